@@ -1,0 +1,99 @@
+package epoll
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// IovecsMax is the most slices that Writev takes in one call (the kernel's IOV_MAX is 1024; beyond some dozens a call gains nothing).
+const IovecsMax = 64
+
+// Accept takes one connection from a listening descriptor, non-blocking and close-on-exec. The error is a unix.Errno: EAGAIN when
+// there is none.
+func Accept(listener int) (fd int, err error) {
+	r, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(listener), 0, 0, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(r), nil
+}
+
+// Read reads into b, which must not be empty. The error is a unix.Errno; 0 bytes without an error mean that the peer sent its end.
+func Read(fd int, b []byte) (int, error) {
+	for {
+		n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		default:
+			return 0, errno
+		}
+	}
+}
+
+// Write writes b, which must not be empty, and returns how much the kernel took. The error is a unix.Errno.
+func Write(fd int, b []byte) (int, error) {
+	for {
+		n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		default:
+			return 0, errno
+		}
+	}
+}
+
+// Iovecs gathers slices for one Writev. The zero value is empty; it belongs to one goroutine.
+type Iovecs struct {
+	n   int
+	vec [IovecsMax]unix.Iovec
+}
+
+// Reset forgets the gathered slices, so that they can be collected.
+func (v *Iovecs) Reset() {
+	clear(v.vec[:v.n])
+	v.n = 0
+}
+
+// Add appends b, which must not be empty, and reports whether there was room.
+func (v *Iovecs) Add(b []byte) bool {
+	if v.n == IovecsMax {
+		return false
+	}
+	v.vec[v.n].Base = &b[0]
+	v.vec[v.n].SetLen(len(b))
+	v.n++
+	return true
+}
+
+// Writev writes the gathered slices in order and returns how many bytes the kernel took. The error is a unix.Errno.
+func (v *Iovecs) Writev(fd int) (int, error) {
+	for {
+		n, _, errno := unix.RawSyscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&v.vec[0])), uintptr(v.n))
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		default:
+			return 0, errno
+		}
+	}
+}
+
+// Close closes fd; the kernel sends what it still holds.
+func Close(fd int) { _, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
+
+// CloseWrite ends the sending side, after what has been written.
+func CloseWrite(fd int) {
+	_, _, _ = unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0)
+}
+
+// Reset closes fd and makes the kernel drop what it still holds and send RST, so that a peer that reads nothing holds no memory.
+func Reset(fd int) {
+	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 0})
+	Close(fd)
+}

@@ -1,0 +1,86 @@
+package shard
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"wsd/internal/bus"
+	"wsd/internal/routing"
+)
+
+// LoadReporter takes what the shard tells the steering program in the kernel. The shard's goroutine calls it, at most twice a
+// turn; both methods must be as cheap as an atomic store.
+type LoadReporter interface {
+	// AddClosed adds n to the connections of this shard that have ended.
+	AddClosed(n uint64)
+	// SetBusySince stores when the current turn began, in CLOCK_MONOTONIC nanoseconds; 0 means that the shard waits.
+	SetBusySince(monotonicNanos uint64)
+}
+
+// Positions tells how far a channel's stream has been routed. Any shard's goroutine calls it.
+type Positions interface {
+	// Position returns the offset (Kafka's + 1) of the last record routed of the partition that alone feeds channel, and the
+	// epoch that names it; ok is false when no single partition is known to feed it.
+	Position(channel string) (offset uint64, epoch string, ok bool)
+}
+
+// Limits bounds what one connection may take. Every field must be positive.
+type Limits struct {
+	OutboundMax       int           // Bytes that may wait for the kernel behind the message being sent.
+	MessageMax        int           // Bytes of one message from a client.
+	HeadMax           int           // Bytes of an upgrade request.
+	ChannelsMax       int           // Subscriptions of one connection.
+	ChannelLengthMax  int           // Bytes of a channel name.
+	HandshakeTimeout  time.Duration // From accept to a complete upgrade request.
+	StaleCloseDelay   time.Duration // From upgrade to the connect command.
+	FrameTimeout      time.Duration // From the first byte of a message to its last.
+	PingInterval      time.Duration
+	PongTimeout       time.Duration
+	CloseGrace        time.Duration // How long a closing connection may take to read what is left and to answer; then it is reset.
+	BatchBytesPerTurn int           // Bytes of segments gathered before they are flushed.
+}
+
+// Options is what a shard is built from.
+type Options struct {
+	ID        routing.ShardID
+	Listeners []int // Non-blocking listening descriptors; the shard owns and closes them, also when New fails.
+	Cursor    *bus.Cursor
+	Head      func() uint64 // The sequence that the bus gives to its next batch.
+	Interest  *routing.Interest
+	Positions Positions
+	Load      LoadReporter
+	Serving   *atomic.Bool // Whether GET /healthz answers 200; shared by all shards.
+	Limits    Limits
+
+	Version     string // Told to protocol clients in the connect result.
+	Nonce       uint64 // Random for the process: the first half of client ids.
+	ShardHeader bool   // Put the shard into an X-Wsd-Shard header of the 101.
+	Logger      *slog.Logger
+}
+
+func (o Options) validate() error {
+	switch {
+	case o.Cursor == nil || o.Head == nil || o.Interest == nil || o.Positions == nil || o.Load == nil || o.Serving == nil || o.Logger == nil:
+		return errors.New("BUG: shard options with a nil dependency")
+	case int(o.ID) >= routing.ShardsMax:
+		return fmt.Errorf("BUG: shard id %d, at most %d", o.ID, routing.ShardsMax-1)
+	case len(o.Listeners) == 0:
+		return errors.New("BUG: shard without a listener")
+	}
+	l := o.Limits
+	for name, v := range map[string]int64{
+		"OutboundMax": int64(l.OutboundMax), "MessageMax": int64(l.MessageMax), "HeadMax": int64(l.HeadMax),
+		"ChannelsMax": int64(l.ChannelsMax), "ChannelLengthMax": int64(l.ChannelLengthMax),
+		"HandshakeTimeout": int64(l.HandshakeTimeout), "StaleCloseDelay": int64(l.StaleCloseDelay), "FrameTimeout": int64(l.FrameTimeout),
+		"PingInterval": int64(l.PingInterval), "PongTimeout": int64(l.PongTimeout), "CloseGrace": int64(l.CloseGrace),
+		"BatchBytesPerTurn": int64(l.BatchBytesPerTurn),
+	} {
+		if v <= 0 {
+			return fmt.Errorf("BUG: shard limit %s is %d, must be positive", name, v)
+		}
+	}
+	return nil
+}

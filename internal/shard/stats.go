@@ -1,0 +1,41 @@
+package shard
+
+import (
+	"sync/atomic"
+
+	"wsd/internal/stats"
+)
+
+// Stats counts what a shard does. The shard's goroutine writes; any goroutine may read.
+type Stats struct {
+	Connections   atomic.Int64 // Sockets the shard owns now, handshakes included.
+	Clients       atomic.Int64 // Upgraded WebSocket connections now.
+	Subscriptions atomic.Int64 // Subscriptions now.
+	Channels      atomic.Int64 // Channels with a subscriber on this shard now.
+	OutboundBytes atomic.Int64 // Bytes queued for connections that the kernel has not taken yet.
+
+	Accepted      atomic.Uint64              // Connections accepted.
+	AcceptErrors  atomic.Uint64              // accept failed for want of descriptors or memory; accepting paused each time.
+	Closed        [reasonCount]atomic.Uint64 // Connections closed, by Reason.
+	Rejected      atomic.Uint64              // Upgrade requests refused with an HTTP status.
+	FramesIn      atomic.Uint64              // WebSocket frames received.
+	BytesIn       atomic.Uint64              // Bytes read from sockets.
+	Commands      atomic.Uint64              // Client protocol commands received.
+	Turns         atomic.Uint64              // Turns of the loop.
+	Wakeups       atomic.Uint64              // Times another goroutine woke the loop out of its wait.
+	Batches       atomic.Uint64              // Batches taken from the bus.
+	Records       atomic.Uint64              // Records of channels with a subscriber here, taken from the bus.
+	Deliveries    atomic.Uint64              // Publications whose bytes the kernel took, summed over connections.
+	Dropped       atomic.Uint64              // Publications queued for a connection that was closed before they were sent.
+	Writes        atomic.Uint64              // write and writev calls that sent something.
+	BytesOut      atomic.Uint64              // Bytes that the kernel took.
+	SlowClosed    atomic.Uint64              // Connections closed by the outbound limit.
+	Reattached    atomic.Uint64              // Times the shard came back after the bus had detached it.
+	PauseAccepts  atomic.Int64               // 1 while accepting is paused for want of descriptors.
+	TurnMaxNanos  atomic.Uint64              // Longest turn so far, in nanoseconds.
+	TurnLastNanos atomic.Uint64              // Last turn, in nanoseconds.
+
+	Latency *stats.Histogram // Seconds from a batch's oldest record timestamp to the end of its flush, observed once a batch.
+}
+
+func newStats() *Stats { return &Stats{Latency: stats.NewHistogram(stats.LatencyBounds())} }
