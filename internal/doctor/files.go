@@ -1,0 +1,113 @@
+package doctor
+
+import (
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+)
+
+// filesBeside is what wsd keeps open apart from its clients: program, pins,
+// log, admin port, brokers, and a listener, an epoll and an eventfd per shard
+// for up to 256 shards.
+const filesBeside = 1024
+
+func (in *inspector) filesWanted() uint64 { return uint64(in.Connections) + filesBeside }
+
+// openFiles looks at the hard limit as well, since the Go runtime raises the
+// soft one to it when a process starts.
+func (in *inspector) openFiles() Result {
+	want := in.filesWanted()
+	r := Result{Check: "open files", Wanted: fmt.Sprintf("%d or more, for %d clients", want, in.Connections)}
+	soft, hard, err := in.fileLimits()
+	if err != nil {
+		r.Status, r.Found = Warn, unreadable(err)
+		return r
+	}
+	r.Found = fmt.Sprintf("limit %s (hard %s)", limitText(soft), limitText(hard))
+	if hard >= want {
+		return r
+	}
+	r.Status = Fail
+	r.Remedy = fmt.Sprintf("systemd: LimitNOFILE=%[1]d; docker run --ulimit nofile=%[1]d:%[1]d; shell, as root: ulimit -Hn %[1]d && ulimit -n %[1]d", want)
+	return r
+}
+
+// unlimited stands for the word that the kernel writes in place of a number.
+const unlimited = ^uint64(0)
+
+func limitText(n uint64) string {
+	if n == unlimited {
+		return "unlimited"
+	}
+	return strconv.FormatUint(n, 10)
+}
+
+func (in *inspector) fileLimits() (soft, hard uint64, err error) {
+	const label = "Max open files"
+	text, err := in.read("/proc/self/limits")
+	if err != nil {
+		return 0, 0, err
+	}
+	for line := range strings.Lines(text) {
+		rest, ok := strings.CutPrefix(line, label)
+		if !ok {
+			continue
+		}
+		f := strings.Fields(rest)
+		if len(f) < 2 {
+			break
+		}
+		if soft, err = limit(f[0]); err != nil {
+			return 0, 0, err
+		}
+		hard, err = limit(f[1])
+		return soft, hard, err
+	}
+	return 0, 0, fmt.Errorf("find %q in /proc/self/limits: %w", label, fs.ErrNotExist)
+}
+
+func limit(s string) (uint64, error) {
+	if s == "unlimited" {
+		return unlimited, nil
+	}
+	return strconv.ParseUint(s, 10, 64)
+}
+
+// systemFiles: a limit of a process above the machine's own cannot be set, or
+// is of no use.
+func (in *inspector) systemFiles() Result {
+	want := in.filesWanted()
+	r := Result{Check: "open files, machine", Wanted: fmt.Sprintf("fs.nr_open and fs.file-max at %d or more", want)}
+	perProcess, err := in.number("/proc/sys/fs/nr_open")
+	if err != nil {
+		r.Status, r.Found = Warn, unreadable(err)
+		return r
+	}
+	all, err := in.number("/proc/sys/fs/file-max")
+	if err != nil {
+		r.Status, r.Found = Warn, unreadable(err)
+		return r
+	}
+	r.Found = fmt.Sprintf("fs.nr_open %d, fs.file-max %d", perProcess, all)
+	var remedy []string
+	if perProcess < want {
+		remedy = append(remedy, fmt.Sprintf("sysctl -w fs.nr_open=%d", want))
+	}
+	if all < want {
+		remedy = append(remedy, fmt.Sprintf("sysctl -w fs.file-max=%d", 2*want))
+	}
+	if len(remedy) > 0 {
+		r.Status, r.Remedy = Fail, strings.Join(remedy, " && ")
+	}
+	return r
+}
+
+// number reads a file that holds one number.
+func (in *inspector) number(path string) (uint64, error) {
+	text, err := in.read(path)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseUint(text, 10, 64)
+}

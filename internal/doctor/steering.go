@@ -1,0 +1,300 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Bits of the capability sets in /proc/self/status.
+const (
+	capSysAdmin = unix.CAP_SYS_ADMIN
+	capBPF      = unix.CAP_BPF
+)
+
+// kernelMin has the attach type that also migrates (SELECT_OR_MIGRATE).
+const kernelMajorMin, kernelMinorMin = 5, 14
+
+// worse is what a missing steering part means: nothing when steering is off.
+func (in *inspector) worse(s Status) Status {
+	if !in.steers() {
+		return OK
+	}
+	return s
+}
+
+// unused notes that a finding does not matter with the options in force.
+func (in *inspector) unused(found string) string {
+	if in.steers() {
+		return found
+	}
+	return found + "; not used with steering.mode off"
+}
+
+func (in *inspector) kernel() Result {
+	r := Result{Check: "kernel", Wanted: fmt.Sprintf("%d.%d or newer, to steer in the kernel", kernelMajorMin, kernelMinorMin)}
+	release, err := in.read("/proc/sys/kernel/osrelease")
+	if err != nil {
+		r.Status, r.Found = Warn, unreadable(err)
+		r.Remedy = "mount -t proc proc /proc"
+		return r
+	}
+	r.Found = in.unused(release)
+	major, minor, ok := kernelVersion(release)
+	switch {
+	case !ok:
+		r.Status, r.Found = Warn, fmt.Sprintf("release %q is not a version", release)
+	case major < kernelMajorMin || major == kernelMajorMin && minor < kernelMinorMin:
+		r.Status = in.worse(Fail)
+		r.Remedy = "boot a newer kernel, or set --steering.mode=off: the kernel's hash then chooses the shards"
+	}
+	return r
+}
+
+// kernelVersion takes the first two numbers of a release such as 6.1.0-18-amd64.
+func kernelVersion(release string) (major, minor int, ok bool) {
+	first, rest, found := strings.Cut(release, ".")
+	if !found {
+		return 0, 0, false
+	}
+	end := strings.IndexFunc(rest, func(c rune) bool { return c < '0' || c > '9' })
+	if end < 0 {
+		end = len(rest)
+	}
+	major, errMajor := strconv.Atoi(first)
+	minor, errMinor := strconv.Atoi(rest[:end])
+	return major, minor, errMajor == nil && errMinor == nil
+}
+
+func (in *inspector) capabilities() Result {
+	r := Result{Check: "capabilities", Wanted: "CAP_BPF, or CAP_SYS_ADMIN in its place"}
+	text, err := in.status("CapEff")
+	if err != nil {
+		r.Status, r.Found = Warn, unreadable(err)
+		return r
+	}
+	set, err := strconv.ParseUint(text, 16, 64)
+	if err != nil {
+		r.Status, r.Found = Warn, fmt.Sprintf("CapEff of /proc/self/status is %q", text)
+		return r
+	}
+	bpf, admin := set&(1<<capBPF) != 0, set&(1<<capSysAdmin) != 0
+	switch {
+	case bpf && admin:
+		r.Found = "CAP_BPF and CAP_SYS_ADMIN"
+	case bpf:
+		r.Found = "CAP_BPF"
+	case admin:
+		r.Found = "CAP_SYS_ADMIN, without CAP_BPF"
+	default:
+		r.Status, r.Found = in.worse(Fail), "neither CAP_BPF nor CAP_SYS_ADMIN"
+		r.Remedy = "setcap cap_bpf+ep PATH/wsd; docker run --cap-add BPF; systemd: AmbientCapabilities=CAP_BPF"
+	}
+	// A namespace's own root has every bit set, and bpf() still refuses it.
+	if (bpf || admin) && in.userNamespace() {
+		r.Status, r.Found = in.worse(Fail), r.Found+", but only in a user namespace"
+		r.Remedy = "start wsd outside the user namespace (docker run --userns=host): bpf() asks for the capability in the first one"
+	}
+	r.Found = in.unused(r.Found)
+	return r
+}
+
+// status returns a field of /proc/self/status.
+func (in *inspector) status(field string) (string, error) {
+	text, err := in.read("/proc/self/status")
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(line, field+":"); ok {
+			return strings.TrimSpace(value), nil
+		}
+	}
+	return "", fmt.Errorf("find %s in /proc/self/status: %w", field, fs.ErrNotExist)
+}
+
+// userNamespace tells whether the ids are mapped, as they are in every user
+// namespace but the first.
+func (in *inspector) userNamespace() bool {
+	text, err := in.read("/proc/self/uid_map")
+	if err != nil || text == "" {
+		return false
+	}
+	f := strings.Fields(text)
+	return len(f) != 3 || f[0] != "0" || f[1] != "0" || f[2] != "4294967295"
+}
+
+func (in *inspector) seccomp() Result {
+	r := Result{Check: "seccomp", Wanted: "bpf() not filtered"}
+	mode, err := in.status("Seccomp")
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		mode = "not in this kernel"
+	case err != nil:
+		mode = unreadable(err)
+	case mode == "0":
+		mode = "no filter"
+	case mode == "2":
+		mode = "filtered"
+	default:
+		mode = "mode " + mode
+	}
+	reach := in.System.Reach()
+	if reach == nil {
+		r.Found = in.unused(mode + "; bpf() reaches the kernel")
+		return r
+	}
+	r.Found = in.unused(fmt.Sprintf("%s; %v", mode, reach))
+	if mode != "filtered" {
+		// Not a filter's doing: the check of the program says whose it is.
+		return r
+	}
+	r.Status = in.worse(Fail)
+	r.Remedy = "docker run --cap-add BPF (Docker's default profile allows bpf() with it), or --security-opt seccomp=PROFILE with a profile that allows bpf"
+	return r
+}
+
+func (in *inspector) program() Result {
+	r := Result{Check: "eBPF program", Wanted: "sk_reuseport programs load"}
+	if !in.steers() {
+		r.Found, r.Wanted = "not tried with steering.mode off", ""
+		return r
+	}
+	err := in.System.Load()
+	switch {
+	case err == nil:
+		r.Found = "a test program loads"
+	case refused(err):
+		r.Status, r.Found = Fail, err.Error()
+		r.Remedy = "see capabilities and seccomp above; without steering: --steering.mode=off"
+	case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EINVAL):
+		r.Status, r.Found = Fail, err.Error()
+		r.Remedy = "use a kernel with CONFIG_BPF_SYSCALL, CONFIG_INET and release 5.14 or newer; without steering: --steering.mode=off"
+	default:
+		r.Status, r.Found = Fail, err.Error()
+	}
+	if err != nil && in.Steering == "auto" {
+		r.Found += "; wsd would serve on the kernel's hash"
+	}
+	return r
+}
+
+func (in *inspector) unprivilegedBPF() Result {
+	r := Result{Check: "unprivileged bpf", Wanted: "disabled, for the machine's safety"}
+	value, err := in.read("/proc/sys/kernel/unprivileged_bpf_disabled")
+	switch {
+	case err != nil:
+		r.Status, r.Found = Warn, unreadable(err)
+	case value == "0":
+		r.Status, r.Found = Warn, "every user may load programs; wsd does not need that"
+		r.Remedy = "sysctl -w kernel.unprivileged_bpf_disabled=2"
+	case value == "1" || value == "2":
+		r.Found = "disabled (" + value + ")"
+	default:
+		r.Status, r.Found = Warn, "kernel.unprivileged_bpf_disabled is "+strconv.Quote(value)
+	}
+	return r
+}
+
+func (in *inspector) jit() Result {
+	r := Result{Check: "eBPF JIT", Wanted: "on"}
+	value, err := in.read("/proc/sys/net/core/bpf_jit_enable")
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
+		// 0600, and present in the first network namespace only.
+		r.Found, r.Wanted = "not to be seen from here", ""
+	case err != nil:
+		r.Status, r.Found = Warn, unreadable(err)
+	case value == "0":
+		r.Status, r.Found = in.worse(Warn), in.unused("off: the program is interpreted for every new connection")
+		r.Remedy = "sysctl -w net.core.bpf_jit_enable=1"
+	default:
+		r.Found = "on (" + value + ")"
+	}
+	return r
+}
+
+// pinDir looks at the nearest directory that exists, because wsd makes the rest.
+func (in *inspector) pinDir() Result {
+	r := Result{Check: "pin directory", Wanted: "on a bpffs and writable, so that bpftool and wsd steer see the maps"}
+	if !in.steers() {
+		r.Found, r.Wanted = "not used with steering.mode off", ""
+		return r
+	}
+	dir := filepath.Clean(in.PinDir)
+	for {
+		info, err := os.Stat(in.under(dir))
+		if err == nil && !info.IsDir() {
+			r.Status, r.Found = Warn, dir+" is not a directory"
+			r.Remedy = "set --steering.pin_dir to a directory on a bpffs"
+			return r
+		}
+		if err == nil || dir == "/" || dir == "." {
+			break
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			r.Status, r.Found = Warn, unreadable(err)+"; wsd would steer without pins"
+			r.Remedy = grant(in.PinDir)
+			return r
+		}
+		dir = filepath.Dir(dir)
+	}
+	magic, err := in.System.FileSystem(in.under(dir))
+	if err != nil {
+		r.Status, r.Found = Warn, err.Error()
+		return r
+	}
+	if magic != unix.BPF_FS_MAGIC {
+		r.Status, r.Found = Warn, fmt.Sprintf("%s is not on a bpffs but on %s: wsd mounts one that only its own mount namespace sees, or steers without pins", dir, fileSystemName(magic))
+		r.Remedy = "mount -t bpf bpf " + mountPoint(in.PinDir) + "; docker run -v /sys/fs/bpf:/sys/fs/bpf"
+		return r
+	}
+	if err := in.System.Writable(in.under(dir)); err != nil {
+		r.Status, r.Found = Warn, fmt.Sprintf("%s is on a bpffs, but %v: wsd would steer without pins", dir, err)
+		if errors.Is(err, unix.EROFS) {
+			r.Remedy = "mount -o remount,rw " + mountPoint(in.PinDir) + "; docker run -v /sys/fs/bpf:/sys/fs/bpf without :ro"
+			return r
+		}
+		r.Remedy = grant(in.PinDir)
+		return r
+	}
+	r.Found = dir + " is on a bpffs and writable"
+	return r
+}
+
+// mountPoint is where a bpffs belongs for dir: its usual place, else dir.
+func mountPoint(dir string) string {
+	const usual = "/sys/fs/bpf"
+	if dir == usual || strings.HasPrefix(dir, usual+"/") {
+		return usual
+	}
+	return dir
+}
+
+// grant is the command that lets this user pin in dir. Every directory above
+// must let it through, and a bpffs often comes with mode 0700.
+func grant(dir string) string {
+	return fmt.Sprintf("as root: mkdir -p %s && chown %d %s && chmod o+x %s", dir, os.Geteuid(), dir, mountPoint(dir))
+}
+
+func fileSystemName(magic int64) string {
+	switch magic {
+	case unix.SYSFS_MAGIC:
+		return "sysfs"
+	case unix.TMPFS_MAGIC:
+		return "tmpfs"
+	case unix.OVERLAYFS_SUPER_MAGIC:
+		return "overlayfs"
+	case unix.EXT4_SUPER_MAGIC:
+		return "ext4"
+	}
+	return fmt.Sprintf("a file system with magic %#x", magic)
+}
+
+func unreadable(err error) string { return "not readable: " + err.Error() }
