@@ -1,0 +1,199 @@
+package source
+
+import (
+	"context"
+	"slices"
+
+	kafka "github.com/segmentio/kafka-go"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// apply takes a look's answer: which topics and partitions there are, who leads them, and so who fetches what. It reports whether
+// every partition of the topics that exist has a leader. The watcher calls it.
+func (s *Source) apply(resp *kmsg.MetadataResponse) (settled bool) {
+	addrs := s.brokerAddrs(resp)
+	changed := false
+	leaders := make(map[*partition]leader)
+	for _, t := range s.topics {
+		for i := range resp.Topics {
+			rt := &resp.Topics[i]
+			if rt.Topic != nil && *rt.Topic == t.name {
+				changed = s.applyTopic(t, rt, leaders) || changed
+			}
+		}
+	}
+	if changed {
+		// Before any record of the new partitions is routed: a channel that two partitions feed from now on has no position any more.
+		s.positions.Store(buildPositions(s.topics))
+		var all []*partition
+		for _, t := range s.topics {
+			all = append(all, t.parts...)
+		}
+		s.stats.setPartitions(all)
+	}
+	settled = s.assign(addrs, leaders)
+	s.publishView()
+	return settled
+}
+
+type leader struct {
+	broker int32
+	epoch  int32
+}
+
+// applyTopic takes what an answer says about one topic, and notes the leaders of its partitions. It reports whether partitions came or went.
+func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders map[*partition]leader) (changed bool) {
+	switch code := kafka.Error(rt.ErrorCode); code {
+	case 0, kafka.LeaderNotAvailable:
+	case kafka.UnknownTopicOrPartition, kafka.UnknownTopicID:
+		t.missed = true
+		if t.state != TopicMissing {
+			s.log.Warn("a topic does not exist; it will be read from its beginning when it appears (it is not created)", "topic", t.name)
+		}
+		t.state, t.err = TopicMissing, topicError(rt.ErrorCode)
+		return false
+	default:
+		t.state, t.err = TopicFailed, topicError(rt.ErrorCode)
+		t.problem.fail(s.log, "a topic cannot be read", "topic", t.name, "kind", kindOfCode(code), "err", code)
+		return false
+	}
+	// Brokers older than topic ids say zero; a cluster under upgrade may say both.
+	if none := ([16]byte{}); t.seen && rt.TopicID != t.id && rt.TopicID != none && t.id != none {
+		if slices.Contains(t.retired, rt.TopicID) {
+			return false // A broker that lags behind still tells of an earlier life.
+		}
+		s.recreated(t)
+		changed = true
+	}
+	first := !t.seen && !t.missed
+	if !t.seen {
+		t.id = rt.TopicID
+	}
+	if t.state == TopicMissing {
+		s.log.Info("a topic has appeared", "topic", t.name, "partitions", len(rt.Partitions))
+	}
+	t.problem.ok(s.log, "a topic can be read again", "topic", t.name)
+	t.state, t.err = TopicPresent, topicError(rt.ErrorCode)
+
+	sortPartitions(rt.Partitions)
+	for i := range rt.Partitions {
+		rp := &rt.Partitions[i]
+		p := t.find(rp.Partition)
+		if p == nil {
+			from := Start{Mode: StartEarliest}
+			if first {
+				from = s.o.Start
+			} else if t.seen {
+				s.log.Info("a topic has a new partition", "topic", t.name, "partition", rp.Partition)
+			}
+			p = s.newPartition(t, rp.Partition, from)
+			t.parts = append(t.parts, p)
+			changed = true
+		}
+		leaders[p] = leader{broker: rp.Leader, epoch: rp.LeaderEpoch}
+	}
+	if len(rt.Partitions) > 0 {
+		t.seen = true
+	}
+	return changed
+}
+
+// recreated forgets a topic's earlier life: the new one is read from its beginning.
+func (s *Source) recreated(t *topic) {
+	t.stats.Recreations.Add(1)
+	s.log.Warn("a topic was deleted and created again: reading the new one from its beginning", "topic", t.name)
+	t.retired = append(t.retired, t.id)
+	if len(t.retired) > retiredMax {
+		t.retired = t.retired[1:]
+	}
+	s.mu.Lock()
+	for _, p := range t.parts {
+		p.owner = nil
+	}
+	s.mu.Unlock()
+	t.parts, t.seen, t.missed = nil, false, true
+}
+
+func (t *topic) find(id int32) *partition {
+	for _, p := range t.parts {
+		if p.id == id {
+			return p
+		}
+	}
+	return nil
+}
+
+func sortPartitions(list []kmsg.MetadataResponseTopicPartition) {
+	slices.SortFunc(list, func(a, b kmsg.MetadataResponseTopicPartition) int { return int(a.Partition) - int(b.Partition) })
+}
+
+// assign gives every partition to the fetcher of its leader, starts fetchers for brokers that have become leaders and stops those of
+// brokers that lead nothing of ours any more. A partition that an answer does not mention, or whose topic is missing, has nobody;
+// it reports whether every partition mentioned has somebody.
+func (s *Source) assign(addrs map[int32]string, leaders map[*partition]leader) (settled bool) {
+	settled = true
+	parts := make(map[*fetcher][]*partition)
+	var begun []*fetcher
+	s.mu.Lock()
+	for _, t := range s.topics {
+		for _, p := range t.parts {
+			l, known := leaders[p]
+			if known && l.epoch >= 0 && l.epoch < p.leaderEpoch {
+				l.broker, known = p.leaderSeen.Load(), true // An answer older than what we know.
+			} else if known {
+				p.leaderEpoch = l.epoch
+			}
+			addr, reachable := addrs[l.broker]
+			if !known || !reachable {
+				settled = settled && !known
+				p.owner = nil
+				p.leaderSeen.Store(-1)
+				continue
+			}
+			f := s.fetchers[l.broker]
+			if f == nil || f.addr != addr {
+				if f != nil {
+					f.cancel()
+				}
+				f = s.newFetcher(l.broker, addr)
+				s.fetchers[l.broker] = f
+				begun = append(begun, f)
+			}
+			p.owner = f
+			p.leaderSeen.Store(l.broker)
+			parts[f] = append(parts[f], p)
+		}
+	}
+	for id, f := range s.fetchers {
+		if f.parts = parts[f]; len(f.parts) == 0 {
+			if f.cancel != nil {
+				f.cancel()
+			}
+			delete(s.fetchers, id)
+		}
+	}
+	s.mu.Unlock()
+	for _, f := range begun {
+		ctx, cancel := context.WithCancel(s.fetchCtx)
+		f.cancel = cancel
+		s.spawn("fetcher", func(context.Context) { f.run(ctx) })
+	}
+	return settled
+}
+
+// publishView lets Status see the layout.
+func (s *Source) publishView() {
+	v := &s.view
+	topics := make([]viewTopic, 0, len(s.topics))
+	for _, t := range s.topics {
+		topics = append(topics, viewTopic{name: t.name, state: t.state, err: t.err, parts: slices.Clone(t.parts)})
+	}
+	fetchers := make([]*fetcher, 0, len(s.fetchers))
+	for _, f := range s.fetchers {
+		fetchers = append(fetchers, f)
+	}
+	slices.SortFunc(fetchers, func(a, b *fetcher) int { return int(a.id) - int(b.id) })
+	v.mu.Lock()
+	v.topics, v.fetchers = topics, fetchers
+	v.mu.Unlock()
+}

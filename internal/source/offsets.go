@@ -1,0 +1,179 @@
+package source
+
+import (
+	"time"
+
+	kafka "github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol/listoffsets"
+)
+
+// Timestamps with a meaning of their own in ListOffsets.
+const (
+	timeLatest   = -1
+	timeEarliest = -2
+)
+
+const (
+	readUncommitted = 0
+	readCommitted   = 1
+)
+
+// question asks for the offset of a partition at a time.
+type question struct {
+	p     *partition
+	epoch int32 // Of its leader, as known when it was asked.
+	time  int64 // Milliseconds, or one of the constants above.
+}
+
+// answer finds out where the partitions begin, or what has become of the range of offsets of those that fell out of it.
+func (f *fetcher) answer(c *conn, parts []*partition) error {
+	var starts, ranges []question
+	f.s.mu.Lock()
+	for _, p := range parts {
+		switch p.resolve {
+		case resolveStart:
+			starts = append(starts, question{p, p.leaderEpoch, p.from.timestamp()})
+		case resolveRange:
+			ranges = append(ranges, question{p, p.leaderEpoch, timeEarliest})
+		}
+	}
+	f.s.mu.Unlock()
+
+	if len(starts) > 0 {
+		found, err := f.listOffsets(c, starts, readCommitted)
+		if err != nil {
+			return err
+		}
+		// No record at that time or later: begin at the end.
+		var late []question
+		for _, q := range starts {
+			if o, ok := found[q.p]; ok && o < 0 && q.time >= 0 {
+				late = append(late, question{q.p, q.epoch, timeLatest})
+			}
+		}
+		if len(late) > 0 {
+			ends, err := f.listOffsets(c, late, readCommitted)
+			if err != nil {
+				return err
+			}
+			for _, q := range late {
+				delete(found, q.p)
+			}
+			for p, o := range ends {
+				found[p] = o
+			}
+		}
+		f.s.begin(f, found)
+	}
+	if len(ranges) > 0 {
+		first, err := f.listOffsets(c, ranges, readUncommitted)
+		if err != nil {
+			return err
+		}
+		for i := range ranges {
+			ranges[i].time = timeLatest
+		}
+		last, err := f.listOffsets(c, ranges, readUncommitted)
+		if err != nil {
+			return err
+		}
+		for p, lo := range first {
+			if hi, ok := last[p]; ok {
+				f.s.rejoin(f, p, lo, hi)
+			}
+		}
+	}
+	return nil
+}
+
+// listOffsets asks one broker. Partitions for which it answers with an error are held back and missing in found.
+func (f *fetcher) listOffsets(c *conn, questions []question, isolation int8) (found map[*partition]int64, err error) {
+	req := &listoffsets.Request{ReplicaID: -1, IsolationLevel: isolation}
+	byName := make(map[partKey]*partition, len(questions))
+	topics := make(map[string]int)
+	for _, q := range questions {
+		at, ok := topics[q.p.topic.name]
+		if !ok {
+			at = len(req.Topics)
+			topics[q.p.topic.name] = at
+			req.Topics = append(req.Topics, listoffsets.RequestTopic{Topic: q.p.topic.name})
+		}
+		req.Topics[at].Partitions = append(req.Topics[at].Partitions, listoffsets.RequestPartition{Partition: q.p.id, CurrentLeaderEpoch: q.epoch, Timestamp: q.time})
+		byName[partKey{topic: q.p.topic.name, id: q.p.id}] = q.p
+	}
+	if err := c.SetDeadline(time.Now().Add(f.s.o.RequestTimeout)); err != nil {
+		return nil, err
+	}
+	msg, err := c.roundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	found = make(map[*partition]int64, len(questions))
+	for _, t := range msg.(*listoffsets.Response).Topics {
+		for _, rp := range t.Partitions {
+			p := byName[partKey{topic: t.Topic, id: rp.Partition}]
+			switch {
+			case p == nil:
+			case rp.ErrorCode != 0:
+				f.s.mu.Lock()
+				if p.owner == f {
+					f.s.failLocked(p, kafka.Error(rp.ErrorCode), kindOfCode(kafka.Error(rp.ErrorCode)) != ErrorAuth)
+				}
+				f.s.mu.Unlock()
+			default:
+				found[p] = rp.Offset
+			}
+		}
+	}
+	return found, nil
+}
+
+// begin sets the first position of partitions.
+func (s *Source) begin(f *fetcher, found map[*partition]int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p, offset := range found {
+		if p.owner != f || p.resolve != resolveStart || offset < 0 {
+			continue
+		}
+		p.routed.Store(offset)
+		p.resolve = resolveNothing
+		p.progressAt = time.Now()
+		p.goodLocked(s)
+	}
+}
+
+// rejoin decides where to go on after the broker said that our position is outside the log, which now reaches from first to
+// last. What was deleted before we read it is lost; so is what a new leader did not have. Neither happens silently.
+func (s *Source) rejoin(f *fetcher, p *partition, first, last int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p.owner != f || p.resolve != resolveRange || first < 0 || last < first {
+		return
+	}
+	ts := p.topic.stats
+	switch at := p.routed.Load(); {
+	case at < first:
+		ts.Lost.Add(uint64(first - at))
+		p.lossNote.fail(s.log, "records were deleted before they were read (retention overtook the reader)", "topic", p.topic.name, "partition", p.id, "from", at, "to", first-1)
+		p.routed.Store(first)
+	case at > last:
+		ts.Truncations.Add(1)
+		p.lossNote.fail(s.log, "the log ends before our position (a new leader did not have what the old one had): going on at its end", "topic", p.topic.name, "partition", p.id, "from", at, "to", last)
+		p.routed.Store(last)
+	}
+	p.resolve = resolveNothing
+	p.progressAt = time.Now()
+}
+
+// timestamp is what ListOffsets is asked for a start.
+func (st Start) timestamp() int64 {
+	switch st.Mode {
+	case StartEarliest:
+		return timeEarliest
+	case StartTime:
+		return st.Time.UnixMilli()
+	default:
+		return timeLatest
+	}
+}

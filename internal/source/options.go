@@ -1,0 +1,137 @@
+package source
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/segmentio/kafka-go/sasl"
+
+	"wsd/internal/bus"
+	"wsd/internal/routing"
+)
+
+// Start says where reading begins in the partitions that exist when the source first sees the cluster. The zero value is the
+// end. Partitions and topics that appear later are always read from their beginning.
+type Start struct {
+	Mode StartMode
+	Time time.Time // For StartTime: the first record with this timestamp or a later one; the end when there is none.
+}
+
+// StartMode is one way of choosing the first offset.
+type StartMode uint8
+
+// The ways to choose the first offset.
+const (
+	StartLatest StartMode = iota
+	StartEarliest
+	StartTime
+)
+
+// Route says which channel the records of a topic go to. The first route whose Topic is empty or equal wins.
+type Route struct {
+	Topic   string // Exact name; empty: any topic.
+	Channel string // Template: text with {topic}, {key}, {partition} and {header.NAME}.
+}
+
+// Options is what a source is built from.
+type Options struct {
+	Brokers  []string // host:port of brokers to learn the cluster from; at least one.
+	Topics   []string // At least one, each once.
+	Start    Start
+	ClientID string         // Default "wsd".
+	TLS      *tls.Config    // nil: plain text. An empty ServerName becomes each broker's host.
+	SASL     sasl.Mechanism // nil: none.
+	Routes   []Route        // Default: one route, channel "{topic}".
+
+	FetchMaxWait     time.Duration // How long a broker holds a fetch that has no record. Default 500 ms; costs no latency.
+	FetchMaxBytes    int           // Bytes of one partition in one response. Default 1 MiB.
+	FetchTotalBytes  int           // Bytes of one response, a single larger batch excepted. Default 8 × FetchMaxBytes.
+	BatchBytesMax    int           // Largest record batch accepted, compressed or not; a larger one is skipped as lost. Default 128 MiB.
+	MetadataInterval time.Duration // Between two looks at the cluster's layout; at once after an error that hints at a change. Default 2 s.
+	DialTimeout      time.Duration // For connecting, TLS and SASL together. Default 10 s.
+	RequestTimeout   time.Duration // For an answer, beyond the FetchMaxWait that a fetch may wait. Default 10 s.
+	BackoffMin       time.Duration // First wait after an error; doubles, with jitter. Default 10 ms.
+	BackoffMax       time.Duration // Longest wait after errors. Default 1 s.
+	StallAfter       time.Duration // Records are there but none comes for so long: reconnect. Default 10 s.
+	LogInterval      time.Duration // Least time between two lines about one lasting problem. Default 30 s.
+
+	Interest *routing.Interest
+	Ring     *bus.Ring
+	Builder  bus.BuilderOptions
+	BatchAge time.Duration // How long a batch may wait for more records. Default 0: sealed as soon as a response is routed.
+	Shards   int           // Tells a record for every shard (broadcast) from one for some (targeted). Default: as the ring has.
+	Logger   *slog.Logger
+}
+
+const (
+	channelBytesMax = 255 // Longest channel name, as the client protocol has it.
+	topicBytesMax   = 249 // Longest topic name in Kafka.
+)
+
+// withDefaults returns o with every unset option set, or what is wrong with it.
+func (o Options) withDefaults() (Options, error) {
+	if o.Interest == nil || o.Ring == nil || o.Logger == nil {
+		return o, errors.New("BUG: source options without an interest table, ring or logger")
+	}
+	if len(o.Brokers) == 0 {
+		return o, errors.New("kafka.brokers is empty: name at least one host:port")
+	}
+	for _, b := range o.Brokers {
+		if _, port, err := net.SplitHostPort(b); err != nil || port == "" {
+			return o, fmt.Errorf("kafka.brokers %q is not host:port", b)
+		}
+	}
+	if len(o.Topics) == 0 {
+		return o, errors.New("kafka.topics is empty: name at least one topic")
+	}
+	seen := make(map[string]bool, len(o.Topics))
+	for _, t := range o.Topics {
+		switch {
+		case t == "" || len(t) > topicBytesMax:
+			return o, fmt.Errorf("kafka.topics %q has %d bytes: a topic's name has 1 to %d", t, len(t), topicBytesMax)
+		case seen[t]:
+			return o, fmt.Errorf("kafka.topics names %q twice", t)
+		}
+		seen[t] = true
+	}
+	if o.Start.Mode == StartTime && o.Start.Time.IsZero() {
+		return o, errors.New("kafka.start is a time but none is set")
+	}
+	if o.Start.Mode > StartTime {
+		return o, fmt.Errorf("BUG: start mode %d", o.Start.Mode)
+	}
+	if len(o.Routes) == 0 {
+		o.Routes = []Route{{Channel: "{topic}"}}
+	}
+	if o.ClientID == "" {
+		o.ClientID = "wsd"
+	}
+	setInt(&o.FetchMaxBytes, 1<<20)
+	setInt(&o.FetchTotalBytes, 8*o.FetchMaxBytes)
+	setInt(&o.BatchBytesMax, 128<<20)
+	setDuration(&o.FetchMaxWait, 500*time.Millisecond)
+	setDuration(&o.MetadataInterval, 2*time.Second)
+	setDuration(&o.DialTimeout, 10*time.Second)
+	setDuration(&o.RequestTimeout, 10*time.Second)
+	setDuration(&o.BackoffMin, 10*time.Millisecond)
+	setDuration(&o.BackoffMax, time.Second)
+	setDuration(&o.StallAfter, 10*time.Second)
+	setDuration(&o.LogInterval, 30*time.Second)
+	return o, nil
+}
+
+func setInt(v *int, def int) {
+	if *v <= 0 {
+		*v = def
+	}
+}
+
+func setDuration(v *time.Duration, def time.Duration) {
+	if *v <= 0 {
+		*v = def
+	}
+}

@@ -1,0 +1,131 @@
+package source
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// topic is a configured topic. Its fields belong to the watcher, except where they say otherwise.
+type topic struct {
+	name  string
+	stats *TopicStats
+	route *template // Fixed after New; nil: no route.
+
+	state   TopicState
+	err     string
+	seen    bool       // It existed at some look: what appears from now on is new and read from its beginning.
+	missed  bool       // It did not exist at some look.
+	id      [16]byte   // Zero before it was seen, and with brokers older than topic ids (Kafka 2.8).
+	retired [][16]byte // Ids that it had before, newest last; at most retiredMax.
+	parts   []*partition
+	problem edge
+}
+
+// retiredMax bounds the ids remembered so that the late answer of a broker that lags behind does not look like one more recreation.
+const retiredMax = 16
+
+// partition is one partition of one life of a topic: a topic that comes back with another id gets new ones, so that an offset and
+// the epoch that it belongs to can never be read from two lives.
+type partition struct {
+	topic   *topic
+	id      int32
+	topicID [16]byte
+	channel []byte // The channel's name when topic and partition alone give it; nil otherwise. Fixed.
+
+	// Any goroutine reads these; who holds Source.mu writes them.
+	routed     atomic.Int64 // Next offset to be routed: all before it have been. -1: not known yet.
+	high       atomic.Int64 // High watermark at the last fetch, -1 before it.
+	caughtUp   atomic.Bool  // The last fetch reached the end of what is committed.
+	leaderSeen atomic.Int32 // Broker id, -1: none.
+	lastError  atomic.Pointer[string]
+
+	// mu
+	owner       *fetcher // The one that may fetch and route it; nil: no leader known.
+	leaderEpoch int32
+	from        Start // How to find the first offset.
+	resolve     resolveKind
+	heldLook    uint64    // Nothing is fetched before a look at the metadata that began after this one; see Source.looks.
+	heldUntil   time.Time // Nothing is fetched before.
+	failures    backoff
+	progressAt  time.Time // When it last moved or had nothing to read.
+	badOffset   int64     // Where a batch could not be read, -1: none.
+	badTries    int
+	gapNote     edge
+	lossNote    edge
+	problem     edge
+}
+
+// resolveKind is a question about offsets that must be answered before fetching goes on.
+type resolveKind uint8
+
+const (
+	resolveNothing resolveKind = iota
+	resolveStart               // Where to begin.
+	resolveRange               // The broker says that our position is outside the log.
+)
+
+func (s *Source) newPartition(t *topic, id int32, from Start) *partition {
+	p := &partition{topic: t, id: id, topicID: t.id, from: from, resolve: resolveStart, leaderEpoch: -1, badOffset: -1}
+	p.routed.Store(-1)
+	p.high.Store(-1)
+	p.leaderSeen.Store(-1)
+	p.failures = backoff{min: s.o.BackoffMin, max: s.o.BackoffMax}
+	p.problem.interval, p.gapNote.interval, p.lossNote.interval = s.o.LogInterval, s.o.LogInterval, s.o.LogInterval
+	if t.route != nil && t.route.static() {
+		if name, _, ok := t.route.render(nil, t.name, id, &record{}); ok {
+			p.channel = name
+		}
+	}
+	return p
+}
+
+func (p *partition) stats() PartitionStats {
+	st := PartitionStats{Topic: p.topic.name, Partition: p.id, Position: p.routed.Load(), HighWatermark: p.high.Load()}
+	if st.Position >= 0 && st.HighWatermark > st.Position {
+		st.Lag = st.HighWatermark - st.Position
+	}
+	return st
+}
+
+func (p *partition) errorText() string {
+	if e := p.lastError.Load(); e != nil {
+		return *e
+	}
+	return ""
+}
+
+// readyLocked reports whether p may be asked for now, and if only time is missing, when.
+func (p *partition) readyLocked(looked uint64, now time.Time) (ok bool, at time.Time) {
+	if p.heldLook != 0 && looked <= p.heldLook {
+		return false, time.Time{}
+	}
+	return !now.Before(p.heldUntil), p.heldUntil
+}
+
+// failLocked holds p back after an error. newLook: its leader or id may have changed, so wait for the metadata as well.
+func (s *Source) failLocked(p *partition, err error, newLook bool) {
+	kind := kindOf(err)
+	s.stats.FetchErrors[kind].Add(1)
+	text := err.Error()
+	p.lastError.Store(&text)
+	p.heldUntil = time.Now().Add(p.failures.next())
+	if newLook {
+		p.heldLook = s.looks
+		s.kickWatcher()
+	}
+	// One hint that a partition moved is everyday life; only what lasts is worth a line.
+	if !newLook || p.failures.n > 3 {
+		p.problem.fail(s.log, "reading a partition does not go on, retrying", "topic", p.topic.name, "partition", p.id, "offset", p.routed.Load(), "kind", kind, "err", err)
+	}
+}
+
+// goodLocked ends what failLocked began.
+func (p *partition) goodLocked(s *Source) {
+	if p.lastError.Load() == nil {
+		return
+	}
+	p.lastError.Store(nil)
+	p.failures.reset()
+	p.heldLook = 0
+	p.problem.ok(s.log, "reading a partition goes on", "topic", p.topic.name, "partition", p.id, "offset", p.routed.Load())
+}

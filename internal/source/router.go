@@ -1,0 +1,268 @@
+package source
+
+import (
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// router is the one writer of the bus. Everything in it belongs to Source.mu.
+type router struct {
+	s       *Source
+	name    []byte // Scratch for a channel's name.
+	json    []byte // Scratch for a compacted value.
+	open    int    // Records in the batch being built.
+	since   time.Time
+	timer   *time.Timer // Seals a batch that reached its age; nil with BatchAge 0.
+	stopped bool
+	counts  counts
+}
+
+// counts collects what one partition's part of a response adds to the shared counters.
+type counts struct {
+	records, bytes, broadcast, targeted, unwanted, compacted uint64
+}
+
+const nameScratchBytes = 2 * channelBytesMax
+
+func (r *router) init(s *Source) {
+	r.s = s
+	r.name = make([]byte, 0, nameScratchBytes)
+	if s.o.BatchAge > 0 {
+		r.timer = time.AfterFunc(time.Hour, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if !r.stopped && r.open > 0 {
+				_ = r.sealLocked() // Counted there.
+			}
+		})
+		r.timer.Stop()
+	}
+}
+
+func (r *router) stopLocked() {
+	r.stopped = true
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+}
+
+// sealLocked publishes the batch being built. It waits while the bus is full: that is what stops the fetching.
+func (r *router) sealLocked() error {
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+	r.open = 0
+	b := r.s.builder.Seal()
+	if b == nil {
+		return nil
+	}
+	if err := r.s.o.Ring.Publish(r.s.publishCtx, b); err != nil {
+		r.s.stats.PublishErrors.Add(1)
+		return &publishError{err}
+	}
+	return nil
+}
+
+// endLocked is called when a response has been routed: the batch is sealed now, or when it reaches its age.
+func (r *router) endLocked() error {
+	switch age := r.s.o.BatchAge; {
+	case r.open == 0:
+		return nil
+	case age <= 0:
+		return r.sealLocked()
+	default:
+		left := age - time.Since(r.since)
+		if left <= 0 {
+			return r.sealLocked()
+		}
+		r.timer.Reset(left)
+		return nil
+	}
+}
+
+// publishError: the bus did not take a batch, which happens only when stopping.
+type publishError struct{ err error }
+
+func (e *publishError) Error() string { return "publish: " + e.err.Error() }
+func (e *publishError) Unwrap() error { return e.err }
+
+// panicError is a panic in reading what a broker sent.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
+
+// recovered turns a panic into *err, except one that says BUG: a broken invariant of ours must not be survived.
+func recovered(err *error) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	if text, ok := v.(string); ok && strings.HasPrefix(text, "BUG:") {
+		panic(v)
+	}
+	*err = &panicError{value: v, stack: debug.Stack()}
+}
+
+// batchError is a batch that could not be read, with what its header said.
+type batchError struct {
+	bt  batch
+	err error
+}
+
+func (e *batchError) Error() string { return e.err.Error() }
+func (e *batchError) Unwrap() error { return e.err }
+
+// walkLocked routes the batches of one partition from its position on. It may be called again with the same bytes after an
+// error: what has been routed is passed over. A *batchError or *panicError stands at the partition's position.
+func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition) (err error) {
+	defer recovered(&err)
+	defer f.s.router.flushLocked(p)
+	f.aborted.reset(rp.AbortedTransactions)
+	ts := p.topic.stats
+	for rest := rp.RecordBatches; len(rest) > 0; {
+		bt, after, err := parseBatch(rest)
+		if err == errPartial {
+			return nil
+		}
+		if err != nil {
+			return &batchError{bt, err}
+		}
+		rest = after
+		f.aborted.advance(bt.last())
+		next := p.routed.Load()
+		fresh := bt.last() >= next
+		if fresh && bt.base > next {
+			ts.Gaps.Add(uint64(bt.base - next))
+			p.gapNote.fail(f.s.log, "offsets are missing between two batches: removed by compaction, or lost", "topic", p.topic.name, "partition", p.id, "from", next, "to", bt.base-1)
+			p.routed.Store(bt.base)
+		}
+		switch {
+		case bt.attributes.Control():
+			var marker record
+			if _, err := parseRecord(bt.records, &marker); err == nil {
+				f.aborted.marker(&bt, &marker)
+			}
+			if fresh {
+				ts.Markers.Add(1)
+			}
+		case !fresh:
+		case f.aborted.drops(&bt):
+			ts.Aborted.Add(uint64(bt.count))
+		default:
+			data, err := f.inflate.open(&bt)
+			if err == nil {
+				err = f.s.router.batchLocked(p, &bt, data)
+			}
+			if pe, ok := err.(*publishError); ok {
+				return pe
+			}
+			if err != nil {
+				return &batchError{bt, err}
+			}
+		}
+		if fresh {
+			p.routed.Store(bt.last() + 1)
+		}
+	}
+	return nil
+}
+
+// batchLocked routes the records of one batch that lie at the partition's position or after it.
+func (r *router) batchLocked(p *partition, bt *batch, data []byte) (err error) {
+	next := p.routed.Load()
+	var rec record
+	for range bt.count {
+		if data, err = parseRecord(data, &rec); err != nil {
+			return err
+		}
+		offset := bt.base + rec.delta
+		if offset > bt.last() {
+			return errRecord
+		}
+		if offset < next {
+			continue // The broker sends whole batches: these were before the offset asked for.
+		}
+		r.counts.compacted += uint64(offset - next)
+		next = offset + 1
+		// The order matters: position first, interest second; a shard does it the other way round (design.md §3). A record that
+		// we find unwanted is then covered by the position that the shard reads.
+		p.routed.Store(next)
+		if err := r.recordLocked(p, bt, &rec, offset); err != nil {
+			return err
+		}
+	}
+	r.counts.compacted += uint64(bt.last() + 1 - next)
+	return nil
+}
+
+// recordLocked puts one record on the bus if somebody wants it.
+func (r *router) recordLocked(p *partition, bt *batch, rec *record, offset int64) error {
+	r.counts.records++
+	r.counts.bytes += uint64(len(rec.value))
+	name := p.channel
+	if name == nil {
+		var why Unplaced
+		var ok bool
+		if name, why, ok = r.place(p, rec); !ok {
+			r.unplaced(p, why, offset)
+			return nil
+		}
+	}
+	ch, ok := r.s.o.Interest.Lookup(name)
+	if !ok {
+		r.counts.unwanted++
+		return nil
+	}
+	if ch.Shards.Len() >= r.s.o.Shards {
+		r.counts.broadcast++
+	} else {
+		r.counts.targeted++
+	}
+	value := r.value(p, rec.value, offset)
+	value.Offset = uint64(offset) + 1
+	if r.open == 0 {
+		r.since = time.Now()
+	}
+	r.open++
+	if r.s.builder.Add(ch, value, bt.timestamp(rec)) {
+		return r.sealLocked()
+	}
+	return nil
+}
+
+// place renders the record's channel.
+func (r *router) place(p *partition, rec *record) (name []byte, why Unplaced, ok bool) {
+	if p.topic.route == nil {
+		return nil, UnplacedNoRoute, false
+	}
+	return p.topic.route.render(r.name[:0], p.topic.name, p.id, rec)
+}
+
+// unplaced counts a record without a channel, and logs the first of each kind and topic.
+func (r *router) unplaced(p *partition, why Unplaced, offset int64) {
+	ts := p.topic.stats
+	ts.Unplaced[why].Add(1)
+	if !ts.unplacedNote[why].Swap(true) {
+		r.s.log.Warn("a record has no channel to go to; counted from now on", "topic", p.topic.name, "partition", p.id, "offset", offset, "reason", why)
+	}
+}
+
+// flushLocked adds what was counted to the shared counters.
+func (r *router) flushLocked(p *partition) {
+	c := r.counts
+	r.counts = counts{}
+	ts := p.topic.stats
+	addSome(&ts.Records, c.records)
+	addSome(&ts.Bytes, c.bytes)
+	addSome(&ts.Compacted, c.compacted)
+	addSome(&r.s.stats.Broadcast, c.broadcast)
+	addSome(&r.s.stats.Targeted, c.targeted)
+	addSome(&r.s.stats.Unwanted, c.unwanted)
+}

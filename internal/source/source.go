@@ -1,0 +1,148 @@
+package source
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/pprof"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"wsd/internal/bus"
+)
+
+// Source reads Kafka and publishes on the bus.
+type Source struct {
+	o     Options // Fixed after New.
+	log   *slog.Logger
+	stats *Stats
+
+	// Fetching ends at once when Stop is called, publishing only when Stop's own context ends.
+	fetchCtx, publishCtx   context.Context
+	stopFetch, stopPublish context.CancelFunc
+	running                sync.WaitGroup
+	started                bool
+
+	// The watcher's own.
+	topics      []*topic
+	seeds       []string // Addresses to ask for metadata: brokers last seen, then the configured ones.
+	fetchers    map[int32]*fetcher
+	metaProblem edge
+
+	kick chan struct{} // Asks the watcher to look at once; holds one.
+	view view
+
+	positions atomic.Pointer[positions]
+
+	// mu makes routing one writer and guards what is marked "mu" in partition and fetcher. It is held while the bus is full.
+	mu      sync.Mutex
+	builder *bus.Builder
+	looks   uint64 // Metadata requests begun.
+	looked  uint64 // The newest of them that was answered and applied.
+	router  router
+}
+
+// New checks the options and returns a source that does nothing yet.
+func New(o Options) (*Source, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	routes, err := parseRoutes(o.Routes)
+	if err != nil {
+		return nil, err
+	}
+	if o.Shards == 0 {
+		o.Shards = len(o.Ring.Stats().Detached)
+	}
+	s := &Source{
+		o: o, log: o.Logger, stats: newStats(o.Topics), seeds: o.Brokers,
+		fetchers: make(map[int32]*fetcher), kick: make(chan struct{}, 1), builder: bus.NewBuilder(o.Builder),
+	}
+	s.metaProblem.interval = o.LogInterval
+	s.fetchCtx, s.stopFetch = context.WithCancel(context.Background())
+	s.publishCtx, s.stopPublish = context.WithCancel(context.Background())
+	s.positions.Store(&positions{})
+	for i, name := range o.Topics {
+		t := &topic{name: name, stats: s.stats.topics[i], route: matchRoute(routes, name), state: TopicUnknown}
+		t.problem.interval = o.LogInterval
+		s.topics = append(s.topics, t)
+		s.view.topics = append(s.view.topics, viewTopic{name: name, state: TopicUnknown})
+	}
+	s.router.init(s)
+	return s, nil
+}
+
+// Start begins to read.
+func (s *Source) Start() {
+	s.started = true
+	s.spawn("watcher", s.watch)
+}
+
+// Stop ends reading at once and returns when what was read is published, or when ctx ends; then the rest is dropped.
+func (s *Source) Stop(ctx context.Context) error {
+	s.stopFetch()
+	defer s.stopPublish()
+	done := make(chan struct{})
+	go func() {
+		s.running.Wait()
+		close(done)
+	}()
+	var err error
+	select {
+	case <-done:
+	case <-ctx.Done():
+		err = fmt.Errorf("stop the Kafka source: %w", ctx.Err())
+		s.stopPublish()
+		<-done // Everything that waits listens to one of the two contexts.
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.router.stopLocked()
+	if ctx.Err() == nil {
+		s.router.sealLocked()
+	}
+	return err
+}
+
+// Stats returns the counters. Any goroutine.
+func (s *Source) Stats() *Stats { return s.stats }
+
+// spawn runs f as a goroutine of this source, labelled for the profiler.
+func (s *Source) spawn(part string, f func(ctx context.Context)) {
+	s.running.Add(1)
+	go func() {
+		defer s.running.Done()
+		pprof.Do(s.fetchCtx, pprof.Labels("component", "source", "part", part), f)
+	}()
+}
+
+// kickWatcher asks for the metadata at once. Any goroutine.
+func (s *Source) kickWatcher() {
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
+// looksBegin counts a metadata request that is about to be sent.
+func (s *Source) looksBegin() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.looks++
+	return s.looks
+}
+
+// looksEnd notes that request number look was answered and applied, and wakes the fetchers that wait for it.
+func (s *Source) looksEnd(look uint64) {
+	s.mu.Lock()
+	s.looked = look
+	s.mu.Unlock()
+	s.view.mu.Lock()
+	s.view.metadata = time.Now()
+	s.view.mu.Unlock()
+	for _, f := range s.fetchers {
+		f.wakeUp()
+	}
+}

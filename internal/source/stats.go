@@ -1,0 +1,120 @@
+package source
+
+import (
+	"sort"
+	"sync"
+	"sync/atomic"
+
+	"wsd/internal/stats"
+)
+
+// Stats are the source's counters. Any goroutine may read them while they change; what is read together may be apart by one
+// response.
+type Stats struct {
+	Fetches           atomic.Uint64    // Fetch responses taken.
+	FetchBytes        atomic.Uint64    // Their size on the wire.
+	BatchSize         *stats.Histogram // Records in a fetch response that had any.
+	Reconnects        atomic.Uint64    // Connections to a broker made after one was lost or could not be made.
+	Stalls            atomic.Uint64    // Times the watchdog dropped a connection that gave no records though there were some.
+	MetadataRefreshes atomic.Uint64
+	MetadataErrors    atomic.Uint64
+	Broadcast         atomic.Uint64 // Records put on the bus for every shard.
+	Targeted          atomic.Uint64 // Records put on the bus for some shards.
+	Unwanted          atomic.Uint64 // Records for a channel without a subscriber here; not looked at further.
+	Panics            atomic.Uint64 // Records skipped because reading them panicked.
+	PublishErrors     atomic.Uint64 // Batches the bus did not take; only when stopping.
+
+	FetchErrors [errorKindCount]atomic.Uint64 // By ErrorKind.
+
+	topics []*TopicStats // Fixed after New.
+
+	mu         sync.Mutex // Guards partitions.
+	partitions []*partition
+}
+
+// TopicStats are the counters of one configured topic.
+type TopicStats struct {
+	Name        string
+	Records     atomic.Uint64 // Committed data records read.
+	Bytes       atomic.Uint64 // Bytes of their values.
+	InvalidJSON atomic.Uint64 // Wanted values that are not one JSON value: not delivered to protocol clients.
+	Markers     atomic.Uint64 // Transaction markers dropped.
+	Aborted     atomic.Uint64 // Records of aborted transactions dropped.
+	Compacted   atomic.Uint64 // Offsets missing inside a batch: removed by compaction.
+	Gaps        atomic.Uint64 // Offsets missing between batches, which compaction explains as well as loss.
+	Lost        atomic.Uint64 // Offsets never delivered: deleted by retention before they were read, or in a batch that cannot be read.
+	Truncations atomic.Uint64 // Times the log ended before our position (unclean leader election).
+	Recreations atomic.Uint64 // Times the topic came back with another id.
+
+	Unplaced [unplacedCount]atomic.Uint64 // By Unplaced: records with no channel to go to.
+
+	invalidLogged atomic.Bool
+	unplacedNote  [unplacedCount]atomic.Bool
+}
+
+// Unplaced is why a record has no channel.
+type Unplaced uint8
+
+// The reasons for which a record is counted as unplaced.
+const (
+	UnplacedNoRoute Unplaced = iota // No route for the topic.
+	UnplacedMissing                 // The template's key or header is missing or empty.
+	UnplacedText                    // The template's key or header is not valid UTF-8.
+	UnplacedLength                  // The channel's name would be longer than 255 bytes.
+	unplacedCount
+)
+
+// String returns the reason as metrics and logs name it.
+func (u Unplaced) String() string {
+	return [unplacedCount]string{"no_route", "missing", "not_utf8", "too_long"}[u]
+}
+
+// AllUnplaced returns every reason, for a metric that starts at zero.
+func AllUnplaced() []Unplaced {
+	return []Unplaced{UnplacedNoRoute, UnplacedMissing, UnplacedText, UnplacedLength}
+}
+
+// PartitionStats is where one partition stands.
+type PartitionStats struct {
+	Topic         string
+	Partition     int32
+	Position      int64 // Next Kafka offset to be read; -1 before the first one is known.
+	HighWatermark int64 // End of the log at the last fetch; -1 before it.
+	Lag           int64 // Offsets between the two; 0 while one is unknown.
+}
+
+// Topics returns the counters of every configured topic, in the configured order.
+func (s *Stats) Topics() []*TopicStats { return s.topics }
+
+// Partitions returns where every known partition stands, by topic and partition.
+func (s *Stats) Partitions() []PartitionStats {
+	s.mu.Lock()
+	parts := s.partitions
+	s.mu.Unlock()
+	out := make([]PartitionStats, 0, len(parts))
+	for _, p := range parts {
+		out = append(out, p.stats())
+	}
+	return out
+}
+
+// setPartitions replaces the list of partitions.
+func (s *Stats) setPartitions(parts []*partition) {
+	sort.Slice(parts, func(i, j int) bool {
+		if parts[i].topic.name != parts[j].topic.name {
+			return parts[i].topic.name < parts[j].topic.name
+		}
+		return parts[i].id < parts[j].id
+	})
+	s.mu.Lock()
+	s.partitions = parts
+	s.mu.Unlock()
+}
+
+func newStats(topics []string) *Stats {
+	s := &Stats{BatchSize: stats.NewHistogram(stats.BatchBounds())}
+	for _, t := range topics {
+		s.topics = append(s.topics, &TopicStats{Name: t})
+	}
+	return s
+}

@@ -1,0 +1,119 @@
+package source
+
+import (
+	"sync"
+	"time"
+)
+
+// TopicState is how a configured topic was found at the last look.
+type TopicState string
+
+// The states of a topic.
+const (
+	TopicUnknown TopicState = "unknown" // The cluster has not been asked yet.
+	TopicPresent TopicState = "present"
+	TopicMissing TopicState = "missing" // Does not exist; it is read from its beginning when it appears.
+	TopicFailed  TopicState = "failed"  // The cluster answered with an error, such as a missing permission.
+)
+
+// TopicStatus is a configured topic as the cluster last described it.
+type TopicStatus struct {
+	Name       string            `json:"name"`
+	State      TopicState        `json:"state"`
+	Error      string            `json:"error,omitempty"`
+	Current    bool              `json:"current"` // Every partition was read to its end at its last fetch.
+	Partitions []PartitionStatus `json:"partitions"`
+}
+
+// PartitionStatus is where one partition stands.
+type PartitionStatus struct {
+	Partition     int32  `json:"partition"`
+	Leader        int32  `json:"leader"`   // Broker id; -1: none known.
+	Position      int64  `json:"position"` // Next Kafka offset to be read; -1 before the first one is known.
+	HighWatermark int64  `json:"high_watermark"`
+	Lag           int64  `json:"lag"`
+	Error         string `json:"error,omitempty"` // The last error; empty after the next good answer.
+}
+
+// BrokerStatus is the connection to one broker that leads partitions of ours.
+type BrokerStatus struct {
+	ID        int32  `json:"id"`
+	Address   string `json:"address"`
+	Connected bool   `json:"connected"`
+	Error     string `json:"error,omitempty"`
+}
+
+// Status is what the source knows about Kafka at one moment.
+type Status struct {
+	Ready    bool           `json:"ready"`           // See Source.Ready.
+	Error    string         `json:"error,omitempty"` // Why the cluster's metadata could not be read at the last try.
+	Metadata time.Time      `json:"metadata"`        // When it was last read; zero: never.
+	Topics   []TopicStatus  `json:"topics"`
+	Brokers  []BrokerStatus `json:"brokers"`
+}
+
+// view is the layout that Status shows: replaced as a whole by the watcher, read by any goroutine. Live figures come from the
+// partitions' own atomics.
+type view struct {
+	mu       sync.Mutex
+	err      string
+	metadata time.Time
+	topics   []viewTopic
+	fetchers []*fetcher
+}
+
+type viewTopic struct {
+	name  string
+	state TopicState
+	err   string
+	parts []*partition
+}
+
+// Status returns what is known now. Any goroutine may call it; it never waits for Kafka or the bus.
+func (s *Source) Status() Status {
+	v := &s.view
+	v.mu.Lock()
+	st := Status{Error: v.err, Metadata: v.metadata}
+	topics, fetchers := v.topics, v.fetchers
+	v.mu.Unlock()
+
+	st.Ready = ready(st.Metadata, topics)
+	for _, t := range topics {
+		ts := TopicStatus{Name: t.name, State: t.state, Error: t.err, Current: t.state == TopicPresent, Partitions: []PartitionStatus{}}
+		for _, p := range t.parts {
+			ps := p.stats()
+			ts.Partitions = append(ts.Partitions, PartitionStatus{
+				Partition: p.id, Leader: p.leaderSeen.Load(), Position: ps.Position, HighWatermark: ps.HighWatermark, Lag: ps.Lag, Error: p.errorText(),
+			})
+			ts.Current = ts.Current && ps.Position >= 0 && ps.HighWatermark >= 0 && p.caughtUp.Load()
+		}
+		st.Topics = append(st.Topics, ts)
+	}
+	st.Brokers = []BrokerStatus{}
+	for _, f := range fetchers {
+		st.Brokers = append(st.Brokers, f.status())
+	}
+	return st
+}
+
+// Ready reports whether the cluster has been seen and every configured topic that exists has a first position in each of its
+// partitions, so that a subscriber from now on misses nothing. Any goroutine may call it.
+func (s *Source) Ready() bool {
+	s.view.mu.Lock()
+	defer s.view.mu.Unlock()
+	return ready(s.view.metadata, s.view.topics)
+}
+
+func ready(metadata time.Time, topics []viewTopic) bool {
+	if metadata.IsZero() {
+		return false
+	}
+	for _, t := range topics {
+		for _, p := range t.parts {
+			if p.routed.Load() < 0 {
+				return false
+			}
+		}
+	}
+	return true
+}

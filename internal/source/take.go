@@ -1,0 +1,173 @@
+package source
+
+import (
+	"errors"
+	"time"
+
+	kafka "github.com/segmentio/kafka-go"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// errStalled: the broker says that there are records, and sends none.
+var errStalled = &kindError{ErrorTimeout, errors.New("records are waiting but none has come for too long: connecting anew")}
+
+// take routes a response. moved: some partition went on; bytes: how much there was to read.
+func (f *fetcher) take(resp *kmsg.FetchResponse) (moved bool, bytes int, err error) {
+	records, stalled := uint64(0), false
+	for i := range resp.Topics {
+		t := &resp.Topics[i]
+		for j := range t.Partitions {
+			rp := &t.Partitions[j]
+			a, ok := f.asked[keyOf(t.TopicID, t.Topic, rp.Partition, resp.Version)]
+			if !ok {
+				continue
+			}
+			bytes += len(rp.RecordBatches)
+			f.s.mu.Lock()
+			r := f.takeLocked(a, rp)
+			f.s.mu.Unlock()
+			if r.err != nil {
+				return moved, bytes, r.err
+			}
+			moved = moved || r.moved
+			stalled = stalled || r.stalled
+			records += r.records
+		}
+	}
+	if records > 0 {
+		f.s.stats.BatchSize.Observe(float64(records), 1)
+	}
+	f.s.mu.Lock()
+	err = f.s.router.endLocked()
+	f.s.mu.Unlock()
+	if err == nil && stalled {
+		f.s.stats.Stalls.Add(1)
+		err = errStalled
+	}
+	return moved, bytes, err
+}
+
+type taken struct {
+	moved, stalled bool
+	records        uint64
+	err            error // Only a *publishError.
+}
+
+// takeLocked routes one partition's part of a response, unless the partition is no longer where it was asked for.
+func (f *fetcher) takeLocked(a asked, rp *kmsg.FetchResponseTopicPartition) (r taken) {
+	p := a.p
+	if p.owner != f || p.resolve != resolveNothing || p.routed.Load() != a.offset {
+		return taken{moved: true} // Led elsewhere, or reset, meanwhile.
+	}
+	if rp.ErrorCode != 0 {
+		f.refusedLocked(p, kafka.Error(rp.ErrorCode))
+		return taken{moved: true}
+	}
+	p.high.Store(rp.HighWatermark)
+	end := rp.LastStableOffset
+	if end < 0 {
+		end = rp.HighWatermark
+	}
+	before := p.topic.stats.Records.Load()
+	good, err := f.readLocked(p, rp)
+	r.err = err
+	r.records = p.topic.stats.Records.Load() - before
+
+	now := time.Now()
+	at := p.routed.Load()
+	r.moved = at != a.offset
+	p.caughtUp.Store(at >= end)
+	if good {
+		p.badOffset = -1
+		p.goodLocked(f.s)
+	}
+	if r.moved || at >= end || !good {
+		p.progressAt = now
+	} else {
+		r.stalled = now.Sub(p.progressAt) > f.s.o.StallAfter
+	}
+	return r
+}
+
+// readLocked routes what can be routed and deals with what cannot be read. good: there was nothing of that kind.
+func (f *fetcher) readLocked(p *partition, rp *kmsg.FetchResponseTopicPartition) (good bool, err error) {
+	for {
+		from := p.routed.Load()
+		err := f.walkLocked(p, rp)
+		var pub *publishError
+		var bad *batchError
+		var pan *panicError
+		switch {
+		case err == nil:
+			return true, nil
+		case errors.As(err, &pub):
+			return false, pub
+		case errors.As(err, &bad):
+			f.badBatchLocked(p, bad.bt, bad, rp.HighWatermark)
+			return false, nil
+		case errors.As(err, &pan):
+			at := p.routed.Load()
+			f.s.stats.Panics.Add(1)
+			f.s.log.Error("BUG: reading a record panicked", "topic", p.topic.name, "partition", p.id, "offset", max(from, at-1), "panic", pan.value, "stack", string(pan.stack))
+			if at == from { // Not even the next record could be found.
+				f.badBatchLocked(p, batch{lastDelta: -1}, pan, rp.HighWatermark)
+				return false, nil
+			}
+			p.topic.stats.Lost.Add(1) // The one at at-1; the walk goes on after it.
+		default:
+			return false, err
+		}
+	}
+}
+
+// badTriesMax is how often a batch that cannot be read is fetched before it is given up.
+const badTriesMax = 3
+
+// badBatchLocked deals with a batch that cannot be read: it is fetched again, since the damage may have happened on the way; if
+// that does not help, it is passed over, said and counted.
+func (f *fetcher) badBatchLocked(p *partition, bt batch, err error, high int64) {
+	at := p.routed.Load()
+	if p.badOffset != at {
+		p.badOffset, p.badTries = at, 0
+	}
+	p.badTries++
+	permanent := errors.Is(err, errFormat) || errors.Is(err, errInflated)
+	if p.badTries < badTriesMax && !permanent {
+		f.s.failLocked(p, &kindError{ErrorCorrupt, err}, false)
+		return
+	}
+	f.s.stats.FetchErrors[ErrorCorrupt].Add(1)
+	// The header may be part of the damage. One offset further is the least that cannot loop for ever.
+	to := at + 1
+	if last := bt.last(); bt.lastDelta >= 0 && last >= at && last < high {
+		to = last + 1
+	}
+	p.topic.stats.Lost.Add(uint64(to - at))
+	p.lossNote.fail(f.s.log, "a batch cannot be read and is passed over", "topic", p.topic.name, "partition", p.id, "from", at, "to", to-1, "tries", p.badTries, "err", err)
+	p.routed.Store(to)
+	p.badOffset, p.badTries = to, badTriesMax-1 // Damage that goes on is not tried three times at each offset.
+}
+
+// refusedLocked deals with a broker's error for one partition.
+func (f *fetcher) refusedLocked(p *partition, code kafka.Error) {
+	switch kindOfCode(code) {
+	case ErrorOffset:
+		// The topic may have been recreated, so the metadata is looked at before the range of offsets.
+		p.resolve = resolveRange
+		f.s.failLocked(p, code, true)
+	case ErrorLeader, ErrorUnknownTopic:
+		f.s.failLocked(p, code, true)
+	default:
+		f.s.failLocked(p, code, false)
+	}
+}
+
+// restartStallClocks gives every partition of f the full time again.
+func (s *Source) restartStallClocks(f *fetcher) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	for _, p := range f.parts {
+		p.progressAt = now
+	}
+}

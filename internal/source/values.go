@@ -1,0 +1,44 @@
+package source
+
+import (
+	"sync/atomic"
+	"unicode/utf8"
+
+	"wsd/internal/bus"
+	"wsd/internal/proto"
+)
+
+var jsonNull = []byte("null")
+
+// jsonScratchMax is what the scratch buffer for compacted values may keep.
+const jsonScratchMax = 1 << 20
+
+// value checks a record's value once for all its receivers. Its slices are valid until the next call.
+func (r *router) value(p *partition, value []byte, offset int64) bus.Record {
+	if value == nil {
+		return bus.Record{JSON: jsonNull, Text: true}
+	}
+	out, ok := proto.CompactJSON(r.json[:0], value)
+	if !ok {
+		ts := p.topic.stats
+		ts.InvalidJSON.Add(1)
+		if !ts.invalidLogged.Swap(true) {
+			r.s.log.Warn("a value is not JSON: it goes to raw clients only; counted from now on", "topic", p.topic.name, "partition", p.id, "offset", offset, "bytes", len(value))
+		}
+		return bus.Record{Value: value, Text: utf8.Valid(value)}
+	}
+	// Compacted into our scratch, or value itself when there was nothing to remove.
+	if len(out) > 0 && &out[0] != &value[0] {
+		if r.json = out; cap(out) > jsonScratchMax {
+			r.json = nil
+		}
+	}
+	return bus.Record{Value: value, JSON: out, Text: true} // JSON is UTF-8 throughout.
+}
+
+// addSome spares the common case of nothing an atomic operation.
+func addSome(c *atomic.Uint64, n uint64) {
+	if n > 0 {
+		c.Add(n)
+	}
+}
