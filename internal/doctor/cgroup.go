@@ -239,7 +239,7 @@ func (in *inspector) memory() Result {
 
 // memoryLimit returns the least limit on this process in bytes.
 func (in *inspector) memoryLimit() (uint64, error) {
-	least := uint64(unlimited)
+	least := unlimited
 	h, ok, err := in.hierarchy("memory")
 	if err != nil || !ok {
 		return least, err

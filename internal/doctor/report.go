@@ -12,11 +12,11 @@ import (
 type Status uint8
 
 const (
-	// OK: as wanted.
+	// OK means found as wanted.
 	OK Status = iota
-	// Warn: wsd starts and serves, with the disadvantage the result names.
+	// Warn means that wsd starts and serves, with the disadvantage the result names.
 	Warn
-	// Fail: wsd does not start, or does not do what its options ask of it.
+	// Fail means that wsd does not start, or does not do what its options ask of it.
 	Fail
 )
 

@@ -1,0 +1,88 @@
+# Run `make` for the list of targets. `make run` and `make test` need Go and make.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+GO      ?= go
+ARGS    ?=
+RUN     ?= .
+BENCH   ?= .
+PKG     ?= ./...
+FUZZTIME  ?= 3s
+BENCHTIME ?= 1s
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+
+# One version of each tool: lint must judge alike everywhere, and the bytes of
+# the committed eBPF object depend on the compiler. hadolint and shellcheck are
+# used where they are installed.
+GOLANGCI_VERSION := v2.15.0
+CLANG_VERSION    := 14
+CLANG_FORMAT     := clang-format-$(CLANG_VERSION)
+TOOLS            := $(CURDIR)/bin/tools
+GOLANGCI         := $(TOOLS)/golangci-lint
+export GOLANGCI_VERSION CLANG_VERSION TOOLS GO FUZZTIME
+
+.NOTPARALLEL:
+.PHONY: help setup deps generate generate-check build run test unit test-root test-race fuzz fmt lint bench image clean
+
+help: ## Show this list
+	@echo 'make run serves a demo on :8000 (clients), 127.0.0.1:9000 (page) and 127.0.0.1:9092 (Kafka); make test tests.'
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: deps ## Install what generate and lint need (clang by apt when root, golangci-lint into bin/tools)
+	@.ci/setup
+
+deps:
+	@command -v $(GO) >/dev/null || { echo "Go is missing: install the version that go.mod names ($$(awk '$$1 == "go" { print $$2 }' go.mod)) or a newer one"; exit 1; }
+	@$(GO) mod download
+
+generate: ## Compile bpf/ and write internal/steering's generated files (needs clang-14)
+	@command -v clang-$(CLANG_VERSION) >/dev/null || { echo 'clang-$(CLANG_VERSION) is missing: run make setup'; exit 1; }
+	$(GO) generate ./...
+
+generate-check: ## Generate again and fail when a file changes
+	@.ci/generate-check
+
+build: deps ## Build bin/wsd and bin/loadtest, static
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/wsd ./loadtest
+
+run: deps ## Build wsd and start `wsd dev`; ARGS='--shards 4' passes options
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/wsd
+	@exec bin/wsd dev $(ARGS)
+
+test: fuzz unit ## Run every test: fuzz targets for a few seconds each, then all others (root tests when root)
+
+unit: deps
+	@.ci/test $(GO) test -run '$(RUN)' $(PKG)
+
+test-root: deps ## Run every test as root; a root test that skips fails
+	@[ "$$(id -u)" = 0 ] || { echo 'root tests need root: sudo make test-root'; exit 1; }
+	@WSD_REQUIRE_ROOT=1 .ci/test $(GO) test -count=1 -run '$(RUN)' $(PKG)
+
+test-race: deps ## Run every test with the race detector (needs a C compiler)
+	@CGO_ENABLED=1 .ci/test $(GO) test -race -run '$(RUN)' $(PKG)
+
+fuzz: deps ## Run every fuzz target for FUZZTIME (3s)
+	@.ci/fuzz
+
+fmt: ## Format Go and C
+	gofmt -w $$(git ls-files -co --exclude-standard '*.go')
+	$(CLANG_FORMAT) -i bpf/*.[ch]
+
+lint: deps ## golangci-lint, gofmt, clang-format, shellcheck, a build for arm64
+	@.ci/lint
+
+bench: deps ## Run the benchmarks; BENCH, PKG and BENCHTIME choose
+	$(GO) test -p 1 -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) $(PKG)
+
+image: ## Build the container image `wsd` (needs docker)
+	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) -t wsd .
+
+clean: ## Remove what was built here
+	rm -rf bin build

@@ -1,0 +1,192 @@
+package tidy
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// rule says what a package's own code may import beside the standard library.
+// Its tests may import more.
+type rule struct {
+	own     []string // packages below internal/
+	outside []string // module paths, with everything below them
+}
+
+const (
+	unix       = "golang.org/x/sys/unix"
+	ebpf       = "github.com/cilium/ebpf"
+	ants       = "github.com/panjf2000/ants/v2"
+	kafkaGo    = "github.com/segmentio/kafka-go"
+	kmsg       = "github.com/twmb/franz-go/pkg/kmsg"
+	prometheus = "github.com/prometheus/client_golang"
+	centrifuge = "github.com/centrifugal/protocol"
+)
+
+// all marks the one package that builds everything.
+const all = "*"
+
+// rules is the architecture: a package knows the layer below it, the data
+// plane never knows the control plane, and only server sees both.
+var rules = map[string]rule{
+	"stats":     {},
+	"routing":   {},
+	"wire":      {outside: []string{"github.com/gobwas/ws", "github.com/gobwas/httphead"}},
+	"proto":     {own: []string{"routing"}, outside: []string{centrifuge}},
+	"bus":       {own: []string{"routing", "stats"}},
+	"epoll":     {outside: []string{unix}},
+	"listen":    {outside: []string{"github.com/libp2p/go-reuseport", unix}},
+	"steering":  {own: []string{"routing"}, outside: []string{ebpf, unix}},
+	"auth":      {own: []string{"routing"}, outside: []string{"github.com/golang-jwt/jwt/v5", "github.com/MicahParks/keyfunc/v3"}},
+	"admission": {own: []string{"stats"}, outside: []string{"github.com/containerd/cgroups/v3"}},
+	"shard":     {own: []string{"epoll", "wire", "proto", "bus", "routing", "stats"}, outside: []string{centrifuge, "github.com/gobwas/ws", unix}},
+	"source":    {own: []string{"bus", "routing", "proto", "wire", "stats"}, outside: []string{kafkaGo, kmsg}},
+	"recovery":  {own: []string{"routing", "bus", "stats"}, outside: []string{kafkaGo}},
+	"control":   {},
+	"tlsconn":   {own: []string{"epoll"}, outside: []string{ants}},
+	"doctor":    {outside: []string{unix}},
+	"handover":  {outside: []string{unix}},
+	"config":    {outside: []string{"github.com/knadh/koanf", "github.com/go-viper/mapstructure/v2", "go.yaml.in/yaml/v3"}},
+	"metrics":   {own: []string{"routing", "stats", "bus", "shard", "source", "steering", "admission"}, outside: []string{prometheus}},
+	"admin":     {},
+	"dev":       {outside: []string{"github.com/twmb/franz-go"}},
+	"server":    {own: []string{all}, outside: []string{kafkaGo, unix}},
+	"testutil":  {outside: []string{unix, "github.com/stretchr/testify"}},
+	"tidy":      {},
+
+	"../cmd/wsd":           {own: []string{"config", "server", "control", "dev", "doctor"}, outside: []string{"github.com/alecthomas/kong", unix}},
+	"../loadtest":          {own: []string{"wire", "proto"}, outside: []string{kafkaGo, centrifuge, unix, "github.com/HdrHistogram/hdrhistogram-go", "github.com/vbauerster/mpb/v8", "github.com/go-echarts/go-echarts/v2"}},
+	"../loadtest/baseline": {own: []string{"wire", "proto"}, outside: []string{kafkaGo, unix}},
+	"../loadtest/floor":    {outside: []string{unix}},
+	"..":                   {}, // gen.go
+}
+
+func TestImports(t *testing.T) {
+	for _, name := range files(t) {
+		if filepath.Ext(name) != ".go" {
+			continue
+		}
+		pkg := packageOf(name)
+		isTest := strings.HasSuffix(name, "_test.go")
+		r, known := rules[pkg]
+		if !known {
+			t.Errorf("%s: package %s has no rule: add it to the table with what it may import", name, pkg)
+			continue
+		}
+		for _, imported := range imports(t, name) {
+			own, isOwn := strings.CutPrefix(imported, "wsd/internal/")
+			switch {
+			case own == "testutil" && !isTest:
+				t.Errorf("%s imports testutil, which is for tests", name)
+			case isTest:
+			case isOwn:
+				if !slices.Contains(r.own, own) && !slices.Contains(r.own, all) {
+					t.Errorf("%s: %s may not import %s", name, pkg, own)
+				}
+			case strings.HasPrefix(imported, "wsd/"):
+				// A command's own packages below it.
+				if !strings.HasPrefix(imported, path.Join("wsd", path.Dir(name))+"/") {
+					t.Errorf("%s: %s may not import %s", name, pkg, imported)
+				}
+			case standard(imported):
+			default:
+				if !slices.ContainsFunc(r.outside, func(m string) bool {
+					return imported == m || strings.HasPrefix(imported, m+"/")
+				}) {
+					t.Errorf("%s: %s may not import %s", name, pkg, imported)
+				}
+			}
+		}
+	}
+}
+
+// The data plane does not block on a network call that is not its own, and
+// parses no text for people.
+func TestDataPlaneImports(t *testing.T) {
+	banned := []string{"net", "net/http", "log", "encoding/json", "fmt"}
+	allowed := map[string][]string{
+		// Errors and options carry values; nothing per message does.
+		"fmt": {"routing", "wire", "proto", "bus", "epoll", "shard"},
+	}
+	for _, name := range files(t) {
+		pkg := packageOf(name)
+		if filepath.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go") ||
+			!slices.Contains([]string{"routing", "bus", "epoll", "shard"}, pkg) {
+			continue
+		}
+		for _, imported := range imports(t, name) {
+			if slices.Contains(banned, imported) && !slices.Contains(allowed[imported], pkg) {
+				t.Errorf("%s: %s is on the data path and may not import %s", name, pkg, imported)
+			}
+		}
+	}
+}
+
+// What the shard takes from these two are names: error numbers and opcodes. The
+// calls are epoll's, so that a test can replace them, and the framing is wire's.
+func TestShardTakesOnlyNames(t *testing.T) {
+	names := map[string]*regexp.Regexp{
+		"unix": regexp.MustCompile(`^(E[A-Z0-9]+|Errno)$`),
+		"ws":   regexp.MustCompile(`^Op[A-Z][a-zA-Z]+$`),
+	}
+	for _, name := range files(t) {
+		if packageOf(name) != "shard" || filepath.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, name), nil, 0)
+		require.NoError(t, err)
+		ast.Inspect(f, func(n ast.Node) bool {
+			if sel, ok := n.(*ast.SelectorExpr); ok {
+				if pkg, ok := sel.X.(*ast.Ident); ok && names[pkg.Name] != nil && !names[pkg.Name].MatchString(sel.Sel.Name) {
+					t.Errorf("%s uses %s.%s, which belongs into epoll or wire", name, pkg.Name, sel.Sel.Name)
+				}
+			}
+			return true
+		})
+	}
+}
+
+func TestNoGoBesideBPF(t *testing.T) {
+	for _, name := range files(t) {
+		if strings.HasPrefix(name, "bpf/") && filepath.Ext(name) == ".go" {
+			t.Errorf("%s: bpf/ holds no Go", name)
+		}
+	}
+}
+
+// packageOf names a file's package as the table does: relative to internal/.
+func packageOf(name string) string {
+	dir := path.Dir(name)
+	if pkg, ok := strings.CutPrefix(dir, "internal/"); ok {
+		return pkg
+	}
+	return path.Join("..", dir)
+}
+
+// standard packages have no dot in the first part of their path.
+func standard(imported string) bool {
+	first, _, _ := strings.Cut(imported, "/")
+	return !strings.Contains(first, ".")
+}
+
+func imports(tb testing.TB, name string) []string {
+	tb.Helper()
+	f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, name), nil, parser.ImportsOnly)
+	require.NoError(tb, err)
+	var list []string
+	for _, spec := range f.Imports {
+		p, err := strconv.Unquote(spec.Path.Value)
+		require.NoError(tb, err)
+		list = append(list, p)
+	}
+	return list
+}
