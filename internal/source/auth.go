@@ -41,7 +41,7 @@ func (c *conn) authenticate(ctx context.Context, m sasl.Mechanism, addr string) 
 	for range saslStepsMax {
 		msg, err := c.roundTrip(&saslauthenticate.Request{AuthBytes: out})
 		if err != nil {
-			return &kindError{ErrorAuth, clearer(during, err)}
+			return &kindError{ErrorAuth, fmt.Errorf("%w (some brokers answer wrong credentials so: check kafka.sasl.username and the password)", clearer(during, err))}
 		}
 		res := msg.(*saslauthenticate.Response)
 		if res.ErrorCode != 0 {

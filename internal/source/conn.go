@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go/protocol"
-	"github.com/segmentio/kafka-go/protocol/apiversions"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -61,18 +60,22 @@ func (s *Source) dial(ctx context.Context, addr string) (_ *conn, err error) {
 		socket = t
 	}
 	c := &conn{
-		Conn: protocol.NewConn(socket, s.o.ClientID), stopCancel: stop, timeout: s.o.RequestTimeout,
+		Conn: protocol.NewConn(socket, s.o.ClientID), stopCancel: stop, timeout: s.o.DialTimeout,
 		formatter: kmsg.NewRequestFormatter(kmsg.FormatterClientID(s.o.ClientID)),
 		inMax:     2 * s.o.FetchTotalBytes, frameMax: s.o.FetchTotalBytes + s.o.BatchBytesMax + 1<<20,
 	}
 	if err = c.negotiate(); err != nil {
-		return nil, &kindError{ErrorConnect, clearer("ask broker "+addr+" for its versions (a broker that expects TLS closes a plain connection)", err)}
+		return nil, &kindError{ErrorConnect, clearer("ask broker "+addr+" for its versions (does it expect TLS on this port?)", err)}
+	}
+	if err = c.SetDeadline(deadline); err != nil {
+		return nil, err
 	}
 	if s.o.SASL != nil {
 		if err = c.authenticate(dialCtx, s.o.SASL, addr); err != nil {
 			return nil, err
 		}
 	}
+	c.timeout = s.o.RequestTimeout
 	return c, c.SetDeadline(time.Time{})
 }
 
@@ -81,14 +84,14 @@ func (c *conn) close() {
 	_ = c.Close()
 }
 
-// negotiate learns which versions the broker takes and refuses one that is too old.
+// negotiate learns which versions the broker takes and refuses one that is too old. It is the first exchange, so it does not go
+// through kafka-go: what answers may be no Kafka at all, and its decoder would take the text of an HTTP error for gigabytes of arrays.
 func (c *conn) negotiate() error {
-	c.SetVersions(map[protocol.ApiKey]int16{protocol.ApiVersions: 0})
-	msg, err := c.roundTrip(&apiversions.Request{})
-	if err != nil {
+	req := kmsg.NewApiVersionsRequest()
+	var res kmsg.ApiVersionsResponse
+	if _, err := c.exchange(&req, &res, 0); err != nil {
 		return err
 	}
-	res := msg.(*apiversions.Response)
 	if res.ErrorCode != 0 {
 		return codeError(res.ErrorCode)
 	}
@@ -122,7 +125,10 @@ func (c *conn) roundTrip(req protocol.Message) (res protocol.Message, err error)
 	return c.RoundTrip(req)
 }
 
-var errResponseSize = errors.New("the response's size is not plausible (is this a Kafka port?)")
+var (
+	errResponseSize = errors.New("the response's size is not plausible (is this a Kafka port?)")
+	errExpectsTLS   = errors.New("the broker answered with a TLS alert: it expects TLS on this port (kafka.tls.enabled)")
+)
 
 // exchange sends a request of kmsg in the version set in it and reads the answer into resp, which points into c.in until the next
 // exchange. It returns the answer's size.
@@ -138,6 +144,9 @@ func (c *conn) exchange(req kmsg.Request, resp kmsg.Response, wait time.Duration
 	var head [4]byte
 	if _, err := io.ReadFull(c.Conn, head[:]); err != nil {
 		return 0, err
+	}
+	if head[0] == 0x15 && head[1] == 3 { // A TLS alert, version 3.x; as a size it would be 336 MiB and more.
+		return 0, errExpectsTLS
 	}
 	size := int(int32(binary.BigEndian.Uint32(head[:])))
 	if size < 5 || size > c.frameMax {

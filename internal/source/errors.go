@@ -89,10 +89,19 @@ func kindOfCode(code kafka.Error) ErrorKind {
 	}
 }
 
-// clearer turns the end of a connection into words: "unexpected EOF" alone helps nobody.
+// clearer says what was being done when err came, and turns the end of a connection into words: "unexpected EOF" helps nobody.
 func clearer(during string, err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return fmt.Errorf("%s: the broker closed the connection: %w", during, err)
+		return &closedError{during: during, err: err}
 	}
 	return fmt.Errorf("%s: %w", during, err)
 }
+
+// closedError is a connection that the broker ended.
+type closedError struct {
+	during string
+	err    error
+}
+
+func (e *closedError) Error() string { return e.during + ": the broker closed the connection" }
+func (e *closedError) Unwrap() error { return e.err }
