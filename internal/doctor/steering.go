@@ -156,7 +156,7 @@ func (in *inspector) seccomp() Result {
 		return r
 	}
 	r.Status = in.worse(Fail)
-	r.Remedy = "docker run --cap-add BPF (Docker's default profile allows bpf() with it), or --security-opt seccomp=PROFILE with a profile that allows bpf"
+	r.Remedy = "docker run --cap-add BPF (Docker's default profile allows bpf() with it; other engines' may ask for SYS_ADMIN), or --security-opt seccomp=PROFILE with a profile that allows bpf"
 	return r
 }
 
