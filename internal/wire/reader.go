@@ -1,18 +1,187 @@
 package wire
 
-import "github.com/gobwas/ws"
+import (
+	"encoding/binary"
+	"unicode/utf8"
 
-// Reader is the incoming state of one connection.
+	"github.com/gobwas/ws"
+)
+
+// Reader is the incoming state of one connection. Its zero value is ready. It
+// holds bytes only while a fragmented message is incomplete, at most messageMax
+// of them (see Next), and belongs to the goroutine that owns the connection.
 type Reader struct {
-	message []byte
-	checked int
-	op      ws.OpCode
+	message []byte    // What has come of a fragmented message.
+	checked int       // Bytes of message known to be UTF-8; text only.
+	op      ws.OpCode // Kind of the message under way, 0 for none.
 }
 
-// Next takes at most one frame from the start of b.
+// What messages are refused with. A CloseError is never changed, so they are
+// shared.
+var (
+	errBadUTF8 = &CloseError{uint16(ws.StatusInvalidFramePayloadData), "text is not valid UTF-8"}
+	errTooBig  = &CloseError{uint16(ws.StatusMessageTooBig), "message too big"}
+	errLength  = &CloseError{uint16(ws.StatusProtocolError), "payload length not in its shortest form"}
+	errMSB     = &CloseError{uint16(ws.StatusProtocolError), "payload length out of range"}
+)
+
+// Next takes at most one frame from the start of b. It returns what the frame
+// means, its payload, and how many bytes of b it used; with n = 0 and EventNone
+// the frame is incomplete and b unchanged: call again when more bytes have
+// followed.
+//
+// A masked payload is unmasked in place. The payload aliases b or, for a message
+// that came in fragments, is the caller's alone; use it before b changes.
+// Payloads of messages have at most messageMax bytes, those of control frames
+// 125. Text is valid UTF-8. Whether the payload of a close frame is valid,
+// CloseCode says.
+//
+// An error means that the connection must be failed with the error's code, and
+// that the Reader is of no further use. It comes as early as the bytes allow:
+// a message that is too big is refused by the header of the frame that makes it
+// so, and a fragment of text by its first wrong byte.
 func (r *Reader) Next(b []byte, role Role, messageMax int) (ev Event, payload []byte, n int, err *CloseError) {
-	panic("BUG: declared only")
+	h, size, err := r.header(b, role, messageMax)
+	if err != nil || size == 0 || int64(len(b)-size) < h.Length {
+		return EventNone, nil, 0, err
+	}
+	n = size + int(h.Length)
+	payload = b[size:n:n]
+	if h.Masked {
+		ws.Cipher(payload, h.Mask, 0)
+	}
+	switch h.OpCode {
+	case ws.OpPing:
+		return EventPing, payload, n, nil
+	case ws.OpPong:
+		return EventPong, payload, n, nil
+	case ws.OpClose:
+		return EventClose, payload, n, nil
+	}
+	if h.Fin && r.op == 0 {
+		if h.OpCode == ws.OpBinary {
+			return EventBinary, payload, n, nil
+		}
+		if !utf8.Valid(payload) {
+			return EventNone, nil, 0, errBadUTF8
+		}
+		return EventText, payload, n, nil
+	}
+	ev, payload, err = r.fragment(h, payload, messageMax)
+	if err != nil {
+		n = 0
+	}
+	return ev, payload, n, err
 }
 
 // Idle reports whether no fragmented message is under way.
 func (r *Reader) Idle() bool { return r.op == 0 }
+
+// header reads and checks the header at the start of b. size is its length, 0
+// while it is incomplete.
+func (r *Reader) header(b []byte, role Role, messageMax int) (h ws.Header, size int, err *CloseError) {
+	if len(b) < ws.MinHeaderSize {
+		return h, 0, nil
+	}
+	h.Fin = b[0]&0x80 != 0
+	h.Rsv = b[0] >> 4 & 0x7
+	h.OpCode = ws.OpCode(b[0] & 0xf)
+	h.Masked = b[1]&0x80 != 0
+	h.Length = int64(b[1] & 0x7f)
+
+	state := ws.StateServerSide
+	if role == RoleClient {
+		state = ws.StateClientSide
+	}
+	if r.op != 0 {
+		state |= ws.StateFragmented
+	}
+	// Length is still the seven bits of the second byte. That is all a control
+	// frame may use, so a longer one is found here too.
+	if bad := ws.CheckHeader(h, state); bad != nil {
+		return h, 0, &CloseError{uint16(ws.StatusProtocolError), bad.Error()}
+	}
+	size = ws.MinHeaderSize
+	switch h.Length {
+	case 126:
+		if size += 2; len(b) < size {
+			return h, 0, nil
+		}
+		if h.Length = int64(binary.BigEndian.Uint16(b[2:])); h.Length < 126 {
+			return h, 0, errLength
+		}
+	case 127:
+		if size += 8; len(b) < size {
+			return h, 0, nil
+		}
+		switch h.Length = int64(binary.BigEndian.Uint64(b[2:])); {
+		case h.Length < 0:
+			return h, 0, errMSB
+		case h.Length < 1<<16:
+			return h, 0, errLength
+		}
+	}
+	if h.OpCode.IsData() && h.Length > int64(messageMax-len(r.message)) {
+		return h, 0, errTooBig
+	}
+	if h.Masked {
+		if size += len(h.Mask); len(b) < size {
+			return h, 0, nil
+		}
+		copy(h.Mask[:], b[size-len(h.Mask):])
+	}
+	return h, size, nil
+}
+
+// fragment adds one fragment to its message. The sum of the two is known to be
+// within messageMax.
+func (r *Reader) fragment(h ws.Header, payload []byte, messageMax int) (Event, []byte, *CloseError) {
+	if r.op == 0 {
+		r.op = h.OpCode
+	}
+	r.grow(len(payload), messageMax)
+	r.message = append(r.message, payload...)
+	if r.op == ws.OpText {
+		valid, ok := validPrefix(r.message[r.checked:])
+		r.checked += valid
+		if !ok || (h.Fin && r.checked < len(r.message)) {
+			return EventNone, nil, errBadUTF8
+		}
+	}
+	if !h.Fin {
+		return EventFragment, nil, nil
+	}
+	ev := EventBinary
+	if r.op == ws.OpText {
+		ev = EventText
+	}
+	message := r.message
+	*r = Reader{} // The message is the caller's.
+	return ev, message, nil
+}
+
+// grow makes room for n more bytes. Doubling keeps many small fragments cheap,
+// and messageMax keeps a client from making us hold more than it may send.
+func (r *Reader) grow(n, messageMax int) {
+	need := len(r.message) + n
+	if need <= cap(r.message) {
+		return
+	}
+	r.message = append(make([]byte, 0, max(need, min(2*cap(r.message), messageMax))), r.message...)
+}
+
+// validPrefix returns how much of b is whole, valid UTF-8. It is ok when the
+// rest, if any, is the beginning of one more rune.
+func validPrefix(b []byte) (n int, ok bool) {
+	n = len(b)
+	// The last rune may be incomplete: its first byte is among the last three.
+	for i := n - 1; i >= 0 && i >= n-(utf8.UTFMax-1); i-- {
+		if utf8.RuneStart(b[i]) {
+			if !utf8.FullRune(b[i:]) {
+				n = i
+			}
+			break
+		}
+	}
+	return n, utf8.Valid(b[:n])
+}

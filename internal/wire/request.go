@@ -1,0 +1,243 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+// requestHead is a request as it was read. Its slices alias the head.
+type requestHead struct {
+	method, target        []byte
+	minor                 byte // Of HTTP/1.
+	host, origin          []byte
+	key, version          []byte
+	hosts, origins        int // How often the field came.
+	keys, versions        int
+	upgradeField          bool // Upgrade lists websocket.
+	connectionUpgrade     bool // Connection lists upgrade.
+	body                  bool // A body is announced.
+	protocols             [][]byte
+	pathStart, queryStart int // In target; queryStart is behind the '?', or len(target).
+	upgrade               bool
+}
+
+func badRequest(text string) *Reject { return &Reject{Status: http.StatusBadRequest, Body: text} }
+
+// parseRequest reads a complete head and checks its syntax.
+func parseRequest(head []byte) (h requestHead, bad *Reject) {
+	line, rest, ok := cutLine(head)
+	if !ok {
+		return h, badRequest("Malformed request: its first line is no HTTP/1.1 request line ended by CR LF. (TLS is not spoken on this port.)")
+	}
+	if bad := h.requestLine(line); bad != nil {
+		return h, bad
+	}
+	for {
+		if line, rest, ok = cutLine(rest); !ok {
+			return h, badRequest("Malformed request: a header line does not end in CR LF or has a control character.")
+		}
+		if len(line) == 0 {
+			break
+		}
+		name, value, ok := cutField(line)
+		if !ok {
+			return h, badRequest("Malformed request: a header line is not a name, a colon and a value.")
+		}
+		if !h.field(name, value) {
+			return h, badRequest(fmt.Sprintf("Malformed request: bad value of header field %s.", name))
+		}
+	}
+	switch {
+	case len(rest) > 0:
+		return h, badRequest("Malformed request: bytes behind the end of its head.")
+	case h.hosts > 1 || (h.hosts == 0 && h.minor > 0):
+		return h, badRequest("Malformed request: exactly one Host field is needed.")
+	case !validHost(h.host):
+		return h, badRequest("Malformed request: bad host.")
+	case h.origins > 1:
+		return h, badRequest("Malformed request: more than one Origin field.")
+	}
+	return h, nil
+}
+
+// requestLine reads method, target and version.
+func (h *requestHead) requestLine(line []byte) *Reject {
+	method, rest, _ := bytes.Cut(line, []byte{' '})
+	target, version, ok := bytes.Cut(rest, []byte{' '})
+	if !ok || !isTokens(method) {
+		return badRequest("Malformed request: its first line is not a method, a target and a version.")
+	}
+	number, ok := bytes.CutPrefix(version, []byte("HTTP/"))
+	if !ok || len(number) != 3 || !isDigit(number[0]) || number[1] != '.' || !isDigit(number[2]) {
+		return badRequest("Malformed request: its first line does not end in HTTP/1.1.")
+	}
+	if number[0] != '1' {
+		return &Reject{Status: http.StatusHTTPVersionNotSupported, Body: "This port speaks HTTP/1.1: WebSocket over HTTP/2 is not served."}
+	}
+	h.method, h.target, h.minor = method, target, number[2]-'0'
+	return h.splitTarget()
+}
+
+// splitTarget finds path and query in the target, and the host in an absolute
+// one (RFC 9112 §3.2).
+func (h *requestHead) splitTarget() *Reject {
+	t := h.target
+	if bytes.ContainsAny(t, "#\t") || len(t) == 0 {
+		return badRequest("Malformed request: bad target.")
+	}
+	if t[0] != '/' && string(t) != "*" {
+		scheme, rest, ok := bytes.Cut(t, []byte("://"))
+		if !ok || !(equalFold(scheme, "http") || equalFold(scheme, "https") || equalFold(scheme, "ws") || equalFold(scheme, "wss")) {
+			return badRequest("Malformed request: its target must be a path that begins with /.")
+		}
+		end := bytes.IndexAny(rest, "/?")
+		if end < 0 {
+			end = len(rest)
+		}
+		if end == 0 || !validHost(rest[:end]) {
+			return badRequest("Malformed request: bad host.")
+		}
+		h.host = rest[:end]
+		h.pathStart = len(t) - len(rest) + end
+	}
+	h.queryStart = len(t)
+	if n := bytes.IndexByte(t[h.pathStart:], '?'); n >= 0 {
+		h.queryStart = h.pathStart + n + 1
+	}
+	return nil
+}
+
+// field takes in one header field. It is not ok when the value is malformed.
+func (h *requestHead) field(name, value []byte) (ok bool) {
+	switch {
+	case equalFold(name, "host"):
+		h.hosts++
+		if h.pathStart == 0 { // The host of an absolute target counts instead.
+			h.host = value
+		}
+		return validHost(value)
+	case equalFold(name, "upgrade"):
+		h.upgradeField = h.upgradeField || hasItem(value, "websocket")
+	case equalFold(name, "connection"):
+		h.connectionUpgrade = h.connectionUpgrade || hasItem(value, "upgrade")
+	case equalFold(name, "origin"):
+		h.origins++
+		h.origin = value
+	case equalFold(name, "sec-websocket-key"):
+		h.keys++
+		h.key = value
+	case equalFold(name, "sec-websocket-version"):
+		h.versions++
+		h.version = value
+	case equalFold(name, "sec-websocket-protocol"):
+		for len(value) > 0 {
+			var item []byte
+			if item, value = cutItem(value); len(item) == 0 {
+				continue
+			}
+			if !isTokens(item) {
+				return false
+			}
+			h.protocols = append(h.protocols, item)
+		}
+	case equalFold(name, "content-length"):
+		h.body = h.body || string(value) != "0"
+	case equalFold(name, "transfer-encoding"):
+		h.body = true
+	}
+	return true
+}
+
+// checkUpgrade finds out whether a WebSocket is asked for, and if so, whether in
+// the right way (RFC 6455 §4.2.1).
+func (h *requestHead) checkUpgrade() *Reject {
+	if !h.upgradeField {
+		if h.keys > 0 {
+			return &Reject{
+				Status: http.StatusUpgradeRequired,
+				Body:   "The WebSocket request came without Upgrade: websocket: a proxy in between must pass Upgrade and Connection on.",
+				Header: rejectNotUpgrade.Header,
+			}
+		}
+		return nil
+	}
+	h.upgrade = true
+	switch {
+	case h.minor == 0:
+		return &Reject{Status: http.StatusHTTPVersionNotSupported, Body: "A WebSocket needs HTTP/1.1, this request came as HTTP/1.0: a proxy in between must use 1.1."}
+	case string(h.method) != http.MethodGet:
+		return &Reject{Status: http.StatusMethodNotAllowed, Body: "A WebSocket is opened by GET.", Header: [][2]string{{"Allow", "GET"}}}
+	case !h.connectionUpgrade:
+		return badRequest("The WebSocket request came without Connection: Upgrade: a proxy in between must pass Upgrade and Connection on.")
+	case h.body:
+		return badRequest("A WebSocket request has no body.")
+	case h.versions != 1 || len(h.version) == 0:
+		return badRequest("The WebSocket request needs exactly one Sec-WebSocket-Version: 13.")
+	case string(h.version) != "13":
+		return &Reject{
+			Status: http.StatusUpgradeRequired,
+			Body:   "This WebSocket version is not spoken, only 13.",
+			Header: [][2]string{{"Upgrade", "websocket"}, {"Sec-WebSocket-Version", "13"}},
+		}
+	case h.keys != 1 || !validKey(h.key):
+		return badRequest("The WebSocket request needs exactly one Sec-WebSocket-Key, 16 bytes in base64.")
+	}
+	return nil
+}
+
+// request copies what a caller may want to keep.
+func (h *requestHead) request() *Request {
+	target := string(h.target[h.pathStart:])
+	query := h.queryStart - h.pathStart
+	r := &Request{
+		Path:     target[:query],
+		RawQuery: target[query:],
+		Host:     string(h.host),
+		Origin:   string(h.origin),
+		Upgrade:  h.upgrade,
+	}
+	if query > 0 && target[query-1] == '?' {
+		r.Path = target[:query-1]
+	}
+	if r.Path == "" {
+		r.Path = "/" // Of an absolute target without one.
+	}
+	if r.Method = http.MethodGet; string(h.method) != http.MethodGet {
+		r.Method = string(h.method)
+	}
+	if len(h.protocols) > 0 {
+		r.Protocols = make([]string, len(h.protocols))
+		for i, p := range h.protocols {
+			r.Protocols[i] = string(p)
+		}
+	}
+	return r
+}
+
+// validHost reports whether b may be a host with an optional port. It lets pass
+// more than RFC 3986 does, but nothing that has a meaning elsewhere in a URL or
+// a list.
+func validHost(b []byte) bool {
+	for _, c := range b {
+		if c <= ' ' || c >= 0x7f || strings.IndexByte("/?#@\\,\"<>^{|}`", c) >= 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// validKey reports whether b is 16 bytes in base64.
+func validKey(b []byte) bool {
+	const encoded = 24
+	var raw [encoded / 4 * 3]byte
+	if len(b) != encoded {
+		return false
+	}
+	n, err := base64.StdEncoding.Decode(raw[:], b)
+	return err == nil && n == 16
+}
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
