@@ -179,7 +179,11 @@ func (in *inspector) cpu() Result {
 	r.Found = fmt.Sprintf("%d CPUs, quota %.2f CPUs", allowed, quota)
 	if quota < 1 || quota < float64(allowed) {
 		r.Status = Warn
-		r.Remedy = fmt.Sprintf("docker run --cpuset-cpus 0-%d in place of --cpus; systemd: AllowedCPUs= in place of CPUQuota=", max(int(quota), 1)-1)
+		cpus := "0"
+		if last := int(quota) - 1; last > 0 {
+			cpus = fmt.Sprintf("0-%d", last)
+		}
+		r.Remedy = fmt.Sprintf("docker run --cpuset-cpus %[1]s in place of --cpus; systemd: AllowedCPUs=%[1]s in place of CPUQuota=", cpus)
 	}
 	return r
 }

@@ -41,9 +41,9 @@ func TestCgroups(t *testing.T) {
 		remedy      string
 	}{
 		{name: "v2 quota", check: "CPU", files: map[string]string{group + "/cpu.max": "150000 100000\n"},
-			want: Warn, found: "4 CPUs, quota 1.50 CPUs", remedy: "--cpuset-cpus 0-0"},
+			want: Warn, found: "4 CPUs, quota 1.50 CPUs", remedy: "--cpuset-cpus 0 "},
 		{name: "v2 quota of a group above", check: "CPU", files: map[string]string{"/sys/fs/cgroup/system.slice/cpu.max": "50000 100000\n", group + "/cpu.max": "200000 100000\n"},
-			want: Warn, found: "quota 0.50 CPUs", remedy: "AllowedCPUs="},
+			want: Warn, found: "quota 0.50 CPUs", remedy: "AllowedCPUs=0 "},
 		{name: "v2 quota of all CPUs", check: "CPU", files: map[string]string{group + "/cpu.max": "400000 100000\n"},
 			want: OK, found: "quota 4.00 CPUs"},
 		{name: "v2 quota malformed", check: "CPU", files: map[string]string{group + "/cpu.max": "fast\n"},
@@ -53,7 +53,7 @@ func TestCgroups(t *testing.T) {
 		{name: "v2 quota not a number", check: "CPU", files: map[string]string{group + "/cpu.max": "x 100000\n"},
 			want: Warn, found: `"x"`},
 		{name: "v2 in a container's own namespace", check: "CPU", files: map[string]string{"/proc/self/cgroup": "0::/\n", "/sys/fs/cgroup/cpu.max": "100000 100000\n"},
-			want: Warn, found: "quota 1.00 CPUs", remedy: "--cpuset-cpus 0-0"},
+			want: Warn, found: "quota 1.00 CPUs", remedy: "--cpuset-cpus 0 "},
 		{name: "v2 part of the tree mounted", check: "CPU",
 			files: map[string]string{
 				"/proc/self/cgroup":      "0::/docker/c1/inner\n",
