@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -49,7 +50,7 @@ func (r *Reject) Error() string { return r.Body }
 // answered by 500, without its text. head is not changed.
 func Handshake(dst, head []byte, decide func(*Request) (Accept, error)) (out []byte, upgraded bool) {
 	h, bad := parseRequest(head)
-	withBody := string(h.method) != http.MethodHead
+	withBody := !bytes.HasPrefix(head, []byte("HEAD ")) // Whether the rest of the head is valid or not.
 	if bad == nil {
 		bad = h.checkUpgrade()
 	}
@@ -61,7 +62,8 @@ func Handshake(dst, head []byte, decide func(*Request) (Accept, error)) (out []b
 		err = rejectNotUpgrade
 	}
 	if err != nil {
-		if !errors.As(err, &bad) {
+		bad, ok := errors.AsType[*Reject](err)
+		if !ok {
 			bad = &Reject{Status: http.StatusInternalServerError, Body: "The server could not decide about this request."}
 		}
 		return appendResponse(dst, bad, withBody), false
