@@ -21,6 +21,8 @@ import (
 
 const waitMax = 20 * time.Second
 
+var discard = slog.New(slog.DiscardHandler)
+
 // eventually polls for a condition and fails the test with what is returned by say when it does not come true.
 func eventually(t testing.TB, cond func() bool, say func() string) {
 	t.Helper()
@@ -129,6 +131,7 @@ type sink struct {
 
 	mu     sync.Mutex
 	frozen bool
+	drop   bool // Keep nothing.
 	got    map[string][]bus.Record // By channel, as shard 0 got them.
 }
 
@@ -141,7 +144,7 @@ func newSink(t testing.TB, shards int, size ringSize) *sink {
 		k.wake = append(k.wake, make(chan struct{}, 1))
 	}
 	ring, err := bus.New(bus.Options{
-		Shards: shards, Slots: size.slots, BytesMax: size.bytes, StallMax: time.Minute, Logger: slog.New(slog.DiscardHandler),
+		Shards: shards, Slots: size.slots, BytesMax: size.bytes, StallMax: time.Minute, Logger: discard,
 		Wake: func(id routing.ShardID) {
 			select {
 			case k.wake[id] <- struct{}{}:
@@ -195,6 +198,9 @@ func (k *sink) collect(b *bus.Batch) {
 		}
 	}
 	defer k.mu.Unlock()
+	if k.drop {
+		return
+	}
 	for _, s := range b.Segments {
 		for _, r := range s.Records {
 			k.got[s.Name] = append(k.got[s.Name], bus.Record{Offset: r.Offset, Value: bytes.Clone(r.Value), JSON: bytes.Clone(r.JSON), Text: r.Text})
@@ -227,13 +233,25 @@ func (k *sink) wantValues(t testing.TB, channel string, want []string) {
 
 // logs keeps what is logged.
 type logs struct {
-	mu sync.Mutex
-	b  strings.Builder
+	mu      sync.Mutex
+	b       strings.Builder
+	panicOn string
+}
+
+// panicAt makes the logger panic once, at a line that contains text.
+func (l *logs) panicAt(text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.panicOn = text
 }
 
 func (l *logs) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.panicOn != "" && bytes.Contains(p, []byte(l.panicOn)) {
+		l.panicOn = ""
+		panic("logger")
+	}
 	return l.b.Write(p)
 }
 
@@ -242,6 +260,8 @@ func (l *logs) String() string {
 	defer l.mu.Unlock()
 	return l.b.String()
 }
+
+func newLogger(l *logs) *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
 func (l *logs) count(text string) int { return strings.Count(l.String(), text) }
 
@@ -270,7 +290,7 @@ func (r *rig) start(t testing.TB, o Options) {
 		r.logs = &logs{}
 	}
 	o.Interest, o.Ring = r.interest, r.ring
-	o.Logger = slog.New(slog.NewTextHandler(r.logs, nil))
+	o.Logger = newLogger(r.logs)
 	if o.Builder.RecordsMax == 0 {
 		o.Builder = bus.BuilderOptions{RecordsMax: 512, BytesMax: 1 << 20}
 	}

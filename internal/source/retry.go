@@ -11,21 +11,19 @@ import (
 // backoff says how long to wait before the next try. One goroutine uses it.
 type backoff struct {
 	min, max time.Duration
-	n        int
+	n        int           // Failures in a row.
+	wait     time.Duration // The last wait, before chance.
 }
 
 // next returns the wait after one more failure: twice the last one up to max, less up to half of it at random, so that many
 // clients of a broker that came back do not come back together.
 func (b *backoff) next() time.Duration {
-	d := b.max
-	if b.n < 30 && b.min<<b.n < b.max {
-		d = b.min << b.n
-	}
+	b.wait = min(max(b.min, 2*b.wait), b.max)
 	b.n++
-	return d/2 + rand.N(d/2+1)
+	return b.wait/2 + rand.N(b.wait/2+1)
 }
 
-func (b *backoff) reset() { b.n = 0 }
+func (b *backoff) reset() { b.n, b.wait = 0, 0 }
 
 // sleep waits for d, or less when wake gets a value or ctx ends. wake may be nil.
 func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) {

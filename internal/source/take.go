@@ -23,9 +23,7 @@ func (f *fetcher) take(resp *kmsg.FetchResponse) (moved bool, bytes int, err err
 				continue
 			}
 			bytes += len(rp.RecordBatches)
-			f.s.mu.Lock()
-			r := f.takeLocked(a, rp)
-			f.s.mu.Unlock()
+			r := f.takeOne(a, rp)
 			if r.err != nil {
 				return moved, bytes, r.err
 			}
@@ -51,6 +49,12 @@ type taken struct {
 	moved, stalled bool
 	records        uint64
 	err            error // Only a *publishError.
+}
+
+func (f *fetcher) takeOne(a asked, rp *kmsg.FetchResponseTopicPartition) taken {
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	return f.takeLocked(a, rp)
 }
 
 // takeLocked routes one partition's part of a response, unless the partition is no longer where it was asked for.

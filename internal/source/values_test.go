@@ -1,0 +1,124 @@
+package source
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"wsd/internal/bus"
+)
+
+func TestValues(t *testing.T) {
+	big := `{"v":"` + strings.Repeat("x", 8<<20) + `"}`
+	for _, codec := range []string{"none", "zstd"} {
+		t.Run(codec, func(t *testing.T) {
+			c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a"), kfake.BrokerConfigs(map[string]string{"message.max.bytes": "20000000"}))
+			cl := mustClient(t, c.ListenAddrs(), kgo.ProducerBatchMaxBytes(20<<20), kgo.MaxBufferedBytes(64<<20), kgo.BrokerMaxWriteBytes(64<<20), kgo.ProducerBatchCompression(codecs[codec]))
+			r := startRig(t, Options{Brokers: c.ListenAddrs(), Topics: []string{"a"}, Start: Start{Mode: StartEarliest}}, "a")
+			cases := []struct {
+				value string
+				null  bool
+				json  string // Empty: not JSON.
+				text  bool
+			}{
+				{value: `{"n":1}`, json: `{"n":1}`, text: true},
+				{value: "{\n \"n\": [1,\r\n\t2 ] }\n", json: `{"n":[1,2]}`, text: true},
+				{value: `{"s":"a b\n"}`, json: `{"s":"a b\n"}`, text: true},
+				{value: `{"a":1}{"b":2}`, text: true},
+				{value: "{\"a\":1}\n{\"b\":2}", text: true},
+				{value: "\x00", text: true},
+				{value: "{\"a\":\"\x00\"}", text: true},
+				{value: "{\"a\":\"\xff\"}"},
+				{value: "\xff\xfe"},
+				{value: "plain text", text: true},
+				{value: "", text: true},
+				{value: "null", json: "null", text: true},
+				{null: true, json: "null", text: true},
+				{value: " 1.50 ", json: "1.50", text: true},
+				{value: `"line` + "\n" + `break"`, text: true}, // A raw newline inside a string is no JSON.
+				{value: big, json: big, text: true},
+				{value: `{"after":"big"}`, json: `{"after":"big"}`, text: true},
+			}
+			for _, tc := range cases {
+				rec := &kgo.Record{Topic: "a", Value: []byte(tc.value)}
+				if tc.null {
+					rec.Value = nil
+				}
+				produceRecords(t, cl, rec)
+			}
+			eventually(t, func() bool { return len(r.records("a")) == len(cases) }, func() string { return fmt.Sprint(len(r.records("a")), " records\n", r.logs) })
+			invalid := 0
+			for i, rec := range r.records("a") {
+				tc := cases[i]
+				name := fmt.Sprintf("%.20q", tc.value)
+				if tc.null {
+					require.Nil(t, rec.Value)
+				} else {
+					require.True(t, rec.Value != nil, name)
+					require.True(t, string(rec.Value) == tc.value, name)
+				}
+				if tc.json == "" {
+					require.Nil(t, rec.JSON, name)
+					invalid++
+				} else {
+					require.True(t, string(rec.JSON) == tc.json, name)
+				}
+				require.Equal(t, tc.text, rec.Text, name)
+				require.EqualValues(t, i+1, rec.Offset)
+			}
+			require.EqualValues(t, invalid, r.topic(0).InvalidJSON.Load())
+			require.Equal(t, 1, r.logs.count("not JSON"), "logged once a topic")
+		})
+	}
+}
+
+// A burst of garbage between good records disturbs nothing and nobody.
+func TestGarbageBurst(t *testing.T) {
+	c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(2, "a"))
+	cl := mustClient(t, c.ListenAddrs())
+	r := startRig(t, Options{Brokers: c.ListenAddrs(), Topics: []string{"a"}, Start: Start{Mode: StartEarliest}, Routes: []Route{{Channel: "{key}"}}}, "good")
+	var want []string
+	for n := range 200 {
+		v := fmt.Sprintf(`{"n":%d}`, n)
+		want = append(want, v)
+		recs := []*kgo.Record{{Topic: "a", Key: []byte("good"), Value: []byte(v)}}
+		for i, junk := range []string{"", "\x00\xff", strings.Repeat("[", 10000), `{"a":`, "}{", strings.Repeat("\xc3", 4096)} {
+			recs = append(recs,
+				&kgo.Record{Topic: "a", Key: []byte(fmt.Sprint("junk", i)), Value: []byte(junk)},
+				&kgo.Record{Topic: "a", Value: []byte(junk)}, // No key.
+				&kgo.Record{Topic: "a", Key: []byte("\xff\xff"), Value: []byte(junk)},
+				&kgo.Record{Topic: "a", Key: []byte(strings.Repeat("k", 300)), Headers: []kgo.RecordHeader{{Key: junk, Value: []byte(junk)}}})
+		}
+		produceRecords(t, cl, recs...)
+	}
+	r.wantValues(t, "good", want)
+	ts := r.topic(0)
+	require.EqualValues(t, 200*6, ts.Unplaced[UnplacedMissing].Load())
+	require.EqualValues(t, 200*6, ts.Unplaced[UnplacedText].Load())
+	require.EqualValues(t, 200*6, ts.Unplaced[UnplacedLength].Load())
+	require.EqualValues(t, 200*6, r.Stats().Unwanted.Load())
+	require.Zero(t, ts.InvalidJSON.Load(), "what nobody wants is not checked")
+	require.Zero(t, r.Stats().Panics.Load()+ts.Lost.Load())
+	require.LessOrEqual(t, r.logs.count("no channel to go to"), 3, "logged once a topic and reason")
+}
+
+func TestGarbageForTheSameChannel(t *testing.T) {
+	c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a"))
+	cl := mustClient(t, c.ListenAddrs())
+	r := startRig(t, Options{Brokers: c.ListenAddrs(), Topics: []string{"a"}, Start: Start{Mode: StartEarliest}, Builder: bus.BuilderOptions{RecordsMax: 7, BytesMax: 1 << 16}}, "a")
+	var want []string
+	for n := range 100 {
+		vs := []string{fmt.Sprintf(`{"n":%d}`, n), strings.Repeat("[", 5000), "\xff", "}{", "x"}
+		produce(t, cl, "a", 0, vs...)
+		want = append(want, vs...)
+	}
+	r.wantValues(t, "a", want)
+	for i, rec := range r.records("a") {
+		require.Equal(t, i%5 == 0, rec.JSON != nil)
+	}
+	require.EqualValues(t, 400, r.topic(0).InvalidJSON.Load())
+}
