@@ -130,7 +130,7 @@ func newBench(t testing.TB, o Options) *bench {
 // feed hands the batches over as a response to a fetch from the partition's position.
 func (b *bench) feed(t testing.TB, high int64, aborted []kmsg.FetchResponseTopicPartitionAbortedTransaction, data []byte) {
 	t.Helper()
-	b.f.asked = map[partKey]asked{{topic: "a"}: {b.p, b.p.routed.Load()}}
+	b.f.asked = map[partKey]asked{{topic: "a"}: {p: b.p, offset: b.p.routed.Load(), first: true}}
 	resp := kmsg.FetchResponse{Version: 11, Topics: []kmsg.FetchResponseTopic{{Topic: "a", Partitions: []kmsg.FetchResponseTopicPartition{{
 		HighWatermark: high, LastStableOffset: high, AbortedTransactions: aborted, RecordBatches: data,
 	}}}}}
@@ -290,6 +290,51 @@ func TestPanicCostsOneRecord(t *testing.T) {
 	require.Contains(t, b.logs.String(), "offset=2")
 	require.EqualValues(t, 5, b.p.routed.Load())
 	require.EqualValues(t, 5, b.topic(0).Records.Load())
+}
+
+// What a broker says about the range of offsets decides where reading goes on.
+func TestRejoin(t *testing.T) {
+	for _, c := range []struct {
+		name                  string
+		at, first, last, want int64
+		lost, truncated       uint64
+		log                   string
+	}{
+		{"retention overtook", 10, 25, 40, 25, 15, 0, "retention overtook"},
+		{"truncated", 50, 0, 40, 40, 0, 1, "the log ends before our position"},
+		{"it was only a moment", 30, 0, 40, 30, 0, 0, ""},
+		{"at the end", 40, 0, 40, 40, 0, 0, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, Options{})
+			b.p.routed.Store(c.at)
+			b.p.resolve = resolveRange
+			b.rejoin(b.f, b.p, c.first, c.last)
+			require.Equal(t, c.want, b.p.routed.Load())
+			require.Equal(t, resolveNothing, b.p.resolve)
+			require.Equal(t, c.lost, b.topic(0).Lost.Load())
+			require.Equal(t, c.truncated, b.topic(0).Truncations.Load())
+			require.Contains(t, b.logs.String(), c.log)
+		})
+	}
+}
+
+// A response counts only for a partition that still stands where it was asked for and still belongs to the asker.
+func TestLateResponsesAreIgnored(t *testing.T) {
+	b := newBench(t, Options{})
+	data := join(simple(0, 3))
+	rp := kmsg.FetchResponseTopicPartition{HighWatermark: 3, LastStableOffset: 3, RecordBatches: data}
+	b.p.owner = b.newFetcher(2, "elsewhere")
+	b.f.takeOne(asked{p: b.p}, &rp)
+	require.Zero(t, b.p.routed.Load(), "led elsewhere meanwhile")
+	b.p.owner, b.p.resolve = b.f, resolveRange
+	b.f.takeOne(asked{p: b.p}, &rp)
+	require.Zero(t, b.p.routed.Load(), "an open question")
+	b.p.resolve = resolveNothing
+	b.f.takeOne(asked{p: b.p, offset: 2}, &rp)
+	require.Zero(t, b.p.routed.Load(), "asked for another offset")
+	b.f.takeOne(asked{p: b.p}, &rp)
+	require.EqualValues(t, 3, b.p.routed.Load())
 }
 
 // A broken invariant of ours is not survived.

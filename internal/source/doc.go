@@ -21,9 +21,10 @@
 //
 // # Memory
 //
-// For each broker: one response buffer (FetchTotalBytes, or the largest single batch when that is more), and while a
-// compressed batch is read, that batch decompressed (at most BatchBytesMax). For the process: one batch being built. Buffers that had to grow are
-// given back. Nothing else depends on the backlog, since a fetcher asks for more only after it has published what it has.
+// For each broker that leads partitions: one response buffer of at most 2 × FetchTotalBytes, or 1.25 × the largest single batch when
+// that is more, and while a compressed batch is read, that batch decompressed (at most 2 × BatchBytesMax; 4 MiB are kept). For the
+// process: one batch being built and one value being compacted, beside what the bus holds. Buffers that had to grow are given
+// back. Nothing depends on the backlog, since a fetcher asks for more only after it has published what it has.
 //
 // # Not its job
 //

@@ -47,6 +47,7 @@ type partKey struct {
 type asked struct {
 	p      *partition
 	offset int64
+	first  bool // It stood first: the broker had room for it.
 }
 
 const fetchByID = 13 // Version of Fetch from which topics are named by id.
@@ -231,7 +232,7 @@ const lookWait = 20 * time.Millisecond
 
 // ask adds the partition to the request; a topic stands in it once.
 func (f *fetcher) ask(topics []kmsg.FetchRequestTopic, p *partition, version int16) []kmsg.FetchRequestTopic {
-	a := asked{p: p, offset: p.routed.Load()}
+	a := asked{p: p, offset: p.routed.Load(), first: len(f.asked) == 0}
 	f.asked[keyOf(p.topicID, p.topic.name, p.id, version)] = a
 	part := kmsg.NewFetchRequestTopicPartition()
 	part.Partition = p.id

@@ -131,7 +131,7 @@ type sink struct {
 
 	mu     sync.Mutex
 	frozen bool
-	drop   bool // Keep nothing.
+	drop   bool                    // Keep nothing.
 	got    map[string][]bus.Record // By channel, as shard 0 got them.
 }
 

@@ -3,6 +3,7 @@ package source
 import (
 	"context"
 	"slices"
+	"time"
 
 	kafka "github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -159,7 +160,9 @@ func (s *Source) assign(addrs map[int32]string, leaders map[*partition]leader) (
 				s.fetchers[l.broker] = f
 				begun = append(begun, f)
 			}
-			p.owner = f
+			if p.owner != f {
+				p.owner, p.progressAt = f, time.Now()
+			}
 			p.leaderSeen.Store(l.broker)
 			parts[f] = append(parts[f], p)
 		}

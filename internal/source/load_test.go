@@ -70,50 +70,54 @@ func (c *churner) take(b *bus.Batch) {
 	}
 }
 
-func (c *churner) run(stop <-chan struct{}, end uint64) {
+// run churns until stop, then reads on without changes until every shard's every subscription has reached end.
+func (c *churner) run(stop <-chan struct{}, end uint64, unfinished *atomic.Int64) {
 	cursor := c.r.ring.Cursor(c.id)
+	finished := false
+	var deadline time.Time
 	for n := 0; ; n++ {
-		if b, st := cursor.Next(); st == bus.StateReady {
+		switch b, st := cursor.Next(); st {
+		case bus.StateReady:
 			c.take(b)
 			cursor.Advance()
 			if n%3 != 0 {
 				continue
 			}
-		} else if st == bus.StateDetached {
+		case bus.StateDetached:
 			c.t.Errorf("shard %d was detached", c.id)
 			return
 		}
 		select {
 		case <-stop:
-			// Read what is left, without changes: every subscription must reach the end.
-			for deadline := time.Now().Add(waitMax); ; {
-				if b, st := cursor.Next(); st == bus.StateReady {
-					c.take(b)
-					cursor.Advance()
-					continue
-				}
-				behind := ""
-				for name, last := range c.last {
-					if last != end {
-						behind = fmt.Sprintf("shard %d, channel %s ends at %d of %d", c.id, name, last, end)
-					}
-				}
-				if behind == "" {
-					return
-				}
-				if time.Now().After(deadline) {
-					c.t.Error(behind)
-					return
-				}
-				select {
-				case <-c.r.wake[c.id]:
-				case <-time.After(time.Millisecond):
-				}
-			}
 		default:
 			c.turn()
+			runtime.Gosched()
+			continue
 		}
-		runtime.Gosched()
+		if deadline.IsZero() {
+			deadline = time.Now().Add(waitMax)
+		}
+		behind := ""
+		for name, last := range c.last {
+			if last != end {
+				behind = fmt.Sprintf("shard %d, channel %s ends at %d of %d", c.id, name, last, end)
+			}
+		}
+		if behind == "" && !finished {
+			finished = true
+			unfinished.Add(-1)
+		}
+		if unfinished.Load() == 0 {
+			return // Not before: a shard that stops reading stops the bus.
+		}
+		if time.Now().After(deadline) {
+			c.t.Error("not every shard has finished; here: ", behind)
+			return
+		}
+		select {
+		case <-c.r.wake[c.id]:
+		case <-time.After(time.Millisecond):
+		}
 	}
 }
 
@@ -130,10 +134,12 @@ func TestSubscriptionChurnUnderLoad(t *testing.T) {
 	stop := make(chan struct{})
 	var done sync.WaitGroup
 	churners := make([]*churner, shards)
+	var unfinished atomic.Int64
+	unfinished.Store(shards)
 	for i := range churners {
 		churners[i] = &churner{t: t, id: routing.ShardID(i), r: r, channels: channels, last: map[string]uint64{}}
 		done.Add(1)
-		go func() { defer done.Done(); churners[i].run(stop, batches*perBatch) }()
+		go func() { defer done.Done(); churners[i].run(stop, batches*perBatch, &unfinished) }()
 	}
 	cl := mustClient(t, c.ListenAddrs())
 	for n := range batches {
@@ -334,7 +340,7 @@ func TestUnwantedAllocatesNothing(t *testing.T) {
 		rp := kmsg.FetchResponseTopicPartition{HighWatermark: int64(records), LastStableOffset: int64(records), RecordBatches: data}
 		return testing.AllocsPerRun(20, func() {
 			b.p.routed.Store(0)
-			r := b.f.takeOne(asked{b.p, 0}, &rp)
+			r := b.f.takeOne(asked{p: b.p}, &rp)
 			if r.records != uint64(records) || r.err != nil {
 				t.Fatal(r)
 			}

@@ -1,9 +1,16 @@
 package source
 
 import (
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if size := os.Getenv(benchBrokerEnv); size != "" {
+		runBenchBroker(size)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}

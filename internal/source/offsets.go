@@ -1,6 +1,7 @@
 package source
 
 import (
+	"errors"
 	"time"
 
 	kafka "github.com/segmentio/kafka-go"
@@ -38,6 +39,7 @@ func (f *fetcher) answer(c *conn, parts []*partition) error {
 		}
 	}
 	f.s.mu.Unlock()
+	defer f.s.holdUnanswered(f, parts)
 
 	if len(starts) > 0 {
 		found, err := f.listOffsets(c, starts, readCommitted)
@@ -140,6 +142,20 @@ func (s *Source) begin(f *fetcher, found map[*partition]int64) {
 		p.resolve = resolveNothing
 		p.progressAt = time.Now()
 		p.goodLocked(s)
+	}
+}
+
+var errNoOffset = &kindError{ErrorBroker, errors.New("the broker gave no usable answer about the partition's offsets")}
+
+// holdUnanswered holds back the partitions that a broker said nothing usable about, so that it is not asked again at once.
+func (s *Source) holdUnanswered(f *fetcher, parts []*partition) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	for _, p := range parts {
+		if p.owner == f && p.resolve != resolveNothing && p.heldUntil.Before(now) {
+			s.failLocked(p, errNoOffset, false)
+		}
 	}
 }
 

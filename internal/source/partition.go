@@ -108,7 +108,8 @@ func (s *Source) failLocked(p *partition, err error, newLook bool) {
 	s.stats.FetchErrors[kind].Add(1)
 	text := err.Error()
 	p.lastError.Store(&text)
-	p.heldUntil = time.Now().Add(p.failures.next())
+	now := time.Now()
+	p.heldUntil, p.progressAt = now.Add(p.failures.next()), now
 	if newLook {
 		p.heldLook = s.looks
 		s.kickWatcher()

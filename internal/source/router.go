@@ -1,6 +1,7 @@
 package source
 
 import (
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"strings"
@@ -128,7 +129,7 @@ func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 	ts := p.topic.stats
 	for rest := rp.RecordBatches; len(rest) > 0; {
 		bt, after, err := parseBatch(rest)
-		if err == errPartial {
+		if errors.Is(err, errPartial) {
 			return nil
 		}
 		if err != nil {
@@ -160,7 +161,7 @@ func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 			if err == nil {
 				err = f.s.router.batchLocked(p, &bt, data)
 			}
-			if pe, ok := err.(*publishError); ok {
+			if pe := (*publishError)(nil); errors.As(err, &pe) {
 				return pe
 			}
 			if err != nil {

@@ -22,7 +22,6 @@ type Source struct {
 	fetchCtx, publishCtx   context.Context
 	stopFetch, stopPublish context.CancelFunc
 	running                sync.WaitGroup
-	started                bool
 
 	// The watcher's own.
 	topics      []*topic
@@ -76,7 +75,6 @@ func New(o Options) (*Source, error) {
 
 // Start begins to read.
 func (s *Source) Start() {
-	s.started = true
 	s.spawn("watcher", s.watch)
 }
 

@@ -11,9 +11,15 @@ import (
 // errStalled: the broker says that there are records, and sends none.
 var errStalled = &kindError{ErrorTimeout, errors.New("records are waiting but none has come for too long: connecting anew")}
 
-// take routes a response. moved: some partition went on; bytes: how much there was to read.
+// take routes a response. moved: some partition went on; bytes: how much there was to read. Something to read and nothing moved
+// means that asking again at once is useless.
 func (f *fetcher) take(resp *kmsg.FetchResponse) (moved bool, bytes int, err error) {
-	records, stalled := uint64(0), false
+	records, stalled, answered := uint64(0), false, 0
+	for i := range resp.Topics {
+		for j := range resp.Topics[i].Partitions {
+			bytes += len(resp.Topics[i].Partitions[j].RecordBatches)
+		}
+	}
 	for i := range resp.Topics {
 		t := &resp.Topics[i]
 		for j := range t.Partitions {
@@ -22,13 +28,14 @@ func (f *fetcher) take(resp *kmsg.FetchResponse) (moved bool, bytes int, err err
 			if !ok {
 				continue
 			}
-			bytes += len(rp.RecordBatches)
+			answered++
 			r := f.takeOne(a, rp)
 			if r.err != nil {
 				return moved, bytes, r.err
 			}
 			moved = moved || r.moved
-			stalled = stalled || r.stalled
+			// Only one that stood first, or had the whole response for itself, could not be kept out by others.
+			stalled = stalled || r.stalled && (a.first || bytes == 0)
 			records += r.records
 		}
 	}
@@ -41,6 +48,9 @@ func (f *fetcher) take(resp *kmsg.FetchResponse) (moved bool, bytes int, err err
 	if err == nil && stalled {
 		f.s.stats.Stalls.Add(1)
 		err = errStalled
+	}
+	if answered == 0 {
+		bytes = max(bytes, 1) // An answer about nothing leads nowhere too.
 	}
 	return moved, bytes, err
 }
