@@ -44,8 +44,8 @@ func BenchmarkCompactJSON(b *testing.B) {
 		"string":  func(size int) []byte { return []byte(`"` + strings.Repeat("x", size) + `"`) },
 	}
 	for _, size := range []int{128, 1 << 10, 8 << 20} {
-		for name, make := range values {
-			value := make(size)
+		for name, value := range values {
+			value := value(size)
 			b.Run(strconv.Itoa(size)+"/"+name, func(b *testing.B) {
 				b.SetBytes(int64(len(value)))
 				b.ReportAllocs()

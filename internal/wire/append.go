@@ -83,22 +83,16 @@ func CloseCode(payload []byte) (code uint16, reason string, err *CloseError) {
 	switch {
 	case status >= 1012 && status <= 1014:
 		// Registered with IANA after RFC 6455: restart, try again later, bad
-		// gateway. The reason alone is to be checked.
-		if !utf8.ValidString(reason) {
-			return 0, "", errBadReason
-		}
+		// gateway. ws does not know them.
 	case status > 4999:
 		return 0, "", &CloseError{uint16(ws.StatusProtocolError), "status code out of range"}
 	default:
-		switch bad := ws.CheckCloseFrameData(status, reason); bad {
-		case nil:
-		case ws.ErrProtocolInvalidUTF8:
-			return 0, "", errBadReason
-		default:
+		if bad := ws.CheckCloseFrameData(status, ""); bad != nil {
 			return 0, "", &CloseError{uint16(ws.StatusProtocolError), bad.Error()}
 		}
 	}
+	if !utf8.ValidString(reason) {
+		return 0, "", &CloseError{uint16(ws.StatusInvalidFramePayloadData), "close reason is not valid UTF-8"}
+	}
 	return uint16(status), reason, nil
 }
-
-var errBadReason = &CloseError{uint16(ws.StatusInvalidFramePayloadData), "close reason is not valid UTF-8"}

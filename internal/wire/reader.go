@@ -57,6 +57,7 @@ func (r *Reader) Next(b []byte, role Role, messageMax int) (ev Event, payload []
 		return EventPong, payload, n, nil
 	case ws.OpClose:
 		return EventClose, payload, n, nil
+	default: // Data: others are refused by their header.
 	}
 	if h.Fin && r.op == 0 {
 		if h.OpCode == ws.OpBinary {

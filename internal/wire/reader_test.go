@@ -126,7 +126,7 @@ func TestPayloadCapacity(t *testing.T) {
 	var r Reader
 	_, payload, n, err := r.Next(join(whole(text, "abc"), whole(text, "def")), RoleServer, 100)
 	require.Nil(t, err)
-	require.Equal(t, n, len(whole(text, "abc")))
+	require.Len(t, whole(text, "abc"), n)
 	require.Equal(t, len(payload), cap(payload))
 }
 
