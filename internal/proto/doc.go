@@ -8,8 +8,8 @@
 // allocation; and the check that a value is one line of JSON, which the framing
 // of the protocol rests on.
 //
-// The protocol has two encodings, and each has a codec of its own that ends in
-// its name: this is the JSON one, DecodeJSON and the Append functions.
+// The protocol has two encodings, JSON and Protobuf, and bytes are laid out once
+// for each. The codec here is the JSON one; the tables of codes serve both.
 //
 // Threads: all functions may be called from any goroutine; they keep no state.
 // The tables are fixed.
