@@ -1,0 +1,130 @@
+package shard
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"wsd/internal/epoll"
+)
+
+const (
+	// acceptsPerTurn bounds the connections taken from one listener in a turn; the rest wait in the backlog.
+	acceptsPerTurn = 64
+	// acceptPause is how long a shard without free descriptors stops accepting. Waiting connections stay in the backlog.
+	acceptPause = 100 * time.Millisecond
+)
+
+// accept takes connections from the listener with the given index.
+func (s *Shard) accept(index int) {
+	for range acceptsPerTurn {
+		fd, err := epoll.Accept(s.listeners[index])
+		switch err {
+		case nil:
+			s.open(fd)
+		case unix.EAGAIN:
+			return
+		case unix.ECONNABORTED, unix.EINTR, unix.EPROTO, unix.ENETDOWN, unix.ENOPROTOOPT, unix.EHOSTDOWN, unix.ENONET, unix.EHOSTUNREACH, unix.ENETUNREACH:
+			// The client is gone already (accept(2) passes on errors of the new socket). The kernel counted it as picked, and
+			// it will never be closed here.
+			s.closedInTurn++
+		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
+			s.pauseAccepting(err)
+			return
+		default:
+			s.pauseAccepting(err)
+			return
+		}
+	}
+}
+
+// open makes a connection of an accepted descriptor.
+func (s *Shard) open(fd int) {
+	s.stats.Accepted.Add(1)
+	c := s.slab.take()
+	if c == nil {
+		epoll.Reset(fd)
+		s.closedInTurn++
+		s.stats.Closed[ReasonInternal].Add(1)
+		return
+	}
+	c.fd, c.state = int32(fd), stateHead
+	s.stats.Connections.Add(1)
+	if err := s.poller.Add(fd, epoll.Readable, int32(c.slot), int32(c.generation)); err != nil {
+		s.logger.Warn("watch accepted connection", "error", err)
+		c.reason = ReasonInternal
+		s.abort(c)
+		return
+	}
+	c.deadline = s.wheel.now + ticks(s.limits.HandshakeTimeout)
+	s.rearm(c)
+}
+
+// pauseAccepting stops watching the listeners for a while, so that a listener which stays readable does not make the loop spin.
+func (s *Shard) pauseAccepting(cause error) {
+	s.stats.AcceptErrors.Add(1)
+	s.acceptAgainAt = s.wheel.now + ticks(acceptPause)
+	if s.stats.PauseAccepts.Swap(1) == 0 {
+		s.logger.Warn("accepting paused: the process has no free descriptor or memory; clients wait in the backlog",
+			"error", cause, "connections", s.stats.Connections.Load(), "remedy", "raise the limit of open files (nofile)")
+	}
+	s.watchListeners(0)
+}
+
+// resumeAccepting ends a pause. The log has both edges: the pause counts as over when a connection could be accepted again.
+func (s *Shard) resumeAccepting() {
+	s.acceptAgainAt = 0
+	if s.stopAccepting {
+		return
+	}
+	s.watchListeners(epoll.Readable)
+	fd, err := epoll.Accept(s.listeners[0])
+	if err == nil {
+		s.open(fd)
+	}
+	if err == nil || err == unix.EAGAIN {
+		// EAGAIN alone does not prove a free descriptor: the kernel looks for one before it looks at the queue.
+		s.stats.PauseAccepts.Store(0)
+		s.logger.Info("accepting resumed", "connections", s.stats.Connections.Load())
+		return
+	}
+	s.pauseAccepting(err)
+}
+
+func (s *Shard) watchListeners(ready uint32) {
+	for i, fd := range s.listeners {
+		if err := s.poller.Modify(fd, ready, listenerKey(i), 0); err != nil {
+			s.logger.Error("BUG: watch listener", "error", err)
+		}
+	}
+}
+
+// closeListeners accepts what the kernel has already queued and closes the listeners: connections left in a queue would be reset
+// unless another shard still listens.
+func (s *Shard) closeListeners() {
+	if s.stopAccepting {
+		return
+	}
+	s.stopAccepting = true
+	for i := range s.listeners {
+		for range closeAcceptsMax / acceptsPerTurn {
+			before := s.stats.Accepted.Load()
+			s.accept(i)
+			if s.stats.Accepted.Load() == before {
+				break
+			}
+		}
+	}
+	for _, fd := range s.listeners {
+		epoll.Close(fd)
+	}
+	s.listeners = nil
+	s.acceptAgainAt = 0
+	s.stats.PauseAccepts.Store(0)
+}
+
+// closeAcceptsMax bounds what closeListeners takes from one queue.
+const closeAcceptsMax = 65536
+
+// listenerKey is the epoll key of the listener with the given index; connections have keys from 0 up.
+func listenerKey(index int) int32 { return -1 - int32(index) }

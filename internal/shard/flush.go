@@ -1,0 +1,202 @@
+package shard
+
+import (
+	"golang.org/x/sys/unix"
+
+	"wsd/internal/epoll"
+)
+
+const (
+	// keepQueues is how many empty queues are kept for reuse, and keepQueueCap how long one may be.
+	keepQueues   = 1024
+	keepQueueCap = 64
+)
+
+// queue puts k behind what waits for c, to be sent by the next flush. It takes everything but publications to a slow client, see
+// queuePublications.
+func (s *Shard) queue(c *conn, k chunk) {
+	if c.state == stateFree || c.state == stateDoomed {
+		return
+	}
+	if c.out == nil {
+		c.out = s.takeQueue()
+	}
+	c.out = append(c.out, k)
+	c.outLen += len(k.bytes)
+	s.outboundBytes += int64(len(k.bytes))
+	s.markDirty(c)
+}
+
+// queueReply is queue for answers to what the client sends. A client that sends and does not read is slow.
+func (s *Shard) queueReply(c *conn, k chunk) {
+	if c.isClient() && s.overLimit(c) {
+		s.stats.SlowClosed.Add(1)
+		s.doom(c, ReasonSlow)
+		return
+	}
+	s.queue(c, k)
+}
+
+// queuePublications is queue for a segment. A client that already has more than OutboundMax bytes waiting, the message being sent
+// not counted, is slow and doomed; so one message of any size reaches a client that reads.
+func (s *Shard) queuePublications(c *conn, k chunk) {
+	if !c.isClient() {
+		return
+	}
+	if s.overLimit(c) {
+		s.stats.SlowClosed.Add(1)
+		s.stats.Dropped.Add(uint64(k.publications))
+		s.doom(c, ReasonSlow)
+		return
+	}
+	s.queue(c, k)
+}
+
+func (s *Shard) overLimit(c *conn) bool {
+	return c.outLen > s.limits.OutboundMax && c.outLen-len(c.out[0].bytes) > s.limits.OutboundMax
+}
+
+func (s *Shard) markDirty(c *conn) {
+	if !c.dirty && !c.wantWritable {
+		c.dirty = true
+		s.dirty = append(s.dirty, c.slot)
+	}
+}
+
+// flushDirty sends what was queued in this turn.
+func (s *Shard) flushDirty() {
+	for i := 0; i < len(s.dirty); i++ {
+		c := s.slab.get(s.dirty[i])
+		if !c.dirty {
+			continue
+		}
+		c.dirty = false
+		if c.state != stateFree && c.state != stateDoomed {
+			s.flush(c)
+		}
+	}
+	s.dirty = s.dirty[:0]
+}
+
+// flush gives the kernel as much of c's queue as it takes: one write for one chunk, one writev for several.
+func (s *Shard) flush(c *conn) {
+	for len(c.out) > 0 {
+		var n int
+		var err error
+		if len(c.out) == 1 {
+			n, err = epoll.Write(int(c.fd), c.out[0].bytes[c.outOff:])
+		} else {
+			s.iovecs.Reset()
+			s.iovecs.Add(c.out[0].bytes[c.outOff:])
+			for i := 1; i < len(c.out) && s.iovecs.Add(c.out[i].bytes); i++ {
+			}
+			n, err = s.iovecs.Writev(int(c.fd))
+		}
+		switch err {
+		case nil:
+			s.turn.writes++
+			s.turn.bytesOut += uint64(n)
+			s.sent(c, n)
+		case unix.EAGAIN:
+			s.watchWritable(c, true)
+			return
+		default:
+			if c.state != stateClosing {
+				c.reason = ReasonWriteError
+			}
+			s.abort(c)
+			return
+		}
+	}
+	s.clearQueue(c)
+	s.watchWritable(c, false)
+	if c.state == stateClosing && !c.writeClosed {
+		c.writeClosed = true
+		epoll.CloseWrite(int(c.fd))
+	}
+}
+
+// sent takes n bytes off the front of c's queue.
+func (s *Shard) sent(c *conn, n int) {
+	done := 0
+	for n > 0 {
+		k := c.out[done]
+		rest := len(k.bytes) - int(c.outOff)
+		if n < rest {
+			c.outOff += uint32(n)
+			break
+		}
+		n -= rest
+		c.outOff = 0
+		c.outLen -= len(k.bytes)
+		s.outboundBytes -= int64(len(k.bytes))
+		s.turn.deliveries += uint64(k.publications)
+		done++
+	}
+	if done == len(c.out) {
+		clear(c.out)
+		c.out = c.out[:0]
+		return
+	}
+	if done > 0 {
+		kept := copy(c.out, c.out[done:])
+		clear(c.out[kept:])
+		c.out = c.out[:kept]
+	}
+}
+
+// dropQueued forgets what waits for c, except the rest of a chunk that is partly sent: without it the next frame would be read as
+// part of that one.
+func (s *Shard) dropQueued(c *conn) {
+	keep := 0
+	if c.outOff > 0 {
+		keep = 1
+	}
+	for i := keep; i < len(c.out); i++ {
+		s.stats.Dropped.Add(uint64(c.out[i].publications))
+		c.outLen -= len(c.out[i].bytes)
+		s.outboundBytes -= int64(len(c.out[i].bytes))
+		c.out[i] = chunk{}
+	}
+	if len(c.out) > keep {
+		c.out = c.out[:keep]
+	}
+}
+
+// clearQueue forgets c's whole queue and keeps its memory for another connection.
+func (s *Shard) clearQueue(c *conn) {
+	for i := range c.out {
+		s.stats.Dropped.Add(uint64(c.out[i].publications))
+		s.outboundBytes -= int64(len(c.out[i].bytes))
+	}
+	if c.out != nil && cap(c.out) <= keepQueueCap && len(s.queues) < keepQueues {
+		clear(c.out)
+		s.queues = append(s.queues, c.out[:0])
+	}
+	c.out, c.outOff, c.outLen = nil, 0, 0
+}
+
+func (s *Shard) takeQueue() []chunk {
+	if n := len(s.queues); n > 0 {
+		q := s.queues[n-1]
+		s.queues = s.queues[:n-1]
+		return q
+	}
+	return make([]chunk, 0, 4)
+}
+
+// watchWritable starts or stops waiting until the kernel takes more of c's queue.
+func (s *Shard) watchWritable(c *conn, on bool) {
+	if c.wantWritable == on {
+		return
+	}
+	c.wantWritable = on
+	ready := uint32(epoll.Readable)
+	if on {
+		ready |= epoll.Writable
+	}
+	if err := s.poller.Modify(int(c.fd), ready, int32(c.slot), int32(c.generation)); err != nil {
+		c.reason = ReasonInternal
+		s.abort(c)
+	}
+}

@@ -1,0 +1,156 @@
+package shard
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"unicode/utf8"
+
+	"wsd/internal/bus"
+	"wsd/internal/wire"
+)
+
+// The paths of the client port.
+const (
+	pathProtocol = "/connection/websocket"
+	pathRaw      = "/ws"
+	pathHealth   = "/healthz"
+)
+
+const helpLine = "This is a WebSocket port: connect to /connection/websocket (Centrifugo protocol) or /ws?channel=NAME (raw)."
+
+// Subprotocols of the client protocol.
+const (
+	subprotocolJSON     = "centrifuge-json"
+	subprotocolProtobuf = "centrifuge-protobuf"
+)
+
+// request is what the shard wants of an upgrade request that it accepts.
+type request struct {
+	plainHTTP bool
+	protocol  bool     // The client protocol rather than raw.
+	native    bool     // Ping frames rather than in-band pings.
+	channels  []string // Of a raw client.
+}
+
+// handshake answers the complete upgrade request in head.
+func (s *Shard) handshake(c *conn, head []byte) {
+	var req request
+	out, upgraded := wire.Handshake(nil, head, func(r *wire.Request) (wire.Accept, error) { return s.decide(r, &req) })
+	if !upgraded {
+		reason := ReasonHandshakeRejected
+		if req.plainHTTP {
+			reason = ReasonHTTP
+		} else {
+			s.stats.Rejected.Add(1)
+		}
+		s.answerHTTP(c, out, reason)
+		return
+	}
+	s.stats.Clients.Add(1)
+	c.deadline = 0
+	c.protocol, c.nativePing = req.protocol, req.native
+	s.queue(c, chunk{bytes: out})
+	if req.protocol {
+		c.state, c.variant = stateJoining, uint8(bus.VariantJSON)
+		c.deadline = s.wheel.now + ticks(s.limits.StaleCloseDelay)
+		s.rearm(c)
+		return
+	}
+	c.state, c.variant = stateRaw, uint8(bus.VariantRaw)
+	for _, name := range req.channels {
+		s.subscribe(c, name)
+	}
+	s.schedulePings(c)
+}
+
+// decide accepts or rejects a request.
+func (s *Shard) decide(r *wire.Request, req *request) (wire.Accept, error) {
+	if !r.Upgrade {
+		req.plainHTTP = true
+		return wire.Accept{}, s.plainAnswer(r)
+	}
+	if s.stopAccepting {
+		return wire.Accept{}, &wire.Reject{Status: 503, Body: "The server is stopping."}
+	}
+	var accept wire.Accept
+	if s.shardHeader {
+		accept.Header = [][2]string{{"X-Wsd-Shard", fmt.Sprint(s.id)}}
+	}
+	query, err := url.ParseQuery(r.RawQuery)
+	if err != nil {
+		return accept, &wire.Reject{Status: 400, Body: "The query string is malformed: percent-encode special characters."}
+	}
+	switch r.Path {
+	case pathRaw:
+		req.channels, err = s.rawChannels(query)
+		return accept, err
+	case pathProtocol:
+		req.protocol = true
+		req.native = query.Get("cf_ws_frame_ping_pong") == "true"
+		accept.Protocol, err = chooseSubprotocol(r.Protocols, query)
+		return accept, err
+	default:
+		return accept, &wire.Reject{Status: 404, Body: "No such path. " + helpLine}
+	}
+}
+
+// plainAnswer is the answer to a request that is not an upgrade.
+func (s *Shard) plainAnswer(r *wire.Request) *wire.Reject {
+	switch {
+	case r.Path != pathHealth:
+		return &wire.Reject{Status: 426, Body: helpLine, Header: [][2]string{{"Upgrade", "websocket"}}}
+	case s.stopAccepting || !s.serving.Load():
+		return &wire.Reject{Status: 503, Body: "not serving"}
+	default:
+		return &wire.Reject{Status: 200, Body: "ok"}
+	}
+}
+
+// rawChannels reads and checks the channels of a raw client.
+func (s *Shard) rawChannels(query url.Values) ([]string, error) {
+	channels := query["channel"]
+	if len(channels) == 0 {
+		return nil, &wire.Reject{Status: 400, Body: "Name at least one channel: /ws?channel=NAME."}
+	}
+	if len(channels) > s.limits.ChannelsMax {
+		return nil, &wire.Reject{Status: 400, Body: fmt.Sprintf("%d channels named, at most %d allowed.", len(channels), s.limits.ChannelsMax)}
+	}
+	for i, name := range channels {
+		switch {
+		case name == "" || !utf8.ValidString(name):
+			return nil, &wire.Reject{Status: 400, Body: "A channel name must be non-empty UTF-8."}
+		case len(name) > s.limits.ChannelLengthMax:
+			return nil, &wire.Reject{Status: 400, Body: fmt.Sprintf("A channel name has %d bytes, at most %d allowed.", len(name), s.limits.ChannelLengthMax)}
+		case slices.Contains(channels[:i], name):
+			return nil, &wire.Reject{Status: 400, Body: "A channel is named twice."}
+		}
+	}
+	return channels, nil
+}
+
+// chooseSubprotocol picks the encoding of the client protocol. Only JSON is served.
+func chooseSubprotocol(offered []string, query url.Values) (string, error) {
+	if query.Get("cf_protocol") == "protobuf" || query.Get("format") == "protobuf" {
+		return "", &wire.Reject{Status: 400, Body: "The Protobuf protocol is not served, use JSON."}
+	}
+	if slices.Contains(offered, subprotocolJSON) {
+		return subprotocolJSON, nil
+	}
+	if slices.Contains(offered, subprotocolProtobuf) {
+		return "", &wire.Reject{Status: 400, Body: "The subprotocol centrifuge-protobuf is not served, use JSON (centrifuge-json, or no subprotocol)."}
+	}
+	return "", nil
+}
+
+// refuseRequest answers a request that never became complete or is too long.
+func (s *Shard) refuseRequest(c *conn, status int, text string, reason Reason) {
+	s.stats.Rejected.Add(1)
+	s.answerHTTP(c, wire.AppendReject(nil, &wire.Reject{Status: status, Body: text}), reason)
+}
+
+// answerHTTP sends a response that ends the connection.
+func (s *Shard) answerHTTP(c *conn, response []byte, reason Reason) {
+	s.beginClosing(c, reason)
+	s.queue(c, chunk{bytes: response})
+}

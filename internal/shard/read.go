@@ -1,0 +1,132 @@
+package shard
+
+import (
+	"golang.org/x/sys/unix"
+
+	"wsd/internal/epoll"
+	"wsd/internal/wire"
+)
+
+// readable takes what the socket of c holds, at most one buffer full a turn.
+func (s *Shard) readable(c *conn) {
+	// Bytes of an incomplete request or frame come first in the buffer, so that parsing always sees one run of bytes.
+	kept := copy(s.readBuf, c.in)
+	n, err := epoll.Read(int(c.fd), s.readBuf[kept:])
+	switch {
+	case err == unix.EAGAIN:
+		return
+	case err != nil || n == 0:
+		s.peerClosed(c)
+		return
+	}
+	s.turn.bytesIn += uint64(n)
+	if c.state == stateClosing {
+		return // Discarded: we have said goodbye.
+	}
+	b := s.readBuf[:kept+n]
+	if c.state == stateHead {
+		if b = s.readHead(c, b); b == nil {
+			return
+		}
+	}
+	s.readFrames(c, b)
+}
+
+// peerClosed ends a connection whose peer is gone or has sent its end.
+func (s *Shard) peerClosed(c *conn) {
+	if c.state != stateClosing {
+		c.reason = ReasonGone
+	}
+	s.finish(c)
+}
+
+// readHead looks for a complete upgrade request in b and answers it. It returns the bytes behind it when c is then a client, else
+// nil.
+func (s *Shard) readHead(c *conn, b []byte) []byte {
+	length := wire.HeadLen(b, int(c.headSeen))
+	if length == 0 && len(b) <= s.limits.HeadMax {
+		c.headSeen = uint32(len(b))
+		c.in = append(c.in[:0], b...)
+		return nil
+	}
+	c.in = nil
+	if length == 0 || length > s.limits.HeadMax {
+		s.refuseRequest(c, 431, "the upgrade request is too long", ReasonHandshakeRejected)
+		return nil
+	}
+	s.handshake(c, b[:length])
+	if !c.isClient() {
+		return nil
+	}
+	return b[length:]
+}
+
+// readFrames acts on the complete frames in b and keeps the rest.
+func (s *Shard) readFrames(c *conn, b []byte) {
+	for len(b) > 0 && c.isClient() {
+		event, payload, n, closeErr := c.reader.Next(b, wire.RoleServer, s.limits.MessageMax)
+		if closeErr != nil {
+			reason := ReasonProtocolError
+			if closeErr.Code == 1009 {
+				reason = ReasonTooBig
+			}
+			s.endWith(c, reason, closeErr.Code, closeErr.Reason)
+			return
+		}
+		if n == 0 {
+			break
+		}
+		b = b[n:]
+		s.turn.framesIn++
+		s.frame(c, event, payload)
+	}
+	if !c.isClient() {
+		return
+	}
+	s.keepIncomplete(c, b)
+}
+
+// keepIncomplete stores the incomplete frame in b, and times the message that it belongs to from its first byte.
+func (s *Shard) keepIncomplete(c *conn, b []byte) {
+	if len(b) == 0 {
+		c.in = nil
+	} else {
+		c.in = append(c.in[:0], b...)
+	}
+	if len(b) == 0 && c.reader.Idle() {
+		c.frameAt = 0 // The wheel may still hold it; it will find nothing due.
+		return
+	}
+	if c.frameAt == 0 {
+		c.frameAt = s.wheel.now + ticks(s.limits.FrameTimeout)
+		s.rearm(c)
+	}
+}
+
+// frame acts on one event of the WebSocket protocol.
+func (s *Shard) frame(c *conn, event wire.Event, payload []byte) {
+	switch event {
+	case wire.EventText, wire.EventBinary:
+		c.frameAt = 0
+		if c.protocol {
+			s.commands(c, payload)
+		}
+		// A raw client only listens; what it says is read and ignored.
+	case wire.EventPing:
+		s.queueReply(c, chunk{bytes: wire.AppendFrame(nil, opPong, payload)})
+	case wire.EventPong:
+		if c.nativePing || !c.protocol {
+			s.pong(c) // RFC 6455 §5.5.3 allows pongs that nobody asked for.
+		}
+	case wire.EventClose:
+		code, _, closeErr := wire.CloseCode(payload)
+		if closeErr != nil {
+			s.endWith(c, ReasonProtocolError, closeErr.Code, closeErr.Reason)
+			return
+		}
+		if code == codeNoStatus {
+			code = codeNormal // A close frame without a code is answered by an ordinary one.
+		}
+		s.endWith(c, ReasonClient, code, "")
+	}
+}

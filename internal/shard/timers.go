@@ -1,0 +1,179 @@
+package shard
+
+import (
+	"math/bits"
+	"time"
+)
+
+// The timing wheel: one slot a tick, a doubly linked list of connections in each, so that arming, moving and cancelling cost the
+// same however many there are (Varghese and Lauck, "Hashed and hierarchical timing wheels", 1987, scheme 6 with far deadlines
+// clamped). A connection is in the wheel once, at or before its earliest deadline; one that comes due early is armed again.
+const (
+	tickLength = 50 * time.Millisecond
+	wheelSlots = 2048 // 102 s: pings and deadlines of the default configuration fit in one round.
+	timerNone  = int32(-1)
+)
+
+type wheel struct {
+	heads  [wheelSlots]int32
+	filled [wheelSlots / 64]uint64 // Bit set: the slot's list is not empty.
+	now    uint32                  // Ticks since start, all of them expired up to here.
+}
+
+func newWheel() *wheel {
+	w := new(wheel)
+	for i := range w.heads {
+		w.heads[i] = timerNone
+	}
+	return w
+}
+
+// ticks is how many ticks a duration takes, at least one.
+func ticks(d time.Duration) uint32 {
+	return uint32(max(1, min((d+tickLength-1)/tickLength, 1<<31)))
+}
+
+// arm puts c at tick at, clamped to the wheel's horizon, and never into the past.
+func (s *Shard) arm(c *conn, at uint32) {
+	w := s.wheel
+	at = max(at, w.now+1)
+	at = min(at, w.now+wheelSlots-1)
+	if c.timerAt == at {
+		return
+	}
+	s.disarm(c)
+	i := at % wheelSlots
+	c.timerAt, c.timerPrev, c.timerNext = at, timerNone, w.heads[i]
+	if w.heads[i] != timerNone {
+		s.slab.get(uint32(w.heads[i])).timerPrev = int32(c.slot)
+	}
+	w.heads[i] = int32(c.slot)
+	w.filled[i/64] |= 1 << (i % 64)
+}
+
+// disarm takes c out of the wheel.
+func (s *Shard) disarm(c *conn) {
+	if c.timerAt == 0 {
+		return
+	}
+	w, i := s.wheel, c.timerAt%wheelSlots
+	if c.timerNext != timerNone {
+		s.slab.get(uint32(c.timerNext)).timerPrev = c.timerPrev
+	}
+	if c.timerPrev != timerNone {
+		s.slab.get(uint32(c.timerPrev)).timerNext = c.timerNext
+	} else {
+		w.heads[i] = c.timerNext
+		if c.timerNext == timerNone {
+			w.filled[i/64] &^= 1 << (i % 64)
+		}
+	}
+	c.timerAt, c.timerNext, c.timerPrev = 0, timerNone, timerNone
+}
+
+// next returns the ticks until the first filled slot, 0 when the wheel is empty.
+func (w *wheel) next() uint32 {
+	for ahead := uint32(1); ahead < wheelSlots; {
+		i := (w.now + ahead) % wheelSlots
+		if word := w.filled[i/64] >> (i % 64); word != 0 {
+			ahead += uint32(bits.TrailingZeros64(word))
+			return min(ahead, wheelSlots-1)
+		}
+		ahead += 64 - i%64
+	}
+	return 0
+}
+
+// expire runs the timers that are due, up to tick now. It works through a long pause slot by slot, and every slot at most once.
+func (s *Shard) expire(now uint32) {
+	w := s.wheel
+	if now-w.now >= wheelSlots {
+		w.now = now - wheelSlots + 1
+	}
+	for w.now != now {
+		w.now++
+		i := w.now % wheelSlots
+		for w.heads[i] != timerNone {
+			c := s.slab.get(uint32(w.heads[i]))
+			s.disarm(c)
+			s.due(c)
+		}
+	}
+}
+
+// rearm puts c into the wheel at its earliest deadline.
+func (s *Shard) rearm(c *conn) {
+	var at uint32
+	for _, d := range [...]uint32{c.pingAt, c.deadline, c.frameAt} {
+		if d != 0 && (at == 0 || d < at) {
+			at = d
+		}
+	}
+	if at == 0 {
+		s.disarm(c)
+		return
+	}
+	s.arm(c, at)
+}
+
+// due acts on the deadlines of c that have passed.
+func (s *Shard) due(c *conn) {
+	now := s.wheel.now
+	switch {
+	case c.state == stateFree || c.state == stateDoomed:
+		return
+	case c.deadline != 0 && now >= c.deadline:
+		c.deadline = 0
+		switch c.state {
+		case stateHead:
+			s.refuseRequest(c, 408, "the upgrade request was not complete in time", ReasonHandshakeTimeout)
+		case stateJoining:
+			s.end(c, ReasonStale)
+		default:
+			s.abort(c)
+		}
+		return
+	case c.frameAt != 0 && now >= c.frameAt:
+		c.frameAt = 0
+		s.end(c, ReasonFrameTimeout)
+		return
+	case c.pingAt != 0 && now >= c.pingAt:
+		if c.awaitingPong {
+			c.pingAt = 0
+			s.end(c, ReasonNoPong)
+			return
+		}
+		s.ping(c)
+	}
+	s.rearm(c)
+}
+
+// schedulePings starts the pings of c. The first comes at a moment of its own, so that clients which connected together, as they
+// do after a restart, are not pinged together for ever.
+func (s *Shard) schedulePings(c *conn) {
+	interval := ticks(s.limits.PingInterval)
+	c.pingAt = s.wheel.now + interval/2 + s.random.Uint32N(interval/2+1)
+	s.rearm(c)
+}
+
+func (s *Shard) ping(c *conn) {
+	frame := pingInBand
+	if c.nativePing {
+		frame = pingNative
+	}
+	c.awaitingPong = true
+	c.pingAt = s.wheel.now + ticks(s.limits.PongTimeout)
+	s.queue(c, chunk{bytes: frame})
+}
+
+// pong takes note of an answer to our ping; the next ping follows one interval after the last.
+func (s *Shard) pong(c *conn) (expected bool) {
+	if !c.awaitingPong {
+		return false
+	}
+	c.awaitingPong = false
+	sent := c.pingAt - ticks(s.limits.PongTimeout)
+	c.pingAt = sent + max(ticks(s.limits.PingInterval), ticks(s.limits.PongTimeout))
+	// The wheel still holds the pong's deadline, which is earlier: it will find the new one there.
+	return true
+}
