@@ -56,14 +56,14 @@ func (s *Shard) open(fd int) {
 		s.abort(c)
 		return
 	}
-	c.deadline = s.wheel.now + ticks(s.limits.HandshakeTimeout)
+	c.deadline = s.tick + ticks(s.limits.HandshakeTimeout)
 	s.rearm(c)
 }
 
 // pauseAccepting stops watching the listeners for a while, so that a listener which stays readable does not make the loop spin.
 func (s *Shard) pauseAccepting(cause error) {
 	s.stats.AcceptErrors.Add(1)
-	s.acceptAgainAt = s.wheel.now + ticks(acceptPause)
+	s.acceptAgainAt = s.tick + ticks(acceptPause)
 	if s.stats.PauseAccepts.Swap(1) == 0 {
 		s.logger.Warn("accepting paused: the process has no free descriptor or memory; clients wait in the backlog",
 			"error", cause, "connections", s.stats.Connections.Load(), "remedy", "raise the limit of open files (nofile)")

@@ -1,6 +1,10 @@
 package shard
 
-import "wsd/internal/routing"
+import (
+	"strings"
+
+	"wsd/internal/routing"
+)
 
 // channel is a channel with at least one subscriber on this shard.
 type channel struct {
@@ -38,6 +42,7 @@ func (s *Shard) find(c *conn, name string) int {
 func (s *Shard) subscribe(c *conn, name string) (offset uint64, epoch string, known bool) {
 	index, ok := s.channelIndex[name]
 	if !ok {
+		name = strings.Clone(name) // It may be part of a whole request, which need not live as long.
 		index = s.takeChannel()
 		s.channelIndex[name] = index
 		ch := &s.channels[index]

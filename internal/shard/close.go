@@ -54,7 +54,7 @@ func (s *Shard) beginClosing(c *conn, reason Reason) {
 	c.state, c.reason = stateClosing, reason
 	c.in, c.reader = nil, wire.Reader{}
 	c.pingAt, c.frameAt = 0, 0
-	c.deadline = s.wheel.now + ticks(s.limits.CloseGrace)
+	c.deadline = s.tick + ticks(s.limits.CloseGrace)
 	s.rearm(c)
 }
 

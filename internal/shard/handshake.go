@@ -53,7 +53,7 @@ func (s *Shard) handshake(c *conn, head []byte) {
 	s.queue(c, chunk{bytes: out})
 	if req.protocol {
 		c.state, c.variant = stateJoining, uint8(bus.VariantJSON)
-		c.deadline = s.wheel.now + ticks(s.limits.StaleCloseDelay)
+		c.deadline = s.tick + ticks(s.limits.StaleCloseDelay)
 		s.rearm(c)
 		return
 	}

@@ -10,6 +10,7 @@ import (
 
 const (
 	opPong = ws.OpPong
+	opText = ws.OpText
 
 	codeNormal   = 1000 // RFC 6455 §7.4.1.
 	codeNoStatus = 1005

@@ -98,7 +98,7 @@ func (s *Shard) keepIncomplete(c *conn, b []byte) {
 		return
 	}
 	if c.frameAt == 0 {
-		c.frameAt = s.wheel.now + ticks(s.limits.FrameTimeout)
+		c.frameAt = s.tick + ticks(s.limits.FrameTimeout)
 		s.rearm(c)
 	}
 }

@@ -25,7 +25,7 @@ const (
 	ReasonInsufficientState        // The shard fell behind the bus and was detached: messages were missed.
 	ReasonShutdown                 // The server is stopping.
 	ReasonWriteError               // The socket refused a write.
-	ReasonInternal                 // The kernel refused to watch the socket.
+	ReasonInternal                 // The kernel refused to watch the socket, or a bug.
 	reasonCount
 )
 
@@ -56,7 +56,7 @@ var closings = [reasonCount]closing{
 	ReasonInsufficientState: {label: "insufficient_state", raw: 1013, rawText: "messages were missed, reconnect", protocol: proto.DisconnectInsufficientState},
 	ReasonShutdown:          {label: "shutdown", raw: 1001, rawText: "shutdown", protocol: proto.DisconnectShutdown},
 	ReasonWriteError:        {label: "write_error"},
-	ReasonInternal:          {label: "internal"},
+	ReasonInternal:          {label: "internal", raw: 1011, rawText: "internal error", protocol: proto.DisconnectInternal},
 }
 
 // String is the metric label of r.

@@ -118,7 +118,7 @@ func (s *Shard) rearm(c *conn) {
 
 // due acts on the deadlines of c that have passed.
 func (s *Shard) due(c *conn) {
-	now := s.wheel.now
+	now := s.tick
 	switch {
 	case c.state == stateFree || c.state == stateDoomed:
 		return
@@ -152,7 +152,7 @@ func (s *Shard) due(c *conn) {
 // do after a restart, are not pinged together for ever.
 func (s *Shard) schedulePings(c *conn) {
 	interval := ticks(s.limits.PingInterval)
-	c.pingAt = s.wheel.now + interval/2 + s.random.Uint32N(interval/2+1)
+	c.pingAt = s.tick + interval/2 + s.random.Uint32N(interval/2+1)
 	s.rearm(c)
 }
 
@@ -162,7 +162,7 @@ func (s *Shard) ping(c *conn) {
 		frame = pingNative
 	}
 	c.awaitingPong = true
-	c.pingAt = s.wheel.now + ticks(s.limits.PongTimeout)
+	c.pingAt = s.tick + ticks(s.limits.PongTimeout)
 	s.queue(c, chunk{bytes: frame})
 }
 

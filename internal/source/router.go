@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"wsd/internal/stats"
 )
 
 // router is the one writer of the bus. Everything in it belongs to Source.mu.
@@ -260,10 +262,10 @@ func (r *router) flushLocked(p *partition) {
 	c := r.counts
 	r.counts = counts{}
 	ts := p.topic.stats
-	addSome(&ts.Records, c.records)
-	addSome(&ts.Bytes, c.bytes)
-	addSome(&ts.Compacted, c.compacted)
-	addSome(&r.s.stats.Broadcast, c.broadcast)
-	addSome(&r.s.stats.Targeted, c.targeted)
-	addSome(&r.s.stats.Unwanted, c.unwanted)
+	stats.Add(&ts.Records, c.records)
+	stats.Add(&ts.Bytes, c.bytes)
+	stats.Add(&ts.Compacted, c.compacted)
+	stats.Add(&r.s.stats.Broadcast, c.broadcast)
+	stats.Add(&r.s.stats.Targeted, c.targeted)
+	stats.Add(&r.s.stats.Unwanted, c.unwanted)
 }

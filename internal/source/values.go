@@ -1,7 +1,6 @@
 package source
 
 import (
-	"sync/atomic"
 	"unicode/utf8"
 
 	"wsd/internal/bus"
@@ -34,11 +33,4 @@ func (r *router) value(p *partition, value []byte, offset int64) bus.Record {
 		}
 	}
 	return bus.Record{Value: value, JSON: out, Text: true} // JSON is UTF-8 throughout.
-}
-
-// addSome spares the common case of nothing an atomic operation.
-func addSome(c *atomic.Uint64, n uint64) {
-	if n > 0 {
-		c.Add(n)
-	}
 }

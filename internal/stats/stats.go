@@ -10,6 +10,13 @@ import (
 	"sync/atomic"
 )
 
+// Add adds n to c unless n is 0: an atomic addition takes the cache line from its readers even then.
+func Add(c *atomic.Uint64, n uint64) {
+	if n != 0 {
+		c.Add(n)
+	}
+}
+
 // Histogram counts observations in fixed buckets. It allocates nothing after NewHistogram.
 type Histogram struct {
 	bounds  []float64       // Upper bounds, ascending; fixed after NewHistogram.

@@ -1,0 +1,169 @@
+package shard
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"wsd/internal/bus"
+	"wsd/internal/epoll"
+	"wsd/internal/proto"
+	"wsd/internal/wire"
+)
+
+// batchesPerTurn bounds the batches gathered in a turn, whatever their size.
+const batchesPerTurn = 64
+
+// pending is a segment that waits to be delivered in this turn.
+type pending struct {
+	segment *bus.Segment
+	channel uint32 // Index into Shard.channels.
+	seq     uint64 // Of the segment's batch.
+}
+
+// deliver takes batches from the bus and gives their segments to the subscribers. Many batches that wait become one write per
+// connection: the kernel's price is per write, not per byte (design.md §1). It returns whether there may be more on the bus.
+func (s *Shard) deliver() (more bool) {
+	more = s.gather()
+	if len(s.pendings) == 0 {
+		return more
+	}
+	// A single segment needs no queue: nothing can follow it in this turn.
+	direct := len(s.pendings) == 1
+	for i := range s.pendings {
+		s.deliverSegment(&s.pendings[i], direct)
+	}
+	clear(s.pendings) // Do not hold the batches' memory.
+	s.pendings = s.pendings[:0]
+	s.endDoomed()
+	return more
+}
+
+// gather collects the segments that have a subscriber here.
+func (s *Shard) gather() (more bool) {
+	budget := s.limits.BatchBytesPerTurn
+	for range batchesPerTurn {
+		if budget <= 0 {
+			return true
+		}
+		batch, state := s.cursor.Next()
+		switch state {
+		case bus.StateEmpty:
+			return false
+		case bus.StateDetached:
+			s.reattach()
+			return true
+		}
+		wanted := false
+		for _, segment := range batch.Segments {
+			index, ok := s.channelByID[segment.Channel]
+			if !ok {
+				continue
+			}
+			wanted = true
+			s.pendings = append(s.pendings, pending{segment: segment, channel: index, seq: batch.Seq})
+			s.turn.records += uint64(len(segment.Records))
+			budget -= segment.Bytes
+		}
+		s.turn.batches++
+		if wanted {
+			s.oldest = append(s.oldest, batch.Oldest)
+		}
+		s.cursor.Advance()
+	}
+	return true
+}
+
+// deliverSegment gives one segment to every subscriber of its channel. It must not change the channel's subscribers: connections
+// that fail are doomed.
+func (s *Shard) deliverSegment(p *pending, direct bool) {
+	ch := &s.channels[p.channel]
+	var chunks [bus.VariantCount]chunk
+	var built [bus.VariantCount]bool
+	joined := p.seq <= ch.joinedSeq
+	for i := range ch.subscribers {
+		sub := ch.subscribers[i]
+		c := s.slab.get(sub.slot)
+		v := bus.Variant(c.variant)
+		if !built[v] {
+			built[v] = true
+			chunks[v] = chunk{bytes: p.segment.Layout(v, layout(v)), publications: publications(v, p.segment.Records)}
+		}
+		k := chunks[v]
+		if joined {
+			if start := c.subs[sub.at].start; start >= p.segment.Records[0].Offset {
+				k = layoutAfter(v, p.segment, start)
+			}
+		}
+		switch {
+		case len(k.bytes) == 0:
+		case direct && c.out == nil && c.isClient():
+			s.send(c, k)
+		default:
+			s.queuePublications(c, k)
+		}
+	}
+}
+
+// send writes k to a connection that has nothing queued, without the detour over the queue.
+func (s *Shard) send(c *conn, k chunk) {
+	n, err := epoll.Write(int(c.fd), k.bytes)
+	switch {
+	case err == nil:
+		s.turn.writes++
+		s.turn.bytesOut += uint64(n)
+	case err != unix.EAGAIN:
+		s.doom(c, ReasonWriteError)
+		return
+	}
+	if n == len(k.bytes) {
+		s.turn.deliveries += uint64(k.publications)
+		return
+	}
+	s.queue(c, k)
+	c.outOff = uint32(n)
+}
+
+// observeLatency is called after the flush.
+func (s *Shard) observeLatency() {
+	if len(s.oldest) == 0 {
+		return
+	}
+	now := time.Now()
+	for _, t := range s.oldest {
+		s.stats.Latency.Observe(max(0, now.Sub(t).Seconds()), 1)
+	}
+	s.oldest = s.oldest[:0]
+}
+
+var unsubscribeInsufficient = proto.UnsubscribeInsufficientState
+
+// reattach continues at the head of the bus after it has detached this shard. Everybody here may have missed messages and is told:
+// protocol clients that each subscription has ended with 2500, after which they subscribe again by themselves; raw clients by a
+// close with 1013.
+func (s *Shard) reattach() {
+	lost := s.cursor.Lag()
+	s.cursor.Reattach()
+	s.stats.Reattached.Add(1)
+	s.logger.Warn("the shard fell behind the bus and was detached; its subscribers are told to come back", "shard", s.id,
+		"batches", lost, "subscriptions", s.stats.Subscriptions.Load())
+	s.slab.each(func(c *conn) {
+		if !c.isClient() || len(c.subs) == 0 {
+			return
+		}
+		if !c.protocol {
+			s.end(c, ReasonInsufficientState)
+			return
+		}
+		var payload []byte
+		for _, sub := range c.subs {
+			if len(payload) > 0 {
+				payload = append(payload, '\n')
+			}
+			payload = proto.AppendUnsubscribePush(payload, s.channels[sub.channel].name, unsubscribeInsufficient.Code, unsubscribeInsufficient.Reason)
+		}
+		s.unsubscribeAll(c)
+		s.queueReply(c, chunk{bytes: wire.AppendFrame(nil, opText, payload)})
+	})
+	s.endDoomed()
+}

@@ -1,0 +1,183 @@
+package shard
+
+import (
+	"time"
+
+	"wsd/internal/epoll"
+	"wsd/internal/stats"
+)
+
+// closesPerTurn bounds the connections that a turn of the shutdown closes.
+const closesPerTurn = 512
+
+// run is the loop. A turn serves ready sockets, requests, timers and the bus, then flushes; it waits only when none of them has
+// more to do.
+func (s *Shard) run() {
+	defer close(s.done)
+	for more := true; ; {
+		if !more {
+			s.setTimer()
+			s.load.SetBusySince(0)
+		}
+		// A batch published since deliver found the bus empty has woken the poller: Wait then does not block.
+		events, woken, err := s.poller.Wait(!more)
+		if err != nil {
+			panic("BUG: shard loop: " + err.Error())
+		}
+		began := time.Since(s.start)
+		s.load.SetBusySince(s.startMono + uint64(began))
+		s.tick = uint32(began / tickLength)
+		if woken {
+			s.stats.Wakeups.Add(1)
+		}
+		s.serve(events)
+		s.takeRequests()
+		s.expireTimers(len(events))
+		more = s.deliver()
+		if s.closing && !more {
+			if more = s.closePortion(began); !more && s.stats.Connections.Load() == 0 {
+				s.endTurn(began)
+				s.stop()
+				return
+			}
+		}
+		s.flushDirty()
+		s.observeLatency()
+		s.endTurn(began)
+		more = more || len(events) == eventsPerTurn || s.closing && s.stats.Connections.Load() == 0
+	}
+}
+
+// serve acts on ready sockets.
+func (s *Shard) serve(events []epoll.Event) {
+	for i := range events {
+		ev := &events[i]
+		if ev.Fd < 0 {
+			if index := int(-1 - ev.Fd); index < len(s.listeners) && s.acceptAgainAt == 0 {
+				s.accept(index)
+			}
+			continue
+		}
+		c := s.slab.get(uint32(ev.Fd))
+		if c.state == stateFree || c.generation != uint32(ev.Pad) {
+			continue // It ended earlier in this turn.
+		}
+		if ev.Events&epoll.Writable != 0 {
+			s.flush(c)
+		}
+		if ev.Events&(epoll.Readable|epoll.Broken) != 0 && c.state != stateFree {
+			s.readable(c)
+		}
+	}
+	s.endDoomed()
+}
+
+func (s *Shard) takeRequests() {
+	bits := s.requests.Swap(0)
+	if bits&requestStopAccepting != 0 {
+		s.closeListeners()
+	}
+	if bits&requestShutdown != 0 {
+		s.closing = true
+	}
+}
+
+// expireTimers runs what is due. While many sockets are ready it waits until each connection could be read once: after a pause of
+// the whole process the pongs are in the sockets, and nobody may be closed for a pong that is already here.
+func (s *Shard) expireTimers(events int) {
+	if events == eventsPerTurn && s.heldTurns <= len(s.slab.blocks)*blockSlots/eventsPerTurn {
+		s.heldTurns++
+		return
+	}
+	s.heldTurns = 0
+	if s.tick != s.wheel.now {
+		s.expire(s.tick)
+	}
+	if s.acceptAgainAt != 0 && s.tick >= s.acceptAgainAt {
+		s.resumeAccepting()
+	}
+}
+
+// setTimer has the loop woken for the earliest timer. The timer is only touched when that changes.
+func (s *Shard) setTimer() {
+	at := uint32(0)
+	if ahead := s.wheel.next(); ahead != 0 {
+		at = s.wheel.now + ahead
+	}
+	if s.acceptAgainAt != 0 && (at == 0 || s.acceptAgainAt < at) {
+		at = s.acceptAgainAt
+	}
+	if s.closing {
+		deadline := ticks(time.Duration(max(1, s.deadline.Load())))
+		if at == 0 || deadline < at {
+			at = deadline
+		}
+	}
+	switch {
+	case at == s.timerAt && at > s.tick:
+	case at == 0:
+		s.timer.Stop()
+		s.timerAt = 0
+	default:
+		s.timer.Reset(time.Until(s.start.Add(time.Duration(at) * tickLength)))
+		s.timerAt = at
+	}
+}
+
+// closePortion says goodbye to the next portion of connections, and at the deadline closes what is left. It returns whether
+// another portion is to follow.
+func (s *Shard) closePortion(now time.Duration) (more bool) {
+	if int64(now) >= s.deadline.Load() {
+		s.slab.each(func(c *conn) {
+			if c.state != stateClosing {
+				c.reason = ReasonShutdown
+			}
+			s.abort(c)
+		})
+		return false
+	}
+	end := uint32(len(s.slab.blocks) * blockSlots)
+	for n := 0; n < closesPerTurn && s.closeNext < end; s.closeNext++ {
+		c := s.slab.get(s.closeNext)
+		switch {
+		case c.isClient():
+			s.end(c, ReasonShutdown)
+		case c.state == stateHead:
+			s.refuseRequest(c, 503, "The server is stopping.", ReasonShutdown)
+		default:
+			continue
+		}
+		n++
+	}
+	return s.closeNext < end
+}
+
+// endTurn makes the turn's counts visible and its slots free.
+func (s *Shard) endTurn(began time.Duration) {
+	s.reclaim()
+	t := &s.turn
+	stats.Add(&s.stats.Writes, t.writes)
+	stats.Add(&s.stats.BytesOut, t.bytesOut)
+	stats.Add(&s.stats.Deliveries, t.deliveries)
+	stats.Add(&s.stats.BytesIn, t.bytesIn)
+	stats.Add(&s.stats.FramesIn, t.framesIn)
+	stats.Add(&s.stats.Batches, t.batches)
+	stats.Add(&s.stats.Records, t.records)
+	*t = turnCounts{}
+	s.stats.OutboundBytes.Store(s.outboundBytes)
+	s.stats.Turns.Add(1)
+	took := uint64(time.Since(s.start) - began)
+	s.stats.TurnLastNanos.Store(took)
+	if took > s.stats.TurnMaxNanos.Load() {
+		s.stats.TurnMaxNanos.Store(took)
+	}
+}
+
+// stop releases what the loop holds besides connections.
+func (s *Shard) stop() {
+	s.timer.Stop()
+	s.load.SetBusySince(0)
+	if err := s.poller.Close(); err != nil {
+		s.logger.Error("BUG: close epoll instance", "error", err)
+	}
+}
