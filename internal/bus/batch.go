@@ -1,0 +1,88 @@
+package bus
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"wsd/internal/routing"
+)
+
+// Record is one publication in a batch. After Seal its slices are the batch's own memory and never change.
+type Record struct {
+	Offset uint64 // Kafka's offset + 1: 0 means none in the client protocol.
+	Value  []byte // As in Kafka; nil for a Kafka null.
+	JSON   []byte // The value as compact JSON, null for a Kafka null; nil when the value is not JSON. May be the same memory as Value.
+	Text   bool   // Value is valid UTF-8.
+}
+
+// Variant is a form of a segment on the wire.
+type Variant uint8
+
+// The variants.
+const (
+	VariantRaw   Variant = iota // One WebSocket message a record.
+	VariantJSON                 // The client protocol in JSON.
+	VariantCount                // How many there are.
+)
+
+// Segment is what a batch holds for one channel: the unit of framing and writing.
+type Segment struct {
+	Channel routing.ChannelID
+	Name    string
+	Records []Record // At least one, in the order in which they were added.
+	Bytes   int      // Of all values.
+
+	batch   *Batch
+	mu      sync.Mutex
+	layouts [VariantCount]atomic.Pointer[[]byte]
+}
+
+// Layout returns the segment in variant v, built once for the whole process by the first that asks; others wait for it. The bytes
+// must not be changed; an empty result is kept as well. Any shard's goroutine.
+func (s *Segment) Layout(v Variant, build func(*Segment) []byte) []byte {
+	if p := s.layouts[v].Load(); p != nil {
+		return *p
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.layouts[v].Load(); p != nil {
+		return *p
+	}
+	b := build(s)
+	s.batch.grow(cap(b))
+	s.layouts[v].Store(&b)
+	return b
+}
+
+// Batch is a sealed set of segments.
+type Batch struct {
+	Seq      uint64 // Its place in the ring's sequence; from Publish on.
+	Segments []*Segment
+	Shards   routing.ShardSet // Shards that had a subscriber of some segment when its record was routed.
+	Records  int
+	Bytes    int       // Of all values.
+	Oldest   time.Time // Timestamp of the oldest record.
+
+	memory   int           // Bytes held, layouts not counted.
+	layouts  atomic.Int64  // Bytes held by layouts; negative after the ring has released the batch.
+	retained *atomic.Int64 // The ring's count of bytes held; nil before Publish.
+}
+
+// grow counts n more bytes of layouts.
+func (b *Batch) grow(n int) {
+	if b.layouts.Add(int64(n)) > 0 && b.retained != nil {
+		b.retained.Add(int64(n))
+	}
+}
+
+// release ends the counting and returns what was counted. A shard may still hold the batch, and even lay it out, for a turn.
+func (b *Batch) release() int64 { return int64(b.memory) + b.layouts.Swap(math.MinInt64/2) }
+
+const (
+	recordSize  = int(unsafe.Sizeof(Record{}))
+	segmentSize = int(unsafe.Sizeof(Segment{}))
+	batchSize   = int(unsafe.Sizeof(Batch{}))
+)

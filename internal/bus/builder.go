@@ -1,0 +1,106 @@
+package bus
+
+import (
+	"bytes"
+	"time"
+	"unsafe"
+
+	"wsd/internal/routing"
+)
+
+// BuilderOptions bounds a batch: it is full when it reaches either.
+type BuilderOptions struct {
+	RecordsMax int
+	BytesMax   int // Bytes of values.
+}
+
+// Builder gathers records into a batch.
+type Builder struct {
+	o        BuilderOptions
+	batch    *Batch
+	segments map[routing.ChannelID]*Segment
+	arena    []byte // The unused rest is arena[len:cap].
+	next     int    // Size of the next piece of arena.
+}
+
+// The arena of a batch grows piece by piece, doubling, so that a batch of one small record stays small and a large one takes few
+// allocations. A value that would waste much of a piece gets memory of its own.
+const (
+	arenaMin = 256
+	arenaMax = 64 << 10
+)
+
+// NewBuilder returns a builder with an empty batch.
+func NewBuilder(o BuilderOptions) *Builder {
+	return &Builder{o: o, segments: make(map[routing.ChannelID]*Segment)}
+}
+
+// Add puts a copy of r, which came at ts, behind the channel's other records and returns whether the batch is now full. Full or
+// not, a batch takes every record.
+func (b *Builder) Add(ch routing.Channel, r Record, ts time.Time) (full bool) {
+	if b.batch == nil {
+		b.batch = &Batch{Oldest: ts, memory: batchSize}
+		b.arena, b.next = nil, arenaMin
+	}
+	batch := b.batch
+	seg, ok := b.segments[ch.ID]
+	if !ok {
+		seg = &Segment{Channel: ch.ID, Name: ch.Name, batch: batch}
+		b.segments[ch.ID] = seg
+		batch.Segments = append(batch.Segments, seg)
+		batch.memory += segmentSize
+	}
+	size := len(r.Value)
+	shared := len(r.JSON) > 0 && len(r.JSON) == size && unsafe.SliceData(r.JSON) == unsafe.SliceData(r.Value)
+	r.Value = b.keep(r.Value)
+	if shared {
+		r.JSON = r.Value
+	} else {
+		r.JSON = b.keep(r.JSON)
+	}
+	seg.Records = append(seg.Records, r)
+	seg.Bytes += size
+	batch.Records++
+	batch.Bytes += size
+	batch.Shards.Union(&ch.Shards)
+	if ts.Before(batch.Oldest) {
+		batch.Oldest = ts
+	}
+	return batch.Records >= b.o.RecordsMax || batch.Bytes >= b.o.BytesMax
+}
+
+// keep copies v into the batch's memory. Nil stays nil, and empty stays empty.
+func (b *Builder) keep(v []byte) []byte {
+	switch {
+	case v == nil:
+		return nil
+	case len(v) == 0:
+		return []byte{} // A slice of v would hold the memory that v is part of.
+	}
+	if cap(b.arena)-len(b.arena) < len(v) {
+		if len(v) > b.next/4 {
+			b.batch.memory += len(v)
+			return bytes.Clone(v)
+		}
+		b.arena = make([]byte, 0, b.next)
+		b.batch.memory += b.next
+		b.next = min(2*b.next, arenaMax)
+	}
+	start := len(b.arena)
+	b.arena = append(b.arena, v...)
+	return b.arena[start:len(b.arena):len(b.arena)]
+}
+
+// Seal returns the batch, nil when it is empty, and starts another.
+func (b *Builder) Seal() *Batch {
+	batch := b.batch
+	if batch == nil {
+		return nil
+	}
+	for _, seg := range batch.Segments {
+		batch.memory += cap(seg.Records) * recordSize
+	}
+	b.batch, b.arena = nil, nil
+	clear(b.segments)
+	return batch
+}
