@@ -159,3 +159,12 @@ func (p *Poller) take(n int) []Event {
 func (p *Poller) Close() error {
 	return errors.Join(p.file.Close(), unix.Close(p.wakeFD))
 }
+
+// Monotonic returns CLOCK_MONOTONIC in nanoseconds: the clock that eBPF programs read by bpf_ktime_get_ns, for times that user
+// space and a program compare. time.Now's monotonic part counts from another origin. Safe from any goroutine.
+func Monotonic() uint64 {
+	var t unix.Timespec
+	// Fails only for a clock or an address that does not exist.
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t)
+	return uint64(t.Nano())
+}

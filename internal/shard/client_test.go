@@ -125,7 +125,9 @@ func TestStale(t *testing.T) {
 }
 
 func TestPings(t *testing.T) {
-	quick := func(o *Options) { o.Limits.PingInterval, o.Limits.PongTimeout = 200*time.Millisecond, 200*time.Millisecond }
+	quick := func(o *Options) {
+		o.Limits.PingInterval, o.Limits.PongTimeout = 200*time.Millisecond, 200*time.Millisecond
+	}
 	t.Run("in band", func(t *testing.T) {
 		r := newRig(t, quick)
 		c := r.join()

@@ -49,7 +49,7 @@ func (s *Shard) handshake(c *conn, head []byte) {
 	}
 	s.stats.Clients.Add(1)
 	c.deadline = 0
-	c.protocol, c.nativePing = req.protocol, req.native
+	c.protocol, c.nativePing = req.protocol, req.native || !req.protocol
 	s.queue(c, chunk{bytes: out})
 	if req.protocol {
 		c.state, c.variant = stateJoining, uint8(bus.VariantJSON)

@@ -115,7 +115,7 @@ func (s *Shard) frame(c *conn, event wire.Event, payload []byte) {
 	case wire.EventPing:
 		s.queueReply(c, chunk{bytes: wire.AppendFrame(nil, opPong, payload)})
 	case wire.EventPong:
-		if c.nativePing || !c.protocol {
+		if c.nativePing {
 			s.pong(c) // RFC 6455 §5.5.3 allows pongs that nobody asked for.
 		}
 	case wire.EventClose:

@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"wsd/internal/bus"
 	"wsd/internal/epoll"
 	"wsd/internal/routing"
@@ -132,12 +130,7 @@ func newShard(o Options) (*Shard, error) {
 		channelIndex: make(map[string]uint32), channelByID: make(map[routing.ChannelID]uint32),
 		listeners: o.Listeners, wheel: newWheel(), random: rand.New(rand.NewPCG(o.Nonce, uint64(o.ID))),
 	}
-	s.start = time.Now()
-	var mono unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &mono); err != nil {
-		return nil, errors.Join(fmt.Errorf("read CLOCK_MONOTONIC: %w", err), poller.Close())
-	}
-	s.startMono = uint64(mono.Nano())
+	s.start, s.startMono = time.Now(), epoll.Monotonic()
 	s.timer = time.AfterFunc(time.Hour, poller.Wake)
 	s.timer.Stop()
 	return s, nil

@@ -87,8 +87,8 @@ func (w *wheel) next() uint32 {
 // expire runs the timers that are due, up to tick now. It works through a long pause slot by slot, and every slot at most once.
 func (s *Shard) expire(now uint32) {
 	w := s.wheel
-	if now-w.now >= wheelSlots {
-		w.now = now - wheelSlots + 1
+	if now-w.now > wheelSlots {
+		w.now = now - wheelSlots
 	}
 	for w.now != now {
 		w.now++
