@@ -1,0 +1,136 @@
+package listen
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// lockWait bounds how long another server may take from its probe to its last
+// listening socket.
+const lockWait = 5 * time.Second
+
+// InUseError says who has the port. It wraps EADDRINUSE.
+type InUseError struct {
+	Address string // Asked for.
+	Port    int
+	Holder  Holder
+	cause   error
+}
+
+// Error implements error.
+func (e *InUseError) Error() string {
+	who := "by a process that is not visible from here"
+	if e.Holder.Address != "" {
+		who = "by " + e.Holder.String()
+	}
+	remedy := "stop it or choose another port with client.listen"
+	if e.Holder.PID == os.Getpid() {
+		remedy = "the addresses of client.listen must not overlap"
+	}
+	return fmt.Sprintf("listen on %s: port %d is in use %s; %s", e.Address, e.Port, who, remedy)
+}
+
+// Unwrap returns what the kernel said.
+func (e *InUseError) Unwrap() error { return e.cause }
+
+func inUse(want *net.TCPAddr, cause error) error {
+	return &InUseError{Address: want.String(), Port: want.Port, Holder: findHolder(want), cause: cause}
+}
+
+// probe finds out whether someone listens on an address that overlaps want, by a
+// bind without SO_REUSEPORT: with it, the kernel would let the same user in. The
+// socket never listens, so no client ever reaches it.
+func probe(want *net.TCPAddr) error {
+	family, address := sockaddr(want)
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	if errors.Is(err, unix.EAFNOSUPPORT) && want.IP == nil {
+		return probe(&net.TCPAddr{IP: net.IPv4zero, Port: want.Port}) // IPv6 is off.
+	}
+	if err != nil {
+		return fmt.Errorf("open a socket to probe %s: %w", want, err)
+	}
+	defer unix.Close(fd)
+	// Without SO_REUSEADDR the connections of a server that has just ended would
+	// hold the port for a minute.
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		return fmt.Errorf("set SO_REUSEADDR: %w", err)
+	}
+	if family == unix.AF_INET6 {
+		// As net does it: one socket for both families where no host is named.
+		only := 1
+		if want.IP == nil {
+			only = 0
+		}
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only); err != nil {
+			return fmt.Errorf("set IPV6_V6ONLY: %w", err)
+		}
+	}
+	switch err := unix.Bind(fd, address); {
+	case errors.Is(err, unix.EADDRINUSE):
+		return inUse(want, err)
+	case errors.Is(err, unix.EADDRNOTAVAIL) && want.IP == nil:
+		return probe(&net.TCPAddr{IP: net.IPv4zero, Port: want.Port}) // No interface has IPv6.
+	case err != nil:
+		return fmt.Errorf("listen on %s: %w%s", want, err, bindHint(err, want.Port))
+	}
+	return nil
+}
+
+func bindHint(err error, port int) string {
+	switch {
+	case errors.Is(err, unix.EACCES) && port < 1024:
+		return fmt.Sprintf(": ports below 1024 need CAP_NET_BIND_SERVICE, or sysctl net.ipv4.ip_unprivileged_port_start=%d", port)
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return ": no interface of this network namespace has the address"
+	}
+	return ""
+}
+
+// sockaddr gives no host the IPv6 wildcard, which takes IPv4 as well.
+func sockaddr(a *net.TCPAddr) (family int, sa unix.Sockaddr) {
+	if v4 := a.IP.To4(); v4 != nil {
+		return unix.AF_INET, &unix.SockaddrInet4{Port: a.Port, Addr: [4]byte(v4)}
+	}
+	v6 := &unix.SockaddrInet6{Port: a.Port}
+	copy(v6.Addr[:], a.IP.To16())
+	if a.Zone != "" {
+		if i, err := net.InterfaceByName(a.Zone); err == nil {
+			v6.ZoneId = uint32(i.Index)
+		}
+	}
+	return unix.AF_INET6, v6
+}
+
+// portLock keeps two servers that start at the same moment from both finding the
+// port free: a socket that is bound and does not listen yet hides from a probe.
+// It is held from the probe to the last socket that listens; from then on the
+// sockets themselves are seen.
+//
+// A name in the abstract unix namespace belongs to the network namespace, as the
+// port does, needs no directory, and goes with the process.
+type portLock struct{ fd int }
+
+func lockPort(port int, wait time.Duration) (portLock, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return portLock{}, fmt.Errorf("open a socket to lock port %d: %w", port, err)
+	}
+	name := fmt.Sprintf("@wsd/listen/%d", port)
+	for end := time.Now().Add(wait); ; time.Sleep(5 * time.Millisecond) {
+		err := unix.Bind(fd, &unix.SockaddrUnix{Name: name})
+		if err == nil {
+			return portLock{fd}, nil
+		}
+		if !errors.Is(err, unix.EADDRINUSE) || !time.Now().Before(end) {
+			return portLock{}, errors.Join(fmt.Errorf("lock port %d: another process holds the unix socket %s for more than %s "+
+				"(see ss -xlp): %w", port, name, wait, err), unix.Close(fd))
+		}
+	}
+}
+
+func (l portLock) close() { _ = unix.Close(l.fd) }

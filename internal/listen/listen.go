@@ -1,0 +1,71 @@
+package listen
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// Options says what to open.
+type Options struct {
+	// Addresses are host:port, one group each. An empty host is every address of
+	// the machine, by IPv6 and IPv4 where both are there. Port 0 takes a free
+	// port, the same for the whole group.
+	Addresses []string
+
+	// Shards is the number of sockets in each group, at least 1.
+	Shards int
+
+	// SendBuffer is what SO_SNDBUF is set to, in bytes; the kernel doubles it and
+	// limits it to net.core.wmem_max. Accepted connections inherit it. 0 leaves
+	// the kernel to grow it, up to 4 MB for a client that does not read.
+	SendBuffer int
+
+	// Backlog is the length of each socket's accept queue, which the kernel limits to
+	// net.core.somaxconn. 0 means that limit.
+	Backlog int
+}
+
+// Group is the sockets that share one address.
+type Group struct {
+	// Address is the address as bound: with its port, also when port 0 was asked
+	// for; [::]:port where every address was asked for and IPv6 is there.
+	Address netip.AddrPort
+
+	// FDs are listening descriptors in shard order: TCP (never MPTCP, which a
+	// steering program cannot choose), non-blocking, close-on-exec. Connections
+	// accepted from them inherit SO_SNDBUF and TCP_NODELAY. The caller owns them.
+	FDs []int
+}
+
+// Close closes the group's descriptors: for a caller that has not given them to
+// shards.
+func (g Group) Close() error {
+	var errs []error
+	for _, fd := range g.FDs {
+		errs = append(errs, unix.Close(fd))
+	}
+	return errors.Join(errs...)
+}
+
+// Open opens a group for each address, or none. A port that is in use, by
+// whatever process, is an *InUseError.
+func Open(o Options) ([]Group, error) {
+	if len(o.Addresses) == 0 || o.Shards < 1 {
+		return nil, fmt.Errorf("BUG: listen for %d shards on %d addresses", o.Shards, len(o.Addresses))
+	}
+	groups := make([]Group, 0, len(o.Addresses))
+	for _, address := range o.Addresses {
+		g, err := open(address, o)
+		if err != nil {
+			for _, g := range groups {
+				err = errors.Join(err, g.Close())
+			}
+			return nil, err
+		}
+		groups = append(groups, g)
+	}
+	return groups, nil
+}
