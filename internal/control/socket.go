@@ -1,0 +1,160 @@
+package control
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+const (
+	// A socket's address holds 107 bytes; the name it is made under is a little longer than its own.
+	pathMax     = 100
+	pathSuffix  = ".new"
+	lockTimeout = 2 * time.Second
+	lockRetry   = 10 * time.Millisecond
+	askTimeout  = time.Second
+)
+
+// socket is a listening Unix socket that this process has put at path.
+type socket struct {
+	path     string
+	listener *net.UnixListener
+	made     os.FileInfo // Tells our socket from one that another process put there.
+}
+
+// listen makes the socket under another name, sets its mode and renames it, so that nobody can reach it before both are right,
+// and so that a dead process's socket is replaced in one step.
+func listen(path string) (*socket, error) {
+	if len(path) > pathMax {
+		return nil, fmt.Errorf("make the control socket %s: a socket's path has at most %d bytes: set control.socket", path, pathMax)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, explain("make the directory of the control socket "+path, err)
+	}
+	unlock, err := lockDir(filepath.Dir(path))
+	if err != nil {
+		return nil, explain("lock the directory of the control socket "+path, err)
+	}
+	defer unlock()
+	if err := vacant(path); err != nil {
+		return nil, err
+	}
+	// Left by a process that died between the two steps; the lock says that nobody is there now.
+	if err := os.Remove(path + pathSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, explain("make the control socket "+path, err)
+	}
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path + pathSuffix, Net: "unix"})
+	if err != nil {
+		return nil, explain("make the control socket "+path, err)
+	}
+	listener.SetUnlinkOnClose(false) // It would remove the name it was made under.
+	s := &socket{path: path, listener: listener}
+	if err := s.place(); err != nil {
+		listener.Close()
+		_ = os.Remove(path + pathSuffix) // Gone already when the rename went well.
+		return nil, explain("make the control socket "+path, err)
+	}
+	return s, nil
+}
+
+func (s *socket) place() (err error) {
+	if err := os.Chmod(s.path+pathSuffix, 0o600); err != nil {
+		return err
+	}
+	if s.made, err = os.Lstat(s.path + pathSuffix); err != nil {
+		return err
+	}
+	return os.Rename(s.path+pathSuffix, s.path)
+}
+
+// remove removes the socket from its directory if it is still the one that listen made.
+func (s *socket) remove() error {
+	unlock, err := lockDir(filepath.Dir(s.path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // The directory is gone, and the socket with it.
+	}
+	if err != nil {
+		return explain("remove the control socket "+s.path, err)
+	}
+	defer unlock()
+	if now, err := os.Lstat(s.path); err != nil || !os.SameFile(now, s.made) {
+		return nil //nolint:nilerr // Nothing of ours is there, which is what was asked for.
+	}
+	if err := os.Remove(s.path); err != nil {
+		return explain("remove the control socket "+s.path, err)
+	}
+	return nil
+}
+
+// vacant returns nil when path is free or holds a socket that nobody answers.
+func vacant(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return explain("look at the control socket "+path, err)
+	}
+	if info.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("make the control socket %s: a file that is not a socket is there: remove it, or set control.socket", path)
+	}
+	conn, err := net.DialTimeout("unix", path, askTimeout)
+	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return explain("ask who answers on the control socket "+path, err)
+	}
+	defer conn.Close()
+	return fmt.Errorf("make the control socket %s: %s answers on it: stop that one, or set control.socket", path, owner(conn))
+}
+
+// owner names the process that listens at the other end.
+func owner(conn net.Conn) string {
+	const unknown = "another process"
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return unknown
+	}
+	var cred *syscall.Ucred
+	var credErr error
+	err = raw.Control(func(fd uintptr) {
+		cred, credErr = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+	})
+	if err != nil || credErr != nil || cred.Pid == 0 { // 0: a process of another pid namespace.
+		return unknown
+	}
+	return fmt.Sprintf("process %d", cred.Pid)
+}
+
+// lockDir keeps other processes that use this package from changing dir meanwhile. The lock is the directory's own, so that no
+// lock file is left behind, and it ends with the process.
+func lockDir(dir string) (unlock func(), err error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	for end := time.Now().Add(lockTimeout); ; time.Sleep(lockRetry) {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) || time.Now().After(end) {
+			f.Close()
+			return nil, fmt.Errorf("lock %s: %w", dir, err)
+		}
+	}
+}
+
+// explain adds the remedy to an error of the file system.
+func explain(what string, err error) error {
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		return fmt.Errorf("%s: %w: run as a user who may write there, or set control.socket to a path that this one may", what, err)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
