@@ -1,0 +1,236 @@
+package metrics
+
+import (
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"wsd/internal/routing"
+	"wsd/internal/shard"
+	"wsd/internal/source"
+	"wsd/internal/stats"
+	"wsd/internal/steering"
+)
+
+// families lists every metric of wsd, in the order of the documentation.
+func families(o Options) []family {
+	var list []family
+	for _, part := range [][]family{o.server(), o.connections(), o.steering(), o.delivery(), o.loop(), o.bus(), o.kafka(), process()} {
+		list = append(list, part...)
+	}
+	return list
+}
+
+func (o Options) server() []family {
+	return []family{
+		{name: "wsd_build_info", help: "Always 1; the labels tell what runs.", labels: []string{"version", "commit"}, values: func(emit func(float64, ...string)) {
+			emit(1, o.Version, o.Commit)
+		}},
+		{name: "wsd_ready", help: "1 when new clients are to be sent here, as /ready has it.", values: func(emit func(float64, ...string)) {
+			emit(boolean(o.Ready()))
+		}},
+	}
+}
+
+func (o Options) connections() []family {
+	return []family{
+		o.gauge("wsd_connections", "Sockets that the shard owns, handshakes included.", func(s *shard.Stats) *atomic.Int64 { return &s.Connections }),
+		o.gauge("wsd_clients", "Upgraded WebSocket connections.", func(s *shard.Stats) *atomic.Int64 { return &s.Clients }),
+		o.gauge("wsd_subscriptions", "Subscriptions of the shard's clients.", func(s *shard.Stats) *atomic.Int64 { return &s.Subscriptions }),
+		{name: "wsd_channels", help: "Channels with a subscriber on some shard.", values: func(emit func(float64, ...string)) { emit(float64(o.Channels())) }},
+		o.counter("wsd_accepted_total", "Connections accepted.", func(s *shard.Stats) *atomic.Uint64 { return &s.Accepted }),
+		o.counter("wsd_accept_errors_total", "Times accept failed for want of descriptors or memory; accepting paused each time.",
+			func(s *shard.Stats) *atomic.Uint64 { return &s.AcceptErrors }),
+		o.gauge("wsd_accept_paused", "1 while accepting is paused for want of descriptors.", func(s *shard.Stats) *atomic.Int64 { return &s.PauseAccepts }),
+		o.counter("wsd_handshakes_rejected_total", "Upgrade requests refused with an HTTP status.",
+			func(s *shard.Stats) *atomic.Uint64 { return &s.Rejected }),
+		{
+			name: "wsd_closed_total", help: "Connections ended, by reason (docs/metrics.md explains each).", kind: counter, labels: []string{"shard", "reason"},
+			values: func(emit func(float64, ...string)) {
+				for i, s := range o.Shards {
+					for _, r := range shard.Reasons() {
+						emit(float64(s.Closed[r].Load()), strconv.Itoa(i), r.String())
+					}
+				}
+			},
+		},
+	}
+}
+
+func (o Options) steering() []family {
+	slot := func(name, help string, k kind, value func(*steering.Slot) float64) family {
+		return family{name: name, help: help, kind: k, labels: []string{"shard"}, values: func(emit func(float64, ...string)) {
+			for i := range o.Shards {
+				emit(value(o.Steering.Slot(routing.ShardID(i))), strconv.Itoa(i))
+			}
+		}}
+	}
+	return []family{
+		{
+			name: "wsd_steering_mode", help: "1 for the mode in effect: ebpf-pinned, ebpf or hash.", labels: []string{"mode"},
+			values: func(emit func(float64, ...string)) {
+				for _, mode := range []string{steering.Pinned, steering.Unpinned, steering.Hash} {
+					emit(boolean(o.Steering.Status().Mode == mode), mode)
+				}
+			},
+		},
+		slot("wsd_steering_picks_total", "SYNs for which the program chose the shard.", counter, func(s *steering.Slot) float64 { return float64(s.Picked()) }),
+		slot("wsd_steering_migrated_total", "Connections moved to the shard because their listener was closed.", counter,
+			func(s *steering.Slot) float64 { return float64(s.Migrated()) }),
+		slot("wsd_steering_load", "The load that the program compares: picks and migrations minus closed connections and corrections.", gauge,
+			func(s *steering.Slot) float64 { return float64(s.Load()) }),
+		slot("wsd_steering_correction", "Picks that never became a connection, minus connections never picked, taken off the load.", gauge,
+			func(s *steering.Slot) float64 { return float64(s.Correction()) }),
+		{
+			name: "wsd_steering_outcomes_total", help: "Runs of the program, by how they ended.", kind: counter, labels: []string{"outcome"},
+			values: func(emit func(float64, ...string)) {
+				c := o.Steering.Counters()
+				emit(float64(c.Picked), "picked")
+				emit(float64(c.PickedDraining), "picked_draining")
+				emit(float64(c.Placed), "placed")
+				emit(float64(c.Migrated), "migrated")
+				emit(float64(c.SelectFailed), "select_failed")
+				emit(float64(c.LookupFailed), "lookup_failed")
+			},
+		},
+	}
+}
+
+func (o Options) delivery() []family {
+	return []family{
+		o.counter("wsd_deliveries_total", "Publications whose bytes the kernel took, summed over connections.",
+			func(s *shard.Stats) *atomic.Uint64 { return &s.Deliveries }),
+		o.counter("wsd_dropped_total", "Publications queued for a connection that was closed before they were sent.",
+			func(s *shard.Stats) *atomic.Uint64 { return &s.Dropped }),
+		o.counter("wsd_slow_closed_total", "Connections closed by client.outbound_max.", func(s *shard.Stats) *atomic.Uint64 { return &s.SlowClosed }),
+		o.counter("wsd_writes_total", "write and writev calls that sent something.", func(s *shard.Stats) *atomic.Uint64 { return &s.Writes }),
+		o.counter("wsd_sent_bytes_total", "Bytes that the kernel took.", func(s *shard.Stats) *atomic.Uint64 { return &s.BytesOut }),
+		o.gauge("wsd_outbound_bytes", "Bytes queued for connections that the kernel has not taken yet.",
+			func(s *shard.Stats) *atomic.Int64 { return &s.OutboundBytes }),
+		o.counter("wsd_received_bytes_total", "Bytes read from clients.", func(s *shard.Stats) *atomic.Uint64 { return &s.BytesIn }),
+		o.counter("wsd_received_frames_total", "WebSocket frames received.", func(s *shard.Stats) *atomic.Uint64 { return &s.FramesIn }),
+		o.counter("wsd_commands_total", "Commands of the client protocol received.", func(s *shard.Stats) *atomic.Uint64 { return &s.Commands }),
+		{
+			name: "wsd_delivery_latency_seconds", kind: histogram,
+			help: "From a batch's oldest record timestamp to the end of the shard's writes of it; once per batch and shard.",
+			histogram: func() stats.HistogramSnapshot {
+				list := make([]stats.HistogramSnapshot, 0, len(o.Shards))
+				for _, s := range o.Shards {
+					list = append(list, s.Latency.Snapshot())
+				}
+				return sum(list)
+			},
+		},
+	}
+}
+
+func (o Options) loop() []family {
+	return []family{
+		o.counter("wsd_shard_turns_total", "Turns of the shard's loop.", func(s *shard.Stats) *atomic.Uint64 { return &s.Turns }),
+		o.counter("wsd_shard_wakeups_total", "Times another goroutine woke the loop out of its wait.",
+			func(s *shard.Stats) *atomic.Uint64 { return &s.Wakeups }),
+		o.shards("wsd_shard_turn_seconds", "Duration of the last turn.", gauge, func(s *shard.Stats) float64 { return float64(s.TurnLastNanos.Load()) / 1e9 }),
+		o.shards("wsd_shard_turn_max_seconds", "Longest turn since the start.", gauge,
+			func(s *shard.Stats) float64 { return float64(s.TurnMaxNanos.Load()) / 1e9 }),
+		o.counter("wsd_shard_batches_total", "Batches taken from the bus.", func(s *shard.Stats) *atomic.Uint64 { return &s.Batches }),
+		o.counter("wsd_kafka_messages_processed_total", "Records of channels with a subscriber on the shard, taken from the bus.",
+			func(s *shard.Stats) *atomic.Uint64 { return &s.Records }),
+		o.counter("wsd_shard_reattached_total", "Times the shard came back after the bus had detached it.",
+			func(s *shard.Stats) *atomic.Uint64 { return &s.Reattached }),
+	}
+}
+
+func (o Options) bus() []family {
+	r := o.Ring
+	return []family{
+		{name: "wsd_broadcast_batch_size", help: "Records in a batch put on the bus.", kind: histogram, histogram: r.BatchSize.Snapshot},
+		single("wsd_bus_batches_total", "Batches put on the bus.", counter, r.Batches.Load),
+		single("wsd_bus_records_total", "Records put on the bus.", counter, r.Records.Load),
+		single("wsd_bus_bytes_total", "Bytes of values put on the bus.", counter, r.Bytes.Load),
+		single("wsd_bus_stalls_total", "Times the source waited for a shard because the ring was full.", counter, r.Stalls.Load),
+		{name: "wsd_bus_stall_seconds_total", help: "How long it waited in all.", kind: counter, values: func(emit func(float64, ...string)) {
+			emit(time.Duration(r.StallNanos.Load()).Seconds())
+		}},
+		single("wsd_bus_retained_bytes", "Bytes that the ring holds.", gauge, r.RetainedBytes.Load),
+		{
+			name: "wsd_bus_detached_total", help: "Times a shard was left behind because it made no progress for bus.stall_max.", kind: counter,
+			labels: []string{"shard"}, values: func(emit func(float64, ...string)) {
+				for i := range r.Detached {
+					emit(float64(r.Detached[i].Load()), strconv.Itoa(i))
+				}
+			},
+		},
+		{
+			name: "wsd_bus_announced_total", help: "Batches that the shard was told of.", kind: counter,
+			labels: []string{"shard"}, values: func(emit func(float64, ...string)) {
+				for i := range r.Wakeups {
+					emit(float64(r.Wakeups[i].Load()), strconv.Itoa(i))
+				}
+			},
+		},
+	}
+}
+
+func (o Options) kafka() []family {
+	s := o.Source
+	return append([]family{
+		o.topic("wsd_kafka_records_total", "Committed data records read.", func(t *source.TopicStats) uint64 { return t.Records.Load() }),
+		o.topic("wsd_kafka_bytes_total", "Bytes of their values.", func(t *source.TopicStats) uint64 { return t.Bytes.Load() }),
+		o.partition("wsd_kafka_lag", "Offsets between the position and the end of the log.", func(p source.PartitionStats) int64 { return p.Lag }),
+		o.partition("wsd_kafka_position", "Next offset to be read; -1 before the first one is known.",
+			func(p source.PartitionStats) int64 { return p.Position }),
+		{
+			name: "wsd_broadcast_routed_messages_total", kind: counter, labels: []string{"type", "by"},
+			help: "Records by where they went: every shard (broadcast), some (targeted), none for want of a subscriber (unwanted).",
+			values: func(emit func(float64, ...string)) {
+				emit(float64(s.Broadcast.Load()), "broadcast", "channel")
+				emit(float64(s.Targeted.Load()), "targeted", "channel")
+				emit(float64(s.Unwanted.Load()), "unwanted", "channel")
+			},
+		},
+		{name: "wsd_kafka_batch_size", help: "Records in a fetch response that had any.", kind: histogram, histogram: s.BatchSize.Snapshot},
+		single("wsd_kafka_fetches_total", "Fetch responses taken.", counter, s.Fetches.Load),
+		single("wsd_kafka_fetch_bytes_total", "Their bytes on the wire.", counter, s.FetchBytes.Load),
+		{
+			name: "wsd_kafka_fetch_errors_total", help: "Requests that failed, by kind.", kind: counter, labels: []string{"kind"},
+			values: func(emit func(float64, ...string)) {
+				for _, k := range source.AllErrorKinds() {
+					emit(float64(s.FetchErrors[k].Load()), k.String())
+				}
+			},
+		},
+		single("wsd_kafka_reconnects_total", "Connections to a broker made after one was lost or could not be made.", counter, s.Reconnects.Load),
+		single("wsd_kafka_stalls_total", "Connections dropped because they gave no records though there were some.", counter, s.Stalls.Load),
+		single("wsd_kafka_metadata_refreshes_total", "Looks at the cluster's layout.", counter, s.MetadataRefreshes.Load),
+		single("wsd_kafka_metadata_errors_total", "Looks that failed.", counter, s.MetadataErrors.Load),
+		single("wsd_kafka_panics_total", "Records skipped because reading them panicked.", counter, s.Panics.Load),
+		{
+			name: "wsd_kafka_unplaced_total", help: "Records without a channel to go to, by reason.", kind: counter, labels: []string{"topic", "reason"},
+			values: func(emit func(float64, ...string)) {
+				for _, t := range s.Topics() {
+					for _, u := range source.AllUnplaced() {
+						emit(float64(t.Unplaced[u].Load()), t.Name, u.String())
+					}
+				}
+			},
+		},
+	}, o.kafkaLosses()...)
+}
+
+func (o Options) kafkaLosses() []family {
+	return []family{
+		o.topic("wsd_kafka_invalid_json_total", "Wanted values that are not one JSON value: not delivered to protocol clients.",
+			func(t *source.TopicStats) uint64 { return t.InvalidJSON.Load() }),
+		o.topic("wsd_kafka_markers_total", "Transaction markers dropped.", func(t *source.TopicStats) uint64 { return t.Markers.Load() }),
+		o.topic("wsd_kafka_aborted_total", "Records of aborted transactions dropped.", func(t *source.TopicStats) uint64 { return t.Aborted.Load() }),
+		o.topic("wsd_kafka_compacted_total", "Offsets missing inside a batch: removed by compaction.",
+			func(t *source.TopicStats) uint64 { return t.Compacted.Load() }),
+		o.topic("wsd_kafka_gaps_total", "Offsets missing between batches, which compaction explains as well as loss.",
+			func(t *source.TopicStats) uint64 { return t.Gaps.Load() }),
+		o.topic("wsd_kafka_lost_total", "Offsets never delivered: deleted before they were read, or in a batch that cannot be read.",
+			func(t *source.TopicStats) uint64 { return t.Lost.Load() }),
+		o.topic("wsd_kafka_truncations_total", "Times the log ended before our position.", func(t *source.TopicStats) uint64 { return t.Truncations.Load() }),
+		o.topic("wsd_kafka_recreations_total", "Times the topic came back with another id.",
+			func(t *source.TopicStats) uint64 { return t.Recreations.Load() }),
+	}
+}

@@ -1,0 +1,157 @@
+package metrics
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http/httptest"
+	"os"
+	"runtime/pprof"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"wsd/internal/bus"
+	"wsd/internal/routing"
+	"wsd/internal/shard"
+	"wsd/internal/source"
+	"wsd/internal/stats"
+	"wsd/internal/steering"
+)
+
+var update = flag.Bool("update", false, "write docs/metrics.md anew")
+
+func options(t testing.TB, shards int) Options {
+	t.Helper()
+	logger := slog.New(slog.DiscardHandler)
+	ring, err := bus.New(bus.Options{Shards: shards, Slots: 8, BytesMax: 1 << 20, StallMax: 1, Wake: func(routing.ShardID) {}, Logger: logger})
+	require.NoError(t, err)
+	src, err := source.New(source.Options{Brokers: []string{"127.0.0.1:1"}, Topics: []string{"a", "b"}, Interest: routing.NewInterest(), Ring: ring, Logger: logger})
+	require.NoError(t, err)
+	steer, err := steering.Start(steering.Options{Mode: steering.ModeOff, Shards: shards, Groups: [][]int{make([]int, shards)}, Logger: logger})
+	require.NoError(t, err)
+	o := Options{
+		Version: "v1", Commit: "c", Ring: ring.Stats(), Source: src.Stats(), Steering: steer,
+		Channels: func() int { return 3 }, Ready: func() bool { return true },
+	}
+	for range shards {
+		o.Shards = append(o.Shards, &shard.Stats{Latency: stats.NewHistogram(stats.LatencyBounds())})
+	}
+	return o
+}
+
+func scrape(t *testing.T, o Options) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	Handler(o).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	require.Equal(t, 200, w.Code)
+	body, err := io.ReadAll(w.Body)
+	require.NoError(t, err)
+	return string(body)
+}
+
+func TestScrape(t *testing.T) {
+	o := options(t, 2)
+	o.Shards[0].Connections.Store(5)
+	o.Shards[1].Closed[shard.ReasonSlow].Add(7)
+	o.Shards[0].Latency.Observe(0.002, 3)
+	o.Shards[1].Latency.Observe(100, 1)
+	o.Steering.Slot(1).AddClosed(4)
+	o.Source.Topics()[1].Records.Add(9)
+	text := scrape(t, o)
+	for _, line := range []string{
+		`wsd_build_info{commit="c",version="v1"} 1`,
+		`wsd_connections{shard="0"} 5`,
+		`wsd_connections{shard="1"} 0`,
+		`wsd_channels 3`,
+		`wsd_closed_total{reason="slow",shard="1"} 7`,
+		`wsd_steering_mode{mode="hash"} 1`,
+		`wsd_steering_mode{mode="ebpf"} 0`,
+		`wsd_steering_load{shard="1"} -4`,
+		`wsd_kafka_records_total{topic="b"} 9`,
+		`wsd_delivery_latency_seconds_bucket{le="0.001"} 0`,
+		`wsd_delivery_latency_seconds_bucket{le="0.0025"} 3`,
+		`wsd_delivery_latency_seconds_bucket{le="60"} 3`,
+		`wsd_delivery_latency_seconds_count 4`,
+		`wsd_delivery_latency_seconds_sum 100.006`,
+	} {
+		require.Contains(t, text, line+"\n")
+	}
+	require.Contains(t, text, "go_goroutines ")
+	require.Contains(t, text, "process_resident_memory_bytes ")
+}
+
+// Names follow Prometheus' conventions, and every family gives at least one value where something is there to count.
+func TestNames(t *testing.T) {
+	o := options(t, 1)
+	text := scrape(t, o)
+	seen := make(map[string]bool)
+	for _, f := range families(o) {
+		require.False(t, seen[f.name], f.name)
+		seen[f.name] = true
+		require.Equal(t, f.kind == counter, strings.HasSuffix(f.name, "_total"), f.name)
+		require.True(t, strings.HasPrefix(f.name, "wsd_"), f.name)
+		require.True(t, strings.HasSuffix(f.help, "."), "%s: help is no sentence", f.name)
+		if strings.HasPrefix(f.name, "wsd_kafka_lag") || strings.HasPrefix(f.name, "wsd_kafka_position") {
+			continue // No partition is known.
+		}
+		require.Contains(t, text, "# TYPE "+f.name+" "+f.kind.String()+"\n")
+	}
+}
+
+func TestGoroutines(t *testing.T) {
+	block, ready := make(chan struct{}), make(chan struct{})
+	for range 3 {
+		go pprof.Do(context.Background(), pprof.Labels("shard", "1", "component", `a "quoted" part`), func(context.Context) {
+			ready <- struct{}{}
+			<-block
+		})
+		<-ready
+	}
+	defer close(block)
+	counts := goroutines()
+	require.Equal(t, 3, counts[`a "quoted" part`])
+	require.Positive(t, counts[""])
+	require.Equal(t, map[string]int{"": 2, "x": 4}, countByComponent(bytes.NewBufferString(
+		"goroutine profile: total 6\n2 @ 0x1 0x2\n#\t0x1\tf\n\n4 @ 0x1\n# labels: {\"component\":\"x\"}\n#\t0x1\tg\n")))
+}
+
+const (
+	docPath = "../../docs/metrics.md"
+	begin   = "<!-- made by `go test ./internal/metrics -update`; do not edit below -->\n"
+)
+
+func TestDocs(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(begin + "\n| metric | type | labels | what it tells |\n| --- | --- | --- | --- |\n")
+	for _, f := range families(options(t, 1)) {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.name, f.kind, strings.Join(f.labels, ", "), f.help)
+	}
+	doc, err := os.ReadFile(docPath)
+	require.NoError(t, err)
+	head, table, found := strings.Cut(string(doc), begin)
+	require.True(t, found, "docs/metrics.md lacks the line that says what is generated")
+	for _, r := range shard.Reasons() {
+		require.Contains(t, head, "| `"+r.String()+"` |", "docs/metrics.md does not explain this reason")
+	}
+	if *update {
+		require.NoError(t, os.WriteFile(docPath, []byte(head+b.String()), 0o600))
+		return
+	}
+	require.Equal(t, b.String(), begin+table, "docs/metrics.md is not current: go test ./internal/metrics -update")
+}
+
+func BenchmarkScrape(b *testing.B) {
+	for _, n := range []int{1, 256} {
+		b.Run(fmt.Sprintf("shards=%d", n), func(b *testing.B) {
+			h := Handler(options(b, n))
+			for b.Loop() {
+				h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/metrics", nil))
+			}
+		})
+	}
+}
