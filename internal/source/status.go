@@ -1,6 +1,7 @@
 package source
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -116,4 +117,21 @@ func ready(metadata time.Time, topics []viewTopic) bool {
 		}
 	}
 	return true
+}
+
+// Channels returns the channels that topic and partition alone name, as far as the topics have been seen, in no order. Those named by
+// a key or header are known only to who produces them. Any goroutine.
+func (s *Source) Channels() []string {
+	s.view.mu.Lock()
+	topics := s.view.topics
+	s.view.mu.Unlock()
+	var names []string
+	for _, t := range topics {
+		for _, p := range t.parts {
+			if p.channel != nil && !slices.Contains(names, string(p.channel)) {
+				names = append(names, string(p.channel))
+			}
+		}
+	}
+	return names
 }
