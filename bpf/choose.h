@@ -15,11 +15,14 @@ const volatile __u32 shard_count = 1;
 /*
  * A candidate is load and place in one signed number, so that the least of them is the choice:
  * the load in the bits above 8, below it the shard's distance from `start`, which differs for
- * every shard and so decides between equal loads. DRAINING stands above every real load.
+ * every shard and so decides between equal loads. DRAINING stands above every real load, and NONE
+ * above the draining ones, yet below the top of the range: a load may be below 0, and the
+ * difference of any two of these must not wrap.
  */
 #define DISTANCE_BITS 8
 #define DISTANCE_MASK (SHARDS_MAX - 1)
 #define DRAINING (1LL << 62)
+#define NONE (DRAINING + DRAINING / 2)
 
 _Static_assert(SHARDS_MAX == 1 << DISTANCE_BITS, "a distance must hold every shard");
 
@@ -78,7 +81,7 @@ static ALWAYS_INLINE struct choice choose(const struct slot_table *s, __u32 star
 {
 	struct choice c = {.shard = choose_any(s, start)};
 	__u32 *draining = bpf_map_lookup_elem(&drain, &c.shard);
-	__s64 best = (__s64)(~0ULL >> 1);
+	__s64 best = NONE;
 	__u32 shards = shard_count;
 
 	if (!draining) {

@@ -54,7 +54,7 @@ func explainOn(action string, err error, f facts) error {
 	case errors.As(err, &verifier) && len(verifier.Log) > 0:
 		return &kernelError{fmt.Sprintf("%s: the verifier of kernel %s refuses it: %s", action, f.release, complaint(verifier.Log)), err}
 	}
-	return fmt.Errorf("%s: %w (kernel %s)", action, err, f.release)
+	return &kernelError{fmt.Sprintf("%s: %s (kernel %s)", action, oneLine(err), f.release), err}
 }
 
 // complaint finds the line of a verifier's log that tells what was wrong: the
