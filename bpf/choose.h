@@ -48,6 +48,18 @@ static ALWAYS_INLINE __s64 lesser(__s64 a, __s64 b)
 	return a + (difference & negative);
 }
 
+/*
+ * The slot after this one, which must not be the last. The empty asm keeps the compiler from
+ * stepping ahead of the loop: of a process that has CAP_BPF alone, without CAP_PERFMON, the
+ * verifier takes no pointer beyond the value, also not one that is never followed.
+ */
+static ALWAYS_INLINE const struct slot *next(const struct slot *slot)
+{
+	slot++;
+	asm volatile("" : "+r"(slot));
+	return slot;
+}
+
 static ALWAYS_INLINE __u32 shard_of(__s64 chosen, __u32 start)
 {
 	return (__u32)(chosen + start) & DISTANCE_MASK;
@@ -56,12 +68,15 @@ static ALWAYS_INLINE __u32 shard_of(__s64 chosen, __u32 start)
 /* The least loaded shard; among equals the first from `start` on, which is < shard_count. */
 static ALWAYS_INLINE __u32 choose_any(const struct slot_table *s, __u32 start)
 {
-	__s64 best = candidate(&s->shard[0], 0, start);
+	const struct slot *slot = s->shard;
+	__s64 best = candidate(slot, 0, start);
 	__u32 shards = shard_count;
 
 #pragma clang loop unroll(disable)
-	for (__u32 i = 1; i < shards; i++)
-		best = lesser(best, candidate(&s->shard[i], i, start));
+	for (__u32 i = 1; i < shards; i++) {
+		slot = next(slot);
+		best = lesser(best, candidate(slot, i, start));
+	}
 	return shard_of(best, start);
 }
 
@@ -81,6 +96,7 @@ static ALWAYS_INLINE struct choice choose(const struct slot_table *s, __u32 star
 {
 	struct choice c = {.shard = choose_any(s, start)};
 	__u32 *draining = bpf_map_lookup_elem(&drain, &c.shard);
+	const struct slot *slot = s->shard;
 	__s64 best = NONE;
 	__u32 shards = shard_count;
 
@@ -91,7 +107,7 @@ static ALWAYS_INLINE struct choice choose(const struct slot_table *s, __u32 star
 	if (!*draining)
 		return c;
 #pragma clang loop unroll(disable)
-	for (__u32 i = 0; i < shards; i++) {
+	for (__u32 i = 0;; slot = next(slot)) {
 		__u32 key = i;
 		__s64 drains;
 
@@ -101,7 +117,9 @@ static ALWAYS_INLINE struct choice choose(const struct slot_table *s, __u32 star
 			return c;
 		}
 		drains = (__s64)(0 - (__u64)*draining) >> 63; /* 0 or -1 */
-		best = lesser(best, candidate(&s->shard[i], i, start) + (drains & DRAINING));
+		best = lesser(best, candidate(slot, i, start) + (drains & DRAINING));
+		if (++i >= shards)
+			break;
 	}
 	c.shard = shard_of(best, start);
 	c.draining = best > DRAINING / 2;

@@ -82,7 +82,7 @@ func onBPFFS(dir string) (bool, error) {
 			return st.Type == unix.BPF_FS_MAGIC, nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
-			return false, fmt.Errorf("look at the file system of %s: %w", dir, err)
+			return false, fmt.Errorf("look at the file system of %s: %w%s", dir, err, dotHint(dir, err))
 		}
 		dir = filepath.Dir(dir)
 	}
@@ -129,9 +129,10 @@ func removeDirs(made []string) {
 	}
 }
 
-// dotHint explains a refusal that looks like missing rights and is none.
+// dotHint explains a refusal that looks like missing rights and is none: a bpffs
+// refuses even to look for a name with a dot.
 func dotHint(dir string, err error) string {
-	if errors.Is(err, unix.EPERM) && strings.Contains(filepath.Base(dir), ".") {
+	if errors.Is(err, unix.EPERM) && strings.Contains(dir, ".") {
 		return ": a name on a bpffs may hold no dot"
 	}
 	return ""

@@ -52,7 +52,11 @@ func explainOn(action string, err error, f facts) error {
 	case f.tooOld():
 		return &kernelError{fmt.Sprintf("%s: kernel %s is too old: steering needs %d.%d or newer", action, f.release, kernelMajorMin, kernelMinorMin), err}
 	case errors.As(err, &verifier) && len(verifier.Log) > 0:
-		return &kernelError{fmt.Sprintf("%s: the verifier of kernel %s refuses it: %s", action, f.release, complaint(verifier.Log)), err}
+		line := complaint(verifier.Log)
+		if strings.Contains(line, "!root") && !f.has(unix.CAP_PERFMON) && !f.has(unix.CAP_SYS_ADMIN) {
+			line += "; it is less strict with CAP_PERFMON: grant that beside CAP_BPF"
+		}
+		return &kernelError{fmt.Sprintf("%s: the verifier of kernel %s refuses it: %s", action, f.release, line), err}
 	}
 	return &kernelError{fmt.Sprintf("%s: %s (kernel %s)", action, oneLine(err), f.release), err}
 }

@@ -15,6 +15,7 @@ func TestExplain(t *testing.T) {
 	refused := &ebpf.VerifierError{Cause: unix.EACCES, Log: []string{
 		"0: R1=ctx() R10=fp0", "; count->runs++;", "R0 invalid mem access 'map_value_or_null'",
 		"verification time 12 usec", "stack depth 8", "processed 5 insns (limit 1000000)", ""}}
+	strict := &ebpf.VerifierError{Cause: unix.EACCES, Log: []string{"R4 pointer arithmetic prohibited for !root", "processed 5 insns"}}
 	for _, c := range []struct {
 		name  string
 		err   error
@@ -36,6 +37,9 @@ func TestExplain(t *testing.T) {
 		{"new kernel", unix.EINVAL, facts{release: "6.0-rc1", capabilities: bpf}, []string{"invalid argument"}, "too old"},
 		{"strange release", unix.EINVAL, facts{release: "custom", capabilities: bpf}, []string{"invalid argument", "custom"}, "too old"},
 		{"verifier", refused, facts{release: "6.1.0", capabilities: bpf}, []string{"verifier of kernel 6.1.0", "R0 invalid mem access 'map_value_or_null'"}, "processed"},
+		{"verifier, CAP_BPF alone", strict, facts{release: "5.15.0", capabilities: bpf}, []string{"for !root; it is less strict with CAP_PERFMON"}, ""},
+		{"verifier, CAP_PERFMON", strict, facts{release: "5.15.0", capabilities: bpf | 1<<unix.CAP_PERFMON}, []string{"!root"}, "CAP_PERFMON"},
+		{"verifier, CAP_SYS_ADMIN", strict, facts{release: "5.15.0", capabilities: sysAdmin}, []string{"!root"}, "CAP_PERFMON"},
 		{"verifier, only figures", &ebpf.VerifierError{Cause: unix.EACCES, Log: []string{"processed 5 insns"}}, facts{release: "6.1.0", capabilities: bpf}, []string{"no reason given"}, ""},
 		{"verifier, no log", &ebpf.VerifierError{Cause: unix.E2BIG}, facts{release: "6.1.0", capabilities: bpf}, []string{"argument list too long", "6.1.0"}, ""},
 		{"several lines", errors.Join(unix.EINVAL, unix.EBUSY), facts{release: "6.1.0", capabilities: bpf}, []string{"invalid argument device or resource busy"}, ""},
