@@ -89,7 +89,8 @@ func mustChild(tb testing.TB, arg string, wrapper ...string) (report childReport
 	tb.Helper()
 	args := append(wrapper, os.Args[0])
 	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Env = append(os.Environ(), childVariable+"="+arg)
+	// The race detector would make each child sleep for a second at its end.
+	cmd.Env = append(os.Environ(), childVariable+"="+arg, "GORACE=atexit_sleep_ms=0")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	stdin, err := cmd.StdinPipe()
