@@ -63,11 +63,16 @@ var rules = map[string]rule{
 	"testutil":  {outside: []string{unix, "github.com/stretchr/testify"}},
 	"tidy":      {},
 
-	"../cmd/wsd":           {own: []string{"config", "server", "control", "dev", "doctor"}, outside: []string{"github.com/alecthomas/kong", unix}},
-	"../loadtest":          {own: []string{"wire", "proto"}, outside: []string{kafkaGo, centrifuge, unix, "github.com/HdrHistogram/hdrhistogram-go", "github.com/vbauerster/mpb/v8", "github.com/go-echarts/go-echarts/v2"}},
-	"../loadtest/baseline": {own: []string{"wire", "proto"}, outside: []string{kafkaGo, unix}},
-	"../loadtest/floor":    {outside: []string{unix}},
-	"..":                   {}, // gen.go
+	"../cmd/wsd":             {own: []string{"config", "server", "control", "dev", "doctor"}, outside: []string{"github.com/alecthomas/kong", unix}},
+	"../loadtest":            {outside: []string{"github.com/alecthomas/kong", "github.com/HdrHistogram/hdrhistogram-go", "github.com/go-echarts/go-echarts/v2", unix}},
+	"../loadtest/client":     {own: []string{"wire", "epoll"}, outside: []string{"github.com/gobwas/ws", "github.com/HdrHistogram/hdrhistogram-go", unix}},
+	"../loadtest/producer":   {outside: []string{kafkaGo}},
+	"../loadtest/progress":   {outside: []string{"github.com/vbauerster/mpb/v8"}},
+	"../loadtest/report":     {outside: []string{"github.com/HdrHistogram/hdrhistogram-go"}},
+	"../loadtest/serverstat": {},
+	"../loadtest/baseline":   {own: []string{"wire", "proto"}, outside: []string{kafkaGo, unix}},
+	"../loadtest/floor":      {outside: []string{unix}},
+	"..":                     {}, // gen.go
 }
 
 func TestImports(t *testing.T) {

@@ -1,0 +1,206 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"wsd/internal/epoll"
+	"wsd/internal/wire"
+)
+
+// fill begins attempts: again for who was refused and has waited, then for who was not dialed yet.
+func (l *loop) fill() {
+	budget := fillMax
+	if rate := l.e.o.ConnectRate; rate > 0 {
+		allowed := int64(rate / float64(len(l.e.loops)) * time.Duration(l.now-l.begun).Seconds())
+		budget = int(min(int64(budget), allowed-l.n.Attempts))
+	}
+	for i := 0; i < len(l.retries) && budget > 0 && l.dialing < l.dialsMax; {
+		r := l.retries[i]
+		if r.at > l.now {
+			i++
+			continue
+		}
+		l.retries[i] = l.retries[len(l.retries)-1]
+		l.retries = l.retries[:len(l.retries)-1]
+		l.dial(r.who)
+		budget--
+	}
+	for ; l.fresh < len(l.conns) && budget > 0 && l.dialing < l.dialsMax; budget-- {
+		l.dial(int32(l.fresh))
+		l.fresh++
+	}
+}
+
+// dial begins an attempt.
+func (l *loop) dial(who int32) {
+	c := &l.conns[who]
+	o := &l.e.o
+	l.n.Attempts++
+	l.dialing++
+	c.state, c.started = stateConnecting, o.Now()
+	var source netip.Addr
+	if len(o.Sources) > 0 {
+		source = o.Sources[(int(who)+int(c.tries))%len(o.Sources)]
+	}
+	fd, err := connect(o.Server, source)
+	if err != nil {
+		l.attemptFailed(who, err.Error())
+		return
+	}
+	l.sockets++
+	c.fd = int32(fd)
+	if err := l.poller.Add(fd, epoll.Writable, who, c.fd); err != nil {
+		l.attemptFailed(who, fmt.Sprintf("watch socket: %v", err))
+	}
+}
+
+// connect begins a TCP connection and returns its non-blocking descriptor.
+func connect(server netip.AddrPort, source netip.Addr) (int, error) {
+	family := unix.AF_INET
+	if !server.Addr().Unmap().Is4() {
+		family = unix.AF_INET6
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open socket: %w", err)
+	}
+	if source.IsValid() {
+		// Without a port: the kernel chooses one when it knows the server, so that two servers may share it.
+		err = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+		if err == nil {
+			err = unix.Bind(fd, sockaddr(netip.AddrPortFrom(source, 0)))
+		}
+		if err != nil {
+			epoll.Close(fd)
+			return -1, fmt.Errorf("bind to %s: %w", source, err)
+		}
+	}
+	// Commands and pongs are small and must not wait for each other. Without it they only come late.
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	if err := unix.Connect(fd, sockaddr(server)); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+		epoll.Close(fd)
+		return -1, fmt.Errorf("connect: %w", err)
+	}
+	return fd, nil
+}
+
+func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if ip := a.Addr().Unmap(); ip.Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: ip.As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+}
+
+// connected goes on when TCP has a result.
+func (l *loop) connected(who int32) {
+	c := &l.conns[who]
+	errno, err := unix.GetsockoptInt(int(c.fd), unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && errno != 0 {
+		err = unix.Errno(errno)
+	}
+	switch {
+	case errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ECONNRESET):
+		l.refused(who, "connect: "+err.Error(), 0)
+	case err != nil:
+		l.attemptFailed(who, "connect: "+err.Error())
+	default:
+		c.state = stateHandshake
+		if l.send(who, l.requests[c.channel]) {
+			if err := l.poller.Modify(int(c.fd), epoll.Readable, who, c.fd); err != nil {
+				l.attemptFailed(who, fmt.Sprintf("watch socket: %v", err))
+			}
+		}
+	}
+}
+
+// handshake looks for the answer to the upgrade request at the start of b and returns how many bytes it used.
+func (l *loop) handshake(who int32, b []byte) (used int) {
+	c := &l.conns[who]
+	if used = wire.HeadLen(b, 0); used == 0 {
+		return 0
+	}
+	status, header, err := wire.ParseClientResponse(b[:used], l.key)
+	if err != nil {
+		l.attemptFailed(who, "upgrade: "+err.Error())
+		return used
+	}
+	if status != http.StatusSwitchingProtocols {
+		l.notUpgraded(who, status, header)
+		return used
+	}
+	if l.e.o.Protocol == Raw {
+		l.held(who)
+		return used
+	}
+	c.state = stateCommands
+	l.send(who, l.commands[c.channel])
+	return used
+}
+
+// notUpgraded ends an attempt that was answered by another status than 101.
+func (l *loop) notUpgraded(who int32, status int, header http.Header) {
+	reason := fmt.Sprintf("HTTP %d %s", status, http.StatusText(status))
+	if status >= 500 || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout {
+		seconds, _ := strconv.Atoi(header.Get("Retry-After")) // Not a number: as if absent.
+		l.refused(who, reason, min(time.Duration(max(seconds, 0))*time.Second, 10*time.Second))
+		return
+	}
+	l.giveUp(who, reason)
+}
+
+// held marks the client subscribed.
+func (l *loop) held(who int32) {
+	c := &l.conns[who]
+	c.state = stateHeld
+	c.order.begin(l.e.o.Channels[c.channel].Produced())
+	l.dialing--
+	l.n.Held++
+	l.n.Open++
+	record(l.connect, l.now-c.started)
+}
+
+// refused ends an attempt that the server does not want at present; it is repeated after a while.
+func (l *loop) refused(who int32, reason string, after time.Duration) {
+	l.n.Refused++
+	count(&l.n.Refusals, reason)
+	l.again(who, after)
+}
+
+// giveUp ends an attempt that would be refused again; the client is not dialed any more.
+func (l *loop) giveUp(who int32, reason string) {
+	l.n.Refused++
+	l.n.GivenUp++
+	count(&l.n.Refusals, reason)
+	l.endAttempt(&l.conns[who])
+}
+
+// attemptFailed ends an attempt that was not refused; it is repeated after a while.
+func (l *loop) attemptFailed(who int32, reason string) {
+	l.n.Failed++
+	count(&l.n.Failures, reason)
+	l.again(who, 0)
+}
+
+func (l *loop) again(who int32, after time.Duration) {
+	c := &l.conns[who]
+	wait := max(after, backoff(c.tries, rand.Float64()))
+	c.tries = min(c.tries+1, 255)
+	l.retries = append(l.retries, retry{who: who, at: l.now + int64(wait)})
+	l.endAttempt(c)
+}
+
+func (l *loop) endAttempt(c *conn) {
+	if c.fd >= 0 {
+		l.drop(c, epoll.Close)
+	}
+	l.dialing--
+	c.state = stateIdle
+}

@@ -1,0 +1,232 @@
+package client
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/gobwas/ws"
+	"golang.org/x/sys/unix"
+
+	"wsd/internal/epoll"
+	"wsd/internal/wire"
+)
+
+func again(err error) bool { return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) }
+
+// event handles a ready descriptor.
+func (l *loop) event(who int32, ready uint32) {
+	c := &l.conns[who]
+	if c.state == stateConnecting {
+		l.connected(who)
+		return
+	}
+	into := l.buf
+	if c.rest != nil {
+		c.rest = slices.Grow(c.rest, restBytes)
+		into = c.rest[len(c.rest):cap(c.rest)]
+	}
+	n, err := epoll.Read(int(c.fd), into)
+	l.now = l.e.o.Now()
+	switch {
+	case err != nil && again(err):
+		return
+	case err != nil:
+		l.broken(who, err.Error())
+		return
+	case n == 0:
+		l.broken(who, "end of the stream")
+		return
+	}
+	b := into[:n]
+	if c.rest != nil {
+		b = c.rest[:len(c.rest)+n]
+	}
+	used := l.consume(who, b)
+	switch {
+	case c.fd < 0:
+	case used == len(b):
+		c.rest = nil
+	case c.rest == nil:
+		c.rest = append(make([]byte, 0, restBytes), b[used:]...)
+	default:
+		c.rest = append(c.rest[:0], b[used:]...)
+	}
+}
+
+// broken ends a connection that the server or the network has cut without a close frame.
+func (l *loop) broken(who int32, what string) {
+	if l.conns[who].state == stateHeld {
+		l.disconnected(who, "1006 "+what)
+	} else {
+		l.refused(who, what+" while "+l.conns[who].state.doing(), 0)
+	}
+}
+
+// consume takes what is complete at the start of b and returns its length. The client may be gone afterwards.
+func (l *loop) consume(who int32, b []byte) (used int) {
+	c := &l.conns[who]
+	if c.state == stateHandshake {
+		if used = l.handshake(who, b); used == 0 {
+			return 0
+		}
+	}
+	for c.fd >= 0 {
+		ev, payload, n, failure := c.reader.Next(b[used:], wire.RoleClient, messageMax)
+		if failure != nil {
+			l.violated(who, failure)
+			return used
+		}
+		if n == 0 {
+			return used
+		}
+		used += n
+		switch ev {
+		case wire.EventText, wire.EventBinary:
+			l.message(who, payload)
+		case wire.EventPing:
+			l.n.Pings++
+			l.out = wire.AppendMasked(l.out[:0], ws.OpPong, payload, mask)
+			l.send(who, l.out)
+		case wire.EventClose:
+			l.closeFrame(who, payload)
+		}
+	}
+	return used
+}
+
+// violated ends a connection on which the server has broken the protocol.
+func (l *loop) violated(who int32, failure *wire.CloseError) {
+	reason := "broken frame: " + failure.Reason
+	if l.conns[who].state == stateHeld {
+		l.disconnected(who, reason)
+	} else {
+		l.attemptFailed(who, reason)
+	}
+}
+
+// closeFrame answers the server's close frame and ends the connection.
+func (l *loop) closeFrame(who int32, payload []byte) {
+	code, text, failure := wire.CloseCode(payload)
+	if failure != nil {
+		l.violated(who, failure)
+		return
+	}
+	reason := fmt.Sprintf("%d %s", code, text)
+	c := &l.conns[who]
+	l.out = wire.AppendMasked(l.out[:0], ws.OpClose, payload, mask)
+	// The connection ends either way; a server that has gone does not miss the answer.
+	_, _ = epoll.Write(int(c.fd), l.out)
+	switch {
+	case c.state == stateHeld:
+		l.disconnected(who, reason)
+	case code >= 3500 && code < 4000 || code >= 4500 && code < 5000:
+		l.giveUp(who, "close "+reason) // The protocol's codes that forbid to come back.
+	default:
+		l.refused(who, "close "+reason, 0)
+	}
+}
+
+// send writes b, which is so short that a server that reads takes it at once, and reports whether the connection lives.
+func (l *loop) send(who int32, b []byte) bool {
+	n, err := epoll.Write(int(l.conns[who].fd), b)
+	switch {
+	case err != nil && !again(err):
+		l.broken(who, "write: "+err.Error())
+	case n < len(b):
+		l.broken(who, "write: the server does not read")
+	default:
+		return true
+	}
+	return false
+}
+
+// message handles one complete message.
+func (l *loop) message(who int32, payload []byte) {
+	if l.e.o.Protocol == Raw {
+		l.record(who, payload, len(payload))
+		return
+	}
+	for line := range bytes.SplitSeq(bytes.TrimSuffix(payload, []byte("\n")), []byte("\n")) {
+		if l.conns[who].fd < 0 {
+			return
+		}
+		l.object(who, line)
+	}
+}
+
+// What the objects of the JSON protocol begin with. The server writes no white space; if it did, the object would count as unexpected.
+var (
+	pushStart  = []byte(`{"push":`)
+	valueStart = []byte(seqKey)
+)
+
+// object handles one object of the JSON protocol.
+func (l *loop) object(who int32, line []byte) {
+	if string(line) == "{}" {
+		l.n.Pings++
+		l.send(who, l.pong)
+		return
+	}
+	c := &l.conns[who]
+	if !bytes.HasPrefix(line, pushStart) {
+		l.reply(who, line)
+		return
+	}
+	at := bytes.Index(line, valueStart)
+	if at < 0 {
+		l.n.Unexpected++
+		return
+	}
+	size := l.e.o.Channels[c.channel].Format.size
+	// What follows the value belongs to the envelope. Anything else there means that the value is longer.
+	if end := at + size; end < len(line) && (line[end] == ',' || line[end] == '}') {
+		l.record(who, line[at:end], size)
+	} else {
+		l.record(who, line[at:], -1)
+	}
+}
+
+// reply handles the answer to the connect or the subscribe command.
+func (l *loop) reply(who int32, line []byte) {
+	var r struct {
+		ID    uint32
+		Error *struct {
+			Code      uint32
+			Message   string
+			Temporary bool
+		}
+	}
+	c := &l.conns[who]
+	switch err := json.Unmarshal(line, &r); {
+	case c.state != stateCommands || err != nil:
+		l.n.Unexpected++
+	case r.Error != nil && (r.Error.Temporary || r.Error.Code < 100):
+		l.refused(who, fmt.Sprintf("error %d %s", r.Error.Code, r.Error.Message), 0)
+	case r.Error != nil:
+		l.giveUp(who, fmt.Sprintf("error %d %s", r.Error.Code, r.Error.Message))
+	case r.ID == 2:
+		l.held(who)
+	}
+}
+
+// record checks one record; length is that of the value, -1 if it is known to be wrong.
+func (l *loop) record(who int32, b []byte, length int) {
+	c := &l.conns[who]
+	f := l.e.o.Channels[c.channel].Format
+	seq, ts, v := f.parse(b)
+	switch {
+	case c.state != stateHeld:
+		l.n.Unexpected++ // Before the subscription is confirmed.
+	case v == recordForeign:
+		l.n.Foreign++
+	case v == recordCorrupt || length != f.size:
+		l.n.Corrupt++
+	default:
+		l.n.DeliveryBytes += int64(length)
+		record(l.latency, l.now-ts)
+		c.order.take(who, seq, l.missing, &l.n)
+	}
+}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"wsd/loadtest/serverstat"
+)
+
+// meter reads what the server, the kernel and this process use.
+type meter struct {
+	proc serverstat.Proc
+	pid  int    // 0: not known.
+	note string // Why it is not.
+}
+
+// sample is one reading.
+type sample struct {
+	server  serverstat.Usage
+	tcp     int64
+	hasTCP  bool
+	ownCPU  time.Duration
+	present bool // server is set.
+}
+
+func (m *meter) read() (s sample) {
+	if m.pid != 0 {
+		u, err := m.proc.Process(m.pid)
+		if s.server, s.present = u, err == nil; err != nil {
+			m.pid, m.note = 0, err.Error()
+		}
+	}
+	tcp, err := m.proc.TCPBytes()
+	s.tcp, s.hasTCP = tcp, err == nil
+	var usage unix.Rusage
+	// Fails only for arguments that do not exist.
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &usage)
+	s.ownCPU = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	return s
+}
+
+// readShards asks the server how the clients are spread.
+func (t *test) readShards(ctx context.Context) {
+	if t.health == nil {
+		return
+	}
+	h, err := serverstat.ReadHealth(context.WithoutCancel(ctx), t.Admin)
+	if err != nil {
+		_, _ = fmt.Fprintf(t.log, "%v\n", err)
+		t.health = nil
+		return
+	}
+	t.health = &h
+}

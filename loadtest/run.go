@@ -1,0 +1,265 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"time"
+
+	"wsd/loadtest/client"
+	"wsd/loadtest/producer"
+	"wsd/loadtest/progress"
+	"wsd/loadtest/serverstat"
+)
+
+// The bounds of what is waited for beside --timeout.
+const (
+	pollInterval = 20 * time.Millisecond
+	quietMax     = 3 * time.Second // Without a delivery, what is missing will not come.
+	closeGrace   = 5 * time.Second
+)
+
+// test is one run.
+type test struct {
+	plan
+	display *progress.Display
+	log     io.Writer
+
+	clock     clock
+	engine    *client.Engine
+	producers []*producer.Producer
+	meter     meter
+
+	health   *serverstat.Health // After the ramp; nil without an admin port.
+	ramp     time.Duration
+	hold     time.Duration
+	planned  uint64 // Records that the hold is to produce, all topics.
+	held     int64  // At the end of the ramp.
+	before   uint64 // Records of the ramp.
+	early    int64  // Deliveries of the ramp.
+	problems []string
+}
+
+// clock gives wall-clock time that only runs forward, so that a step of the machine's clock does not end up in the latencies.
+type clock struct {
+	wall  int64
+	start time.Time
+}
+
+func newClock() clock { now := time.Now(); return clock{wall: now.UnixNano(), start: now} }
+
+func (c clock) now() int64 { return c.wall + int64(time.Since(c.start)) }
+
+// problem notes a reason for not passing.
+func (t *test) problem(format string, args ...any) {
+	t.problems = append(t.problems, fmt.Sprintf(format, args...))
+}
+
+// prepare makes ready what the run needs: topics, the server's process, the engine.
+func (t *test) prepare(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, t.Timeout)
+	defer cancel()
+	server, host, err := t.server()
+	if err != nil {
+		return usageError{err}
+	}
+	sources, err := t.sources(server.Addr())
+	if err != nil {
+		return usageError{err}
+	}
+	t.clock = newClock()
+	channels, err := t.channels()
+	if err != nil {
+		return usageError{err}
+	}
+	for i, p := range t.producers {
+		created, err := p.Ensure(ctx)
+		if err != nil {
+			return err
+		}
+		if created {
+			_, _ = fmt.Fprintf(t.log, "made topic %s\n", t.Topic[i])
+		}
+	}
+	if err := t.waitForServer(ctx); err != nil {
+		return err
+	}
+	return t.makeEngine(server, host, sources, channels)
+}
+
+// channels makes a producer for each topic.
+func (t *test) channels() ([]client.Channel, error) {
+	var list []client.Channel
+	run := rand.Uint32()
+	for i, topic := range t.Topic {
+		format, err := client.NewFormat(run+uint32(i), t.Size)
+		if err != nil {
+			return nil, err
+		}
+		p := producer.New(producer.Options{
+			Brokers: t.Kafka, Topic: topic, Batch: t.Batch,
+			Append: func(dst []byte, seq uint64) []byte { return format.Append(dst, seq, t.clock.now()) },
+		})
+		t.producers = append(t.producers, p)
+		list = append(list, client.Channel{Name: topic, Format: format, Produced: p.Begun})
+	}
+	return list, nil
+}
+
+func (t *test) makeEngine(server netip.AddrPort, host string, sources []netip.Addr, channels []client.Channel) (err error) {
+	t.engine, err = client.New(client.Options{
+		Server: server, Host: host, Protocol: client.Protocol(t.Protocol), Channels: channels, Clients: t.clients, Loops: t.Loops,
+		Dials: t.Dials, ConnectRate: t.ConnectRate, AttemptTimeout: t.AttemptTimeout, Sources: sources, Now: t.clock.now,
+	})
+	return err
+}
+
+// waitForServer finds the server's process, and waits until the server knows the topics.
+func (t *test) waitForServer(ctx context.Context) error {
+	t.meter = meter{proc: serverstat.Proc{Root: "/proc"}, pid: t.PID}
+	if t.Admin == "none" {
+		t.meter.note = "no --pid and no --admin"
+		return nil
+	}
+	for {
+		h, err := serverstat.ReadHealth(ctx, t.Admin)
+		if err != nil {
+			t.meter.note = err.Error()
+			return nil
+		}
+		missing := ""
+		for _, topic := range t.Topic {
+			switch h.Topic(topic) {
+			case "present":
+			case "":
+				return fmt.Errorf("the server does not serve topic %s: add it to its option kafka.topics", topic)
+			default:
+				missing = topic
+			}
+		}
+		if missing == "" {
+			t.health = &h
+			if t.meter.pid == 0 && h.Local(t.meter.proc) {
+				t.meter.pid = h.Process.PID
+			} else if t.meter.pid == 0 {
+				t.meter.note = "the server at --admin runs on another machine or in a container"
+			}
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the server does not see topic %s, which exists: %w", missing, ctx.Err())
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// connect is the ramp: it returns when all clients are subscribed, or have been given up, or time is over.
+func (t *test) connect(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, t.Timeout)
+	defer cancel()
+	begin := time.Now()
+	var producing sync.WaitGroup
+	if t.RampRate > 0 {
+		rampCtx, stop := context.WithCancel(ctx)
+		defer producing.Wait()
+		defer stop()
+		t.produce(rampCtx, &producing, t.RampRate, producer.Requests(t.RampRate, t.Batch, t.Timeout))
+	}
+	defer t.display.Start("connect", func() progress.State {
+		n, _ := t.engine.Snapshot()
+		return progress.State{Done: n.Open, Total: int64(t.clients),
+			Note: fmt.Sprintf("attempts %d, refused %d, failed %d", n.Attempts, n.Refused, n.Failed)}
+	})()
+	t.engine.Start()
+	poll(ctx, func() bool {
+		n, _ := t.engine.Snapshot()
+		return n.Held+n.GivenUp >= int64(t.clients)
+	})
+	t.ramp = time.Since(begin)
+	t.engine.Hold()
+	n, _ := t.engine.Snapshot()
+	t.held = n.Held
+}
+
+// produce starts a goroutine for each topic; what goes wrong becomes a problem when they have ended.
+func (t *test) produce(ctx context.Context, running *sync.WaitGroup, rate float64, requests int) {
+	errs := make([]error, len(t.producers))
+	var each sync.WaitGroup
+	for i, p := range t.producers {
+		each.Go(func() { errs[i] = p.Run(ctx, rate, requests) })
+	}
+	running.Go(func() {
+		each.Wait()
+		if err := errors.Join(errs...); err != nil {
+			t.problem("%v", err)
+		}
+	})
+}
+
+// deliver is the hold: it produces, and waits until the last record has come to all or does not come any more.
+func (t *test) deliver(ctx context.Context) {
+	begin := time.Now()
+	requests := producer.Requests(t.rate, t.Batch, t.duration)
+	t.planned = uint64(requests) * uint64(t.Batch) * uint64(len(t.producers))
+	t.before = t.produced()
+	n, _ := t.engine.Snapshot()
+	t.early = n.Deliveries
+	defer t.display.Start(t.mode, func() progress.State {
+		n, _ := t.engine.Snapshot()
+		return progress.State{Done: n.Deliveries, Total: t.held * int64(t.planned) / int64(len(t.producers)),
+			Note: fmt.Sprintf("lost %d, duplicates %d, reordered %d, disconnected %d", n.Lost, n.Duplicates, n.Reordered, n.Closed)}
+	})()
+	produceCtx, cancel := context.WithTimeout(ctx, t.duration+t.Timeout)
+	defer cancel()
+	var producing sync.WaitGroup
+	t.produce(produceCtx, &producing, t.rate, requests)
+	producing.Wait()
+	t.drain()
+	t.hold = time.Since(begin)
+}
+
+// drain waits for the last records; also after an interruption, since what was produced can still be checked.
+func (t *test) drain() {
+	ctx, cancel := context.WithTimeout(context.Background(), t.Timeout)
+	defer cancel()
+	last := make([]uint64, len(t.producers))
+	for i, p := range t.producers {
+		last[i] = p.Acked()
+	}
+	t.engine.Drain(last)
+	var seen int64
+	progressed := time.Now()
+	poll(ctx, func() bool {
+		n, drained := t.engine.Snapshot()
+		if n.Deliveries > seen {
+			seen, progressed = n.Deliveries, time.Now()
+		}
+		return drained && n.Behind == 0 || time.Since(progressed) > quietMax
+	})
+}
+
+// produced is how many records Kafka has taken, of all topics.
+func (t *test) produced() (n uint64) {
+	for _, p := range t.producers {
+		n += p.Acked()
+	}
+	return n
+}
+
+// poll asks done until it says so or ctx ends.
+func poll(ctx context.Context, done func() bool) {
+	ticker := time.NewTicker(pollInterval)
+	defer ticker.Stop()
+	for !done() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
