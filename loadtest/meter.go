@@ -21,7 +21,8 @@ type meter struct {
 type sample struct {
 	server  serverstat.Usage
 	tcp     int64
-	hasTCP  bool
+	slab    int64
+	kernel  bool // tcp and slab are set.
 	ownCPU  time.Duration
 	present bool // server is set.
 }
@@ -34,7 +35,8 @@ func (m *meter) read() (s sample) {
 		}
 	}
 	tcp, err := m.proc.TCPBytes()
-	s.tcp, s.hasTCP = tcp, err == nil
+	slab, slabErr := m.proc.SlabBytes()
+	s.tcp, s.slab, s.kernel = tcp, slab, err == nil && slabErr == nil
 	var usage unix.Rusage
 	// Fails only for arguments that do not exist.
 	_ = unix.Getrusage(unix.RUSAGE_SELF, &usage)

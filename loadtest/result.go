@@ -91,9 +91,11 @@ func (t *test) costs(r *report.Report, s [3]sample) {
 	r.Loadtest = report.Loadtest{
 		RampCPUSeconds: (s[1].ownCPU - s[0].ownCPU).Seconds(), HoldCPUSeconds: (s[2].ownCPU - s[1].ownCPU).Seconds(),
 	}
-	if s[0].hasTCP && s[1].hasTCP && s[2].hasTCP {
+	if s[0].kernel && s[1].kernel && s[2].kernel {
 		r.Kernel = &report.Kernel{
 			TCPBefore: s[0].tcp, TCPAfterRamp: s[1].tcp, TCPAfterHold: s[2].tcp, TCPConnection: report.Per(float64(s[2].tcp-s[0].tcp), held),
+			SlabBefore: s[0].slab, SlabAfterRamp: s[1].slab, SlabAfterHold: s[2].slab,
+			SlabConnection: report.Per(float64(s[1].slab-s[0].slab), held),
 		}
 	}
 	if !s[0].present || !s[1].present || !s[2].present {

@@ -219,6 +219,11 @@ func (t *test) deliver(ctx context.Context) {
 	var producing sync.WaitGroup
 	t.produce(produceCtx, &producing, t.rate, requests)
 	producing.Wait()
+	// The last record is sent an interval before the end; clients are held until it.
+	select {
+	case <-time.After(time.Until(begin.Add(t.duration))):
+	case <-ctx.Done():
+	}
 	t.drain()
 	t.hold = time.Since(begin)
 }

@@ -105,12 +105,17 @@ type Shards struct {
 	Steering       string `json:"steering" label:"steering"`
 }
 
-// Kernel is the memory of TCP buffers, of both ends of all connections of the machine.
+// Kernel is the memory of TCP buffers and of the kernel's structures, for everything on the machine.
 type Kernel struct {
 	TCPBefore     int64   `json:"tcp_before_bytes" label:"TCP memory before" unit:"B"`
 	TCPAfterRamp  int64   `json:"tcp_after_ramp_bytes" label:"TCP memory after the ramp" unit:"B"`
 	TCPAfterHold  int64   `json:"tcp_after_hold_bytes" label:"TCP memory after the hold" unit:"B"`
 	TCPConnection float64 `json:"tcp_per_connection_bytes" label:"TCP memory per connection, after the hold" unit:"B"`
+
+	SlabBefore     int64   `json:"slab_before_bytes" label:"slab memory before" unit:"B"`
+	SlabAfterRamp  int64   `json:"slab_after_ramp_bytes" label:"slab memory after the ramp" unit:"B"`
+	SlabAfterHold  int64   `json:"slab_after_hold_bytes" label:"slab memory after the hold" unit:"B"`
+	SlabConnection float64 `json:"slab_per_connection_bytes" label:"slab memory per connection, after the ramp" unit:"B"`
 }
 
 // Loadtest is what the load generator itself used: it shares the CPUs with a server on the same machine.

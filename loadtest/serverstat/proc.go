@@ -105,3 +105,12 @@ func (p Proc) TCPBytes() (int64, error) {
 	}
 	return 0, errors.New("read the kernel's TCP memory: sockstat has no TCP line with mem")
 }
+
+// SlabBytes is the kernel's memory for structures of all kinds, those of sockets and files among them, of the whole machine.
+func (p Proc) SlabBytes() (int64, error) {
+	n, err := field(filepath.Join(p.Root, "meminfo"), "Slab:")
+	if err != nil {
+		return 0, fmt.Errorf("read the kernel's slab memory: %w", err)
+	}
+	return n, nil
+}

@@ -107,3 +107,11 @@ func TestHealthWithoutShards(t *testing.T) {
 	fewest, most := h.ConnectionsPerShard()
 	require.Zero(t, fewest+most)
 }
+
+func TestSlabBytes(t *testing.T) {
+	n, err := tree(t, map[string]string{"meminfo": "MemTotal:  9 kB\nSlab:   5 kB\n"}).SlabBytes()
+	require.NoError(t, err)
+	require.Equal(t, int64(5<<10), n)
+	_, err = tree(t, nil).SlabBytes()
+	require.ErrorIs(t, err, os.ErrNotExist)
+}
