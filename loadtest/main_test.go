@@ -154,6 +154,7 @@ func TestCannotBegin(t *testing.T) {
 	status, _, errs := loadtest(context.Background(), f.args("fanout", "--clients", "1")...)
 	require.Equal(t, exitFailed, status)
 	require.Contains(t, errs, "does not serve topic loadtest")
+	require.NotContains(t, errs, "made topic")
 }
 
 func TestRampTimeout(t *testing.T) {

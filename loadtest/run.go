@@ -76,6 +76,9 @@ func (t *test) prepare(ctx context.Context) error {
 	if err != nil {
 		return usageError{err}
 	}
+	if err := t.checkServed(ctx); err != nil {
+		return err
+	}
 	for i, p := range t.producers {
 		created, err := p.Ensure(ctx)
 		if err != nil {
@@ -118,6 +121,23 @@ func (t *test) makeEngine(server netip.AddrPort, host string, sources []netip.Ad
 	return err
 }
 
+// checkServed looks whether the server serves the topics at all, before one is made in vain.
+func (t *test) checkServed(ctx context.Context) error {
+	if t.Admin == "none" {
+		return nil
+	}
+	h, err := serverstat.ReadHealth(ctx, t.Admin)
+	if err != nil {
+		return nil // It is no failure to have no admin port; waitForServer notes it.
+	}
+	for _, topic := range t.Topic {
+		if h.Topic(topic) == "" {
+			return fmt.Errorf("the server does not serve topic %s: add it to its option kafka.topics", topic)
+		}
+	}
+	return nil
+}
+
 // waitForServer finds the server's process, and waits until the server knows the topics.
 func (t *test) waitForServer(ctx context.Context) error {
 	t.meter = meter{proc: serverstat.Proc{Root: "/proc"}, pid: t.PID}
@@ -133,11 +153,7 @@ func (t *test) waitForServer(ctx context.Context) error {
 		}
 		missing := ""
 		for _, topic := range t.Topic {
-			switch h.Topic(topic) {
-			case "present":
-			case "":
-				return fmt.Errorf("the server does not serve topic %s: add it to its option kafka.topics", topic)
-			default:
+			if h.Topic(topic) != "present" {
 				missing = topic
 			}
 		}
@@ -220,9 +236,11 @@ func (t *test) deliver(ctx context.Context) {
 	t.produce(produceCtx, &producing, t.rate, requests)
 	producing.Wait()
 	// The last record is sent an interval before the end; clients are held until it.
-	select {
-	case <-time.After(time.Until(begin.Add(t.duration))):
-	case <-ctx.Done():
+	if len(t.problems) == 0 {
+		select {
+		case <-time.After(time.Until(begin.Add(t.duration))):
+		case <-ctx.Done():
+		}
 	}
 	t.drain()
 	t.hold = time.Since(begin)

@@ -120,8 +120,12 @@ func Requests(rate float64, batch int, duration time.Duration) int {
 }
 
 // Run sends the given number of requests, so far apart that they make rate records a second, the first one at once. When Kafka is
-// slower, what is late is sent as fast as Kafka takes it. The end of ctx ends it before the next request and is no error.
+// slower, what is late is sent as fast as Kafka takes it. The end of ctx ends it before the next request and is no error. After an
+// error there is no further Run.
 func (p *Producer) Run(ctx context.Context, rate float64, requests int) error {
+	if p.begun.Load() != p.acked.Load() {
+		return fmt.Errorf("produce to topic %s: an earlier request had no answer", p.o.Topic)
+	}
 	interval := time.Duration(float64(p.o.Batch) / rate * float64(time.Second))
 	start := time.Now()
 	timer := time.NewTimer(0)

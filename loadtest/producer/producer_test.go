@@ -94,6 +94,7 @@ func TestNoRepetition(t *testing.T) {
 	p := mustProducer(t, c, 2)
 	require.ErrorContains(t, p.Run(context.Background(), 1e6, 5), "produce records 1 to 2 to topic x")
 	require.Equal(t, []uint64{2, 0}, []uint64{p.Begun(), p.Acked()})
+	require.ErrorContains(t, p.Run(context.Background(), 1e6, 5), "an earlier request had no answer")
 	require.Equal(t, int32(1), asked.Load())
 }
 
