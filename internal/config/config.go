@@ -1,11 +1,3 @@
-// Package config gathers the options of wsd from flags, environment, a YAML file and defaults, in this order of precedence, and
-// checks them.
-//
-// An option has one name everywhere: key kafka.fetch_max_wait, flag --kafka.fetch-max-wait, variable WSD_KAFKA_FETCH_MAX_WAIT. The
-// fields' tags are the one list of options: `koanf` the key, `def` the default, `help` what it is, `secret` that it is never shown.
-//
-// Thread rule: a Config is read-only after Load. The package starts nothing and reads no file but the configuration file and those
-// that password_file and the like name.
 package config
 
 import "time"
@@ -79,7 +71,7 @@ type TLS struct {
 type SASL struct {
 	Mechanism    string `koanf:"mechanism" help:"plain, scram-sha-256 or scram-sha-512; empty: none."`
 	Username     string `koanf:"username" help:"Name to log in with."`
-	Password     string `koanf:"password" secret:"true" help:"Password; better in password_file, which ps does not show."`
+	Password     Secret `koanf:"password" secret:"true" help:"Password; better in password_file, which ps does not show."`
 	PasswordFile string `koanf:"password_file" help:"File whose content, without the last line break, is the password."`
 }
 

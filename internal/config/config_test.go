@@ -1,0 +1,206 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func tempFile(t testing.TB, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	return path
+}
+
+// faults returns what Load complains of, without the path of the file.
+func faults(t testing.TB, in Input) string {
+	t.Helper()
+	_, err := Load(in)
+	var e *Error
+	require.True(t, errors.As(err, &e), "%v", err)
+	var lines []string
+	for _, f := range e.Faults {
+		line := f.String()
+		if in.File != "" {
+			line = strings.ReplaceAll(line, in.File, "FILE")
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "\n")
+}
+
+func TestDefaults(t *testing.T) {
+	l, err := Load(Input{})
+	require.NoError(t, err)
+	c := l.Config
+	require.Equal(t, []string{":8000"}, c.Client.Listen)
+	require.EqualValues(t, 32<<10, c.Client.KernelSendBuffer)
+	require.Equal(t, 25*time.Second, c.Client.PingInterval)
+	require.Equal(t, []string{"127.0.0.1:9092"}, c.Kafka.Brokers)
+	require.Empty(t, c.Kafka.Topics)
+	require.Zero(t, c.Bus.BatchAge)
+	require.Equal(t, originDefault, l.Origin("client.listen"))
+	require.ErrorContains(t, c.RequireTopics(), "kafka.topics")
+}
+
+func TestPrecedence(t *testing.T) {
+	file := tempFile(t, "wsd.yaml", "kafka:\n  topics: [file]\n  client_id: file\n  brokers: file:1\nlog: {level: warn}\nshards: 4\n")
+	l, err := Load(Input{
+		DefaultFile: file,
+		Environ:     []string{"WSD_KAFKA_TOPICS=env1, env2", "WSD_KAFKA_CLIENT_ID=env", "WSD_REQUIRE_ROOT=1", "HOME=/", "WSD_ADMIN_LISTEN="},
+		Flags:       map[string]any{"kafka.topics": []string{"flag"}, "debug.shard_header": true},
+	})
+	require.NoError(t, err)
+	c := l.Config
+	require.Equal(t, []string{"flag"}, c.Kafka.Topics)
+	require.Equal(t, "env", c.Kafka.ClientID)
+	require.Equal(t, []string{"file:1"}, c.Kafka.Brokers)
+	require.Equal(t, "warn", c.Log.Level)
+	require.Equal(t, 4, c.Shards)
+	require.True(t, c.Debug.ShardHeader)
+	require.Empty(t, c.Admin.Listen)
+	require.Equal(t, file, l.File)
+	for key, want := range map[string]string{
+		"kafka.topics": "flag --kafka.topics", "kafka.client_id": "environment WSD_KAFKA_CLIENT_ID", "shards": "file " + file + ":6",
+		"kafka.start": "default", "debug.shard_header": "flag --debug.shard-header",
+	} {
+		require.Equal(t, want, l.Origin(key))
+	}
+}
+
+func TestFiles(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "none.yaml")
+	_, err := Load(Input{DefaultFile: missing})
+	require.NoError(t, err)
+	require.Contains(t, faults(t, Input{File: missing}), "no such file")
+	require.Contains(t, faults(t, Input{File: t.TempDir()}), "is a directory")
+	for text, want := range map[string]string{
+		"client: {listen: [a": "no valid YAML", "- a\n": "no mapping", "just text": "no mapping", "a: 1\n---\nb: 1\n": "more than one",
+		"\tclient: 1":                          "no valid YAML",
+		strings.Repeat("#\n", 1<<20):           "more than",
+		"client:\n  lisen: a\n":                "client.lisen (file FILE:2): there is no such option; did you mean client.listen?",
+		"clint: {}\n":                          "clint (file FILE:1): there is no such option",
+		"client: 5\n":                          "client = 5 (file FILE:1): it is a section",
+		"shards: abc\n":                        "shards = abc (file FILE:1): it is no whole number",
+		"shards: 1.5\n":                        "shards = 1.5 (file FILE:1): it is no whole number",
+		"shards: [1]\n":                        "it takes one value and no list",
+		"shards: 1\nshards: 2\n":               "shards (file FILE:2): it is there twice",
+		"client: {listen: {a: b}}":             "it must be a plain value",
+		"client: {listen: [[a]]}":              "it must be a plain value",
+		"client: {listen: [null]}":             "it must be a plain value",
+		"client: {ping_interval: 5}":           "client.ping_interval = 5 (file FILE:1): it is no duration: write a number with its unit",
+		"client: {outbound_max: 5 apples}":     "is no size",
+		"dev: {rate: \"1\\nx\"}":               `dev.rate = "1\nx"`,
+		"debug: {shard_header: yes please}":    "write true or false",
+		"routes: [{topic: a, chanel: b}]":      "unknown key \"chanel\"",
+		"routes: [{topic: a, channel: [b]}]":   "channel is no text",
+		"routes: ['a{b}']":                     "brace that belongs to no placeholder",
+		"routes: [{channel: ''}]":              "the channel is empty",
+		"routes: [{topic: 'a b', channel: x}]": "no topic's name",
+		"kafka: {sasl: {password: [hush]}}":    "kafka.sasl.password (file FILE:1): it takes one value and no list",
+		"? [complex, key]\n: 1\n":              "there is no such option",
+	} {
+		require.Contains(t, faults(t, Input{File: tempFile(t, "wsd.yaml", text)}), want, cut(text))
+	}
+	for _, text := range []string{"", "# nothing\n", "---\n", "client:\n", "client:\n  listen:\n", "shards: &n 4\nbus: {batch_max: *n}\n"} {
+		_, err := Load(Input{File: tempFile(t, "wsd.yaml", text)})
+		require.NoError(t, err, text)
+	}
+}
+
+func TestChecks(t *testing.T) {
+	pem := tempFile(t, "a.pem", "x")
+	for _, c := range []struct {
+		flags map[string]any
+		want  string // Empty: no fault.
+	}{
+		{map[string]any{"client.listen": []string{"8000"}}, "client.listen = 8000 (flag --client.listen): it is not host:port"},
+		{map[string]any{"client.listen": []string{":http"}}, `port "http" is no number`},
+		{map[string]any{"client.listen": []string{":70000"}}, `port "70000" is no number`},
+		{map[string]any{"client.listen": []string{":1", ":1"}}, "named twice"},
+		{map[string]any{"client.listen": []string{""}}, "no address is named"},
+		{map[string]any{"client.listen": []string{"[::1]:0,127.0.0.1:0"}}, ""},
+		{map[string]any{"admin.listen": ""}, ""},
+		{map[string]any{"admin.listen": "9000"}, "admin.listen = 9000"},
+		{map[string]any{"control.socket": "wsd.sock"}, "absolute"},
+		{map[string]any{"steering.pin_dir": "wsd"}, "absolute"},
+		{map[string]any{"steering.mode": "on"}, "it must be auto, require or off"},
+		{map[string]any{"log.level": "loud"}, "it must be debug, info, warn or error"},
+		{map[string]any{"log.format": "xml"}, "it must be auto, text or json"},
+		{map[string]any{"shards": "257"}, "it must be from 0 to 256"},
+		{map[string]any{"client.ping_interval": "10s"}, "client.pong_timeout = 10s (default): it must be shorter"},
+		{map[string]any{"client.message_max": "17MiB"}, "it must be from 1KiB to 16MiB"},
+		{map[string]any{"client.kernel_send_buffer": "0"}, ""},
+		{map[string]any{"client.kernel_send_buffer": "-1"}, "is no possible size"},
+		{map[string]any{"bus.ring_batches": "1000"}, "it must be a power of two; set 1024"},
+		{map[string]any{"bus.ring_bytes_max": "512KiB"}, "must hold at least a batch"},
+		{map[string]any{"bus.batch_age": "-1s"}, "it must be from 0s"},
+		{map[string]any{"shutdown.drain": "1ms"}, "it must be from 100ms to 10m0s"},
+		{map[string]any{"dev.rate": "-1"}, "it must be from 0"},
+		{map[string]any{"dev.stdin": "a b"}, "dev.stdin = a b"},
+		{map[string]any{"kafka.brokers": []string{":9092"}}, "it names no host"},
+		{map[string]any{"kafka.brokers": []string{"a:0"}}, "no number from 1"},
+		{map[string]any{"kafka.brokers": []string{""}}, "no broker is named"},
+		{map[string]any{"kafka.topics": []string{"a", "b,a"}}, "named twice"},
+		{map[string]any{"kafka.topics": []string{strings.Repeat("a", 250)}}, "no topic's name"},
+		{map[string]any{"kafka.start": "2026-01-31"}, "neither latest nor earliest nor a time"},
+		{map[string]any{"kafka.start": "2026-01-31T08:00:00Z"}, ""},
+		{map[string]any{"kafka.start": "0001-01-01T00:00:00Z"}, "neither"},
+		{map[string]any{"kafka.tls.ca_file": pem}, "it has no effect, as kafka.tls.enabled is false"},
+		{map[string]any{"kafka.tls.insecure_skip_verify": true}, "it has no effect"},
+		{map[string]any{"kafka.tls.enabled": true, "kafka.tls.ca_file": pem}, ""},
+		{map[string]any{"kafka.tls.enabled": true, "kafka.tls.ca_file": pem + "x"}, "no such file"},
+		{map[string]any{"kafka.tls.enabled": true, "kafka.tls.cert_file": pem}, "a certificate needs its key"},
+		{map[string]any{"kafka.sasl.username": "u"}, "no mechanism"},
+		{map[string]any{"kafka.sasl.mechanism": "magic", "kafka.sasl.username": "u", "kafka.sasl.password": "p"}, "no mechanism that wsd speaks"},
+		{map[string]any{"kafka.sasl.mechanism": "plain", "kafka.sasl.password": "p"}, "kafka.sasl.username"},
+		{map[string]any{"kafka.sasl.mechanism": "plain", "kafka.sasl.username": "u"}, "set kafka.sasl.password_file"},
+		{map[string]any{"kafka.sasl.mechanism": "SCRAM-SHA-256", "kafka.sasl.username": "u", "kafka.sasl.password_file": pem}, ""},
+		{map[string]any{"kafka.sasl.mechanism": "plain", "kafka.sasl.username": "u", "kafka.sasl.password_file": pem + "x"}, "no such file"},
+		{map[string]any{"kafka.sasl.mechanism": "plain", "kafka.sasl.username": "u", "kafka.sasl.password_file": tempFile(t, "e", "\n")}, "it is empty"},
+		{map[string]any{"kafka.sasl.mechanism": "plain", "kafka.sasl.username": "u", "kafka.sasl.password": "p", "kafka.sasl.password_file": pem}, "leave one"},
+		{map[string]any{"nonsense": "1"}, "there is no such option"},
+	} {
+		if c.want == "" {
+			_, err := Load(Input{Flags: c.flags})
+			require.NoError(t, err)
+			continue
+		}
+		require.Contains(t, faults(t, Input{Flags: c.flags}), c.want, c.flags)
+	}
+}
+
+// All faults come at once, from everywhere.
+func TestAllFaults(t *testing.T) {
+	text := faults(t, Input{
+		File: tempFile(t, "wsd.yaml", "shards: x\nlog: {level: y}\nnone: 1\n"), Environ: []string{"WSD_KAFKA_TOPIC=a"}, Flags: map[string]any{"dev.rate": "z"},
+	})
+	require.Equal(t, 5, strings.Count(text, "\n")+1, text)
+	require.Contains(t, text, "WSD_KAFKA_TOPIC (environment): no option has this variable; did you mean WSD_KAFKA_TOPICS?")
+}
+
+func TestPassword(t *testing.T) {
+	file := tempFile(t, "password", "hush hush\r\n")
+	l, err := Load(Input{Flags: map[string]any{"kafka.sasl.mechanism": "Plain", "kafka.sasl.username": "u", "kafka.sasl.password_file": file}})
+	require.NoError(t, err)
+	require.Equal(t, "hush hush", string(l.Config.Kafka.SASL.Password))
+	require.Equal(t, "plain", l.Config.Kafka.SASL.Mechanism)
+	var shown strings.Builder
+	require.NoError(t, l.Show(&shown))
+	for _, text := range []string{shown.String(), fmt.Sprintf("%v %+v %#v %s", l.Config, l.Config, l.Config, l.Config.Kafka.SASL.Password)} {
+		require.NotContains(t, text, "hush")
+		require.Contains(t, text, redacted)
+	}
+	public := tempFile(t, "wsd.yaml", "kafka: {sasl: {mechanism: plain, username: u, password: hush}}\n")
+	require.NoError(t, os.Chmod(public, 0o644))
+	text := faults(t, Input{File: public})
+	require.Contains(t, text, "everybody may read")
+	require.NotContains(t, text, "hush")
+}

@@ -1,0 +1,183 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// fileMax bounds what is read: a configuration has some hundred lines.
+const fileMax = 1 << 20
+
+// readFile reads the file that was asked for, else the default one if it exists.
+func (l *loader) readFile(in Input) {
+	path := in.File
+	if path == "" {
+		path = in.DefaultFile
+	}
+	if path == "" {
+		return
+	}
+	text, err := readLimited(path)
+	if in.File == "" && errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err != nil {
+		l.fault(Fault{Key: path, Problem: "the configuration file cannot be read: " + explainFile(err), Remedy: "name another one by --config"})
+		return
+	}
+	l.loaded.File = path
+	l.parse(path, text)
+}
+
+func readLimited(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, fileMax+1))
+	if err == nil && len(text) > fileMax {
+		err = fmt.Errorf("it has more than %d bytes", fileMax)
+	}
+	return text, err
+}
+
+// parse takes the values of a YAML text.
+func (l *loader) parse(path string, text []byte) {
+	wrong := func(problem string) {
+		l.fault(Fault{Key: path, Problem: problem, Remedy: "`wsd config defaults` prints a valid file"})
+	}
+	var document yaml.Node
+	decoder := yaml.NewDecoder(strings.NewReader(string(text)))
+	err := decoder.Decode(&document)
+	if errors.Is(err, io.EOF) {
+		return // Empty, or only comments.
+	}
+	if err != nil {
+		wrong("it is no valid YAML: " + strings.TrimPrefix(err.Error(), "yaml: "))
+		return
+	}
+	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		wrong("it holds more than one YAML document")
+		return
+	}
+	root := document.Content[0]
+	if root.Kind == yaml.ScalarNode && root.Tag == "!!null" {
+		return
+	}
+	if root.Kind != yaml.MappingNode {
+		wrong("it is no mapping of keys to values")
+		return
+	}
+	l.section(path, "", root)
+}
+
+// section takes the values of a mapping whose keys begin with prefix.
+func (l *loader) section(path, prefix string, node *yaml.Node) {
+	seen := make(map[string]bool)
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		name, value := node.Content[i], node.Content[i+1]
+		key := prefix + name.Value
+		origin := fmt.Sprintf("file %s:%d", path, name.Line)
+		if seen[key] {
+			l.fault(Fault{Key: key, Origin: origin, Problem: "it is there twice", Remedy: "leave one"})
+			continue
+		}
+		seen[key] = true
+		for value.Kind == yaml.AliasNode {
+			value = value.Alias
+		}
+		if _, known := l.options[key]; known {
+			l.value(key, origin, value)
+			continue
+		}
+		switch {
+		case !l.isSection(key):
+			l.fault(Fault{Key: cut(key), Origin: origin, Problem: "there is no such option", Remedy: didYouMean(key, l.keys)})
+		case value.Kind == yaml.MappingNode:
+			l.section(path, key+".", value)
+		case value.Tag != "!!null":
+			l.fault(Fault{Key: key, Value: cut(value.Value), Origin: origin, Problem: "it is a section, which holds options, and no value",
+				Remedy: "write its options below it, indented"})
+		}
+	}
+}
+
+func (l *loader) isSection(key string) bool {
+	for _, k := range l.keys {
+		if strings.HasPrefix(k, key+".") {
+			return true
+		}
+	}
+	return false
+}
+
+// value takes one option's value. A key without a value leaves the option as it is.
+func (l *loader) value(key, origin string, node *yaml.Node) {
+	o := l.options[key]
+	wrong := func(problem string) {
+		shown := node.Value
+		if o.Secret {
+			shown = ""
+		}
+		l.fault(Fault{Key: key, Value: shown, Origin: origin, Problem: problem})
+	}
+	if node.Kind == yaml.ScalarNode && node.Tag == "!!null" {
+		return
+	}
+	nodes := []*yaml.Node{node}
+	if node.Kind == yaml.SequenceNode {
+		if !o.List {
+			wrong("it takes one value and no list")
+			return
+		}
+		nodes = node.Content
+	}
+	g := given{origin: origin, strict: true, texts: []string{}}
+	for _, n := range nodes {
+		text, problem := o.text(n)
+		if problem != "" {
+			wrong(problem)
+			return
+		}
+		g.texts = append(g.texts, text)
+	}
+	l.loaded.given[key] = g
+}
+
+// text returns a node's value as the flag would be written.
+func (o Option) text(n *yaml.Node) (text, problem string) {
+	for n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	if o.Kind == kindRoute && n.Kind == yaml.MappingNode {
+		var r Route
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			name, value := n.Content[i], n.Content[i+1]
+			switch {
+			case value.Kind != yaml.ScalarNode:
+				return "", fmt.Sprintf("the route in line %d: %s is no text", n.Line, name.Value)
+			case name.Value == "topic":
+				r.Topic = value.Value
+			case name.Value == "channel":
+				r.Channel = value.Value
+			default:
+				return "", fmt.Sprintf("the route in line %d has an unknown key %q: topic and channel are known", n.Line, name.Value)
+			}
+		}
+		return r.Topic + "=" + r.Channel, ""
+	}
+	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
+		return "", "it must be a plain value"
+	}
+	if o.Kind == kindRoute && !strings.Contains(n.Value, "=") {
+		return "=" + n.Value, ""
+	}
+	return n.Value, ""
+}

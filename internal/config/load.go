@@ -1,0 +1,239 @@
+package config
+
+import (
+	"encoding"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// DefaultFile is read when it exists and no other is named.
+const DefaultFile = "/etc/wsd/wsd.yaml"
+
+const originDefault = "default"
+
+// Input is where values come from.
+type Input struct {
+	Flags       map[string]any // By key: a string, a bool or a []string, as given on the command line.
+	Environ     []string       // NAME=VALUE, as os.Environ has it.
+	File        string         // Must exist; empty: DefaultFile if that exists.
+	DefaultFile string
+}
+
+// Loaded is a configuration that passed all checks, and where its values come from.
+type Loaded struct {
+	Config Config
+	File   string // That was read; empty: none.
+
+	given map[string]given
+}
+
+// given is a value before it is understood.
+type given struct {
+	texts  []string // One, unless the option is a list.
+	origin string
+	strict bool // From YAML, where a list is a list: texts are not cut at commas.
+}
+
+// Load gathers all values and checks them. When something is wrong it returns an *Error with every fault.
+func Load(in Input) (*Loaded, error) {
+	l := &loader{loaded: &Loaded{given: make(map[string]given)}, options: make(map[string]Option)}
+	for _, o := range Options() {
+		l.options[o.Key] = o
+		l.keys = append(l.keys, o.Key)
+	}
+	l.readFile(in)
+	l.readEnviron(in.Environ)
+	l.readFlags(in.Flags)
+	l.decode()
+	l.check()
+	if len(l.faults) > 0 {
+		return nil, &Error{Faults: l.faults}
+	}
+	return l.loaded, nil
+}
+
+// Origin tells where the value of an option comes from: "default", "file PATH:LINE", "environment NAME" or "flag --NAME".
+func (l *Loaded) Origin(key string) string {
+	if g, ok := l.given[key]; ok {
+		return g.origin
+	}
+	return originDefault
+}
+
+// loader is one call of Load.
+type loader struct {
+	loaded  *Loaded
+	options map[string]Option
+	keys    []string
+	faults  []Fault
+	bad     map[string]bool // Options whose value is not understood: it is not checked further.
+}
+
+func (l *loader) fault(f Fault) { l.faults = append(l.faults, f) }
+
+func (l *loader) readEnviron(environ []string) {
+	byName := make(map[string]string, len(l.keys))
+	for _, key := range l.keys {
+		byName[l.options[key].Env] = key
+	}
+	for _, entry := range environ {
+		name, value, _ := strings.Cut(entry, "=")
+		if !strings.HasPrefix(name, envPrefix) || name == "WSD_REQUIRE_ROOT" { // The latter is for wsd's own tests.
+			continue
+		}
+		key, known := byName[name]
+		if !known {
+			l.fault(Fault{Key: name, Origin: "environment", Problem: "no option has this variable", Remedy: didYouMean(name, slices.Collect(maps.Keys(byName)))})
+			continue
+		}
+		l.loaded.given[key] = given{texts: []string{value}, origin: "environment " + name}
+	}
+}
+
+func (l *loader) readFlags(flags map[string]any) {
+	for _, key := range slices.Sorted(maps.Keys(flags)) {
+		o, known := l.options[key]
+		if !known {
+			l.fault(Fault{Key: key, Origin: "flag", Problem: "there is no such option", Remedy: didYouMean(key, l.keys)})
+			continue
+		}
+		g := given{origin: "flag " + o.Flag}
+		switch v := flags[key].(type) {
+		case string:
+			g.texts = []string{v}
+		case bool:
+			g.texts = []string{strconv.FormatBool(v)}
+		case []string:
+			g.texts = v
+		default:
+			panic(fmt.Sprintf("BUG: flag %s is a %T", key, v))
+		}
+		l.loaded.given[key] = g
+	}
+}
+
+func didYouMean(name string, known []string) string {
+	slices.Sort(known)
+	if best := nearest(name, known); best != "" {
+		return "did you mean " + best + "?"
+	}
+	return "`wsd config defaults` lists all options"
+}
+
+// decode puts what was given, else the default, into the configuration.
+func (l *loader) decode() {
+	l.bad = make(map[string]bool)
+	config := reflect.ValueOf(&l.loaded.Config).Elem()
+	for _, key := range l.keys {
+		o := l.options[key]
+		g, isGiven := l.loaded.given[key]
+		if !isGiven {
+			if o.Default == "" {
+				continue
+			}
+			g = given{texts: []string{o.Default}, origin: originDefault}
+		}
+		if err := o.decode(config.FieldByIndex(o.index), g); err != nil {
+			l.bad[key] = true
+			l.fault(Fault{Key: key, Value: o.shown(g.texts), Origin: g.origin, Problem: err.Error()})
+		}
+	}
+}
+
+// shown returns what was given, as a message may show it.
+func (o Option) shown(texts []string) string {
+	if o.Secret {
+		return ""
+	}
+	return cut(strings.Join(texts, ","))
+}
+
+// cut keeps a message readable whatever somebody wrote.
+func cut(text string) string {
+	const most = 120
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "…"
+	}
+	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) || text == "" {
+		return strconv.Quote(text)
+	}
+	return text
+}
+
+func (o Option) decode(field reflect.Value, g given) error {
+	if !o.List {
+		if len(g.texts) != 1 {
+			return fmt.Errorf("it takes one value, not %d", len(g.texts))
+		}
+		return decodeScalar(field, o.Kind, g.texts[0])
+	}
+	var texts []string
+	for _, text := range g.texts {
+		switch {
+		case g.strict:
+			texts = append(texts, text)
+		case strings.TrimSpace(text) != "":
+			for part := range strings.SplitSeq(text, ",") {
+				texts = append(texts, strings.TrimSpace(part))
+			}
+		}
+	}
+	list := reflect.MakeSlice(field.Type(), len(texts), len(texts))
+	for i, text := range texts {
+		if err := decodeScalar(list.Index(i), o.Kind, text); err != nil {
+			return err
+		}
+	}
+	field.Set(list)
+	return nil
+}
+
+func decodeScalar(field reflect.Value, kind, text string) error {
+	if u, ok := field.Addr().Interface().(encoding.TextUnmarshaler); ok {
+		return u.UnmarshalText([]byte(text))
+	}
+	switch kind {
+	case kindText:
+		field.SetString(text)
+	case kindBool:
+		switch text {
+		case "true":
+			field.SetBool(true)
+		case "false":
+			field.SetBool(false)
+		default:
+			return errors.New("write true or false")
+		}
+	case kindNumber:
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return errors.New("it is no whole number")
+		}
+		field.SetInt(int64(n))
+	case kindDuration:
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return errors.New("it is no duration: write a number with its unit, such as 500ms, 5s or 2m")
+		}
+		field.SetInt(int64(d))
+	default:
+		return fmt.Errorf("BUG: kind %s", kind)
+	}
+	return nil
+}
+
+// explainFile says in words why a file could not be read.
+func explainFile(err error) string {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err.Error()
+	}
+	return err.Error()
+}
