@@ -1,0 +1,95 @@
+package server
+
+import (
+	"fmt"
+	"time"
+
+	"wsd/internal/admin"
+	"wsd/internal/routing"
+	"wsd/internal/source"
+)
+
+// Health describes the server for /health. Any goroutine may call it; it waits for nothing.
+func (s *Server) Health() admin.Health {
+	kafka := s.source.Status()
+	st := s.steering.Status()
+	h := admin.Health{
+		Status: *s.stage.Load(), Version: s.build.Version, Commit: s.build.Commit, UptimeSeconds: time.Since(s.began).Seconds(),
+		ClientListen: s.listenAddresses(), Auth: "none",
+		Steering: admin.Steering{Mode: st.Mode, Reason: st.Reason, PinPath: st.PinPath},
+		Shards:   make([]admin.Shard, 0, len(s.shards)),
+		Kafka:    admin.Kafka{Ready: kafka.Ready, Error: kafka.Error},
+	}
+	for i, sh := range s.shards {
+		stats := sh.Stats()
+		h.Connections += stats.Connections.Load()
+		if stats.PauseAccepts.Load() != 0 {
+			h.Reasons = append(h.Reasons, fmt.Sprintf("shard %d cannot accept for want of descriptors or memory: raise the limit of open files", i))
+		}
+		h.Shards = append(h.Shards, admin.Shard{
+			ID: i, Connections: stats.Connections.Load(), Clients: stats.Clients.Load(), Subscriptions: stats.Subscriptions.Load(),
+			Load: s.steering.Slot(routing.ShardID(i)).Load(), LagBatches: s.ring.Cursor(routing.ShardID(i)).Lag(), Deliveries: stats.Deliveries.Load(),
+		})
+	}
+	h.Kafka.Topics = topics(kafka)
+	h.Reasons = append(h.Reasons, kafkaProblems(kafka)...)
+	if h.Status == admin.StatusOK && len(h.Reasons) > 0 {
+		h.Status = admin.StatusDegraded
+	}
+	return h
+}
+
+func topics(st source.Status) []admin.Topic {
+	list := make([]admin.Topic, 0, len(st.Topics))
+	for _, t := range st.Topics {
+		topic := admin.Topic{Name: t.Name, State: string(t.State), Error: t.Error, Current: t.Current, Partitions: make([]admin.Partition, 0, len(t.Partitions))}
+		for _, p := range t.Partitions {
+			topic.Lag += p.Lag
+			topic.Partitions = append(topic.Partitions, admin.Partition{
+				Partition: p.Partition, Position: p.Position, HighWatermark: p.HighWatermark, Lag: p.Lag, Error: p.Error,
+			})
+		}
+		list = append(list, topic)
+	}
+	return list
+}
+
+func kafkaProblems(st source.Status) (problems []string) {
+	if st.Error != "" {
+		problems = append(problems, "Kafka: "+st.Error)
+	}
+	for _, b := range st.Brokers {
+		if b.Error != "" {
+			problems = append(problems, fmt.Sprintf("Kafka broker %d at %s: %s", b.ID, b.Address, b.Error))
+		}
+	}
+	for _, t := range st.Topics {
+		switch t.State {
+		case source.TopicMissing:
+			problems = append(problems, fmt.Sprintf("topic %s does not exist", t.Name))
+		case source.TopicFailed:
+			problems = append(problems, fmt.Sprintf("topic %s: %s", t.Name, t.Error))
+		case source.TopicUnknown, source.TopicPresent:
+		}
+	}
+	return problems
+}
+
+// Ready tells whether new clients are to be sent here, and if not, why. Any goroutine.
+func (s *Server) Ready() (ready bool, reasons []string) {
+	if stage := *s.stage.Load(); stage != admin.StatusOK {
+		reasons = append(reasons, "wsd is "+string(stage))
+	}
+	if !s.source.Ready() {
+		reasons = append(reasons, "Kafka has not given the first position of every partition yet")
+	}
+	return len(reasons) == 0, reasons
+}
+
+func (s *Server) listenAddresses() []string {
+	list := make([]string, 0, len(s.groups))
+	for _, g := range s.groups {
+		list = append(list, g.Address.String())
+	}
+	return list
+}

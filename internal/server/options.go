@@ -1,0 +1,148 @@
+package server
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/segmentio/kafka-go/sasl"
+	"github.com/segmentio/kafka-go/sasl/plain"
+	"github.com/segmentio/kafka-go/sasl/scram"
+
+	"wsd/internal/admin"
+	"wsd/internal/bus"
+	"wsd/internal/config"
+	"wsd/internal/listen"
+	"wsd/internal/metrics"
+	"wsd/internal/routing"
+	"wsd/internal/shard"
+	"wsd/internal/source"
+)
+
+func (s *Server) listenOptions(shards int) listen.Options {
+	c := s.cfg.Client
+	return listen.Options{Addresses: c.Listen, Shards: shards, SendBuffer: int(c.KernelSendBuffer)}
+}
+
+func (s *Server) busOptions(shards int) bus.Options {
+	b := s.cfg.Bus
+	return bus.Options{
+		Shards: shards, Slots: b.RingBatches, BytesMax: int(b.RingBytesMax), StallMax: b.StallMax,
+		Wake: func(id routing.ShardID) { s.shards[id].PostWake() }, Logger: s.log,
+	}
+}
+
+func (s *Server) sourceOptions(shards int) (source.Options, error) {
+	k, b := s.cfg.Kafka, s.cfg.Bus
+	tlsConfig, err := kafkaTLS(k.TLS)
+	if err != nil {
+		return source.Options{}, err
+	}
+	mechanism, err := kafkaSASL(k.SASL)
+	if err != nil {
+		return source.Options{}, err
+	}
+	o := source.Options{
+		Brokers: k.Brokers, Topics: k.Topics, ClientID: k.ClientID, TLS: tlsConfig, SASL: mechanism,
+		FetchMaxWait: k.FetchMaxWait, FetchMaxBytes: int(k.FetchMaxBytes), MetadataInterval: k.MetadataInterval,
+		Interest: s.interest, Ring: s.ring, Builder: bus.BuilderOptions{RecordsMax: b.BatchMax, BytesMax: int(b.BatchBytesMax)},
+		BatchAge: b.BatchAge, Shards: shards, Logger: s.log,
+	}
+	at, isTime := k.StartTime()
+	switch {
+	case isTime:
+		o.Start = source.Start{Mode: source.StartTime, Time: at}
+	case k.Start == "earliest":
+		o.Start.Mode = source.StartEarliest
+	}
+	for _, r := range s.cfg.Routes {
+		o.Routes = append(o.Routes, source.Route{Topic: r.Topic, Channel: r.Channel})
+	}
+	return o, nil
+}
+
+func kafkaTLS(c config.TLS) (*tls.Config, error) {
+	if !c.Enabled {
+		return nil, nil
+	}
+	out := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName, InsecureSkipVerify: c.InsecureSkipVerify} //nolint:gosec // Asked for.
+	if c.CAFile != "" {
+		pem, err := os.ReadFile(c.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("kafka.tls.ca_file: %w", err)
+		}
+		out.RootCAs = x509.NewCertPool()
+		if !out.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("kafka.tls.ca_file %s holds no certificate in PEM form", c.CAFile)
+		}
+	}
+	if c.CertFile != "" {
+		cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("kafka.tls.cert_file %s with key_file %s: %w", c.CertFile, c.KeyFile, err)
+		}
+		out.Certificates = []tls.Certificate{cert}
+	}
+	return out, nil
+}
+
+func kafkaSASL(c config.SASL) (sasl.Mechanism, error) {
+	switch strings.ToLower(c.Mechanism) {
+	case "":
+		return nil, nil
+	case "plain":
+		return plain.Mechanism{Username: c.Username, Password: string(c.Password)}, nil
+	case "scram-sha-256":
+		return scram.Mechanism(scram.SHA256, c.Username, string(c.Password))
+	case "scram-sha-512":
+		return scram.Mechanism(scram.SHA512, c.Username, string(c.Password))
+	}
+	return nil, fmt.Errorf("BUG: kafka.sasl.mechanism %q passed the checks", c.Mechanism)
+}
+
+// closeGrace is how long a client that is told to go may take to read what is left and to answer, unless wsd itself has less time.
+const closeGrace = 5 * time.Second
+
+// batchBytesPerTurn is what a shard gathers before it writes: more gives fewer writes under load, less keeps a turn short. See the
+// benchmarks of internal/shard.
+const batchBytesPerTurn = 64 << 10
+
+func (s *Server) shardOptions(id routing.ShardID, listeners []int, nonce uint64) shard.Options {
+	c := s.cfg.Client
+	return shard.Options{
+		ID: id, Listeners: listeners, Cursor: s.ring.Cursor(id), Head: s.ring.Head, Interest: s.interest, Positions: s.source,
+		Load: s.steering.Slot(id), Serving: &s.serving,
+		Limits: shard.Limits{
+			OutboundMax: int(c.OutboundMax), MessageMax: int(c.MessageMax), HeadMax: int(c.HeadMax), ChannelsMax: c.ChannelsMax,
+			ChannelLengthMax: c.ChannelLengthMax, HandshakeTimeout: c.HandshakeTimeout, StaleCloseDelay: c.StaleCloseDelay,
+			FrameTimeout: c.FrameTimeout, PingInterval: c.PingInterval, PongTimeout: c.PongTimeout,
+			CloseGrace: min(closeGrace, s.cfg.Shutdown.Drain/2), BatchBytesPerTurn: batchBytesPerTurn,
+		},
+		Version: "wsd " + s.build.Version, Nonce: nonce, ShardHeader: s.cfg.Debug.ShardHeader, Logger: s.log,
+	}
+}
+
+func (s *Server) adminOptions() admin.Options {
+	stats := make([]*shard.Stats, len(s.shards))
+	for i, sh := range s.shards {
+		stats[i] = sh.Stats()
+	}
+	return admin.Options{
+		Listen: s.cfg.Admin.Listen, Health: s.Health, Ready: s.Ready,
+		Metrics: metrics.Handler(metrics.Options{
+			Version: s.build.Version, Commit: s.build.Commit, Shards: stats, Ring: s.ring.Stats(), Source: s.source.Stats(),
+			Steering: s.steering, Channels: s.interest.Len, Ready: func() bool { ready, _ := s.Ready(); return ready },
+		}),
+		Pprof: os.Getenv("ENABLE_PPROF") == "true", ClientPort: int(s.groups[0].Address.Port()), Channels: s.channels, Logger: s.log,
+	}
+}
+
+// channelsShown bounds the subscribed channels that the page offers.
+const channelsShown = 1000
+
+func (s *Server) channels() []string {
+	return append(s.source.Channels(), s.interest.Names(channelsShown)...)
+}
