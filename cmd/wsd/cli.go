@@ -1,0 +1,141 @@
+package main
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"wsd/internal/config"
+)
+
+// cli is the grammar of the command line.
+type cli struct {
+	Serve   serveCmd   `cmd:"" help:"Deliver records from a Kafka cluster."`
+	Dev     devCmd     `cmd:"" help:"The same with a Kafka inside and a demo feed: for a first look and for development."`
+	Health  healthCmd  `cmd:"" help:"Ask the wsd that runs here how it is; exit 1 when it is not well."`
+	Config  configCmd  `cmd:"" help:"Check and show the configuration."`
+	Doctor  doctorCmd  `cmd:"" help:"Check this machine for what wsd needs; exit 1 when something is missing."`
+	Version versionCmd `cmd:"" help:"Show the version."`
+}
+
+func newCLI() *cli {
+	c := &cli{}
+	for _, o := range []*options{&c.Serve.options, &c.Dev.options, &c.Health.options, &c.Config.Check.options, &c.Config.Show.options, &c.Doctor.options} {
+		o.init()
+	}
+	return c
+}
+
+// options are the options of wsd as flags, made from config's own list, so that none can be forgotten here.
+type options struct {
+	ConfigFile string `name:"config" placeholder:"FILE" help:"Configuration file. Default: /etc/wsd/wsd.yaml if it exists."`
+	kong.Plugins
+
+	flags  reflect.Value     // Pointer to a struct with a field for each option; a nil field was not given.
+	fields map[string]string // Field by key.
+}
+
+// init makes the struct that kong fills. Its fields are pointers and slices, which stay nil unless their flag is given.
+func (o *options) init() {
+	o.fields = make(map[string]string)
+	var fields []reflect.StructField
+	for i, option := range config.Options() {
+		group, _, nested := strings.Cut(option.Key, ".")
+		if !nested {
+			group = "general"
+		}
+		help := option.Help
+		if option.Default != "" && !strings.Contains(help, "Default:") {
+			help += " Default: " + option.Default + "."
+		}
+		name := fmt.Sprintf("Option%d", i)
+		o.fields[option.Key] = name
+		fields = append(fields, reflect.StructField{
+			Name: name, Type: flagType(option),
+			Tag: reflect.StructTag(fmt.Sprintf("name:%q help:%q group:%q placeholder:%q", strings.TrimPrefix(option.Flag, "--"), help, group,
+				strings.ToUpper(option.Kind))),
+		})
+	}
+	o.flags = reflect.New(reflect.StructOf(fields))
+	o.Plugins = kong.Plugins{o.flags.Interface()}
+}
+
+func flagType(o config.Option) reflect.Type {
+	switch {
+	case o.List:
+		return reflect.TypeFor[[]string]()
+	case o.Kind == "bool":
+		return reflect.TypeFor[*bool]()
+	}
+	return reflect.TypeFor[*string]()
+}
+
+// load gathers the configuration from what was given on the command line, the environment and the file.
+func (o *options) load(e env) (*config.Loaded, error) {
+	given := make(map[string]any)
+	for key, name := range o.fields {
+		field := o.flags.Elem().FieldByName(name)
+		switch {
+		case field.IsNil():
+		case field.Kind() == reflect.Pointer:
+			given[key] = field.Elem().Interface()
+		default:
+			given[key] = field.Interface()
+		}
+	}
+	return config.Load(config.Input{Flags: given, Environ: e.environ, File: o.ConfigFile, DefaultFile: config.DefaultFile})
+}
+
+// groups titles the sections of the help, in the order of the configuration.
+func groups() []kong.Group {
+	titles := map[string]string{
+		"client": "Clients", "admin": "Admin port", "control": "Control socket", "general": "General", "kafka": "Kafka", "steering": "Steering",
+		"bus": "Bus", "shutdown": "Shutdown", "log": "Log", "debug": "Debug", "dev": "wsd dev",
+	}
+	var list []kong.Group
+	seen := make(map[string]bool)
+	for _, option := range config.Options() {
+		key, _, nested := strings.Cut(option.Key, ".")
+		if !nested {
+			key = "general"
+		}
+		if !seen[key] {
+			seen[key] = true
+			list = append(list, kong.Group{Key: key, Title: titles[key] + ":"})
+		}
+	}
+	return list
+}
+
+// dashes lets a flag be written as its key is: --kafka.fetch_max_wait.
+func dashes(args []string) []string {
+	out := make([]string, len(args))
+	for i, arg := range args {
+		name, value, has := strings.Cut(arg, "=")
+		if strings.HasPrefix(name, "--") && strings.Contains(name, ".") {
+			name = strings.ReplaceAll(name, "_", "-")
+		}
+		out[i] = name
+		if has {
+			out[i] += "=" + value
+		}
+	}
+	return out
+}
+
+// commandOf returns the words of args that name a command, for a hint.
+func commandOf(args []string) string {
+	var words []string
+	for _, arg := range args {
+		if strings.HasPrefix(arg, "-") {
+			break
+		}
+		words = append(words, arg)
+	}
+	if len(words) == 0 {
+		return "serve"
+	}
+	return strings.Join(words, " ")
+}

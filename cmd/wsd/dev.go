@@ -1,0 +1,43 @@
+package main
+
+import (
+	"slices"
+
+	"wsd/internal/dev"
+)
+
+type devCmd struct {
+	options
+}
+
+// Run serves from a Kafka inside the process until SIGTERM or SIGINT.
+func (c *devCmd) Run(e env) error {
+	loaded, err := c.load(e)
+	if err != nil {
+		return err
+	}
+	cfg := &loaded.Config
+	logger := newLogger(cfg.Log, e)
+	if loaded.Origin("kafka.brokers") != "default" {
+		logger.Warn("kafka.brokers is ignored: wsd dev has its own Kafka; wsd serve reads another one", "origin", loaded.Origin("kafka.brokers"))
+	}
+	ctx, stop := signals()
+	defer stop()
+	// The feeds end with the cluster, after the server.
+	cluster, err := dev.Start(ctx, dev.Options{
+		Listen: cfg.Dev.KafkaListen, Topics: slices.Concat(cfg.Kafka.Topics, cfg.Dev.Topics), Rate: cfg.Dev.Rate, Stdin: cfg.Dev.Stdin,
+		In: e.stdin, Logger: logger,
+	})
+	if err != nil {
+		return err
+	}
+	defer cluster.Stop()
+	cfg.Kafka.Brokers, cfg.Kafka.Topics = cluster.Brokers(), cluster.Topics()
+	if loaded.Origin("kafka.start") == "default" {
+		cfg.Kafka.Start = "earliest" // Everything in this Kafka is new.
+	}
+	if cfg.Admin.Listen != "" {
+		logger.Info("demo: open the page to see messages arrive; any Kafka client can produce", "page", "http://"+cfg.Admin.Listen+"/", "kafka", cluster.Brokers())
+	}
+	return serve(ctx, loaded, logger)
+}

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"wsd/internal/doctor"
+)
+
+type doctorCmd struct {
+	options
+	JSON        bool `help:"Print the results as JSON."`
+	Connections int  `help:"Clients to be served." default:"12000"`
+}
+
+// Run looks at this machine.
+func (c *doctorCmd) Run(e env) error {
+	loaded, err := c.load(e)
+	if err != nil {
+		return err
+	}
+	if c.Connections < 1 {
+		return usageError{errors.New("--connections must be at least 1")}
+	}
+	cfg := loaded.Config
+	report := doctor.Run(context.Background(), doctor.Options{
+		PinDir: cfg.Steering.PinDir, Steering: cfg.Steering.Mode, Connections: c.Connections, SendBuffer: int64(cfg.Client.KernelSendBuffer),
+	})
+	print := report.Text
+	if c.JSON {
+		print = report.JSON
+	}
+	if err := print(e.stdout); err != nil {
+		return err
+	}
+	if report.Failed() {
+		return failure{errors.New("something is missing")}
+	}
+	return nil
+}

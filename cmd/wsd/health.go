@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+
+	"wsd/internal/control"
+)
+
+type healthCmd struct {
+	options
+	JSON bool `help:"Print the whole answer as JSON."`
+}
+
+// Run asks the server whose socket the configuration names.
+func (c *healthCmd) Run(e env) error {
+	loaded, err := c.load(e)
+	if err != nil {
+		return err
+	}
+	path := loaded.Config.Control.Socket
+	if path == "" {
+		_, port, err := net.SplitHostPort(loaded.Config.Client.Listen[0])
+		if err != nil {
+			return fmt.Errorf("BUG: client.listen %q passed the checks", loaded.Config.Client.Listen[0])
+		}
+		n, err := strconv.Atoi(port)
+		if err != nil || n == 0 {
+			return usageError{fmt.Errorf("client.listen %s: port %s names no socket: set control.socket", loaded.Config.Client.Listen[0], port)}
+		}
+		path = control.DefaultPath(n)
+	}
+	body, ok, err := control.Health(context.Background(), path)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		fmt.Fprintf(e.stdout, "%s\n", strings.TrimSpace(string(body)))
+	} else if err := summarise(e, body); err != nil {
+		return err
+	}
+	if !ok {
+		return failure{fmt.Errorf("not well")}
+	}
+	return nil
+}
+
+// summarise prints the answer in a line, and why it is not well.
+func summarise(e env, body []byte) error {
+	var h struct {
+		Status      string
+		Reasons     []string
+		Version     string
+		Connections int64
+		Shards      []struct{}
+		Steering    struct{ Mode, Reason string }
+	}
+	if err := json.Unmarshal(body, &h); err != nil {
+		return fmt.Errorf("read the answer of wsd: %w", err)
+	}
+	fmt.Fprintf(e.stdout, "%s: wsd %s, %d connections on %d shards, steering %s\n", h.Status, h.Version, h.Connections, len(h.Shards), h.Steering.Mode)
+	for _, reason := range h.Reasons {
+		fmt.Fprintf(e.stdout, "  %s\n", reason)
+	}
+	return nil
+}

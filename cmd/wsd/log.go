@@ -1,0 +1,29 @@
+package main
+
+import (
+	"log/slog"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"wsd/internal/config"
+)
+
+// newLogger returns the logger of a command that runs for long: on stderr, in the form that was asked for.
+func newLogger(c config.Log, e env) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(strings.ToUpper(c.Level))); err != nil {
+		level = slog.LevelInfo // Cannot be: the configuration is checked.
+	}
+	o := &slog.HandlerOptions{Level: level}
+	if c.Format == "text" || c.Format == "auto" && e.terminal {
+		return slog.New(slog.NewTextHandler(e.stderr, o))
+	}
+	return slog.New(slog.NewJSONHandler(e.stderr, o))
+}
+
+func isTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+
+	"golang.org/x/sys/unix"
+
+	"wsd/internal/config"
+	"wsd/internal/server"
+)
+
+type serveCmd struct {
+	options
+}
+
+// Run serves until SIGTERM or SIGINT.
+func (c *serveCmd) Run(e env) error {
+	loaded, err := c.load(e)
+	if err != nil {
+		return err
+	}
+	if err := loaded.Config.RequireTopics(); err != nil {
+		return err
+	}
+	ctx, stop := signals()
+	defer stop()
+	return serve(ctx, loaded, newLogger(loaded.Config.Log, e))
+}
+
+// serve builds a server and runs it until ctx ends.
+func serve(ctx context.Context, loaded *config.Loaded, logger *slog.Logger) error {
+	if loaded.File != "" {
+		logger.Info("configuration file", "file", loaded.File)
+	}
+	s, err := server.New(&loaded.Config, server.Build{Version: version, Commit: commit}, logger)
+	if err != nil {
+		return err
+	}
+	return s.Run(ctx)
+}
+
+// signals returns a context that the first SIGTERM or SIGINT ends; the second ends the process at once.
+func signals() (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	got := make(chan os.Signal, 2)
+	signal.Notify(got, unix.SIGTERM, unix.SIGINT)
+	go func() {
+		if _, ok := <-got; !ok {
+			return
+		}
+		cancel()
+		if _, ok := <-got; ok {
+			os.Exit(exitRunTime)
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(got)
+		close(got)
+		cancel()
+	}
+}
