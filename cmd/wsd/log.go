@@ -16,11 +16,19 @@ func newLogger(c config.Log, e env) *slog.Logger {
 	if err := level.UnmarshalText([]byte(strings.ToUpper(c.Level))); err != nil {
 		level = slog.LevelInfo // Cannot be: the configuration is checked.
 	}
-	o := &slog.HandlerOptions{Level: level}
+	o := &slog.HandlerOptions{Level: level, ReplaceAttr: readable}
 	if c.Format == "text" || c.Format == "auto" && e.terminal {
 		return slog.New(slog.NewTextHandler(e.stderr, o))
 	}
 	return slog.New(slog.NewJSONHandler(e.stderr, o))
+}
+
+// readable writes durations as the configuration has them; slog's JSON would write nanoseconds.
+func readable(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }
 
 func isTerminal(f *os.File) bool {

@@ -87,6 +87,10 @@ func (l *loader) checkRanges(c *Config) {
 	if b.RingBytesMax < b.BatchBytesMax {
 		l.complain("bus.ring_bytes_max", b.RingBytesMax.String(), fmt.Sprintf("it must hold at least a batch, and bus.batch_bytes_max is %v", b.BatchBytesMax), "")
 	}
+	if b.BatchBytesMax > cl.OutboundMax/2 {
+		l.complain("bus.batch_bytes_max", b.BatchBytesMax.String(), fmt.Sprintf("one batch would bring a client near client.outbound_max, which is %v", cl.OutboundMax),
+			fmt.Sprintf("set at most %v, or raise client.outbound_max", cl.OutboundMax/2))
+	}
 	if cl.PongTimeout >= cl.PingInterval {
 		l.complain("client.pong_timeout", cl.PongTimeout.String(), fmt.Sprintf("it must be shorter than client.ping_interval, which is %v", cl.PingInterval), "")
 	}

@@ -90,7 +90,7 @@ type Steering struct {
 // Bus is the ring of batches between the source and the shards.
 type Bus struct {
 	BatchMax      int           `koanf:"batch_max" def:"512" help:"Records in one batch."`
-	BatchBytesMax Bytes         `koanf:"batch_bytes_max" def:"1MiB" help:"Bytes of values in one batch; a single larger record makes a batch of its own."`
+	BatchBytesMax Bytes         `koanf:"batch_bytes_max" def:"256KiB" help:"Bytes of values in one batch, at most half of client.outbound_max; a single larger record makes a batch of its own."`
 	BatchAge      time.Duration `koanf:"batch_age" def:"0s" help:"How long a batch may wait for more records; 0: not at all."`
 	RingBatches   int           `koanf:"ring_batches" def:"1024" help:"Batches that the ring holds; a power of two."`
 	RingBytesMax  Bytes         `koanf:"ring_bytes_max" def:"64MiB" help:"Bytes that the ring holds, laid out messages included."`

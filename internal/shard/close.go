@@ -105,6 +105,10 @@ func (s *Shard) release(c *conn, closeSocket func(int)) {
 	}
 	s.disarm(c)
 	s.clearQueue(c)
+	if c.wantWritable {
+		c.wantWritable = false
+		s.pacing.blocked--
+	}
 	closeSocket(int(c.fd)) // Also takes it out of the epoll instance.
 	if c.reason == ReasonNone {
 		c.reason = ReasonGone

@@ -44,6 +44,7 @@ type conn struct {
 	in     []byte         // Bytes of an incomplete request or frame; nil otherwise.
 	out    []chunk        // What the kernel has not taken; nil when empty.
 	outOff uint32         // Bytes of out[0] already taken.
+	behind uint32         // Non-zero: more than half of OutboundMax waits, see pacing.moment.
 	outLen int            // Bytes in out, those taken included.
 	subs   []subscription // What the connection is subscribed to.
 }

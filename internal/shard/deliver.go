@@ -22,9 +22,14 @@ type pending struct {
 }
 
 // deliver takes batches from the bus and gives their segments to the subscribers. Many batches that wait become one write per
-// connection: the kernel's price is per write, not per byte (design.md §1). It returns whether there may be more on the bus.
+// connection: the kernel's price is per write, not per byte (design.md §1). It returns whether there may be more on the bus that is to be
+// taken at once.
 func (s *Shard) deliver() (more bool) {
+	if s.pace() {
+		return false
+	}
 	more = s.gather()
+	s.pacing.backlog = more
 	if len(s.pendings) == 0 {
 		return more
 	}

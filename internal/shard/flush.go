@@ -24,6 +24,7 @@ func (s *Shard) queue(c *conn, k chunk) {
 	c.out = append(c.out, k)
 	c.outLen += len(k.bytes)
 	s.outboundBytes += int64(len(k.bytes))
+	s.noteQueue(c)
 	s.markDirty(c)
 }
 
@@ -96,6 +97,9 @@ func (s *Shard) flush(c *conn) {
 		case nil:
 			s.turn.writes++
 			s.turn.bytesOut += uint64(n)
+			if c.wantWritable {
+				s.pacing.drained += uint64(n)
+			}
 			s.sent(c, n)
 		case unix.EAGAIN:
 			s.watchWritable(c, true)
@@ -133,6 +137,7 @@ func (s *Shard) sent(c *conn, n int) {
 		s.turn.deliveries += uint64(k.publications)
 		done++
 	}
+	s.noteQueue(c)
 	if done == len(c.out) {
 		clear(c.out)
 		c.out = c.out[:0]
@@ -161,6 +166,7 @@ func (s *Shard) dropQueued(c *conn) {
 	if len(c.out) > keep {
 		c.out = c.out[:keep]
 	}
+	s.noteQueue(c)
 }
 
 // clearQueue forgets c's whole queue and keeps its memory for another connection.
@@ -174,6 +180,7 @@ func (s *Shard) clearQueue(c *conn) {
 		s.queues = append(s.queues, c.out[:0])
 	}
 	c.out, c.outOff, c.outLen = nil, 0, 0
+	s.noteQueue(c)
 }
 
 func (s *Shard) takeQueue() []chunk {
@@ -191,6 +198,11 @@ func (s *Shard) watchWritable(c *conn, on bool) {
 		return
 	}
 	c.wantWritable = on
+	if on {
+		s.pacing.blocked++
+	} else {
+		s.pacing.blocked--
+	}
 	ready := uint32(epoll.Readable)
 	if on {
 		ready |= epoll.Writable

@@ -90,8 +90,13 @@ func testLimits() Limits {
 	}
 }
 
-// newRig starts a shard; change may alter its options.
+// newRig starts a shard on a bus that soon detaches it when it does not move; change may alter its options.
 func newRig(t testing.TB, change func(*Options)) *rig {
+	t.Helper()
+	return newRigStalling(t, 50*time.Millisecond, change)
+}
+
+func newRigStalling(t testing.TB, stallMax time.Duration, change func(*Options)) *rig {
 	t.Helper()
 	r := &rig{
 		t: t, interest: routing.NewInterest(), place: &place{offset: map[string]uint64{}}, load: &load{}, serving: new(atomic.Bool),
@@ -101,7 +106,7 @@ func newRig(t testing.TB, change func(*Options)) *rig {
 	fd, address := listenTCP(t, 0)
 	r.address = address
 	ring, err := bus.New(bus.Options{
-		Shards: 1, Slots: 64, BytesMax: 64 << 20, StallMax: 50 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
+		Shards: 1, Slots: 64, BytesMax: 64 << 20, StallMax: stallMax, Logger: slog.New(slog.DiscardHandler),
 		Wake: func(routing.ShardID) { r.shard.PostWake() },
 	})
 	require.NoError(t, err)

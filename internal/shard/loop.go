@@ -34,7 +34,7 @@ func (s *Shard) run() {
 		s.takeRequests()
 		s.expireTimers(len(events))
 		more = s.deliver()
-		if s.closing && !more {
+		if s.closing && (!more && s.pacing.until == 0 || int64(began) >= s.deadline.Load()) {
 			if more = s.closePortion(began); !more && s.stats.Connections.Load() == 0 {
 				s.endTurn(began)
 				s.stop()
@@ -106,6 +106,9 @@ func (s *Shard) setTimer() {
 	}
 	if s.acceptAgainAt != 0 && (at == 0 || s.acceptAgainAt < at) {
 		at = s.acceptAgainAt
+	}
+	if look := s.pacing.next(); look != 0 && (at == 0 || look < at) {
+		at = look
 	}
 	if s.closing {
 		deadline := ticks(time.Duration(max(1, s.deadline.Load())))

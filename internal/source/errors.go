@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 
@@ -32,6 +33,9 @@ const (
 func (k ErrorKind) String() string {
 	return [errorKindCount]string{"connect", "auth", "disconnect", "timeout", "not_leader", "unknown_topic", "offset_out_of_range", "corrupt", "broker"}[k]
 }
+
+// LogValue implements slog.LogValuer.
+func (k ErrorKind) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
 // AllErrorKinds returns every kind, for a metric that starts at zero.
 func AllErrorKinds() []ErrorKind {
