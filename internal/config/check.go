@@ -84,14 +84,14 @@ func (l *loader) checkRanges(c *Config) {
 	if n := b.RingBatches; n&(n-1) != 0 {
 		l.complain("bus.ring_batches", strconv.Itoa(n), "it must be a power of two", fmt.Sprintf("set %d", 1<<uint(math.Round(math.Log2(math.Abs(float64(n))))))) //nolint:gosec // Small.
 	}
-	if b.RingBytesMax < b.BatchBytesMax {
+	if !l.bad["bus.batch_bytes_max"] && b.RingBytesMax < b.BatchBytesMax {
 		l.complain("bus.ring_bytes_max", b.RingBytesMax.String(), fmt.Sprintf("it must hold at least a batch, and bus.batch_bytes_max is %v", b.BatchBytesMax), "")
 	}
-	if b.BatchBytesMax > cl.OutboundMax/2 {
+	if !l.bad["client.outbound_max"] && b.BatchBytesMax > cl.OutboundMax/2 {
 		l.complain("bus.batch_bytes_max", b.BatchBytesMax.String(), fmt.Sprintf("one batch would bring a client near client.outbound_max, which is %v", cl.OutboundMax),
 			fmt.Sprintf("set at most %v, or raise client.outbound_max", cl.OutboundMax/2))
 	}
-	if cl.PongTimeout >= cl.PingInterval {
+	if !l.bad["client.ping_interval"] && cl.PongTimeout >= cl.PingInterval {
 		l.complain("client.pong_timeout", cl.PongTimeout.String(), fmt.Sprintf("it must be shorter than client.ping_interval, which is %v", cl.PingInterval), "")
 	}
 }

@@ -60,7 +60,7 @@ func (l *loader) parse(path string, text []byte) {
 		return // Empty, or only comments.
 	}
 	if err != nil {
-		wrong("it is no valid YAML: " + strings.TrimPrefix(err.Error(), "yaml: "))
+		wrong("it is no valid YAML: " + explainYAML(err))
 		return
 	}
 	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
@@ -103,8 +103,12 @@ func (l *loader) section(path, prefix string, node *yaml.Node) {
 		case value.Kind == yaml.MappingNode:
 			l.section(path, key+".", value)
 		case value.Tag != "!!null":
-			l.fault(Fault{Key: key, Value: cut(value.Value), Origin: origin, Problem: "it is a section, which holds options, and no value",
-				Remedy: "write its options below it, indented"})
+			f := Fault{Key: key, Origin: origin, Problem: "it is a section, which holds options, and no value",
+				Remedy: "write its options below it, indented"}
+			if !l.hasSecret(key) { // Else it may be a password that was meant for one of its options.
+				f.Value = cut(value.Value)
+			}
+			l.fault(f)
 		}
 	}
 }
@@ -112,6 +116,15 @@ func (l *loader) section(path, prefix string, node *yaml.Node) {
 func (l *loader) isSection(key string) bool {
 	for _, k := range l.keys {
 		if strings.HasPrefix(k, key+".") {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *loader) hasSecret(section string) bool {
+	for _, k := range l.keys {
+		if l.options[k].Secret && strings.HasPrefix(k, section+".") {
 			return true
 		}
 	}
@@ -157,21 +170,7 @@ func (o Option) text(n *yaml.Node) (text, problem string) {
 		n = n.Alias
 	}
 	if o.Kind == kindRoute && n.Kind == yaml.MappingNode {
-		var r Route
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			name, value := n.Content[i], n.Content[i+1]
-			switch {
-			case value.Kind != yaml.ScalarNode:
-				return "", fmt.Sprintf("the route in line %d: %s is no text", n.Line, name.Value)
-			case name.Value == "topic":
-				r.Topic = value.Value
-			case name.Value == "channel":
-				r.Channel = value.Value
-			default:
-				return "", fmt.Sprintf("the route in line %d has an unknown key %q: topic and channel are known", n.Line, name.Value)
-			}
-		}
-		return r.Topic + "=" + r.Channel, ""
+		return routeText(n)
 	}
 	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
 		return "", "it must be a plain value"
@@ -180,4 +179,41 @@ func (o Option) text(n *yaml.Node) (text, problem string) {
 		return "=" + n.Value, ""
 	}
 	return n.Value, ""
+}
+
+// routeText returns a route written as a mapping in the form TOPIC=CHANNEL.
+func routeText(n *yaml.Node) (text, problem string) {
+	fields := map[string]string{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		name, value := n.Content[i].Value, n.Content[i+1]
+		for value.Kind == yaml.AliasNode {
+			value = value.Alias
+		}
+		_, twice := fields[name]
+		switch {
+		case name != "topic" && name != "channel":
+			return "", fmt.Sprintf("the route in line %d has an unknown key %q: topic and channel are known", n.Line, name)
+		case twice:
+			return "", fmt.Sprintf("the route in line %d has %s twice: leave one", n.Line, name)
+		case value.Kind != yaml.ScalarNode:
+			return "", fmt.Sprintf("the route in line %d: %s is no text", n.Line, name)
+		}
+		fields[name] = value.Value
+		if value.Tag == "!!null" { // Its text may be ~, which is no name.
+			fields[name] = ""
+		}
+	}
+	if topic := fields["topic"]; strings.Contains(topic, "=") { // TOPIC=CHANNEL would be cut at it.
+		return "", fmt.Sprintf("the route in line %d: %q is no topic's name", n.Line, topic)
+	}
+	return fields["topic"] + "=" + fields["channel"], ""
+}
+
+// explainYAML is the parser's message without the name of an unknown anchor: a password that begins with * is taken for one.
+func explainYAML(err error) string {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	if strings.Contains(text, "unknown anchor") {
+		return "a value that begins with * names an anchor that is not there; put quotes around it if it is a text"
+	}
+	return text
 }

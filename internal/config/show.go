@@ -9,9 +9,16 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Show writes the effective configuration as YAML; a comment behind each value tells where it comes from. Secrets are redacted.
+// Show writes the effective configuration as YAML; a comment behind each value tells where it comes from. Secrets are redacted; one that
+// was read from a file stays empty, as the option that names the file stands for it.
 func (l *Loaded) Show(w io.Writer) error {
-	return write(w, &l.Config, func(o Option, node *yaml.Node) { node.LineComment = l.Origin(o.Key) })
+	c := l.Config
+	for _, o := range Options() {
+		if _, isGiven := l.given[o.Key]; o.Secret && !isGiven {
+			reflect.ValueOf(&c).Elem().FieldByIndex(o.index).SetZero()
+		}
+	}
+	return write(w, &c, func(o Option, node *yaml.Node) { node.LineComment = l.Origin(o.Key) })
 }
 
 // Defaults writes a configuration file with every option at its default, each with its meaning.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"math"
 	"strconv"
@@ -18,23 +19,26 @@ var units = []struct {
 
 // UnmarshalText reads a whole number with a unit: 500, 64KiB, 1MiB, 2GiB, 64KB, 1MB, 2GB.
 func (b *Bytes) UnmarshalText(text []byte) error {
+	const accepted = "write a whole number of bytes or one with KiB, MiB or GiB, such as 64KiB"
 	s := strings.TrimSpace(string(text))
-	digits := strings.TrimRight(s, "KMGiBkmgb ")
+	digits := s[:len(s)-len(strings.TrimLeft(strings.TrimPrefix(s, "-"), "0123456789"))]
 	suffix := strings.TrimSpace(s[len(digits):])
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if err == nil {
-		for _, u := range units {
-			if strings.EqualFold(u.suffix, suffix) {
-				if n < 0 || n > math.MaxInt64/u.bytes {
-					return fmt.Errorf("%q is no possible size", s)
-				}
-				*b = Bytes(n * u.bytes)
-				return nil
-			}
+	for _, u := range units {
+		if strings.Trim(digits, "-") == "" || !strings.EqualFold(u.suffix, suffix) {
+			continue
 		}
+		n, err := strconv.ParseInt(digits, 10, 64)
+		if err != nil || n < 0 || n > math.MaxInt64/u.bytes { // What is only digits fails to parse when it is too large.
+			return fmt.Errorf("%q is no possible size: %s", s, accepted)
+		}
+		*b = Bytes(n * u.bytes)
+		return nil
 	}
-	return fmt.Errorf("%q is no size: write a whole number of bytes or one with KiB, MiB or GiB, such as 64KiB", s)
+	return fmt.Errorf("%q is no size: %s", s, accepted)
 }
+
+// MarshalText returns what String does.
+func (b Bytes) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
 
 // String returns the size exactly, in the largest unit that divides it.
 func (b Bytes) String() string {
@@ -62,8 +66,8 @@ func (s Secret) String() string {
 	return redacted
 }
 
-// GoString implements fmt.GoStringer.
-func (s Secret) GoString() string { return s.String() }
+// Format implements fmt.Formatter, so that no verb shows the text: for one that does not fit, such as %d, fmt would print it raw.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
 // LogValue implements slog.LogValuer.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
