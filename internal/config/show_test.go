@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -92,21 +93,29 @@ const (
 )
 
 func TestDocs(t *testing.T) {
-	var b strings.Builder
-	b.WriteString(begin)
-	section := "none"
+	var sections []string // In the order of their first option.
+	rows := make(map[string]*strings.Builder)
 	for _, o := range Options() {
-		if s, _, nested := strings.Cut(o.Key, "."); !nested && section != "general" || nested && section != s {
-			if section = s; !nested {
-				section = "general"
-			}
-			fmt.Fprintf(&b, "\n## %s\n\n| key | default | what it does |\n| --- | --- | --- |\n", section)
+		section, _, nested := strings.Cut(o.Key, ".")
+		if !nested {
+			section = "general"
+		}
+		b, started := rows[section]
+		if !started {
+			b = new(strings.Builder)
+			fmt.Fprintf(b, "\n## %s\n\n| key | default | what it does |\n| --- | --- | --- |\n", section)
+			rows[section], sections = b, append(sections, section)
 		}
 		value := ""
 		if o.Default != "" {
 			value = "`" + o.Default + "`"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", o.Key, value, o.Help)
+		fmt.Fprintf(b, "| `%s` | %s | %s |\n", o.Key, value, o.Help)
+	}
+	var b strings.Builder
+	b.WriteString(begin)
+	for _, section := range sections {
+		b.WriteString(rows[section].String())
 	}
 	doc, err := os.ReadFile(docPath)
 	require.NoError(t, err)
@@ -117,6 +126,31 @@ func TestDocs(t *testing.T) {
 		return
 	}
 	require.Equal(t, b.String(), begin+table, "docs/configuration.md is not current: go test ./internal/config -update")
+}
+
+// The file and the variables in the documentation are valid and mean the same.
+func TestDocExamples(t *testing.T) {
+	doc, err := os.ReadFile(docPath)
+	require.NoError(t, err)
+	text := string(doc)
+	for _, path := range []string{"/etc/wsd/ca.pem", "/run/secrets/kafka"} {
+		require.Contains(t, text, path)
+		text = strings.ReplaceAll(text, path, tempFile(t, "file", "hush"))
+	}
+	_, example, found := strings.Cut(text, "```yaml\n")
+	require.True(t, found)
+	example, _, _ = strings.Cut(example, "```")
+	var environ []string
+	for _, match := range regexp.MustCompile(`-e '?(WSD_[^' \n]+)`).FindAllStringSubmatch(text, -1) {
+		environ = append(environ, match[1])
+	}
+	require.Len(t, environ, 8)
+	fromFile, err := Load(Input{File: tempFile(t, "wsd.yaml", example)})
+	require.NoError(t, err)
+	fromEnviron, err := Load(Input{Environ: environ})
+	require.NoError(t, err)
+	require.Equal(t, normal(fromFile.Config), normal(fromEnviron.Config))
+	require.Equal(t, []Route{{"trades", "trades.{key}"}, {"", "{topic}"}}, fromFile.Config.Routes)
 }
 
 func FuzzFile(f *testing.F) {
