@@ -23,7 +23,9 @@ func newHandler(o Options, isLoopback bool) http.Handler {
 	private := http.NewServeMux()
 	private.HandleFunc("GET /{$}", pageHandler(o.ClientPort))
 	private.HandleFunc("GET /page.css", assetHandler("page.css", "text/css; charset=utf-8"))
-	private.HandleFunc("GET /page.js", assetHandler("page.js", "text/javascript; charset=utf-8"))
+	for _, name := range []string{"page.js", "health.js", "messages.js", "stream.js"} {
+		private.HandleFunc("GET /"+name, assetHandler(name, "text/javascript; charset=utf-8"))
+	}
 	private.Handle("GET /api/channels", channelsHandler(o))
 	if o.Pprof {
 		private.HandleFunc("GET /debug/pprof/", pprof.Index)

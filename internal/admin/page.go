@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-//go:embed page.html page.css page.js
+//go:embed page.html page.css *.js
 var assets embed.FS
 
 // asset returns an embedded file.

@@ -1,0 +1,174 @@
+// What /health says, asked for every second and shown.
+
+const every = 1_000; // Milliseconds.
+const retryMax = 10_000;
+const answerMax = 4_000;
+
+const byID = (id) => document.getElementById(id);
+const numbers = new Intl.NumberFormat("en-US");
+const short = new Intl.NumberFormat("en-US", { notation: "compact", maximumSignificantDigits: 3 });
+
+let before = null; // The last answer, for what happened per second.
+let failures = 0;
+
+// follow asks for ever, and less often while nobody answers.
+export async function follow() {
+  for (;;) {
+    let wait = every;
+    try {
+      const answer = await fetch("health", { cache: "no-store", signal: AbortSignal.timeout(answerMax) });
+      show(await answer.json()); // 503 has the same body.
+      failures = 0;
+    } catch (error) {
+      wait = Math.min(every * 2 ** failures++, retryMax);
+      lost(error, wait);
+    }
+    await new Promise((resolve) => setTimeout(resolve, wait));
+  }
+}
+
+function text(id, value) {
+  const element = byID(id);
+  if (element.textContent !== value) element.textContent = value; // Screen readers speak what changes.
+}
+
+function lost(error, wait) {
+  before = null;
+  text("status", "no answer");
+  byID("status").className = "badge bad";
+  const what = error.name === "TimeoutError" ? `no answer within ${answerMax / 1_000} s` : error.message;
+  text(
+    "health-problem-text",
+    `Tried ${new URL("health", location.href)}: ${what}. Is wsd running? Is a tunnel or published port still there? ` +
+      `What you see below is from before. Trying again in ${Math.round(wait / 1_000)} s.`,
+  );
+  byID("health-problem").hidden = false;
+}
+
+function show(h) {
+  byID("health-problem").hidden = true;
+  text("status", h.status);
+  byID("status").className = `badge ${{ ok: "ok", degraded: "warn" }[h.status] ?? "bad"}`;
+  document.title = h.status === "ok" ? "wsd" : `wsd: ${h.status}`;
+  text("version", `version ${h.version}`);
+  reasons(h);
+
+  const seconds = before ? h.uptime_seconds - before.uptime_seconds : 0;
+  const restarted = before && (seconds <= 0 || h.process.pid !== before.process.pid);
+  const per = (now, past) => (seconds > 0 && !restarted ? (now - past) / seconds : null);
+  text("connections", numbers.format(h.connections));
+  const delivered = (a) => a.shards.reduce((sum, s) => sum + s.deliveries, 0);
+  const rate = per(delivered(h), before ? delivered(before) : 0);
+  text("delivery-rate", rate === null ? "–" : numbers.format(Math.round(rate)));
+  const busy = per(h.process.cpu_seconds, before?.process.cpu_seconds);
+  text("cpu", busy === null ? "–" : `${Math.round((busy * 100) / h.process.cpus)} %`);
+  text("cpu-of", `of ${h.process.cpus} CPU${h.process.cpus === 1 ? "" : "s"}`);
+  text("memory", h.process.resident_bytes > 0 ? bytes(h.process.resident_bytes) : "–");
+  text("uptime", duration(h.uptime_seconds));
+
+  shards(h.shards);
+  text("steering", h.steering.mode);
+  const pins = h.steering.pin_path ? `pinned in ${h.steering.pin_path}` : "";
+  text("steering-reason", [h.steering.reason, pins].filter(Boolean).join("; "));
+  kafka(h.kafka);
+  text("listen", h.client_listen.join(", ") || "–");
+  text("commit", h.commit || "–");
+  text("pid", String(h.process.pid));
+  text("files", numbers.format(h.process.open_files_max));
+  text("goroutines", numbers.format(h.process.goroutines));
+  before = h;
+}
+
+function reasons(h) {
+  const bad = h.status !== "ok";
+  byID("reasons-card").hidden = !bad;
+  if (!bad) return;
+  const serving = h.status === "degraded" ? "wsd serves clients, but something is wrong" : `wsd is ${h.status}`;
+  text("reasons-title", h.reasons.length > 0 || h.status !== "degraded" ? serving : "wsd is degraded");
+  rows(byID("reasons"), h.reasons, () => document.createElement("li"), (item, why) => set(item, why));
+}
+
+function shards(list) {
+  const top = Math.max(...list.map((s) => s.connections), 1);
+  rows(byID("shards"), list, shardRow, (row, s) => {
+    const [id, meter, load, deliveries] = row.children;
+    set(id, String(s.id));
+    const [track, count] = meter.firstChild.children;
+    track.firstChild.style.width = `${(s.connections * 100) / top}%`;
+    set(count, numbers.format(s.connections));
+    set(load, numbers.format(s.load));
+    set(deliveries, short.format(s.deliveries));
+    const behind = s.lag_batches > 0 ? `, ${numbers.format(s.lag_batches)} batches behind` : "";
+    row.title = `${numbers.format(s.clients)} clients, ${numbers.format(s.subscriptions)} subscriptions, ${numbers.format(s.deliveries)} deliveries${behind}`;
+  });
+}
+
+function shardRow() {
+  const row = cells(4, [2, 3]);
+  const parts = ["meter", "track", "fill", "count"].map((name) => {
+    const part = document.createElement("div");
+    part.className = name;
+    return part;
+  });
+  const [meter, track, fill, count] = parts;
+  track.append(fill);
+  meter.append(track, count);
+  row.children[1].append(meter);
+  return row;
+}
+
+function kafka(k) {
+  text("kafka-state", k.ready ? "ready" : "not ready");
+  byID("kafka-state").className = `state ${k.ready ? "ok" : "warn"}`;
+  text("kafka-error", k.error ?? "");
+  byID("kafka-error").hidden = !k.error;
+  rows(byID("topics"), k.topics, () => cells(4, [2, 3]), (row, t) => {
+    const [name, state, partitions, lag] = row.children;
+    const error = t.error || t.partitions.find((p) => p.error)?.error || "";
+    set(name, t.name);
+    const word = t.state === "present" ? (t.current ? "current" : "catching up") : t.state;
+    set(state, error ? `${word}: ${error}` : word);
+    state.className = error || t.state === "missing" || t.state === "failed" ? "error" : "";
+    set(partitions, String(t.partitions.length));
+    set(lag, t.state === "present" ? numbers.format(t.lag) : "–");
+  });
+}
+
+// rows makes parent hold one element for each of list, and uses those that are there.
+function rows(parent, list, make, fill) {
+  while (parent.children.length > list.length) parent.lastElementChild.remove();
+  while (parent.children.length < list.length) parent.append(make());
+  list.forEach((item, i) => fill(parent.children[i], item));
+}
+
+function cells(count, numeric) {
+  const row = document.createElement("tr");
+  for (let i = 0; i < count; i++) {
+    const cell = document.createElement("td");
+    if (numeric.includes(i)) cell.className = "number";
+    row.append(cell);
+  }
+  return row;
+}
+
+function set(element, value) {
+  if (element.textContent !== value) element.textContent = value;
+}
+
+function bytes(n) {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let i = 0;
+  while (n >= 1024 && i < units.length - 1) {
+    n /= 1024;
+    i++;
+  }
+  return `${n >= 100 || i === 0 ? Math.round(n) : n.toFixed(1)} ${units[i]}`;
+}
+
+function duration(seconds) {
+  const s = Math.floor(seconds);
+  const [d, h, m] = [Math.floor(s / 86_400), Math.floor(s / 3_600) % 24, Math.floor(s / 60) % 60];
+  if (d > 0) return `${d} d ${h} h`;
+  if (h > 0) return `${h} h ${m} min`;
+  return m > 0 ? `${m} min ${s % 60} s` : `${s} s`;
+}

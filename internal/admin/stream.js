@@ -1,0 +1,206 @@
+// The client port, spoken to by hand: Centrifugo's JSON protocol over one WebSocket, opened again when it ends.
+
+const retryMin = 500; // Milliseconds, like all times here.
+const retryMax = 15_000;
+const answerMax = 10_000; // For the port's answer to a handshake and to connect.
+const pongGrace = 10_000; // How much later than announced a ping may come.
+const stableAfter = 5_000; // A connection that lived so long says that the next one may be tried soon.
+const probeMax = 3_000;
+
+// Stream follows one channel. It calls, on the page's thread:
+//   onState(state): state.kind is "connecting", "subscribing", "open", "refused" or "down"; state.text says it in words.
+//     With "down" come state.title, state.checks (a list) and state.retryAt (by performance.now()).
+//   onMessage(pub, line): a publication of the channel, and the line of JSON that held it.
+export class Stream {
+  constructor(address, { onState, onMessage }) {
+    this.address = address;
+    this.scheme = location.protocol === "https:" ? "wss" : "ws";
+    this.onState = onState;
+    this.onMessage = onMessage;
+    this.channel = "";
+    this.socket = null;
+    this.greeted = false; // The connect command was answered.
+    this.retry = 0;
+    this.timer = 0;
+    setInterval(() => this.watch(), 1_000);
+  }
+
+  get url() {
+    return `${this.scheme}://${this.address}/connection/websocket`;
+  }
+
+  // choose follows another channel from now on, and connects if that was not done yet.
+  choose(channel) {
+    if (channel === this.channel) return;
+    const old = this.channel;
+    this.channel = channel;
+    if (this.greeted) {
+      this.send({ id: ++this.lastID, unsubscribe: { channel: old } });
+      this.subscribe();
+    } else if (!this.socket && !this.timer) {
+      this.open();
+    }
+  }
+
+  // again tries at once instead of when it is time.
+  again() {
+    if (this.timer) this.open();
+  }
+
+  open() {
+    clearTimeout(this.timer);
+    this.timer = 0;
+    this.greeted = false;
+    this.lastID = 1;
+    this.openedAt = this.heardAt = performance.now();
+    this.silenceMax = answerMax;
+    this.ended = "";
+    this.onState({ kind: "connecting", text: `connecting to ${this.url}` });
+    const socket = new WebSocket(this.url);
+    this.socket = socket;
+    socket.onopen = () => this.send({ id: 1, connect: { name: "wsd page" } });
+    socket.onmessage = (event) => {
+      if (this.socket === socket && typeof event.data === "string") this.receive(event.data);
+    };
+    socket.onclose = (event) => {
+      if (this.socket === socket) this.closed(event);
+    };
+  }
+
+  send(command) {
+    this.socket.send(JSON.stringify(command));
+  }
+
+  subscribe() {
+    this.subscribeID = ++this.lastID;
+    this.onState({ kind: "subscribing", text: `subscribing to ${this.channel}` });
+    this.send({ id: this.subscribeID, subscribe: { channel: this.channel } });
+  }
+
+  // receive takes one WebSocket message: JSON objects, a line each.
+  receive(text) {
+    this.heardAt = performance.now();
+    for (const line of text.split("\n")) {
+      if (line === "") continue;
+      let message;
+      try {
+        message = JSON.parse(line);
+      } catch {
+        this.end("it sent something that is not JSON: is this port wsd's?");
+        return;
+      }
+      if (message.push) this.pushed(message.push, line);
+      else if (message.id) this.answered(message);
+      else if (this.pong) this.send({}); // A ping.
+    }
+  }
+
+  pushed(push, line) {
+    if (push.pub) {
+      if (push.channel === this.channel) this.onMessage(push.pub, line);
+    } else if (push.unsubscribe && push.channel === this.channel) {
+      this.onState({ kind: "refused", text: `wsd ended the subscription: ${reason(push.unsubscribe)}` });
+    } else if (push.disconnect) {
+      this.ended = reason(push.disconnect);
+    }
+  }
+
+  answered(reply) {
+    if (reply.id === 1) {
+      if (reply.error) {
+        this.end(`it refuses connections: ${reason(reply.error)}`);
+        return;
+      }
+      this.greeted = true;
+      const { ping = 0, pong = false } = reply.connect;
+      this.pong = pong;
+      this.silenceMax = ping > 0 ? ping * 1_000 + pongGrace : Infinity;
+      this.subscribe();
+    } else if (reply.id === this.subscribeID) {
+      if (reply.error) this.onState({ kind: "refused", text: `wsd refuses ${this.channel}: ${reason(reply.error)}` });
+      else this.onState({ kind: "open", text: `connected to ${this.url}` });
+    }
+  }
+
+  // watch ends a connection from which nothing comes any more, not even pings.
+  watch() {
+    const silence = performance.now() - this.heardAt;
+    if (this.socket && silence > this.silenceMax) this.end(`nothing came from it for ${Math.round(silence / 1_000)} s`);
+  }
+
+  end(why) {
+    const socket = this.socket;
+    this.ended = why;
+    this.closed({ code: 0, reason: "" });
+    socket.close();
+  }
+
+  async closed({ code, reason: said }) {
+    const opened = this.greeted;
+    const why = this.ended || (code > 1006 || said ? reason({ code, reason: said }) : "");
+    this.socket = null;
+    this.greeted = false;
+    this.retry = performance.now() - this.openedAt > stableAfter && opened ? retryMin : Math.min(Math.max(this.retry * 2, retryMin), retryMax);
+    // Without jitter every page that a restart cut off would come back in the same moment.
+    const wait = this.retry * (0.75 + Math.random() / 2);
+    const state = { kind: "down", text: "not connected", retryAt: performance.now() + wait, checks: [] };
+    this.timer = setTimeout(() => this.open(), wait);
+    if (opened || why) {
+      state.title = `The connection to ${this.url} ended`;
+      state.detail = why ? `The reason: ${why}.` : "No reason was given: wsd has ended, or something between it and this browser did it.";
+      this.onState(state);
+      return;
+    }
+    state.title = "This browser cannot reach the client port";
+    state.detail = `Tried ${this.url} without an answer.`;
+    state.checks = checks(this.address);
+    this.onState(state);
+    const found = await probe(this.address, this.scheme);
+    if (!this.timer || !found) return;
+    if (found === "tls") {
+      this.scheme = "wss";
+      state.detail = `${this.address} speaks TLS: the next attempt is ${this.url}.`;
+      state.checks = [];
+    } else {
+      state.title = "The client port answers, but opens no WebSocket";
+      state.detail = `Tried ${this.url}.`;
+      state.checks = [
+        `If wsd starts or stops this moment, it will do so soon: see http://${this.address}/healthz.`,
+        "A proxy in between must pass on the headers Upgrade and Connection.",
+        "Another program may have this port: client.listen says which one is wsd's.",
+      ];
+    }
+    this.onState(state);
+  }
+}
+
+function checks(address) {
+  const port = address.slice(address.lastIndexOf(":") + 1);
+  return [
+    "Is wsd running? Its status above says so while it answers on the admin port.",
+    `In a container: is port ${port} published under the same number, for example with -p ${port}:${port}?`,
+    `Through an SSH tunnel: is it forwarded as well, for example with -L ${port}:localhost:${port}?`,
+    `Does a firewall let this browser reach ${address}, and does client.listen hold that address?`,
+    `If the port speaks TLS with a certificate that this browser does not know: open https://${address}/healthz once and accept it.`,
+  ];
+}
+
+// probe tells what answers at address when a WebSocket did not: "tls", "http" or nothing. The answers cannot be read from
+// here, but that there is one can be seen. TLS comes first because a TLS port answers plain HTTP as well, with an error.
+async function probe(address, scheme) {
+  for (const [name, url] of [["tls", "https"], ["http", "http"]]) {
+    if (name === "tls" && scheme === "wss") continue;
+    try {
+      await fetch(`${url}://${address}/healthz`, { mode: "no-cors", cache: "no-store", signal: AbortSignal.timeout(probeMax) });
+      return name;
+    } catch {
+      // Nothing there: the next one.
+    }
+  }
+  return "";
+}
+
+function reason({ code, reason: text, message }) {
+  const words = text || message || "no reason given";
+  return code ? `${words} (${code})` : words;
+}
