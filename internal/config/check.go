@@ -266,13 +266,13 @@ func (l *loader) checkChoices(c *Config) {
 		}
 	}
 	if l.loaded.File != "" {
-		l.checkFileMode(c)
+		l.checkFileMode()
 	}
 }
 
 // checkFileMode keeps a password that everybody can read from being used unnoticed.
-func (l *loader) checkFileMode(c *Config) {
-	if c.Kafka.SASL.Password == "" || !strings.HasPrefix(l.loaded.Origin("kafka.sasl.password"), "file ") {
+func (l *loader) checkFileMode() {
+	if !l.loaded.written("kafka.sasl.password") || !strings.HasPrefix(l.loaded.Origin("kafka.sasl.password"), "file ") {
 		return
 	}
 	if info, err := os.Stat(l.loaded.File); err == nil && info.Mode().Perm()&0o004 != 0 {

@@ -67,6 +67,9 @@ func (l *Loaded) Origin(key string) string {
 	return originDefault
 }
 
+// written tells whether an option was given a value that is not empty. A password that was read from its file was not.
+func (l *Loaded) written(key string) bool { return strings.Join(l.given[key].texts, "") != "" }
+
 // loader is one call of Load.
 type loader struct {
 	loaded  *Loaded

@@ -14,7 +14,7 @@ import (
 func (l *Loaded) Show(w io.Writer) error {
 	c := l.Config
 	for _, o := range Options() {
-		if _, isGiven := l.given[o.Key]; o.Secret && !isGiven {
+		if o.Secret && !l.written(o.Key) {
 			reflect.ValueOf(&c).Elem().FieldByIndex(o.index).SetZero()
 		}
 	}

@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -94,9 +95,16 @@ func TestShowPasswordFile(t *testing.T) {
 	require.NoError(t, l.Show(&shown))
 	require.NotContains(t, shown.String(), "hush")
 	require.EqualValues(t, "hush", l.Config.Kafka.SASL.Password, "Show changes nothing")
-	again, err := Load(Input{File: tempFile(t, "wsd.yaml", shown.String())})
+	public := tempFile(t, "wsd.yaml", shown.String())
+	require.NoError(t, os.Chmod(public, 0o644)) // It holds no password, so everybody may read it.
+	again, err := Load(Input{File: public})
 	require.NoError(t, err, shown.String())
 	require.Equal(t, normal(l.Config), normal(again.Config))
+
+	var twice strings.Builder
+	require.NoError(t, again.Show(&twice))
+	_, err = Load(Input{File: tempFile(t, "wsd.yaml", twice.String())})
+	require.NoError(t, err, twice.String())
 }
 
 // Every text survives Show and Load, whatever it means to YAML.
