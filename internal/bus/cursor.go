@@ -30,11 +30,14 @@ type Cursor struct {
 // Next returns the next batch with a subscriber of this shard. It may hold segments of other shards, too. Until Advance it returns
 // the same batch again.
 func (c *Cursor) Next() (*Batch, State) {
-	at, attached := c.skip(c.ring.head.Load())
+	// One look at the head: a batch that comes after it has not been asked whether this shard wants it, and if it does not, the
+	// writer may move the cursor on while the shard has it in hand, so that Advance would step over the one behind it.
+	head := c.ring.head.Load()
+	at, attached := c.skip(head)
 	if !attached {
 		return nil, StateDetached
 	}
-	if at >= c.ring.head.Load() {
+	if at >= head {
 		return nil, StateEmpty
 	}
 	b := c.ring.slots[at&c.ring.mask].Load()

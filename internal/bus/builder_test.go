@@ -1,0 +1,125 @@
+package bus
+
+import (
+	"bytes"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"wsd/internal/routing"
+)
+
+func channel(id routing.ChannelID, shards ...routing.ShardID) routing.Channel {
+	ch := routing.Channel{ID: id, Name: fmt.Sprint(id)}
+	for _, s := range shards {
+		ch.Shards.Add(s)
+	}
+	return ch
+}
+
+// What is in a batch is its own: the caller's buffers are used again.
+func TestBuilderCopies(t *testing.T) {
+	b := NewBuilder(BuilderOptions{RecordsMax: 1 << 20, BytesMax: 1 << 30})
+	buffer, other := make([]byte, 100_000), make([]byte, 100_000)
+	var want [][]byte
+	for i, size := range []int{1, 0, 50, 255, 256, 257, 4000, 100_000, 1, 70_000, 3} {
+		value := buffer[:size]
+		for j := range value {
+			value[j] = byte(i + j)
+		}
+		json := other[:size/2]
+		copy(json, value)
+		want = append(want, bytes.Clone(value))
+		b.Add(channel(1), Record{Offset: uint64(i), Value: value, JSON: json, Text: true}, time.Now())
+	}
+	b.Add(channel(1), Record{}, time.Now())
+	batch := b.Seal()
+	clear(buffer)
+	clear(other)
+	require.Len(t, batch.Segments, 1)
+	records := batch.Segments[0].Records
+	require.Len(t, records, len(want)+1)
+	for i, w := range want {
+		require.True(t, bytes.Equal(w, records[i].Value), i)
+		require.True(t, bytes.Equal(w[:len(w)/2], records[i].JSON), i)
+		require.NotNil(t, records[i].Value)
+		_ = append(records[i].Value, "overwritten"...) // Must not reach the next value.
+	}
+	require.Nil(t, records[len(want)].Value)
+	require.Nil(t, records[len(want)].JSON)
+	require.GreaterOrEqual(t, batch.memory, batch.Bytes)
+	require.Less(t, batch.memory, 3*batch.Bytes)
+}
+
+// A value that is its own JSON is stored once.
+func TestBuilderShares(t *testing.T) {
+	b := NewBuilder(BuilderOptions{RecordsMax: 10, BytesMax: 1000})
+	value := []byte(`{"a":1}`)
+	b.Add(channel(1), Record{Value: value, JSON: value}, time.Now())
+	r := b.Seal().Segments[0].Records[0]
+	require.Same(t, &r.Value[0], &r.JSON[0])
+	require.NotSame(t, &r.Value[0], &value[0])
+}
+
+func TestBuilder(t *testing.T) {
+	b := NewBuilder(BuilderOptions{RecordsMax: 4, BytesMax: 100})
+	require.Nil(t, b.Seal())
+	now := time.Now()
+	require.False(t, b.Add(channel(1, 1), Record{Offset: 1, Value: []byte("a")}, now))
+	require.False(t, b.Add(channel(2, 2), Record{Offset: 2, Value: []byte("b")}, now.Add(-time.Second)))
+	require.False(t, b.Add(channel(1, 1), Record{Offset: 3, Value: []byte("c")}, now.Add(time.Second)))
+	require.True(t, b.Add(channel(1, 200), Record{Offset: 4, Value: []byte("d")}, now), "full by records")
+	batch := b.Seal()
+	require.Equal(t, 4, batch.Records)
+	require.Equal(t, 4, batch.Bytes)
+	require.Equal(t, now.Add(-time.Second), batch.Oldest)
+	require.Len(t, batch.Segments, 2)
+	var offsets []uint64
+	for _, r := range batch.Segments[0].Records {
+		offsets = append(offsets, r.Offset)
+	}
+	require.Equal(t, []uint64{1, 3, 4}, offsets)
+	require.Equal(t, 3, batch.Segments[0].Bytes)
+	var shards []routing.ShardID
+	for s := range batch.Shards.All() {
+		shards = append(shards, s)
+	}
+	require.Equal(t, []routing.ShardID{1, 2, 200}, shards)
+
+	require.True(t, b.Add(channel(1), Record{Value: make([]byte, 1000)}, now), "full by bytes, whatever the size")
+	next := b.Seal()
+	require.Equal(t, 1, next.Records, "the batch before is not continued")
+	require.Equal(t, now, next.Oldest)
+	require.Equal(t, 4, batch.Records)
+}
+
+// However many ask at once, a layout is built once for each variant and counted once.
+func TestLayoutOnce(t *testing.T) {
+	r := newRing(t, Options{Shards: 1})
+	batch := batchFor(10, 0)
+	require.NoError(t, r.Publish(t.Context(), batch))
+	before := r.Stats().RetainedBytes.Load()
+	var built atomic.Int32
+	var running sync.WaitGroup
+	var got [32][]byte
+	for i := range got {
+		running.Go(func() {
+			got[i] = batch.Segments[0].Layout(VariantJSON, func(s *Segment) []byte {
+				built.Add(1)
+				return bytes.Clone(s.Records[0].Value)
+			})
+		})
+	}
+	running.Wait()
+	require.EqualValues(t, 1, built.Load())
+	for _, g := range got {
+		require.Same(t, &got[0][0], &g[0])
+	}
+	require.Equal(t, before+int64(cap(got[0])), r.Stats().RetainedBytes.Load())
+	require.Empty(t, batch.Segments[0].Layout(VariantRaw, func(*Segment) []byte { return nil }))
+	require.Empty(t, batch.Segments[0].Layout(VariantRaw, func(*Segment) []byte { panic("BUG: an empty layout is kept as well") }))
+}
