@@ -1,0 +1,221 @@
+package routing
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestShardSet(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	var s ShardSet
+	model := make(map[ShardID]bool)
+	for range 5000 {
+		id := ShardID(random.IntN(ShardsMax))
+		switch random.IntN(4) {
+		case 0, 1:
+			s.Add(id)
+			model[id] = true
+		case 2:
+			s.Remove(id)
+			delete(model, id)
+		case 3:
+			var other ShardSet
+			other.Add(id)
+			s.Union(&other)
+			model[id] = true
+		}
+		require.Equal(t, model[id], s.Has(id))
+		require.Equal(t, len(model), s.Len())
+		require.Equal(t, len(model) == 0, s.Empty())
+	}
+	all := slices.Collect(s.All())
+	require.True(t, slices.IsSorted(all))
+	require.Len(t, all, len(model))
+	for _, id := range all {
+		require.True(t, model[id])
+	}
+	for id := range s.All() {
+		require.Equal(t, all[0], id)
+		break
+	}
+	independent := s
+	independent.Remove(all[0])
+	require.True(t, s.Has(all[0]))
+}
+
+func TestConnID(t *testing.T) {
+	for _, c := range [][3]uint32{{0, 0, 0}, {255, 1<<24 - 1, 1<<24 - 1}, {7, 1 << 24, 5}, {1, 2, 3}} {
+		id := MakeConnID(ShardID(c[0]), c[1], c[2])
+		require.EqualValues(t, c[0], id.Shard())
+		require.Equal(t, c[1]&(1<<24-1), id.Generation())
+		require.Equal(t, c[2], id.Slot())
+	}
+	require.Equal(t, "7/3.2", MakeConnID(7, 2, 3).String())
+}
+
+func TestInterest(t *testing.T) {
+	table := NewInterest()
+	a := table.Add("a", 1)
+	require.Equal(t, a, table.Add("a", 1), "again")
+	require.Equal(t, a, table.Add("a", 200))
+	b := table.Add("b", 1)
+	require.NotEqual(t, a, b)
+	ch, ok := table.Lookup([]byte("a"))
+	require.True(t, ok)
+	require.Equal(t, Channel{ID: a, Name: "a", Shards: ch.Shards}, ch)
+	require.Equal(t, []ShardID{1, 200}, slices.Collect(ch.Shards.All()))
+	_, ok = table.Lookup([]byte("c"))
+	require.False(t, ok)
+	names := table.Names(10)
+	slices.Sort(names)
+	require.Equal(t, []string{"a", "b"}, names)
+	require.Len(t, table.Names(1), 1)
+	require.Equal(t, 2, table.Len())
+
+	table.Remove("a", 5)
+	table.Remove("c", 5)
+	table.Remove("a", 1)
+	require.Equal(t, a, table.Add("a", 2), "the id lasts as long as somebody is there")
+	table.Remove("a", 2)
+	table.Remove("a", 200)
+	_, ok = table.Lookup([]byte("a"))
+	require.False(t, ok)
+	require.Greater(t, table.Add("a", 1), b, "an id is given out once")
+}
+
+func TestLookupAllocatesNothing(t *testing.T) {
+	table := NewInterest()
+	table.Add("here", 1)
+	here, away := []byte("here"), []byte("away")
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		table.Lookup(here)
+		table.Lookup(away)
+	}))
+}
+
+// Shards that come and go at random, while the router looks: it sees no channel under another's name or id, and in the end the
+// table holds what the shards hold.
+func TestInterestChurn(t *testing.T) {
+	const shards, channels, rounds = 8, 20, 5000
+	table := NewInterest()
+	var held [shards]map[string]bool
+	var shardsRunning, routing sync.WaitGroup
+	var over atomic.Bool
+	for id := range ShardID(shards) {
+		held[id] = make(map[string]bool)
+		shardsRunning.Go(func() {
+			random := rand.New(rand.NewPCG(3, uint64(id)))
+			for range rounds {
+				name := fmt.Sprint("channel ", random.IntN(channels))
+				if held[id][name] {
+					table.Remove(name, id)
+					delete(held[id], name)
+					continue
+				}
+				table.Add(name, id)
+				held[id][name] = true
+				if ch, ok := table.Lookup([]byte(name)); !ok || !ch.Shards.Has(id) {
+					t.Errorf("shard %d does not find itself at %s", id, name)
+				}
+			}
+		})
+	}
+	routing.Go(func() {
+		last := make(map[string]ChannelID)
+		byID := make(map[ChannelID]string)
+		for n := 0; !over.Load(); n++ {
+			name := fmt.Sprint("channel ", n%channels)
+			ch, ok := table.Lookup([]byte(name))
+			if !ok {
+				continue
+			}
+			if ch.Name != name || ch.Shards.Empty() || ch.ID < last[name] || byID[ch.ID] != "" && byID[ch.ID] != name {
+				t.Errorf("%s: got %+v, before %d", name, ch, last[name])
+			}
+			last[name], byID[ch.ID] = ch.ID, name
+		}
+	})
+	shardsRunning.Wait()
+	over.Store(true)
+	routing.Wait()
+	for n := range channels {
+		name := fmt.Sprint("channel ", n)
+		ch, ok := table.Lookup([]byte(name))
+		for id := range ShardID(shards) {
+			require.Equal(t, held[id][name], ok && ch.Shards.Has(id), "%s on shard %d", name, id)
+		}
+	}
+}
+
+// The order that Interest asks for: the router stores its position before it looks up, a shard adds itself before it reads the
+// position. Then every record is at or before the position that the subscriber was told, or was found wanted.
+func TestNothingBetween(t *testing.T) {
+	const rounds = 20_000
+	for range rounds {
+		table := NewInterest()
+		var position atomic.Int64
+		var told int64
+		var wanted [3]bool
+		var running sync.WaitGroup
+		running.Go(func() {
+			for offset := range int64(len(wanted)) {
+				position.Store(offset + 1)
+				_, wanted[offset] = table.Lookup([]byte("a"))
+			}
+		})
+		running.Go(func() {
+			table.Add("a", 0)
+			told = position.Load()
+		})
+		running.Wait()
+		for offset := range int64(len(wanted)) {
+			if offset+1 > told {
+				require.True(t, wanted[offset], "record %d was routed to nobody, the subscriber was told %d", offset+1, told)
+			}
+		}
+	}
+}
+
+func BenchmarkLookup(b *testing.B) {
+	for _, channels := range []int{10, 100_000} {
+		table := NewInterest()
+		var names [][]byte
+		for n := range channels {
+			names = append(names, fmt.Appendf(nil, "channel.%d", n))
+			table.Add(string(names[n]), ShardID(n%8))
+		}
+		for _, c := range []struct {
+			name string
+			look func(n int) []byte
+		}{
+			{"hit", func(n int) []byte { return names[n*7919%channels] }},
+			{"miss", func(int) []byte { return []byte("nobody's") }},
+		} {
+			b.Run(fmt.Sprintf("%s/channels=%d", c.name, channels), func(b *testing.B) {
+				b.ReportAllocs()
+				for n := 0; b.Loop(); n++ {
+					table.Lookup(c.look(n))
+				}
+			})
+		}
+	}
+}
+
+func BenchmarkAddRemove(b *testing.B) {
+	table := NewInterest()
+	var shard atomic.Int32
+	b.RunParallel(func(pb *testing.PB) {
+		id := ShardID(shard.Add(1))
+		for n := 0; pb.Next(); n++ {
+			name := fmt.Sprint("channel.", n%1000)
+			table.Add(name, id)
+			table.Remove(name, id)
+		}
+	})
+}
