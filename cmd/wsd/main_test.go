@@ -1,0 +1,223 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+const waitMax = 30 * time.Second
+
+// asWSD in the environment makes the test's binary be wsd.
+const asWSD = "TEST_BINARY_IS_WSD"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asWSD) != "" {
+		main()
+		return
+	}
+	code := m.Run()
+	_ = os.Remove(pinDir) // There is none unless the kernel let wsd pin.
+	os.Exit(code)
+}
+
+// pinDir keeps the pins of these tests apart from those of a wsd that serves.
+const pinDir = "/sys/fs/bpf/wsd-test"
+
+func call(args ...string) (code int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	code = run(args, env{stdin: strings.NewReader(""), stdout: &out, stderr: &errs})
+	return code, out.String(), errs.String()
+}
+
+func TestCommands(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "wsd.yaml")
+	require.NoError(t, os.WriteFile(file, []byte("kafka: {topics: [a]}\n"), 0o600))
+	socket := filepath.Join(t.TempDir(), "none.sock")
+	for _, c := range []struct {
+		args   string
+		code   int
+		stdout string
+		stderr string
+	}{
+		{"", exitOK, "Deliver records from a Kafka cluster", ""},
+		{"--help", exitOK, "doctor", ""},
+		{"serve --help", exitOK, "--kafka.fetch-max-wait=DURATION", ""},
+		{"version", exitOK, "wsd " + version, ""},
+		{"bogus", exitUsage, "", "unexpected argument bogus"},
+		{"serve --bogus", exitUsage, "", "wsd serve --help"},
+		{"serve extra", exitUsage, "", "unexpected argument extra"},
+		{"serve", exitUsage, "", "kafka.topics: no topic is named"},
+		{"serve --kafka.topics", exitUsage, "", "--kafka.topics: missing value"},
+		{"serve --debug.shard-header=perhaps", exitUsage, "", "bool"},
+		{"serve --kafka.topics=a --shards=many --log.level=loud", exitUsage, "", "log.level = loud (flag --log.level)"},
+		{"serve --config " + file + "x", exitUsage, "", "no such file"},
+		{"config check --config " + file, exitOK, "the configuration is valid (" + file + ")", ""},
+		{"config check", exitUsage, "", "kafka.topics"},
+		{"config check --config " + file + " --kafka.fetch_max_wait 1s", exitOK, "valid", ""},
+		{"config show --config " + file + " --shards 3", exitOK, "shards: 3 # flag --shards", ""},
+		{"config show --debug.shard-header", exitOK, "shard_header: true # flag --debug.shard-header", ""},
+		{"config show --debug.shard-header=false", exitOK, "shard_header: false # flag --debug.shard-header", ""},
+		{"config defaults", exitOK, "kernel_send_buffer: 32KiB", ""},
+		{"health --control.socket " + socket, exitRunTime, "", "is wsd running"},
+		{"health --client.listen 127.0.0.1:0", exitUsage, "", "names no socket"},
+		{"doctor --connections 0", exitUsage, "", "at least 1"},
+		{"doctor --json --steering.mode=off --connections=1", -1, `"status"`, ""},
+		{"dev --dev.kafka-listen 1.2.3.4", exitUsage, "", "it is not host:port"},
+		{"dev --dev.kafka-listen 192.0.2.1:9092 --client.listen 127.0.0.1:0", exitRunTime, "", "start the demo's Kafka on 192.0.2.1:9092"},
+	} {
+		code, stdout, stderr := call(strings.Fields(c.args)...)
+		if c.code >= 0 {
+			require.Equal(t, c.code, code, "%s\n%s%s", c.args, stdout, stderr)
+		}
+		require.Contains(t, stdout, c.stdout, c.args)
+		require.Contains(t, stderr, c.stderr, c.args)
+	}
+}
+
+func TestDashes(t *testing.T) {
+	require.Equal(t, []string{"serve", "--kafka.client-id=a_b", "--config=x_y.z", "--kafka.sasl.password-file", "p_q", "-h"},
+		dashes([]string{"serve", "--kafka.client_id=a_b", "--config=x_y.z", "--kafka.sasl.password_file", "p_q", "-h"}))
+}
+
+// process is wsd as another process.
+type process struct {
+	t       *testing.T
+	cmd     *exec.Cmd
+	stdin   io.WriteCloser
+	clients string // Address, from the start line.
+	socket  string
+	rest    chan string // The log behind the start line, when the process has ended.
+}
+
+// start starts wsd and waits for its start line.
+func start(t *testing.T, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, socket: filepath.Join(t.TempDir(), "wsd.sock"), rest: make(chan string, 1)}
+	p.cmd = exec.CommandContext(t.Context(), os.Args[0], append(args, "--control.socket", p.socket, "--shutdown.drain", "20s",
+		"--steering.pin-dir", pinDir)...)
+	p.cmd.Env = append(os.Environ(), asWSD+"=1")
+	var err error
+	p.stdin, err = p.cmd.StdinPipe()
+	require.NoError(t, err)
+	stderr, err := p.cmd.StderrPipe()
+	require.NoError(t, err)
+	require.NoError(t, p.cmd.Start())
+	lines := bufio.NewScanner(stderr)
+	for lines.Scan() {
+		var line struct {
+			Msg     string
+			Clients []string
+		}
+		text := lines.Text()
+		_ = json.Unmarshal([]byte(text), &line) // Other lines have other fields.
+		if line.Msg != "serving" {
+			continue
+		}
+		p.clients = line.Clients[0]
+		go func() {
+			var rest strings.Builder
+			for lines.Scan() {
+				fmt.Fprintln(&rest, lines.Text())
+			}
+			p.rest <- rest.String()
+		}()
+		return p
+	}
+	require.Fail(t, "wsd did not start", "%v", p.cmd.Wait())
+	return nil
+}
+
+// end waits for the process and returns its exit code and log.
+func (p *process) end() (code int, log string) {
+	p.t.Helper()
+	select {
+	case log = <-p.rest:
+	case <-time.After(waitMax):
+		require.Fail(p.t, "wsd does not end")
+	}
+	_ = p.cmd.Wait() // An exit code is looked at below.
+	return p.cmd.ProcessState.ExitCode(), log
+}
+
+func (p *process) dial(path string) net.Conn {
+	p.t.Helper()
+	conn, early, _, err := ws.Dial(p.t.Context(), "ws://"+p.clients+path)
+	require.NoError(p.t, err)
+	require.Nil(p.t, early)
+	p.t.Cleanup(func() { conn.Close() })
+	require.NoError(p.t, conn.SetDeadline(time.Now().Add(waitMax)))
+	return conn
+}
+
+var devArgs = []string{"dev", "--client.listen", "127.0.0.1:0", "--admin.listen=", "--dev.kafka-listen", "127.0.0.1:0", "--dev.rate", "0"}
+
+func TestDev(t *testing.T) {
+	p := start(t, append(devArgs, "--dev.stdin", "lines")...)
+	conn := p.dial("/ws?channel=lines")
+	require.Eventually(t, func() bool {
+		code, stdout, _ := call("health", "--control.socket", p.socket)
+		return code == exitOK && strings.Contains(stdout, "1 connections")
+	}, waitMax, 10*time.Millisecond)
+	_, err := io.WriteString(p.stdin, "one\ntwo\n")
+	require.NoError(t, err)
+	for _, want := range []string{"one", "two"} {
+		got, _, err := wsutil.ReadServerData(conn)
+		require.NoError(t, err)
+		require.Equal(t, want, string(got))
+	}
+	require.NoError(t, p.cmd.Process.Signal(unix.SIGTERM))
+	_, _, err = wsutil.ReadServerData(conn)
+	require.Equal(t, wsutil.ClosedError{Code: 1001, Reason: "shutdown"}, err)
+	conn.Close()
+	code, log := p.end()
+	require.Equal(t, exitOK, code, log)
+	require.Contains(t, log, `"msg":"stopped"`)
+	require.NoFileExists(t, p.socket)
+}
+
+// A client that does not answer holds the end up to shutdown.drain; a second signal does not wait.
+func TestSecondSignal(t *testing.T) {
+	p := start(t, devArgs...)
+	conn := p.dial("/ws?channel=trades")
+	require.NoError(t, p.cmd.Process.Signal(unix.SIGINT))
+	_, err := ws.ReadHeader(conn) // The close frame, which gets no answer.
+	require.NoError(t, err)
+	require.NoError(t, p.cmd.Process.Signal(unix.SIGTERM))
+	code, log := p.end()
+	require.Equal(t, exitRunTime, code)
+	require.NotContains(t, log, `"msg":"stopped"`)
+}
+
+// SO_REUSEPORT would let a second wsd share the first one's clients.
+func TestStartTwice(t *testing.T) {
+	for _, mode := range []string{"auto", "off"} {
+		p := start(t, append(devArgs, "--steering.mode", mode)...)
+		_, port, err := net.SplitHostPort(p.clients)
+		require.NoError(t, err)
+		for _, second := range []string{"auto", "off"} {
+			for _, address := range []string{p.clients, ":" + port, "0.0.0.0:" + port} {
+				code, _, stderr := call("serve", "--kafka.topics=a", "--client.listen", address, "--steering.mode", second, "--admin.listen=")
+				require.Equal(t, exitRunTime, code, stderr)
+				require.Contains(t, stderr, "port "+port+" is in use by pid "+fmt.Sprint(p.cmd.Process.Pid))
+			}
+		}
+		require.NoError(t, p.cmd.Process.Signal(unix.SIGTERM))
+		code, log := p.end()
+		require.Equal(t, exitOK, code, log)
+	}
+}
