@@ -31,7 +31,8 @@ func newHandler(o Options, isLoopback bool) http.Handler {
 		private.HandleFunc("GET /debug/pprof/", pprof.Index)
 		private.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 		private.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-		private.HandleFunc("/debug/pprof/symbol", pprof.Symbol) // go tool pprof posts to it.
+		private.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		private.HandleFunc("POST /debug/pprof/symbol", pprof.Symbol) // What go tool pprof does.
 		private.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	} else {
 		private.HandleFunc("/debug/pprof/", refuse(http.StatusNotFound, "profiles are off: start wsd with ENABLE_PPROF=true in its environment"))

@@ -3,6 +3,7 @@ package admin
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 )
 
 // Status is how a server is, in a word.
@@ -89,7 +90,10 @@ func HealthHandler(health func() Health) http.Handler {
 		h.Reasons = notNil(h.Reasons)
 		h.ClientListen = notNil(h.ClientListen)
 		h.Shards = notNil(h.Shards)
-		h.Kafka.Topics = notNil(h.Kafka.Topics)
+		h.Kafka.Topics = notNil(slices.Clone(h.Kafka.Topics)) // The caller's list stays as it is.
+		for i := range h.Kafka.Topics {
+			h.Kafka.Topics[i].Partitions = notNil(h.Kafka.Topics[i].Partitions)
+		}
 		code := http.StatusOK
 		if !h.Status.Serving() {
 			code = http.StatusServiceUnavailable

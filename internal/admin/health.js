@@ -15,13 +15,17 @@ let failures = 0;
 export async function follow() {
   for (;;) {
     let wait = every;
+    let stage = "wsd does not answer on its admin port";
     try {
       const answer = await fetch("health", { cache: "no-store", signal: AbortSignal.timeout(answerMax) });
-      show(await answer.json()); // 503 has the same body.
+      stage = "The admin port answers with something that is not the health of wsd";
+      const health = await answer.json(); // 503 has the same body.
+      stage = "This page cannot show the health of this wsd: is it another version? Load the page again";
+      show(health);
       failures = 0;
     } catch (error) {
       wait = Math.min(every * 2 ** failures++, retryMax);
-      lost(error, wait);
+      lost(stage, error, wait);
     }
     await new Promise((resolve) => setTimeout(resolve, wait));
   }
@@ -32,11 +36,12 @@ function text(id, value) {
   if (element.textContent !== value) element.textContent = value; // Screen readers speak what changes.
 }
 
-function lost(error, wait) {
+function lost(stage, error, wait) {
   before = null;
   text("status", "no answer");
   byID("status").className = "badge bad";
   const what = error.name === "TimeoutError" ? `no answer within ${answerMax / 1_000} s` : error.message;
+  text("health-problem-title", stage);
   text(
     "health-problem-text",
     `Tried ${new URL("health", location.href)}: ${what}. Is wsd running? Is a tunnel or published port still there? ` +

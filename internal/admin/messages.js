@@ -151,7 +151,7 @@ function pretty(line, indented) {
   for (const [text, string, colon, number, word] of whole.slice(0, valueMax).matchAll(token)) {
     if (colon) {
       add("k", string);
-      plain = ": ";
+      plain = indented ? ":" : ": ";
     } else if (string) add("s", string);
     else if (number) add("n", number);
     else if (word) add("l", word);
