@@ -56,7 +56,7 @@ func TestStartErrors(t *testing.T) {
 }
 
 func TestStartBugs(t *testing.T) {
-	for name, break_ := range map[string]func(*Options){
+	for name, spoil := range map[string]func(*Options){
 		"health":   func(o *Options) { o.Health = nil },
 		"ready":    func(o *Options) { o.Ready = nil },
 		"metrics":  func(o *Options) { o.Metrics = nil },
@@ -64,7 +64,7 @@ func TestStartBugs(t *testing.T) {
 		"logger":   func(o *Options) { o.Logger = nil },
 	} {
 		o := options()
-		break_(&o)
+		spoil(&o)
 		_, err := Start(o)
 		require.ErrorContains(t, err, "BUG: ", name)
 	}

@@ -45,7 +45,7 @@ func Health(ctx context.Context, socketPath string) (body []byte, ok bool, err e
 	defer resp.Body.Close()
 	body, err = io.ReadAll(io.LimitReader(resp.Body, bodyMax+1))
 	if err != nil {
-		return nil, false, fmt.Errorf("read the answer from %s: %w", socketPath, err)
+		return nil, false, unreachable(socketPath, err)
 	}
 	if len(body) > bodyMax {
 		return nil, false, fmt.Errorf("read the answer from %s: it has more than %d bytes", socketPath, bodyMax)
@@ -53,7 +53,7 @@ func Health(ctx context.Context, socketPath string) (body []byte, ok bool, err e
 	return body, resp.StatusCode == http.StatusOK, nil
 }
 
-// unreachable says in words why nobody answered.
+// unreachable says in words why nobody answered, or not to the end.
 func unreachable(path string, err error) error {
 	hint := ""
 	switch {

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +16,7 @@ const (
 	// A socket's address holds 107 bytes; the name it is made under is a little longer than its own.
 	pathMax     = 100
 	pathSuffix  = ".new"
+	mode        = 0o600
 	lockTimeout = 2 * time.Second
 	lockRetry   = 10 * time.Millisecond
 	askTimeout  = time.Second
@@ -27,8 +29,7 @@ type socket struct {
 	made     os.FileInfo // Tells our socket from one that another process put there.
 }
 
-// listen makes the socket under another name, sets its mode and renames it, so that nobody can reach it before both are right,
-// and so that a dead process's socket is replaced in one step.
+// listen makes the socket under another name and renames it, so that a dead process's socket is replaced in one step.
 func listen(path string) (*socket, error) {
 	if len(path) > pathMax {
 		return nil, fmt.Errorf("make the control socket %s: a socket's path has at most %d bytes: set control.socket", path, pathMax)
@@ -48,7 +49,7 @@ func listen(path string) (*socket, error) {
 	if err := os.Remove(path + pathSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, explain("make the control socket "+path, err)
 	}
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path + pathSuffix, Net: "unix"})
+	listener, err := bind(path + pathSuffix)
 	if err != nil {
 		return nil, explain("make the control socket "+path, err)
 	}
@@ -62,8 +63,24 @@ func listen(path string) (*socket, error) {
 	return s, nil
 }
 
+// bind makes a socket that only its owner may connect to, from its first moment and under every umask: Linux takes the mode of
+// the file from the descriptor's.
+func bind(path string) (*net.UnixListener, error) {
+	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		var modeErr error
+		err := raw.Control(func(fd uintptr) { modeErr = syscall.Fchmod(int(fd), mode) })
+		return errors.Join(err, modeErr)
+	}}
+	listener, err := config.Listen(context.Background(), "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	return listener.(*net.UnixListener), nil
+}
+
+// place gives the socket its name. The umask may have taken from its mode, which Chmod gives back.
 func (s *socket) place() (err error) {
-	if err := os.Chmod(s.path+pathSuffix, 0o600); err != nil {
+	if err := os.Chmod(s.path+pathSuffix, mode); err != nil {
 		return err
 	}
 	if s.made, err = os.Lstat(s.path + pathSuffix); err != nil {
@@ -83,7 +100,7 @@ func (s *socket) remove() error {
 	}
 	defer unlock()
 	if now, err := os.Lstat(s.path); err != nil || !os.SameFile(now, s.made) {
-		return nil //nolint:nilerr // Nothing of ours is there, which is what was asked for.
+		return nil // Nothing of ours is there, which is what was asked for.
 	}
 	if err := os.Remove(s.path); err != nil {
 		return explain("remove the control socket "+s.path, err)
@@ -103,7 +120,7 @@ func vacant(path string) error {
 	if info.Mode().Type() != fs.ModeSocket {
 		return fmt.Errorf("make the control socket %s: a file that is not a socket is there: remove it, or set control.socket", path)
 	}
-	conn, err := net.DialTimeout("unix", path, askTimeout)
+	conn, err := (&net.Dialer{Timeout: askTimeout}).DialContext(context.Background(), "unix", path)
 	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -155,6 +172,9 @@ func lockDir(dir string) (unlock func(), err error) {
 func explain(what string, err error) error {
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
 		return fmt.Errorf("%s: %w: run as a user who may write there, or set control.socket to a path that this one may", what, err)
+	}
+	if errors.Is(err, syscall.ENOTDIR) {
+		return fmt.Errorf("%s: %w: set control.socket to a path below directories", what, err)
 	}
 	return fmt.Errorf("%s: %w", what, err)
 }
