@@ -10,6 +10,6 @@ type fanout struct {
 	Duration time.Duration `default:"10s" help:"How long to produce (${default})."`
 }
 
-func (f *fanout) plan() (plan, error) {
-	return plan{common: f.common, mode: "fanout", clients: f.Clients, rate: f.Rate, duration: f.Duration}, nil
+func (f *fanout) plan() plan {
+	return plan{common: f.common, mode: "fanout", clients: f.Clients, rate: f.Rate, duration: f.Duration}
 }

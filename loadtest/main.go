@@ -69,7 +69,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, terminal 
 	case "capacity":
 		p, err = c.Capacity.plan()
 	case "fanout":
-		p, err = c.Fanout.plan()
+		p = c.Fanout.plan()
 	default:
 		panic("BUG: command " + parsed.Command() + " has no code")
 	}

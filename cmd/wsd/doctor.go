@@ -26,11 +26,11 @@ func (c *doctorCmd) Run(e env) error {
 	report := doctor.Run(context.Background(), doctor.Options{
 		PinDir: cfg.Steering.PinDir, Steering: cfg.Steering.Mode, Connections: c.Connections, SendBuffer: int64(cfg.Client.KernelSendBuffer),
 	})
-	print := report.Text
+	show := report.Text
 	if c.JSON {
-		print = report.JSON
+		show = report.JSON
 	}
-	if err := print(e.stdout); err != nil {
+	if err := show(e.stdout); err != nil {
 		return err
 	}
 	if report.Failed() {

@@ -3,7 +3,6 @@ package bus
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"strings"
@@ -143,6 +142,7 @@ func TestRingModel(t *testing.T) {
 
 // checkSkipped checks that the shard wanted nothing between two sequences.
 func checkSkipped(t *testing.T, sets []routing.ShardSet, id routing.ShardID, after, next uint64) {
+	t.Helper()
 	if next <= after {
 		t.Errorf("shard %d: %d after %d", id, next, after)
 	}
@@ -283,8 +283,8 @@ func TestBackPressure(t *testing.T) {
 	go func() { published <- r.Publish(t.Context(), batchFor(1, 0)) }()
 	require.Eventually(t, func() bool { return r.Stats().Stalls.Load() == 1 }, 10*time.Second, time.Millisecond)
 	select {
-	case <-published:
-		require.Fail(t, "the writer did not wait")
+	case err := <-published:
+		require.Fail(t, "the writer did not wait", "%v", err)
 	default:
 	}
 	_, state := r.Cursor(0).Next()
@@ -301,7 +301,7 @@ func TestBackPressure(t *testing.T) {
 }
 
 func TestNewErrors(t *testing.T) {
-	good := Options{Shards: 1, Slots: 2, BytesMax: 1, StallMax: 1, Wake: func(routing.ShardID) {}, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	good := Options{Shards: 1, Slots: 2, BytesMax: 1, StallMax: 1, Wake: func(routing.ShardID) {}, Logger: slog.New(slog.DiscardHandler)}
 	for want, change := range map[string]func(*Options){
 		"bus for 0 shards":    func(o *Options) { o.Shards = 0 },
 		"bus for 257 shards":  func(o *Options) { o.Shards = 257 },

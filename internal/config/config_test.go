@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -24,7 +23,7 @@ func faults(t testing.TB, in Input) string {
 	t.Helper()
 	_, err := Load(in)
 	var e *Error
-	require.True(t, errors.As(err, &e), "%v", err)
+	require.ErrorAs(t, err, &e)
 	var lines []string
 	for _, f := range e.Faults {
 		line := f.String()

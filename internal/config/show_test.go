@@ -158,7 +158,7 @@ func FuzzFile(f *testing.F) {
 	f.Add("a: &a [*a]\n")
 	f.Add("routes: [{topic: x}, 'a=b']\nkafka: {sasl: {password: x}}\n")
 	f.Add("? {}\n: ~\n")
-	f.Fuzz(func(t *testing.T, text string) {
+	f.Fuzz(func(_ *testing.T, text string) {
 		l := &loader{loaded: &Loaded{given: make(map[string]given)}, options: make(map[string]Option)}
 		for _, o := range Options() {
 			l.options[o.Key], l.keys = o, append(l.keys, o.Key)

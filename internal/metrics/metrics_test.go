@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"runtime/pprof"
@@ -47,7 +48,7 @@ func options(t testing.TB, shards int) Options {
 func scrape(t *testing.T, o Options) string {
 	t.Helper()
 	w := httptest.NewRecorder()
-	Handler(o).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	Handler(o).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	require.Equal(t, 200, w.Code)
 	body, err := io.ReadAll(w.Body)
 	require.NoError(t, err)
@@ -150,7 +151,7 @@ func BenchmarkScrape(b *testing.B) {
 		b.Run(fmt.Sprintf("shards=%d", n), func(b *testing.B) {
 			h := Handler(options(b, n))
 			for b.Loop() {
-				h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/metrics", nil))
+				h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/metrics", nil))
 			}
 		})
 	}

@@ -97,14 +97,14 @@ func (t *Interest) Len() (n int) {
 	return n
 }
 
-// Names returns the names of channels with subscribers, at most max of them, in no order. Any goroutine.
-func (t *Interest) Names(max int) []string {
+// Names returns the names of channels with subscribers, at most so many of them, in no order. Any goroutine.
+func (t *Interest) Names(most int) []string {
 	var names []string
 	for i := range t.stripes {
 		p := &t.stripes[i]
 		p.mu.Lock()
 		for name := range p.channels {
-			if len(names) == max {
+			if len(names) == most {
 				break
 			}
 			names = append(names, name)

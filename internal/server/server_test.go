@@ -69,13 +69,13 @@ func TestValues(t *testing.T) {
 	for _, v := range values {
 		require.NoError(t, producer.ProduceSync(t.Context(), &kgo.Record{Topic: "a", Value: []byte(v)}).FirstErr())
 		if v == big { // Larger than client.outbound_max: the clients are given time to take it.
-			require.Equal(t, len(big), len(r.skip(raw, len(values)-2)))
+			require.Len(t, r.skip(raw, len(values)-2), len(big))
 		}
 	}
 	require.Equal(t, `{"d":4}`, raw.message())
 	for _, want := range []string{`{"a":1}`, `{"b":2}`, `{"c":3}`, big, `{"d":4}`} {
 		p := joined.publication()
-		require.Equal(t, len(want), len(p.Push.Pub.Data))
+		require.Len(t, p.Push.Pub.Data, len(want))
 		require.JSONEq(t, want, string(p.Push.Pub.Data))
 	}
 	require.Contains(t, r.log.String(), "JSON")

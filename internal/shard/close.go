@@ -75,7 +75,7 @@ func (s *Shard) doom(c *conn, reason Reason) {
 
 // endDoomed ends the connections that were doomed.
 func (s *Shard) endDoomed() {
-	for i := 0; i < len(s.doomed); i++ {
+	for i := 0; i < len(s.doomed); i++ { //nolint:intrange // It grows meanwhile.
 		c := s.slab.get(s.doomed[i])
 		if c.state != stateDoomed {
 			continue

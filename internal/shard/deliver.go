@@ -58,6 +58,7 @@ func (s *Shard) gather() (more bool) {
 		case bus.StateDetached:
 			s.reattach()
 			return true
+		case bus.StateReady:
 		}
 		wanted := false
 		for _, segment := range batch.Segments {

@@ -66,7 +66,7 @@ func (s *Shard) markDirty(c *conn) {
 
 // flushDirty sends what was queued in this turn.
 func (s *Shard) flushDirty() {
-	for i := 0; i < len(s.dirty); i++ {
+	for i := 0; i < len(s.dirty); i++ { //nolint:intrange // It grows meanwhile.
 		c := s.slab.get(s.dirty[i])
 		if !c.dirty {
 			continue

@@ -114,6 +114,7 @@ func (s *Shard) frame(c *conn, event wire.Event, payload []byte) {
 		// A raw client only listens; what it says is read and ignored.
 	case wire.EventPing:
 		s.queueReply(c, chunk{bytes: wire.AppendFrame(nil, opPong, payload)})
+	case wire.EventNone, wire.EventFragment: // More is to come.
 	case wire.EventPong:
 		if c.nativePing {
 			s.pong(c) // RFC 6455 §5.5.3 allows pongs that nobody asked for.

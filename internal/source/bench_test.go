@@ -115,7 +115,7 @@ func benchBare(b *testing.B, addr string) {
 	raw, err := net.Dial("tcp", addr)
 	require.NoError(b, err)
 	c := protocol.NewConn(raw, "bare")
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	c.SetVersions(map[protocol.ApiKey]int16{protocol.Fetch: 11})
 	at := make(map[string][]int64)
 	for _, t := range benchTopics {

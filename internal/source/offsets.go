@@ -34,6 +34,7 @@ func (f *fetcher) answer(c *conn, parts []*partition) error {
 		switch p.resolve {
 		case resolveStart:
 			starts = append(starts, question{p, p.leaderEpoch, p.from.timestamp()})
+		case resolveNothing:
 		case resolveRange:
 			ranges = append(ranges, question{p, p.leaderEpoch, timeEarliest})
 		}

@@ -103,7 +103,7 @@ func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 
 // recovered turns a panic into *err, except one that says BUG: a broken invariant of ours must not be survived.
 func recovered(err *error) {
-	v := recover()
+	v := recover() //nolint:revive // It is itself the deferred function.
 	if v == nil {
 		return
 	}

@@ -99,7 +99,9 @@ func (s *Source) Stop(ctx context.Context) error {
 	defer s.mu.Unlock()
 	s.router.stopLocked()
 	if ctx.Err() == nil {
-		s.router.sealLocked()
+		if e := s.router.sealLocked(); err == nil && e != nil {
+			err = fmt.Errorf("stop the Kafka source: %w", e)
+		}
 	}
 	return err
 }

@@ -14,6 +14,7 @@ import (
 // Mode is what the option steering.mode asks for.
 type Mode string
 
+// The modes.
 const (
 	ModeAuto    Mode = "auto"    // Steer where possible, else the kernel's hash.
 	ModeRequire Mode = "require" // Steer, or Start is an error. Pins are not required.

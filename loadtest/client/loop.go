@@ -132,7 +132,7 @@ func (l *loop) run() {
 		for _, ev := range events {
 			// A descriptor closed earlier in this turn may be another client's by now; that is not watched with this key.
 			if l.conns[ev.Fd].fd == ev.Pad {
-				l.event(ev.Fd, ev.Events)
+				l.event(ev.Fd)
 			}
 		}
 		phase := l.e.phase.Load()
@@ -256,6 +256,7 @@ func (l *loop) close() {
 			l.n.Lost += behind
 		case stateClosed:
 			l.n.LostClosed += behind
+		case stateIdle, stateConnecting, stateHandshake, stateCommands: // Nothing was due to it yet.
 		}
 	}
 }

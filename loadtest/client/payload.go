@@ -104,9 +104,8 @@ func digits(b []byte) (n uint64, ok bool) {
 	for _, c := range b {
 		if c -= '0'; c > 9 {
 			return 0, false
-		} else {
-			n = n*10 + uint64(c)
 		}
+		n = n*10 + uint64(c)
 	}
 	return n, true
 }

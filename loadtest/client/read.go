@@ -17,7 +17,7 @@ import (
 func again(err error) bool { return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) }
 
 // event handles a ready descriptor.
-func (l *loop) event(who int32, ready uint32) {
+func (l *loop) event(who int32) {
 	c := &l.conns[who]
 	if c.state == stateConnecting {
 		l.connected(who)
@@ -92,6 +92,7 @@ func (l *loop) consume(who int32, b []byte) (used int) {
 			l.send(who, l.out)
 		case wire.EventClose:
 			l.closeFrame(who, payload)
+		case wire.EventNone, wire.EventFragment, wire.EventPong:
 		}
 	}
 	return used

@@ -49,15 +49,15 @@ func (d *Display) Start(name string, state func() State) (stop func()) {
 }
 
 func (d *Display) lines(name string, state func() State) func() {
-	print := func() {
+	show := func() {
 		s := state()
 		// Nothing depends on progress being readable.
 		_, _ = fmt.Fprintf(d.w, "%s: %d of %d%s\n", name, s.Done, s.Total, note(s))
 	}
-	end := every(d.line, print)
+	end := every(d.line, show)
 	return func() {
 		end()
-		print()
+		show()
 	}
 }
 
