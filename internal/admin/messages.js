@@ -75,7 +75,7 @@ export class Messages {
     row.message = message;
     const [time, offset, value] = row.children;
     time.textContent = clock(message.at);
-    // Channels that several partitions feed have no offsets.
+    // The protocol leaves out an offset of 0 and of a message that has none.
     offset.textContent = message.offset === undefined ? "–" : numbers.format(message.offset);
     value.replaceChildren(...pretty(message.line, this.indented));
     return row;
