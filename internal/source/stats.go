@@ -1,6 +1,7 @@
 package source
 
 import (
+	"log/slog"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -68,6 +69,9 @@ const (
 func (u Unplaced) String() string {
 	return [unplacedCount]string{"no_route", "missing", "not_utf8", "too_long"}[u]
 }
+
+// LogValue implements slog.LogValuer.
+func (u Unplaced) LogValue() slog.Value { return slog.StringValue(u.String()) }
 
 // AllUnplaced returns every reason, for a metric that starts at zero.
 func AllUnplaced() []Unplaced {

@@ -99,7 +99,7 @@ func TestGarbageBurst(t *testing.T) {
 	r.wantValues(t, "good", want)
 	ts := r.topic(0)
 	// The last good record may come before the garbage behind it.
-	eventually(t, func() bool { return ts.Records.Load() == 200*25 }, func() string { return fmt.Sprint(ts.Records.Load(), " records read") })
+	eventually(t, func() bool { return ts.Records.Load() == 200*25 && r.Stats().Unwanted.Load() == 200*6 }, func() string { return fmt.Sprint(ts.Records.Load(), " records read") })
 	require.EqualValues(t, 200*6, ts.Unplaced[UnplacedMissing].Load())
 	require.EqualValues(t, 200*6, ts.Unplaced[UnplacedText].Load())
 	require.EqualValues(t, 200*6, ts.Unplaced[UnplacedLength].Load())
