@@ -66,7 +66,7 @@ func TestLimitClose(t *testing.T) {
 			accept(l, results)
 			a := <-results
 			require.NoError(t, a.err, name)
-			defer a.conn.Close()
+			t.Cleanup(func() { a.conn.Close() })
 		}
 		accept(l, results)
 		require.NoError(t, l.Close(), name)

@@ -174,8 +174,12 @@ func TestClose(t *testing.T) {
 
 func TestCloseRemovesOnlyItsOwn(t *testing.T) {
 	for name, replace := range map[string]func(t *testing.T, path string){
-		"file": func(t *testing.T, path string) { require.NoError(t, os.WriteFile(path, []byte("x"), 0o600)) },
+		"file": func(t *testing.T, path string) {
+			t.Helper()
+			require.NoError(t, os.WriteFile(path, []byte("x"), 0o600))
+		},
 		"socket": func(t *testing.T, path string) {
+			t.Helper()
 			start(t, path, answer(http.StatusOK, "second"))
 		},
 	} {
