@@ -4,119 +4,119 @@ import "time"
 
 // Config is every option of wsd.
 type Config struct {
-	Client   Client   `koanf:"client"`
-	Admin    Admin    `koanf:"admin"`
-	Control  Control  `koanf:"control"`
-	Shards   int      `koanf:"shards" def:"0" help:"Event loops; 0: as many as CPUs that wsd may use (GOMAXPROCS). At most 256."`
-	Kafka    Kafka    `koanf:"kafka"`
-	Routes   []Route  `koanf:"routes" help:"Which channel a topic's records go to: [TOPIC=]CHANNEL with {topic}, {key}, {partition} and {header.NAME}; the first whose topic fits wins. Default: {topic}."`
-	Steering Steering `koanf:"steering"`
-	Bus      Bus      `koanf:"bus"`
-	Shutdown Shutdown `koanf:"shutdown"`
-	Log      Log      `koanf:"log"`
-	Debug    Debug    `koanf:"debug"`
-	Dev      Dev      `koanf:"dev"`
+	Client   Client   `key:"client"`
+	Admin    Admin    `key:"admin"`
+	Control  Control  `key:"control"`
+	Shards   int      `key:"shards" def:"0" help:"Event loops; 0: as many as CPUs that wsd may use (GOMAXPROCS). At most 256."`
+	Kafka    Kafka    `key:"kafka"`
+	Routes   []Route  `key:"routes" help:"Which channel a topic's records go to: [TOPIC=]CHANNEL with {topic}, {key}, {partition} and {header.NAME}; the first whose topic fits wins. Default: {topic}."`
+	Steering Steering `key:"steering"`
+	Bus      Bus      `key:"bus"`
+	Shutdown Shutdown `key:"shutdown"`
+	Log      Log      `key:"log"`
+	Debug    Debug    `key:"debug"`
+	Dev      Dev      `key:"dev"`
 }
 
 // Client is what clients meet.
 type Client struct {
-	Listen           []string      `koanf:"listen" def:":8000" help:"Addresses that clients connect to, host:port; an empty host is every address."`
-	KernelSendBuffer Bytes         `koanf:"kernel_send_buffer" def:"32KiB" help:"SO_SNDBUF of a connection; the kernel doubles it and limits it to net.core.wmem_max. 0: the kernel lets it grow to 4 MB for a client that does not read."`
-	OutboundMax      Bytes         `koanf:"outbound_max" def:"1MiB" help:"Bytes that may wait in wsd for one connection; beyond it the client is closed with 3008 (raw: 1008)."`
-	MessageMax       Bytes         `koanf:"message_max" def:"64KiB" help:"Largest message from a client; a larger one closes it with 1009."`
-	HeadMax          Bytes         `koanf:"head_max" def:"8KiB" help:"Largest upgrade request."`
-	HandshakeTimeout time.Duration `koanf:"handshake_timeout" def:"5s" help:"From accept to a complete upgrade request."`
-	StaleCloseDelay  time.Duration `koanf:"stale_close_delay" def:"10s" help:"From the upgrade to the connect command; then the client is closed with 3502."`
-	FrameTimeout     time.Duration `koanf:"frame_timeout" def:"10s" help:"From the first byte of a client's message to its last."`
-	PingInterval     time.Duration `koanf:"ping_interval" def:"25s" help:"Between two pings."`
-	PongTimeout      time.Duration `koanf:"pong_timeout" def:"10s" help:"How long a pong may take; then the client is closed with 3012. Shorter than ping_interval."`
-	ChannelsMax      int           `koanf:"channels_max" def:"128" help:"Subscriptions of one connection."`
-	ChannelLengthMax int           `koanf:"channel_length_max" def:"255" help:"Bytes of a channel's name."`
+	Listen           []string      `key:"listen" def:":8000" help:"Addresses that clients connect to, host:port; an empty host is every address."`
+	KernelSendBuffer Bytes         `key:"kernel_send_buffer" def:"32KiB" help:"SO_SNDBUF of a connection; the kernel doubles it and limits it to net.core.wmem_max. 0: the kernel lets it grow to 4 MB for a client that does not read."`
+	OutboundMax      Bytes         `key:"outbound_max" def:"1MiB" help:"Bytes that may wait in wsd for one connection; beyond it the client is closed with 3008 (raw: 1008)."`
+	MessageMax       Bytes         `key:"message_max" def:"64KiB" help:"Largest message from a client; a larger one closes it with 1009."`
+	HeadMax          Bytes         `key:"head_max" def:"8KiB" help:"Largest upgrade request."`
+	HandshakeTimeout time.Duration `key:"handshake_timeout" def:"5s" help:"From accept to a complete upgrade request."`
+	StaleCloseDelay  time.Duration `key:"stale_close_delay" def:"10s" help:"From the upgrade to the connect command; then the client is closed with 3502."`
+	FrameTimeout     time.Duration `key:"frame_timeout" def:"10s" help:"From the first byte of a client's message to its last."`
+	PingInterval     time.Duration `key:"ping_interval" def:"25s" help:"Between two pings."`
+	PongTimeout      time.Duration `key:"pong_timeout" def:"10s" help:"How long a pong may take; then the client is closed with 3012. Shorter than ping_interval."`
+	ChannelsMax      int           `key:"channels_max" def:"128" help:"Subscriptions of one connection."`
+	ChannelLengthMax int           `key:"channel_length_max" def:"255" help:"Bytes of a channel's name."`
 }
 
 // Admin is the private HTTP port.
 type Admin struct {
-	Listen string `koanf:"listen" def:"127.0.0.1:9000" help:"Address of health, readiness, metrics and page; empty: none. Beyond loopback only /health, /ready and /metrics are served."`
+	Listen string `key:"listen" def:"127.0.0.1:9000" help:"Address of health, readiness, metrics and page; empty: none. Beyond loopback only /health, /ready and /metrics are served."`
 }
 
 // Control is the socket that wsd's own commands use.
 type Control struct {
-	Socket string `koanf:"socket" help:"Path of the control socket. Default: /run/wsd/PORT.sock, PORT being that of the first client.listen."`
+	Socket string `key:"socket" help:"Path of the control socket. Default: /run/wsd/PORT.sock, PORT being that of the first client.listen."`
 }
 
 // Kafka is where records come from.
 type Kafka struct {
-	Brokers          []string      `koanf:"brokers" def:"127.0.0.1:9092" help:"host:port of brokers to learn the cluster from."`
-	Topics           []string      `koanf:"topics" help:"Topics to read, every partition of each. Those that do not exist yet are picked up when they appear."`
-	Start            string        `koanf:"start" def:"latest" help:"Where to begin: latest, earliest or a time (RFC 3339, such as 2026-01-31T08:00:00Z)."`
-	ClientID         string        `koanf:"client_id" def:"wsd" help:"Name that the brokers log and apply quotas to."`
-	FetchMaxWait     time.Duration `koanf:"fetch_max_wait" def:"500ms" help:"How long a broker holds a fetch that has no record. It costs no latency."`
-	FetchMaxBytes    Bytes         `koanf:"fetch_max_bytes" def:"1MiB" help:"Bytes of one partition in one response."`
-	MetadataInterval time.Duration `koanf:"metadata_interval" def:"2s" help:"Between two looks at the cluster's layout."`
-	TLS              TLS           `koanf:"tls"`
-	SASL             SASL          `koanf:"sasl"`
+	Brokers          []string      `key:"brokers" def:"127.0.0.1:9092" help:"host:port of brokers to learn the cluster from."`
+	Topics           []string      `key:"topics" help:"Topics to read, every partition of each. Those that do not exist yet are picked up when they appear."`
+	Start            string        `key:"start" def:"latest" help:"Where to begin: latest, earliest or a time (RFC 3339, such as 2026-01-31T08:00:00Z)."`
+	ClientID         string        `key:"client_id" def:"wsd" help:"Name that the brokers log and apply quotas to."`
+	FetchMaxWait     time.Duration `key:"fetch_max_wait" def:"500ms" help:"How long a broker holds a fetch that has no record. It costs no latency."`
+	FetchMaxBytes    Bytes         `key:"fetch_max_bytes" def:"1MiB" help:"Bytes of one partition in one response."`
+	MetadataInterval time.Duration `key:"metadata_interval" def:"2s" help:"Between two looks at the cluster's layout."`
+	TLS              TLS           `key:"tls"`
+	SASL             SASL          `key:"sasl"`
 }
 
 // TLS is how to talk to brokers.
 type TLS struct {
-	Enabled            bool   `koanf:"enabled" def:"false" help:"Talk to the brokers by TLS."`
-	CAFile             string `koanf:"ca_file" help:"PEM file of the authorities that may sign a broker's certificate. Default: the system's."`
-	CertFile           string `koanf:"cert_file" help:"PEM file of the certificate to show; needs key_file."`
-	KeyFile            string `koanf:"key_file" help:"PEM file of that certificate's key."`
-	ServerName         string `koanf:"server_name" help:"Name that the brokers' certificates must have. Default: each broker's host."`
-	InsecureSkipVerify bool   `koanf:"insecure_skip_verify" def:"false" help:"Take any certificate. For tests."`
+	Enabled            bool   `key:"enabled" def:"false" help:"Talk to the brokers by TLS."`
+	CAFile             string `key:"ca_file" help:"PEM file of the authorities that may sign a broker's certificate. Default: the system's."`
+	CertFile           string `key:"cert_file" help:"PEM file of the certificate to show; needs key_file."`
+	KeyFile            string `key:"key_file" help:"PEM file of that certificate's key."`
+	ServerName         string `key:"server_name" help:"Name that the brokers' certificates must have. Default: each broker's host."`
+	InsecureSkipVerify bool   `key:"insecure_skip_verify" def:"false" help:"Take any certificate. For tests."`
 }
 
 // SASL is who to be for the brokers.
 type SASL struct {
-	Mechanism    string `koanf:"mechanism" help:"plain, scram-sha-256 or scram-sha-512; empty: none."`
-	Username     string `koanf:"username" help:"Name to log in with."`
-	Password     Secret `koanf:"password" secret:"true" help:"Password; better in password_file, which ps does not show."`
-	PasswordFile string `koanf:"password_file" help:"File whose content, without the last line break, is the password."`
+	Mechanism    string `key:"mechanism" help:"plain, scram-sha-256 or scram-sha-512; empty: none."`
+	Username     string `key:"username" help:"Name to log in with."`
+	Password     Secret `key:"password" secret:"true" help:"Password; better in password_file, which ps does not show."`
+	PasswordFile string `key:"password_file" help:"File whose content, without the last line break, is the password."`
 }
 
 // Route sends the records of a topic to a channel.
 type Route struct {
-	Topic   string `koanf:"topic" help:"Exact name of a topic; empty: any."`
-	Channel string `koanf:"channel" help:"Template of the channel's name."`
+	Topic   string `key:"topic" help:"Exact name of a topic; empty: any."`
+	Channel string `key:"channel" help:"Template of the channel's name."`
 }
 
 // Steering is how new connections find their shard.
 type Steering struct {
-	Mode   string `koanf:"mode" def:"auto" help:"auto: by eBPF where the kernel lets us, else by the kernel's hash; require: by eBPF or not at all; off: by the kernel's hash."`
-	PinDir string `koanf:"pin_dir" def:"/sys/fs/bpf/wsd" help:"Directory on a bpffs; the maps are pinned in a directory below it that is named as the port."`
+	Mode   string `key:"mode" def:"auto" help:"auto: by eBPF where the kernel lets us, else by the kernel's hash; require: by eBPF or not at all; off: by the kernel's hash."`
+	PinDir string `key:"pin_dir" def:"/sys/fs/bpf/wsd" help:"Directory on a bpffs; the maps are pinned in a directory below it that is named as the port."`
 }
 
 // Bus is the ring of batches between the source and the shards.
 type Bus struct {
-	BatchMax      int           `koanf:"batch_max" def:"512" help:"Records in one batch."`
-	BatchBytesMax Bytes         `koanf:"batch_bytes_max" def:"256KiB" help:"Bytes of values in one batch, at most half of client.outbound_max; a single larger record makes a batch of its own."`
-	BatchAge      time.Duration `koanf:"batch_age" def:"0s" help:"How long a batch may wait for more records; 0: not at all."`
-	RingBatches   int           `koanf:"ring_batches" def:"1024" help:"Batches that the ring holds; a power of two."`
-	RingBytesMax  Bytes         `koanf:"ring_bytes_max" def:"64MiB" help:"Bytes that the ring holds, laid out messages included."`
-	StallMax      time.Duration `koanf:"stall_max" def:"1s" help:"How long the source waits for a shard that makes no progress; then the shard is detached and its subscribers are told to come back."`
+	BatchMax      int           `key:"batch_max" def:"512" help:"Records in one batch."`
+	BatchBytesMax Bytes         `key:"batch_bytes_max" def:"256KiB" help:"Bytes of values in one batch, at most half of client.outbound_max; a single larger record makes a batch of its own."`
+	BatchAge      time.Duration `key:"batch_age" def:"0s" help:"How long a batch may wait for more records; 0: not at all."`
+	RingBatches   int           `key:"ring_batches" def:"1024" help:"Batches that the ring holds; a power of two."`
+	RingBytesMax  Bytes         `key:"ring_bytes_max" def:"64MiB" help:"Bytes that the ring holds, laid out messages included."`
+	StallMax      time.Duration `key:"stall_max" def:"1s" help:"How long the source waits for a shard that makes no progress; then the shard is detached and its subscribers are told to come back."`
 }
 
 // Shutdown is how wsd ends.
 type Shutdown struct {
-	Drain time.Duration `koanf:"drain" def:"8s" help:"From SIGTERM to exit at the latest: what is left is flushed, clients are closed with 3001 (raw: 1001)."`
+	Drain time.Duration `key:"drain" def:"8s" help:"From SIGTERM to exit at the latest: what is left is flushed, clients are closed with 3001 (raw: 1001)."`
 }
 
 // Log is what wsd writes to standard error.
 type Log struct {
-	Level  string `koanf:"level" def:"info" help:"debug, info, warn or error."`
-	Format string `koanf:"format" def:"auto" help:"text, json, or auto: text on a terminal, else json."`
+	Level  string `key:"level" def:"info" help:"debug, info, warn or error."`
+	Format string `key:"format" def:"auto" help:"text, json, or auto: text on a terminal, else json."`
 }
 
 // Debug is for tests and for finding faults.
 type Debug struct {
-	ShardHeader bool `koanf:"shard_header" def:"false" help:"Tell clients their shard in an X-Wsd-Shard header of the 101."`
+	ShardHeader bool `key:"shard_header" def:"false" help:"Tell clients their shard in an X-Wsd-Shard header of the 101."`
 }
 
 // Dev is for `wsd dev` alone.
 type Dev struct {
-	KafkaListen string   `koanf:"kafka_listen" def:"127.0.0.1:9092" help:"Address of the Kafka inside wsd dev."`
-	Rate        int      `koanf:"rate" def:"50" help:"Demo trades a second; 0: none."`
-	Topics      []string `koanf:"topics" help:"Topics to make and serve beside trades and loadtest."`
-	Stdin       string   `koanf:"stdin" help:"Topic that the lines of standard input go to, a record each."`
+	KafkaListen string   `key:"kafka_listen" def:"127.0.0.1:9092" help:"Address of the Kafka inside wsd dev."`
+	Rate        int      `key:"rate" def:"50" help:"Demo trades a second; 0: none."`
+	Topics      []string `key:"topics" help:"Topics to make and serve beside trades and loadtest."`
+	Stdin       string   `key:"stdin" help:"Topic that the lines of standard input go to, a record each."`
 }

@@ -2,7 +2,7 @@
 // checks them.
 //
 // An option has one name everywhere: key kafka.fetch_max_wait, flag --kafka.fetch-max-wait, variable WSD_KAFKA_FETCH_MAX_WAIT. The
-// fields' tags are the one list of options: `koanf` the key, `def` the default, `help` what it is, `secret` that it is never shown.
+// fields' tags are the one list of options: `key` the key, `def` the default, `help` what it is, `secret` that it is never shown.
 //
 // The file is read as a tree of YAML nodes rather than into a map: so a fault can name its line, a value is never coerced, and each
 // value knows where it comes from.

@@ -38,7 +38,7 @@ func Options() []Option { return optionsOf(reflect.TypeFor[Config](), "", nil) }
 func optionsOf(t reflect.Type, prefix string, index []int) (list []Option) {
 	for i := range t.NumField() {
 		f := t.Field(i)
-		key := prefix + f.Tag.Get("koanf")
+		key := prefix + f.Tag.Get("key")
 		at := append(append([]int(nil), index...), i)
 		if f.Type.Kind() == reflect.Struct {
 			list = append(list, optionsOf(f.Type, key+".", at)...)

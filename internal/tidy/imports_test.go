@@ -55,7 +55,7 @@ var rules = map[string]rule{
 	"tlsconn":   {own: []string{"epoll"}, outside: []string{ants}},
 	"doctor":    {outside: []string{unix}},
 	"handover":  {outside: []string{unix}},
-	"config":    {outside: []string{"github.com/knadh/koanf", "github.com/go-viper/mapstructure/v2", "go.yaml.in/yaml/v3"}},
+	"config":    {outside: []string{"go.yaml.in/yaml/v3"}},
 	"metrics":   {own: []string{"routing", "stats", "bus", "shard", "source", "steering", "admission"}, outside: []string{prometheus}},
 	"admin":     {},
 	"dev":       {outside: []string{"github.com/twmb/franz-go"}},
