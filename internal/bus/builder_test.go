@@ -3,6 +3,7 @@ package bus
 import (
 	"bytes"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -103,13 +104,16 @@ func TestLayoutOnce(t *testing.T) {
 	batch := batchFor(10, 0)
 	require.NoError(t, r.Publish(t.Context(), batch))
 	before := r.Stats().RetainedBytes.Load()
-	var built atomic.Int32
+	var asked, built atomic.Int32
 	var running sync.WaitGroup
 	var got [32][]byte
 	for i := range got {
 		running.Go(func() {
+			asked.Add(1)
 			got[i] = batch.Segments[0].Layout(VariantJSON, func(s *Segment) []byte {
-				built.Add(1)
+				for built.Add(1); asked.Load() < int32(len(got)); {
+					runtime.Gosched() // Until the others have seen that there is none.
+				}
 				return bytes.Clone(s.Records[0].Value)
 			})
 		})

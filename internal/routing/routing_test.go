@@ -50,11 +50,11 @@ func TestShardSet(t *testing.T) {
 }
 
 func TestConnID(t *testing.T) {
-	for _, c := range [][3]uint32{{0, 0, 0}, {255, 1<<24 - 1, 1<<24 - 1}, {7, 1 << 24, 5}, {1, 2, 3}} {
+	for _, c := range [][3]uint32{{0, 0, 0}, {255, 1<<24 - 1, 1<<24 - 1}, {1<<16 - 1, 0, 0}, {7, 1 << 24, 5}, {7, 5, 1<<24 + 9}, {1, 2, 3}} {
 		id := MakeConnID(ShardID(c[0]), c[1], c[2])
 		require.EqualValues(t, c[0], id.Shard())
 		require.Equal(t, c[1]&(1<<24-1), id.Generation())
-		require.Equal(t, c[2], id.Slot())
+		require.Equal(t, c[2]&(1<<24-1), id.Slot())
 	}
 	require.Equal(t, "7/3.2", MakeConnID(7, 2, 3).String())
 }
@@ -183,6 +183,7 @@ func TestNothingBetween(t *testing.T) {
 }
 
 func BenchmarkLookup(b *testing.B) {
+	away := []byte("nobody's")
 	for _, channels := range []int{10, 100_000} {
 		table := NewInterest()
 		var names [][]byte
@@ -195,7 +196,7 @@ func BenchmarkLookup(b *testing.B) {
 			look func(n int) []byte
 		}{
 			{"hit", func(n int) []byte { return names[n*7919%channels] }},
-			{"miss", func(int) []byte { return []byte("nobody's") }},
+			{"miss", func(int) []byte { return away }},
 		} {
 			b.Run(fmt.Sprintf("%s/channels=%d", c.name, channels), func(b *testing.B) {
 				b.ReportAllocs()
