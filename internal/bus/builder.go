@@ -80,6 +80,7 @@ func (b *Builder) keep(v []byte) []byte {
 	if cap(b.arena)-len(b.arena) < len(v) {
 		if len(v) > b.next/4 {
 			b.batch.memory += len(v)
+			b.next = min(2*b.next, arenaMax) // So that the next ones of this size share a piece.
 			return bytes.Clone(v)
 		}
 		b.arena = make([]byte, 0, b.next)

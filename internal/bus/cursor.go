@@ -81,14 +81,20 @@ func (c *Cursor) Lag() (n uint64) {
 func (c *Cursor) skip(head uint64) (at uint64, attached bool) {
 	at = c.at.Load()
 	for at&detached == 0 && at < head {
-		b := c.ring.slots[at&c.ring.mask].Load()
-		if b == nil || b.Seq != at || b.Shards.Has(c.shard) {
+		to := at
+		for ; to < head; to++ {
+			b := c.ring.slots[to&c.ring.mask].Load()
+			if b == nil || b.Seq != to || b.Shards.Has(c.shard) {
+				break
+			}
+		}
+		if to == at {
 			break
 		}
-		if c.at.CompareAndSwap(at, at+1) {
-			at++
+		if c.at.CompareAndSwap(at, to) {
+			at = to
 		} else {
-			at = c.at.Load()
+			at = c.at.Load() // The other one was faster, or it is detached.
 		}
 	}
 	return at &^ detached, at&detached == 0
