@@ -135,7 +135,7 @@ func (o Options) loop() []family {
 		o.counter("wsd_shard_batches_total", "Batches taken from the bus.", func(s *shard.Stats) *atomic.Uint64 { return &s.Batches }),
 		o.counter("wsd_kafka_messages_processed_total", "Records of channels with a subscriber on the shard, taken from the bus.",
 			func(s *shard.Stats) *atomic.Uint64 { return &s.Records }),
-		o.counter("wsd_shard_paced_total", "Times the shard left batches on the bus because its clients together were behind.",
+		o.counter("wsd_shard_paced_total", "Times the shard left batches on the bus for a moment because clients were behind.",
 			func(s *shard.Stats) *atomic.Uint64 { return &s.Paced }),
 		o.counter("wsd_shard_reattached_total", "Times the shard came back after the bus had detached it.",
 			func(s *shard.Stats) *atomic.Uint64 { return &s.Reattached }),

@@ -114,7 +114,7 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int, nonce uint64)
 	c := s.cfg.Client
 	return shard.Options{
 		ID: id, Listeners: listeners, Cursor: s.ring.Cursor(id), Head: s.ring.Head, Interest: s.interest, Positions: s.source,
-		Load: s.steering.Slot(id), Serving: &s.serving,
+		Load: s.steering.Slot(id), Serving: &s.serving, Descriptors: &s.descriptors,
 		Limits: shard.Limits{
 			OutboundMax: int(c.OutboundMax), MessageMax: int(c.MessageMax), HeadMax: int(c.HeadMax), ChannelsMax: c.ChannelsMax,
 			ChannelLengthMax: c.ChannelLengthMax, HandshakeTimeout: c.HandshakeTimeout, StaleCloseDelay: c.StaleCloseDelay,

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"runtime"
 	"runtime/pprof"
 	"sync"
@@ -48,8 +49,9 @@ type Server struct {
 	control  *control.Server
 	admin    *admin.Server
 
-	serving atomic.Bool // GET /healthz of the client port says 200.
-	stage   atomic.Pointer[admin.Status]
+	descriptors shard.Descriptors
+	serving     atomic.Bool // GET /healthz of the client port says 200.
+	stage       atomic.Pointer[admin.Status]
 }
 
 // New opens the ports, loads the steering program and builds what Run starts. When it fails nothing is left behind. Clients that
@@ -167,6 +169,7 @@ func (s *Server) AdminAddress() string {
 
 // Run serves until ctx ends and then stops within shutdown.drain. It returns an error only when something did not stop in time.
 func (s *Server) Run(ctx context.Context) error {
+	s.descriptors.Max = connectionsMax()
 	for _, sh := range s.shards {
 		sh.Start()
 	}
@@ -286,6 +289,22 @@ func (s *Server) clients() (n int64) {
 	return n
 }
 
+// descriptorsKept is how many descriptors clients leave for the rest: the admin port has at most 64 connections, a broker one or two.
+const descriptorsKept = 128
+
+// connectionsMax is how many connections fit into the limit of open files, beside what is open already.
+func connectionsMax() int64 {
+	var files unix.Rlimit
+	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &files) // Cannot fail for this process.
+	inUse := 0
+	if open, err := os.ReadDir("/proc/self/fd"); err == nil {
+		inUse = len(open)
+	}
+	limit := int64(min(files.Cur, 1<<40)) // "unlimited" is the largest number there is.
+	// A small limit is shared evenly rather than not serving at all.
+	return max(limit-int64(inUse)-descriptorsKept, limit/2, 1)
+}
+
 // logStart writes the one line that says what was started, and what an operator should know about it.
 func (s *Server) logStart() {
 	st := s.steering.Status()
@@ -297,7 +316,7 @@ func (s *Server) logStart() {
 	}
 	s.log.Info("serving", "version", s.build.Version, "commit", s.build.Commit, "clients", s.listenAddresses(), "admin", s.AdminAddress(),
 		"control", controlPath, "shards", len(s.shards), "steering", st.Mode, "steering_reason", st.Reason, "pins", st.PinPath,
-		"kafka", s.cfg.Kafka.Brokers, "topics", s.cfg.Kafka.Topics, "nofile", files.Cur)
+		"kafka", s.cfg.Kafka.Brokers, "topics", s.cfg.Kafka.Topics, "nofile", files.Cur, "connections_max", s.descriptors.Max)
 	for _, g := range s.groups {
 		if !g.Address.Addr().IsLoopback() {
 			s.log.Warn("auth: none: whoever reaches this address may subscribe to every channel", "clients", g.Address.String())

@@ -18,6 +18,10 @@ const (
 // accept takes connections from the listener with the given index.
 func (s *Shard) accept(index int) {
 	for range acceptsPerTurn {
+		if s.descriptors.full() {
+			s.pauseAccepting(errDescriptorsKept)
+			return
+		}
 		fd, err := epoll.Accept(s.listeners[index])
 		switch err {
 		case nil:
@@ -50,6 +54,7 @@ func (s *Shard) open(fd int) {
 	}
 	c.fd, c.state = int32(fd), stateHead
 	s.stats.Connections.Add(1)
+	s.descriptors.open.Add(1)
 	if err := s.poller.Add(fd, epoll.Readable, int32(c.slot), int32(c.generation)); err != nil {
 		s.logger.Warn("watch accepted connection", "error", err)
 		c.reason = ReasonInternal
@@ -75,6 +80,10 @@ func (s *Shard) pauseAccepting(cause error) {
 func (s *Shard) resumeAccepting() {
 	s.acceptAgainAt = 0
 	if s.stopAccepting {
+		return
+	}
+	if s.descriptors.full() {
+		s.pauseAccepting(errDescriptorsKept)
 		return
 	}
 	s.watchListeners(epoll.Readable)

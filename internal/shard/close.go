@@ -115,6 +115,7 @@ func (s *Shard) release(c *conn, closeSocket func(int)) {
 	}
 	s.stats.Closed[c.reason].Add(1)
 	s.stats.Connections.Add(-1)
+	s.descriptors.open.Add(-1)
 	s.closedInTurn++
 	// The slot is free again only after the turn: events and lists of this turn may still name it.
 	c.state, c.fd, c.in, c.subs, c.reader = stateFree, -1, nil, nil, wire.Reader{}

@@ -44,8 +44,8 @@ type conn struct {
 	in     []byte         // Bytes of an incomplete request or frame; nil otherwise.
 	out    []chunk        // What the kernel has not taken; nil when empty.
 	outOff uint32         // Bytes of out[0] already taken.
-	behind uint32         // Non-zero: more than half of OutboundMax waits, see pacing.moment.
-	outLen int            // Bytes in out, those taken included.
+	behind uint32         // 0, behindBefore, or the pacing.moment in which it is or was behind.
+	outLen int            // Cost of what is in out, bytes taken included.
 	subs   []subscription // What the connection is subscribed to.
 }
 
@@ -53,7 +53,14 @@ type conn struct {
 type chunk struct {
 	bytes        []byte
 	publications uint32
+	pong         bool // A later pong may take its place.
 }
+
+// chunkOverhead is what a chunk takes in the queue beside its bytes. It counts as bytes that wait: a million answers of two bytes
+// must not pass for two megabytes.
+const chunkOverhead = 64
+
+func (k *chunk) cost() int { return len(k.bytes) + chunkOverhead }
 
 // subscription is one entry of a connection's list.
 type subscription struct {

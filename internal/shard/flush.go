@@ -4,11 +4,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wsd/internal/epoll"
+	"wsd/internal/wire"
 )
 
 const (
-	// keepQueues is how many empty queues are kept for reuse, and keepQueueCap how long one may be.
+	// keepQueues is how many empty queues are kept for reuse, and keepQueueMin and keepQueueCap how short and long they may be.
 	keepQueues   = 1024
+	keepQueueMin = 4
 	keepQueueCap = 64
 )
 
@@ -22,10 +24,24 @@ func (s *Shard) queue(c *conn, k chunk) {
 		c.out = s.takeQueue()
 	}
 	c.out = append(c.out, k)
-	c.outLen += len(k.bytes)
-	s.outboundBytes += int64(len(k.bytes))
+	c.outLen += k.cost()
+	s.outboundBytes += int64(k.cost())
 	s.noteQueue(c)
 	s.markDirty(c)
+}
+
+// queuePong answers a ping. While a pong waits, the newest takes its place (RFC 6455 §5.5.3).
+func (s *Shard) queuePong(c *conn, payload []byte) {
+	k := chunk{bytes: wire.AppendFrame(nil, opPong, payload), pong: true}
+	last := len(c.out) - 1
+	if !c.isClient() || last < 0 || !c.out[last].pong || last == 0 && c.outOff > 0 {
+		s.queueReply(c, k)
+		return
+	}
+	grown := k.cost() - c.out[last].cost()
+	c.outLen += grown
+	s.outboundBytes += int64(grown)
+	c.out[last] = k
 }
 
 // queueReply is queue for answers to what the client sends. A client that sends and does not read is slow.
@@ -54,7 +70,7 @@ func (s *Shard) queuePublications(c *conn, k chunk) {
 }
 
 func (s *Shard) overLimit(c *conn) bool {
-	return c.outLen > s.limits.OutboundMax && c.outLen-len(c.out[0].bytes) > s.limits.OutboundMax
+	return c.outLen > s.limits.OutboundMax && c.outLen-c.out[0].cost() > s.limits.OutboundMax
 }
 
 func (s *Shard) markDirty(c *conn) {
@@ -132,22 +148,18 @@ func (s *Shard) sent(c *conn, n int) {
 		}
 		n -= rest
 		c.outOff = 0
-		c.outLen -= len(k.bytes)
-		s.outboundBytes -= int64(len(k.bytes))
+		c.outLen -= k.cost()
+		s.outboundBytes -= int64(k.cost())
 		s.turn.deliveries += uint64(k.publications)
 		done++
 	}
 	s.noteQueue(c)
+	clear(c.out[:done])
 	if done == len(c.out) {
-		clear(c.out)
 		c.out = c.out[:0]
 		return
 	}
-	if done > 0 {
-		kept := copy(c.out, c.out[done:])
-		clear(c.out[kept:])
-		c.out = c.out[:kept]
-	}
+	c.out = c.out[done:] // The front goes when an append needs room: moving the rest down each time would be quadratic.
 }
 
 // dropQueued forgets what waits for c, except the rest of a chunk that is partly sent: without it the next frame would be read as
@@ -159,8 +171,8 @@ func (s *Shard) dropQueued(c *conn) {
 	}
 	for i := keep; i < len(c.out); i++ {
 		s.stats.Dropped.Add(uint64(c.out[i].publications))
-		c.outLen -= len(c.out[i].bytes)
-		s.outboundBytes -= int64(len(c.out[i].bytes))
+		c.outLen -= c.out[i].cost()
+		s.outboundBytes -= int64(c.out[i].cost())
 		c.out[i] = chunk{}
 	}
 	if len(c.out) > keep {
@@ -173,9 +185,9 @@ func (s *Shard) dropQueued(c *conn) {
 func (s *Shard) clearQueue(c *conn) {
 	for i := range c.out {
 		s.stats.Dropped.Add(uint64(c.out[i].publications))
-		s.outboundBytes -= int64(len(c.out[i].bytes))
+		s.outboundBytes -= int64(c.out[i].cost())
 	}
-	if c.out != nil && cap(c.out) <= keepQueueCap && len(s.queues) < keepQueues {
+	if cap(c.out) >= keepQueueMin && cap(c.out) <= keepQueueCap && len(s.queues) < keepQueues {
 		clear(c.out)
 		s.queues = append(s.queues, c.out[:0])
 	}
@@ -189,7 +201,7 @@ func (s *Shard) takeQueue() []chunk {
 		s.queues = s.queues[:n-1]
 		return q
 	}
-	return make([]chunk, 0, 4)
+	return make([]chunk, 0, keepQueueMin)
 }
 
 // watchWritable starts or stops waiting until the kernel takes more of c's queue.

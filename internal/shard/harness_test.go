@@ -113,7 +113,7 @@ func newRigStalling(t testing.TB, stallMax time.Duration, change func(*Options))
 	r.ring = ring
 	o := Options{
 		ID: 0, Listeners: []int{fd}, Cursor: ring.Cursor(0), Head: ring.Head, Interest: r.interest, Positions: r.place, Load: r.load,
-		Serving: r.serving, Limits: testLimits(), Version: "test", Nonce: 7, Logger: slog.New(slog.DiscardHandler),
+		Serving: r.serving, Descriptors: &Descriptors{Max: 1 << 20}, Limits: testLimits(), Version: "test", Nonce: 7, Logger: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {
 		change(&o)

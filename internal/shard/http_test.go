@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"bytes"
 	"net"
 	"net/http"
 	"os"
@@ -179,4 +180,55 @@ func TestDescriptorsExhausted(t *testing.T) {
 	eventually(t, "accepted", func() bool { return stats.Connections.Load() == 1 })
 	require.Zero(t, stats.PauseAccepts.Load())
 	require.NoError(t, file.Close())
+}
+
+// Some descriptors are kept for other uses: clients beyond them wait in the backlog, too.
+func TestDescriptorsKept(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.Descriptors = &Descriptors{Max: 2} })
+	stats := r.shard.Stats()
+	first, second := r.open(), r.open()
+	eventually(t, "accepted", func() bool { return stats.Connections.Load() == 2 })
+	third := r.open()
+	eventually(t, "paused", func() bool { return stats.PauseAccepts.Load() == 1 && stats.AcceptErrors.Load() >= 2 })
+	require.EqualValues(t, 2, stats.Connections.Load())
+	require.NoError(t, first.conn.Close())
+	eventually(t, "the third takes the place", func() bool { return stats.Accepted.Load() == 3 && stats.Connections.Load() == 2 })
+	require.NoError(t, second.conn.Close())
+	require.NoError(t, third.conn.Close())
+	eventually(t, "accepting again", func() bool { return stats.PauseAccepts.Load() == 0 })
+}
+
+// Of many pings one pong may be the answer, and pongs that nobody reads do not pile up.
+func TestPingFlood(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.Limits.OutboundMax = 64 << 10 })
+	c := r.dial("/ws?channel=a")
+	stats := r.shard.Stats()
+	const pings = 200_000
+	flood := bytes.Repeat(wire.AppendMasked(nil, ws.OpPing, nil, [4]byte{1}), 1000)
+	for range pings / 1000 {
+		c.write(flood)
+	}
+	c.send(ws.OpPing, "last")
+	eventually(t, "all read", func() bool { return stats.FramesIn.Load() == pings+1 })
+	require.Less(t, stats.OutboundBytes.Load(), int64(64<<10))
+	pongs := 0
+	for last := ""; last != "last"; pongs++ {
+		last = c.message(wire.EventPong)
+	}
+	require.LessOrEqual(t, pongs, pings+1)
+	require.EqualValues(t, 1, stats.Clients.Load())
+}
+
+// A client whose frames all come in time is not closed, however the segments cut them.
+func TestFrameTimingPerMessage(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.Limits.FrameTimeout = 500 * time.Millisecond })
+	c := r.dial("/ws?channel=a")
+	pong := wire.AppendMasked(nil, ws.OpPong, []byte("12345678"), [4]byte{1})
+	c.write(pong[:5])
+	for range 15 {
+		time.Sleep(100 * time.Millisecond) // Longer than the limit in all, and never idle between two messages.
+		c.write(append(pong[5:len(pong):len(pong)], pong[:5]...))
+	}
+	require.EqualValues(t, 1, r.shard.Stats().Clients.Load())
+	eventually(t, "an incomplete one is still timed", func() bool { return r.reason(ReasonFrameTimeout) == 1 })
 }

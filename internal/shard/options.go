@@ -53,7 +53,9 @@ type Options struct {
 	Positions Positions
 	Load      LoadReporter
 	Serving   *atomic.Bool // Whether GET /healthz answers 200; shared by all shards.
-	Limits    Limits
+
+	Descriptors *Descriptors // Shared by all shards.
+	Limits      Limits
 
 	Version     string // Told to protocol clients in the connect result.
 	Nonce       uint64 // Random for the process: the first half of client ids.
@@ -63,7 +65,7 @@ type Options struct {
 
 func (o Options) validate() error {
 	switch {
-	case o.Cursor == nil || o.Head == nil || o.Interest == nil || o.Positions == nil || o.Load == nil || o.Serving == nil || o.Logger == nil:
+	case o.Cursor == nil || o.Head == nil || o.Interest == nil || o.Positions == nil || o.Load == nil || o.Serving == nil || o.Descriptors == nil || o.Logger == nil:
 		return errors.New("BUG: shard options with a nil dependency")
 	case int(o.ID) >= routing.ShardsMax:
 		return fmt.Errorf("BUG: shard id %d, at most %d", o.ID, routing.ShardsMax-1)

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"wsd/internal/bus"
+	"wsd/internal/routing"
 	"wsd/internal/wire"
 )
 
@@ -52,4 +55,49 @@ func TestPaceStopped(t *testing.T) {
 		require.Less(t, n, 10_000)
 		r.publish("a", value)
 	}
+}
+
+// A client that is behind alone gets one moment, and another only when it has caught up altogether and some time has passed.
+func TestPaceMoments(t *testing.T) {
+	ring, err := bus.New(bus.Options{Shards: 1, Slots: 2, BytesMax: 1, StallMax: 1, Wake: func(routing.ShardID) {}, Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	waiting := bus.NewBuilder(bus.BuilderOptions{RecordsMax: 1, BytesMax: 1})
+	ch := routing.Channel{ID: 1, Name: "a"}
+	ch.Shards.Add(0)
+	waiting.Add(ch, bus.Record{}, time.Now())
+	require.NoError(t, ring.Publish(t.Context(), waiting.Seal()))
+	s := &Shard{limits: Limits{OutboundMax: 1000}, stats: newStats(), cursor: ring.Cursor(0)}
+	s.pacing.moment, s.pacing.backlog, s.pacing.blocked = behindBefore+1, true, 1
+	s.stats.Clients.Store(100)
+	c := &conn{}
+	queue := func(n int) {
+		c.outLen = n
+		s.noteQueue(c)
+	}
+	queue(400)
+	require.False(t, s.pace())
+	queue(600)
+	for range paceTicks {
+		require.True(t, s.pace())
+		s.tick++
+		s.pacing.drained++
+	}
+	require.False(t, s.pace(), "the moment is over")
+	queue(400)
+	queue(600)
+	require.False(t, s.pace(), "it has had its moment")
+	queue(0)
+	queue(600)
+	require.False(t, s.pace(), "moments do not follow each other")
+	s.tick += paceRest * paceTicks
+	require.True(t, s.pace())
+	queue(0)
+	require.False(t, s.pace(), "it has caught up before its moment was over")
+	s.pacing.backlog = false
+	queue(600)
+	require.False(t, s.pace(), "there is nothing to hold back")
+	s.pacing.backlog = true
+	require.True(t, s.pace())
+	s.tick += paceIdle
+	require.False(t, s.pace(), "it takes nothing")
 }

@@ -78,6 +78,9 @@ func (s *Shard) readFrames(c *conn, b []byte) {
 		}
 		b = b[n:]
 		s.turn.framesIn++
+		if c.reader.Idle() {
+			c.frameAt = 0 // What follows is another message, with a time of its own. The wheel will find nothing due.
+		}
 		s.frame(c, event, payload)
 	}
 	if !c.isClient() {
@@ -94,7 +97,6 @@ func (s *Shard) keepIncomplete(c *conn, b []byte) {
 		c.in = append(c.in[:0], b...)
 	}
 	if len(b) == 0 && c.reader.Idle() {
-		c.frameAt = 0 // The wheel may still hold it; it will find nothing due.
 		return
 	}
 	if c.frameAt == 0 {
@@ -107,13 +109,12 @@ func (s *Shard) keepIncomplete(c *conn, b []byte) {
 func (s *Shard) frame(c *conn, event wire.Event, payload []byte) {
 	switch event {
 	case wire.EventText, wire.EventBinary:
-		c.frameAt = 0
 		if c.protocol {
 			s.commands(c, payload)
 		}
 		// A raw client only listens; what it says is read and ignored.
 	case wire.EventPing:
-		s.queueReply(c, chunk{bytes: wire.AppendFrame(nil, opPong, payload)})
+		s.queuePong(c, payload)
 	case wire.EventNone, wire.EventFragment: // More is to come.
 	case wire.EventPong:
 		if c.nativePing {

@@ -27,15 +27,16 @@ const (
 
 // Shard is one event loop with the connections that it owns. See the package comment for who may touch what.
 type Shard struct {
-	id        routing.ShardID
-	limits    Limits
-	cursor    *bus.Cursor
-	head      func() uint64
-	interest  *routing.Interest
-	positions Positions
-	load      LoadReporter
-	serving   *atomic.Bool
-	logger    *slog.Logger
+	id          routing.ShardID
+	limits      Limits
+	cursor      *bus.Cursor
+	head        func() uint64
+	interest    *routing.Interest
+	positions   Positions
+	load        LoadReporter
+	descriptors *Descriptors
+	serving     *atomic.Bool
+	logger      *slog.Logger
 
 	version     string
 	nonce       uint64
@@ -123,7 +124,7 @@ func newShard(o Options) (*Shard, error) {
 		}
 	}
 	s := &Shard{
-		id: o.ID, limits: o.Limits, cursor: o.Cursor, head: o.Head, interest: o.Interest, positions: o.Positions, load: o.Load,
+		id: o.ID, limits: o.Limits, cursor: o.Cursor, head: o.Head, interest: o.Interest, positions: o.Positions, load: o.Load, descriptors: o.Descriptors,
 		serving: o.Serving, logger: o.Logger, version: o.Version, nonce: o.Nonce, shardHeader: o.ShardHeader,
 		stats: newStats(), poller: poller, done: make(chan struct{}),
 		// Whatever is incomplete fits in with room to spare: a message with its header, or a head.
@@ -131,7 +132,7 @@ func newShard(o Options) (*Shard, error) {
 		channelIndex: make(map[string]uint32), channelByID: make(map[routing.ChannelID]uint32),
 		listeners: o.Listeners, wheel: newWheel(), random: rand.New(rand.NewPCG(o.Nonce, uint64(o.ID))),
 	}
-	s.pacing.moment = 1
+	s.pacing.moment = behindBefore + 1
 	s.start, s.startMono = time.Now(), epoll.Monotonic()
 	s.timer = time.AfterFunc(time.Hour, poller.Wake)
 	s.timer.Stop()

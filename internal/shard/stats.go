@@ -30,7 +30,7 @@ type Stats struct {
 	Writes        atomic.Uint64              // write and writev calls that sent something.
 	BytesOut      atomic.Uint64              // Bytes that the kernel took.
 	SlowClosed    atomic.Uint64              // Connections closed by the outbound limit.
-	Paced         atomic.Uint64              // Times batches were left on the bus because the clients together were behind.
+	Paced         atomic.Uint64              // Times batches were left on the bus for a moment because clients were behind.
 	Reattached    atomic.Uint64              // Times the shard came back after the bus had detached it.
 	PauseAccepts  atomic.Int64               // 1 while accepting is paused for want of descriptors.
 	TurnMaxNanos  atomic.Uint64              // Longest turn so far, in nanoseconds.

@@ -1,0 +1,21 @@
+package shard
+
+import (
+	"errors"
+	"sync/atomic"
+)
+
+// Descriptors counts the connections of all shards of a process, so that they leave some descriptors for everything else: the admin
+// port, Kafka, files. Any goroutine may use it; Max is fixed before the first shard starts.
+type Descriptors struct {
+	Max  int64 // Connections that the process may have.
+	open atomic.Int64
+}
+
+// Open returns how many connections there are.
+func (d *Descriptors) Open() int64 { return d.open.Load() }
+
+// full reports whether there is no room for another connection. Shards that ask at the same moment may go over by one each.
+func (d *Descriptors) full() bool { return d.open.Load() >= d.Max }
+
+var errDescriptorsKept = errors.New("the descriptors that are left are kept for other uses")
