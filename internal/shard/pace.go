@@ -9,18 +9,17 @@ import "wsd/internal/bus"
 //
 // A slow client must not hold up the others for long. There are two cases:
 //
-//   - Some clients have more than half of their limit waiting, and more is on the bus: each of them gets one such moment, and no other
-//     before it has caught up altogether; who is slower than its channel never does, and meets client.outbound_max. And these moments
-//     take at most a quarter of the time.
-//   - Many clients are behind together, so it is we who are too fast: the brake comes back as long as they take bytes.
-//
-// It never holds for longer than paceTicks without letting a gather through, so that the bus sees the shard move.
+//   - Some clients have more than half of their limit waiting, and more is on the bus: each of them gets one short moment, and no other
+//     before it has caught up altogether; who is slower than its channel never does, and meets client.outbound_max. These moments take
+//     at most half of the time, and are so short that what gathers meanwhile does not bring the others over their limit.
+//   - Most clients are behind together, so it is we who are too fast: the brake comes back as long as they take bytes. It never holds for
+//     longer than paceTogether without letting a gather through, so that the bus sees the shard move.
 const (
-	paceShare = 8 // Together: one of so many clients waits for the kernel,
-	pacePart  = 4 // and OutboundMax/pacePart is waiting for each of them, on average.
-	paceTicks = 5 // 250 ms: less than any sensible bus.stall_max.
-	paceIdle  = 2 // 50 to 100 ms in which no client that waits takes a byte end it early.
-	paceRest  = 3 // So many times as long as a moment lasted there is no other for clients that are behind alone.
+	pacePart     = 4  // Together: OutboundMax/pacePart is waiting for each client that waits for the kernel, on average,
+	paceDone     = 16 // until no more than OutboundMax/paceDone is waiting for each client.
+	paceTogether = 5  // 250 ms: less than any sensible bus.stall_max.
+	paceAlone    = 2  // 50 to 100 ms, long enough for a client that only was not scheduled.
+	paceIdle     = 2  // As long without a byte taken by a client that waits ends it early.
 )
 
 // pacing is the state of the brake.
@@ -30,54 +29,58 @@ type pacing struct {
 	behind  int    // Connections with more than half of OutboundMax waiting that have not had their moment.
 	moment  uint32 // Counts the moments given; a connection is marked with the one that it waits for.
 
-	backlog bool   // The last gather left something on the bus.
-	since   uint32 // Tick at which it began to hold.
-	rest    uint32 // Tick from which a client that is behind alone may have it held again.
-	until   uint32 // Tick at which the brake is let go; 0: it does not hold.
-	check   uint32 // Tick at which bytes must have been taken since the last look.
-	seen    uint64 // drained at the last look.
-	stuck   bool   // Nothing was taken at the last look.
+	together bool   // Why it holds.
+	backlog  bool   // The last gather left something on the bus.
+	since    uint32 // Tick at which it began to hold.
+	rest     uint32 // Tick from which a client that is behind alone may have it held again.
+	until    uint32 // Tick at which the brake is let go; 0: it does not hold.
+	check    uint32 // Tick at which bytes must have been taken since the last look.
+	seen     uint64 // drained at the last look.
+	stuck    bool   // Nothing was taken at the last look.
 }
 
 // pace reports whether the bus is to be left alone in this turn. An event or the timer brings the next one.
 func (s *Shard) pace() (hold bool) {
 	p := &s.pacing
-	alone := p.behind > 0 && p.backlog && (p.until != 0 || s.tick >= p.rest)
-	together := p.blocked > 0 && int64(p.blocked)*paceShare >= s.stats.Clients.Load() &&
-		s.outboundBytes > int64(p.blocked)*int64(s.limits.OutboundMax/pacePart)
-	if !alone && !together {
-		s.letGo()
-		return false
-	}
 	if p.drained != p.seen {
 		p.seen, p.stuck, p.check = p.drained, false, s.tick+paceIdle
 	}
 	if p.until == 0 {
-		if p.stuck && !alone {
-			return false
-		}
-		if _, state := s.cursor.Next(); state != bus.StateReady {
-			return false
-		}
-		p.since, p.until, p.check = s.tick, s.tick+paceTicks, s.tick+paceIdle
-		s.stats.Paced.Add(1)
-		return true
+		return s.startHold()
+	}
+	caughtUp := p.behind == 0
+	if p.together {
+		caughtUp = s.outboundBytes <= s.stats.Clients.Load()*int64(s.limits.OutboundMax/paceDone)
 	}
 	p.stuck = s.tick >= p.check
-	if p.stuck || s.tick >= p.until {
-		s.letGo()
-		p.behind = 0
-		p.moment++
-		return false
+	if !caughtUp && !p.stuck && s.tick < p.until {
+		return true
 	}
-	return true
+	if !caughtUp {
+		p.behind = 0 // They have had their moment.
+		p.moment++
+	}
+	p.until, p.rest = 0, s.tick+(s.tick-p.since)
+	return false
 }
 
-func (s *Shard) letGo() {
+func (s *Shard) startHold() (hold bool) {
 	p := &s.pacing
-	if p.until != 0 {
-		p.until, p.rest = 0, s.tick+paceRest*(s.tick-p.since)
+	alone := p.behind > 0 && p.backlog && s.tick >= p.rest
+	p.together = !p.stuck && int64(p.blocked)*2 > s.stats.Clients.Load() &&
+		s.outboundBytes > int64(p.blocked)*int64(s.limits.OutboundMax/pacePart)
+	if !alone && !p.together {
+		return false
 	}
+	if _, state := s.cursor.Next(); state != bus.StateReady {
+		return false
+	}
+	p.since, p.until, p.check = s.tick, s.tick+paceAlone, s.tick+paceIdle
+	if p.together {
+		p.until = s.tick + paceTogether
+	}
+	s.stats.Paced.Add(1)
+	return true
 }
 
 // next returns the tick at which pace wants to look again, 0 for none.

@@ -77,7 +77,7 @@ func TestPaceMoments(t *testing.T) {
 	queue(400)
 	require.False(t, s.pace())
 	queue(600)
-	for range paceTicks {
+	for range paceAlone {
 		require.True(t, s.pace())
 		s.tick++
 		s.pacing.drained++
@@ -89,7 +89,7 @@ func TestPaceMoments(t *testing.T) {
 	queue(0)
 	queue(600)
 	require.False(t, s.pace(), "moments do not follow each other")
-	s.tick += paceRest * paceTicks
+	s.tick += paceAlone
 	require.True(t, s.pace())
 	queue(0)
 	require.False(t, s.pace(), "it has caught up before its moment was over")
