@@ -84,6 +84,7 @@ func TestGroup(t *testing.T) {
 		conn := mustAccept(t, g.FDs)
 		require.Equal(t, 40_000, option(t, conn, unix.SOL_SOCKET, unix.SO_SNDBUF), "inherited, doubled by the kernel")
 		require.Equal(t, 1, option(t, conn, unix.IPPROTO_TCP, unix.TCP_NODELAY), "inherited")
+		require.LessOrEqual(t, option(t, conn, unix.IPPROTO_TCP, unix.TCP_MAXSEG), segmentMax, "loopback has 64 KiB")
 	}
 }
 

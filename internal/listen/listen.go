@@ -36,7 +36,7 @@ type Group struct {
 
 	// FDs are listening descriptors in shard order: TCP (never MPTCP, which a
 	// steering program cannot choose), non-blocking, close-on-exec. Connections
-	// accepted from them inherit SO_SNDBUF and TCP_NODELAY. The caller owns them.
+	// accepted from them inherit SO_SNDBUF, TCP_NODELAY and TCP_MAXSEG. The caller owns them.
 	FDs []int
 }
 
