@@ -7,19 +7,25 @@ import "wsd/internal/bus"
 // batches on the bus for a moment while clients are behind, and the ring passes the pressure on to the source, which then stops
 // fetching.
 //
-// A slow client must not hold up the others for long. There are two cases:
+// A slow client must not hold up the others for long. There are three cases:
 //
-//   - Some clients have more than half of their limit waiting, and more is on the bus: each of them gets one short moment, and no other
-//     before it has caught up altogether; who is slower than its channel never does, and meets client.outbound_max. These moments take
-//     at most half of the time, and are so short that what gathers meanwhile does not bring the others over their limit.
-//   - Most clients are behind together, so it is we who are too fast: the brake comes back as long as they take bytes. It never holds for
-//     longer than paceTogether without letting a gather through, so that the bus sees the shard move.
+//   - Most clients are behind together, so it is we who are too fast: the brake holds whenever they are, as long as they take bytes.
+//   - Many are, though not most: the same, but this and the next case share a budget of time.
+//   - A few have more than half of their limit waiting, and more is on the bus: each of them gets one short moment, and no other before
+//     it has caught up altogether; who is slower than its channel never does, and meets client.outbound_max.
+//
+// It never holds for longer than paceTogether without letting a gather through, so that the bus sees the shard move.
 const (
-	pacePart     = 4  // Together: OutboundMax/pacePart is waiting for each client that waits for the kernel, on average,
+	paceMany     = 4  // Many: at least so many clients wait for the kernel,
+	paceShare    = 8  // and one in so many of all.
+	pacePart     = 4  // Most or many: OutboundMax/pacePart is waiting for each client that waits for the kernel, on average,
 	paceDone     = 16 // until no more than OutboundMax/paceDone is waiting for each client.
 	paceTogether = 5  // 250 ms: less than any sensible bus.stall_max.
 	paceAlone    = 2  // 50 to 100 ms, long enough for a client that only was not scheduled.
 	paceIdle     = 2  // As long without a byte taken by a client that waits ends it early.
+
+	paceBudget = 200 // 10 s, spent by holding,
+	paceRefill = 10  // and given back at a tenth of that speed.
 )
 
 // pacing is the state of the brake.
@@ -28,15 +34,18 @@ type pacing struct {
 	drained uint64 // Bytes that the kernel has taken from connections that waited.
 	behind  int    // Connections with more than half of OutboundMax waiting that have not had their moment.
 	moment  uint32 // Counts the moments given; a connection is marked with the one that it waits for.
+	backlog bool   // The last gather left something on the bus.
 
-	together bool   // Why it holds.
-	backlog  bool   // The last gather left something on the bus.
+	together bool   // It holds for most or many clients.
+	most     bool   // It holds for most.
 	since    uint32 // Tick at which it began to hold.
-	rest     uint32 // Tick from which a client that is behind alone may have it held again.
 	until    uint32 // Tick at which the brake is let go; 0: it does not hold.
 	check    uint32 // Tick at which bytes must have been taken since the last look.
 	seen     uint64 // drained at the last look.
 	stuck    bool   // Nothing was taken at the last look.
+
+	spent   uint32 // Ticks of the budget in use at tick spentAt.
+	spentAt uint32
 }
 
 // pace reports whether the bus is to be left alone in this turn. An event or the timer brings the next one.
@@ -60,27 +69,42 @@ func (s *Shard) pace() (hold bool) {
 		p.behind = 0 // They have had their moment.
 		p.moment++
 	}
-	p.until, p.rest = 0, s.tick+(s.tick-p.since)
+	if !p.most {
+		p.spent += s.tick - p.since
+	}
+	p.until = 0
 	return false
 }
 
 func (s *Shard) startHold() (hold bool) {
 	p := &s.pacing
-	alone := p.behind > 0 && p.backlog && s.tick >= p.rest
-	p.together = !p.stuck && int64(p.blocked)*2 > s.stats.Clients.Load() &&
-		s.outboundBytes > int64(p.blocked)*int64(s.limits.OutboundMax/pacePart)
+	affordable := p.refill(s.tick) < paceBudget
+	alone := affordable && p.behind > 0 && p.backlog
+	clients, blocked := s.stats.Clients.Load(), int64(p.blocked)
+	p.most = blocked*2 > clients
+	many := affordable && blocked >= paceMany && blocked*paceShare >= clients
+	p.together = !p.stuck && (p.most || many) && s.outboundBytes > blocked*int64(s.limits.OutboundMax/pacePart)
 	if !alone && !p.together {
 		return false
 	}
 	if _, state := s.cursor.Next(); state != bus.StateReady {
 		return false
 	}
+	p.most = p.most && p.together
 	p.since, p.until, p.check = s.tick, s.tick+paceAlone, s.tick+paceIdle
 	if p.together {
 		p.until = s.tick + paceTogether
 	}
 	s.stats.Paced.Add(1)
 	return true
+}
+
+// refill gives back what time has earned and returns what is spent.
+func (p *pacing) refill(tick uint32) uint32 {
+	earned := (tick - p.spentAt) / paceRefill
+	p.spent -= min(p.spent, earned)
+	p.spentAt += earned * paceRefill
+	return p.spent
 }
 
 // next returns the tick at which pace wants to look again, 0 for none.
