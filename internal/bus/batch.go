@@ -66,6 +66,7 @@ type Batch struct {
 	Bytes    int       // Of all values.
 	Oldest   time.Time // Timestamp of the oldest record.
 
+	before   uint64        // Bytes of values of all batches published before it.
 	memory   int           // Bytes held, layouts not counted.
 	layouts  atomic.Int64  // Bytes held by layouts; negative after the ring has released the batch.
 	retained *atomic.Int64 // The ring's count of bytes held; nil before Publish.

@@ -103,7 +103,7 @@ func (r *Ring) Publish(ctx context.Context, b *Batch) error {
 			return err
 		}
 	}
-	b.Seq, b.retained = seq, &r.stats.RetainedBytes
+	b.Seq, b.retained, b.before = seq, &r.stats.RetainedBytes, r.stats.Bytes.Load()
 	r.stats.RetainedBytes.Add(int64(b.memory) + b.layouts.Load())
 	r.slots[seq&r.mask].Store(b)
 	r.head.Store(seq + 1)

@@ -282,6 +282,13 @@ func TestOneWakeupPerShard(t *testing.T) {
 	require.Equal(t, [4]int{0, 1, 0, 1}, woken)
 	require.Zero(t, r.Cursor(0).Lag())
 	require.EqualValues(t, 1, r.Cursor(1).Lag())
+	next, _ := r.Cursor(1).Next()
+	require.EqualValues(t, 3, r.Cursor(1).Waiting(next))
+	require.NoError(t, r.Publish(t.Context(), batchFor(10, 1)))
+	require.EqualValues(t, 13, r.Cursor(1).Waiting(next))
+	r.Cursor(1).Advance()
+	next, _ = r.Cursor(1).Next()
+	require.EqualValues(t, 10, r.Cursor(1).Waiting(next))
 }
 
 // The ring holds no more bytes than it may, layouts included, and gives them up.

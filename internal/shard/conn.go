@@ -44,7 +44,7 @@ type conn struct {
 	in     []byte         // Bytes of an incomplete request or frame; nil otherwise.
 	out    []chunk        // What the kernel has not taken; nil when empty.
 	outOff uint32         // Bytes of out[0] already taken.
-	behind uint32         // 0, behindBefore, or the pacing.moment in which it is or was behind.
+	behind uint32         // 0, or the pacing.moment in which it fell behind.
 	outLen int            // Cost of what is in out, bytes taken included.
 	subs   []subscription // What the connection is subscribed to.
 }

@@ -29,7 +29,6 @@ func (s *Shard) deliver() (more bool) {
 		return false
 	}
 	more = s.gather()
-	s.pacing.backlog = more
 	if len(s.pendings) == 0 {
 		return more
 	}

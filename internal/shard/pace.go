@@ -10,19 +10,19 @@ import "wsd/internal/bus"
 // A slow client must not hold up the others for long. There are three cases:
 //
 //   - Most clients are behind together, so it is we who are too fast: the brake holds whenever they are, as long as they take bytes.
-//   - Many are, though not most: the same, but this and the next case share a budget of time.
-//   - A few have more than half of their limit waiting, and more is on the bus: each of them gets one short moment, and no other before
-//     it has caught up altogether; who is slower than its channel never does, and meets client.outbound_max.
+//   - Many are, though not most, and the bus holds more than half of OutboundMax, which a client in order could not take at once: the
+//     same, but this and the next case share a budget of time.
+//   - Some have more than half of OutboundMax waiting while the bus holds as much. The budget ends this for a client that is slower than
+//     its channel, which then meets its limit.
 //
-// It never holds for longer than paceTogether without letting a gather through, so that the bus sees the shard move.
+// It never holds for longer than paceMax without letting a gather through, so that the bus sees the shard move.
 const (
-	paceMany     = 4  // Many: at least so many clients wait for the kernel,
-	paceShare    = 8  // and one in so many of all.
-	pacePart     = 4  // Most or many: OutboundMax/pacePart is waiting for each client that waits for the kernel, on average,
-	paceDone     = 16 // until no more than OutboundMax/paceDone is waiting for each client.
-	paceTogether = 5  // 250 ms: less than any sensible bus.stall_max.
-	paceAlone    = 2  // 50 to 100 ms, long enough for a client that only was not scheduled.
-	paceIdle     = 2  // As long without a byte taken by a client that waits ends it early.
+	pacePart  = 4  // Most or many: OutboundMax/pacePart is waiting for each client that waits for the kernel, on average,
+	paceDone  = 16 // until no more than OutboundMax/paceDone is waiting for each client.
+	paceMany  = 4  // Many: at least so many clients wait for the kernel,
+	paceShare = 8  // and one in so many of all.
+	paceMax   = 5  // 250 ms: less than any sensible bus.stall_max.
+	paceIdle  = 2  // 50 to 100 ms in which no client that waits takes a byte end it early.
 
 	paceBudget = 200 // 10 s, spent by holding,
 	paceRefill = 10  // and given back at a tenth of that speed.
@@ -32,9 +32,8 @@ const (
 type pacing struct {
 	blocked int    // Connections that wait until the kernel takes more.
 	drained uint64 // Bytes that the kernel has taken from connections that waited.
-	behind  int    // Connections with more than half of OutboundMax waiting that have not had their moment.
-	moment  uint32 // Counts the moments given; a connection is marked with the one that it waits for.
-	backlog bool   // The last gather left something on the bus.
+	behind  int    // Connections with more than half of OutboundMax waiting, but for those that took nothing when it held for them.
+	moment  uint32 // Counts the times that clients took nothing; a connection is marked with the one in which it fell behind.
 
 	together bool   // It holds for most or many clients.
 	most     bool   // It holds for most.
@@ -65,8 +64,8 @@ func (s *Shard) pace() (hold bool) {
 	if !caughtUp && !p.stuck && s.tick < p.until {
 		return true
 	}
-	if !caughtUp {
-		p.behind = 0 // They have had their moment.
+	if !caughtUp && p.stuck {
+		p.behind = 0
 		p.moment++
 	}
 	if !p.most {
@@ -78,23 +77,23 @@ func (s *Shard) pace() (hold bool) {
 
 func (s *Shard) startHold() (hold bool) {
 	p := &s.pacing
-	affordable := p.refill(s.tick) < paceBudget
-	alone := affordable && p.behind > 0 && p.backlog
+	if p.blocked == 0 {
+		return false
+	}
+	next, state := s.cursor.Next()
+	if state != bus.StateReady {
+		return false
+	}
+	affordable := s.cursor.Waiting(next) > uint64(s.limits.OutboundMax/2) && p.refill(s.tick) < paceBudget
 	clients, blocked := s.stats.Clients.Load(), int64(p.blocked)
 	p.most = blocked*2 > clients
 	many := affordable && blocked >= paceMany && blocked*paceShare >= clients
 	p.together = !p.stuck && (p.most || many) && s.outboundBytes > blocked*int64(s.limits.OutboundMax/pacePart)
-	if !alone && !p.together {
-		return false
-	}
-	if _, state := s.cursor.Next(); state != bus.StateReady {
-		return false
-	}
 	p.most = p.most && p.together
-	p.since, p.until, p.check = s.tick, s.tick+paceAlone, s.tick+paceIdle
-	if p.together {
-		p.until = s.tick + paceTogether
+	if !p.together && (!affordable || p.behind == 0) {
+		return false
 	}
+	p.since, p.until, p.check = s.tick, s.tick+paceMax, s.tick+paceIdle
 	s.stats.Paced.Add(1)
 	return true
 }
@@ -115,9 +114,6 @@ func (p *pacing) next() uint32 {
 	return min(p.until, p.check)
 }
 
-// behindBefore marks a connection that has been behind and has not caught up altogether.
-const behindBefore = 1
-
 // noteQueue keeps count of who is behind. It is called when c's queue has changed.
 func (s *Shard) noteQueue(c *conn) {
 	p := &s.pacing
@@ -125,11 +121,10 @@ func (s *Shard) noteQueue(c *conn) {
 	case isBehind && c.behind == 0:
 		c.behind = p.moment
 		p.behind++
-	case !isBehind && c.behind == p.moment:
-		p.behind--
-		c.behind = behindBefore
-	}
-	if c.outLen == 0 {
+	case !isBehind && c.behind != 0:
+		if c.behind == p.moment {
+			p.behind--
+		}
 		c.behind = 0
 	}
 }

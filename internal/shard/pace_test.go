@@ -57,17 +57,17 @@ func TestPaceStopped(t *testing.T) {
 	}
 }
 
-// A client that is behind alone gets one moment, and another only when it has caught up altogether and some time has passed.
-func TestPaceMoments(t *testing.T) {
+// A client that is behind alone, and takes bytes, has the bus held for it, within a budget of time.
+func TestPaceAlone(t *testing.T) {
 	ring, err := bus.New(bus.Options{Shards: 1, Slots: 2, BytesMax: 1, StallMax: 1, Wake: func(routing.ShardID) {}, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	waiting := bus.NewBuilder(bus.BuilderOptions{RecordsMax: 1, BytesMax: 1})
 	ch := routing.Channel{ID: 1, Name: "a"}
 	ch.Shards.Add(0)
-	waiting.Add(ch, bus.Record{}, time.Now())
+	waiting.Add(ch, bus.Record{Value: make([]byte, 600)}, time.Now())
 	require.NoError(t, ring.Publish(t.Context(), waiting.Seal()))
 	s := &Shard{limits: Limits{OutboundMax: 1000}, stats: newStats(), cursor: ring.Cursor(0)}
-	s.pacing.moment, s.pacing.backlog, s.pacing.blocked = behindBefore+1, true, 1
+	s.pacing.moment, s.pacing.blocked = 1, 1
 	s.stats.Clients.Store(100)
 	c := &conn{}
 	queue := func(n int) {
@@ -77,30 +77,27 @@ func TestPaceMoments(t *testing.T) {
 	queue(400)
 	require.False(t, s.pace())
 	queue(600)
-	for range paceAlone {
-		require.True(t, s.pace())
-		s.tick++
-		s.pacing.drained++
+	for range 2 {
+		for range paceMax {
+			require.True(t, s.pace())
+			s.tick++
+			s.pacing.drained++
+		}
+		require.False(t, s.pace(), "a gather goes through")
 	}
-	require.False(t, s.pace(), "the moment is over")
-	queue(400)
-	queue(600)
-	require.False(t, s.pace(), "it has had its moment")
 	queue(0)
+	require.False(t, s.pace(), "nobody is behind")
 	queue(600)
-	require.True(t, s.pace(), "it had caught up")
-	queue(0)
-	require.False(t, s.pace(), "it has caught up before its moment was over")
-	s.pacing.backlog = false
-	queue(600)
-	require.False(t, s.pace(), "there is nothing to hold back")
-	s.pacing.backlog = true
+	s.limits.OutboundMax = 1200
+	require.False(t, s.pace(), "a client in order could take what is on the bus")
+	s.limits.OutboundMax = 1000
 	require.True(t, s.pace())
 	s.tick += paceIdle
 	require.False(t, s.pace(), "it takes nothing")
+	require.False(t, s.pace(), "it is not held for again")
 
-	held := 0 // Whoever catches up and falls behind all the time.
-	for began := s.tick; s.tick-began < 100*paceRefill; s.tick++ {
+	held := 0                                                      // Whoever catches up and falls behind all the time.
+	for began := s.tick; s.tick-began < 100*paceRefill; s.tick++ { // Earns 100 ticks.
 		queue(0)
 		queue(600)
 		s.pacing.drained++
@@ -109,5 +106,5 @@ func TestPaceMoments(t *testing.T) {
 		}
 	}
 	require.GreaterOrEqual(t, held, paceBudget)
-	require.LessOrEqual(t, held, paceBudget+100+2*paceAlone)
+	require.LessOrEqual(t, held, paceBudget+100+2*paceMax)
 }
