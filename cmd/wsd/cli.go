@@ -14,7 +14,7 @@ import (
 type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Deliver records from a Kafka cluster."`
 	Dev     devCmd     `cmd:"" help:"The same with a Kafka inside and a demo feed: for a first look and for development."`
-	Health  healthCmd  `cmd:"" help:"Ask the wsd that runs here how it is; exit 1 when it is not well."`
+	Health  healthCmd  `cmd:"" help:"Ask the wsd that runs here how it is; exit 1 when it does not serve (degraded still serves)."`
 	Config  configCmd  `cmd:"" help:"Check and show the configuration."`
 	Doctor  doctorCmd  `cmd:"" help:"Check this machine for what wsd needs; exit 1 when something is missing."`
 	Version versionCmd `cmd:"" help:"Show the version."`

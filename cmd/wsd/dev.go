@@ -1,9 +1,11 @@
 package main
 
 import (
+	"net/netip"
 	"slices"
 
 	"wsd/internal/dev"
+	"wsd/internal/server"
 )
 
 type devCmd struct {
@@ -36,8 +38,11 @@ func (c *devCmd) Run(e env) error {
 	if loaded.Origin("kafka.start") == "default" {
 		cfg.Kafka.Start = "earliest" // Everything in this Kafka is new.
 	}
-	if cfg.Admin.Listen != "" {
-		logger.Info("demo: open the page to see messages arrive; any Kafka client can produce", "page", "http://"+cfg.Admin.Listen+"/", "kafka", cluster.Brokers())
-	}
-	return serve(ctx, loaded, logger)
+	return serve(ctx, loaded, logger, func(s *server.Server) {
+		page := "http://" + s.AdminAddress() + "/"
+		if address, err := netip.ParseAddrPort(s.AdminAddress()); err != nil || !address.Addr().IsLoopback() {
+			page = "none: admin.listen is no loopback address"
+		}
+		logger.Info("demo: open the page to see messages arrive; any Kafka client can produce", "page", page, "kafka", cluster.Brokers())
+	})
 }

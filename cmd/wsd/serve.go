@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -27,11 +28,11 @@ func (c *serveCmd) Run(e env) error {
 	}
 	ctx, stop := signals()
 	defer stop()
-	return serve(ctx, loaded, newLogger(loaded.Config.Log, e))
+	return serve(ctx, loaded, newLogger(loaded.Config.Log, e), nil)
 }
 
-// serve builds a server and runs it until ctx ends.
-func serve(ctx context.Context, loaded *config.Loaded, logger *slog.Logger) error {
+// serve builds a server and runs it until ctx ends. served may be nil.
+func serve(ctx context.Context, loaded *config.Loaded, logger *slog.Logger, served func(*server.Server)) error {
 	if loaded.File != "" {
 		logger.Info("configuration file", "file", loaded.File)
 	}
@@ -39,7 +40,11 @@ func serve(ctx context.Context, loaded *config.Loaded, logger *slog.Logger) erro
 	if err != nil {
 		return err
 	}
-	return s.Run(ctx)
+	return s.Run(ctx, func() {
+		if served != nil {
+			served(s)
+		}
+	})
 }
 
 // signals returns a context that the first SIGTERM or SIGINT ends; the second ends the process at once.
@@ -53,6 +58,7 @@ func signals() (ctx context.Context, stop func()) {
 		}
 		cancel()
 		if _, ok := <-got; ok {
+			fmt.Fprintln(os.Stderr, "wsd: ended at once by a second signal")
 			os.Exit(exitRunTime)
 		}
 	}()

@@ -2,11 +2,13 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"net"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -178,22 +180,22 @@ func (l *loader) checkKafka(c *Config) {
 }
 
 func (l *loader) checkTLS(t TLS) {
-	files := map[string]string{"kafka.tls.ca_file": t.CAFile, "kafka.tls.cert_file": t.CertFile, "kafka.tls.key_file": t.KeyFile}
-	for _, key := range []string{"kafka.tls.ca_file", "kafka.tls.cert_file", "kafka.tls.key_file", "kafka.tls.server_name", "kafka.tls.insecure_skip_verify"} {
-		_, isGiven := l.loaded.given[key]
-		value := files[key]
-		if isGiven && !t.Enabled && (value != "" || key == "kafka.tls.server_name" && t.ServerName != "" || key == "kafka.tls.insecure_skip_verify" && t.InsecureSkipVerify) {
-			l.complain(key, value, "it has no effect, as kafka.tls.enabled is false", "set kafka.tls.enabled to true or leave this out")
-			continue
+	if t.Enabled {
+		if key, value, err := t.check(); err != nil {
+			l.complain(key, value, err.Error(), "")
 		}
-		if value != "" {
-			if _, err := readLimited(value); err != nil {
-				l.complain(key, value, "it cannot be read: "+explainFile(err), "")
-			}
-		}
+		return
 	}
-	if (t.CertFile == "") != (t.KeyFile == "") {
-		l.complain("kafka.tls.cert_file", t.CertFile, "a certificate needs its key and a key its certificate", "set kafka.tls.cert_file and kafka.tls.key_file, or neither")
+	values := map[string]string{
+		"kafka.tls.ca_file": t.CAFile, "kafka.tls.cert_file": t.CertFile, "kafka.tls.key_file": t.KeyFile, "kafka.tls.server_name": t.ServerName,
+	}
+	if t.InsecureSkipVerify {
+		values["kafka.tls.insecure_skip_verify"] = "true"
+	}
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		if values[key] != "" {
+			l.complain(key, values[key], "it has no effect, as kafka.tls.enabled is false", "set kafka.tls.enabled to true or leave this out")
+		}
 	}
 }
 

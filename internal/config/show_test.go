@@ -133,9 +133,10 @@ func TestDocExamples(t *testing.T) {
 	doc, err := os.ReadFile(docPath)
 	require.NoError(t, err)
 	text := string(doc)
-	for _, path := range []string{"/etc/wsd/ca.pem", "/run/secrets/kafka"} {
+	cert, _ := certificate(t)
+	for path, file := range map[string]string{"/etc/wsd/ca.pem": cert, "/run/secrets/kafka": tempFile(t, "file", "hush")} {
 		require.Contains(t, text, path)
-		text = strings.ReplaceAll(text, path, tempFile(t, "file", "hush"))
+		text = strings.ReplaceAll(text, path, file)
 	}
 	_, example, found := strings.Cut(text, "```yaml\n")
 	require.True(t, found)

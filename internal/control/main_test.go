@@ -42,10 +42,10 @@ func child(t *testing.T, path string) *exec.Cmd {
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {
-		stdin.Close()
 		if cmd.ProcessState == nil {
-			kill(t, cmd)
+			kill(t, cmd) // Before its standard input ends, upon which it would end by itself.
 		}
+		stdin.Close()
 	})
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	require.NoError(t, err)

@@ -101,6 +101,9 @@ func startKafka(address string) (*kfake.Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dev.kafka_listen %q: port %q is not a number", address, portText)
 	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		return nil, fmt.Errorf("dev.kafka_listen %q names every address: the demo's Kafka tells its clients the one to come back to, so name it", address)
+	}
 	listen := func(network, _ string) (net.Listener, error) {
 		return new(net.ListenConfig).Listen(context.Background(), network, net.JoinHostPort(host, portText))
 	}

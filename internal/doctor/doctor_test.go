@@ -236,7 +236,7 @@ func TestOutputs(t *testing.T) {
 		`                      remedy: sysctl -w a="1 2" && b`,
 		"FAIL  open files      10",
 		"                      remedy: ulimit",
-		"3 checks: 1 ok, 1 warnings, 1 failed",
+		"3 checks: 1 ok, 1 warned, 1 failed",
 		"",
 	}, "\n"), text.String())
 

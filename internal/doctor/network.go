@@ -91,7 +91,7 @@ func (in *inspector) tcpMemory() Result {
 	r.Found = fmt.Sprintf("pressure begins at %s (net.ipv4.tcp_mem)", size(pressure*uint64(os.Getpagesize())))
 	if pressure < pages {
 		r.Status = Warn
-		r.Remedy = fmt.Sprintf(`sysctl -w net.ipv4.tcp_mem="%d %d %d", or a smaller --client.kernel_send_buffer`, pages*3/4, pages, pages*3/2)
+		r.Remedy = fmt.Sprintf(`sysctl -w net.ipv4.tcp_mem="%d %d %d", or a smaller --client.kernel-send-buffer`, pages*3/4, pages, pages*3/2)
 	}
 	return r
 }

@@ -82,7 +82,7 @@ func (r Report) Text(w io.Writer) error {
 			fmt.Fprintf(&b, "%*s  remedy: %s\n", 4+2+width, "", result.Remedy)
 		}
 	}
-	fmt.Fprintf(&b, "%d checks: %d ok, %d warnings, %d failed\n",
+	fmt.Fprintf(&b, "%d checks: %d ok, %d warned, %d failed\n",
 		len(r.Results), r.count(OK), r.count(Warn), r.count(Fail))
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -222,7 +222,7 @@ func (in *inspector) jit() Result {
 
 // pinDir looks at the nearest directory that exists, because wsd makes the rest.
 func (in *inspector) pinDir() Result {
-	r := Result{Check: "pin directory", Wanted: "on a bpffs and writable, so that bpftool and wsd steer see the maps"}
+	r := Result{Check: "pin directory", Wanted: "on a bpffs and writable, so that bpftool sees the maps"}
 	if !in.steers() {
 		r.Found, r.Wanted = "not used with steering.mode off", ""
 		return r

@@ -100,7 +100,7 @@ func (r *rig) start(cfg *config.Config) {
 	require.NoError(r.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- r.server.Run(ctx) }()
+	go func() { done <- r.server.Run(ctx, nil) }()
 	var once sync.Once
 	r.stop = func() (err error) {
 		once.Do(func() {

@@ -1,10 +1,9 @@
 package server
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -37,7 +36,7 @@ func (s *Server) busOptions(shards int) bus.Options {
 
 func (s *Server) sourceOptions(shards int) (source.Options, error) {
 	k, b := s.cfg.Kafka, s.cfg.Bus
-	tlsConfig, err := kafkaTLS(k.TLS)
+	tlsConfig, err := k.TLS.ClientConfig()
 	if err != nil {
 		return source.Options{}, err
 	}
@@ -62,31 +61,6 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 		o.Routes = append(o.Routes, source.Route{Topic: r.Topic, Channel: r.Channel})
 	}
 	return o, nil
-}
-
-func kafkaTLS(c config.TLS) (*tls.Config, error) {
-	if !c.Enabled {
-		return nil, nil
-	}
-	out := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName, InsecureSkipVerify: c.InsecureSkipVerify} //nolint:gosec // Asked for.
-	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("kafka.tls.ca_file: %w", err)
-		}
-		out.RootCAs = x509.NewCertPool()
-		if !out.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("kafka.tls.ca_file %s holds no certificate in PEM form", c.CAFile)
-		}
-	}
-	if c.CertFile != "" {
-		cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("kafka.tls.cert_file %s with key_file %s: %w", c.CertFile, c.KeyFile, err)
-		}
-		out.Certificates = []tls.Certificate{cert}
-	}
-	return out, nil
 }
 
 func kafkaSASL(c config.SASL) (sasl.Mechanism, error) {
@@ -136,8 +110,14 @@ func (s *Server) adminOptions() admin.Options {
 			Version: s.build.Version, Commit: s.build.Commit, Shards: stats, Ring: s.ring.Stats(), Source: s.source.Stats(),
 			Steering: s.steering, Channels: s.interest.Len, Ready: func() bool { ready, _ := s.Ready(); return ready },
 		}),
-		Pprof: os.Getenv("ENABLE_PPROF") == "true", ClientPort: int(s.groups[0].Address.Port()), Channels: s.channels, Logger: s.log,
+		Pprof: enabled(os.Getenv("ENABLE_PPROF")), ClientPort: int(s.groups[0].Address.Port()), Channels: s.channels, Logger: s.log,
 	}
+}
+
+// enabled reads a switch in the environment: true, 1, t and the like.
+func enabled(value string) bool {
+	on, err := strconv.ParseBool(value)
+	return err == nil && on
 }
 
 // channelsShown bounds the subscribed channels that the page offers.

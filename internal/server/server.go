@@ -168,7 +168,8 @@ func (s *Server) AdminAddress() string {
 }
 
 // Run serves until ctx ends and then stops within shutdown.drain. It returns an error only when something did not stop in time.
-func (s *Server) Run(ctx context.Context) error {
+// served, which may be nil, is called once everything is up.
+func (s *Server) Run(ctx context.Context, served func()) error {
 	s.descriptors.Max = connectionsMax()
 	for _, sh := range s.shards {
 		sh.Start()
@@ -177,6 +178,9 @@ func (s *Server) Run(ctx context.Context) error {
 	s.source.Start()
 	s.setStage(admin.StatusOK)
 	s.logStart()
+	if served != nil {
+		served()
+	}
 
 	var correcting sync.WaitGroup
 	correctCtx, stopCorrecting := context.WithCancel(context.Background())

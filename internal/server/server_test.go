@@ -169,16 +169,13 @@ func TestNewErrors(t *testing.T) {
 	client, adminAddress := r.server.Addresses()[0].String(), r.server.AdminAddress()
 	logger := slog.New(slog.DiscardHandler)
 	for name, flags := range map[string]map[string]any{
-		"is in use by pid":   {"client.listen": []string{client}},
-		"set admin.listen":   {"admin.listen": adminAddress},
-		"control socket":     {"control.socket": r.server.cfg.Control.Socket},
-		"kafka.tls.ca_file":  {"kafka.tls.enabled": true, "kafka.tls.ca_file": "server_test.go"},
-		"kafka.tls.key_file": {"kafka.tls.enabled": true, "kafka.tls.cert_file": "server_test.go", "kafka.tls.key_file": "server_test.go"},
+		"is in use by pid": {"client.listen": []string{client}},
+		"set admin.listen": {"admin.listen": adminAddress},
+		"control socket":   {"control.socket": r.server.cfg.Control.Socket},
 	} {
 		cfg := configure(t, flags)
 		_, err := New(cfg, Build{}, logger)
-		require.Error(t, err, name)
-		require.Contains(t, strings.ReplaceAll(err.Error(), "with key_file", "kafka.tls.key_file"), name)
+		require.ErrorContains(t, err, name)
 	}
 	r.ready() // The first one is not disturbed.
 	require.NotEmpty(t, r.join("a").shard)
