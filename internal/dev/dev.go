@@ -105,7 +105,11 @@ func startKafka(address string) (*kfake.Cluster, error) {
 		return nil, fmt.Errorf("dev.kafka_listen %q names every address: the demo's Kafka tells its clients the one to come back to, so name it", address)
 	}
 	listen := func(network, _ string) (net.Listener, error) {
-		return new(net.ListenConfig).Listen(context.Background(), network, net.JoinHostPort(host, portText))
+		l, err := new(net.ListenConfig).Listen(context.Background(), network, net.JoinHostPort(host, portText))
+		if err != nil {
+			return nil, err
+		}
+		return guardedListener{l}, nil
 	}
 	kafka, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(port), kfake.ListenFn(listen), kfake.DefaultNumPartitions(partitions),
 		kfake.BrokerConfigs(map[string]string{

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -116,6 +117,22 @@ func TestStartErrors(t *testing.T) {
 		_, err := Start(t.Context(), o)
 		require.ErrorContains(t, err, name)
 	}
+}
+
+// What is no Kafka client gets no memory.
+func TestGuard(t *testing.T) {
+	c := start(t, Options{})
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", c.Brokers()[0])
+	require.NoError(t, err)
+	defer conn.Close()
+	require.NoError(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+	_, err = conn.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
+	require.NoError(t, err)
+	n, err := conn.Read(make([]byte, 1))
+	require.Error(t, err)
+	require.Zero(t, n)
+	require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
+	require.NoError(t, c.producer.ProduceSync(t.Context(), &kgo.Record{Topic: TopicLoadtest, Value: make([]byte, 1<<19)}).FirstErr())
 }
 
 func TestDigits(t *testing.T) {
