@@ -221,11 +221,11 @@ func TestPingFlood(t *testing.T) {
 
 // A client whose frames all come in time is not closed, however the segments cut them.
 func TestFrameTimingPerMessage(t *testing.T) {
-	r := newRig(t, func(o *Options) { o.Limits.FrameTimeout = 500 * time.Millisecond })
+	r := newRig(t, func(o *Options) { o.Limits.FrameTimeout = 2 * time.Second })
 	c := r.dial("/ws?channel=a")
 	pong := wire.AppendMasked(nil, ws.OpPong, []byte("12345678"), [4]byte{1})
 	c.write(pong[:5])
-	for range 15 {
+	for range 25 {
 		time.Sleep(100 * time.Millisecond) // Longer than the limit in all, and never idle between two messages.
 		c.write(append(pong[5:len(pong):len(pong)], pong[:5]...))
 	}
