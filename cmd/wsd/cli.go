@@ -42,10 +42,6 @@ func (o *options) init() {
 	o.fields = make(map[string]string)
 	var fields []reflect.StructField
 	for i, option := range config.Options() {
-		group, _, nested := strings.Cut(option.Key, ".")
-		if !nested {
-			group = "general"
-		}
 		help := option.Help
 		if option.Default != "" && !strings.Contains(help, "Default:") {
 			help += " Default: " + option.Default + "."
@@ -54,7 +50,7 @@ func (o *options) init() {
 		o.fields[option.Key] = name
 		fields = append(fields, reflect.StructField{
 			Name: name, Type: flagType(option),
-			Tag: reflect.StructTag(fmt.Sprintf("name:%q help:%q group:%q placeholder:%q", strings.TrimPrefix(option.Flag, "--"), help, group,
+			Tag: reflect.StructTag(fmt.Sprintf("name:%q help:%q group:%q placeholder:%q", strings.TrimPrefix(option.Flag, "--"), help, groupOf(option),
 				strings.ToUpper(option.Kind))),
 		})
 	}
@@ -97,16 +93,21 @@ func groups() []kong.Group {
 	var list []kong.Group
 	seen := make(map[string]bool)
 	for _, option := range config.Options() {
-		key, _, nested := strings.Cut(option.Key, ".")
-		if !nested {
-			key = "general"
-		}
-		if !seen[key] {
+		if key := groupOf(option); !seen[key] {
 			seen[key] = true
 			list = append(list, kong.Group{Key: key, Title: titles[key] + ":"})
 		}
 	}
 	return list
+}
+
+// groupOf returns the section of the help that an option stands in.
+func groupOf(option config.Option) string {
+	section, _, nested := strings.Cut(option.Key, ".")
+	if !nested {
+		return "general"
+	}
+	return section
 }
 
 // dashes lets a flag be written as its key is: --kafka.fetch_max_wait.

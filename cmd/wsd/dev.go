@@ -20,7 +20,7 @@ func (c *devCmd) Run(e env) error {
 	}
 	cfg := &loaded.Config
 	logger := newLogger(cfg.Log, e)
-	if loaded.Origin("kafka.brokers") != "default" {
+	if loaded.Given("kafka.brokers") {
 		logger.Warn("kafka.brokers is ignored: wsd dev has its own Kafka; wsd serve reads another one", "origin", loaded.Origin("kafka.brokers"))
 	}
 	ctx, stop := signals()
@@ -35,7 +35,7 @@ func (c *devCmd) Run(e env) error {
 	}
 	defer cluster.Stop()
 	cfg.Kafka.Brokers, cfg.Kafka.Topics = cluster.Brokers(), cluster.Topics()
-	if loaded.Origin("kafka.start") == "default" {
+	if !loaded.Given("kafka.start") {
 		cfg.Kafka.Start = "earliest" // Everything in this Kafka is new.
 	}
 	return serve(ctx, loaded, logger, func(s *server.Server) {

@@ -181,7 +181,7 @@ func (l *loader) checkKafka(c *Config) {
 
 func (l *loader) checkTLS(t TLS) {
 	if t.Enabled {
-		if key, value, err := t.check(); err != nil {
+		if _, key, value, err := t.build(); err != nil {
 			l.complain(key, value, err.Error(), "")
 		}
 		return

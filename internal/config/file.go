@@ -90,9 +90,7 @@ func (l *loader) section(path, prefix string, node *yaml.Node) {
 			continue
 		}
 		seen[key] = true
-		for value.Kind == yaml.AliasNode {
-			value = value.Alias
-		}
+		value = resolved(value)
 		if _, known := l.options[key]; known {
 			l.value(key, origin, value)
 			continue
@@ -111,6 +109,14 @@ func (l *loader) section(path, prefix string, node *yaml.Node) {
 			l.fault(f)
 		}
 	}
+}
+
+// resolved returns what an alias stands for, else the node itself.
+func resolved(n *yaml.Node) *yaml.Node {
+	for n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	return n
 }
 
 func (l *loader) isSection(key string) bool {
@@ -166,9 +172,7 @@ func (l *loader) value(key, origin string, node *yaml.Node) {
 
 // text returns a node's value as the flag would be written.
 func (o Option) text(n *yaml.Node) (text, problem string) {
-	for n.Kind == yaml.AliasNode {
-		n = n.Alias
-	}
+	n = resolved(n)
 	if o.Kind == kindRoute && n.Kind == yaml.MappingNode {
 		return routeText(n)
 	}
@@ -185,10 +189,7 @@ func (o Option) text(n *yaml.Node) (text, problem string) {
 func routeText(n *yaml.Node) (text, problem string) {
 	fields := map[string]string{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		name, value := n.Content[i].Value, n.Content[i+1]
-		for value.Kind == yaml.AliasNode {
-			value = value.Alias
-		}
+		name, value := n.Content[i].Value, resolved(n.Content[i+1])
 		_, twice := fields[name]
 		switch {
 		case name != "topic" && name != "channel":

@@ -67,6 +67,12 @@ func (l *Loaded) Origin(key string) string {
 	return originDefault
 }
 
+// Given tells whether an option was given at all, empty or not.
+func (l *Loaded) Given(key string) bool {
+	_, ok := l.given[key]
+	return ok
+}
+
 // written tells whether an option was given a value that is not empty. A password that was read from its file was not.
 func (l *Loaded) written(key string) bool { return strings.Join(l.given[key].texts, "") != "" }
 

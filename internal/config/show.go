@@ -18,7 +18,7 @@ func (l *Loaded) Show(w io.Writer) error {
 			reflect.ValueOf(&c).Elem().FieldByIndex(o.index).SetZero()
 		}
 	}
-	return write(w, &c, func(o Option, node *yaml.Node) { node.LineComment = l.Origin(o.Key) })
+	return write(w, &c, func(o Option, _, value *yaml.Node) { value.LineComment = l.Origin(o.Key) })
 }
 
 // Defaults writes a configuration file with every option at its default, each with its meaning.
@@ -32,11 +32,11 @@ func Defaults(w io.Writer) error {
 			return fmt.Errorf("BUG: default of %s: %w", o.Key, err)
 		}
 	}
-	return write(w, &c, func(o Option, node *yaml.Node) { node.HeadComment = wrap(o.Help, 110) })
+	return write(w, &c, func(o Option, key, _ *yaml.Node) { key.HeadComment = wrap(o.Help, 110) })
 }
 
-// write writes a configuration; describe may add comments to an option's key.
-func write(w io.Writer, c *Config, describe func(o Option, node *yaml.Node)) error {
+// write writes a configuration; describe may add comments to an option's key and value.
+func write(w io.Writer, c *Config, describe func(o Option, key, value *yaml.Node)) error {
 	root := &yaml.Node{Kind: yaml.MappingNode}
 	sections := map[string]*yaml.Node{"": root}
 	for _, o := range Options() {
@@ -46,10 +46,7 @@ func write(w io.Writer, c *Config, describe func(o Option, node *yaml.Node)) err
 			section, name = o.Key[:i], o.Key[i+1:]
 		}
 		key, node := text(name), o.node(value)
-		described := key
-		if describe(o, described); described.LineComment != "" {
-			node.LineComment, key.LineComment = described.LineComment, ""
-		}
+		describe(o, key, node)
 		in := sectionOf(sections, section)
 		in.Content = append(in.Content, key, node)
 	}

@@ -20,12 +20,7 @@ func (t TLS) ClientConfig() (*tls.Config, error) {
 	return c, nil
 }
 
-// check returns the option that is wrong, and how.
-func (t TLS) check() (key, value string, err error) {
-	_, key, value, err = t.build()
-	return key, value, err
-}
-
+// build also returns the option that is wrong, and its value.
 func (t TLS) build() (c *tls.Config, key, value string, err error) {
 	c = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName, InsecureSkipVerify: t.InsecureSkipVerify} //nolint:gosec // Asked for.
 	if t.CAFile != "" {

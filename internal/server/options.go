@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/segmentio/kafka-go/sasl"
@@ -64,7 +63,7 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 }
 
 func kafkaSASL(c config.SASL) (sasl.Mechanism, error) {
-	switch strings.ToLower(c.Mechanism) {
+	switch c.Mechanism {
 	case "":
 		return nil, nil
 	case "plain":

@@ -298,29 +298,32 @@ const descriptorsKept = 128
 
 // connectionsMax is how many connections fit into the limit of open files, beside what is open already.
 func connectionsMax() int64 {
-	var files unix.Rlimit
-	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &files) // Cannot fail for this process.
 	inUse := 0
 	if open, err := os.ReadDir("/proc/self/fd"); err == nil {
 		inUse = len(open)
 	}
-	limit := int64(min(files.Cur, 1<<40)) // "unlimited" is the largest number there is.
+	limit := int64(min(openFilesMax(), 1<<40)) // "unlimited" is the largest number there is.
 	// A small limit is shared evenly rather than not serving at all.
 	return max(limit-int64(inUse)-descriptorsKept, limit/2, 1)
+}
+
+// openFilesMax is the limit of open files.
+func openFilesMax() uint64 {
+	var files unix.Rlimit
+	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &files) // Cannot fail for this process.
+	return files.Cur
 }
 
 // logStart writes the one line that says what was started, and what an operator should know about it.
 func (s *Server) logStart() {
 	st := s.steering.Status()
-	var files unix.Rlimit
-	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &files) // Cannot fail for this process.
 	controlPath := ""
 	if s.control != nil {
 		controlPath = s.control.Path()
 	}
 	s.log.Info("serving", "version", s.build.Version, "commit", s.build.Commit, "clients", s.listenAddresses(), "admin", s.AdminAddress(),
 		"control", controlPath, "shards", len(s.shards), "steering", st.Mode, "steering_reason", st.Reason, "pins", st.PinPath,
-		"kafka", s.cfg.Kafka.Brokers, "topics", s.cfg.Kafka.Topics, "nofile", files.Cur, "connections_max", s.descriptors.Max)
+		"kafka", s.cfg.Kafka.Brokers, "topics", s.cfg.Kafka.Topics, "nofile", openFilesMax(), "connections_max", s.descriptors.Max)
 	for _, g := range s.groups {
 		if !g.Address.Addr().IsLoopback() {
 			s.log.Warn("auth: none: whoever reaches this address may subscribe to every channel", "clients", g.Address.String())

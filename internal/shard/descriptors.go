@@ -12,9 +12,6 @@ type Descriptors struct {
 	open atomic.Int64
 }
 
-// Open returns how many connections there are.
-func (d *Descriptors) Open() int64 { return d.open.Load() }
-
 // full reports whether there is no room for another connection. Shards that ask at the same moment may go over by one each.
 func (d *Descriptors) full() bool { return d.open.Load() >= d.Max }
 

@@ -24,10 +24,15 @@ func (s *Shard) queue(c *conn, k chunk) {
 		c.out = s.takeQueue()
 	}
 	c.out = append(c.out, k)
-	c.outLen += k.cost()
-	s.outboundBytes += int64(k.cost())
-	s.noteQueue(c)
+	s.addQueued(c, k.cost())
 	s.markDirty(c)
+}
+
+// addQueued counts n more bytes, or fewer, in c's queue.
+func (s *Shard) addQueued(c *conn, n int) {
+	c.outLen += n
+	s.outboundBytes += int64(n)
+	s.noteQueue(c)
 }
 
 // queuePong answers a ping. While a pong waits, the newest takes its place (RFC 6455 §5.5.3).
@@ -38,9 +43,7 @@ func (s *Shard) queuePong(c *conn, payload []byte) {
 		s.queueReply(c, k)
 		return
 	}
-	grown := k.cost() - c.out[last].cost()
-	c.outLen += grown
-	s.outboundBytes += int64(grown)
+	s.addQueued(c, k.cost()-c.out[last].cost())
 	c.out[last] = k
 }
 
@@ -138,7 +141,7 @@ func (s *Shard) flush(c *conn) {
 
 // sent takes n bytes off the front of c's queue.
 func (s *Shard) sent(c *conn, n int) {
-	done := 0
+	done, cost := 0, 0
 	for n > 0 {
 		k := c.out[done]
 		rest := len(k.bytes) - int(c.outOff)
@@ -148,12 +151,11 @@ func (s *Shard) sent(c *conn, n int) {
 		}
 		n -= rest
 		c.outOff = 0
-		c.outLen -= k.cost()
-		s.outboundBytes -= int64(k.cost())
+		cost += k.cost()
 		s.turn.deliveries += uint64(k.publications)
 		done++
 	}
-	s.noteQueue(c)
+	s.addQueued(c, -cost)
 	clear(c.out[:done])
 	if done == len(c.out) {
 		c.out = c.out[:0]
@@ -171,28 +173,25 @@ func (s *Shard) dropQueued(c *conn) {
 	}
 	for i := keep; i < len(c.out); i++ {
 		s.stats.Dropped.Add(uint64(c.out[i].publications))
-		c.outLen -= c.out[i].cost()
-		s.outboundBytes -= int64(c.out[i].cost())
+		s.addQueued(c, -c.out[i].cost())
 		c.out[i] = chunk{}
 	}
 	if len(c.out) > keep {
 		c.out = c.out[:keep]
 	}
-	s.noteQueue(c)
 }
 
 // clearQueue forgets c's whole queue and keeps its memory for another connection.
 func (s *Shard) clearQueue(c *conn) {
 	for i := range c.out {
 		s.stats.Dropped.Add(uint64(c.out[i].publications))
-		s.outboundBytes -= int64(c.out[i].cost())
 	}
 	if cap(c.out) >= keepQueueMin && cap(c.out) <= keepQueueCap && len(s.queues) < keepQueues {
 		clear(c.out)
 		s.queues = append(s.queues, c.out[:0])
 	}
-	c.out, c.outOff, c.outLen = nil, 0, 0
-	s.noteQueue(c)
+	c.out, c.outOff = nil, 0
+	s.addQueued(c, -c.outLen)
 }
 
 func (s *Shard) takeQueue() []chunk {

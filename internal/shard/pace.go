@@ -86,10 +86,10 @@ func (s *Shard) startHold() (hold bool) {
 	}
 	affordable := s.cursor.Waiting(next) > uint64(s.limits.OutboundMax/2) && p.refill(s.tick) < paceBudget
 	clients, blocked := s.stats.Clients.Load(), int64(p.blocked)
-	p.most = blocked*2 > clients
+	most := blocked*2 > clients
 	many := affordable && blocked >= paceMany && blocked*paceShare >= clients
-	p.together = !p.stuck && (p.most || many) && s.outboundBytes > blocked*int64(s.limits.OutboundMax/pacePart)
-	p.most = p.most && p.together
+	p.together = !p.stuck && (most || many) && s.outboundBytes > blocked*int64(s.limits.OutboundMax/pacePart)
+	p.most = p.together && most
 	if !p.together && (!affordable || p.behind == 0) {
 		return false
 	}
@@ -114,7 +114,7 @@ func (p *pacing) next() uint32 {
 	return min(p.until, p.check)
 }
 
-// noteQueue keeps count of who is behind. It is called when c's queue has changed.
+// noteQueue keeps count of who is behind, for addQueued.
 func (s *Shard) noteQueue(c *conn) {
 	p := &s.pacing
 	switch isBehind := c.outLen > s.limits.OutboundMax/2; {
