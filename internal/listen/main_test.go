@@ -2,34 +2,22 @@ package listen
 
 import (
 	"bufio"
-	"bytes"
 	"fmt"
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"wsd/internal/testutil"
 )
 
-// childVariable makes the test binary listen, as another process, instead of
-// running the tests: "group ADDRESS" by Open, "plain ADDRESS" by package net.
-const childVariable = "WSD_TEST_CHILD"
+func TestMain(m *testing.M) { testutil.Main(m, child) }
 
-func TestMain(m *testing.M) {
-	if arg := os.Getenv(childVariable); arg != "" {
-		if err := child(arg); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
-	os.Exit(m.Run())
-}
-
-// child prints the address it has, or the error, and goes on until its input ends.
+// child listens, as another process: "group ADDRESS" by Open, "plain ADDRESS" by package net. It prints the address it has, or the error,
+// and goes on until its input ends.
 func child(arg string) error {
 	how, address, _ := strings.Cut(arg, " ")
 	if how == "plain" {
@@ -54,23 +42,10 @@ func child(arg string) error {
 // mustChild runs a child until it has printed its line.
 func mustChild(tb testing.TB, arg string) (pid int, line string) {
 	tb.Helper()
-	cmd := exec.Command(os.Args[0])
-	// The race detector would make each child sleep for a second at its end.
-	cmd.Env = append(os.Environ(), childVariable+"="+arg, "GORACE=atexit_sleep_ms=0")
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	stdin, err := cmd.StdinPipe()
+	pid, stdout, _ := testutil.Child(tb, arg)
+	line, err := bufio.NewReader(stdout).ReadString('\n')
 	require.NoError(tb, err)
-	stdout, err := cmd.StdoutPipe()
-	require.NoError(tb, err)
-	require.NoError(tb, cmd.Start())
-	tb.Cleanup(func() {
-		stdin.Close()
-		require.NoError(tb, cmd.Wait(), stderr.String())
-	})
-	line, err = bufio.NewReader(stdout).ReadString('\n')
-	require.NoError(tb, err, "%s", &stderr)
-	return cmd.Process.Pid, strings.TrimSpace(line)
+	return pid, strings.TrimSpace(line)
 }
 
 // mustOpen opens groups that close when the test ends.

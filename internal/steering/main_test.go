@@ -4,13 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,11 +20,8 @@ import (
 
 	"wsd/internal/listen"
 	"wsd/internal/routing"
+	"wsd/internal/testutil"
 )
-
-// childVariable makes the test binary run one of children instead of the tests:
-// another process, with other capabilities or with its own death.
-const childVariable = "WSD_TEST_CHILD"
 
 // childReport is what a child prints, as a line of JSON.
 type childReport struct {
@@ -36,16 +31,7 @@ type childReport struct {
 	Picks  int
 }
 
-func TestMain(m *testing.M) {
-	if arg := os.Getenv(childVariable); arg != "" {
-		if err := child(arg); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { testutil.Main(m, child) }
 
 // child starts steering with a mode, a number of shards and a pin directory, dials
 // once, reports, and waits for the end of its input without Close, as a process
@@ -87,24 +73,8 @@ func child(arg string) error {
 // command before it.
 func mustChild(tb testing.TB, arg string, wrapper ...string) (report childReport, end func()) {
 	tb.Helper()
-	args := append(wrapper, os.Args[0])
-	cmd := exec.Command(args[0], args[1:]...)
-	// The race detector would make each child sleep for a second at its end.
-	cmd.Env = append(os.Environ(), childVariable+"="+arg, "GORACE=atexit_sleep_ms=0")
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	stdin, err := cmd.StdinPipe()
-	require.NoError(tb, err)
-	stdout, err := cmd.StdoutPipe()
-	require.NoError(tb, err)
-	require.NoError(tb, cmd.Start())
-	end = sync.OnceFunc(func() {
-		stdin.Close()
-		require.NoError(tb, cmd.Wait(), stderr.String())
-	})
-	tb.Cleanup(end)
-	err = json.NewDecoder(stdout).Decode(&report)
-	require.NoError(tb, err, "%s", &stderr)
+	_, stdout, end := testutil.Child(tb, arg, wrapper...)
+	require.NoError(tb, json.NewDecoder(stdout).Decode(&report))
 	return report, end
 }
 

@@ -1,5 +1,3 @@
-// Package testutil is what the tests of several packages need of the machine:
-// privilege and a bpffs. Only tests may import it.
 package testutil
 
 import (
