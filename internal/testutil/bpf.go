@@ -19,7 +19,7 @@ const RequireRoot = "WSD_REQUIRE_ROOT"
 // the test's own goroutine.
 func RequireBPF(tb testing.TB) {
 	tb.Helper()
-	if lack := lacking(); lack != "" {
+	if lack := lacking(capBPF, capNetAdmin); lack != "" {
 		SkipOrFail(tb, lack)
 	}
 }
@@ -34,20 +34,30 @@ func SkipOrFail(tb testing.TB, reason string) {
 	tb.Skip(reason)
 }
 
-// lacking names the first thing that is missing, or nothing.
-func lacking() string {
+// capability is one that a test may need.
+type capability struct {
+	name string
+	bit  uint
+}
+
+var (
+	capBPF      = capability{"CAP_BPF", unix.CAP_BPF}
+	capNetAdmin = capability{"CAP_NET_ADMIN", unix.CAP_NET_ADMIN}
+	capNetRaw   = capability{"CAP_NET_RAW", unix.CAP_NET_RAW}
+	capSysAdmin = capability{"CAP_SYS_ADMIN", unix.CAP_SYS_ADMIN}
+)
+
+// lacking names the first thing that is missing of root and these, or nothing.
+func lacking(needed ...capability) string {
 	if os.Geteuid() != 0 {
 		return "needs root"
 	}
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&header, &data[0]); err != nil {
-		return fmt.Sprintf("needs CAP_BPF and CAP_NET_ADMIN, and cannot read the capabilities: %v", err)
+		return fmt.Sprintf("needs root, and cannot read the capabilities: %v", err)
 	}
-	for _, c := range []struct {
-		name string
-		bit  uint
-	}{{"CAP_BPF", unix.CAP_BPF}, {"CAP_NET_ADMIN", unix.CAP_NET_ADMIN}} {
+	for _, c := range needed {
 		if data[c.bit/32].Effective&(1<<(c.bit%32)) == 0 {
 			return "needs " + c.name
 		}

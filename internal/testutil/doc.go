@@ -1,3 +1,4 @@
 // Package testutil is what the tests of several packages need of the machine:
-// privilege, a bpffs and another process. Only tests may import it.
+// privilege, a bpffs, another process, network namespaces and forged packets.
+// Only tests may import it.
 package testutil
