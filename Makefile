@@ -26,6 +26,8 @@ CLANG_FORMAT     := clang-format-$(CLANG_VERSION)
 TOOLS            := $(CURDIR)/bin/tools
 GOLANGCI         := $(TOOLS)/golangci-lint
 export GOLANGCI_VERSION CLANG_VERSION TOOLS GO FUZZTIME
+# Where Debian has bpftool and ip, which a user's PATH does not name.
+export PATH := $(PATH):/usr/sbin:/sbin
 
 .NOTPARALLEL:
 .PHONY: help setup deps generate generate-check build run test unit test-root test-race fuzz fmt lint bench image clean
@@ -35,7 +37,7 @@ help: ## Show this list
 	@echo
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: deps ## Install what generate and lint need (clang by apt when root, golangci-lint into bin/tools)
+setup: deps ## Install what generate, lint and root tests need (by apt when root, golangci-lint into bin/tools)
 	@.ci/setup
 
 deps:
