@@ -30,7 +30,7 @@ export GOLANGCI_VERSION CLANG_VERSION TOOLS GO FUZZTIME
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .NOTPARALLEL:
-.PHONY: help setup deps generate generate-check build run test unit test-root test-race fuzz fmt lint bench image clean
+.PHONY: help setup deps generate generate-check build run test unit test-root test-race test-kernel fuzz fmt lint bench image clean
 
 help: ## Show this list
 	@echo 'make run serves a demo on :8000 (clients), 127.0.0.1:9000 (page) and 127.0.0.1:9092 (Kafka); make test tests.'
@@ -69,6 +69,9 @@ test-root: deps ## Run every test as root; a root test that skips fails
 
 test-race: deps ## Run every test with the race detector (needs a C compiler)
 	@CGO_ENABLED=1 .ci/test $(GO) test -race -run '$(RUN)' $(PKG)
+
+test-kernel: deps ## Run the root tests on Debian's kernel in qemu, or on KERNEL=vmlinuz with MODULES=dir
+	@KERNEL='$(KERNEL)' MODULES='$(MODULES)' RUN='$(RUN)' .ci/test-kernel
 
 fuzz: deps ## Run every fuzz target for FUZZTIME (3s)
 	@.ci/fuzz
