@@ -48,6 +48,7 @@ func (l *loader) check() {
 	l.checkAddresses(c)
 	l.checkKafka(c)
 	l.checkRoutes(c.Routes)
+	l.checkSteering(c)
 	l.checkChoices(c)
 }
 
@@ -256,6 +257,7 @@ func (l *loader) checkChoices(c *Config) {
 		allowed    []string
 	}{
 		{"steering.mode", c.Steering.Mode, []string{"auto", "require", "off"}},
+		{"steering.policy", c.Steering.Policy, []string{"least-loaded", "weighted", "p2c", "cpu-local", "hash"}},
 		{"log.level", c.Log.Level, []string{"debug", "info", "warn", "error"}},
 		{"log.format", c.Log.Format, []string{"auto", "text", "json"}},
 	} {

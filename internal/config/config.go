@@ -81,10 +81,32 @@ type Route struct {
 	Channel string `key:"channel" help:"Template of the channel's name."`
 }
 
-// Steering is how new connections find their shard.
+// Steering is how new connections find their shard. What Mode, PinDir, PinGroup and Limits.SourcesMax do not say, `wsd steer` may change
+// while wsd runs.
 type Steering struct {
-	Mode   string `key:"mode" def:"auto" help:"auto: by eBPF where the kernel lets us, else by the kernel's hash; require: by eBPF or not at all; off: by the kernel's hash."`
-	PinDir string `key:"pin_dir" def:"/sys/fs/bpf/wsd" help:"Directory on a bpffs; the maps are pinned in a directory below it that is named as the port."`
+	Mode          string        `key:"mode" def:"auto" help:"auto: by eBPF where the kernel lets us, else by the kernel's hash; require: by eBPF or not at all; off: by the kernel's hash."`
+	PinDir        string        `key:"pin_dir" def:"/sys/fs/bpf/wsd" help:"Directory on a bpffs; the maps are pinned in a directory below it that is named as the port."`
+	PinGroup      string        `key:"pin_group" help:"Group, by name or number, that the pins and their directory belong to; empty: the process's own."`
+	Policy        string        `key:"policy" def:"least-loaded" help:"Which shard a new connection goes to. least-loaded: the one with the fewest connections; weighted: with the fewest for its weight; p2c: of two drawn by lot the one with fewer; cpu-local: one of the CPU that the connection came in on; hash: by the kernel's hash."`
+	Weights       []int         `key:"weights" help:"Share of each shard relative to the others under the policy weighted, from shard 0 on, 0 to 10000; 0: none while another can take it. Shards left out have 100."`
+	StallBound    time.Duration `key:"stall_bound" def:"100ms" help:"A shard whose turn lasts longer gets no new connections, in whole milliseconds, at most 60s; 0: however long."`
+	Ramp          time.Duration `key:"ramp" def:"3s" help:"For how long after a stall a shard gets only part of what it would, in whole milliseconds, at most 10m; 0: all at once."`
+	PendingMax    int           `key:"pending_max" def:"1024" help:"A shard with more connections picked but not accepted gets no new ones while others have fewer; 0: however many."`
+	CPULocalBound int           `key:"cpu_local_bound" def:"16" help:"Under the policy cpu-local, how many connections more than the least loaded shard a CPU's own may have."`
+	Limits        Limits        `key:"limits"`
+}
+
+// Limits is which new connections are refused before wsd takes them.
+type Limits struct {
+	Admission       int      `key:"admission" def:"0" help:"How many of 100 new connections are refused, by lot."`
+	AdmissionDryRun bool     `key:"admission_dry_run" def:"false" help:"Only count what admission would refuse."`
+	SourceRate      int      `key:"source_rate" def:"0" help:"New connections per second from one source address, at most 1000000; 0: any number."`
+	SourceBurst     int      `key:"source_burst" def:"0" help:"How many may come from one source at once, at most 1000000; 0: as many as source_rate."`
+	SourcePrefix4   int      `key:"source_prefix4" def:"32" help:"Bits of an IPv4 address that tell sources apart, 0 to 32."`
+	SourcePrefix6   int      `key:"source_prefix6" def:"64" help:"Bits of an IPv6 address that tell sources apart, 0 to 128."`
+	SourceDryRun    bool     `key:"source_dry_run" def:"false" help:"Only count what source_rate would refuse."`
+	SourceExempt    []string `key:"source_exempt" help:"Prefixes and addresses that source_rate does not apply to, such as 10.0.0.0/8 or 2001:db8::1; at most 1024."`
+	SourcesMax      int      `key:"sources_max" def:"65536" help:"Sources remembered at once, 1024 to 4000000. About 100 bytes of kernel memory each, taken at start."`
 }
 
 // Bus is the ring of batches between the source and the shards.
