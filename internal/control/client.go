@@ -1,7 +1,9 @@
 package control
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +17,8 @@ import (
 const (
 	// HealthPath is what Health asks for; a status of 200 means that wsd is well.
 	HealthPath = "/health"
+	// SteerPath is what Steering and Steer ask for.
+	SteerPath = "/steering"
 
 	bodyMax    = 16 << 20
 	askMax     = 10 * time.Second // For the whole exchange, unless the context ends it earlier.
@@ -25,6 +29,53 @@ const (
 // An error means that there was no answer, and says why: no socket, nobody behind it, no permission, no time. It waits at
 // most ten seconds.
 func Health(ctx context.Context, socketPath string) (body []byte, ok bool, err error) {
+	body, status, err := ask(ctx, socketPath, http.MethodGet, HealthPath, nil)
+	return body, err == nil && status == http.StatusOK, err
+}
+
+// Steering asks the wsd that serves on the socket how new connections find their shard. An error is a *Refusal, or says why
+// there was no answer, as that of Health does.
+func Steering(ctx context.Context, socketPath string) (SteerState, error) {
+	return steering(ctx, socketPath, http.MethodGet, nil)
+}
+
+// Steer asks the wsd that serves on the socket for another value of a setting, which lasts until that wsd ends. It returns
+// what is then. Its errors are those of Steering; a change that was refused has changed nothing.
+func Steer(ctx context.Context, socketPath string, change SteerChange) (SteerState, error) {
+	body, err := json.Marshal(change)
+	if err != nil {
+		return SteerState{}, fmt.Errorf("BUG: write a change: %w", err)
+	}
+	return steering(ctx, socketPath, http.MethodPost, body)
+}
+
+func steering(ctx context.Context, socketPath, method string, body []byte) (state SteerState, err error) {
+	body, status, err := ask(ctx, socketPath, method, SteerPath, body)
+	if err != nil {
+		return state, err
+	}
+	if status != http.StatusOK {
+		var p problem
+		if err := json.Unmarshal(body, &p); err != nil || p.Error == "" {
+			return state, otherVersion(socketPath, fmt.Sprintf("status %d", status))
+		}
+		return state, &Refusal{Status: status, Text: p.Error}
+	}
+	if err := json.Unmarshal(body, &state); err != nil {
+		return state, otherVersion(socketPath, err.Error())
+	}
+	if state.Mode == "" {
+		return state, otherVersion(socketPath, "no mode")
+	}
+	return state, nil
+}
+
+func otherVersion(socketPath, got string) error {
+	return fmt.Errorf("ask wsd on the control socket %s for %s: %s: is that wsd of another version than this command?", socketPath, SteerPath, got)
+}
+
+// ask sends one request and returns the answer's body and status. It waits at most askMax.
+func ask(ctx context.Context, socketPath, method, path string, body []byte) (answer []byte, status int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askMax)
 	defer cancel()
 	transport := &http.Transport{
@@ -34,23 +85,23 @@ func Health(ctx context.Context, socketPath string) (body []byte, ok bool, err e
 		},
 		DisableKeepAlives: true,
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, socketName+HealthPath, nil)
+	req, err := http.NewRequestWithContext(ctx, method, socketName+path, bytes.NewReader(body))
 	if err != nil {
-		return nil, false, fmt.Errorf("ask %s: %w", socketPath, err)
+		return nil, 0, fmt.Errorf("ask %s: %w", socketPath, err)
 	}
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
-		return nil, false, unreachable(socketPath, err)
+		return nil, 0, unreachable(socketPath, err)
 	}
 	defer resp.Body.Close()
-	body, err = io.ReadAll(io.LimitReader(resp.Body, bodyMax+1))
+	answer, err = io.ReadAll(io.LimitReader(resp.Body, bodyMax+1))
 	if err != nil {
-		return nil, false, unreachable(socketPath, err)
+		return nil, 0, unreachable(socketPath, err)
 	}
-	if len(body) > bodyMax {
-		return nil, false, fmt.Errorf("read the answer from %s: it has more than %d bytes", socketPath, bodyMax)
+	if len(answer) > bodyMax {
+		return nil, 0, fmt.Errorf("read the answer from %s: it has more than %d bytes", socketPath, bodyMax)
 	}
-	return body, resp.StatusCode == http.StatusOK, nil
+	return answer, resp.StatusCode, nil
 }
 
 // unreachable says in words why nobody answered, or not to the end.

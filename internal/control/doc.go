@@ -5,5 +5,5 @@
 //
 // Thread rule: every function and method may be called from any goroutine.
 //
-// The package does not know what it serves: the handler comes from the caller.
+// The package does not know what it serves: health's handler and the Steerer come from the caller.
 package control

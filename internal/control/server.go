@@ -19,7 +19,7 @@ func DefaultPath(port int) string { return fmt.Sprintf("/run/wsd/%d.sock", port)
 // Options is what Start needs.
 type Options struct {
 	Path    string       // Of the socket, at most 100 bytes. Its directory is made (0755) if its parent exists or may be made.
-	Handler http.Handler // Answers every request; see Health for the one path that this package's client asks for.
+	Handler http.Handler // Answers every request; NewHandler makes one that knows what this package's client asks for.
 	Logger  *slog.Logger // Gets what net/http complains about, at debug level, and an end of serving that was not asked for.
 }
 

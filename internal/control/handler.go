@@ -1,0 +1,78 @@
+package control
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+)
+
+// changeMax bounds the body of a change, which has some dozen bytes.
+const changeMax = 4 << 10
+
+// NewHandler answers what this package's client asks for: GET /health with the given handler, GET and POST /steering with steerer. Other
+// paths are 404, other methods 405.
+func NewHandler(health http.Handler, steerer Steerer) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET "+HealthPath, health)
+	mux.HandleFunc("GET "+SteerPath, func(w http.ResponseWriter, _ *http.Request) { writeState(w, steerer) })
+	mux.HandleFunc("POST "+SteerPath, func(w http.ResponseWriter, r *http.Request) {
+		change, err := readChange(w, r)
+		if err == nil {
+			err = steerer.Steer(change)
+		}
+		if err != nil {
+			writeError(w, err)
+			return
+		}
+		writeState(w, steerer)
+	})
+	return mux
+}
+
+// readChange reads a change, and nothing else.
+func readChange(w http.ResponseWriter, r *http.Request) (change SteerChange, err error) {
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, changeMax))
+	decoder.DisallowUnknownFields()
+	if err = decoder.Decode(&change); err == nil {
+		if _, err = decoder.Token(); errors.Is(err, io.EOF) {
+			return change, nil
+		}
+		if err == nil {
+			err = errors.New("there is more behind it")
+		}
+	}
+	const remedy = `: send such as {"setting":"weight","shard":3,"value":"200"}`
+	if _, large := errors.AsType[*http.MaxBytesError](err); large {
+		return change, &Refusal{Status: http.StatusRequestEntityTooLarge, Text: "the change is too large" + remedy}
+	}
+	return change, &Refusal{Status: http.StatusBadRequest, Text: "the change cannot be read: " + err.Error() + remedy}
+}
+
+func writeState(w http.ResponseWriter, steerer Steerer) {
+	state, err := steerer.SteerState()
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, state)
+}
+
+// problem is the body of an answer other than 200.
+type problem struct {
+	Error string `json:"error"`
+}
+
+func writeError(w http.ResponseWriter, err error) {
+	status := http.StatusInternalServerError
+	if refusal, ok := errors.AsType[*Refusal](err); ok {
+		status = refusal.Status
+	}
+	writeJSON(w, status, problem{err.Error()})
+}
+
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body) // Fails only when the client has gone.
+}
