@@ -1,127 +1,432 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which shard takes the next connection. Only arithmetic on maps.h's values, in a header of its
- * own, because a program of type sk_reuseport cannot be run by a test: steer.c includes it in the
- * program that steers and in one that a test can run.
+ * Which shard takes the next connection. Only arithmetic on the values of maps.h and settings.h, in
+ * a header of its own, because a program of type sk_reuseport cannot be run by a test: steer.c
+ * includes it in the program that steers and in one that a test can run.
+ *
+ * The verifier shapes the code. It walks on once for every branch, so shards are compared without
+ * any. For a process that has CAP_BPF alone, without CAP_PERFMON, it also follows what a processor
+ * may do by speculation, such as one more round of a loop, and then takes no pointer beyond a
+ * value: so there is no loop either, but functions that look at BLOCK shards, called as often as
+ * needed. That they are functions, and not static, has the verifier look at each once and apart.
  */
 #pragma once
 
 #include "maps.h"
+#include "settings.h"
 
-/* Number of shards, 1 to SHARDS_MAX. Set by wsd before load; the verifier then knows every bound.
- */
-const volatile __u32 shard_count = 1;
+/* Set by wsd before load; the verifier then knows every bound. */
+const volatile __u32 shard_count = 1; /* 1 to SHARDS_MAX */
+const volatile __u32 other_count = 1; /* shard_count - 1, but 1 if that is 0 */
+const volatile __u32 cpu_count = 1;   /* at least 1 */
 
 /*
- * A candidate is load and place in one signed number, so that the least of them is the choice:
- * the load in the bits above 8, below it the shard's distance from `start`, which differs for
- * every shard and so decides between equal loads. DRAINING stands above every real load, and NONE
- * above the draining ones, yet below the top of the range: a load may be below 0, and the
- * difference of any two of these must not wrap.
+ * A rank is blemishes, load and place in one signed number, so that the least of them is the
+ * choice: the load in bits 8 to 55, above it the blemishes, below it the shard's distance from
+ * `start`, which differs for every shard and so decides between equals. So a shard without a
+ * blemish comes before any that has one, and the order of these bits is the documented order of
+ * preference when all have one (docs/steering.md): rather a ramping shard than a full one, than a
+ * stalled one, than a draining one.
  */
 #define DISTANCE_BITS 8
 #define DISTANCE_MASK (SHARDS_MAX - 1)
-#define DRAINING (1LL << 62)
-#define NONE (DRAINING + DRAINING / 2)
+#define RAMPING_BIT 56 /* the first of the blemishes */
+#define FULL_BIT 57
+#define STALLED_BIT 58
+#define DRAINING_BIT 59
+#define ABSENT_BIT 60
+#define NO_SHARD (1LL << 61) /* worse than any; the difference of two ranks still fits */
 
 _Static_assert(SHARDS_MAX == 1 << DISTANCE_BITS, "a distance must hold every shard");
 
-/* shard < SHARDS_MAX */
-static ALWAYS_INLINE __s64 candidate(const struct slot *slot, __u32 shard, __u32 start)
-{
-	__u64 load = slot->picked + slot->migrated - slot->closed - slot->correction;
+/* How many shards a function compares; they are all compared, those too that there are not. */
+#define BLOCK 8
 
-	return (__s64)(load << DISTANCE_BITS | ((shard - start) & DISTANCE_MASK));
-}
+/* One choice in the making. */
+struct moment {
+	/* What all shards are judged by. */
+	__s64 now;	   /* CLOCK_MONOTONIC ns */
+	__s64 stall_bound; /* ns */
+	__s64 ramp;	   /* ns after a stall before a shard is in for this connection */
+	__s64 pending_max;
+	__u64 start; /* < shard_count; the first of equals */
+	__u64 random;
+	__u64 cpu;
+	__u64 policy;
+	__u64 local_classes; /* cpu-local: shard s is of CPU s modulo this */
+	__u64 local_class;   /* the CPU's own */
 
-/*
- * The lesser of two candidates, without a branch: the verifier walks a loop once for every
- * combination of branches in its body. The empty asm hides the sign from the compiler, which
- * would make a branch of it again.
- */
-static ALWAYS_INLINE __s64 lesser(__s64 a, __s64 b)
-{
-	__s64 difference = b - a;
-	__s64 negative = difference >> 63;
-
-	asm volatile("" : "+r"(negative));
-	return a + (difference & negative);
-}
-
-/*
- * The slot after this one, which must not be the last. The empty asm keeps the compiler from
- * stepping ahead of the loop: of a process that has CAP_BPF alone, without CAP_PERFMON, the
- * verifier takes no pointer beyond the value, also not one that is never followed.
- */
-static ALWAYS_INLINE const struct slot *next(const struct slot *slot)
-{
-	slot++;
-	asm volatile("" : "+r"(slot));
-	return slot;
-}
-
-static ALWAYS_INLINE __u32 shard_of(__s64 chosen, __u32 start)
-{
-	return (__u32)(chosen + start) & DISTANCE_MASK;
-}
-
-/* The least loaded shard; among equals the first from `start` on, which is < shard_count. */
-static ALWAYS_INLINE __u32 choose_any(const struct slot_table *s, __u32 start)
-{
-	const struct slot *slot = s->shard;
-	__s64 best = candidate(slot, 0, start);
-	__u32 shards = shard_count;
-
-#pragma clang loop unroll(disable)
-	for (__u32 i = 1; i < shards; i++) {
-		slot = next(slot);
-		best = lesser(best, candidate(slot, i, start));
-	}
-	return shard_of(best, start);
-}
-
-/* What choose tells. */
-struct choice {
-	__u32 shard;
-	__u32 draining; /* 1: the shard drains, as all of them do */
-	__u32 failed;	/* 1: an entry of drain is missing; shard means nothing */
+	/* What was found in the blocks so far. */
+	__s64 best;	   /* least rank */
+	__s64 best_local;  /* least rank of the CPU's own shards */
+	__s64 best_load;   /* weighted: load + 1 of the best, whose rank has none, */
+	__s64 best_weight; /* and its weight */
 };
 
+/* What choose tells: bits 0 to 7 are the shard, and: */
+#define CHOICE_BLEMISHES_SHIFT 8  /* bits 8 to 15: blemishes of that shard, as in a rank */
+#define CHOICE_SKIPPED (1U << 16) /* a stalled shard was passed over */
+#define CHOICE_REMOTE (1U << 17)  /* not a shard of the CPU: for the policy cpu-local */
+#define CHOICE_FAILED (1U << 18)  /* a map gave no entry; the shard means nothing */
+#define CHOICE_BLEMISHED (0xffU << CHOICE_BLEMISHES_SHIFT)
+
 /*
- * The least loaded shard that does not drain; of all, when all drain. Draining is rare, and one
- * more lookup for each shard would double the cost: so choose as if nobody drained, then look at
- * the one chosen, and only if it drains compare all again, with their settings.
+ * 1 for a number below 0, else 0. The empty asm hides where it comes from and what it is, or the
+ * compiler would make a branch of it. So might the verifier: newer ones walk on twice when a number
+ * that is -1 or 0 meets a constant by & or |, so this is a bit to be shifted or multiplied instead.
  */
-static ALWAYS_INLINE struct choice choose(const struct slot_table *s, __u32 start)
+static ALWAYS_INLINE __s64 negative(__s64 value)
 {
-	struct choice c = {.shard = choose_any(s, start)};
-	__u32 *draining = bpf_map_lookup_elem(&drain, &c.shard);
-	const struct slot *slot = s->shard;
-	__s64 best = NONE;
-	__u32 shards = shard_count;
+	__u64 bit = value;
 
-	if (!draining) {
-		c.failed = 1;
-		return c;
-	}
-	if (!*draining)
-		return c;
-#pragma clang loop unroll(disable)
-	for (__u32 i = 0;; slot = next(slot)) {
-		__u32 key = i;
-		__s64 drains;
+	asm volatile("" : "+r"(bit));
+	bit >>= 63;
+	asm volatile("" : "+r"(bit));
+	return (__s64)bit;
+}
 
-		draining = bpf_map_lookup_elem(&drain, &key);
-		if (!draining) {
-			c.failed = 1;
-			return c;
+static ALWAYS_INLINE __s64 lesser(__s64 a, __s64 b)
+{
+	return a + (b - a) * negative(b - a);
+}
+
+/* Connections of the shard and on their way to it; 0 while figures of two moments say less. */
+static ALWAYS_INLINE __s64 load_of(const struct slot *slot)
+{
+	__s64 load = slot->picked + slot->migrated + slot->uncounted - slot->lost - slot->closed;
+
+	return load * (1 - negative(load));
+}
+
+/* What speaks against the shard, as in a rank; drain is the operator's setting. */
+static ALWAYS_INLINE __s64 blemishes_of(const struct slot *slot, const struct moment *m,
+					__u64 drain)
+{
+	__s64 pending =
+		slot->picked + slot->migrated + slot->uncounted - slot->lost - slot->accepted;
+	__s64 since = slot->busy_since, draining = slot->draining;
+	__s64 busy = (m->now - since) * negative(-since); /* 0 while it waits */
+	__s64 after = m->now - (__s64)slot->stalled_until;
+
+	return negative(after - m->ramp) << RAMPING_BIT |
+	       negative(m->pending_max - pending) << FULL_BIT |
+	       negative(m->stall_bound - busy) << STALLED_BIT |
+	       negative(-draining - (__s64)drain) << DRAINING_BIT |
+	       negative(DRAINING_WSD - draining) << ABSENT_BIT;
+}
+
+static ALWAYS_INLINE __s64 distance(const struct moment *m, __u64 shard)
+{
+	return (shard - m->start) & DISTANCE_MASK;
+}
+
+static ALWAYS_INLINE __s64 unjudged_rank(const struct slot *slot, const struct moment *m,
+					 __u64 shard)
+{
+	return load_of(slot) << DISTANCE_BITS | distance(m, shard);
+}
+
+static ALWAYS_INLINE const struct slot_table *slot_table(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&slots_v2, &zero);
+}
+
+/* The first slot of a block, whatever number that is. */
+static ALWAYS_INLINE const struct slot *slots_of(const struct slot_table *s, __u64 block)
+{
+	return &s->shard[block % (SHARDS_MAX / BLOCK) * BLOCK];
+}
+
+/* The entry of drain or weight for a shard, or for the last shard when there is no such. */
+static ALWAYS_INLINE __u32 *entry(void *map, __u64 shard)
+{
+	__s64 beyond = (__s64)shard_count - 1 - (__s64)shard;
+	__u32 key = shard + beyond * negative(beyond);
+
+	return bpf_map_lookup_elem(map, &key);
+}
+
+/*
+ * Each compare function looks at one block and keeps the best in m. It returns 0, or 1 when a map
+ * gave no entry, which cannot be. What speaks against a shard takes longer to find out than its
+ * load, and mostly nothing does: so there is a function that judges that, and one that does not.
+ */
+static ALWAYS_INLINE int compare_by_load(struct moment *m, __u64 block, int judge)
+{
+	const struct slot_table *s = slot_table();
+	const struct slot *slot;
+	__s64 best;
+
+	if (!s || !m)
+		return 1;
+	slot = slots_of(s, block);
+	best = m->best;
+#pragma clang loop unroll(full)
+	for (__u64 i = 0; i < BLOCK; i++) {
+		__u64 shard = block * BLOCK + i;
+		__s64 rank = unjudged_rank(&slot[i], m, shard);
+
+		if (judge) {
+			__u32 *drains = entry(&drain, shard);
+
+			if (!drains)
+				return 1;
+			rank |= blemishes_of(&slot[i], m, READ_ONCE(*drains));
 		}
-		drains = (__s64)(0 - (__u64)*draining) >> 63; /* 0 or -1 */
-		best = lesser(best, candidate(slot, i, start) + (drains & DRAINING));
-		if (++i >= shards)
-			break;
+		best = lesser(best, rank);
 	}
-	c.shard = shard_of(best, start);
-	c.draining = best > DRAINING / 2;
-	return c;
+	m->best = best;
+	return 0;
+}
+
+NOINLINE int compare_loads(struct moment *m, __u64 block)
+{
+	return compare_by_load(m, block, 0);
+}
+
+NOINLINE int compare_judged_loads(struct moment *m, __u64 block)
+{
+	return compare_by_load(m, block, 1);
+}
+
+/*
+ * By (load + 1) / weight: what a shard would have with this connection, so that from empty the
+ * shares are right from the first connection on. Fractions are compared crosswise, as a division
+ * costs more than all the rest. A shard of weight 0 drains.
+ */
+static ALWAYS_INLINE int compare_by_weight(struct moment *m, __u64 block, int judge)
+{
+	const struct slot_table *s = slot_table();
+	const struct slot *slot;
+	__s64 best, best_load, best_weight;
+
+	if (!s || !m)
+		return 1;
+	slot = slots_of(s, block);
+	best = m->best;
+	best_load = m->best_load;
+	best_weight = m->best_weight;
+#pragma clang loop unroll(full)
+	for (__u64 i = 0; i < BLOCK; i++) {
+		__u64 shard = block * BLOCK + i;
+		__u32 *weighs = entry(&weight, shard), *drains;
+		__s64 w, load, rank = distance(m, shard), is_less;
+
+		if (!weighs)
+			return 1;
+		w = READ_ONCE(*weighs);
+		w += (WEIGHT_DEFAULT - w) * negative(WEIGHT_MAX - w);
+		rank |= negative(w - 1) << DRAINING_BIT;
+		w += negative(w - 1);
+		if (judge) {
+			drains = entry(&drain, shard);
+			if (!drains)
+				return 1;
+			rank |= blemishes_of(&slot[i], m, READ_ONCE(*drains));
+		}
+		/* Loads are at most ABSENT_LOAD, and weights have 14 bits: a product has 45. */
+		load = (load_of(&slot[i]) & ABSENT_LOAD) + 1;
+		is_less = negative(rank + (load * best_weight << DISTANCE_BITS) - best -
+				   (best_load * w << DISTANCE_BITS));
+		best += (rank - best) * is_less;
+		best_load += (load - best_load) * is_less;
+		best_weight += (w - best_weight) * is_less;
+	}
+	m->best = best;
+	m->best_load = best_load;
+	m->best_weight = best_weight;
+	return 0;
+}
+
+NOINLINE int compare_weights(struct moment *m, __u64 block)
+{
+	return compare_by_weight(m, block, 0);
+}
+
+NOINLINE int compare_judged_weights(struct moment *m, __u64 block)
+{
+	return compare_by_weight(m, block, 1);
+}
+
+/* By load, of all shards and of the CPU's own. */
+NOINLINE int compare_local(struct moment *m, __u64 block)
+{
+	const struct slot_table *s = slot_table();
+	const struct slot *slot;
+	__s64 best, best_local, class;
+
+	if (!s || !m)
+		return 1;
+	slot = slots_of(s, block);
+	best = m->best;
+	best_local = m->best_local;
+	class = block * BLOCK % m->local_classes;
+#pragma clang loop unroll(full)
+	for (__u64 i = 0; i < BLOCK; i++) {
+		__s64 rank = unjudged_rank(&slot[i], m, block * BLOCK + i);
+		__s64 foreign = class ^ (__s64)m->local_class;
+
+		best = lesser(best, rank);
+		best_local = lesser(best_local, rank | negative(-foreign) << ABSENT_BIT);
+		class += 1;
+		class *= negative(class - (__s64)m->local_classes);
+	}
+	m->best = best;
+	m->best_local = best_local;
+	return 0;
+}
+
+/* By load, two shards drawn by lot. */
+NOINLINE int compare_drawn(struct moment *m)
+{
+	const struct slot_table *s = slot_table();
+	__u64 a, b;
+
+	if (!s || !m)
+		return 1;
+	a = (m->random & 0xffff) % shard_count;
+	b = (a + 1 + (m->random >> 16 & 0xffff) % other_count) % shard_count; /* any but a */
+	a &= DISTANCE_MASK;
+	b &= DISTANCE_MASK;
+	m->best = lesser(unjudged_rank(&s->shard[a], m, a), unjudged_rank(&s->shard[b], m, b));
+	return 0;
+}
+
+/* Compares all shards, block by block. */
+#define COMPARE_ALL(m, compare)                                                                    \
+	do {                                                                                       \
+		(m)->best = NO_SHARD;                                                              \
+		(m)->best_local = NO_SHARD;                                                        \
+		(m)->best_load = 0;                                                                \
+		(m)->best_weight = 1;                                                              \
+		_Pragma("clang loop unroll(full)") for (__u64 b = 0; b < SHARDS_MAX / BLOCK; b++)  \
+		{                                                                                  \
+			if (b * BLOCK >= shard_count)                                              \
+				break;                                                             \
+			if (compare(m, b))                                                         \
+				return CHOICE_FAILED;                                              \
+		}                                                                                  \
+	} while (0)
+
+/* The choice that a rank stands for. */
+static ALWAYS_INLINE __u32 choice(const struct moment *m, __s64 rank)
+{
+	__u32 shard = (__u32)(rank + m->start) & DISTANCE_MASK, blemishes = rank >> RAMPING_BIT;
+
+	return shard | blemishes << CHOICE_BLEMISHES_SHIFT;
+}
+
+NOINLINE __u32 choose_least(struct moment *m)
+{
+	if (!m)
+		return CHOICE_FAILED;
+	COMPARE_ALL(m, compare_loads);
+	return choice(m, m->best);
+}
+
+NOINLINE __u32 choose_weighted(struct moment *m)
+{
+	if (!m)
+		return CHOICE_FAILED;
+	COMPARE_ALL(m, compare_weights);
+	return choice(m, m->best);
+}
+
+/*
+ * The least loaded of the CPU's own shards, unless it has cpu_local_bound more than the least
+ * loaded of all. Shard s is of CPU s modulo the number of CPUs; with fewer shards than CPUs, CPU c
+ * has the shard c modulo the number of shards.
+ */
+NOINLINE __u32 choose_local(struct moment *m)
+{
+	__s64 bound = setting(&cpu_local_bound, CPU_LOCAL_BOUND_MAX, 0);
+
+	if (!m)
+		return CHOICE_FAILED;
+	m->local_classes = shard_count < cpu_count ? shard_count : cpu_count;
+	m->local_class = m->cpu % m->local_classes;
+	COMPARE_ALL(m, compare_local);
+	/* Without the distances, which only decide between equals. */
+	if ((m->best_local >> DISTANCE_BITS) - (m->best >> DISTANCE_BITS) > bound)
+		return choice(m, m->best) | CHOICE_REMOTE;
+	return choice(m, m->best_local);
+}
+
+/* The shard with the least against it; of equals the one with the least load. */
+NOINLINE __u32 choose_judged(struct moment *m)
+{
+	if (!m)
+		return CHOICE_FAILED;
+	COMPARE_ALL(m, compare_judged_loads);
+	return choice(m, m->best);
+}
+
+/* The same, but of equals the one with the least load for its weight. */
+NOINLINE __u32 choose_judged_weighted(struct moment *m)
+{
+	if (!m)
+		return CHOICE_FAILED;
+	COMPARE_ALL(m, compare_judged_weights);
+	return choice(m, m->best);
+}
+
+/* What speaks against one shard, as in a rank; -1 when a map gave no entry, which cannot be. */
+NOINLINE __s64 judge_one(struct moment *m, __u64 shard)
+{
+	const struct slot_table *s = slot_table();
+	__u32 key = shard & DISTANCE_MASK, *drains = bpf_map_lookup_elem(&drain, &key);
+
+	if (!s || !m || !drains)
+		return -1;
+	return blemishes_of(&s->shard[shard & DISTANCE_MASK], m, READ_ONCE(*drains));
+}
+
+/*
+ * The shard for a new connection by any policy but hash. If something speaks against the one that
+ * the policy alone would take, all are compared again by what does.
+ */
+static ALWAYS_INLINE __u32 choose(struct moment *m)
+{
+	__s64 blemishes;
+	__u32 c;
+
+	if (m->policy == POLICY_WEIGHTED)
+		c = choose_weighted(m);
+	else if (m->policy == POLICY_P2C)
+		c = compare_drawn(m) ? CHOICE_FAILED : choice(m, m->best);
+	else if (m->policy == POLICY_CPU_LOCAL)
+		c = choose_local(m);
+	else
+		c = choose_least(m);
+	if (c & CHOICE_FAILED)
+		return c;
+	blemishes = judge_one(m, c & DISTANCE_MASK);
+	if (blemishes < 0)
+		return CHOICE_FAILED;
+	if (!blemishes && !(c & CHOICE_BLEMISHED))
+		return c;
+	c = m->policy == POLICY_WEIGHTED ? choose_judged_weighted(m) : choose_judged(m);
+	if (blemishes & ~((__s64)c << (RAMPING_BIT - CHOICE_BLEMISHES_SHIFT)) & 1LL << STALLED_BIT)
+		c |= CHOICE_SKIPPED;
+	return c | CHOICE_REMOTE;
+}
+
+/* Fills in by what the settings say all shards are judged; the rest of m is set. */
+static ALWAYS_INLINE void judge(struct moment *m)
+{
+	__u64 ramp_ns = (__u64)setting(&ramp, RAMP_MAX, 0) * 1000000;
+	__u64 need = ((ramp_ns >> 16) * shard_count >> 1) * (m->random & 0xffff);
+	__u32 bound = setting(&stall_bound, STALL_BOUND_MAX, 0);
+	__u32 pending = setting(&pending_max, PENDING_MAX_MAX, 0);
+
+	m->stall_bound = bound ? (__s64)bound * 1000000 : 1LL << 62;
+	m->pending_max = pending ? pending : 1LL << 62;
+	/*
+	 * A shard is in for this connection when it has been back for longer than m->ramp. With a
+	 * number from 0 to 1 drawn by lot, that is at most the ramp, and ramp * shards / 2 * drawn:
+	 * so the part of connections that it is in for grows from none to twice an even share.
+	 */
+	m->ramp = need < ramp_ns ? need : ramp_ns;
 }

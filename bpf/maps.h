@@ -1,14 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The maps, and what they hold. A map's pinned name and layout are an interface: a changed layout
- * gets a new name with a suffix (slots_v2), so that a tool of another version never misreads it.
- *
- * What an operator writes is one u32 per entry in a map of its own, never a field beside one that
- * the kernel or a shard counts in: `bpftool map update` writes a whole value, and would set those
- * back. drain is such a map. The names weight (per shard), policy, admission and stall_bound (one
- * entry each) are kept for the settings that are meant to come; wsd's own drain and admission
- * level will be fields of struct slot and of a map owned by wsd, so that it never writes what an
- * operator has written.
+ * The maps that the program counts in and chooses from; settings.h has those that an operator
+ * writes. A map's pinned name and layout are an interface: a changed layout gets a new name with a
+ * suffix (slots_v3), so that a tool of another version never misreads it.
  */
 #pragma once
 
@@ -17,46 +11,91 @@
 /* The most shards; Go takes it from the generated type of the slots. */
 #define SHARDS_MAX 256
 
-/* Value of slots: one per shard, a cache line each, because each shard writes its own. */
+/* Values of draining. */
+enum draining {
+	DRAINING_NOT,
+	DRAINING_WSD,	 /* it does not listen yet, or will no more */
+	DRAINING_ABSENT, /* there is no such shard; its picked is ABSENT_LOAD */
+};
+
+/*
+ * What is known of one shard, on cache lines of its own. Everything above draining only grows or is
+ * a time, and no two writers share a field.
+ *
+ *   load    = picked + migrated + uncounted - lost - closed: connections, and those on their way
+ *   pending = picked + migrated + uncounted - lost - accepted: those on their way alone
+ */
 struct slot {
-	__u64 picked;	/* SYNs for which this shard was chosen; the program adds, atomically */
-	__u64 migrated; /* connections moved here when another listener closed; the program, too */
-	__u64 closed;	/* connections that have ended; the shard adds */
-	__u64 correction; /* picked SYNs that never came, minus connections never picked; wsd adds
-			   */
-	__u64 busy_since; /* CLOCK_MONOTONIC ns at which the shard's turn began, 0: it waits */
+	__u64 picked;	 /* SYNs for which this shard was chosen; the program adds, atomically */
+	__u64 migrated;	 /* connections moved here when another listener closed; the program, too */
+	__u64 accepted;	 /* connections taken from the accept queues; the shard adds */
+	__u64 closed;	 /* accepted connections that have ended; the shard adds */
+	__u64 uncounted; /* accepted though never picked: SYN cookies, the kernel's hash; the shard
+			  */
+	__u64 lost;	 /* picked but never accepted: written off by wsd after some seconds */
+	__u64 busy_since;    /* CLOCK_MONOTONIC ns at which the shard's turn began, 0: it waits */
+	__u64 stalled_until; /* CLOCK_MONOTONIC ns at which its last turn over stall_bound ended */
+	enum draining draining; /* whether wsd itself wants no new connections here */
+	__u32 reserved;
 } __attribute__((aligned(64)));
 
 struct slot_table {
 	struct slot shard[SHARDS_MAX];
 };
 
-/* Value of outcomes. runs is the sum of the others; each of them is one exit of the program. */
+/*
+ * Value of outcomes. Each run of the program ends in one of the first group; the second counts what
+ * happened on the way.
+ */
 struct outcome_counts {
+	__u64 picked_least_loaded; /* SYN, to the least loaded shard */
+	__u64 picked_weighted;	   /* SYN, to the shard least loaded for its weight */
+	__u64 picked_p2c;	   /* SYN, to the less loaded of two shards drawn by lot */
+	__u64 picked_cpu_local;	   /* SYN, to a shard of the CPU that it came in on */
+	__u64 picked_remote;	   /* SYN, away from its CPU: the shards there have too much more */
+	__u64 picked_hash;	   /* SYN, left to the kernel's hash, as the policy says */
+	__u64 picked_fallback;	   /* SYN, to the least bad: every shard stalls, drains, ramps or is
+				      full */
+	__u64 placed;		   /* no SYN: placed likewise, but not counted as load */
+	__u64 migrated;		   /* connection of a closed listener, placed and counted as load */
+	__u64 refused_admission;   /* SYN, refused by an admission level */
+	__u64 refused_source;	   /* SYN, refused because its source opens too many */
+	__u64 select_failed; /* the chosen shard has no listener here: the kernel's hash chose */
+	__u64 lookup_failed; /* a map gave no entry: the kernel's hash chose */
+
 	__u64 runs;
-	__u64 picked;	       /* SYN, to the least loaded shard that does not drain */
-	__u64 picked_draining; /* SYN, to the least loaded of all, because every shard drains */
-	__u64 placed;	       /* no SYN: placed likewise, but not counted as load */
-	__u64 migrated;	       /* connection of a closed listener, placed and counted as load */
-	__u64 select_failed;   /* the chosen shard has no listener here: the kernel's hash chose */
-	__u64 lookup_failed;   /* a map gave no entry: the kernel's hash chose */
+	__u64 skipped_stalled;	 /* runs that passed over a shard because it stalls */
+	__u64 dry_run_admission; /* SYNs that admission would have refused, but runs dry */
+	__u64 dry_run_source;	 /* SYNs that the source's rate would have refused, but runs dry */
+	__u64 source_untracked;	 /* SYNs of a source for which sources had no room: not limited */
 };
 
 /* Value of owner. */
 struct owner_record {
 	__u32 pid;    /* in the owner's own pid namespace */
-	__u32 shards; /* how many entries of slots are in use */
+	__u32 shards; /* how many entries of slots_v2 are in use */
 	__u64 netns;  /* inode of the owner's network namespace */
 };
 
+/* Key of sources and part of the key of source_exempt: IPv4 as ::ffff:a.b.c.d (RFC 4291, 2.5.5.2).
+ */
+struct address {
+	__u32 word[4]; /* network byte order */
+};
+
+/* Key of source_exempt. */
+struct address_prefix {
+	__u32 length; /* bits of address that count, 0 to 128; of an IPv4 prefix 96 more */
+	struct address address;
+};
+
 /*
- * slots answers: how loaded is each shard?
+ * slots_v2 answers: how loaded is each shard, and can it take connections?
  * Key:     0; all shards are one value, so that the program looks up once and then only adds.
- * Value:   struct slot_table; load = picked + migrated - closed - correction, as a signed number.
- * Writers: the program (picked, migrated), each shard (closed, busy_since) and wsd's correction,
- *          the latter two through mapped memory, without a system call.
+ * Value:   struct slot_table.
+ * Writers: see struct slot; the shards and wsd through mapped memory, without a system call.
  * Readers: the program at each SYN; wsd's metrics; bpftool.
- * Missing: cannot be, the entries of an array exist. Shards beyond the number in use stay 0.
+ * Missing: cannot be, the entries of an array exist. Shards beyond the number in use are absent.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -64,23 +103,7 @@ struct {
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct slot_table);
-} slots SEC(".maps");
-
-/*
- * drain answers: does the operator want no new connections on this shard?
- * Key:     shard.
- * Value:   0 no, anything else yes. When every shard drains, none does: clients are served.
- * Writers: the operator (bpftool map update ... key 3 0 0 0 value 1 0 0 0); wsd only creates it.
- * Readers: the program at each SYN and each migration.
- * Missing: cannot be, the entries of an array exist. They begin as 0. wsd cuts max_entries to its
- *          number of shards, so a shard that is not there cannot be set.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, SHARDS_MAX);
-	__type(key, __u32);
-	__type(value, __u32);
-} drain SEC(".maps");
+} slots_v2 SEC(".maps");
 
 /*
  * sockets answers: which listener of this address is the shard's?
@@ -88,8 +111,8 @@ struct {
  * Value:   socket; user space writes a descriptor and reads the socket's cookie.
  * Writers: wsd at start. The kernel removes a socket that is closed.
  * Readers: the program, through bpf_sk_select_reuseport. One map per listen address, pinned as
- *          sockets_0, sockets_1, ... in the order of the addresses.
- * Missing: the shard does not listen here: the kernel's hash chooses, counted as select_failed.
+ *          sockets_0, sockets_1, ... in the order of the addresses; the next process goes on with
+ * it. Missing: the shard does not listen here: the kernel's hash chooses, counted as select_failed.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_REUSEPORT_SOCKARRAY);
@@ -99,7 +122,7 @@ struct {
 } sockets SEC(".maps");
 
 /*
- * outcomes answers: how often did the program end in which way?
+ * outcomes_v2 answers: how often did the program end in which way?
  * Key:     0.
  * Value:   struct outcome_counts, one for each CPU.
  * Writers: the program, on its CPU, so without atomics.
@@ -111,7 +134,23 @@ struct {
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct outcome_counts);
-} outcomes SEC(".maps");
+} outcomes_v2 SEC(".maps");
+
+/*
+ * sources answers: when may this source open its next connection?
+ * Key:     struct address, cut to source_prefix4 or source_prefix6 bits.
+ * Value:   the theoretical arrival time of the generic cell rate algorithm, which is a token bucket
+ * in one number (ITU-T I.371, annex A), in CLOCK_MONOTONIC ns: before it plus the burst's time, a
+ * SYN is refused. Writers: the program. Used only while source_rate is not 0.
+ * Readers: the program; bpftool.
+ * Missing: a source with a full bucket. The least recently seen give way to new ones.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct address);
+	__type(value, __u64);
+} sources SEC(".maps");
 
 /*
  * owner answers: whose pins are these?

@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: MIT
 /*
- * Chooses, for every new connection, the shard whose listener gets it: the least loaded one.
+ * Chooses, for every new connection, the shard whose listener gets it, or refuses it when an
+ * operator or wsd has asked for that.
  *
  * `steer` is attached to the SO_REUSEPORT group of each listen address. The kernel runs it for a
  * packet to the address that belongs to no connection, and for each connection that loses its
- * listener before it was accepted. Whatever it finds, it passes: a pass without a choice leaves
- * the choice to the kernel's hash, so that a fault here costs balance and never a client.
+ * listener before it was accepted. But for a refusal that was asked for it passes, whatever it
+ * finds: a pass without a choice leaves the choice to the kernel's hash, so that a fault here costs
+ * balance and never a client.
  */
 #include "uapi.h"
 #include "maps.h"
+#include "settings.h"
 #include "choose.h"
+#include "refuse.h"
 
 /* Byte 13 of a TCP header (RFC 9293, 3.1). */
 #define TCP_FLAGS 13
@@ -43,61 +47,123 @@ static ALWAYS_INLINE int opens(const struct sk_reuseport_md *ctx)
 		asm volatile("# " #outcome);                                                       \
 	} while (0)
 
+/* Tells whether the SYN is refused, and counts it if so. */
+static ALWAYS_INLINE int refused(const struct sk_reuseport_md *ctx, struct outcome_counts *count,
+				 __u64 now, __u32 random)
+{
+	__u32 level = admission_level();
+
+	if (level && random % ADMISSION_MAX < level) {
+		if (!setting(&admission_dry_run, ~0U, 0)) {
+			COUNT(count, refused_admission);
+			return 1;
+		}
+		COUNT(count, dry_run_admission);
+	}
+	switch (charge_source(ctx, now)) {
+	case SOURCE_PASSES:
+		break;
+	case SOURCE_UNTRACKED:
+		COUNT(count, source_untracked);
+		break;
+	case SOURCE_REFUSED:
+		if (!setting(&source_dry_run, ~0U, 0)) {
+			COUNT(count, refused_source);
+			return 1;
+		}
+		COUNT(count, dry_run_source);
+		break;
+	}
+	return 0;
+}
+
+/* Counts a SYN whose shard was chosen. */
+static ALWAYS_INLINE void count_pick(struct outcome_counts *count, __u32 choice, __u32 by)
+{
+	if (choice & CHOICE_BLEMISHED)
+		COUNT(count, picked_fallback);
+	else if (by == POLICY_WEIGHTED)
+		COUNT(count, picked_weighted);
+	else if (by == POLICY_P2C)
+		COUNT(count, picked_p2c);
+	else if (by == POLICY_CPU_LOCAL && choice & CHOICE_REMOTE)
+		COUNT(count, picked_remote);
+	else if (by == POLICY_CPU_LOCAL)
+		COUNT(count, picked_cpu_local);
+	else
+		COUNT(count, picked_least_loaded);
+}
+
 SEC("sk_reuseport/migrate")
 int steer(struct sk_reuseport_md *ctx)
 {
+	__u32 zero = 0, choice, shard, is_syn;
 	struct outcome_counts *count;
 	struct slot_table *s;
-	struct choice c;
-	__u32 zero = 0;
+	struct moment m = {};
 
-	count = bpf_map_lookup_elem(&outcomes, &zero);
+	count = bpf_map_lookup_elem(&outcomes_v2, &zero);
 	if (!count)
 		return SK_PASS; /* cannot be (maps.h): the kernel's hash chooses */
 	COUNT(count, runs);
+	m.now = bpf_ktime_get_ns();
+	m.random = bpf_get_prandom_u32();
 
-	s = bpf_map_lookup_elem(&slots, &zero);
-	if (!s) {
-		COUNT(count, lookup_failed);
-		return SK_PASS; /* cannot be (maps.h): the kernel's hash chooses */
+	/* What migrates is established: a drop would reset it. */
+	is_syn = !ctx->migrating_sk && opens(ctx);
+	if (is_syn && refused(ctx, count, m.now, m.random))
+		return SK_DROP; /* the client gets a reset: ECONNREFUSED */
+
+	m.policy = setting(&policy, POLICIES - 1, POLICY_LEAST_LOADED);
+	if (m.policy == POLICY_HASH) {
+		if (is_syn)
+			COUNT(count, picked_hash);
+		else
+			COUNT(count, placed);
+		return SK_PASS; /* as the policy says, the kernel's hash chooses */
 	}
-	c = choose(s, count->runs % shard_count);
-	if (c.failed || c.shard >= SHARDS_MAX) {
+	m.start = count->runs % shard_count;
+	m.cpu = bpf_get_smp_processor_id();
+	judge(&m);
+	choice = choose(&m);
+	s = bpf_map_lookup_elem(&slots_v2, &zero);
+	if (!s || choice & CHOICE_FAILED) {
 		COUNT(count, lookup_failed);
-		return SK_PASS; /* drain is shorter than shard_count: the kernel's hash chooses */
+		return SK_PASS; /* drain or weight is shorter than shard_count: the hash chooses */
 	}
-	if (bpf_sk_select_reuseport(ctx, &sockets, &c.shard, 0)) {
+	if (choice & CHOICE_SKIPPED)
+		COUNT(count, skipped_stalled);
+	shard = choice & DISTANCE_MASK;
+	if (bpf_sk_select_reuseport(ctx, &sockets, &shard, 0)) {
 		COUNT(count, select_failed);
-		return SK_PASS; /* no such listener, or of another group: the kernel's hash chooses
-				 */
+		return SK_PASS; /* no such listener, or of another group: the hash chooses */
 	}
 
 	if (ctx->migrating_sk) {
 		/* Its old shard will not close it, so here it is load from now on. */
-		__sync_fetch_and_add(&s->shard[c.shard].migrated, 1);
+		__sync_fetch_and_add(&s->shard[choice & DISTANCE_MASK].migrated, 1);
 		COUNT(count, migrated);
-		return SK_PASS; /* it moves to the chosen listener; a drop would reset it */
+		return SK_PASS; /* it moves to the chosen listener */
 	}
-	if (!opens(ctx)) {
+	if (!is_syn) {
 		COUNT(count, placed);
 		return SK_PASS; /* the chosen listener answers: a cookie is accepted, a stray reset
 				 */
 	}
-	__sync_fetch_and_add(&s->shard[c.shard].picked, 1);
-	if (c.draining) {
-		COUNT(count, picked_draining);
-		return SK_PASS; /* the chosen listener takes it, as it must be somewhere */
-	}
-	COUNT(count, picked);
+	__sync_fetch_and_add(&s->shard[choice & DISTANCE_MASK].picked, 1);
+	count_pick(count, choice, m.policy);
 	return SK_PASS; /* the chosen listener takes it */
 }
 
 /* What a test gives to choose_test and gets from it. */
 struct choose_args {
+	__u64 now;
+	enum policy_kind policy;
 	__u32 start;
-	__u32 shard;
-	__u32 draining;
-	__u32 failed;
+	__u32 random;
+	__u32 cpu;
+	__u32 choice;
+	enum limit unused; /* keeps the limits among the types that Go is made from */
 };
 
 /*
@@ -107,17 +173,16 @@ struct choose_args {
 SEC("syscall")
 int choose_test(struct choose_args *args)
 {
-	struct choice c;
-	struct slot_table *s;
-	__u32 zero = 0;
+	struct moment m = {
+		.now = args->now,
+		.policy = args->policy,
+		.start = args->start,
+		.random = args->random,
+		.cpu = args->cpu,
+	};
 
-	s = bpf_map_lookup_elem(&slots, &zero);
-	if (!s)
-		return 1; /* no verdict: tells the test that the map is missing */
-	c = choose(s, args->start);
-	args->shard = c.shard;
-	args->draining = c.draining;
-	args->failed = c.failed;
+	judge(&m);
+	args->choice = choose(&m);
 	return 0; /* no verdict: the choice is in args */
 }
 

@@ -7,12 +7,19 @@
 #pragma once
 
 typedef unsigned char __u8;
+typedef unsigned short __u16;
 typedef unsigned int __u32;
 typedef unsigned long long __u64;
 typedef long long __s64;
 
 #define SEC(name) __attribute__((section(name), used))
 #define ALWAYS_INLINE inline __attribute__((always_inline))
+
+/*
+ * Before a function that is not static: the verifier looks at it once and apart, with any argument,
+ * and not again on every path of its callers.
+ */
+#define NOINLINE __attribute__((noinline))
 
 /* How a map's definition reaches the loader: as types in BTF. */
 #define __uint(name, value) int(*name)[value]
@@ -21,13 +28,34 @@ typedef long long __s64;
 /* enum bpf_map_type */
 #define BPF_MAP_TYPE_ARRAY 2
 #define BPF_MAP_TYPE_PERCPU_ARRAY 6
+#define BPF_MAP_TYPE_LRU_HASH 9
+#define BPF_MAP_TYPE_LPM_TRIE 11
 #define BPF_MAP_TYPE_REUSEPORT_SOCKARRAY 20
 
-/* Flag of a map: user space may map its memory. */
+/* Flags of a map: memory is taken as entries come; user space may map its memory. */
+#define BPF_F_NO_PREALLOC (1U << 0)
 #define BPF_F_MMAPABLE (1U << 10)
 
+/* Flag of an update: the entry must not be there. */
+#define BPF_NOEXIST 1
+
 /* enum sk_action: the verdict. */
+#define SK_DROP 0
 #define SK_PASS 1
+
+/* enum bpf_hdr_start_off: offsets count from the network header. */
+#define BPF_HDR_START_NET 1
+
+/* linux/if_ether.h */
+#define ETH_P_IP 0x0800
+#define ETH_P_IPV6 0x86DD
+
+#define htons(x) __builtin_bswap16(x)
+#define htonl(x) __builtin_bswap32(x)
+
+/* What others may read or write at any moment is read and written once. */
+#define READ_ONCE(x) (*(const volatile typeof(x) *)&(x))
+#define WRITE_ONCE(x, value) (*(volatile typeof(x) *)&(x) = (value))
 
 /* Declared for bpf_sk_select_reuseport's context and for migrating_sk. */
 struct bpf_sock;
@@ -44,7 +72,7 @@ struct sk_reuseport_md {
 	KERNEL_POINTER(void *, data);	  /* first byte of the TCP header */
 	KERNEL_POINTER(void *, data_end); /* behind the last byte that may be read directly */
 	__u32 len;
-	__u32 eth_protocol;
+	__u32 eth_protocol; /* network byte order */
 	__u32 ip_protocol;
 	__u32 bind_inany;
 	__u32 hash;
@@ -53,5 +81,12 @@ struct sk_reuseport_md {
 };
 
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
+static long (*bpf_map_update_elem)(void *map, const void *key, const void *value,
+				   __u64 flags) = (void *)2;
+static __u64 (*bpf_ktime_get_ns)(void) = (void *)5;
+static __u32 (*bpf_get_prandom_u32)(void) = (void *)7;
+static __u32 (*bpf_get_smp_processor_id)(void) = (void *)8;
+static long (*bpf_skb_load_bytes_relative)(const void *ctx, __u32 offset, void *to, __u32 len,
+					   __u32 start) = (void *)68;
 static long (*bpf_sk_select_reuseport)(struct sk_reuseport_md *ctx, void *sockets, void *key,
 				       __u64 flags) = (void *)82;

@@ -41,6 +41,10 @@ type Steering struct {
 	Mode    string `json:"mode"`     // ebpf-pinned, ebpf or hash.
 	Reason  string `json:"reason"`   // In one line why not more than Mode; may be empty.
 	PinPath string `json:"pin_path"` // Directory of the pinned maps; empty unless pinned.
+	Policy  string `json:"policy"`   // In force now.
+
+	Changed []string `json:"changed"` // What operators have set to something else than the configuration says, a sentence each.
+	Ignored []string `json:"ignored"` // Settings out of range, which do not count.
 }
 
 // Shard is what one shard carries.
@@ -49,7 +53,7 @@ type Shard struct {
 	Connections   int64  `json:"connections"`   // Sockets, handshakes included.
 	Clients       int64  `json:"clients"`       // Upgraded connections.
 	Subscriptions int64  `json:"subscriptions"` // Of all its clients.
-	Load          int64  `json:"load"`          // What the steering program compares; 0 where the kernel's hash chooses.
+	Load          int64  `json:"load"`          // What the steering program compares: connections, and those on their way.
 	LagBatches    uint64 `json:"lag_batches"`   // Batches on the bus that it has not taken.
 	Deliveries    uint64 `json:"deliveries"`    // Publications delivered since the start.
 }
@@ -90,6 +94,7 @@ func HealthHandler(health func() Health) http.Handler {
 		h.Reasons = notNil(h.Reasons)
 		h.ClientListen = notNil(h.ClientListen)
 		h.Shards = notNil(h.Shards)
+		h.Steering.Changed, h.Steering.Ignored = notNil(h.Steering.Changed), notNil(h.Steering.Ignored)
 		h.Kafka.Topics = notNil(slices.Clone(h.Kafka.Topics)) // The caller's list stays as it is.
 		for i := range h.Kafka.Topics {
 			h.Kafka.Topics[i].Partitions = notNil(h.Kafka.Topics[i].Partitions)

@@ -13,20 +13,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// open opens one address's group.
-func open(address string, o Options) (Group, error) {
+// open opens one address's group; index is its place among the addresses.
+func open(index int, address string, o Options) (Group, error) {
 	want, err := resolve(address)
 	if err != nil {
 		return Group{}, err
 	}
 	g := Group{FDs: make([]int, 0, o.Shards)}
-	if err := g.open(want, o); err != nil {
+	if err := g.open(index, want, o); err != nil {
 		return Group{}, errors.Join(err, g.Close())
 	}
 	return g, nil
 }
 
-func (g *Group) open(want *net.TCPAddr, o Options) error {
+func (g *Group) open(index int, want *net.TCPAddr, o Options) error {
 	// The kernel gives out a port only if nobody has it, also not by SO_REUSEPORT,
 	// so port 0 needs no lock and no probe.
 	if want.Port != 0 {
@@ -40,7 +40,11 @@ func (g *Group) open(want *net.TCPAddr, o Options) error {
 		}
 	}
 	for len(g.FDs) < o.Shards {
-		fd, bound, err := listen(want, o)
+		var opened func(fd int) error
+		if o.Opened != nil && len(g.FDs) == 0 {
+			opened = func(fd int) error { return o.Opened(index, fd) }
+		}
+		fd, bound, err := listen(want, o, opened)
 		if errors.Is(err, unix.EADDRINUSE) {
 			return inUse(want, err)
 		}
@@ -48,6 +52,11 @@ func (g *Group) open(want *net.TCPAddr, o Options) error {
 			return fmt.Errorf("listen on %s for shard %d: %w", want, len(g.FDs), err)
 		}
 		g.FDs = append(g.FDs, fd)
+		if o.Listening != nil {
+			if err := o.Listening(index, fd); err != nil {
+				return err
+			}
+		}
 		// The second socket must share the port, and the family, of the first.
 		want, g.Address = bound, bound.AddrPort()
 	}
@@ -74,15 +83,21 @@ func resolve(address string) (*net.TCPAddr, error) {
 }
 
 // listen opens one socket of a group. The order is bind, then listen, as net has
-// it: the kernel lets only listening sockets into the steering program's map.
-func listen(want *net.TCPAddr, o Options) (fd int, bound *net.TCPAddr, err error) {
+// it: the kernel lets only listening sockets into the steering program's map. opened,
+// which may be nil, sees the socket before.
+func listen(want *net.TCPAddr, o Options, opened func(fd int) error) (fd int, bound *net.TCPAddr, err error) {
 	lc := net.ListenConfig{
 		KeepAlive: -1, // Of no effect on what raw accepts; the shards ping.
 		Control: func(network, address string, c syscall.RawConn) error {
 			if err := reuseport.Control(network, address, c); err != nil {
 				return fmt.Errorf("set SO_REUSEPORT: %w", err)
 			}
-			return control(c, func(fd int) error { return inherited(fd, o.SendBuffer) })
+			return control(c, func(fd int) error {
+				if err := inherited(fd, o.SendBuffer); err != nil || opened == nil {
+					return err
+				}
+				return opened(fd)
+			})
 		},
 	}
 	// An MPTCP socket, which net would make, cannot enter the program's map.

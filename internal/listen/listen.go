@@ -23,6 +23,13 @@ type Options struct {
 	// the kernel to grow it, up to 4 MB for a client that does not read.
 	SendBuffer int
 
+	// Opened, if it is there, is called with the first socket of each group, by the
+	// group's place in Addresses, before it is bound; the descriptor is good for that
+	// call alone. Listening is called with each descriptor as soon as it listens, in
+	// shard order: connections may be waiting then. An error of either ends Open.
+	Opened    func(group, fd int) error
+	Listening func(group, fd int) error
+
 	// Backlog is the length of each socket's accept queue, which the kernel limits to
 	// net.core.somaxconn. 0 means that limit.
 	Backlog int
@@ -57,8 +64,8 @@ func Open(o Options) ([]Group, error) {
 		return nil, fmt.Errorf("BUG: listen for %d shards on %d addresses", o.Shards, len(o.Addresses))
 	}
 	groups := make([]Group, 0, len(o.Addresses))
-	for _, address := range o.Addresses {
-		g, err := open(address, o)
+	for i, address := range o.Addresses {
+		g, err := open(i, address, o)
 		if err != nil {
 			for _, g := range groups {
 				err = errors.Join(err, g.Close())

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -58,10 +59,10 @@ func (o Options) connections() []family {
 }
 
 func (o Options) steering() []family {
-	slot := func(name, help string, k kind, value func(*steering.Slot) float64) family {
+	slot := func(name, help string, k kind, value func(steering.Figures) float64) family {
 		return family{name: name, help: help, kind: k, labels: []string{"shard"}, values: func(emit func(float64, ...string)) {
 			for i := range o.Shards {
-				emit(value(o.Steering.Slot(routing.ShardID(i))), strconv.Itoa(i))
+				emit(value(o.Steering.Slot(routing.ShardID(i)).Figures()), strconv.Itoa(i))
 			}
 		}}
 	}
@@ -74,25 +75,59 @@ func (o Options) steering() []family {
 				}
 			},
 		},
-		slot("wsd_steering_picks_total", "SYNs for which the program chose the shard.", counter, func(s *steering.Slot) float64 { return float64(s.Picked()) }),
+		slot("wsd_steering_picks_total", "SYNs for which the program chose the shard.", counter, func(f steering.Figures) float64 { return float64(f.Picked) }),
 		slot("wsd_steering_migrated_total", "Connections moved to the shard because their listener was closed.", counter,
-			func(s *steering.Slot) float64 { return float64(s.Migrated()) }),
-		slot("wsd_steering_load", "The load that the program compares: picks and migrations minus closed connections and corrections.", gauge,
-			func(s *steering.Slot) float64 { return float64(s.Load()) }),
-		slot("wsd_steering_correction", "Picks that never became a connection, minus connections never picked, taken off the load.", gauge,
-			func(s *steering.Slot) float64 { return float64(s.Correction()) }),
+			func(f steering.Figures) float64 { return float64(f.Migrated) }),
+		slot("wsd_steering_uncounted_total", "Connections accepted though never picked: by a SYN cookie, by the kernel's hash, or later than lost.", counter,
+			func(f steering.Figures) float64 { return float64(f.Uncounted) }),
+		slot("wsd_steering_lost_total", "Picks that did not become a connection within two seconds, taken off the load.", counter,
+			func(f steering.Figures) float64 { return float64(f.Lost) }),
+		slot("wsd_steering_load", "The load that the program compares: connections, and those on their way.", gauge,
+			func(f steering.Figures) float64 { return float64(f.Load()) }),
+		slot("wsd_steering_pending", "Connections on their way to the shard: picked, not accepted yet.", gauge,
+			func(f steering.Figures) float64 { return float64(f.Pending()) }),
 		{
-			name: "wsd_steering_outcomes_total", help: "Runs of the program, by how they ended.", kind: counter, labels: []string{"outcome"},
+			name: "wsd_steering_outcomes_total", help: "Runs of the program, by how they ended (docs/steering.md explains each).", kind: counter,
+			labels: []string{"outcome"}, values: func(emit func(float64, ...string)) { ends, _ := o.Steering.Outcomes(); emitCounters(emit, ends) },
+		},
+		{
+			name: "wsd_steering_refused_total", help: "SYNs refused in the kernel, by reason.", kind: counter, labels: []string{"reason"},
 			values: func(emit func(float64, ...string)) {
-				c := o.Steering.Counters()
-				emit(float64(c.Picked), "picked")
-				emit(float64(c.PickedDraining), "picked_draining")
-				emit(float64(c.Placed), "placed")
-				emit(float64(c.Migrated), "migrated")
-				emit(float64(c.SelectFailed), "select_failed")
-				emit(float64(c.LookupFailed), "lookup_failed")
+				ends, _ := o.Steering.Outcomes()
+				for _, c := range ends {
+					if reason, ok := strings.CutPrefix(c.Name, "refused_"); ok {
+						emit(float64(c.Count), reason)
+					}
+				}
 			},
 		},
+		{
+			name: "wsd_steering_notes_total", help: "What happened on the way in runs of the program (docs/steering.md explains each).", kind: counter,
+			labels: []string{"note"}, values: func(emit func(float64, ...string)) { _, notes := o.Steering.Outcomes(); emitCounters(emit, notes) },
+		},
+		{
+			name: "wsd_steering_settings_changed", help: "Entries of steering settings that differ from the configuration.",
+			values: func(emit func(float64, ...string)) { emit(float64(len(o.steeringReport().Changed))) },
+		},
+		{
+			name: "wsd_steering_settings_ignored", help: "Entries of steering settings whose value is out of range and does not count.",
+			values: func(emit func(float64, ...string)) { emit(float64(len(o.steeringReport().Ignored))) },
+		},
+	}
+}
+
+// steeringReport is empty when the settings cannot be read: wsd logs that.
+func (o Options) steeringReport() steering.Report {
+	report, err := o.Steering.Report()
+	if err != nil {
+		return steering.Report{}
+	}
+	return report
+}
+
+func emitCounters(emit func(float64, ...string), counters []steering.Counter) {
+	for _, c := range counters {
+		emit(float64(c.Count), c.Name)
 	}
 }
 

@@ -33,7 +33,9 @@ func options(t testing.TB, shards int) Options {
 	require.NoError(t, err)
 	src, err := source.New(source.Options{Brokers: []string{"127.0.0.1:1"}, Topics: []string{"a", "b"}, Interest: routing.NewInterest(), Ring: ring, Logger: logger})
 	require.NoError(t, err)
-	steer, err := steering.Start(steering.Options{Mode: steering.ModeOff, Shards: shards, Groups: [][]int{make([]int, shards)}, Logger: logger})
+	steer, err := steering.New(steering.Options{
+		Mode: steering.ModeOff, Shards: shards, Groups: 1, Values: steering.DefaultValues(shards), Logger: logger,
+	})
 	require.NoError(t, err)
 	o := Options{
 		Version: "v1", Commit: "c", Ring: ring.Stats(), Source: src.Stats(), Steering: steer,
@@ -61,7 +63,7 @@ func TestScrape(t *testing.T) {
 	o.Shards[1].Closed[shard.ReasonSlow].Add(7)
 	o.Shards[0].Latency.Observe(0.002, 3)
 	o.Shards[1].Latency.Observe(100, 1)
-	o.Steering.Slot(1).AddClosed(4)
+	o.Steering.Slot(1).EndTurn(7, 4, 0)
 	o.Source.Topics()[1].Records.Add(9)
 	text := scrape(t, o)
 	for _, line := range []string{
@@ -72,7 +74,13 @@ func TestScrape(t *testing.T) {
 		`wsd_closed_total{reason="slow",shard="1"} 7`,
 		`wsd_steering_mode{mode="hash"} 1`,
 		`wsd_steering_mode{mode="ebpf"} 0`,
-		`wsd_steering_load{shard="1"} -4`,
+		`wsd_steering_load{shard="1"} 3`,
+		`wsd_steering_uncounted_total{shard="1"} 7`,
+		`wsd_steering_pending{shard="1"} 0`,
+		`wsd_steering_outcomes_total{outcome="picked_least_loaded"} 0`,
+		`wsd_steering_refused_total{reason="admission"} 0`,
+		`wsd_steering_notes_total{note="skipped_stalled"} 0`,
+		`wsd_steering_settings_changed 0`,
 		`wsd_kafka_records_total{topic="b"} 9`,
 		`wsd_delivery_latency_seconds_bucket{le="0.001"} 0`,
 		`wsd_delivery_latency_seconds_bucket{le="0.0025"} 3`,

@@ -7,6 +7,7 @@ import (
 	"wsd/internal/admin"
 	"wsd/internal/routing"
 	"wsd/internal/source"
+	"wsd/internal/steering"
 )
 
 // Health describes the server for /health. Any goroutine may call it; it waits for nothing.
@@ -28,15 +29,34 @@ func (s *Server) Health() admin.Health {
 		}
 		h.Shards = append(h.Shards, admin.Shard{
 			ID: i, Connections: stats.Connections.Load(), Clients: stats.Clients.Load(), Subscriptions: stats.Subscriptions.Load(),
-			Load: s.steering.Slot(routing.ShardID(i)).Load(), LagBatches: s.ring.Cursor(routing.ShardID(i)).Lag(), Deliveries: stats.Deliveries.Load(),
+			Load: s.steering.Slot(routing.ShardID(i)).Figures().Load(), LagBatches: s.ring.Cursor(routing.ShardID(i)).Lag(), Deliveries: stats.Deliveries.Load(),
 		})
 	}
+	s.describeSettings(&h)
 	h.Kafka.Topics = topics(kafka)
 	h.Reasons = append(h.Reasons, kafkaProblems(kafka)...)
 	if h.Status == admin.StatusOK && len(h.Reasons) > 0 {
 		h.Status = admin.StatusDegraded
 	}
 	return h
+}
+
+// describeSettings tells what operators have set. A value that does not count is a fault.
+func (s *Server) describeSettings(h *admin.Health) {
+	if h.Steering.Mode == steering.Hash {
+		h.Steering.Policy = "hash"
+		return
+	}
+	values, err := s.steering.Values()
+	if err != nil {
+		h.Reasons = append(h.Reasons, "the steering settings cannot be read: "+err.Error())
+		return
+	}
+	report := s.steering.Compare(values)
+	h.Steering.Changed, h.Steering.Ignored = report.Changed, report.Ignored
+	h.Reasons = append(h.Reasons, report.Ignored...)
+	policy, _ := steering.SettingNamed("policy")
+	h.Steering.Policy = policy.Text(policy.InForce(values["policy"][0]))
 }
 
 func topics(st source.Status) []admin.Topic {

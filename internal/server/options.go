@@ -2,7 +2,9 @@ package server
 
 import (
 	"fmt"
+	"net"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -18,11 +20,59 @@ import (
 	"wsd/internal/routing"
 	"wsd/internal/shard"
 	"wsd/internal/source"
+	"wsd/internal/steering"
 )
 
 func (s *Server) listenOptions(shards int) listen.Options {
 	c := s.cfg.Client
-	return listen.Options{Addresses: c.Listen, Shards: shards, SendBuffer: int(c.KernelSendBuffer)}
+	return listen.Options{
+		Addresses: c.Listen, Shards: shards, SendBuffer: int(c.KernelSendBuffer), Opened: s.steering.Attach, Listening: s.steering.Add,
+	}
+}
+
+func (s *Server) steeringOptions(shards int) (steering.Options, error) {
+	c := s.cfg.Steering
+	group, err := c.PinGroupID()
+	if err != nil {
+		return steering.Options{}, err
+	}
+	values := steering.DefaultValues(shards)
+	if len(c.Weights) > shards {
+		return steering.Options{}, fmt.Errorf("steering.weights has %d weights for %d shards: leave some out, or set shards", len(c.Weights), shards)
+	}
+	for i, weight := range c.Weights {
+		values["weight"][i] = uint32(weight) //nolint:gosec // Its range was checked.
+	}
+	for name, value := range map[string]int{
+		"policy": slices.Index(steering.Policies(), c.Policy), "stall_bound": int(c.StallBound.Milliseconds()), "ramp": int(c.Ramp.Milliseconds()),
+		"pending_max": c.PendingMax, "cpu_local_bound": c.CPULocalBound,
+		"admission": c.Limits.Admission, "admission_dry_run": asInt(c.Limits.AdmissionDryRun),
+		"source_rate": c.Limits.SourceRate, "source_burst": c.Limits.SourceBurst, "source_prefix4": c.Limits.SourcePrefix4,
+		"source_prefix6": c.Limits.SourcePrefix6, "source_dry_run": asInt(c.Limits.SourceDryRun),
+	} {
+		values[name][0] = uint32(value) //nolint:gosec // Its range was checked.
+	}
+	return steering.Options{
+		Mode: steering.Mode(c.Mode), PinDir: c.PinDir, PinGroup: group, Port: portOf(s.cfg.Client.Listen[0]), Shards: shards, Groups: len(s.cfg.Client.Listen),
+		Values: values, Exempt: c.Limits.ExemptPrefixes(), SourcesMax: c.Limits.SourcesMax, Logger: s.log,
+	}, nil
+}
+
+func asInt(on bool) int {
+	if on {
+		return 1
+	}
+	return 0
+}
+
+// portOf returns the port of an address, 0 when it is not a number.
+func portOf(address string) int {
+	_, port, _ := net.SplitHostPort(address)
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return 0
+	}
+	return int(n)
 }
 
 func (s *Server) busOptions(shards int) bus.Options {

@@ -10,7 +10,6 @@ import (
 	"os"
 	"runtime"
 	"runtime/pprof"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -73,18 +72,7 @@ func (s *Server) assemble() (err error) {
 	if shards == 0 {
 		shards = min(runtime.GOMAXPROCS(0), routing.ShardsMax)
 	}
-	if s.groups, err = listen.Open(s.listenOptions(shards)); err != nil {
-		return err
-	}
-	descriptors := make([][]int, len(s.groups))
-	for i, g := range s.groups {
-		descriptors[i] = g.FDs
-	}
-	s.steering, err = steering.Start(steering.Options{
-		Mode: steering.Mode(cfg.Steering.Mode), PinDir: cfg.Steering.PinDir, Port: int(s.groups[0].Address.Port()),
-		Shards: shards, Groups: descriptors, Logger: s.log,
-	})
-	if err != nil {
+	if err := s.listen(shards); err != nil {
 		return err
 	}
 	if s.ring, err = bus.New(s.busOptions(shards)); err != nil {
@@ -101,6 +89,22 @@ func (s *Server) assemble() (err error) {
 		return err
 	}
 	return s.openPorts()
+}
+
+// listen opens the client ports with the steering program in place from the first connection on.
+func (s *Server) listen(shards int) error {
+	options, err := s.steeringOptions(shards)
+	if err != nil {
+		return err
+	}
+	if s.steering, err = steering.New(options); err != nil {
+		return err
+	}
+	if s.groups, err = listen.Open(s.listenOptions(shards)); err != nil {
+		return err
+	}
+	s.steering.Publish(int(s.groups[0].Address.Port()))
+	return nil
 }
 
 func (s *Server) buildShards(n int) error {
@@ -136,12 +140,12 @@ func (s *Server) openPorts() (err error) {
 	if path == "" {
 		path = control.DefaultPath(int(s.groups[0].Address.Port()))
 	}
-	s.control, err = control.Start(control.Options{Path: path, Handler: health, Logger: s.log})
+	s.control, err = control.Start(control.Options{Path: path, Handler: control.NewHandler(health, s), Logger: s.log})
 	if err != nil {
 		if s.cfg.Control.Socket != "" {
 			return err
 		}
-		s.log.Warn("no control socket, so `wsd health` cannot reach this server", "reason", err.Error())
+		s.log.Warn("no control socket, so `wsd health` and `wsd steer` cannot reach this server", "reason", err.Error())
 	}
 	if s.cfg.Admin.Listen == "" {
 		return nil
@@ -182,20 +186,31 @@ func (s *Server) Run(ctx context.Context, served func()) error {
 		served()
 	}
 
-	var correcting sync.WaitGroup
-	correctCtx, stopCorrecting := context.WithCancel(context.Background())
-	correcting.Add(1)
-	go pprof.Do(correctCtx, pprof.Labels("component", "steering"), func(ctx context.Context) {
-		defer correcting.Done()
-		s.correct(ctx)
-	})
+	pprof.Do(ctx, pprof.Labels("component", "steering"), s.steer)
 
-	<-ctx.Done()
 	err := s.stop()
-	stopCorrecting()
-	correcting.Wait()
 	s.close()
 	return err
+}
+
+// settingsInterval is how often the operator's settings are looked at, to report them.
+const settingsInterval = time.Second
+
+// steer keeps the load figures true and reports settings until ctx ends, when listeners are still open.
+func (s *Server) steer(ctx context.Context) {
+	reconcile, settings := time.NewTicker(steering.ReconcileInterval), time.NewTicker(settingsInterval)
+	defer reconcile.Stop()
+	defer settings.Stop()
+	for {
+		select {
+		case <-reconcile.C:
+			s.steering.Reconcile()
+		case <-settings.C:
+			s.steering.Watch()
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // stop ends serving within shutdown.drain.
@@ -206,7 +221,8 @@ func (s *Server) stop() error {
 	s.serving.Store(false)
 	clients := s.clients()
 	s.log.Info("stopping", "clients", clients, "drain", s.cfg.Shutdown.Drain)
-	for _, sh := range s.shards {
+	for i, sh := range s.shards {
+		s.steering.Slot(routing.ShardID(i)).SetDraining(true)
 		sh.PostStopAccepting()
 	}
 	// The rest of the time is for the shards.
@@ -234,22 +250,6 @@ func (s *Server) stop() error {
 	}
 	s.log.Info("stopped", "clients", clients, "took", time.Since(began).Round(time.Millisecond))
 	return nil
-}
-
-// correctInterval is how often the load that the steering program sees is compared with the connections there are.
-const correctInterval = time.Second
-
-func (s *Server) correct(ctx context.Context) {
-	tick := time.NewTicker(correctInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			s.steering.Correct(func(id routing.ShardID) int64 { return s.shards[id].Stats().Connections.Load() })
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // discard gives up what New has built when it fails.

@@ -29,8 +29,8 @@ func (s *Shard) accept(index int) {
 		case unix.EAGAIN:
 			return
 		case unix.ECONNABORTED, unix.EINTR, unix.EPROTO, unix.ENETDOWN, unix.ENOPROTOOPT, unix.EHOSTDOWN, unix.ENONET, unix.EHOSTUNREACH, unix.ENETUNREACH:
-			// The client is gone already (accept(2) passes on errors of the new socket). The kernel counted it as picked, and
-			// it will never be closed here.
+			// The client is gone already (accept(2) passes on errors of the new socket): taken from the queue, and closed.
+			s.acceptedInTurn++
 			s.closedInTurn++
 		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
 			s.pauseAccepting(err)
@@ -45,6 +45,7 @@ func (s *Shard) accept(index int) {
 // open makes a connection of an accepted descriptor.
 func (s *Shard) open(fd int) {
 	s.stats.Accepted.Add(1)
+	s.acceptedInTurn++
 	c := s.slab.take()
 	if c == nil {
 		epoll.Reset(fd)

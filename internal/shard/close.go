@@ -128,8 +128,4 @@ func (s *Shard) reclaim() {
 		s.slab.put(s.slab.get(slot))
 	}
 	s.released = s.released[:0]
-	if s.closedInTurn > 0 {
-		s.load.AddClosed(s.closedInTurn)
-		s.closedInTurn = 0
-	}
 }

@@ -60,12 +60,16 @@ func (p *place) set(channel string, offset uint64) {
 }
 
 type load struct {
-	closed atomic.Uint64
-	busy   atomic.Uint64
+	accepted, closed atomic.Uint64
+	busy             atomic.Uint64
 }
 
-func (l *load) AddClosed(n uint64)      { l.closed.Add(n) }
-func (l *load) SetBusySince(now uint64) { l.busy.Store(now) }
+func (l *load) BeginTurn(now uint64) { l.busy.Store(now) }
+
+func (l *load) EndTurn(accepted, closed, _ uint64) {
+	l.accepted.Add(accepted)
+	l.closed.Add(closed)
+}
 
 // rig is one shard with everything around it, fed by the test instead of Kafka.
 type rig struct {
@@ -130,6 +134,7 @@ func newRigStalling(t testing.TB, stallMax time.Duration, change func(*Options))
 		require.Zero(t, stats.Channels.Load(), "channels left")
 		require.Zero(t, stats.OutboundBytes.Load(), "bytes left")
 		require.Zero(t, r.interest.Len(), "interest left")
+		require.Equal(t, stats.Accepted.Load(), r.load.accepted.Load(), "accepts reported to steering")
 		require.Equal(t, stats.Accepted.Load(), r.load.closed.Load(), "closes reported to steering")
 		require.Zero(t, r.load.busy.Load())
 	})

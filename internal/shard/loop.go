@@ -17,7 +17,7 @@ func (s *Shard) run() {
 	for more := true; ; {
 		if !more {
 			s.setTimer()
-			s.load.SetBusySince(0)
+			s.load.BeginTurn(0)
 		}
 		// A batch published since deliver found the bus empty has woken the poller: Wait then does not block.
 		events, woken, err := s.poller.Wait(!more)
@@ -25,7 +25,7 @@ func (s *Shard) run() {
 			panic("BUG: shard loop: " + err.Error())
 		}
 		began := time.Since(s.start)
-		s.load.SetBusySince(s.startMono + uint64(began))
+		s.load.BeginTurn(s.startMono + uint64(began))
 		s.tick = uint32(began / tickLength)
 		if woken {
 			s.stats.Wakeups.Add(1)
@@ -174,12 +174,14 @@ func (s *Shard) endTurn(began time.Duration) {
 	if took > s.stats.TurnMaxNanos.Load() {
 		s.stats.TurnMaxNanos.Store(took)
 	}
+	s.load.EndTurn(s.acceptedInTurn, s.closedInTurn, took)
+	s.acceptedInTurn, s.closedInTurn = 0, 0
 }
 
 // stop releases what the loop holds besides connections.
 func (s *Shard) stop() {
 	s.timer.Stop()
-	s.load.SetBusySince(0)
+	s.load.BeginTurn(0)
 	if err := s.poller.Close(); err != nil {
 		s.logger.Error("BUG: close epoll instance", "error", err)
 	}

@@ -11,13 +11,14 @@ import (
 	"wsd/internal/routing"
 )
 
-// LoadReporter takes what the shard tells the steering program in the kernel. The shard's goroutine calls it, at most twice a
-// turn; both methods must be as cheap as an atomic store.
+// LoadReporter takes what the shard tells the steering program in the kernel. The shard's goroutine calls it, three times a turn
+// at most; each method must be as cheap as a few atomic stores.
 type LoadReporter interface {
-	// AddClosed adds n to the connections of this shard that have ended.
-	AddClosed(n uint64)
-	// SetBusySince stores when the current turn began, in CLOCK_MONOTONIC nanoseconds; 0 means that the shard waits.
-	SetBusySince(monotonicNanos uint64)
+	// BeginTurn stores when the current turn began, in CLOCK_MONOTONIC nanoseconds; 0 means that the shard waits.
+	BeginTurn(monotonicNanos uint64)
+	// EndTurn tells how many connections the turn took from the accept queues, how many of all those taken it closed, and how
+	// many nanoseconds it was busy.
+	EndTurn(accepted, closed, nanos uint64)
 }
 
 // Positions tells how far a channel's stream has been routed. Any shard's goroutine calls it.

@@ -89,7 +89,10 @@ type Shard struct {
 	turn          turnCounts
 	outboundBytes int64
 	pacing        pacing
-	closedInTurn  uint64
+
+	// For the load reporter.
+	acceptedInTurn uint64
+	closedInTurn   uint64
 }
 
 // turnCounts collects in plain fields what is added to Stats once a turn.

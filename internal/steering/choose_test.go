@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"sync/atomic"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -17,182 +16,375 @@ import (
 
 // chooser runs bpf/choose.h in the kernel, on maps of its own.
 type chooser struct {
+	tb      testing.TB
 	shards  int
+	cpus    int
 	program *ebpf.Program
-	drain   *ebpf.Map
+	maps    map[string]*ebpf.Map
 	slots   []Slot
+	values  Values // What the settings are.
 }
 
-func mustChooser(tb testing.TB, shards int) *chooser {
+func mustChooser(tb testing.TB, shards, cpus int) *chooser {
 	tb.Helper()
 	testutil.RequireBPF(tb)
 	spec, err := loadSteer()
 	require.NoError(tb, err)
 	program := spec.Programs[steerProgChooseTest]
-	require.NoError(tb, tailor(spec, shards))
+	require.NoError(tb, tailor(spec, testOptions(shards, "", &lines{})))
+	require.NoError(tb, spec.Variables[steerVarCpuCount].Set(uint32(cpus)))
 	spec.Programs = map[string]*ebpf.ProgramSpec{steerProgChooseTest: program}
 	coll, err := ebpf.NewCollection(spec)
 	require.NoError(tb, err)
 	tb.Cleanup(coll.Close)
-	slots, err := mapTable(coll.Maps[steerMapSlots])
+	slots, err := mapTable(coll.Maps[steerMapSlotsV2])
 	require.NoError(tb, err)
-	return &chooser{
-		shards: shards, program: coll.Programs[steerProgChooseTest],
-		drain: coll.Maps[steerMapDrain], slots: slots.slice(shards),
+	c := &chooser{
+		tb: tb, shards: shards, cpus: cpus, program: coll.Programs[steerProgChooseTest], maps: coll.Maps,
+		slots: slots.slice(shards), values: DefaultValues(shards),
 	}
+	for name, entries := range c.values {
+		for i, value := range entries {
+			c.set(name, i, value)
+		}
+	}
+	return c
 }
 
-func (c *chooser) run(tb testing.TB, start int) (shard int, draining bool) {
-	tb.Helper()
-	args := steerChooseArgs{Start: uint32(start)}
+func (c *chooser) set(name string, entry int, value uint32) {
+	c.tb.Helper()
+	c.values[name][entry] = value
+	require.NoError(c.tb, c.maps[name].Put(uint32(entry), value))
+}
+
+// question is what the program is asked.
+type question struct {
+	now                int64
+	policy             steerPolicyKind
+	start, random, cpu uint32
+}
+
+// answer is what it says.
+type answer struct {
+	shard                            int
+	ramping, full, stalled, draining bool // Of that shard.
+	skipped, remote                  bool
+}
+
+func (c *chooser) ask(q question) answer {
+	c.tb.Helper()
+	args := steerChooseArgs{Now: uint64(q.now), Policy: q.policy, Start: q.start, Random: q.random, Cpu: q.cpu}
 	ret, err := c.program.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args})
-	require.NoError(tb, err)
-	require.Zero(tb, ret)
-	require.Zero(tb, args.Failed)
-	return int(args.Shard), args.Draining != 0
+	require.NoError(c.tb, err)
+	require.Zero(c.tb, ret)
+	bit := func(n int) bool { return args.Choice&(1<<n) != 0 }
+	require.False(c.tb, bit(18), "failed")
+	return answer{
+		shard: int(args.Choice & 0xff), ramping: bit(8), full: bit(9), stalled: bit(10), draining: bit(11), skipped: bit(16), remote: bit(17),
+	}
 }
 
-// setLoad makes a load out of all four figures.
-func (c *chooser) setLoad(shard int, load int64, r *rand.Rand) {
+// setLoad makes a load out of all figures, with so many of it pending.
+func (c *chooser) setLoad(shard int, load, pending int64, r *rand.Rand) {
 	cells := c.slots[shard].cells
-	migrated, closed, correction := uint64(r.IntN(1000)), uint64(r.IntN(1_000_000)), int64(r.IntN(2000)-1000)
-	atomic.StoreUint64(&cells.Migrated, migrated)
-	atomic.StoreUint64(&cells.Closed, closed)
-	atomic.StoreUint64(&cells.Correction, uint64(correction))
-	atomic.StoreUint64(&cells.Picked, uint64(load)+closed+uint64(correction)-migrated)
+	migrated, closed, uncounted, lost := r.Uint64N(1000), r.Uint64N(1_000_000), r.Uint64N(1000), r.Uint64N(1000)
+	cells.Migrated, cells.Closed, cells.Uncounted, cells.Lost = migrated, closed, uncounted, lost
+	cells.Picked = uint64(load) + closed + lost - migrated - uncounted
+	cells.Accepted = uint64(load-pending) + closed
 }
 
-func (c *chooser) setDrain(tb testing.TB, shard int, value uint32) {
-	tb.Helper()
-	require.NoError(tb, c.drain.Put(uint32(shard), value))
+const second = int64(1e9)
+
+// The model: the choice as bpf/settings.h and docs/steering.md describe it.
+
+// rank orders the shards of a question: by what speaks against them, then by load.
+type rank struct {
+	answer
+	load float64
 }
 
-// want is the choice as it is described: of the shards that do not drain, or of
-// all when all do, the least loaded; among equals the first from start on.
-func want(loads []int64, drains []bool, start int) (shard int, draining bool) {
-	best, drainingBest := -1, -1
-	for i := range loads {
-		shard := (start + i) % len(loads)
-		if drainingBest < 0 || loads[shard] < loads[drainingBest] {
-			drainingBest = shard
-		}
-		if !drains[shard] && (best < 0 || loads[shard] < loads[best]) {
-			best = shard
+func (r rank) worse(b rank) bool {
+	for _, pair := range [][2]bool{{r.draining, b.draining}, {r.stalled, b.stalled}, {r.full, b.full}, {r.ramping, b.ramping}} {
+		if pair[0] != pair[1] {
+			return pair[0]
 		}
 	}
-	if best < 0 {
-		return drainingBest, true
-	}
-	return best, false
+	return r.load > b.load
 }
 
+func (c *chooser) inForce(name string, entry int) int64 {
+	setting, err := SettingNamed(name)
+	require.NoError(c.tb, err)
+	return int64(setting.InForce(c.values[name][entry]))
+}
+
+func (c *chooser) rank(q question, shard int) rank {
+	f := c.slots[shard].Figures()
+	bound, ramp := c.inForce("stall_bound", 0)*1e6, c.inForce("ramp", 0)*1e6
+	busy := int64(0)
+	if f.BusySince > 0 {
+		busy = q.now - int64(f.BusySince)
+	}
+	// It is in once it has been back for as long as the lot says, at most the ramp.
+	need := min(float64(ramp), float64(ramp)*float64(c.shards)/2*float64(q.random&0xffff)/65536)
+	a := answer{
+		shard: shard, ramping: float64(q.now-int64(f.StalledUntil)) < need-2e6, // The program rounds to 65 µs for each shard.
+		full:     c.inForce("pending_max", 0) > 0 && f.Pending() > c.inForce("pending_max", 0),
+		stalled:  bound > 0 && busy > bound,
+		draining: f.Draining || c.inForce("drain", shard) != 0,
+	}
+	if q.policy != steerPolicyKindPOLICY_WEIGHTED {
+		return rank{a, float64(f.Load())}
+	}
+	weight := c.inForce("weight", shard)
+	if weight == 0 {
+		a.draining, weight = true, 1
+	}
+	return rank{a, float64(f.Load()+1) / float64(weight)}
+}
+
+// best is the first of the best among the shards that are asked for, from start on;
+// how tells what makes one better.
+func (c *chooser) best(q question, how func(question, int) rank, asked func(shard int) bool) (best rank) {
+	found := false
+	for i := range c.shards {
+		shard := (int(q.start) + i) % c.shards
+		if !asked(shard) {
+			continue
+		}
+		if r := how(q, shard); !found || best.worse(r) {
+			best, found = r, true
+		}
+	}
+	return best
+}
+
+// loadAlone is the rank of a shard as if nothing but a weight of 0 spoke against any.
+func (c *chooser) loadAlone(q question, shard int) rank {
+	r := c.rank(q, shard)
+	drains := q.policy == steerPolicyKindPOLICY_WEIGHTED && c.inForce("weight", shard) == 0
+	return rank{answer{shard: shard, draining: drains}, r.load}
+}
+
+func (r rank) blemished() bool { return r.ramping || r.full || r.stalled || r.draining }
+
+func (c *chooser) want(q question) answer {
+	everyone := func(int) bool { return true }
+	first := c.best(q, c.loadAlone, everyone)
+	switch q.policy {
+	case steerPolicyKindPOLICY_CPU_LOCAL:
+		classes := min(c.shards, c.cpus)
+		local := c.best(q, c.loadAlone, func(shard int) bool { return shard%classes == int(q.cpu)%classes })
+		first.remote = local.load > first.load+float64(c.inForce("cpu_local_bound", 0))
+		if !first.remote {
+			first = local
+		}
+	case steerPolicyKindPOLICY_P2C:
+		a := int(q.random&0xffff) % c.shards
+		b := (a + 1 + int(q.random>>16)%max(1, c.shards-1)) % c.shards
+		first = c.best(q, c.loadAlone, func(shard int) bool { return shard == a || shard == b })
+	}
+	if judged := c.rank(q, first.shard); judged.blemished() {
+		best := c.best(q, c.rank, everyone)
+		best.remote, best.skipped = true, judged.stalled && !best.stalled
+		return best.answer
+	}
+	return first.answer
+}
+
+// The program and the model agree on whatever shards and settings there are.
 func TestChoose(t *testing.T) {
 	for _, shards := range []int{1, 2, 3, 7, 8, 64, 255, routing.ShardsMax} {
 		t.Run(fmt.Sprint(shards), func(t *testing.T) {
-			c := mustChooser(t, shards)
+			c := mustChooser(t, shards, 1+shards%5)
 			r := rand.New(rand.NewPCG(uint64(shards), 1))
-			for round := range 200 {
-				// Few different loads make ties; a drain of all, of none and of some.
-				span, offset := int64(1)<<r.IntN(33), int64(r.IntN(3)-1)<<r.IntN(33)
-				draining := []float64{0, 0.1, 0.5, 0.95, 1}[round%5]
-				loads, drains := make([]int64, shards), make([]bool, shards)
-				for i := range shards {
-					loads[i], drains[i] = r.Int64N(span)+offset, r.Float64() < draining
-					c.setLoad(i, loads[i], r)
-					c.setDrain(t, i, 0)
-					if drains[i] {
-						c.setDrain(t, i, []uint32{1, 2, 200, ^uint32(0)}[r.IntN(4)])
-					}
+			for round := range 250 {
+				c.scramble(r)
+				q := question{
+					now: 1000 * second, policy: steerPolicyKind(round % 4), start: r.Uint32N(uint32(shards)), random: r.Uint32(), cpu: r.Uint32N(64),
 				}
-				start := r.IntN(shards)
-				shard, all := c.run(t, start)
-				wantShard, wantAll := want(loads, drains, start)
-				require.Equal(t, wantShard, shard, "loads %d drain %v start %d", loads, drains, start)
-				require.Equal(t, wantAll, all, "loads %d drain %v start %d", loads, drains, start)
+				got, want := c.ask(q), c.want(q)
+				require.Equal(t, want, got, "%+v", q)
 			}
 		})
 	}
 }
 
+// scramble sets all that a choice depends on: few different loads for ties; nobody,
+// some and everybody with something against them.
+func (c *chooser) scramble(r *rand.Rand) {
+	some := []float64{0, 0.1, 0.5, 0.95, 1}
+	pick := func() float64 { return some[r.IntN(len(some))] }
+	drained, own, stalled, late, full := pick(), pick()*pick(), pick(), pick(), pick()
+	c.set("stall_bound", 0, []uint32{0, 1, 100, 60000, 60001, ^uint32(0)}[r.IntN(6)])
+	c.set("ramp", 0, []uint32{0, 1, 3000, 600000, 600001}[r.IntN(5)])
+	c.set("pending_max", 0, []uint32{0, 10, ^uint32(0)}[r.IntN(3)])
+	c.set("cpu_local_bound", 0, []uint32{0, 3, 1000, ^uint32(0)}[r.IntN(4)])
+	span := int64(1) << r.IntN(24)
+	for i := range c.shards {
+		pending := int64(0)
+		if r.Float64() < full {
+			pending = r.Int64N(20)
+		}
+		c.setLoad(i, r.Int64N(span)+pending, pending, r)
+		cells := c.slots[i].cells
+		cells.BusySince, cells.StalledUntil, cells.Draining = 0, 0, 0
+		if r.Float64() < stalled {
+			cells.BusySince = uint64(1000*second - r.Int64N(70*second))
+		}
+		if r.Float64() < late {
+			cells.StalledUntil = uint64(1000*second - r.Int64N(second<<r.IntN(9)))
+		}
+		if r.Float64() < own {
+			cells.Draining = steerDrainingDRAINING_WSD
+		}
+		drain := uint32(0)
+		if r.Float64() < drained {
+			drain = []uint32{1, 2, 200, ^uint32(0)}[r.IntN(4)]
+		}
+		c.set("drain", i, drain)
+		c.set("weight", i, []uint32{0, 1, 50, 100, 200, 10000, 10001, ^uint32(0)}[r.IntN(8)])
+	}
+}
+
+// A few cases that can be followed by hand.
 func TestChooseTable(t *testing.T) {
-	c := mustChooser(t, 4)
+	const least, weighted, local = steerPolicyKindPOLICY_LEAST_LOADED, steerPolicyKindPOLICY_WEIGHTED, steerPolicyKindPOLICY_CPU_LOCAL
+	now := 1000 * second
+	stalled := func(shard int) func(*chooser) {
+		return func(c *chooser) { c.slots[shard].cells.BusySince = uint64(now - second) }
+	}
 	for _, tt := range []struct {
-		name     string
-		loads    []int64
-		drains   []bool
-		start    int
-		shard    int
-		draining bool
+		name   string
+		loads  []int64
+		set    func(*chooser)
+		policy steerPolicyKind
+		start  uint32
+		random uint32
+		want   answer
 	}{
-		{"empty", []int64{0, 0, 0, 0}, []bool{false, false, false, false}, 0, 0, false},
-		{"least", []int64{5, 4, 3, 4}, []bool{false, false, false, false}, 0, 2, false},
-		{"tie at start", []int64{1, 0, 0, 0}, []bool{false, false, false, false}, 2, 2, false},
-		{"tie behind start", []int64{0, 0, 1, 1}, []bool{false, false, false, false}, 2, 0, false},
-		{"below zero", []int64{0, -1, 3, -5}, []bool{false, false, false, false}, 0, 3, false},
-		{"least drains", []int64{5, 4, 3, 4}, []bool{false, false, true, false}, 0, 1, false},
-		{"least drains, tie", []int64{5, 4, 3, 4}, []bool{false, false, true, false}, 2, 3, false},
-		{"least drains, others below zero", []int64{-1, -2, -5, -3}, []bool{false, false, true, false}, 0, 3, false},
-		{"one is left, below zero", []int64{-9, -9, -9, -1}, []bool{true, true, true, false}, 0, 3, false},
-		{"one is left", []int64{0, 0, 0, 1_000_000}, []bool{true, true, true, false}, 1, 3, false},
-		{"all drain", []int64{5, 4, 3, 4}, []bool{true, true, true, true}, 0, 2, true},
-		{"all drain, tie", []int64{0, 0, 0, 0}, []bool{true, true, true, true}, 3, 3, true},
-		{"all drain, below zero", []int64{-1, -2, -5, -3}, []bool{true, true, true, true}, 0, 2, true},
+		{name: "empty", loads: []int64{0, 0, 0, 0}},
+		{name: "least", loads: []int64{5, 4, 3, 4}, want: answer{shard: 2}},
+		{name: "tie at start", loads: []int64{1, 0, 0, 0}, start: 2, want: answer{shard: 2}},
+		{name: "tie behind start", loads: []int64{0, 0, 1, 1}, start: 2, want: answer{shard: 0}},
+		{name: "one drains", loads: []int64{5, 4, 3, 4}, set: func(c *chooser) { c.set("drain", 2, 1) }, want: answer{shard: 1, remote: true}},
+		{name: "wsd drains one", loads: []int64{5, 4, 3, 4}, set: func(c *chooser) { c.slots[2].SetDraining(true) }, want: answer{shard: 1, remote: true}},
+		{name: "one stalls", loads: []int64{5, 4, 3, 4}, set: stalled(2), start: 2, want: answer{shard: 3, skipped: true, remote: true}},
+		{name: "nobody may stall", loads: []int64{5, 4, 3, 4}, set: func(c *chooser) { stalled(2)(c); c.set("stall_bound", 0, 0) }, want: answer{shard: 2}},
+		{name: "rather stalled than draining", loads: []int64{5, 4, 3, 4}, set: func(c *chooser) {
+			stalled(0)(c)
+			for _, shard := range []int{1, 2, 3} {
+				c.set("drain", shard, 1)
+			}
+		}, want: answer{shard: 0, stalled: true, remote: true}},
+		{name: "back from a stall, in by lot", loads: []int64{5, 4, 3, 4}, random: 0x2000, set: func(c *chooser) {
+			c.slots[2].cells.StalledUntil = uint64(now - second) // Of a ramp of 3 s: in for 1/3 of 2/4.
+		}, want: answer{shard: 2}},
+		{name: "back from a stall, not in by lot", loads: []int64{5, 4, 3, 4}, random: 0x4000, set: func(c *chooser) {
+			c.slots[2].cells.StalledUntil = uint64(now - second)
+		}, want: answer{shard: 1, remote: true}},
+		{name: "after the ramp", loads: []int64{5, 4, 3, 4}, random: 0xffff, set: func(c *chooser) {
+			c.slots[2].cells.StalledUntil = uint64(now - 4*second)
+		}, want: answer{shard: 2}},
+		{name: "too many pending", loads: []int64{20, 14, 13, 14}, set: func(c *chooser) {
+			c.set("pending_max", 0, 10)
+			c.slots[2].cells.Accepted = 2
+		}, want: answer{shard: 1, remote: true}},
+		{name: "weights from empty", loads: []int64{0, 0, 0, 0}, policy: weighted, set: func(c *chooser) { c.set("weight", 3, 101) }, want: answer{shard: 3}},
+		{name: "weights", loads: []int64{9, 10, 19, 28}, policy: weighted, set: func(c *chooser) {
+			c.set("weight", 2, 200)
+			c.set("weight", 3, 300) // (28+1)/300 is the least.
+		}, want: answer{shard: 3}},
+		{name: "weight 0 drains", loads: []int64{1, 0, 1, 1}, policy: weighted, set: func(c *chooser) { c.set("weight", 1, 0) }, want: answer{shard: 0}},
+		{name: "weights mean nothing to least-loaded", loads: []int64{1, 0, 1, 1}, policy: least, set: func(c *chooser) { c.set("weight", 1, 0) }, want: answer{shard: 1}},
+		{name: "local", loads: []int64{0, 4, 3, 5}, policy: local, set: func(c *chooser) { c.set("cpu_local_bound", 0, 4) }, want: answer{shard: 1}},
+		{name: "too much local", loads: []int64{0, 5, 3, 6}, policy: local, set: func(c *chooser) { c.set("cpu_local_bound", 0, 4) }, want: answer{shard: 0, remote: true}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := rand.New(rand.NewPCG(1, 2))
+			c := mustChooser(t, 4, 2)
+			c.set("stall_bound", 0, 100)
+			c.set("ramp", 0, 3000)
 			for i, load := range tt.loads {
-				c.setLoad(i, load, r)
-				require.Equal(t, load, c.slots[i].Load(), "Go and C count alike")
-				c.setDrain(t, i, 0)
-				if tt.drains[i] {
-					c.setDrain(t, i, 1)
-				}
+				c.slots[i].cells.Picked, c.slots[i].cells.Accepted = uint64(load), uint64(load)
 			}
-			shard, draining := c.run(t, tt.start)
-			require.Equal(t, tt.shard, shard)
-			require.Equal(t, tt.draining, draining)
+			if tt.set != nil {
+				tt.set(c)
+			}
+			require.Equal(t, tt.want, c.ask(question{now: now, policy: tt.policy, start: tt.start, random: tt.random, cpu: 1}))
 		})
 	}
 }
 
 // Equal shards take turns as start does.
 func TestChooseTies(t *testing.T) {
-	c := mustChooser(t, 5)
-	for _, drain := range []uint32{0, 1} {
-		for i := range c.shards {
-			c.setDrain(t, i, drain)
-		}
-		for start := range c.shards {
-			shard, _ := c.run(t, start)
-			require.Equal(t, start, shard)
+	for _, policy := range []steerPolicyKind{steerPolicyKindPOLICY_LEAST_LOADED, steerPolicyKindPOLICY_WEIGHTED} {
+		c := mustChooser(t, 5, 1)
+		for _, drain := range []uint32{0, 1} {
+			for i := range c.shards {
+				c.set("drain", i, drain)
+			}
+			for start := range c.shards {
+				require.Equal(t, start, c.ask(question{now: second, policy: policy, start: uint32(start)}).shard)
+			}
 		}
 	}
 }
 
+// Over a ramp a shard is in for a part of connections that grows from none to twice
+// its even share, and is then in for all.
+func TestRamp(t *testing.T) {
+	const shards, draws = 8, 4000
+	c := mustChooser(t, shards, 1)
+	c.set("stall_bound", 0, 100)
+	c.set("ramp", 0, 3000)
+	now := 1000 * second
+	for i := 1; i < shards; i++ {
+		c.slots[i].cells.Picked = 1000
+	}
+	r := rand.New(rand.NewPCG(1, 1))
+	for _, part := range []float64{0, 0.1, 0.5, 0.9, 1} {
+		c.slots[0].cells.StalledUntil = uint64(now - int64(3*float64(second)*part))
+		in := 0
+		for range draws {
+			if c.ask(question{now: now, random: r.Uint32()}).shard == 0 {
+				in++
+			}
+		}
+		want := part * 2 / shards
+		if part == 1 {
+			want = 1
+		}
+		require.InDelta(t, want, float64(in)/draws, 0.03, "after %v of the ramp", part)
+	}
+}
+
 // What the choice costs, as the kernel counts it (BPF_ENABLE_STATS): ns/run is
-// without the system call that runs it, ns/op with it.
+// without the system call that runs it, ns/op with it. BenchmarkSteer has the whole
+// program.
 func BenchmarkChoose(b *testing.B) {
 	for _, shards := range []int{1, 7, 64, routing.ShardsMax} {
-		for _, drains := range []bool{false, true} {
-			b.Run(fmt.Sprintf("shards=%d/drain=%v", shards, drains), func(b *testing.B) {
-				c := mustChooser(b, shards)
-				if drains {
-					c.setDrain(b, 0, 1)
-				}
-				stats := mustStats(b)
-				defer stats.Close()
-				args := steerChooseArgs{}
-				before, err := c.program.Stats()
-				require.NoError(b, err)
-				for b.Loop() {
-					if _, err := c.program.Run(&ebpf.RunOptions{Context: &args}); err != nil {
-						b.Fatal(err)
+		for policy, name := range Policies()[:steerPolicyKindPOLICY_HASH] {
+			for _, drains := range []bool{false, true} {
+				b.Run(fmt.Sprintf("shards=%d/policy=%s/drain=%v", shards, name, drains), func(b *testing.B) {
+					c := mustChooser(b, shards, 2)
+					if drains {
+						c.set("drain", 0, 1)
 					}
-				}
-				after, err := c.program.Stats()
-				require.NoError(b, err)
-				b.ReportMetric(float64(after.Runtime-before.Runtime)/float64(after.RunCount-before.RunCount), "ns/run")
-			})
+					stats := mustStats(b)
+					defer stats.Close()
+					args := steerChooseArgs{Policy: steerPolicyKind(policy)}
+					before, err := c.program.Stats()
+					require.NoError(b, err)
+					for b.Loop() {
+						if _, err := c.program.Run(&ebpf.RunOptions{Context: &args}); err != nil {
+							b.Fatal(err)
+						}
+					}
+					after, err := c.program.Stats()
+					require.NoError(b, err)
+					b.ReportMetric(float64(after.Runtime-before.Runtime)/float64(after.RunCount-before.RunCount), "ns/run")
+				})
+			}
 		}
 	}
 }

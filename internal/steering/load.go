@@ -2,16 +2,20 @@ package steering
 
 import (
 	"fmt"
+	"maps"
+	"runtime"
 
 	"github.com/cilium/ebpf"
+
 	"golang.org/x/sys/unix"
 )
 
 // objects are what one server has in the kernel.
 type objects struct {
-	slots, drain, outcomes, owner *ebpf.Map
+	slots, outcomes, owner, sources, exempt, admissionOwn *ebpf.Map
 
-	groups []groupObjects
+	settings map[string]*ebpf.Map // By the setting's name.
+	groups   []groupObjects
 }
 
 // groupObjects serve one listen address. A socket can be in one sockarray only,
@@ -19,108 +23,159 @@ type objects struct {
 type groupObjects struct {
 	sockets *ebpf.Map
 	program *ebpf.Program
-	fds     []int
 }
 
-// load creates the maps and programs and puts every listener into its map.
-// Nothing changes for connections before attach.
-func load(shards int, groups [][]int) (*objects, error) {
+// load creates the maps and a program for each group. Nothing changes for
+// connections before a program is attached. taken gives the sockarray that a
+// previous process has left for a group, or nil; load owns it then.
+func load(o Options, taken func(group int, spec *ebpf.MapSpec) *ebpf.Map) (*objects, error) {
 	spec, err := loadSteer()
 	if err != nil {
 		return nil, fmt.Errorf("BUG: read the embedded eBPF object: %w", err)
 	}
-	if err := tailor(spec, shards); err != nil {
+	if err := tailor(spec, o); err != nil {
 		return nil, fmt.Errorf("BUG: prepare the embedded eBPF object: %w", err)
 	}
-	o := &objects{}
-	if err := o.create(spec, groups); err != nil {
-		o.close()
+	obj := &objects{settings: make(map[string]*ebpf.Map)}
+	if err := obj.create(spec, o, taken); err != nil {
+		obj.close()
 		return nil, err
 	}
-	return o, nil
+	return obj, nil
 }
 
-// tailor fits the object to the number of shards and takes away what tests run.
-func tailor(spec *ebpf.CollectionSpec, shards int) error {
+// tailor fits the object to the server and takes away what tests run.
+func tailor(spec *ebpf.CollectionSpec, o Options) error {
 	delete(spec.Programs, steerProgChooseTest)
-	// The program looks drain up for every shard there is, and no operator can set
-	// a shard that there is not.
-	spec.Maps[steerMapDrain].MaxEntries = uint32(shards)
-	spec.Maps[steerMapSockets].MaxEntries = uint32(shards)
-	return spec.Variables[steerVarShardCount].Set(uint32(shards))
+	// The program looks these up for every shard there is, and no operator can set a
+	// shard that there is not.
+	for _, name := range []string{steerMapDrain, steerMapWeight, steerMapSockets} {
+		spec.Maps[name].MaxEntries = uint32(o.Shards)
+	}
+	if o.SourcesMax > 0 {
+		spec.Maps[steerMapSources].MaxEntries = uint32(o.SourcesMax)
+	}
+	for name, value := range map[string]uint32{
+		steerVarShardCount: uint32(o.Shards), steerVarOtherCount: uint32(max(1, o.Shards-1)), steerVarCpuCount: uint32(runtime.NumCPU()),
+	} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (o *objects) create(spec *ebpf.CollectionSpec, groups [][]int) error {
-	for name, m := range o.shared() {
-		created, err := ebpf.NewMap(spec.Maps[name])
+func (o *objects) create(spec *ebpf.CollectionSpec, opts Options, taken func(int, *ebpf.MapSpec) *ebpf.Map) error {
+	for name := range spec.Maps {
+		if name == steerMapSockets || o.field(name) == nil && !isSetting(name) {
+			continue // One for each group; or the program's constants.
+		}
+		m, err := ebpf.NewMap(spec.Maps[name])
 		if err != nil {
 			return explain("create map "+name, err)
 		}
-		*m = created
+		if field := o.field(name); field != nil {
+			*field = m
+		} else {
+			o.settings[name] = m
+		}
 	}
 	// No program uses it, so a collection would only create it once more.
 	delete(spec.Maps, steerMapOwner)
-	for i, fds := range groups {
-		g, err := o.createGroup(spec, fds)
+	for name, entries := range opts.Values {
+		for i, value := range entries {
+			if err := o.settings[name].Update(uint32(i), value, ebpf.UpdateExist); err != nil {
+				return explain("write map "+name, err)
+			}
+		}
+	}
+	if err := writeExempt(o.exempt, opts.Exempt); err != nil {
+		return err
+	}
+	for i := range opts.Groups {
+		g, err := o.createGroup(spec, taken(i, spec.Maps[steerMapSockets]))
 		if err != nil {
-			return fmt.Errorf("listen address %d: %w", i, err)
+			return err
 		}
 		o.groups = append(o.groups, g)
 	}
 	return nil
 }
 
-func (o *objects) createGroup(spec *ebpf.CollectionSpec, fds []int) (groupObjects, error) {
-	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{
-		steerMapSlots: o.slots, steerMapDrain: o.drain, steerMapOutcomes: o.outcomes,
-	}})
+func (o *objects) createGroup(spec *ebpf.CollectionSpec, taken *ebpf.Map) (groupObjects, error) {
+	replacements := make(map[string]*ebpf.Map)
+	for name, m := range o.shared() {
+		if name != steerMapOwner {
+			replacements[name] = m
+		}
+	}
+	if taken != nil {
+		defer taken.Close() // The collection has its own descriptor of it.
+		replacements[steerMapSockets] = taken
+	}
+	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replacements})
 	if err != nil {
 		return groupObjects{}, explain("load the steering program", err)
 	}
 	defer coll.Close()
-	g := groupObjects{sockets: coll.Maps[steerMapSockets], program: coll.Programs[steerProgSteer], fds: fds}
-	for shard, fd := range fds {
-		if err := g.sockets.Update(uint32(shard), uint64(fd), ebpf.UpdateNoExist); err != nil {
-			return groupObjects{}, explain(fmt.Sprintf("put the listener of shard %d into map %s", shard, steerMapSockets), err)
-		}
-	}
+	g := groupObjects{sockets: coll.Maps[steerMapSockets], program: coll.Programs[steerProgSteer]}
 	// What is not detached goes with the collection.
 	coll.DetachMap(steerMapSockets)
 	coll.DetachProgram(steerProgSteer)
 	return g, nil
 }
 
-// attach makes the programs choose, for every group or for none.
-func (o *objects) attach() error {
-	for i, g := range o.groups {
-		err := unix.SetsockoptInt(g.fds[0], unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_EBPF, g.program.FD())
-		if err != nil {
-			for _, attached := range o.groups[:i] {
-				_ = unix.SetsockoptInt(attached.fds[0], unix.SOL_SOCKET, unix.SO_DETACH_REUSEPORT_BPF, 0)
-			}
-			return explain(fmt.Sprintf("attach the steering program to listen address %d", i), err)
-		}
+// attach makes a group's program choose for the group that the socket is in, or will
+// be in once it is bound.
+func (o *objects) attach(group, fd int) error {
+	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_EBPF, o.groups[group].program.FD())
+	if err != nil {
+		return explain(fmt.Sprintf("attach the steering program to listen address %d", group), err)
 	}
 	return nil
 }
 
-// shared are the maps that all groups use, by name.
-func (o *objects) shared() map[string]**ebpf.Map {
-	return map[string]**ebpf.Map{
-		steerMapSlots: &o.slots, steerMapDrain: &o.drain, steerMapOutcomes: &o.outcomes, steerMapOwner: &o.owner,
+// add gives a group's program a shard's listener, which must listen already.
+func (o *objects) add(group, shard, fd int) error {
+	if err := o.groups[group].sockets.Update(uint32(shard), uint64(fd), ebpf.UpdateNoExist); err != nil {
+		return explain(fmt.Sprintf("listen address %d: put the listener of shard %d into map %s", group, shard, steerMapSockets), err)
 	}
+	return nil
+}
+
+// field is where a map that is no setting belongs; nil for others.
+func (o *objects) field(name string) **ebpf.Map {
+	return map[string]**ebpf.Map{
+		steerMapSlotsV2: &o.slots, steerMapOutcomesV2: &o.outcomes, steerMapOwner: &o.owner, steerMapSources: &o.sources,
+		steerMapSourceExempt: &o.exempt, steerMapAdmissionWsd: &o.admissionOwn,
+	}[name]
+}
+
+// shared are the maps that all groups use, by name.
+func (o *objects) shared() map[string]*ebpf.Map {
+	all := maps.Clone(o.settings)
+	for _, name := range []string{
+		steerMapSlotsV2, steerMapOutcomesV2, steerMapOwner, steerMapSources, steerMapSourceExempt, steerMapAdmissionWsd,
+	} {
+		all[name] = *o.field(name)
+	}
+	return all
 }
 
 // pinned are all maps by the name of their pin.
 func (o *objects) pinned() map[string]*ebpf.Map {
-	maps := make(map[string]*ebpf.Map)
-	for name, m := range o.shared() {
-		maps[name] = *m
-	}
+	all := o.shared()
 	for i, g := range o.groups {
-		maps[fmt.Sprintf("%s_%d", steerMapSockets, i)] = g.sockets
+		all[socketsPin(i)] = g.sockets
 	}
-	return maps
+	return all
+}
+
+func socketsPin(group int) string { return fmt.Sprintf("%s_%d", steerMapSockets, group) }
+
+func isSetting(name string) bool {
+	_, err := SettingNamed(name)
+	return err == nil
 }
 
 // close gives up the descriptors. An attached program goes on as long as its

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -42,12 +43,10 @@ func child(arg string) error {
 	if err != nil {
 		return err
 	}
-	groups, err := listen.Open(listen.Options{Addresses: []string{"127.0.0.1:0"}, Shards: shards})
-	if err != nil {
-		return err
-	}
 	log := &lines{}
-	s, err := Start(Options{Mode: Mode(part[0]), PinDir: part[2], Port: 8000, Shards: shards, Groups: fds(groups), Logger: log.logger()})
+	o := testOptions(shards, part[2], log)
+	o.Mode = Mode(part[0])
+	s, groups, err := start(o, "127.0.0.1:0")
 	report := childReport{Log: log.all()}
 	if err != nil {
 		report.Err = err.Error()
@@ -59,7 +58,7 @@ func child(arg string) error {
 		defer conn.Close()
 		report.Status = s.Status()
 		for i := range shards {
-			report.Picks += int(s.Slot(routing.ShardID(i)).Picked())
+			report.Picks += int(s.Slot(routing.ShardID(i)).Figures().Picked)
 		}
 	}
 	if err := json.NewEncoder(os.Stdout).Encode(report); err != nil {
@@ -98,12 +97,26 @@ func (l *lines) all() []string {
 	return strings.FieldsFunc(l.buf.String(), func(r rune) bool { return r == '\n' })
 }
 
-func fds(groups []listen.Group) [][]int {
-	all := make([][]int, len(groups))
-	for i, g := range groups {
-		all[i] = g.FDs
+// testOptions are Options that every test begins with.
+func testOptions(shards int, pinDir string, log *lines) Options {
+	return Options{
+		Mode: ModeRequire, PinDir: pinDir, PinGroup: -1, Port: 8000, Shards: shards, Groups: 1, Values: DefaultValues(shards), Logger: log.logger(),
 	}
-	return all
+}
+
+// start opens listeners that are steered from the first connection on, as a server does.
+func start(o Options, addresses ...string) (*Steering, []listen.Group, error) {
+	o.Groups = len(addresses)
+	s, err := New(o)
+	if err != nil {
+		return nil, nil, err
+	}
+	groups, err := listen.Open(listen.Options{Addresses: addresses, Shards: o.Shards, Opened: s.Attach, Listening: s.Add})
+	if err != nil {
+		return nil, nil, errors.Join(err, s.Close())
+	}
+	s.Publish(8000)
+	return s, groups, nil
 }
 
 // server is listeners that are steered, and the clients of the test.
@@ -116,21 +129,35 @@ type server struct {
 	closed   map[int]bool
 }
 
-// mustServe starts with pins below pinDir, unpinned when it is empty, at
+// mustServe starts with pins below pinDir, unpinned when it is none, at
 // ephemeral ports of 127.0.0.1 unless other addresses are given.
 func mustServe(tb testing.TB, shards int, pinDir string, addresses ...string) *server {
+	tb.Helper()
+	return mustServeWith(tb, shards, pinDir, func(*Options) {}, addresses...)
+}
+
+// mustServeIn serves in a network namespace, without pins.
+func mustServeIn(tb testing.TB, ns *testutil.NetNS, shards int, addresses ...string) (v *server) {
+	tb.Helper()
+	require.NoError(tb, ns.Do(func() error {
+		v = mustServe(tb, shards, unpinned, addresses...)
+		return nil
+	}))
+	return v
+}
+
+// mustServeWith is mustServe with options that change alters.
+func mustServeWith(tb testing.TB, shards int, pinDir string, change func(*Options), addresses ...string) *server {
 	tb.Helper()
 	if len(addresses) == 0 {
 		addresses = []string{"127.0.0.1:0"}
 	}
 	v := &server{tb: tb, log: &lines{}, accepted: make([][]int, shards), closed: map[int]bool{}}
-	var err error
-	v.groups, err = listen.Open(listen.Options{Addresses: addresses, Shards: shards})
-	require.NoError(tb, err)
+	o := testOptions(shards, pinDir, v.log)
+	change(&o)
 	tb.Cleanup(v.stop)
-	v.Steering, err = Start(Options{
-		Mode: ModeRequire, PinDir: pinDir, Port: 8000, Shards: shards, Groups: fds(v.groups), Logger: v.log.logger(),
-	})
+	var err error
+	v.Steering, v.groups, err = start(o, addresses...)
 	require.NoError(tb, err)
 	return v
 }
@@ -224,6 +251,7 @@ func (v *server) accept(n int) []int {
 				}
 				require.NoError(v.tb, err)
 				v.accepted[shards[i]] = append(v.accepted[shards[i]], fd)
+				v.Slot(routing.ShardID(shards[i])).EndTurn(1, 0, 0)
 				got[shards[i]]++
 				total++
 			}
@@ -237,9 +265,41 @@ func (v *server) accept(n int) []int {
 func (v *server) loads() []int64 {
 	all := make([]int64, len(v.accepted))
 	for i := range all {
-		all[i] = v.Slot(routing.ShardID(i)).Load()
+		all[i] = v.figures(i).Load()
 	}
 	return all
+}
+
+func (v *server) figures(shard int) Figures { return v.Slot(routing.ShardID(shard)).Figures() }
+
+// counted are the outcomes and notes that are not 0.
+func (v *server) counted() map[string]uint64 {
+	all := make(map[string]uint64)
+	ends, notes := v.Outcomes()
+	for _, c := range append(ends, notes...) {
+		if c.Count > 0 {
+			all[c.Name] = c.Count
+		}
+	}
+	return all
+}
+
+// set writes a setting as `wsd steer` does.
+func (v *server) set(name string, shard int, value uint32) {
+	v.tb.Helper()
+	setting, err := SettingNamed(name)
+	require.NoError(v.tb, err)
+	require.NoError(v.tb, v.Set(setting, routing.ShardID(shard), value))
+}
+
+// end closes n of a shard's connections, as their clients would.
+func (v *server) end(shard, n int) {
+	v.tb.Helper()
+	for _, fd := range v.accepted[shard][:n] {
+		require.NoError(v.tb, unix.Close(fd))
+	}
+	v.accepted[shard] = v.accepted[shard][n:]
+	v.Slot(routing.ShardID(shard)).EndTurn(0, uint64(n), 0)
 }
 
 // hello sends a byte from every accepted connection and has every client read
@@ -262,27 +322,7 @@ func (v *server) hello(clients []net.Conn) {
 // stray sends an ACK that belongs to no connection.
 func stray(tb testing.TB, to netip.AddrPort, sourcePort uint16) {
 	tb.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
-	require.NoError(tb, err)
-	defer unix.Close(fd)
-	address := to.Addr().As4()
-	// Version and length, protocol, addresses; the kernel fills in the rest.
-	ip := append([]byte{0x45, 0, 0, 40, 0, 0, 0, 0, 64, unix.IPPROTO_TCP, 0, 0, 127, 0, 0, 1}, address[:]...)
-	tcp := []byte{
-		byte(sourcePort >> 8), byte(sourcePort), byte(to.Port() >> 8), byte(to.Port()),
-		0, 0, 0, 1, 0, 0, 0, 1, 5 << 4, 0x10, 1, 0, 0, 0, 0, 0,
-	}
-	var sum uint32
-	for _, part := range [][]byte{ip[12:20], {0, unix.IPPROTO_TCP, 0, byte(len(tcp))}, tcp} {
-		for i := 0; i < len(part); i += 2 {
-			sum += uint32(part[i])<<8 | uint32(part[i+1])
-		}
-	}
-	for sum > 0xffff {
-		sum = sum>>16 + sum&0xffff
-	}
-	tcp[16], tcp[17] = byte(^sum>>8), byte(^sum)
-	require.NoError(tb, unix.Sendto(fd, append(ip, tcp...), 0, &unix.SockaddrInet4{Addr: address}))
+	require.NoError(tb, testutil.SendTCP(testutil.Segment{From: netip.AddrPortFrom(to.Addr(), sourcePort), To: to, Flags: testutil.ACK, Seq: 1, Ack: 1}))
 }
 
 // mustDial opens a connection that stays open until the test ends.
@@ -291,4 +331,31 @@ func mustDial(tb testing.TB, address string) {
 	c, err := net.Dial("tcp", address)
 	require.NoError(tb, err)
 	tb.Cleanup(func() { c.Close() })
+}
+
+// dialOnCPU opens n connections from a thread that stays on one CPU. The calling
+// goroutine must end after it: its thread does.
+func dialOnCPU(tb testing.TB, address string, cpu, n int) error {
+	runtime.LockOSThread()
+	var set unix.CPUSet
+	set.Set(cpu)
+	if err := unix.SchedSetaffinity(0, &set); err != nil {
+		return err
+	}
+	for range n {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			return err
+		}
+		tb.Cleanup(func() { c.Close() })
+	}
+	return nil
+}
+
+// monotonic is CLOCK_MONOTONIC, as the program reads it.
+func monotonic(tb testing.TB) int64 {
+	tb.Helper()
+	var now unix.Timespec
+	require.NoError(tb, unix.ClockGettime(unix.CLOCK_MONOTONIC, &now))
+	return now.Nano()
 }

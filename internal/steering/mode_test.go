@@ -2,27 +2,16 @@ package steering
 
 import (
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"wsd/internal/listen"
 	"wsd/internal/routing"
 	"wsd/internal/testutil"
 )
-
-func mustListen(tb testing.TB, shards int) [][]int {
-	tb.Helper()
-	groups, err := listen.Open(listen.Options{Addresses: []string{"127.0.0.1:0"}, Shards: shards})
-	require.NoError(tb, err)
-	tb.Cleanup(func() { require.NoError(tb, groups[0].Close()) })
-	return fds(groups)
-}
 
 func openFiles(tb testing.TB) int {
 	tb.Helper()
@@ -32,30 +21,40 @@ func openFiles(tb testing.TB) int {
 }
 
 func TestModeOff(t *testing.T) {
-	log := &lines{}
-	s, err := Start(Options{Mode: ModeOff, Shards: 2, Groups: mustListen(t, 2), Logger: log.logger()})
+	v := mustServeWith(t, 2, unpinned, func(o *Options) { o.Mode = ModeOff })
+	require.Equal(t, Status{Mode: Hash, Reason: "steering.mode is off"}, v.Status())
+	require.Empty(t, v.log.all())
+	require.Empty(t, v.counted())
+	setting, err := SettingNamed("weight")
 	require.NoError(t, err)
-	require.Equal(t, Status{Mode: Hash, Reason: "steering.mode is off"}, s.Status())
-	require.Empty(t, log.all())
-	s.Slot(1).AddClosed(1)
-	require.EqualValues(t, -1, s.Slot(1).Load())
-	require.Zero(t, s.Counters())
-	require.NoError(t, s.Close())
+	require.ErrorIs(t, v.Set(setting, 1, 5), ErrNotSteering)
+
+	// Where nothing is picked all is counted as it is accepted, so the figures are true.
+	v.dial(0, 20, 1)
+	v.accept(20)
+	loads := v.loads()
+	require.EqualValues(t, 20, loads[0]+loads[1])
+	v.Reconcile()
+	v.Watch()
+	require.Equal(t, loads, v.loads())
 }
 
 func TestValidate(t *testing.T) {
-	log, two := slog.New(slog.DiscardHandler), [][]int{{3, 4}}
 	for _, c := range []struct {
-		o    Options
-		want string
+		change func(*Options)
+		want   string
 	}{
-		{Options{Mode: "on", Shards: 2, Groups: two, Logger: log}, `BUG: steering mode "on"`},
-		{Options{Mode: ModeOff, Shards: 0, Groups: two, Logger: log}, "BUG: steer 1 groups to 0 shards"},
-		{Options{Mode: ModeOff, Shards: 257, Groups: two, Logger: log}, "BUG: steer 1 groups to 257 shards"},
-		{Options{Mode: ModeOff, Shards: 2, Logger: log}, "BUG: steer 0 groups to 2 shards"},
-		{Options{Mode: ModeOff, Shards: 3, Groups: two, Logger: log}, "BUG: group 0 has 2 listeners for 3 shards"},
+		{func(o *Options) { o.Mode = "on" }, `BUG: steering mode "on"`},
+		{func(o *Options) { o.Shards = 0 }, "BUG: steer 1 groups to 0 shards"},
+		{func(o *Options) { o.Shards = 257 }, "BUG: steer 1 groups to 257 shards"},
+		{func(o *Options) { o.Groups = 0 }, "BUG: steer 0 groups to 2 shards"},
+		{func(o *Options) { o.Values["weight"] = nil }, "BUG: 0 values of weight for 2 shards"},
+		{func(o *Options) { o.Values["admission"][0] = 101 }, "BUG: admission is 101, at most 100"},
 	} {
-		_, err := Start(c.o)
+		o := testOptions(2, unpinned, &lines{})
+		o.Mode = ModeOff
+		c.change(&o)
+		_, err := New(o)
 		require.EqualError(t, err, c.want)
 	}
 }
@@ -113,50 +112,49 @@ func TestRefused(t *testing.T) {
 	plain, err := os.Open(os.DevNull)
 	require.NoError(t, err)
 	defer plain.Close()
-	var good [][]int
 	for _, mode := range []Mode{ModeRequire, ModeAuto} {
-		start := func() {
-			good = mustListen(t, 2)
+		refuse := func() {
 			log := &lines{}
-			groups := [][]int{good[0], {int(plain.Fd()), int(plain.Fd())}}
-			s, err := Start(Options{Mode: mode, PinDir: dir, Port: 8000, Shards: 2, Groups: groups, Logger: log.logger()})
+			o := testOptions(2, dir, log)
+			o.Mode, o.Groups = mode, 2
+			s, err := New(o)
+			require.NoError(t, err)
+			groups, err := listen.Open(listen.Options{Addresses: []string{"127.0.0.1:0"}, Shards: 2, Opened: s.Attach, Listening: s.Add})
+			require.NoError(t, err)
+			err = s.Add(1, int(plain.Fd()))
 			if mode == ModeRequire {
 				require.ErrorContains(t, err, "listen address 1: put the listener of shard 0 into map sockets")
-				return
+			} else {
+				require.NoError(t, err)
+				s.Publish(8000)
+				require.Equal(t, Hash, s.Status().Mode)
+				require.Len(t, log.all(), 1)
+				mustDial(t, groups[0].Address.String()) // The program is detached: nobody is refused.
 			}
-			require.NoError(t, err)
-			require.Equal(t, Hash, s.Status().Mode)
-			require.Len(t, log.all(), 1)
+			require.NoError(t, groups[0].Close())
 		}
-		start() // ebpf keeps what it learns about the kernel.
+		refuse() // ebpf keeps what it learns about the kernel.
 		before := openFiles(t)
-		start()
-		require.Equal(t, before+2, openFiles(t), "two listeners")
+		refuse()
+		if mode == ModeAuto {
+			before++ // The client.
+		}
+		require.Equal(t, before, openFiles(t))
 		require.Empty(t, tree(t, dir))
 	}
-	// Its listeners can be steered once the kernel has freed the map they were in.
-	require.Eventually(t, func() bool {
-		s, err := Start(Options{Mode: ModeRequire, PinDir: dir, Port: 8000, Shards: 2, Groups: good, Logger: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			require.ErrorIs(t, err, unix.EBUSY)
-			return false
-		}
-		require.Equal(t, Pinned, s.Status().Mode)
-		require.NoError(t, s.Close())
-		return true
-	}, 5*time.Second, 10*time.Millisecond)
+	v := mustServe(t, 2, dir)
+	require.Equal(t, Pinned, v.Status().Mode)
 }
 
 func TestNoLeak(t *testing.T) {
 	testutil.RequireBPF(t)
 	dir := testutil.BPFFS(t)
-	// A socket stays in its map until the kernel has freed that, so each round has its own.
-	rounds := [][][]int{mustListen(t, 2), mustListen(t, 2), mustListen(t, 2)}
 	before := 0
-	for i, groups := range rounds {
-		s, err := Start(Options{Mode: ModeRequire, PinDir: dir, Port: 8000, Shards: 2, Groups: groups, Logger: slog.New(slog.DiscardHandler)})
+	for i := range 3 {
+		s, groups, err := start(testOptions(2, dir, &lines{}), "127.0.0.1:0")
 		require.NoError(t, err)
 		require.NoError(t, s.Close())
+		require.NoError(t, groups[0].Close())
 		if i == 0 {
 			before = openFiles(t) // ebpf keeps what it learns about the kernel.
 		}

@@ -26,52 +26,110 @@ const lockWait = 2 * time.Second
 // pins are the pins of one server, and its claim on them.
 type pins struct {
 	dir   string   // Where they are to be, or are.
-	aside string   // Where they are built; empty once published.
-	claim *os.File // The directory itself, locked for as long as the process lives.
+	aside string   // Where they are built.
+	group int      // Number of the group that they are given to; -1: none.
+	claim *os.File // The directory itself, locked for as long as the process lives; nil before it is built.
 
-	// While they are built:
+	// What was found there.
+	replaced string // Whose pins were there, though it lives no more; empty if none were.
+	taken    int    // Sockarrays that were taken over from it.
+
+	// Until they are published or discarded:
 	section *os.File // <PinDir>, locked: one server at a time changes what is in there.
 	stale   *os.File // The directory of an owner that is dead, locked; nil if there is none.
 }
 
-// preparePins pins the maps in a directory aside. publish or discard must follow,
-// also when it fails: then pins is nil and both do nothing. note tells of a bpffs
-// that had to be mounted.
-func preparePins(pinDir string, port, shards int, o *objects) (p *pins, note string, err error) {
-	if note, err = ensureBPFFS(pinDir); err != nil {
+// claimPins makes sure that the pins of a port may be built: that there is a bpffs,
+// and no living owner. publish, discard or remove must follow. Until then no other
+// server can pin below the same directory. note tells of a bpffs that had to be
+// mounted.
+func claimPins(o Options, port int) (p *pins, note string, err error) {
+	if note, err = ensureBPFFS(o.PinDir); err != nil {
 		return nil, "", err
 	}
-	if _, err = makeDirs(pinDir, pinDirMode); err != nil {
+	made, err := makeDirs(o.PinDir, pinDirMode)
+	if err != nil {
 		return nil, "", err
 	}
-	section, err := lockDir(pinDir, lockWait)
+	for _, dir := range made {
+		if err := giveToGroup(dir, o.PinGroup); err != nil {
+			removeDirs(made)
+			return nil, "", err
+		}
+	}
+	section, err := lockDir(o.PinDir, lockWait)
 	if err != nil {
 		return nil, "", err
 	}
 	name := strconv.Itoa(port)
-	p = &pins{dir: filepath.Join(pinDir, name), aside: filepath.Join(pinDir, name+"_new"), section: section}
-	if err := p.build(shards, o); err != nil {
-		p.discard()
+	p = &pins{dir: filepath.Join(o.PinDir, name), aside: filepath.Join(o.PinDir, name+"_new"), group: o.PinGroup, section: section}
+	p.stale, err = lockDir(p.dir, 0)
+	switch {
+	case err == nil:
+		p.replaced = ownerOf(p.dir)
+	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, unix.EWOULDBLOCK):
+		err = fmt.Errorf("pin in %s: its pins are in use by %s", p.dir, ownerOf(p.dir))
+		p.leave()
+		return nil, "", err
+	default:
+		p.leave()
 		return nil, "", err
 	}
 	return p, note, nil
 }
 
-func (p *pins) build(shards int, o *objects) (err error) {
-	p.stale, err = lockDir(p.dir, 0)
-	switch {
-	case err == nil, errors.Is(err, fs.ErrNotExist):
-	case errors.Is(err, unix.EWOULDBLOCK):
-		return fmt.Errorf("pin in %s: its pins are in use by %s", p.dir, ownerOf(p.dir))
-	default:
+// takeSockets returns the sockarray that a dead owner has left for a group, if it is
+// as the program wants it. Its sockets are closed, so it is empty; but a process
+// that hands its sockets on leaves them in it, and they could be in no other.
+func (p *pins) takeSockets(group int, spec *ebpf.MapSpec) *ebpf.Map {
+	if p == nil || p.stale == nil {
+		return nil
+	}
+	m, err := ebpf.LoadPinnedMap(filepath.Join(p.dir, socketsPin(group)), nil)
+	if err != nil {
+		return nil
+	}
+	if spec.Compatible(m) != nil {
+		m.Close()
+		return nil
+	}
+	p.taken++
+	return m
+}
+
+// publish builds the pins aside and puts them where they belong. If it fails, nothing
+// is left of them.
+func (p *pins) publish(o *objects, shards int) error {
+	if err := p.build(o, shards); err != nil {
+		p.discard()
 		return err
 	}
+	// A directory cannot be renamed over one that holds something.
+	if p.stale != nil {
+		if err := os.RemoveAll(p.dir); err != nil {
+			p.discard()
+			return fmt.Errorf("remove the pins of a dead owner: %w", err)
+		}
+	}
+	if err := os.Rename(p.aside, p.dir); err != nil {
+		p.discard()
+		return fmt.Errorf("publish the pins: %w", err)
+	}
+	p.leave()
+	return nil
+}
+
+func (p *pins) build(o *objects, shards int) (err error) {
 	// Whoever holds the section is alone in here: one that is there already was
 	// left by a process that died while it built.
 	if err := os.RemoveAll(p.aside); err != nil {
 		return fmt.Errorf("remove the remains in %s: %w", p.aside, err)
 	}
 	if _, err := makeDirs(p.aside, pinDirMode); err != nil {
+		return err
+	}
+	if err := giveToGroup(p.aside, p.group); err != nil {
 		return err
 	}
 	if p.claim, err = lockDir(p.aside, 0); err != nil {
@@ -88,34 +146,27 @@ func (p *pins) build(shards int, o *objects) (err error) {
 		if err := os.Chmod(path, pinMode); err != nil {
 			return fmt.Errorf("set the mode of pin %s: %w", name, err)
 		}
+		if err := giveToGroup(path, p.group); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// publish puts the pins where they belong. If it fails, nothing is left of them.
-func (p *pins) publish() error {
-	if p == nil {
+// giveToGroup is chgrp, for a group that was named.
+func giveToGroup(path string, group int) error {
+	if group < 0 {
 		return nil
 	}
-	// A directory cannot be renamed over one that holds something.
-	if p.stale != nil {
-		if err := os.RemoveAll(p.dir); err != nil {
-			p.discard()
-			return fmt.Errorf("remove the pins of a dead owner: %w", err)
-		}
+	if err := os.Chown(path, -1, group); err != nil {
+		return fmt.Errorf("give %s to the group of steering.pin_group: %w: wsd must be a member of it, or have CAP_CHOWN", path, err)
 	}
-	if err := os.Rename(p.aside, p.dir); err != nil {
-		p.discard()
-		return fmt.Errorf("publish the pins: %w", err)
-	}
-	p.aside = ""
-	p.leave()
 	return nil
 }
 
 // discard removes what was built.
 func (p *pins) discard() {
-	if p == nil {
+	if p == nil || p.section == nil {
 		return
 	}
 	_ = os.RemoveAll(p.aside)
@@ -134,8 +185,16 @@ func (p *pins) leave() {
 	p.stale, p.section = nil, nil
 }
 
-// remove takes published pins away and gives up the claim.
+// remove takes published pins away and gives up the claim; unpublished ones it
+// discards.
 func (p *pins) remove() error {
+	if p == nil {
+		return nil
+	}
+	if p.section != nil {
+		p.discard()
+		return nil
+	}
 	defer p.claim.Close()
 	section, err := lockDir(filepath.Dir(p.dir), lockWait)
 	if errors.Is(err, fs.ErrNotExist) {

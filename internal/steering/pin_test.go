@@ -57,11 +57,15 @@ func TestPins(t *testing.T) {
 	v := mustServe(t, 2, dir, "127.0.0.1:0", "[::1]:0")
 	require.Equal(t, Status{Mode: Pinned, PinPath: filepath.Join(dir, "8000")}, v.Status())
 	require.Empty(t, v.log.all())
-	require.Equal(t, map[string]fs.FileMode{
-		"8000":       fs.ModeDir | 0o750,
-		"8000/slots": 0o640, "8000/drain": 0o640, "8000/outcomes": 0o640, "8000/owner": 0o640,
-		"8000/sockets_0": 0o640, "8000/sockets_1": 0o640,
-	}, tree(t, dir))
+	want := map[string]fs.FileMode{"8000": fs.ModeDir | 0o750}
+	for _, name := range []string{
+		"slots_v2", "outcomes_v2", "owner", "sources", "source_exempt", "admission_wsd", "sockets_0", "sockets_1",
+		"policy", "weight", "drain", "stall_bound", "ramp", "pending_max", "cpu_local_bound", "admission", "admission_dry_run",
+		"source_rate", "source_burst", "source_prefix4", "source_prefix6", "source_dry_run",
+	} {
+		want["8000/"+name] = 0o640
+	}
+	require.Equal(t, want, tree(t, dir))
 
 	owner, err := ebpf.LoadPinnedMap(filepath.Join(dir, "8000", "owner"), nil)
 	require.NoError(t, err)
@@ -91,10 +95,10 @@ func TestBPFTool(t *testing.T) {
 		require.NoError(t, err, "%s", out)
 		return string(out)
 	}
-	slots := run("map", "dump", "pinned", filepath.Join(v.Status().PinPath, "slots"))
+	slots := run("map", "dump", "pinned", filepath.Join(v.Status().PinPath, "slots_v2"))
 	require.Contains(t, slots, `"picked": 2`)
 	require.Contains(t, slots, `"closed": 0`)
-	require.Contains(t, run("map", "dump", "pinned", filepath.Join(v.Status().PinPath, "outcomes")), `"placed": 0`)
+	require.Contains(t, run("map", "dump", "pinned", filepath.Join(v.Status().PinPath, "outcomes_v2")), `"placed": 0`)
 
 	run("map", "update", "pinned", filepath.Join(v.Status().PinPath, "drain"), "key", "3", "0", "0", "0", "value", "1", "0", "0", "0")
 	v.dial(0, 9, 1)
@@ -105,7 +109,7 @@ func TestPinsInUse(t *testing.T) {
 	testutil.RequireBPF(t)
 	dir := testutil.BPFFS(t)
 	first := mustServe(t, 2, dir)
-	before, id := tree(t, dir), mapID(t, filepath.Join(dir, "8000", "slots"))
+	before, id := tree(t, dir), mapID(t, filepath.Join(dir, "8000", "slots_v2"))
 
 	second := mustServe(t, 2, dir)
 	require.Equal(t, Unpinned, second.Status().Mode)
@@ -117,7 +121,7 @@ func TestPinsInUse(t *testing.T) {
 	require.NoError(t, second.Close())
 
 	require.Equal(t, before, tree(t, dir), "nothing is left of the attempt")
-	require.Equal(t, id, mapID(t, filepath.Join(dir, "8000", "slots")))
+	require.Equal(t, id, mapID(t, filepath.Join(dir, "8000", "slots_v2")))
 	require.NoError(t, first.Close())
 	third := mustServe(t, 2, dir)
 	require.Equal(t, Pinned, third.Status().Mode)
@@ -129,23 +133,23 @@ func TestDeadOwner(t *testing.T) {
 	report, end := mustChild(t, "require:2:"+dir)
 	require.Equal(t, Pinned, report.Status.Mode, "%+v", report)
 	require.Equal(t, 1, report.Picks)
-	old := mapID(t, filepath.Join(dir, "8000", "slots"))
+	old := mapID(t, filepath.Join(dir, "8000", "slots_v2"))
 
 	// As long as it lives, its pins stay.
 	v := mustServe(t, 3, dir)
 	require.Equal(t, Unpinned, v.Status().Mode)
 	require.NotContains(t, v.Status().Reason, fmt.Sprintf("pid %d ", os.Getpid()))
 	require.NoError(t, v.Close())
-	require.Equal(t, old, mapID(t, filepath.Join(dir, "8000", "slots")))
+	require.Equal(t, old, mapID(t, filepath.Join(dir, "8000", "slots_v2")))
 
 	// It ends without Close; a half-built set of pins is there as well.
 	end()
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "8000_new"), 0o700))
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "8000_new", "half"), 0o700))
-	require.Equal(t, old, mapID(t, filepath.Join(dir, "8000", "slots")), "pins outlive their process")
+	require.Equal(t, old, mapID(t, filepath.Join(dir, "8000", "slots_v2")), "pins outlive their process")
 	v = mustServe(t, 3, dir)
 	require.Equal(t, Status{Mode: Pinned, PinPath: filepath.Join(dir, "8000")}, v.Status())
-	require.NotEqual(t, old, mapID(t, filepath.Join(dir, "8000", "slots")))
+	require.NotEqual(t, old, mapID(t, filepath.Join(dir, "8000", "slots_v2")))
 	require.NoDirExists(t, filepath.Join(dir, "8000_new"))
 }
 

@@ -16,65 +16,108 @@ import (
 // The program's limit and ours are one number, written in bpf/maps.h.
 var _ [routing.ShardsMax]steerSlot = steerSlotTable{}.Shard
 
-// Slot is one shard's entry in the map slots: what the program knows of its
-// load. Each method is one atomic access to memory shared with the kernel, or to
-// plain memory where the kernel's hash chooses. A Slot may be used after Close.
+// Slot is one shard's entry in the map slots_v2: what the program knows of the
+// shard, see bpf/maps.h. It is memory shared with the kernel, or plain memory where
+// the kernel's hash chooses. A Slot may be used after Close.
 type Slot struct {
 	cells *steerSlot
 	table *table // Keeps the mapping.
 }
 
-// AddClosed adds n to the connections of this shard that have ended.
-func (s *Slot) AddClosed(n uint64) {
-	atomic.AddUint64(&s.cells.Closed, n)
-	runtime.KeepAlive(s.table)
-}
-
-// SetBusySince stores when the shard's turn began, in nanoseconds of
-// CLOCK_MONOTONIC; 0 means that the shard waits.
-func (s *Slot) SetBusySince(monotonicNanos uint64) {
+// BeginTurn stores when the shard's turn began, in nanoseconds of CLOCK_MONOTONIC;
+// 0 means that it waits. It costs one atomic store. Only the shard's goroutine may
+// call it.
+func (s *Slot) BeginTurn(monotonicNanos uint64) {
 	atomic.StoreUint64(&s.cells.BusySince, monotonicNanos)
 	runtime.KeepAlive(s.table)
 }
 
-// Picked returns for how many SYNs the program has chosen this shard. Any
-// goroutine may call it.
-func (s *Slot) Picked() uint64 { return s.load(&s.cells.Picked) }
-
-// Migrated returns how many connections have come from a listener that was closed
-// before it accepted them. Any goroutine may call it.
-func (s *Slot) Migrated() uint64 { return s.load(&s.cells.Migrated) }
-
-// Closed returns what AddClosed has added up to. Any goroutine may call it.
-func (s *Slot) Closed() uint64 { return s.load(&s.cells.Closed) }
-
-// BusySince returns what SetBusySince stored last. Any goroutine may call it.
-func (s *Slot) BusySince() uint64 { return s.load(&s.cells.BusySince) }
-
-// Correction returns what Correct has subtracted from the load so far. Any
-// goroutine may call it.
-func (s *Slot) Correction() int64 { return int64(s.load(&s.cells.Correction)) }
-
-// Load returns the number that the program compares. It is below 0 while
-// connections that were never picked outnumber the others. Any goroutine may
-// call it.
-func (s *Slot) Load() int64 {
-	closed := s.Closed() + uint64(s.Correction())
-	return int64(s.Picked() + s.Migrated() - closed)
-}
-
-func (s *Slot) load(cell *uint64) uint64 {
-	v := atomic.LoadUint64(cell)
+// EndTurn tells what the turn did: how many connections it took from the accept
+// queues, how many of those taken ever it closed, and how many nanoseconds it was
+// busy. Only the shard's goroutine may call it, after BeginTurn.
+func (s *Slot) EndTurn(accepted, closed, nanos uint64) {
+	c := s.cells
+	if closed > 0 {
+		atomic.AddUint64(&c.Closed, closed)
+	}
+	if accepted > 0 {
+		s.count(atomic.AddUint64(&c.Accepted, accepted))
+	}
+	if bound := s.table.stallBound.Load(); bound > 0 && nanos > bound {
+		atomic.StoreUint64(&c.StalledUntil, c.BusySince+nanos)
+	}
 	runtime.KeepAlive(s.table)
-	return v
 }
 
-// table is all slots: the mapped value of the map slots, or plain memory.
+// count makes load of what was accepted but never picked, so that the figures of a
+// shard agree before it waits again: nothing is on its way then that was accepted.
+func (s *Slot) count(accepted uint64) {
+	c := s.cells
+	known := atomic.LoadUint64(&c.Picked) + atomic.LoadUint64(&c.Migrated) + atomic.LoadUint64(&c.Uncounted) - atomic.LoadUint64(&c.Lost)
+	if missing := int64(accepted - known); missing > 0 {
+		atomic.AddUint64(&c.Uncounted, uint64(missing))
+	}
+}
+
+// SetDraining tells whether wsd itself wants no new connections on this shard. It
+// is apart from the operator's setting, and either is enough. Any goroutine may
+// call it.
+func (s *Slot) SetDraining(draining bool) {
+	value := steerDrainingDRAINING_NOT
+	if draining {
+		value = steerDrainingDRAINING_WSD
+	}
+	atomic.StoreUint32((*uint32)(&s.cells.Draining), uint32(value))
+	runtime.KeepAlive(s.table)
+}
+
+// Figures is a shard's slot at one moment, as far as several reads can be one.
+type Figures struct {
+	Picked    uint64 // SYNs for which the program chose this shard.
+	Migrated  uint64 // Connections that came from a listener that was closed before it accepted them.
+	Accepted  uint64 // Connections taken from the accept queues.
+	Closed    uint64 // Of those, how many have ended.
+	Uncounted uint64 // Accepted though never picked: by a SYN cookie, by the kernel's hash, or after they were written off.
+	Lost      uint64 // Picked but not accepted within seconds, so written off.
+
+	BusySince    uint64 // CLOCK_MONOTONIC nanoseconds at which the turn began; 0: it waits.
+	StalledUntil uint64 // CLOCK_MONOTONIC nanoseconds at which the last turn over stall_bound ended; 0: there was none.
+	Draining     bool   // wsd itself wants no new connections here.
+}
+
+// Load is what the program compares: connections, and those on their way.
+func (f Figures) Load() int64 {
+	return max(0, int64(f.Picked+f.Migrated+f.Uncounted-f.Lost-f.Closed))
+}
+
+// Pending is how many were picked and are not accepted yet.
+func (f Figures) Pending() int64 {
+	return max(0, int64(f.Picked+f.Migrated+f.Uncounted-f.Lost-f.Accepted))
+}
+
+// Figures reads the slot. Any goroutine may call it.
+func (s *Slot) Figures() Figures {
+	// What is subtracted comes first: a connection that comes or goes meanwhile makes
+	// load and pending greater, never smaller.
+	c := s.cells
+	f := Figures{Closed: atomic.LoadUint64(&c.Closed), Accepted: atomic.LoadUint64(&c.Accepted), Lost: atomic.LoadUint64(&c.Lost)}
+	f.Picked, f.Migrated, f.Uncounted = atomic.LoadUint64(&c.Picked), atomic.LoadUint64(&c.Migrated), atomic.LoadUint64(&c.Uncounted)
+	f.BusySince, f.StalledUntil = atomic.LoadUint64(&c.BusySince), atomic.LoadUint64(&c.StalledUntil)
+	f.Draining = steerDraining(atomic.LoadUint32((*uint32)(&c.Draining))) != steerDrainingDRAINING_NOT
+	runtime.KeepAlive(s.table)
+	return f
+}
+
+// table is all slots: the mapped value of the map slots_v2, or plain memory.
 type table struct {
 	slots *steerSlotTable
+
+	// stallBound is stall_bound in nanoseconds, 0 for none, as the settings had it at
+	// the last look: what a shard calls a stall only decides whether it ramps.
+	stallBound atomic.Uint64
 }
 
-// mapTable maps the value of the map slots. It is unmapped when nothing refers to
+// mapTable maps the value of the map slots_v2. It is unmapped when nothing refers to
 // it any more, and not by Close, because shards report to the end.
 //
 // ebpf.Memory maps it too, but gives out copies, no memory for atomics.
@@ -82,7 +125,7 @@ func mapTable(m *ebpf.Map) (*table, error) {
 	size := max(int(unsafe.Sizeof(steerSlotTable{})), os.Getpagesize())
 	b, err := unix.Mmap(m.FD(), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
-		return nil, fmt.Errorf("map the memory of %s: %w", steerMapSlots, err)
+		return nil, fmt.Errorf("map the memory of %s: %w", steerMapSlotsV2, err)
 	}
 	t := &table{slots: (*steerSlotTable)(unsafe.Pointer(&b[0]))}
 	runtime.AddCleanup(t, func(b []byte) { _ = unix.Munmap(b) }, b)
@@ -91,8 +134,11 @@ func mapTable(m *ebpf.Map) (*table, error) {
 
 func memoryTable() *table { return &table{slots: new(steerSlotTable)} }
 
-// slice returns the slots of the first n shards.
+// slice returns the slots of the first n shards, and marks the others as absent.
 func (t *table) slice(n int) []Slot {
+	for i := n; i < routing.ShardsMax; i++ {
+		t.slots.Shard[i].Picked, t.slots.Shard[i].Draining = uint64(steerLimitABSENT_LOAD), steerDrainingDRAINING_ABSENT
+	}
 	slots := make([]Slot, n)
 	for i := range slots {
 		slots[i] = Slot{cells: &t.slots.Shard[i], table: t}

@@ -13,23 +13,75 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-type steerChooseArgs struct {
-	_        structs.HostLayout
-	Start    uint32
-	Shard    uint32
-	Draining uint32
-	Failed   uint32
+type steerAddress struct {
+	_    structs.HostLayout
+	Word [4]uint32
 }
 
+type steerAddressPrefix struct {
+	_       structs.HostLayout
+	Length  uint32
+	Address steerAddress
+}
+
+type steerChooseArgs struct {
+	_      structs.HostLayout
+	Now    uint64
+	Policy steerPolicyKind
+	Start  uint32
+	Random uint32
+	Cpu    uint32
+	Choice uint32
+	Unused steerLimit
+}
+
+type steerDraining uint32
+
+const (
+	steerDrainingDRAINING_NOT    steerDraining = 0
+	steerDrainingDRAINING_WSD    steerDraining = 1
+	steerDrainingDRAINING_ABSENT steerDraining = 2
+)
+
+type steerLimit uint32
+
+const (
+	steerLimitABSENT_LOAD           steerLimit = 2147483647
+	steerLimitPENDING_MAX_MAX       steerLimit = 2147483647
+	steerLimitCPU_LOCAL_BOUND_MAX   steerLimit = 2147483647
+	steerLimitWEIGHT_MAX            steerLimit = 10000
+	steerLimitWEIGHT_DEFAULT        steerLimit = 100
+	steerLimitSTALL_BOUND_MAX       steerLimit = 60000
+	steerLimitRAMP_MAX              steerLimit = 600000
+	steerLimitADMISSION_MAX         steerLimit = 100
+	steerLimitSOURCE_RATE_MAX       steerLimit = 1000000
+	steerLimitSOURCE_BURST_MAX      steerLimit = 1000000
+	steerLimitSOURCE_PREFIX4MAX     steerLimit = 32
+	steerLimitSOURCE_PREFIX4DEFAULT steerLimit = 32
+	steerLimitSOURCE_PREFIX6MAX     steerLimit = 128
+	steerLimitSOURCE_PREFIX6DEFAULT steerLimit = 64
+)
+
 type steerOutcomeCounts struct {
-	_              structs.HostLayout
-	Runs           uint64
-	Picked         uint64
-	PickedDraining uint64
-	Placed         uint64
-	Migrated       uint64
-	SelectFailed   uint64
-	LookupFailed   uint64
+	_                 structs.HostLayout
+	PickedLeastLoaded uint64
+	PickedWeighted    uint64
+	PickedP2c         uint64
+	PickedCpuLocal    uint64
+	PickedRemote      uint64
+	PickedHash        uint64
+	PickedFallback    uint64
+	Placed            uint64
+	Migrated          uint64
+	RefusedAdmission  uint64
+	RefusedSource     uint64
+	SelectFailed      uint64
+	LookupFailed      uint64
+	Runs              uint64
+	SkippedStalled    uint64
+	DryRunAdmission   uint64
+	DryRunSource      uint64
+	SourceUntracked   uint64
 }
 
 type steerOwnerRecord struct {
@@ -39,14 +91,30 @@ type steerOwnerRecord struct {
 	Netns  uint64
 }
 
+type steerPolicyKind uint32
+
+const (
+	steerPolicyKindPOLICY_LEAST_LOADED steerPolicyKind = 0
+	steerPolicyKindPOLICY_WEIGHTED     steerPolicyKind = 1
+	steerPolicyKindPOLICY_P2C          steerPolicyKind = 2
+	steerPolicyKindPOLICY_CPU_LOCAL    steerPolicyKind = 3
+	steerPolicyKindPOLICY_HASH         steerPolicyKind = 4
+	steerPolicyKindPOLICIES            steerPolicyKind = 5
+)
+
 type steerSlot struct {
-	_          structs.HostLayout
-	Picked     uint64
-	Migrated   uint64
-	Closed     uint64
-	Correction uint64
-	BusySince  uint64
-	_          [24]byte
+	_            structs.HostLayout
+	Picked       uint64
+	Migrated     uint64
+	Accepted     uint64
+	Closed       uint64
+	Uncounted    uint64
+	Lost         uint64
+	BusySince    uint64
+	StalledUntil uint64
+	Draining     steerDraining
+	Reserved     uint32
+	_            [56]byte
 }
 
 type steerSlotTable struct {
@@ -58,14 +126,33 @@ type steerSlotTable struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	steerMapDrain       = "drain"
-	steerMapOutcomes    = "outcomes"
-	steerMapOwner       = "owner"
-	steerMapSlots       = "slots"
-	steerMapSockets     = "sockets"
-	steerProgChooseTest = "choose_test"
-	steerProgSteer      = "steer"
-	steerVarShardCount  = "shard_count"
+	steerMapAdmission       = "admission"
+	steerMapAdmissionDryRun = "admission_dry_run"
+	steerMapAdmissionWsd    = "admission_wsd"
+	steerMapCpuLocalBound   = "cpu_local_bound"
+	steerMapDrain           = "drain"
+	steerMapOutcomesV2      = "outcomes_v2"
+	steerMapOwner           = "owner"
+	steerMapPendingMax      = "pending_max"
+	steerMapPolicy          = "policy"
+	steerMapRamp            = "ramp"
+	steerMapScratch         = "scratch"
+	steerMapSlotsV2         = "slots_v2"
+	steerMapSockets         = "sockets"
+	steerMapSourceBurst     = "source_burst"
+	steerMapSourceDryRun    = "source_dry_run"
+	steerMapSourceExempt    = "source_exempt"
+	steerMapSourcePrefix4   = "source_prefix4"
+	steerMapSourcePrefix6   = "source_prefix6"
+	steerMapSourceRate      = "source_rate"
+	steerMapSources         = "sources"
+	steerMapStallBound      = "stall_bound"
+	steerMapWeight          = "weight"
+	steerProgChooseTest     = "choose_test"
+	steerProgSteer          = "steer"
+	steerVarCpuCount        = "cpu_count"
+	steerVarOtherCount      = "other_count"
+	steerVarShardCount      = "shard_count"
 )
 
 // loadSteer returns the embedded CollectionSpec for steer.
@@ -118,17 +205,36 @@ type steerProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type steerMapSpecs struct {
-	Drain    *ebpf.MapSpec `ebpf:"drain"`
-	Outcomes *ebpf.MapSpec `ebpf:"outcomes"`
-	Owner    *ebpf.MapSpec `ebpf:"owner"`
-	Slots    *ebpf.MapSpec `ebpf:"slots"`
-	Sockets  *ebpf.MapSpec `ebpf:"sockets"`
+	Admission       *ebpf.MapSpec `ebpf:"admission"`
+	AdmissionDryRun *ebpf.MapSpec `ebpf:"admission_dry_run"`
+	AdmissionWsd    *ebpf.MapSpec `ebpf:"admission_wsd"`
+	CpuLocalBound   *ebpf.MapSpec `ebpf:"cpu_local_bound"`
+	Drain           *ebpf.MapSpec `ebpf:"drain"`
+	OutcomesV2      *ebpf.MapSpec `ebpf:"outcomes_v2"`
+	Owner           *ebpf.MapSpec `ebpf:"owner"`
+	PendingMax      *ebpf.MapSpec `ebpf:"pending_max"`
+	Policy          *ebpf.MapSpec `ebpf:"policy"`
+	Ramp            *ebpf.MapSpec `ebpf:"ramp"`
+	Scratch         *ebpf.MapSpec `ebpf:"scratch"`
+	SlotsV2         *ebpf.MapSpec `ebpf:"slots_v2"`
+	Sockets         *ebpf.MapSpec `ebpf:"sockets"`
+	SourceBurst     *ebpf.MapSpec `ebpf:"source_burst"`
+	SourceDryRun    *ebpf.MapSpec `ebpf:"source_dry_run"`
+	SourceExempt    *ebpf.MapSpec `ebpf:"source_exempt"`
+	SourcePrefix4   *ebpf.MapSpec `ebpf:"source_prefix4"`
+	SourcePrefix6   *ebpf.MapSpec `ebpf:"source_prefix6"`
+	SourceRate      *ebpf.MapSpec `ebpf:"source_rate"`
+	Sources         *ebpf.MapSpec `ebpf:"sources"`
+	StallBound      *ebpf.MapSpec `ebpf:"stall_bound"`
+	Weight          *ebpf.MapSpec `ebpf:"weight"`
 }
 
 // steerVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type steerVariableSpecs struct {
+	CpuCount   *ebpf.VariableSpec `ebpf:"cpu_count"`
+	OtherCount *ebpf.VariableSpec `ebpf:"other_count"`
 	ShardCount *ebpf.VariableSpec `ebpf:"shard_count"`
 }
 
@@ -152,20 +258,54 @@ func (o *steerObjects) Close() error {
 //
 // It can be passed to loadSteerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type steerMaps struct {
-	Drain    *ebpf.Map `ebpf:"drain"`
-	Outcomes *ebpf.Map `ebpf:"outcomes"`
-	Owner    *ebpf.Map `ebpf:"owner"`
-	Slots    *ebpf.Map `ebpf:"slots"`
-	Sockets  *ebpf.Map `ebpf:"sockets"`
+	Admission       *ebpf.Map `ebpf:"admission"`
+	AdmissionDryRun *ebpf.Map `ebpf:"admission_dry_run"`
+	AdmissionWsd    *ebpf.Map `ebpf:"admission_wsd"`
+	CpuLocalBound   *ebpf.Map `ebpf:"cpu_local_bound"`
+	Drain           *ebpf.Map `ebpf:"drain"`
+	OutcomesV2      *ebpf.Map `ebpf:"outcomes_v2"`
+	Owner           *ebpf.Map `ebpf:"owner"`
+	PendingMax      *ebpf.Map `ebpf:"pending_max"`
+	Policy          *ebpf.Map `ebpf:"policy"`
+	Ramp            *ebpf.Map `ebpf:"ramp"`
+	Scratch         *ebpf.Map `ebpf:"scratch"`
+	SlotsV2         *ebpf.Map `ebpf:"slots_v2"`
+	Sockets         *ebpf.Map `ebpf:"sockets"`
+	SourceBurst     *ebpf.Map `ebpf:"source_burst"`
+	SourceDryRun    *ebpf.Map `ebpf:"source_dry_run"`
+	SourceExempt    *ebpf.Map `ebpf:"source_exempt"`
+	SourcePrefix4   *ebpf.Map `ebpf:"source_prefix4"`
+	SourcePrefix6   *ebpf.Map `ebpf:"source_prefix6"`
+	SourceRate      *ebpf.Map `ebpf:"source_rate"`
+	Sources         *ebpf.Map `ebpf:"sources"`
+	StallBound      *ebpf.Map `ebpf:"stall_bound"`
+	Weight          *ebpf.Map `ebpf:"weight"`
 }
 
 func (m *steerMaps) Close() error {
 	return _SteerClose(
+		m.Admission,
+		m.AdmissionDryRun,
+		m.AdmissionWsd,
+		m.CpuLocalBound,
 		m.Drain,
-		m.Outcomes,
+		m.OutcomesV2,
 		m.Owner,
-		m.Slots,
+		m.PendingMax,
+		m.Policy,
+		m.Ramp,
+		m.Scratch,
+		m.SlotsV2,
 		m.Sockets,
+		m.SourceBurst,
+		m.SourceDryRun,
+		m.SourceExempt,
+		m.SourcePrefix4,
+		m.SourcePrefix6,
+		m.SourceRate,
+		m.Sources,
+		m.StallBound,
+		m.Weight,
 	)
 }
 
@@ -173,6 +313,8 @@ func (m *steerMaps) Close() error {
 //
 // It can be passed to loadSteerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type steerVariables struct {
+	CpuCount   *ebpf.Variable `ebpf:"cpu_count"`
+	OtherCount *ebpf.Variable `ebpf:"other_count"`
 	ShardCount *ebpf.Variable `ebpf:"shard_count"`
 }
 

@@ -24,12 +24,12 @@ func TestPlacement(t *testing.T) {
 	v.dial(0, shards*each, 4)
 	for shard, n := range v.accept(shards * each) {
 		require.InDelta(t, each, n, 1, "shard %d", shard)
-		require.EqualValues(t, n, v.Slot(routing.ShardID(shard)).Picked())
+		require.EqualValues(t, n, v.figures(shard).Picked)
 	}
-	require.Equal(t, Counters{Picked: shards * each}, v.Counters())
+	require.Equal(t, map[string]uint64{"picked_least_loaded": shards * each}, v.counted())
 
 	// What one shard loses, the next clients fill up there.
-	v.Slot(3).AddClosed(300)
+	v.end(3, 300)
 	v.dial(0, 250, 1)
 	require.Equal(t, []int{0, 0, 0, 250, 0, 0, 0}, v.accept(250))
 	v.dial(0, 50, 1)
@@ -58,7 +58,7 @@ func TestDrain(t *testing.T) {
 	require.NoError(t, drain.Put(uint32(2), uint32(0)))
 	v.dial(0, 5, 1)
 	require.Equal(t, []int{0, 0, 5}, v.accept(5))
-	require.Equal(t, Counters{Picked: 35, PickedDraining: 15}, v.Counters())
+	require.Equal(t, map[string]uint64{"picked_least_loaded": 35, "picked_fallback": 15}, v.counted())
 
 	require.Error(t, drain.Put(uint32(3), uint32(1)), "there is no shard 3")
 }
@@ -71,8 +71,8 @@ func TestStrays(t *testing.T) {
 	for i := range 100 {
 		stray(t, v.groups[0].Address, uint16(20000+i))
 	}
-	require.Eventually(t, func() bool { return v.Counters().Placed >= 100 }, 5*time.Second, time.Millisecond)
-	require.Equal(t, Counters{Picked: 3, Placed: 100}, v.Counters())
+	require.Eventually(t, func() bool { return v.counted()["placed"] >= 100 }, 5*time.Second, time.Millisecond)
+	require.Equal(t, map[string]uint64{"picked_least_loaded": 3, "placed": 100}, v.counted())
 	require.Equal(t, []int64{1, 1, 1}, v.loads())
 }
 
@@ -94,16 +94,16 @@ func TestMigrate(t *testing.T) {
 			got := v.accept(200)
 			v.hello(clients)
 
-			count := v.Counters()
-			require.EqualValues(t, 200, count.Picked)
-			require.EqualValues(t, 50, count.Migrated+count.SelectFailed)
+			count := v.counted()
+			require.EqualValues(t, 200, count["picked_least_loaded"])
+			require.EqualValues(t, 50, count["migrated"]+count["select_failed"])
 			var migrated uint64
-			for i := range routing.ShardID(4) {
-				migrated += v.Slot(i).Migrated()
+			for i := range 4 {
+				migrated += v.figures(i).Migrated
 			}
-			require.Equal(t, count.Migrated, migrated)
+			require.Equal(t, count["migrated"], migrated)
 			if drained {
-				require.Zero(t, count.SelectFailed)
+				require.Zero(t, count["select_failed"])
 				require.Zero(t, got[1])
 				for _, shard := range []int{0, 2, 3} {
 					require.InDelta(t, 200/3.0, got[shard], 1, "placed by load: %d", got)
@@ -122,10 +122,10 @@ func TestAddressesShareLoad(t *testing.T) {
 	require.Equal(t, []int{1, 1, 1}, v.accept(3))
 	v.dial(1, 30, 1)
 	require.Equal(t, []int{10, 10, 10}, v.accept(30))
-	v.Slot(2).AddClosed(5)
+	v.end(2, 5)
 	v.dial(2, 5, 1)
 	require.Equal(t, []int{0, 0, 5}, v.accept(5), "what ended at any address makes room at each")
-	require.Equal(t, Counters{Picked: 38}, v.Counters())
+	require.Equal(t, map[string]uint64{"picked_least_loaded": 38}, v.counted())
 }
 
 // A wildcard takes both families with one group.
@@ -156,21 +156,9 @@ func TestAfterClose(t *testing.T) {
 	v.accept(4)
 	require.NoError(t, v.Close())
 	require.NoError(t, v.Close(), "twice is once")
-	v.Slot(1).AddClosed(1)
+	v.end(1, 1)
 	require.Equal(t, []int64{2, 1}, v.loads())
 	v.dial(0, 1, 1)
 	require.Equal(t, []int{0, 1}, v.accept(1))
-	require.Equal(t, Counters{Picked: 4}, v.Counters(), "what was counted until Close")
-}
-
-// Connections that were there before Start have no pick; Correct finds them.
-func TestCorrectLate(t *testing.T) {
-	testutil.RequireBPF(t)
-	v := mustServe(t, 2, unpinned)
-	for range correctionWindow {
-		v.Correct(func(id routing.ShardID) int64 { return int64(id) * 10 })
-	}
-	require.Equal(t, []int64{0, 10}, v.loads())
-	v.dial(0, 10, 1)
-	require.Equal(t, []int{10, 0}, v.accept(10))
+	require.Equal(t, map[string]uint64{"picked_least_loaded": 4}, v.counted(), "what was counted until Close")
 }

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+/* Which SYNs are refused. */
+#pragma once
+
+#include "maps.h"
+#include "settings.h"
+
+/* The level of admission in force: the stricter of the operator's and wsd's own. */
+static ALWAYS_INLINE __u32 admission_level(void)
+{
+	__u32 operator_level = setting(&admission, ADMISSION_MAX, 0);
+	__u32 own_level = setting(&admission_wsd, ADMISSION_MAX, 0);
+
+	return operator_level > own_level ? operator_level : own_level;
+}
+
+/* The mask of the first `bits` bits of a word of an address; any number of bits will do. */
+static ALWAYS_INLINE __u32 word_mask(__s64 bits)
+{
+	if (bits < 0)
+		bits = 0;
+	if (bits > 32)
+		bits = 32;
+	return htonl((__u32)(0xffffffff00000000ULL >> bits));
+}
+
+/*
+ * scratch is where a source is put together: on the stack, of a process that has CAP_BPF alone, the
+ * verifier refuses to write half of eight bytes. Nothing else runs on the CPU meanwhile.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct address_prefix);
+} scratch SEC(".maps");
+
+/* Reads the packet's source. Returns 0, or another number when there is none. */
+static ALWAYS_INLINE long read_source(const struct sk_reuseport_md *ctx, struct address *source)
+{
+	if (ctx->eth_protocol == htons(ETH_P_IP)) {
+		source->word[0] = 0;
+		source->word[1] = 0;
+		source->word[2] = htonl(0xffff);
+		return bpf_skb_load_bytes_relative(ctx, 12, &source->word[3], 4, BPF_HDR_START_NET);
+	}
+	if (ctx->eth_protocol == htons(ETH_P_IPV6))
+		return bpf_skb_load_bytes_relative(ctx, 8, source, 16, BPF_HDR_START_NET);
+	return -1;
+}
+
+/* Cuts a source to what tells sources apart. */
+static ALWAYS_INLINE void cut(struct address *source, int is_ipv4)
+{
+	__s64 bits =
+		is_ipv4 ? 96 + setting(&source_prefix4, SOURCE_PREFIX4_MAX, SOURCE_PREFIX4_DEFAULT)
+			: setting(&source_prefix6, SOURCE_PREFIX6_MAX, SOURCE_PREFIX6_DEFAULT);
+
+	source->word[0] &= word_mask(bits);
+	source->word[1] &= word_mask(bits - 32);
+	source->word[2] &= word_mask(bits - 64);
+	source->word[3] &= word_mask(bits - 96);
+}
+
+enum source_verdict {
+	SOURCE_PASSES,
+	SOURCE_REFUSED,
+	SOURCE_UNTRACKED, /* there was no room to remember it: it passes */
+};
+
+/* Charges a SYN to its source's bucket, if sources are limited. */
+static ALWAYS_INLINE enum source_verdict charge_source(const struct sk_reuseport_md *ctx, __u64 now)
+{
+	__u32 rate = setting(&source_rate, SOURCE_RATE_MAX, 0), burst, zero = 0, *exempt;
+	__u64 interval, tolerance, *arrival, due, first;
+	struct address_prefix *source;
+
+	if (!rate)
+		return SOURCE_PASSES;
+	source = bpf_map_lookup_elem(&scratch, &zero);
+	if (!source || read_source(ctx, &source->address))
+		return SOURCE_PASSES; /* cannot be: what has no source does not reach a listener */
+	source->length = 128;
+	exempt = bpf_map_lookup_elem(&source_exempt, source);
+	if (exempt && READ_ONCE(*exempt))
+		return SOURCE_PASSES;
+	cut(&source->address, ctx->eth_protocol == htons(ETH_P_IP));
+	burst = setting(&source_burst, SOURCE_BURST_MAX, 0);
+	interval = 1000000000U / rate;
+	tolerance = interval * ((burst ? burst : rate) - 1);
+
+	arrival = bpf_map_lookup_elem(&sources, &source->address);
+	if (!arrival) {
+		first = now + interval;
+		if (bpf_map_update_elem(&sources, &source->address, &first, BPF_NOEXIST))
+			return SOURCE_UNTRACKED; /* no room, or another CPU was faster */
+		return SOURCE_PASSES;
+	}
+	due = READ_ONCE(*arrival);
+	if (due > now + tolerance)
+		return SOURCE_REFUSED;
+	/* Of two CPUs that write at once one may pass free: a SYN for each CPU and moment. */
+	if (due > now)
+		__sync_fetch_and_add(arrival, interval);
+	else
+		WRITE_ONCE(*arrival, now + interval);
+	return SOURCE_PASSES;
+}

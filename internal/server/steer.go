@@ -1,0 +1,147 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"wsd/internal/control"
+	"wsd/internal/routing"
+	"wsd/internal/steering"
+)
+
+// SteerState tells how new connections find their shard, for `wsd steer`. It costs a system call for each value of a setting. Any
+// goroutine may call it.
+func (s *Server) SteerState() (control.SteerState, error) {
+	now, err := s.steering.Values()
+	if err != nil {
+		return control.SteerState{}, err
+	}
+	exempt, err := s.steering.Exempt()
+	if err != nil {
+		return control.SteerState{}, err
+	}
+	st := s.steering.Status()
+	if st.Mode == steering.Hash { // There is no map to look into, and the values are those of the configuration too.
+		exempt = s.cfg.Steering.Limits.ExemptPrefixes()
+	}
+	state := control.SteerState{Mode: st.Mode, Reason: st.Reason, PinPath: st.PinPath, Policy: policyInForce(st, now), Exempt: []string{}}
+	for _, p := range exempt {
+		state.Exempt = append(state.Exempt, p.String())
+	}
+	state.Settings = steerSettings(now, s.steering.Configured())
+	if state.Shards, err = s.steerShards(now); err != nil {
+		return control.SteerState{}, err
+	}
+	ends, notes := s.steering.Outcomes()
+	state.Ends, state.Notes = steerCounts(ends), steerCounts(notes)
+	return state, nil
+}
+
+// policyInForce is the name of the policy that counts.
+func policyInForce(st steering.Status, now steering.Values) string {
+	if st.Mode == steering.Hash {
+		return "hash"
+	}
+	return steering.Policies()[inForce(now, "policy", 0)]
+}
+
+// inForce is what counts of an entry of a setting.
+func inForce(now steering.Values, name string, entry int) uint32 {
+	setting, err := steering.SettingNamed(name)
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	return setting.InForce(now[name][entry])
+}
+
+func steerSettings(now, configured steering.Values) (list []control.SteerSetting) {
+	for _, setting := range steering.AllSettings() {
+		for i, value := range now[setting.Name] {
+			began, counts := configured[setting.Name][i], setting.InForce(value)
+			entry := control.SteerSetting{
+				Name: setting.Name, Value: value, Text: setting.Text(value), Configured: setting.Text(began), InForce: setting.Text(counts),
+				Changed: value != began, Ignored: value != counts,
+			}
+			if setting.PerShard {
+				entry.Shard = &i
+			}
+			list = append(list, entry)
+		}
+	}
+	return list
+}
+
+func (s *Server) steerShards(now steering.Values) ([]control.SteerShard, error) {
+	var clock unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &clock); err != nil {
+		return nil, fmt.Errorf("read the clock: %w", err)
+	}
+	at := time.Duration(clock.Nano())
+	stallBound := time.Duration(inForce(now, "stall_bound", 0)) * time.Millisecond
+	ramp := time.Duration(inForce(now, "ramp", 0)) * time.Millisecond
+	list := make([]control.SteerShard, len(s.shards))
+	for i := range list {
+		f := s.steering.Slot(routing.ShardID(i)).Figures()
+		list[i] = control.SteerShard{
+			ID: i, Connections: max(0, int64(f.Accepted-f.Closed)), Load: f.Load(), Pending: f.Pending(),
+			Picked: f.Picked, Migrated: f.Migrated, Accepted: f.Accepted, Closed: f.Closed, Uncounted: f.Uncounted, Lost: f.Lost,
+			Weight: inForce(now, "weight", i), Drain: inForce(now, "drain", i) != 0, Draining: f.Draining,
+		}
+		stalled, ramping := stallOf(f, at, stallBound, ramp)
+		list[i].StalledFor, list[i].Ramping = stalled.Seconds(), ramping
+	}
+	return list, nil
+}
+
+// stallOf tells for how long a shard stalls, 0 if it does not, and whether it has come back so recently that it ramps. All times are of
+// CLOCK_MONOTONIC.
+func stallOf(f steering.Figures, at, stallBound, ramp time.Duration) (stalled time.Duration, ramping bool) {
+	if busy := at - time.Duration(f.BusySince); f.BusySince != 0 && stallBound > 0 && busy > stallBound {
+		return busy, false
+	}
+	return 0, f.StalledUntil != 0 && at-time.Duration(f.StalledUntil) < ramp
+}
+
+func steerCounts(counters []steering.Counter) []control.SteerCount {
+	list := make([]control.SteerCount, len(counters))
+	for i, c := range counters {
+		list[i] = control.SteerCount{Name: c.Name, Count: c.Count}
+	}
+	return list
+}
+
+// Steer sets what an operator asks for with `wsd steer`. It lasts until wsd ends. Any goroutine may call it.
+func (s *Server) Steer(change control.SteerChange) error {
+	setting, shard, value, err := readChange(change, len(s.shards))
+	if err != nil {
+		return &control.Refusal{Status: http.StatusBadRequest, Text: err.Error()}
+	}
+	err = s.steering.Set(setting, shard, value)
+	if errors.Is(err, steering.ErrNotSteering) {
+		return &control.Refusal{Status: http.StatusConflict, Text: fmt.Sprintf("%v: %s", err, s.steering.Status().Reason)}
+	}
+	return err
+}
+
+// readChange understands a change and checks it.
+func readChange(change control.SteerChange, shards int) (setting steering.Setting, shard routing.ShardID, value uint32, err error) {
+	if setting, err = steering.SettingNamed(change.Setting); err != nil {
+		return setting, 0, 0, err
+	}
+	switch {
+	case !setting.PerShard && change.Shard != nil:
+		return setting, 0, 0, fmt.Errorf("%s of shard %d: shards have one %s in common, so name no shard", setting.Name, *change.Shard, setting.Name)
+	case setting.PerShard && change.Shard == nil:
+		return setting, 0, 0, fmt.Errorf("%s: each shard has its own, so name a shard from 0 to %d", setting.Name, shards-1)
+	case setting.PerShard && (*change.Shard < 0 || *change.Shard >= shards):
+		return setting, 0, 0, fmt.Errorf("%s of shard %d: name a shard from 0 to %d", setting.Name, *change.Shard, shards-1)
+	case setting.PerShard:
+		shard = routing.ShardID(*change.Shard)
+	}
+	value, err = setting.Parse(change.Value)
+	return setting, shard, value, err
+}
