@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -15,6 +16,7 @@ type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Deliver records from a Kafka cluster."`
 	Dev     devCmd     `cmd:"" help:"The same with a Kafka inside and a demo feed: for a first look and for development."`
 	Health  healthCmd  `cmd:"" help:"Ask the wsd that runs here how it is; exit 1 when it does not serve (degraded still serves)."`
+	Steer   steerCmd   `cmd:"" help:"Show and change how new connections find their shard, in the wsd that runs here."`
 	Config  configCmd  `cmd:"" help:"Check and show the configuration."`
 	Doctor  doctorCmd  `cmd:"" help:"Check this machine for what wsd needs; exit 1 when something is missing."`
 	Version versionCmd `cmd:"" help:"Show the version."`
@@ -22,9 +24,12 @@ type cli struct {
 
 func newCLI() *cli {
 	c := &cli{}
-	for _, o := range []*options{&c.Serve.options, &c.Dev.options, &c.Health.options, &c.Config.Check.options, &c.Config.Show.options, &c.Doctor.options} {
+	for _, o := range []*options{
+		&c.Serve.options, &c.Dev.options, &c.Health.options, &c.Config.Check.options, &c.Config.Show.options, &c.Doctor.options,
+	} {
 		o.init()
 	}
+	c.Steer.init("client.listen", "control.socket") // The others are taken too, but only these two say which wsd is meant.
 	return c
 }
 
@@ -37,8 +42,9 @@ type options struct {
 	fields map[string]string // Field by key.
 }
 
-// init makes the struct that kong fills. Its fields are pointers and slices, which stay nil unless their flag is given.
-func (o *options) init() {
+// init makes the struct that kong fills. Its fields are pointers and slices, which stay nil unless their flag is given. The help shows
+// all of them, or those that are named.
+func (o *options) init(shown ...string) {
 	o.fields = make(map[string]string)
 	var fields []reflect.StructField
 	for i, option := range config.Options() {
@@ -46,12 +52,15 @@ func (o *options) init() {
 		if option.Default != "" && !strings.Contains(help, "Default:") {
 			help += " Default: " + option.Default + "."
 		}
+		tag := fmt.Sprintf("name:%q help:%q group:%q placeholder:%q", strings.TrimPrefix(option.Flag, "--"), help, groupOf(option),
+			strings.ToUpper(option.Kind))
+		if len(shown) > 0 && !slices.Contains(shown, option.Key) {
+			tag += ` hidden:""`
+		}
 		name := fmt.Sprintf("Option%d", i)
 		o.fields[option.Key] = name
 		fields = append(fields, reflect.StructField{
-			Name: name, Type: flagType(option),
-			Tag: reflect.StructTag(fmt.Sprintf("name:%q help:%q group:%q placeholder:%q", strings.TrimPrefix(option.Flag, "--"), help, groupOf(option),
-				strings.ToUpper(option.Kind))),
+			Name: name, Type: flagType(option), Tag: reflect.StructTag(tag),
 		})
 	}
 	o.flags = reflect.New(reflect.StructOf(fields))

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
-	"strconv"
 	"strings"
 
 	"wsd/internal/control"
@@ -18,21 +16,9 @@ type healthCmd struct {
 
 // Run asks the server whose socket the configuration names.
 func (c *healthCmd) Run(e env) error {
-	loaded, err := c.load(e)
+	path, err := c.socket(e)
 	if err != nil {
 		return err
-	}
-	path := loaded.Config.Control.Socket
-	if path == "" {
-		_, port, err := net.SplitHostPort(loaded.Config.Client.Listen[0])
-		if err != nil {
-			return fmt.Errorf("BUG: client.listen %q passed the checks", loaded.Config.Client.Listen[0])
-		}
-		n, err := strconv.Atoi(port)
-		if err != nil || n == 0 {
-			return usageError{fmt.Errorf("client.listen %s: port %s names no socket: set control.socket", loaded.Config.Client.Listen[0], port)}
-		}
-		path = control.DefaultPath(n)
 	}
 	body, ok, err := control.Health(context.Background(), path)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/alecthomas/kong"
 
@@ -28,10 +29,13 @@ type env struct {
 	stdout, stderr io.Writer
 	environ        []string
 	terminal       bool // Whether stderr is a terminal.
+	screen         bool // Whether stdout is one.
 }
 
 func main() {
-	os.Exit(run(os.Args[1:], env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ(), terminal: isTerminal(os.Stderr)}))
+	os.Exit(run(os.Args[1:], env{
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ(), terminal: isTerminal(os.Stderr), screen: isTerminal(os.Stdout),
+	}))
 }
 
 // usageError is a mistake in the command line or the configuration.
@@ -83,6 +87,7 @@ func parseAndRun(args []string, e env) error {
 	cli := newCLI()
 	parser, err := kong.New(cli, kong.Name("wsd"), kong.Writers(e.stdout, e.stderr), kong.Exit(func(code int) { panic(exit(code)) }),
 		kong.UsageOnError(), kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.ExplicitGroups(groups()),
+		kong.Vars{"limits": strings.Join(limitNames, ", ")},
 		kong.Description("wsd takes records from Kafka and delivers them to WebSocket clients."))
 	if err != nil {
 		return fmt.Errorf("BUG: the command line's grammar: %w", err)

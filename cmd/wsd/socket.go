@@ -1,0 +1,30 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+
+	"wsd/internal/control"
+)
+
+// socket returns the path of the control socket that the configuration names.
+func (o *options) socket(e env) (string, error) {
+	loaded, err := o.load(e)
+	if err != nil {
+		return "", err
+	}
+	if path := loaded.Config.Control.Socket; path != "" {
+		return path, nil
+	}
+	first := loaded.Config.Client.Listen[0]
+	_, port, err := net.SplitHostPort(first)
+	if err != nil {
+		return "", fmt.Errorf("BUG: client.listen %q passed the checks", first)
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil || n == 0 {
+		return "", usageError{fmt.Errorf("client.listen %s: port %s names no socket: set control.socket", first, port)}
+	}
+	return control.DefaultPath(n), nil
+}
