@@ -40,7 +40,7 @@ const volatile __u32 cpu_count = 1;   /* at least 1 */
 _Static_assert(SHARDS_MAX == 1 << DISTANCE_BITS, "a distance must hold every shard");
 
 /* How many shards a function compares; they are all compared, those too that there are not. */
-#define BLOCK 8
+#define BLOCK 16
 
 /* One choice in the making. */
 struct moment {
@@ -73,7 +73,7 @@ struct moment {
 /*
  * 1 for a number below 0, else 0. The empty asm hides where it comes from and what it is, or the
  * compiler would make a branch of it. So might the verifier: newer ones walk on twice when a number
- * that is -1 or 0 meets a constant by & or |, so this is a bit to be shifted or multiplied instead.
+ * that is -1 or 0 meets a constant by & or |, so this is a bit to be shifted.
  */
 static ALWAYS_INLINE __s64 negative(__s64 value)
 {
@@ -85,31 +85,36 @@ static ALWAYS_INLINE __s64 negative(__s64 value)
 	return (__s64)bit;
 }
 
-static ALWAYS_INLINE __s64 lesser(__s64 a, __s64 b)
+/* All bits for a number below 0, else none: a mask for what is no constant. */
+static ALWAYS_INLINE __s64 if_negative(__s64 value)
 {
-	return a + (b - a) * negative(b - a);
+	asm volatile("" : "+r"(value));
+	value >>= 63;
+	asm volatile("" : "+r"(value));
+	return value;
 }
 
-/* Connections of the shard and on their way to it; 0 while figures of two moments say less. */
-static ALWAYS_INLINE __s64 load_of(const struct slot *slot)
+static ALWAYS_INLINE __s64 lesser(__s64 a, __s64 b)
 {
-	__s64 load = slot->picked + slot->migrated + slot->uncounted - slot->lost - slot->closed;
+	return a + ((b - a) & if_negative(b - a));
+}
 
-	return load * (1 - negative(load));
+/* Connections on their way to the shard. */
+static ALWAYS_INLINE __s64 pending_of(const struct slot *slot)
+{
+	return slot->picked + slot->migrated - slot->accepted - slot->adjusted;
 }
 
 /* What speaks against the shard, as in a rank; drain is the operator's setting. */
 static ALWAYS_INLINE __s64 blemishes_of(const struct slot *slot, const struct moment *m,
 					__u64 drain)
 {
-	__s64 pending =
-		slot->picked + slot->migrated + slot->uncounted - slot->lost - slot->accepted;
 	__s64 since = slot->busy_since, draining = slot->draining;
-	__s64 busy = (m->now - since) * negative(-since); /* 0 while it waits */
+	__s64 busy = (m->now - since) & if_negative(-since); /* 0 while it waits */
 	__s64 after = m->now - (__s64)slot->stalled_until;
 
 	return negative(after - m->ramp) << RAMPING_BIT |
-	       negative(m->pending_max - pending) << FULL_BIT |
+	       negative(m->pending_max - pending_of(slot)) << FULL_BIT |
 	       negative(m->stall_bound - busy) << STALLED_BIT |
 	       negative(-draining - (__s64)drain) << DRAINING_BIT |
 	       negative(DRAINING_WSD - draining) << ABSENT_BIT;
@@ -120,10 +125,16 @@ static ALWAYS_INLINE __s64 distance(const struct moment *m, __u64 shard)
 	return (shard - m->start) & DISTANCE_MASK;
 }
 
-static ALWAYS_INLINE __s64 unjudged_rank(const struct slot *slot, const struct moment *m,
-					 __u64 shard)
+/* The rank of a shard that nothing speaks against. */
+static ALWAYS_INLINE __s64 rank_of(__s64 load, const struct moment *m, __u64 shard)
 {
-	return load_of(slot) << DISTANCE_BITS | distance(m, shard);
+	return load << DISTANCE_BITS | distance(m, shard);
+}
+
+/* A load may be below 0 for a moment, while figures are written; a rank with blemishes may not. */
+static ALWAYS_INLINE __s64 not_negative(__s64 load)
+{
+	return load & ~if_negative(load);
 }
 
 static ALWAYS_INLINE const struct slot_table *slot_table(void)
@@ -133,17 +144,17 @@ static ALWAYS_INLINE const struct slot_table *slot_table(void)
 	return bpf_map_lookup_elem(&slots_v2, &zero);
 }
 
-/* The first slot of a block, whatever number that is. */
-static ALWAYS_INLINE const struct slot *slots_of(const struct slot_table *s, __u64 block)
+/* The first shard of a block, whatever number that is. */
+static ALWAYS_INLINE __u64 first_of(__u64 block)
 {
-	return &s->shard[block % (SHARDS_MAX / BLOCK) * BLOCK];
+	return block % (SHARDS_MAX / BLOCK) * BLOCK;
 }
 
 /* The entry of drain or weight for a shard, or for the last shard when there is no such. */
 static ALWAYS_INLINE __u32 *entry(void *map, __u64 shard)
 {
 	__s64 beyond = (__s64)shard_count - 1 - (__s64)shard;
-	__u32 key = shard + beyond * negative(beyond);
+	__u32 key = shard + (beyond & if_negative(beyond));
 
 	return bpf_map_lookup_elem(map, &key);
 }
@@ -156,23 +167,26 @@ static ALWAYS_INLINE __u32 *entry(void *map, __u64 shard)
 static ALWAYS_INLINE int compare_by_load(struct moment *m, __u64 block, int judge)
 {
 	const struct slot_table *s = slot_table();
+	__u64 first = first_of(block);
 	const struct slot *slot;
+	const __s64 *load;
 	__s64 best;
 
 	if (!s || !m)
 		return 1;
-	slot = slots_of(s, block);
+	load = &s->load[first];
+	slot = &s->shard[first];
 	best = m->best;
 #pragma clang loop unroll(full)
 	for (__u64 i = 0; i < BLOCK; i++) {
-		__u64 shard = block * BLOCK + i;
-		__s64 rank = unjudged_rank(&slot[i], m, shard);
+		__s64 rank = rank_of(load[i], m, first + i);
 
 		if (judge) {
-			__u32 *drains = entry(&drain, shard);
+			__u32 *drains = entry(&drain, first + i);
 
 			if (!drains)
 				return 1;
+			rank = rank_of(not_negative(load[i]), m, first + i);
 			rank |= blemishes_of(&slot[i], m, READ_ONCE(*drains));
 		}
 		best = lesser(best, rank);
@@ -199,40 +213,42 @@ NOINLINE int compare_judged_loads(struct moment *m, __u64 block)
 static ALWAYS_INLINE int compare_by_weight(struct moment *m, __u64 block, int judge)
 {
 	const struct slot_table *s = slot_table();
-	const struct slot *slot;
 	__s64 best, best_load, best_weight;
+	__u64 first = first_of(block);
+	const struct slot *slot;
+	const __s64 *load;
 
 	if (!s || !m)
 		return 1;
-	slot = slots_of(s, block);
+	load = &s->load[first];
+	slot = &s->shard[first];
 	best = m->best;
 	best_load = m->best_load;
 	best_weight = m->best_weight;
 #pragma clang loop unroll(full)
 	for (__u64 i = 0; i < BLOCK; i++) {
-		__u64 shard = block * BLOCK + i;
-		__u32 *weighs = entry(&weight, shard), *drains;
-		__s64 w, load, rank = distance(m, shard), is_less;
+		__u32 *weighs = entry(&weight, first + i), *drains;
+		__s64 w, next, rank = distance(m, first + i), is_less;
 
 		if (!weighs)
 			return 1;
 		w = READ_ONCE(*weighs);
-		w += (WEIGHT_DEFAULT - w) * negative(WEIGHT_MAX - w);
+		w += (WEIGHT_DEFAULT - w) & if_negative(WEIGHT_MAX - w);
 		rank |= negative(w - 1) << DRAINING_BIT;
 		w += negative(w - 1);
 		if (judge) {
-			drains = entry(&drain, shard);
+			drains = entry(&drain, first + i);
 			if (!drains)
 				return 1;
 			rank |= blemishes_of(&slot[i], m, READ_ONCE(*drains));
 		}
 		/* Loads are at most ABSENT_LOAD, and weights have 14 bits: a product has 45. */
-		load = (load_of(&slot[i]) & ABSENT_LOAD) + 1;
-		is_less = negative(rank + (load * best_weight << DISTANCE_BITS) - best -
-				   (best_load * w << DISTANCE_BITS));
-		best += (rank - best) * is_less;
-		best_load += (load - best_load) * is_less;
-		best_weight += (w - best_weight) * is_less;
+		next = (not_negative(load[i]) & ABSENT_LOAD) + 1;
+		is_less = if_negative(rank + (next * best_weight << DISTANCE_BITS) - best -
+				      (best_load * w << DISTANCE_BITS));
+		best += (rank - best) & is_less;
+		best_load += (next - best_load) & is_less;
+		best_weight += (w - best_weight) & is_less;
 	}
 	m->best = best;
 	m->best_load = best_load;
@@ -254,24 +270,25 @@ NOINLINE int compare_judged_weights(struct moment *m, __u64 block)
 NOINLINE int compare_local(struct moment *m, __u64 block)
 {
 	const struct slot_table *s = slot_table();
-	const struct slot *slot;
 	__s64 best, best_local, class;
+	__u64 first = first_of(block);
+	const __s64 *load;
 
 	if (!s || !m)
 		return 1;
-	slot = slots_of(s, block);
+	load = &s->load[first];
 	best = m->best;
 	best_local = m->best_local;
-	class = block * BLOCK % m->local_classes;
+	class = first % m->local_classes;
 #pragma clang loop unroll(full)
 	for (__u64 i = 0; i < BLOCK; i++) {
-		__s64 rank = unjudged_rank(&slot[i], m, block * BLOCK + i);
+		__s64 rank = rank_of(load[i], m, first + i);
 		__s64 foreign = class ^ (__s64)m->local_class;
 
 		best = lesser(best, rank);
-		best_local = lesser(best_local, rank | negative(-foreign) << ABSENT_BIT);
+		best_local = lesser(best_local, rank + (negative(-foreign) << ABSENT_BIT));
 		class += 1;
-		class *= negative(class - (__s64)m->local_classes);
+		class &= if_negative(class - (__s64)m->local_classes);
 	}
 	m->best = best;
 	m->best_local = best_local;
@@ -290,7 +307,7 @@ NOINLINE int compare_drawn(struct moment *m)
 	b = (a + 1 + (m->random >> 16 & 0xffff) % other_count) % shard_count; /* any but a */
 	a &= DISTANCE_MASK;
 	b &= DISTANCE_MASK;
-	m->best = lesser(unjudged_rank(&s->shard[a], m, a), unjudged_rank(&s->shard[b], m, b));
+	m->best = lesser(rank_of(s->load[a], m, a), rank_of(s->load[b], m, b));
 	return 0;
 }
 
@@ -310,12 +327,22 @@ NOINLINE int compare_drawn(struct moment *m)
 		}                                                                                  \
 	} while (0)
 
-/* The choice that a rank stands for. */
+/* The choice that a rank stands for, which may be below 0 only without blemishes. */
 static ALWAYS_INLINE __u32 choice(const struct moment *m, __s64 rank)
 {
-	__u32 shard = (__u32)(rank + m->start) & DISTANCE_MASK, blemishes = rank >> RAMPING_BIT;
+	__u32 shard = (__u32)(rank + m->start) & DISTANCE_MASK;
+	__u32 blemishes = not_negative(rank) >> RAMPING_BIT;
 
 	return shard | blemishes << CHOICE_BLEMISHES_SHIFT;
+}
+
+/* The first shard: what there is to choose when it is the only one. The asm keeps it a call. */
+NOINLINE __u32 choose_only(void)
+{
+	__u32 first = 0;
+
+	asm volatile("" : "+r"(first));
+	return first;
 }
 
 NOINLINE __u32 choose_least(struct moment *m)
@@ -354,10 +381,33 @@ NOINLINE __u32 choose_local(struct moment *m)
 	return choice(m, m->best_local);
 }
 
+/* Fills in by what the settings say all shards are judged: until then nothing speaks against any.
+ */
+NOINLINE int read_bounds(struct moment *m)
+{
+	__u64 ramp_ns = (__u64)setting(&ramp, RAMP_MAX, 0) * 1000000;
+	__u32 bound = setting(&stall_bound, STALL_BOUND_MAX, 0);
+	__u32 pending = setting(&pending_max, PENDING_MAX_MAX, 0);
+	__u64 need;
+
+	if (!m)
+		return 1;
+	m->stall_bound = bound ? (__s64)bound * 1000000 : 1LL << 62;
+	m->pending_max = pending ? pending : 1LL << 62;
+	/*
+	 * A shard is in for this connection when it has been back for longer than m->ramp. With a
+	 * number from 0 to 1 drawn by lot, that is at most the ramp, and ramp * shards / 2 * drawn:
+	 * so the part of connections that it is in for grows from none to twice an even share.
+	 */
+	need = ((ramp_ns >> 16) * shard_count >> 1) * (m->random & 0xffff);
+	m->ramp = need < ramp_ns ? need : ramp_ns;
+	return 0;
+}
+
 /* The shard with the least against it; of equals the one with the least load. */
 NOINLINE __u32 choose_judged(struct moment *m)
 {
-	if (!m)
+	if (!m || read_bounds(m))
 		return CHOICE_FAILED;
 	COMPARE_ALL(m, compare_judged_loads);
 	return choice(m, m->best);
@@ -366,21 +416,29 @@ NOINLINE __u32 choose_judged(struct moment *m)
 /* The same, but of equals the one with the least load for its weight. */
 NOINLINE __u32 choose_judged_weighted(struct moment *m)
 {
-	if (!m)
+	if (!m || read_bounds(m))
 		return CHOICE_FAILED;
 	COMPARE_ALL(m, compare_judged_weights);
 	return choice(m, m->best);
 }
 
-/* What speaks against one shard, as in a rank; -1 when a map gave no entry, which cannot be. */
+/*
+ * What speaks against one shard, as in a rank; -1 when a map gave no entry, which cannot be. Mostly
+ * the shard waits and has no history, and then no setting needs to be looked up, each of which is a
+ * cache line of its own.
+ */
 NOINLINE __s64 judge_one(struct moment *m, __u64 shard)
 {
-	const struct slot_table *s = slot_table();
 	__u32 key = shard & DISTANCE_MASK, *drains = bpf_map_lookup_elem(&drain, &key);
+	const struct slot_table *s = slot_table();
+	const struct slot *slot;
 
 	if (!s || !m || !drains)
 		return -1;
-	return blemishes_of(&s->shard[shard & DISTANCE_MASK], m, READ_ONCE(*drains));
+	slot = &s->shard[shard & DISTANCE_MASK];
+	if (slot->busy_since | slot->stalled_until | pending_of(slot))
+		read_bounds(m);
+	return blemishes_of(slot, m, READ_ONCE(*drains));
 }
 
 /*
@@ -392,7 +450,9 @@ static ALWAYS_INLINE __u32 choose(struct moment *m)
 	__s64 blemishes;
 	__u32 c;
 
-	if (m->policy == POLICY_WEIGHTED)
+	if (shard_count == 1)
+		c = choose_only();
+	else if (m->policy == POLICY_WEIGHTED)
 		c = choose_weighted(m);
 	else if (m->policy == POLICY_P2C)
 		c = compare_drawn(m) ? CHOICE_FAILED : choice(m, m->best);
@@ -411,22 +471,4 @@ static ALWAYS_INLINE __u32 choose(struct moment *m)
 	if (blemishes & ~((__s64)c << (RAMPING_BIT - CHOICE_BLEMISHES_SHIFT)) & 1LL << STALLED_BIT)
 		c |= CHOICE_SKIPPED;
 	return c | CHOICE_REMOTE;
-}
-
-/* Fills in by what the settings say all shards are judged; the rest of m is set. */
-static ALWAYS_INLINE void judge(struct moment *m)
-{
-	__u64 ramp_ns = (__u64)setting(&ramp, RAMP_MAX, 0) * 1000000;
-	__u64 need = ((ramp_ns >> 16) * shard_count >> 1) * (m->random & 0xffff);
-	__u32 bound = setting(&stall_bound, STALL_BOUND_MAX, 0);
-	__u32 pending = setting(&pending_max, PENDING_MAX_MAX, 0);
-
-	m->stall_bound = bound ? (__s64)bound * 1000000 : 1LL << 62;
-	m->pending_max = pending ? pending : 1LL << 62;
-	/*
-	 * A shard is in for this connection when it has been back for longer than m->ramp. With a
-	 * number from 0 to 1 drawn by lot, that is at most the ramp, and ramp * shards / 2 * drawn:
-	 * so the part of connections that it is in for grows from none to twice an even share.
-	 */
-	m->ramp = need < ramp_ns ? need : ramp_ns;
 }

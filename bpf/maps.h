@@ -15,59 +15,69 @@
 enum draining {
 	DRAINING_NOT,
 	DRAINING_WSD,	 /* it does not listen yet, or will no more */
-	DRAINING_ABSENT, /* there is no such shard; its picked is ABSENT_LOAD */
+	DRAINING_ABSENT, /* there is no such shard; its load is ABSENT_LOAD */
 };
 
 /*
- * What is known of one shard, on cache lines of its own. Everything above draining only grows or is
- * a time, and no two writers share a field.
+ * What is known of one shard, in one cache line. Nothing in it has two writers but by atomics.
  *
- *   load    = picked + migrated + uncounted - lost - closed: connections, and those on their way
- *   pending = picked + migrated + uncounted - lost - accepted: those on their way alone
+ *   load    = picked + migrated - closed - adjusted: connections, and those on their way
+ *   pending = picked + migrated - accepted - adjusted: those on their way alone
  */
 struct slot {
-	__u64 picked;	 /* SYNs for which this shard was chosen; the program adds, atomically */
-	__u64 migrated;	 /* connections moved here when another listener closed; the program, too */
-	__u64 accepted;	 /* connections taken from the accept queues; the shard adds */
-	__u64 closed;	 /* accepted connections that have ended; the shard adds */
-	__u64 uncounted; /* accepted though never picked: SYN cookies, the kernel's hash; the shard
-			  */
-	__u64 lost;	 /* picked but never accepted: written off by wsd after some seconds */
+	__u64 picked;	/* SYNs for which this shard was chosen; the program adds */
+	__u64 migrated; /* connections moved here when another listener closed; the program, too */
+	__u64 accepted; /* connections taken from the accept queues; the shard adds */
+	__u64 closed;	/* accepted connections that have ended; the shard adds */
+	__u64 adjusted; /* lost - uncounted */
 	__u64 busy_since;    /* CLOCK_MONOTONIC ns at which the shard's turn began, 0: it waits */
 	__u64 stalled_until; /* CLOCK_MONOTONIC ns at which its last turn over stall_bound ended */
 	enum draining draining; /* whether wsd itself wants no new connections here */
 	__u32 reserved;
 } __attribute__((aligned(64)));
 
-struct slot_table {
-	struct slot shard[SHARDS_MAX];
+/* Why picks and connections of a shard differ; the program does not look at it. */
+struct adjustment {
+	__u64 uncounted; /* accepted though never picked, by a SYN cookie or the kernel's hash */
+	__u64 lost;	 /* picked but not accepted for some seconds, so written off */
 };
 
 /*
- * Value of outcomes. Each run of the program ends in one of the first group; the second counts what
- * happened on the way.
+ * load is what the slots say, once more: the program compares the loads of all shards, and these
+ * are side by side. Whoever adds to a slot adds to the shard's load, too.
+ */
+struct slot_table {
+	__s64 load[SHARDS_MAX];
+	struct slot shard[SHARDS_MAX];
+	struct adjustment adjustment[SHARDS_MAX];
+};
+
+/*
+ * Value of outcomes. The first cache line has what is counted for nearly every connection. Each run
+ * ends in one of those that are no note.
  */
 struct outcome_counts {
+	__u64 runs;		   /* the sum of all that are no note */
 	__u64 picked_least_loaded; /* SYN, to the least loaded shard */
 	__u64 picked_weighted;	   /* SYN, to the shard least loaded for its weight */
 	__u64 picked_p2c;	   /* SYN, to the less loaded of two shards drawn by lot */
 	__u64 picked_cpu_local;	   /* SYN, to a shard of the CPU that it came in on */
 	__u64 picked_remote;	   /* SYN, away from its CPU: the shards there have too much more */
 	__u64 picked_hash;	   /* SYN, left to the kernel's hash, as the policy says */
-	__u64 picked_fallback;	   /* SYN, to the least bad: every shard stalls, drains, ramps or is
-				      full */
 	__u64 placed;		   /* no SYN: placed likewise, but not counted as load */
-	__u64 migrated;		   /* connection of a closed listener, placed and counted as load */
-	__u64 refused_admission;   /* SYN, refused by an admission level */
-	__u64 refused_source;	   /* SYN, refused because its source opens too many */
+
+	__u64 picked_fallback;	 /* SYN, to the least bad: every shard stalls, drains, ramps or is
+				    full */
+	__u64 migrated;		 /* connection of a closed listener, placed and counted as load */
+	__u64 refused_admission; /* SYN, refused by an admission level */
+	__u64 refused_source;	 /* SYN, refused because its source opens too many */
 	__u64 select_failed; /* the chosen shard has no listener here: the kernel's hash chose */
 	__u64 lookup_failed; /* a map gave no entry: the kernel's hash chose */
 
-	__u64 runs;
-	__u64 skipped_stalled;	 /* runs that passed over a shard because it stalls */
-	__u64 dry_run_admission; /* SYNs that admission would have refused, but runs dry */
-	__u64 dry_run_source;	 /* SYNs that the source's rate would have refused, but runs dry */
-	__u64 source_untracked;	 /* SYNs of a source for which sources had no room: not limited */
+	__u64 skipped_stalled;	 /* note: passed over a shard because it stalls */
+	__u64 dry_run_admission; /* note: admission would have refused, but runs dry */
+	__u64 dry_run_source;	 /* note: the source's rate would have refused, but runs dry */
+	__u64 source_untracked;	 /* note: sources had no room for it, so it was not limited */
 };
 
 /* Value of owner. */

@@ -8,8 +8,8 @@
 /* The level of admission in force: the stricter of the operator's and wsd's own. */
 static ALWAYS_INLINE __u32 admission_level(void)
 {
-	__u32 operator_level = setting(&admission, ADMISSION_MAX, 0);
-	__u32 own_level = setting(&admission_wsd, ADMISSION_MAX, 0);
+	__u32 operator_level = setting_at(&admission, ADMISSION_OPERATOR, ADMISSION_MAX, 0);
+	__u32 own_level = setting_at(&admission, ADMISSION_WSD, ADMISSION_MAX, 0);
 
 	return operator_level > own_level ? operator_level : own_level;
 }

@@ -87,11 +87,12 @@ SETTING(cpu_local_bound, 1);
 
 /*
  * admission: how many of 100 new connections are refused, by lot: 0 none, 100 all. Out of range: 0.
- * admission_wsd is the same, written by wsd alone; the larger one holds.
+ * Key: 0 is the operator's, 1 is wsd's own; the larger one holds.
  * admission_dry_run: not 0, and what would be refused is only counted.
  */
-SETTING(admission, 1);
-SETTING(admission_wsd, 1);
+#define ADMISSION_OPERATOR 0
+#define ADMISSION_WSD 1
+SETTING(admission, 2);
 SETTING(admission_dry_run, 1);
 
 /*
@@ -123,13 +124,19 @@ struct {
 	__type(value, __u32);
 } source_exempt SEC(".maps");
 
-/* The first entry of a setting, or what counts instead when it is above most. */
-static ALWAYS_INLINE __u32 setting(void *map, __u32 most, __u32 instead)
+/* An entry of a setting, or what counts instead when it is above most. */
+static ALWAYS_INLINE __u32 setting_at(void *map, __u32 key, __u32 most, __u32 instead)
 {
-	__u32 zero = 0, *value = bpf_map_lookup_elem(map, &zero), read;
+	__u32 *value = bpf_map_lookup_elem(map, &key), read;
 
 	if (!value)
 		return instead;
 	read = READ_ONCE(*value);
 	return read > most ? instead : read;
+}
+
+/* The same of a setting that has one entry for all shards. */
+static ALWAYS_INLINE __u32 setting(void *map, __u32 most, __u32 instead)
+{
+	return setting_at(map, 0, most, instead);
 }

@@ -124,7 +124,6 @@ int steer(struct sk_reuseport_md *ctx)
 	}
 	m.start = count->runs % shard_count;
 	m.cpu = bpf_get_smp_processor_id();
-	judge(&m);
 	choice = choose(&m);
 	s = bpf_map_lookup_elem(&slots_v2, &zero);
 	if (!s || choice & CHOICE_FAILED) {
@@ -142,6 +141,7 @@ int steer(struct sk_reuseport_md *ctx)
 	if (ctx->migrating_sk) {
 		/* Its old shard will not close it, so here it is load from now on. */
 		__sync_fetch_and_add(&s->shard[choice & DISTANCE_MASK].migrated, 1);
+		__sync_fetch_and_add(&s->load[choice & DISTANCE_MASK], 1);
 		COUNT(count, migrated);
 		return SK_PASS; /* it moves to the chosen listener */
 	}
@@ -151,6 +151,7 @@ int steer(struct sk_reuseport_md *ctx)
 				 */
 	}
 	__sync_fetch_and_add(&s->shard[choice & DISTANCE_MASK].picked, 1);
+	__sync_fetch_and_add(&s->load[choice & DISTANCE_MASK], 1);
 	count_pick(count, choice, m.policy);
 	return SK_PASS; /* the chosen listener takes it */
 }
@@ -181,7 +182,6 @@ int choose_test(struct choose_args *args)
 		.cpu = args->cpu,
 	};
 
-	judge(&m);
 	args->choice = choose(&m);
 	return 0; /* no verdict: the choice is in args */
 }

@@ -88,7 +88,9 @@ func (c *chooser) ask(q question) answer {
 func (c *chooser) setLoad(shard int, load, pending int64, r *rand.Rand) {
 	cells := c.slots[shard].cells
 	migrated, closed, uncounted, lost := r.Uint64N(1000), r.Uint64N(1_000_000), r.Uint64N(1000), r.Uint64N(1000)
-	cells.Migrated, cells.Closed, cells.Uncounted, cells.Lost = migrated, closed, uncounted, lost
+	cells.Migrated, cells.Closed, cells.Adjusted = migrated, closed, lost-uncounted
+	*c.slots[shard].adjustment = steerAdjustment{Uncounted: uncounted, Lost: lost}
+	*c.slots[shard].load = load
 	cells.Picked = uint64(load) + closed + lost - migrated - uncounted
 	cells.Accepted = uint64(load-pending) + closed
 }
@@ -184,7 +186,12 @@ func (c *chooser) want(q question) answer {
 		b := (a + 1 + int(q.random>>16)%max(1, c.shards-1)) % c.shards
 		first = c.best(q, c.loadAlone, func(shard int) bool { return shard == a || shard == b })
 	}
-	if judged := c.rank(q, first.shard); judged.blemished() {
+	if c.shards == 1 {
+		first = rank{} // There is nothing to choose.
+	}
+	weightless := q
+	weightless.policy = steerPolicyKindPOLICY_LEAST_LOADED
+	if judged := c.rank(weightless, first.shard); judged.blemished() || first.draining {
 		best := c.best(q, c.rank, everyone)
 		best.remote, best.skipped = true, judged.stalled && !best.stalled
 		return best.answer
@@ -305,7 +312,7 @@ func TestChooseTable(t *testing.T) {
 			c.set("stall_bound", 0, 100)
 			c.set("ramp", 0, 3000)
 			for i, load := range tt.loads {
-				c.slots[i].cells.Picked, c.slots[i].cells.Accepted = uint64(load), uint64(load)
+				c.slots[i].cells.Picked, c.slots[i].cells.Accepted, *c.slots[i].load = uint64(load), uint64(load), load
 			}
 			if tt.set != nil {
 				tt.set(c)
@@ -339,7 +346,7 @@ func TestRamp(t *testing.T) {
 	c.set("ramp", 0, 3000)
 	now := 1000 * second
 	for i := 1; i < shards; i++ {
-		c.slots[i].cells.Picked = 1000
+		c.slots[i].cells.Picked, c.slots[i].cells.Accepted, *c.slots[i].load = 1000, 1000, 1000
 	}
 	r := rand.New(rand.NewPCG(1, 1))
 	for _, part := range []float64{0, 0.1, 0.5, 0.9, 1} {

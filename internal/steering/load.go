@@ -12,7 +12,7 @@ import (
 
 // objects are what one server has in the kernel.
 type objects struct {
-	slots, outcomes, owner, sources, exempt, admissionOwn *ebpf.Map
+	slots, outcomes, owner, sources, exempt *ebpf.Map
 
 	settings map[string]*ebpf.Map // By the setting's name.
 	groups   []groupObjects
@@ -147,7 +147,7 @@ func (o *objects) add(group, shard, fd int) error {
 func (o *objects) field(name string) **ebpf.Map {
 	return map[string]**ebpf.Map{
 		steerMapSlotsV2: &o.slots, steerMapOutcomesV2: &o.outcomes, steerMapOwner: &o.owner, steerMapSources: &o.sources,
-		steerMapSourceExempt: &o.exempt, steerMapAdmissionWsd: &o.admissionOwn,
+		steerMapSourceExempt: &o.exempt,
 	}[name]
 }
 
@@ -155,7 +155,7 @@ func (o *objects) field(name string) **ebpf.Map {
 func (o *objects) shared() map[string]*ebpf.Map {
 	all := maps.Clone(o.settings)
 	for _, name := range []string{
-		steerMapSlotsV2, steerMapOutcomesV2, steerMapOwner, steerMapSources, steerMapSourceExempt, steerMapAdmissionWsd,
+		steerMapSlotsV2, steerMapOutcomesV2, steerMapOwner, steerMapSources, steerMapSourceExempt,
 	} {
 		all[name] = *o.field(name)
 	}

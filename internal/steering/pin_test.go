@@ -59,7 +59,7 @@ func TestPins(t *testing.T) {
 	require.Empty(t, v.log.all())
 	want := map[string]fs.FileMode{"8000": fs.ModeDir | 0o750}
 	for _, name := range []string{
-		"slots_v2", "outcomes_v2", "owner", "sources", "source_exempt", "admission_wsd", "sockets_0", "sockets_1",
+		"slots_v2", "outcomes_v2", "owner", "sources", "source_exempt", "sockets_0", "sockets_1",
 		"policy", "weight", "drain", "stall_bound", "ramp", "pending_max", "cpu_local_bound", "admission", "admission_dry_run",
 		"source_rate", "source_burst", "source_prefix4", "source_prefix6", "source_dry_run",
 	} {

@@ -65,7 +65,7 @@ func (s *Steering) Reconcile() {
 		handshakes := int64(f.Picked+f.Migrated+f.Uncounted-f.Lost-accepted) - waiting
 		if lost := s.pending[i].least(handshakes); lost > 0 {
 			s.pending[i].forget(lost)
-			atomic.AddUint64(&slot.cells.Lost, uint64(lost))
+			slot.writeOff(uint64(lost))
 		}
 		// Some that were just written off may have been accepted meanwhile.
 		slot.count(atomic.LoadUint64(&slot.cells.Accepted))

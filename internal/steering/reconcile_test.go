@@ -54,6 +54,7 @@ func TestReconcile(t *testing.T) {
 			s := memorySteering(t, 3, Pinned)
 			cells := s.slots[1].cells
 			for _, l := range c.looks {
+				*s.slots[1].load += int64(l.picked - cells.Picked + l.migrated - cells.Migrated)
 				cells.Picked, cells.Migrated = l.picked, l.migrated
 				s.Slot(1).EndTurn(l.accepted-cells.Accepted, l.closed-cells.Closed, 0)
 				s.Reconcile()
@@ -62,6 +63,7 @@ func TestReconcile(t *testing.T) {
 			require.Equal(t, c.lost, f.Lost)
 			require.Equal(t, c.uncounted, f.Uncounted)
 			require.Equal(t, c.load, f.Load())
+			require.Equal(t, c.load, *s.slots[1].load)
 			require.Zero(t, s.Slot(0).Figures())
 			require.Zero(t, s.Slot(2).Figures())
 		})

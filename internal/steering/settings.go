@@ -222,6 +222,9 @@ func (s *Steering) Set(setting Setting, shard routing.ShardID, value uint32) err
 	return nil
 }
 
+// admissionOwn is the entry of the map admission that is wsd's own (bpf/settings.h).
+const admissionOwn = uint32(1)
+
 // SetAdmission sets wsd's own level of admission, 0 to 100; the stricter of it and the
 // operator's holds. It does nothing where the kernel's hash chooses. Any goroutine
 // may call it.
@@ -231,8 +234,8 @@ func (s *Steering) SetAdmission(percent uint32) error {
 	if s.objects == nil {
 		return nil
 	}
-	if err := s.objects.admissionOwn.Update(uint32(0), percent, ebpf.UpdateExist); err != nil {
-		return explain("write map "+steerMapAdmissionWsd, err)
+	if err := s.objects.settings[steerMapAdmission].Update(admissionOwn, percent, ebpf.UpdateExist); err != nil {
+		return explain("write map "+steerMapAdmission, err)
 	}
 	return nil
 }

@@ -24,6 +24,12 @@ type steerAddressPrefix struct {
 	Address steerAddress
 }
 
+type steerAdjustment struct {
+	_         structs.HostLayout
+	Uncounted uint64
+	Lost      uint64
+}
+
 type steerChooseArgs struct {
 	_      structs.HostLayout
 	Now    uint64
@@ -64,20 +70,20 @@ const (
 
 type steerOutcomeCounts struct {
 	_                 structs.HostLayout
+	Runs              uint64
 	PickedLeastLoaded uint64
 	PickedWeighted    uint64
 	PickedP2c         uint64
 	PickedCpuLocal    uint64
 	PickedRemote      uint64
 	PickedHash        uint64
-	PickedFallback    uint64
 	Placed            uint64
+	PickedFallback    uint64
 	Migrated          uint64
 	RefusedAdmission  uint64
 	RefusedSource     uint64
 	SelectFailed      uint64
 	LookupFailed      uint64
-	Runs              uint64
 	SkippedStalled    uint64
 	DryRunAdmission   uint64
 	DryRunSource      uint64
@@ -108,18 +114,18 @@ type steerSlot struct {
 	Migrated     uint64
 	Accepted     uint64
 	Closed       uint64
-	Uncounted    uint64
-	Lost         uint64
+	Adjusted     uint64
 	BusySince    uint64
 	StalledUntil uint64
 	Draining     steerDraining
 	Reserved     uint32
-	_            [56]byte
 }
 
 type steerSlotTable struct {
-	_     structs.HostLayout
-	Shard [256]steerSlot
+	_          structs.HostLayout
+	Load       [256]int64
+	Shard      [256]steerSlot
+	Adjustment [256]steerAdjustment
 }
 
 // Names of all BPF objects in the ELF.
@@ -128,7 +134,6 @@ type steerSlotTable struct {
 const (
 	steerMapAdmission       = "admission"
 	steerMapAdmissionDryRun = "admission_dry_run"
-	steerMapAdmissionWsd    = "admission_wsd"
 	steerMapCpuLocalBound   = "cpu_local_bound"
 	steerMapDrain           = "drain"
 	steerMapOutcomesV2      = "outcomes_v2"
@@ -207,7 +212,6 @@ type steerProgramSpecs struct {
 type steerMapSpecs struct {
 	Admission       *ebpf.MapSpec `ebpf:"admission"`
 	AdmissionDryRun *ebpf.MapSpec `ebpf:"admission_dry_run"`
-	AdmissionWsd    *ebpf.MapSpec `ebpf:"admission_wsd"`
 	CpuLocalBound   *ebpf.MapSpec `ebpf:"cpu_local_bound"`
 	Drain           *ebpf.MapSpec `ebpf:"drain"`
 	OutcomesV2      *ebpf.MapSpec `ebpf:"outcomes_v2"`
@@ -260,7 +264,6 @@ func (o *steerObjects) Close() error {
 type steerMaps struct {
 	Admission       *ebpf.Map `ebpf:"admission"`
 	AdmissionDryRun *ebpf.Map `ebpf:"admission_dry_run"`
-	AdmissionWsd    *ebpf.Map `ebpf:"admission_wsd"`
 	CpuLocalBound   *ebpf.Map `ebpf:"cpu_local_bound"`
 	Drain           *ebpf.Map `ebpf:"drain"`
 	OutcomesV2      *ebpf.Map `ebpf:"outcomes_v2"`
@@ -286,7 +289,6 @@ func (m *steerMaps) Close() error {
 	return _SteerClose(
 		m.Admission,
 		m.AdmissionDryRun,
-		m.AdmissionWsd,
 		m.CpuLocalBound,
 		m.Drain,
 		m.OutcomesV2,
