@@ -38,6 +38,7 @@ type rig struct {
 	server   *Server
 	log      *lockedBuffer
 	stop     func() error
+	hooks    hooks
 }
 
 type lockedBuffer struct {
@@ -75,6 +76,11 @@ func configure(t testing.TB, flags map[string]any) *config.Config {
 
 func newRig(t testing.TB, flags map[string]any, kafka ...kfake.Opt) *rig {
 	t.Helper()
+	return newRigWith(t, hooks{}, flags, kafka...)
+}
+
+func newRigWith(t testing.TB, h hooks, flags map[string]any, kafka ...kfake.Opt) *rig {
+	t.Helper()
 	cluster, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1), kfake.SeedTopics(1, "a")}, kafka...)...)
 	require.NoError(t, err)
 	t.Cleanup(cluster.Close)
@@ -87,7 +93,7 @@ func newRig(t testing.TB, flags map[string]any, kafka ...kfake.Opt) *rig {
 	if flags["kafka.brokers"] == nil {
 		flags["kafka.brokers"] = cluster.ListenAddrs()
 	}
-	r := &rig{t: t, kafka: cluster, producer: producer, log: &lockedBuffer{}}
+	r := &rig{t: t, kafka: cluster, producer: producer, log: &lockedBuffer{}, hooks: h}
 	r.start(configure(t, flags))
 	return r
 }
@@ -96,7 +102,7 @@ func (r *rig) start(cfg *config.Config) {
 	r.t.Helper()
 	logger := slog.New(slog.NewTextHandler(io.MultiWriter(r.log, testWriter{r.t}), nil))
 	var err error
-	r.server, err = New(cfg, Build{Version: "v0", Commit: "c0"}, logger)
+	r.server, err = newServer(cfg, Build{Version: "v0", Commit: "c0"}, logger, r.hooks)
 	require.NoError(r.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

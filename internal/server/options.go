@@ -135,8 +135,12 @@ const batchBytesPerTurn = 64 << 10
 
 func (s *Server) shardOptions(id routing.ShardID, listeners []int, nonce uint64) shard.Options {
 	c := s.cfg.Client
+	var positions shard.Positions = s.source
+	if s.hooks.positions != nil {
+		positions = s.hooks.positions(positions)
+	}
 	return shard.Options{
-		ID: id, Listeners: listeners, Cursor: s.ring.Cursor(id), Head: s.ring.Head, Interest: s.interest, Positions: s.source,
+		ID: id, Listeners: listeners, Cursor: s.ring.Cursor(id), Head: s.ring.Head, Interest: s.interest, Positions: positions,
 		Load: s.steering.Slot(id), Serving: &s.serving, Descriptors: &s.descriptors,
 		Limits: shard.Limits{
 			OutboundMax: int(c.OutboundMax), MessageMax: int(c.MessageMax), HeadMax: int(c.HeadMax), ChannelsMax: c.ChannelsMax,

@@ -48,6 +48,8 @@ type Server struct {
 	control  *control.Server
 	admin    *admin.Server
 
+	hooks hooks
+
 	descriptors shard.Descriptors
 	serving     atomic.Bool // GET /healthz of the client port says 200.
 	stage       atomic.Pointer[admin.Status]
@@ -56,7 +58,16 @@ type Server struct {
 // New opens the ports, loads the steering program and builds what Run starts. When it fails nothing is left behind. Clients that
 // connect before Run wait in the kernel.
 func New(cfg *config.Config, build Build, logger *slog.Logger) (*Server, error) {
-	s := &Server{cfg: cfg, build: build, log: logger, began: time.Now(), interest: routing.NewInterest()}
+	return newServer(cfg, build, logger, hooks{})
+}
+
+// hooks let a test come between parts of a server.
+type hooks struct {
+	positions func(shard.Positions) shard.Positions // What shards ask in place of the source; nil: the source.
+}
+
+func newServer(cfg *config.Config, build Build, logger *slog.Logger, h hooks) (*Server, error) {
+	s := &Server{cfg: cfg, build: build, log: logger, began: time.Now(), interest: routing.NewInterest(), hooks: h}
 	s.setStage(admin.StatusStarting)
 	if err := s.assemble(); err != nil {
 		s.discard()
