@@ -62,9 +62,10 @@ struct outcome_counts {
 	__u64 picked_weighted;	   /* SYN, to the shard least loaded for its weight */
 	__u64 picked_p2c;	   /* SYN, to the less loaded of two shards drawn by lot */
 	__u64 picked_cpu_local;	   /* SYN, to a shard of the CPU that it came in on */
-	__u64 picked_remote;	   /* SYN, away from its CPU: the shards there have too much more */
-	__u64 picked_hash;	   /* SYN, left to the kernel's hash, as the policy says */
-	__u64 placed;		   /* no SYN: placed likewise, but not counted as load */
+	__u64 picked_remote; /* SYN, cpu-local, but among all shards: those of the CPU have too
+				much, or worse */
+	__u64 picked_hash;   /* SYN, left to the kernel's hash, as the policy says */
+	__u64 placed;	     /* no SYN: placed likewise, but not counted as load */
 
 	__u64 picked_fallback;	 /* SYN, to the least bad: every shard stalls, drains, ramps or is
 				    full */
@@ -77,7 +78,8 @@ struct outcome_counts {
 	__u64 skipped_stalled;	 /* note: passed over a shard because it stalls */
 	__u64 dry_run_admission; /* note: admission would have refused, but runs dry */
 	__u64 dry_run_source;	 /* note: the source's rate would have refused, but runs dry */
-	__u64 source_untracked;	 /* note: sources had no room for it, so it was not limited */
+	__u64 source_untracked;	 /* note: sources had no room for it, or two CPUs put it in: not
+				    limited */
 };
 
 /* Value of owner. */

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"wsd/internal/config"
 	"wsd/internal/control"
@@ -76,7 +77,7 @@ func printState(w io.Writer, state control.SteerState) error {
 	columns := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(columns, "SHARD\tCONNECTIONS\tLOAD\tPENDING\tWEIGHT\tSTATE")
 	for _, s := range state.Shards {
-		fmt.Fprintf(columns, "%d\t%d\t%d\t%d\t%d\t%s\n", s.ID, s.Connections, s.Load, s.Pending, s.Weight, shardState(s))
+		fmt.Fprintf(columns, "%d\t%d\t%d\t%d\t%d\t%s\n", s.ID, s.Connections, s.Load, s.Pending, s.Weight, shardState(s, state.Policy))
 	}
 	if err := columns.Flush(); err != nil {
 		return err
@@ -89,6 +90,10 @@ func printState(w io.Writer, state control.SteerState) error {
 			differ++
 			fmt.Fprintf(columns, "  %s\t%s\t%s\n", settingName(s), s.Text, remark(s))
 		}
+	}
+	if state.AdmissionWsd != 0 {
+		differ++
+		fmt.Fprintf(columns, "  admission of wsd itself\t%d\t(the stricter of it and admission holds)\n", state.AdmissionWsd)
 	}
 	if differ == 0 {
 		fmt.Fprintln(columns, "  none")
@@ -112,8 +117,11 @@ func printState(w io.Writer, state control.SteerState) error {
 }
 
 // shardState names everything that keeps new connections from a shard.
-func shardState(s control.SteerShard) string {
+func shardState(s control.SteerShard, policy string) string {
 	var states []string
+	if s.Weight == 0 && policy == "weighted" {
+		states = append(states, "weight 0")
+	}
 	if s.Drain {
 		states = append(states, "draining")
 	}
@@ -121,7 +129,10 @@ func shardState(s control.SteerShard) string {
 		states = append(states, "drained by wsd")
 	}
 	if s.StalledFor > 0 {
-		states = append(states, fmt.Sprintf("stalled %.1fs", s.StalledFor))
+		states = append(states, "stalled "+time.Duration(s.StalledFor*float64(time.Second)).Round(time.Millisecond).String())
+	}
+	if s.Full {
+		states = append(states, "full")
 	}
 	if s.Ramping {
 		states = append(states, "ramping")

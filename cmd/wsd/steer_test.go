@@ -159,7 +159,8 @@ outcomes:
 	require.Contains(t, stdout, "outcomes:\n  none\n")
 
 	f.state.Mode, f.state.PinPath, f.state.Reason = steering.Unpinned, "", "no bpffs"
-	f.state.Shards[0].Draining, f.state.Shards[1].StalledFor, f.state.Shards[2].Ramping = true, 1.23, true
+	f.state.Shards[0].Draining, f.state.Shards[1].StalledFor, f.state.Shards[2].Ramping, f.state.Shards[2].Full = true, 1.23, true, true
+	f.state.AdmissionWsd = 30
 	f.set("policy", 0, 2)
 	f.set("weight", 1, 20000)
 	f.set("drain", 1, 1)
@@ -167,10 +168,11 @@ outcomes:
 	require.Equal(t, exitOK, code, stderr)
 	for _, want := range []string{
 		"mode ebpf, policy p2c, reason: no bpffs\n",
-		"0      40           40    0        100     drained by wsd\n", "100     draining, stalled 1.2s\n", "100     ramping\n",
-		"  policy             p2c    (configured least-loaded)\n",
-		"  weight of shard 1  20000  (out of range, 100 counts instead; configured 100)\n",
-		"  drain of shard 1   true   (configured false)\n",
+		"0      40           40    0        100     drained by wsd\n", "100     draining, stalled 1.23s\n", "100     full, ramping\n",
+		"  admission of wsd itself  30     (the stricter of it and admission holds)\n",
+		"  policy                   p2c    (configured least-loaded)\n",
+		"  weight of shard 1        20000  (out of range, 100 counts instead; configured 100)\n",
+		"  drain of shard 1         true   (configured false)\n",
 	} {
 		require.Contains(t, stdout, want)
 	}
@@ -366,8 +368,10 @@ func TestSteerWatch(t *testing.T) {
 func TestPace(t *testing.T) {
 	state := func(picked, refused uint64) control.SteerState {
 		return control.SteerState{
-			Shards: []control.SteerShard{{Picked: picked}, {Picked: 1}},
-			Ends:   []control.SteerCount{{Name: "refused_source", Count: refused}, {Name: "refused_admission", Count: 1}, {Name: "placed", Count: 77}},
+			Ends: []control.SteerCount{
+				{Name: "picked_p2c", Count: picked}, {Name: "picked_hash", Count: 1}, {Name: "placed", Count: 77},
+				{Name: "refused_source", Count: refused}, {Name: "refused_admission", Count: 1},
+			},
 		}
 	}
 	require.Equal(t, pace{picked: 10, refused: 2}, paceOf(state(100, 5), state(120, 9), 2*time.Second))

@@ -52,7 +52,11 @@ func section(state control.SteerState) string {
 		}
 	}
 	var b strings.Builder
-	b.WriteString("# What steers now. Keys that are not here, such as mode and pin_dir, stay as your configuration has them.\n")
+	what := "# What steers now."
+	if state.Mode == "hash" {
+		what = "# What the configuration says, but the kernel's hash chooses: " + state.Reason + "."
+	}
+	b.WriteString(what + " Keys that are not here, such as mode and pin_dir, stay as your configuration has them.\n")
 	if len(drained) > 0 {
 		fmt.Fprintf(&b, "# Drained, which no configuration keeps: shards %s.\n", strings.Join(drained, ", "))
 	}

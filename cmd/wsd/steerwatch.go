@@ -96,11 +96,11 @@ func paceOf(last, now control.SteerState, took time.Duration) pace {
 }
 
 func totals(state control.SteerState) (picked, refused uint64) {
-	for _, s := range state.Shards {
-		picked += s.Picked
-	}
 	for _, end := range state.Ends {
-		if strings.HasPrefix(end.Name, "refused_") {
+		switch {
+		case strings.HasPrefix(end.Name, "picked_"):
+			picked += end.Count
+		case strings.HasPrefix(end.Name, "refused_"):
 			refused += end.Count
 		}
 	}

@@ -8,9 +8,11 @@ type SteerState struct {
 	Policy   string         `json:"policy"`   // The one in force.
 	Shards   []SteerShard   `json:"shards"`
 	Settings []SteerSetting `json:"settings"` // Every one, those of shards once for each shard.
-	Exempt   []string       `json:"exempt"`   // Prefixes that source_rate does not apply to.
-	Ends     []SteerCount   `json:"ends"`     // How the program chose, or not.
-	Notes    []SteerCount   `json:"notes"`    // What happened on the way.
+	// AdmissionWsd is wsd's own admission level; the stricter of it and the setting admission holds.
+	AdmissionWsd uint32       `json:"admission_wsd"`
+	Exempt       []string     `json:"exempt"` // Prefixes that source_rate does not apply to.
+	Ends         []SteerCount `json:"ends"`   // How the program chose, or not.
+	Notes        []SteerCount `json:"notes"`  // What happened on the way.
 }
 
 // SteerShard is what is known of one shard.
@@ -30,6 +32,7 @@ type SteerShard struct {
 	Draining    bool    `json:"draining"`            // wsd itself wants none.
 	StalledFor  float64 `json:"stalled_for_seconds"` // How long its turn has lasted, if that is over stall_bound now; else 0.
 	Ramping     bool    `json:"ramping"`             // Its last stall is less than ramp ago.
+	Full        bool    `json:"full"`                // Pending is over pending_max.
 }
 
 // SteerSetting is one value of one setting.

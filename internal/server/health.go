@@ -47,16 +47,14 @@ func (s *Server) describeSettings(h *admin.Health) {
 		h.Steering.Policy = "hash"
 		return
 	}
-	values, err := s.steering.Values()
+	report, err := s.steering.Report()
 	if err != nil {
 		h.Reasons = append(h.Reasons, "the steering settings cannot be read: "+err.Error())
 		return
 	}
-	report := s.steering.Compare(values)
 	h.Steering.Changed, h.Steering.Ignored = report.Changed, report.Ignored
 	h.Reasons = append(h.Reasons, report.Ignored...)
-	policy, _ := steering.SettingNamed("policy")
-	h.Steering.Policy = policy.Text(policy.InForce(values["policy"][0]))
+	h.Steering.Policy = steering.Policies()[inForce(report.Values, "policy", 0)]
 }
 
 func topics(st source.Status) []admin.Topic {

@@ -41,7 +41,7 @@ func newStalling(t testing.TB, mode string) *stalling {
 	t.Helper()
 	s := &stalling{open: make(chan struct{})}
 	h := hooks{positions: func(p shard.Positions) shard.Positions { return &gate{p, s.open} }}
-	s.rig = newRigWith(t, h, map[string]any{"shards": fmt.Sprint(stallShards), "steering.mode": mode, "steering.pin_dir": "/none"})
+	s.rig = newRigWith(t, h, map[string]any{"shards": fmt.Sprint(stallShards), "steering.mode": mode, "steering.pin_dir": testutil.BPFFS(t)})
 	t.Cleanup(s.release)
 	return s
 }

@@ -24,11 +24,14 @@ func (s *Server) SteerState() (control.SteerState, error) {
 	if err != nil {
 		return control.SteerState{}, err
 	}
-	st := s.steering.Status()
-	if st.Mode == steering.Hash { // There is no map to look into, and the values are those of the configuration too.
-		exempt = s.cfg.Steering.Limits.ExemptPrefixes()
+	own, err := s.steering.Admission()
+	if err != nil {
+		return control.SteerState{}, err
 	}
-	state := control.SteerState{Mode: st.Mode, Reason: st.Reason, PinPath: st.PinPath, Policy: policyInForce(st, now), Exempt: []string{}}
+	st := s.steering.Status()
+	state := control.SteerState{
+		Mode: st.Mode, Reason: st.Reason, PinPath: st.PinPath, Policy: policyInForce(st, now), AdmissionWsd: own, Exempt: []string{},
+	}
 	for _, p := range exempt {
 		state.Exempt = append(state.Exempt, p.String())
 	}
@@ -83,6 +86,7 @@ func (s *Server) steerShards(now steering.Values) ([]control.SteerShard, error) 
 	at := time.Duration(clock.Nano())
 	stallBound := time.Duration(inForce(now, "stall_bound", 0)) * time.Millisecond
 	ramp := time.Duration(inForce(now, "ramp", 0)) * time.Millisecond
+	pendingMax := int64(inForce(now, "pending_max", 0))
 	list := make([]control.SteerShard, len(s.shards))
 	for i := range list {
 		f := s.steering.Slot(routing.ShardID(i)).Figures()
@@ -90,6 +94,7 @@ func (s *Server) steerShards(now steering.Values) ([]control.SteerShard, error) 
 			ID: i, Connections: max(0, int64(f.Accepted-f.Closed)), Load: f.Load(), Pending: f.Pending(),
 			Picked: f.Picked, Migrated: f.Migrated, Accepted: f.Accepted, Closed: f.Closed, Uncounted: f.Uncounted, Lost: f.Lost,
 			Weight: inForce(now, "weight", i), Drain: inForce(now, "drain", i) != 0, Draining: f.Draining,
+			Full: pendingMax > 0 && f.Pending() > pendingMax,
 		}
 		stalled, ramping := stallOf(f, at, stallBound, ramp)
 		list[i].StalledFor, list[i].Ramping = stalled.Seconds(), ramping

@@ -47,15 +47,8 @@ func claimPins(o Options, port int) (p *pins, note string, err error) {
 	if note, err = ensureBPFFS(o.PinDir); err != nil {
 		return nil, "", err
 	}
-	made, err := makeDirs(o.PinDir, pinDirMode)
-	if err != nil {
+	if err := makePinDir(o); err != nil {
 		return nil, "", err
-	}
-	for _, dir := range made {
-		if err := giveToGroup(dir, o.PinGroup); err != nil {
-			removeDirs(made)
-			return nil, "", err
-		}
 	}
 	section, err := lockDir(o.PinDir, lockWait)
 	if err != nil {
@@ -77,6 +70,24 @@ func claimPins(o Options, port int) (p *pins, note string, err error) {
 		return nil, "", err
 	}
 	return p, note, nil
+}
+
+// makePinDir makes <PinDir>, and lets the group in, also when an earlier start has
+// made it. A directory with another mode is somebody else's to care for.
+func makePinDir(o Options) error {
+	made, err := makeDirs(o.PinDir, pinDirMode)
+	if err != nil {
+		return err
+	}
+	if info, err := os.Stat(o.PinDir); len(made) == 0 && err == nil && info.Mode().Perm() == pinDirMode {
+		made = []string{o.PinDir}
+	}
+	for _, dir := range made {
+		if err := giveToGroup(dir, o.PinGroup); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // takeSockets returns the sockarray that a dead owner has left for a group, if it is
@@ -159,7 +170,7 @@ func giveToGroup(path string, group int) error {
 		return nil
 	}
 	if err := os.Chown(path, -1, group); err != nil {
-		return fmt.Errorf("give %s to the group of steering.pin_group: %w: wsd must be a member of it, or have CAP_CHOWN", path, err)
+		return fmt.Errorf("give the pins to the group of steering.pin_group (%d): %w: wsd must be a member of it, or have CAP_CHOWN", group, errors.Unwrap(err))
 	}
 	return nil
 }

@@ -2,60 +2,73 @@ package steering
 
 import (
 	"fmt"
-	"maps"
+	"net/netip"
 	"slices"
 )
 
 // Report is what the settings are, compared with what they began with.
 type Report struct {
+	Values  Values
 	Changed []string // A sentence for each entry that an operator has set to something else.
 	Ignored []string // A sentence for each value out of range, which does not count.
 }
 
 // Report reads the settings and compares them with what they began with. It costs
-// what Values does. Any goroutine may call it.
+// what Values and Exempt do. Any goroutine may call it.
 func (s *Steering) Report() (Report, error) {
-	now, err := s.Values()
-	if err != nil {
-		return Report{}, err
-	}
-	return s.Compare(now), nil
+	now, changed, ignored, err := s.compare()
+	return Report{Values: now, Changed: texts(changed), Ignored: texts(ignored)}, err
 }
 
-// Compare is Report for values that were read already.
-func (s *Steering) Compare(now Values) Report {
-	changed, ignored := s.compare(now)
-	return Report{Changed: sorted(changed), Ignored: sorted(ignored)}
-}
+// remark is what there is to say of one entry.
+type remark struct{ entry, text string }
 
-func sorted(by map[string]string) []string {
+func texts(remarks []remark) []string {
 	var list []string
-	for _, key := range slices.Sorted(maps.Keys(by)) {
-		list = append(list, by[key])
+	for _, r := range remarks {
+		list = append(list, r.text)
 	}
 	return list
 }
 
-// compare returns a sentence for each entry that differs, and for each out of range,
-// by a name of the entry.
-func (s *Steering) compare(now Values) (changed, ignored map[string]string) {
-	changed, ignored = make(map[string]string), make(map[string]string)
+// compare reads the settings and remarks on each entry that differs from what it
+// began with, and on each that is out of range.
+func (s *Steering) compare() (now Values, changed, ignored []remark, err error) {
+	if now, err = s.Values(); err != nil {
+		return nil, nil, nil, err
+	}
 	for _, setting := range settings {
 		for i, value := range now[setting.Name] {
-			name, key := setting.Name, setting.Name
+			entry := setting.Name
 			if setting.PerShard {
-				name, key = fmt.Sprintf("%s of shard %d", name, i), fmt.Sprintf("%s %03d", name, i)
+				entry = fmt.Sprintf("%s of shard %d", entry, i)
 			}
 			if value > setting.Most {
-				ignored[key] = fmt.Sprintf("%s is %d in its map, at most %d is in range: %s counts instead", name, value, setting.Most,
-					setting.Text(setting.Instead))
+				ignored = append(ignored, remark{entry, fmt.Sprintf("%s is %d in its map, at most %d is in range: %s counts instead",
+					entry, value, setting.Most, setting.Text(setting.Instead))})
 			}
 			if began := s.configured[setting.Name][i]; value != began {
-				changed[key] = fmt.Sprintf("%s is %s, the configuration says %s", name, setting.Text(value), setting.Text(began))
+				changed = append(changed, remark{entry, fmt.Sprintf("%s is %s, the configuration says %s", entry, setting.Text(value), setting.Text(began))})
 			}
 		}
 	}
-	return changed, ignored
+	exempt, err := s.Exempt()
+	return now, append(changed, s.compareExempt(exempt)...), ignored, err
+}
+
+// compareExempt remarks on each prefix that was added or removed.
+func (s *Steering) compareExempt(now []netip.Prefix) (changed []remark) {
+	for _, p := range now {
+		if !slices.Contains(s.options.Exempt, p) {
+			changed = append(changed, remark{fmt.Sprintf("%s %v", steerMapSourceExempt, p), fmt.Sprintf("%s has %v, the configuration has not", steerMapSourceExempt, p)})
+		}
+	}
+	for _, p := range s.options.Exempt {
+		if !slices.Contains(now, p) {
+			changed = append(changed, remark{fmt.Sprintf("%s %v", steerMapSourceExempt, p), fmt.Sprintf("%s lacks %v, which the configuration has", steerMapSourceExempt, p)})
+		}
+	}
+	return changed
 }
 
 // Watch looks at the settings: it logs what has changed since the last call, and lets
@@ -65,32 +78,44 @@ func (s *Steering) Watch() {
 	if s.Status().Mode == Hash {
 		return
 	}
-	now, err := s.Values()
+	log := s.options.Logger
+	now, changed, ignored, err := s.compare()
 	if err != nil {
-		s.options.Logger.Warn("the steering settings cannot be read", "error", err)
+		log.Warn("the steering settings cannot be read", "error", err)
 		return
 	}
-	bound := settings[slices.IndexFunc(settings, func(x Setting) bool { return x.Name == steerMapStallBound })].InForce(now[steerMapStallBound][0])
-	s.slots[0].table.stallBound.Store(uint64(bound) * 1e6)
-	changed, ignored := s.compare(now)
-	log := s.options.Logger
-	seen := make(map[string]string)
-	s.news(seen, "ignored ", ignored, func(text string) { log.Warn("a steering setting is out of range", "setting", text) })
-	s.news(seen, "changed ", changed, func(text string) { log.Info("a steering setting was changed", "setting", text) })
-	for key := range s.reported {
-		if _, still := seen[key]; !still {
-			log.Info("a steering setting is as configured again", "setting", key)
-		}
-	}
-	s.reported = seen
+	s.setStallBound(now)
+	s.reported.ignored = news(s.reported.ignored, ignored,
+		func(text string) { log.Warn("a steering setting is out of range", "setting", text) },
+		func(entry string) { log.Info("a steering setting is in range again", "setting", entry) })
+	s.reported.changed = news(s.reported.changed, changed,
+		func(text string) { log.Info("a steering setting was changed", "setting", text) },
+		func(entry string) { log.Info("a steering setting is as configured again", "setting", entry) })
 }
 
-// news tells of each entry that was not reported like this before, and notes all.
-func (s *Steering) news(seen map[string]string, kind string, entries map[string]string, tell func(text string)) {
-	for key, text := range entries {
-		seen[kind+key] = text
-		if s.reported[kind+key] != text {
-			tell(text)
+// news tells of each remark that is new or another, and of each entry that there is
+// no remark on any more. It returns what to call it with the next time.
+func news(before map[string]string, now []remark, tell, tellGone func(string)) map[string]string {
+	next := make(map[string]string)
+	for _, r := range now {
+		next[r.entry] = r.text
+		if before[r.entry] != r.text {
+			tell(r.text)
 		}
 	}
+	for entry := range before {
+		if _, still := next[entry]; !still {
+			tellGone(entry)
+		}
+	}
+	return next
+}
+
+// setStallBound lets shards know what they are to call a stall.
+func (s *Steering) setStallBound(v Values) {
+	bound := v[steerMapStallBound][0]
+	if bound > uint32(steerLimitSTALL_BOUND_MAX) {
+		bound = 0 // As bpf/settings.h says.
+	}
+	s.slots[0].table.stallBound.Store(uint64(bound) * 1e6)
 }

@@ -240,13 +240,28 @@ func (s *Steering) SetAdmission(percent uint32) error {
 	return nil
 }
 
+// Admission returns wsd's own level of admission as the map has it. Any goroutine may
+// call it.
+func (s *Steering) Admission() (percent uint32, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.objects == nil {
+		return 0, nil
+	}
+	if err := s.objects.settings[steerMapAdmission].Lookup(admissionOwn, &percent); err != nil {
+		return 0, explain("read map "+steerMapAdmission, err)
+	}
+	return percent, nil
+}
+
 // Exempt lists the prefixes that source_rate does not apply to, as the map has them
-// now, sorted. Any goroutine may call it.
+// now, sorted; what they began with where the kernel's hash chooses, and after
+// Close. Any goroutine may call it.
 func (s *Steering) Exempt() ([]netip.Prefix, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.objects == nil {
-		return nil, nil
+		return s.options.Exempt, nil
 	}
 	return readExempt(s.objects.exempt)
 }

@@ -69,9 +69,9 @@ type Steering struct {
 	pinNote   string // Of a bpffs that had to be mounted.
 	listeners [][]int
 
-	// Of the goroutine that calls Reconcile and Report.
+	// Of the goroutine that calls Reconcile and Watch.
 	pending  []pendings
-	reported map[string]string
+	reported struct{ changed, ignored map[string]string } // As Watch last saw them.
 
 	mu       sync.Mutex // Guards what follows.
 	objects  *objects   // nil where the kernel's hash chooses, and after Close
@@ -94,7 +94,7 @@ func New(o Options) (*Steering, error) {
 		return nil, err
 	}
 	s := &Steering{
-		options: o, configured: configured, listeners: make([][]int, o.Groups), pending: make([]pendings, o.Shards), reported: map[string]string{},
+		options: o, configured: configured, listeners: make([][]int, o.Groups), pending: make([]pendings, o.Shards),
 	}
 	if o.Mode == ModeOff {
 		s.useHash("steering.mode is off")
@@ -133,7 +133,7 @@ func (s *Steering) load() error {
 		return err
 	}
 	s.slots = t.slice(s.options.Shards)
-	t.stallBound.Store(uint64(s.configured[steerMapStallBound][0]) * 1e6)
+	s.setStallBound(s.configured)
 	for i := range s.slots {
 		s.slots[i].SetDraining(true) // Until it listens.
 	}
