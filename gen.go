@@ -8,4 +8,4 @@ package wsd
 // loses track, and which it refuses without CAP_PERFMON. Little-endian alone:
 // amd64, arm64 and riscv64 are.
 //
-//go:generate go tool bpf2go -cc clang-14 -strip llvm-strip-14 -target bpfel -output-dir internal/steering -go-package steering -no-global-types -type slot -type slot_table -type adjustment -type outcome_counts -type owner_record -type choose_args -type address -type address_prefix -type policy_kind -type limit -type draining steer bpf/steer.c -- -O2 -mcpu=v2 -Wall -Wextra -Werror -nostdinc
+//go:generate go tool bpf2go -cc clang-14 -strip llvm-strip-14 -target bpfel -output-dir internal/steering -go-package steering -no-global-types -type slot -type slot_table -type tally -type outcome_counts -type owner_record -type choose_args -type address -type address_prefix -type policy_kind -type limit -type draining steer bpf/steer.c -- -O2 -mcpu=v2 -Wall -Wextra -Werror -nostdinc

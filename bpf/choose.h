@@ -57,10 +57,8 @@ struct moment {
 	__u64 local_class;   /* the CPU's own */
 
 	/* What was found in the blocks so far. */
-	__s64 best;	   /* least rank */
-	__s64 best_local;  /* least rank of the CPU's own shards */
-	__s64 best_load;   /* weighted: load + 1 of the best, whose rank has none, */
-	__s64 best_weight; /* and its weight */
+	__s64 best;	  /* least rank */
+	__s64 best_local; /* least rank of the CPU's own shards */
 };
 
 /* What choose tells: bits 0 to 7 are the shard, and: */
@@ -100,13 +98,13 @@ static ALWAYS_INLINE __s64 lesser(__s64 a, __s64 b)
 }
 
 /* Connections on their way to the shard. */
-static ALWAYS_INLINE __s64 pending_of(const struct slot *slot)
+static ALWAYS_INLINE __s64 pending_of(const struct slot *slot, __s64 load)
 {
-	return slot->picked + slot->migrated - slot->accepted - slot->adjusted;
+	return load + slot->closed - slot->accepted;
 }
 
 /* What speaks against the shard, as in a rank; drain is the operator's setting. */
-static ALWAYS_INLINE __s64 blemishes_of(const struct slot *slot, const struct moment *m,
+static ALWAYS_INLINE __s64 blemishes_of(const struct slot *slot, __s64 load, const struct moment *m,
 					__u64 drain)
 {
 	__s64 since = slot->busy_since, draining = slot->draining;
@@ -114,7 +112,7 @@ static ALWAYS_INLINE __s64 blemishes_of(const struct slot *slot, const struct mo
 	__s64 after = m->now - (__s64)slot->stalled_until;
 
 	return negative(after - m->ramp) << RAMPING_BIT |
-	       negative(m->pending_max - pending_of(slot)) << FULL_BIT |
+	       negative(m->pending_max - pending_of(slot, load)) << FULL_BIT |
 	       negative(m->stall_bound - busy) << STALLED_BIT |
 	       negative(-draining - (__s64)drain) << DRAINING_BIT |
 	       negative(DRAINING_WSD - draining) << ABSENT_BIT;
@@ -169,25 +167,25 @@ static ALWAYS_INLINE int compare_by_load(struct moment *m, __u64 block, int judg
 	const struct slot_table *s = slot_table();
 	__u64 first = first_of(block);
 	const struct slot *slot;
-	const __s64 *load;
+	const struct tally *tally;
 	__s64 best;
 
 	if (!s || !m)
 		return 1;
-	load = &s->load[first];
+	tally = &s->tally[first];
 	slot = &s->shard[first];
 	best = m->best;
 #pragma clang loop unroll(full)
 	for (__u64 i = 0; i < BLOCK; i++) {
-		__s64 rank = rank_of(load[i], m, first + i);
+		__s64 rank = rank_of(tally[i].load, m, first + i);
 
 		if (judge) {
 			__u32 *drains = entry(&drain, first + i);
 
 			if (!drains)
 				return 1;
-			rank = rank_of(not_negative(load[i]), m, first + i);
-			rank |= blemishes_of(&slot[i], m, READ_ONCE(*drains));
+			rank = rank_of(not_negative(tally[i].load), m, first + i);
+			rank |= blemishes_of(&slot[i], tally[i].load, m, READ_ONCE(*drains));
 		}
 		best = lesser(best, rank);
 	}
@@ -207,52 +205,46 @@ NOINLINE int compare_judged_loads(struct moment *m, __u64 block)
 
 /*
  * By (load + 1) / weight: what a shard would have with this connection, so that from empty the
- * shares are right from the first connection on. Fractions are compared crosswise, as a division
- * costs more than all the rest. A shard of weight 0 drains.
+ * shares are right from the first connection on. A shard of weight 0 drains. Loads have at most 31
+ * bits, and 14 more keep apart what differs by one connection at the largest weight.
  */
+#define WEIGHT_BITS 14
+
 static ALWAYS_INLINE int compare_by_weight(struct moment *m, __u64 block, int judge)
 {
 	const struct slot_table *s = slot_table();
-	__s64 best, best_load, best_weight;
 	__u64 first = first_of(block);
+	const struct tally *tally;
 	const struct slot *slot;
-	const __s64 *load;
+	__s64 best;
 
 	if (!s || !m)
 		return 1;
-	load = &s->load[first];
+	tally = &s->tally[first];
 	slot = &s->shard[first];
 	best = m->best;
-	best_load = m->best_load;
-	best_weight = m->best_weight;
 #pragma clang loop unroll(full)
 	for (__u64 i = 0; i < BLOCK; i++) {
 		__u32 *weighs = entry(&weight, first + i), *drains;
-		__s64 w, next, rank = distance(m, first + i), is_less;
+		__u64 w, share = (not_negative(tally[i].load) & ABSENT_LOAD) + 1;
+		__s64 rank;
 
 		if (!weighs)
 			return 1;
 		w = READ_ONCE(*weighs);
 		w += (WEIGHT_DEFAULT - w) & if_negative(WEIGHT_MAX - w);
-		rank |= negative(w - 1) << DRAINING_BIT;
+		rank = negative(w - 1) << DRAINING_BIT;
 		w += negative(w - 1);
 		if (judge) {
 			drains = entry(&drain, first + i);
 			if (!drains)
 				return 1;
-			rank |= blemishes_of(&slot[i], m, READ_ONCE(*drains));
+			rank |= blemishes_of(&slot[i], tally[i].load, m, READ_ONCE(*drains));
 		}
-		/* Loads are at most ABSENT_LOAD, and weights have 14 bits: a product has 45. */
-		next = (not_negative(load[i]) & ABSENT_LOAD) + 1;
-		is_less = if_negative(rank + (next * best_weight << DISTANCE_BITS) - best -
-				      (best_load * w << DISTANCE_BITS));
-		best += (rank - best) & is_less;
-		best_load += (next - best_load) & is_less;
-		best_weight += (w - best_weight) & is_less;
+		rank |= rank_of((share << WEIGHT_BITS) / w, m, first + i);
+		best = lesser(best, rank);
 	}
 	m->best = best;
-	m->best_load = best_load;
-	m->best_weight = best_weight;
 	return 0;
 }
 
@@ -272,17 +264,17 @@ NOINLINE int compare_local(struct moment *m, __u64 block)
 	const struct slot_table *s = slot_table();
 	__s64 best, best_local, class;
 	__u64 first = first_of(block);
-	const __s64 *load;
+	const struct tally *tally;
 
 	if (!s || !m)
 		return 1;
-	load = &s->load[first];
+	tally = &s->tally[first];
 	best = m->best;
 	best_local = m->best_local;
 	class = first % m->local_classes;
 #pragma clang loop unroll(full)
 	for (__u64 i = 0; i < BLOCK; i++) {
-		__s64 rank = rank_of(load[i], m, first + i);
+		__s64 rank = rank_of(tally[i].load, m, first + i);
 		__s64 foreign = class ^ (__s64)m->local_class;
 
 		best = lesser(best, rank);
@@ -307,7 +299,7 @@ NOINLINE int compare_drawn(struct moment *m)
 	b = (a + 1 + (m->random >> 16 & 0xffff) % other_count) % shard_count; /* any but a */
 	a &= DISTANCE_MASK;
 	b &= DISTANCE_MASK;
-	m->best = lesser(rank_of(s->load[a], m, a), rank_of(s->load[b], m, b));
+	m->best = lesser(rank_of(s->tally[a].load, m, a), rank_of(s->tally[b].load, m, b));
 	return 0;
 }
 
@@ -316,8 +308,6 @@ NOINLINE int compare_drawn(struct moment *m)
 	do {                                                                                       \
 		(m)->best = NO_SHARD;                                                              \
 		(m)->best_local = NO_SHARD;                                                        \
-		(m)->best_load = 0;                                                                \
-		(m)->best_weight = 1;                                                              \
 		_Pragma("clang loop unroll(full)") for (__u64 b = 0; b < SHARDS_MAX / BLOCK; b++)  \
 		{                                                                                  \
 			if (b * BLOCK >= shard_count)                                              \
@@ -358,6 +348,14 @@ NOINLINE __u32 choose_weighted(struct moment *m)
 	if (!m)
 		return CHOICE_FAILED;
 	COMPARE_ALL(m, compare_weights);
+	return choice(m, m->best);
+}
+
+/* The less loaded of two shards drawn by lot. */
+NOINLINE __u32 choose_drawn(struct moment *m)
+{
+	if (!m || compare_drawn(m))
+		return CHOICE_FAILED;
 	return choice(m, m->best);
 }
 
@@ -432,13 +430,15 @@ NOINLINE __s64 judge_one(struct moment *m, __u64 shard)
 	__u32 key = shard & DISTANCE_MASK, *drains = bpf_map_lookup_elem(&drain, &key);
 	const struct slot_table *s = slot_table();
 	const struct slot *slot;
+	__s64 load;
 
 	if (!s || !m || !drains)
 		return -1;
 	slot = &s->shard[shard & DISTANCE_MASK];
-	if (slot->busy_since | slot->stalled_until | pending_of(slot))
+	load = s->tally[shard & DISTANCE_MASK].load;
+	if (slot->busy_since | slot->stalled_until | pending_of(slot, load))
 		read_bounds(m);
-	return blemishes_of(slot, m, READ_ONCE(*drains));
+	return blemishes_of(slot, load, m, READ_ONCE(*drains));
 }
 
 /*
@@ -452,14 +452,14 @@ static ALWAYS_INLINE __u32 choose(struct moment *m)
 
 	if (shard_count == 1)
 		c = choose_only();
+	else if (m->policy == POLICY_LEAST_LOADED)
+		c = choose_least(m);
 	else if (m->policy == POLICY_WEIGHTED)
 		c = choose_weighted(m);
 	else if (m->policy == POLICY_P2C)
-		c = compare_drawn(m) ? CHOICE_FAILED : choice(m, m->best);
-	else if (m->policy == POLICY_CPU_LOCAL)
-		c = choose_local(m);
+		c = choose_drawn(m);
 	else
-		c = choose_least(m);
+		c = choose_local(m);
 	if (c & CHOICE_FAILED)
 		return c;
 	blemishes = judge_one(m, c & DISTANCE_MASK);

@@ -18,38 +18,35 @@ enum draining {
 	DRAINING_ABSENT, /* there is no such shard; its load is ABSENT_LOAD */
 };
 
+/* What the program compares and counts, of one shard; by atomics, as several write it. */
+struct tally {
+	__s64 load;   /* connections, and those on their way to the shard */
+	__u64 picked; /* SYNs for which it was chosen; the program adds */
+};
+
 /*
- * What is known of one shard, in one cache line. Nothing in it has two writers but by atomics.
+ * What else is known of one shard, in one cache line.
  *
- *   load    = picked + migrated - closed - adjusted: connections, and those on their way
- *   pending = picked + migrated - accepted - adjusted: those on their way alone
+ *   load    = picked + migrated + uncounted - lost - closed
+ *   pending = load + closed - accepted: connections on their way alone
  */
 struct slot {
-	__u64 picked;	/* SYNs for which this shard was chosen; the program adds */
-	__u64 migrated; /* connections moved here when another listener closed; the program, too */
-	__u64 accepted; /* connections taken from the accept queues; the shard adds */
-	__u64 closed;	/* accepted connections that have ended; the shard adds */
-	__u64 adjusted; /* lost - uncounted */
+	__u64 accepted;	     /* connections taken from the accept queues; the shard adds */
+	__u64 closed;	     /* accepted connections that have ended; the shard adds */
 	__u64 busy_since;    /* CLOCK_MONOTONIC ns at which the shard's turn began, 0: it waits */
 	__u64 stalled_until; /* CLOCK_MONOTONIC ns at which its last turn over stall_bound ended */
+	__u64 migrated;	 /* connections moved here when another listener closed; the program adds */
+	__u64 uncounted; /* accepted though never picked, by a SYN cookie or the kernel's hash; wsd
+			  */
+	__u64 lost;	 /* picked but not accepted for some seconds, so written off; wsd */
 	enum draining draining; /* whether wsd itself wants no new connections here */
 	__u32 reserved;
 } __attribute__((aligned(64)));
 
-/* Why picks and connections of a shard differ; the program does not look at it. */
-struct adjustment {
-	__u64 uncounted; /* accepted though never picked, by a SYN cookie or the kernel's hash */
-	__u64 lost;	 /* picked but not accepted for some seconds, so written off */
-};
-
-/*
- * load is what the slots say, once more: the program compares the loads of all shards, and these
- * are side by side. Whoever adds to a slot adds to the shard's load, too.
- */
+/* Tallies stand side by side, because the program reads those of all shards. */
 struct slot_table {
-	__s64 load[SHARDS_MAX];
+	struct tally tally[SHARDS_MAX];
 	struct slot shard[SHARDS_MAX];
-	struct adjustment adjustment[SHARDS_MAX];
 };
 
 /*

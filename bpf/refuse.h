@@ -68,11 +68,14 @@ enum source_verdict {
 	SOURCE_UNTRACKED, /* there was no room to remember it: it passes */
 };
 
-/* Charges a SYN to its source's bucket, if sources are limited. */
-static ALWAYS_INLINE enum source_verdict charge_source(const struct sk_reuseport_md *ctx, __u64 now)
+/*
+ * Charges a SYN to its source's bucket of so many a second. A function of its own, so that it lies
+ * not between what every SYN needs.
+ */
+NOINLINE int charge_source(struct sk_reuseport_md *ctx, __u64 now, __u64 rate)
 {
-	__u32 rate = setting(&source_rate, SOURCE_RATE_MAX, 0), burst, zero = 0, *exempt;
 	__u64 interval, tolerance, *arrival, due, first;
+	__u32 burst, zero = 0, *exempt;
 	struct address_prefix *source;
 
 	if (!rate)
@@ -86,7 +89,7 @@ static ALWAYS_INLINE enum source_verdict charge_source(const struct sk_reuseport
 		return SOURCE_PASSES;
 	cut(&source->address, ctx->eth_protocol == htons(ETH_P_IP));
 	burst = setting(&source_burst, SOURCE_BURST_MAX, 0);
-	interval = 1000000000U / rate;
+	interval = 1000000000 / rate;
 	tolerance = interval * ((burst ? burst : rate) - 1);
 
 	arrival = bpf_map_lookup_elem(&sources, &source->address);

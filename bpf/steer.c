@@ -48,21 +48,21 @@ static ALWAYS_INLINE int opens(const struct sk_reuseport_md *ctx)
 	} while (0)
 
 /* Tells whether the SYN is refused, and counts it if so. */
-static ALWAYS_INLINE int refused(const struct sk_reuseport_md *ctx, struct outcome_counts *count,
-				 __u64 now, __u32 random)
+static ALWAYS_INLINE int refused(struct sk_reuseport_md *ctx, struct outcome_counts *count,
+				 __u64 now)
 {
-	__u32 level = admission_level();
+	__u32 level = admission_level(), rate = setting(&source_rate, SOURCE_RATE_MAX, 0);
 
-	if (level && random % ADMISSION_MAX < level) {
+	if (level && bpf_get_prandom_u32() % ADMISSION_MAX < level) {
 		if (!setting(&admission_dry_run, ~0U, 0)) {
 			COUNT(count, refused_admission);
 			return 1;
 		}
 		COUNT(count, dry_run_admission);
 	}
-	switch (charge_source(ctx, now)) {
-	case SOURCE_PASSES:
-		break;
+	if (!rate)
+		return 0;
+	switch (charge_source(ctx, now, rate)) {
 	case SOURCE_UNTRACKED:
 		COUNT(count, source_untracked);
 		break;
@@ -82,16 +82,16 @@ static ALWAYS_INLINE void count_pick(struct outcome_counts *count, __u32 choice,
 {
 	if (choice & CHOICE_BLEMISHED)
 		COUNT(count, picked_fallback);
+	else if (by == POLICY_LEAST_LOADED)
+		COUNT(count, picked_least_loaded);
 	else if (by == POLICY_WEIGHTED)
 		COUNT(count, picked_weighted);
 	else if (by == POLICY_P2C)
 		COUNT(count, picked_p2c);
-	else if (by == POLICY_CPU_LOCAL && choice & CHOICE_REMOTE)
+	else if (choice & CHOICE_REMOTE)
 		COUNT(count, picked_remote);
-	else if (by == POLICY_CPU_LOCAL)
-		COUNT(count, picked_cpu_local);
 	else
-		COUNT(count, picked_least_loaded);
+		COUNT(count, picked_cpu_local);
 }
 
 SEC("sk_reuseport/migrate")
@@ -107,11 +107,10 @@ int steer(struct sk_reuseport_md *ctx)
 		return SK_PASS; /* cannot be (maps.h): the kernel's hash chooses */
 	COUNT(count, runs);
 	m.now = bpf_ktime_get_ns();
-	m.random = bpf_get_prandom_u32();
 
 	/* What migrates is established: a drop would reset it. */
 	is_syn = !ctx->migrating_sk && opens(ctx);
-	if (is_syn && refused(ctx, count, m.now, m.random))
+	if (is_syn && refused(ctx, count, m.now))
 		return SK_DROP; /* the client gets a reset: ECONNREFUSED */
 
 	m.policy = setting(&policy, POLICIES - 1, POLICY_LEAST_LOADED);
@@ -124,6 +123,7 @@ int steer(struct sk_reuseport_md *ctx)
 	}
 	m.start = count->runs % shard_count;
 	m.cpu = bpf_get_smp_processor_id();
+	m.random = bpf_get_prandom_u32();
 	choice = choose(&m);
 	s = bpf_map_lookup_elem(&slots_v2, &zero);
 	if (!s || choice & CHOICE_FAILED) {
@@ -141,7 +141,7 @@ int steer(struct sk_reuseport_md *ctx)
 	if (ctx->migrating_sk) {
 		/* Its old shard will not close it, so here it is load from now on. */
 		__sync_fetch_and_add(&s->shard[choice & DISTANCE_MASK].migrated, 1);
-		__sync_fetch_and_add(&s->load[choice & DISTANCE_MASK], 1);
+		__sync_fetch_and_add(&s->tally[choice & DISTANCE_MASK].load, 1);
 		COUNT(count, migrated);
 		return SK_PASS; /* it moves to the chosen listener */
 	}
@@ -150,8 +150,8 @@ int steer(struct sk_reuseport_md *ctx)
 		return SK_PASS; /* the chosen listener answers: a cookie is accepted, a stray reset
 				 */
 	}
-	__sync_fetch_and_add(&s->shard[choice & DISTANCE_MASK].picked, 1);
-	__sync_fetch_and_add(&s->load[choice & DISTANCE_MASK], 1);
+	__sync_fetch_and_add(&s->tally[choice & DISTANCE_MASK].load, 1);
+	__sync_fetch_and_add(&s->tally[choice & DISTANCE_MASK].picked, 1);
 	count_pick(count, choice, m.policy);
 	return SK_PASS; /* the chosen listener takes it */
 }

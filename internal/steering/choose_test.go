@@ -86,13 +86,10 @@ func (c *chooser) ask(q question) answer {
 
 // setLoad makes a load out of all figures, with so many of it pending.
 func (c *chooser) setLoad(shard int, load, pending int64, r *rand.Rand) {
-	cells := c.slots[shard].cells
-	migrated, closed, uncounted, lost := r.Uint64N(1000), r.Uint64N(1_000_000), r.Uint64N(1000), r.Uint64N(1000)
-	cells.Migrated, cells.Closed, cells.Adjusted = migrated, closed, lost-uncounted
-	*c.slots[shard].adjustment = steerAdjustment{Uncounted: uncounted, Lost: lost}
-	*c.slots[shard].load = load
-	cells.Picked = uint64(load) + closed + lost - migrated - uncounted
-	cells.Accepted = uint64(load-pending) + closed
+	cells, tally := c.slots[shard].cells, c.slots[shard].tally
+	cells.Migrated, cells.Closed, cells.Uncounted, cells.Lost = r.Uint64N(1000), r.Uint64N(1_000_000), r.Uint64N(1000), r.Uint64N(1000)
+	tally.Load, tally.Picked = load, uint64(load)+cells.Closed+cells.Lost-cells.Migrated-cells.Uncounted
+	cells.Accepted = uint64(load-pending) + cells.Closed
 }
 
 const second = int64(1e9)
@@ -142,7 +139,7 @@ func (c *chooser) rank(q question, shard int) rank {
 	if weight == 0 {
 		a.draining, weight = true, 1
 	}
-	return rank{a, float64(f.Load()+1) / float64(weight)}
+	return rank{a, float64((f.Load() + 1) << 14 / weight)} // As finely as the program has it.
 }
 
 // best is the first of the best among the shards that are asked for, from start on;
@@ -312,7 +309,7 @@ func TestChooseTable(t *testing.T) {
 			c.set("stall_bound", 0, 100)
 			c.set("ramp", 0, 3000)
 			for i, load := range tt.loads {
-				c.slots[i].cells.Picked, c.slots[i].cells.Accepted, *c.slots[i].load = uint64(load), uint64(load), load
+				c.slots[i].cells.Accepted, *c.slots[i].tally = uint64(load), steerTally{Load: load, Picked: uint64(load)}
 			}
 			if tt.set != nil {
 				tt.set(c)
@@ -346,7 +343,7 @@ func TestRamp(t *testing.T) {
 	c.set("ramp", 0, 3000)
 	now := 1000 * second
 	for i := 1; i < shards; i++ {
-		c.slots[i].cells.Picked, c.slots[i].cells.Accepted, *c.slots[i].load = 1000, 1000, 1000
+		c.slots[i].cells.Accepted, *c.slots[i].tally = 1000, steerTally{Load: 1000, Picked: 1000}
 	}
 	r := rand.New(rand.NewPCG(1, 1))
 	for _, part := range []float64{0, 0.1, 0.5, 0.9, 1} {

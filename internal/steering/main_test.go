@@ -30,14 +30,21 @@ type childReport struct {
 	Err    string
 	Log    []string
 	Picks  int
+
+	// Of a child that serves (see alone).
+	PID     int
+	Address string
 }
 
 func TestMain(m *testing.M) { testutil.Main(m, child) }
 
 // child starts steering with a mode, a number of shards and a pin directory, dials
 // once, reports, and waits for the end of its input without Close, as a process
-// does that is killed.
+// does that is killed. With "serve " and the JSON of an alone it serves instead.
 func child(arg string) error {
+	if text, serves := strings.CutPrefix(arg, "serve "); serves {
+		return serveAlone(text)
+	}
 	part := strings.SplitN(arg, ":", 3)
 	shards, err := strconv.Atoi(part[1])
 	if err != nil {
@@ -106,12 +113,16 @@ func testOptions(shards int, pinDir string, log *lines) Options {
 
 // start opens listeners that are steered from the first connection on, as a server does.
 func start(o Options, addresses ...string) (*Steering, []listen.Group, error) {
+	return startWithBacklog(o, 0, addresses...)
+}
+
+func startWithBacklog(o Options, backlog int, addresses ...string) (*Steering, []listen.Group, error) {
 	o.Groups = len(addresses)
 	s, err := New(o)
 	if err != nil {
 		return nil, nil, err
 	}
-	groups, err := listen.Open(listen.Options{Addresses: addresses, Shards: o.Shards, Opened: s.Attach, Listening: s.Add})
+	groups, err := listen.Open(listen.Options{Addresses: addresses, Shards: o.Shards, Backlog: backlog, Opened: s.Attach, Listening: s.Add})
 	if err != nil {
 		return nil, nil, errors.Join(err, s.Close())
 	}
@@ -149,6 +160,12 @@ func mustServeIn(tb testing.TB, ns *testutil.NetNS, shards int, addresses ...str
 // mustServeWith is mustServe with options that change alters.
 func mustServeWith(tb testing.TB, shards int, pinDir string, change func(*Options), addresses ...string) *server {
 	tb.Helper()
+	return mustServeBacklog(tb, shards, pinDir, 0, change, addresses...)
+}
+
+// mustServeBacklog is mustServeWith with accept queues of a length; 0 is the kernel's.
+func mustServeBacklog(tb testing.TB, shards int, pinDir string, backlog int, change func(*Options), addresses ...string) *server {
+	tb.Helper()
 	if len(addresses) == 0 {
 		addresses = []string{"127.0.0.1:0"}
 	}
@@ -157,7 +174,7 @@ func mustServeWith(tb testing.TB, shards int, pinDir string, change func(*Option
 	change(&o)
 	tb.Cleanup(v.stop)
 	var err error
-	v.Steering, v.groups, err = start(o, addresses...)
+	v.Steering, v.groups, err = startWithBacklog(o, backlog, addresses...)
 	require.NoError(tb, err)
 	return v
 }

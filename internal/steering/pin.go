@@ -35,41 +35,59 @@ type pins struct {
 	taken    int    // Sockarrays that were taken over from it.
 
 	// Until they are published or discarded:
-	section *os.File // <PinDir>, locked: one server at a time changes what is in there.
-	stale   *os.File // The directory of an owner that is dead, locked; nil if there is none.
+	stale *os.File // The directory of an owner that is dead, locked; nil if there is none.
 }
 
 // claimPins makes sure that the pins of a port may be built: that there is a bpffs,
-// and no living owner. publish, discard or remove must follow. Until then no other
-// server can pin below the same directory. note tells of a bpffs that had to be
-// mounted.
+// and no living owner. publish, discard or remove must follow. note tells of a bpffs
+// that had to be mounted, also when there is an error.
 func claimPins(o Options, port int) (p *pins, note string, err error) {
 	if note, err = ensureBPFFS(o.PinDir); err != nil {
 		return nil, "", err
 	}
 	if err := makePinDir(o); err != nil {
-		return nil, "", err
-	}
-	section, err := lockDir(o.PinDir, lockWait)
-	if err != nil {
-		return nil, "", err
+		return nil, note, err
 	}
 	name := strconv.Itoa(port)
-	p = &pins{dir: filepath.Join(o.PinDir, name), aside: filepath.Join(o.PinDir, name+"_new"), group: o.PinGroup, section: section}
+	p = &pins{dir: filepath.Join(o.PinDir, name), aside: filepath.Join(o.PinDir, name+"_new"), group: o.PinGroup}
+	section, err := p.enter()
+	if err != nil {
+		return nil, note, err
+	}
+	defer section.Close()
+	if err := p.findStale(); err != nil {
+		return nil, note, err
+	}
+	return p, note, nil
+}
+
+// enter locks <PinDir> until the file is closed: one server at a time changes what is
+// in there. That must not last, as the others wait: no program is loaded meanwhile.
+func (p *pins) enter() (section *os.File, err error) { return lockDir(filepath.Dir(p.dir), lockWait) }
+
+// findStale locks the directory of a dead owner, if there is one. A living owner is
+// an error. It may be called again: somebody may have removed what it found, and
+// another server may have pinned since.
+func (p *pins) findStale() (err error) {
+	if p.stale != nil {
+		same, err := sameDir(p.stale, p.dir)
+		if same || err != nil {
+			return err
+		}
+		p.discard()
+		p.replaced = ""
+	}
 	p.stale, err = lockDir(p.dir, 0)
 	switch {
 	case err == nil:
 		p.replaced = ownerOf(p.dir)
 	case errors.Is(err, fs.ErrNotExist):
 	case errors.Is(err, unix.EWOULDBLOCK):
-		err = fmt.Errorf("pin in %s: its pins are in use by %s", p.dir, ownerOf(p.dir))
-		p.leave()
-		return nil, "", err
+		return fmt.Errorf("pin in %s: its pins are in use by %s", p.dir, ownerOf(p.dir))
 	default:
-		p.leave()
-		return nil, "", err
+		return err
 	}
-	return p, note, nil
+	return nil
 }
 
 // makePinDir makes <PinDir>, and lets the group in, also when an earlier start has
@@ -79,11 +97,13 @@ func makePinDir(o Options) error {
 	if err != nil {
 		return err
 	}
+	given := made
 	if info, err := os.Stat(o.PinDir); len(made) == 0 && err == nil && info.Mode().Perm() == pinDirMode {
-		made = []string{o.PinDir}
+		given = []string{o.PinDir}
 	}
-	for _, dir := range made {
+	for _, dir := range given {
 		if err := giveToGroup(dir, o.PinGroup); err != nil {
+			removeDirs(made)
 			return err
 		}
 	}
@@ -112,28 +132,45 @@ func (p *pins) takeSockets(group int, spec *ebpf.MapSpec) *ebpf.Map {
 // publish builds the pins aside and puts them where they belong. If it fails, nothing
 // is left of them.
 func (p *pins) publish(o *objects, shards int) error {
+	defer p.discard()
+	section, err := p.enter()
+	if err != nil {
+		return err
+	}
+	defer section.Close()
+	// Another server may have been faster since claimPins.
+	if err := p.findStale(); err != nil {
+		return err
+	}
+	if err := p.replace(o, shards); err != nil {
+		_ = os.RemoveAll(p.aside)
+		if p.claim != nil {
+			p.claim.Close()
+		}
+		return err
+	}
+	return nil
+}
+
+func (p *pins) replace(o *objects, shards int) error {
 	if err := p.build(o, shards); err != nil {
-		p.discard()
 		return err
 	}
 	// A directory cannot be renamed over one that holds something.
 	if p.stale != nil {
 		if err := os.RemoveAll(p.dir); err != nil {
-			p.discard()
 			return fmt.Errorf("remove the pins of a dead owner: %w", err)
 		}
 	}
 	if err := os.Rename(p.aside, p.dir); err != nil {
-		p.discard()
 		return fmt.Errorf("publish the pins: %w", err)
 	}
-	p.leave()
 	return nil
 }
 
 func (p *pins) build(o *objects, shards int) (err error) {
-	// Whoever holds the section is alone in here: one that is there already was
-	// left by a process that died while it built.
+	// Whoever has entered is alone in here: one that is there already was left by a
+	// process that died while it built.
 	if err := os.RemoveAll(p.aside); err != nil {
 		return fmt.Errorf("remove the remains in %s: %w", p.aside, err)
 	}
@@ -175,25 +212,12 @@ func giveToGroup(path string, group int) error {
 	return nil
 }
 
-// discard removes what was built.
+// discard gives up the claim on the place of a dead owner's pins.
 func (p *pins) discard() {
-	if p == nil || p.section == nil {
-		return
-	}
-	_ = os.RemoveAll(p.aside)
-	if p.claim != nil {
-		p.claim.Close()
-	}
-	p.leave()
-}
-
-// leave lets others change <PinDir> again.
-func (p *pins) leave() {
-	if p.stale != nil {
+	if p != nil && p.stale != nil {
 		p.stale.Close()
+		p.stale = nil
 	}
-	p.section.Close()
-	p.stale, p.section = nil, nil
 }
 
 // remove takes published pins away and gives up the claim; unpublished ones it
@@ -202,12 +226,12 @@ func (p *pins) remove() error {
 	if p == nil {
 		return nil
 	}
-	if p.section != nil {
+	if p.claim == nil {
 		p.discard()
 		return nil
 	}
 	defer p.claim.Close()
-	section, err := lockDir(filepath.Dir(p.dir), lockWait)
+	section, err := p.enter()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // Somebody removed all of it.
 	}
@@ -229,7 +253,8 @@ func (p *pins) remove() error {
 // lockDir opens a directory and locks it, waiting at most that long; with 0 it
 // tries once. Closing the file unlocks it, and so does the death of the process.
 func lockDir(dir string, wait time.Duration) (*os.File, error) {
-	f, err := os.Open(dir)
+	// A pin by that name could be opened, too, and would be taken for ours.
+	f, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open directory: %w", err)
 	}

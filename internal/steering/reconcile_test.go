@@ -52,10 +52,10 @@ func TestReconcile(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := memorySteering(t, 3, Pinned)
-			cells := s.slots[1].cells
+			cells, tally := s.slots[1].cells, s.slots[1].tally
 			for _, l := range c.looks {
-				*s.slots[1].load += int64(l.picked - cells.Picked + l.migrated - cells.Migrated)
-				cells.Picked, cells.Migrated = l.picked, l.migrated
+				tally.Load += int64(l.picked - tally.Picked + l.migrated - cells.Migrated)
+				tally.Picked, cells.Migrated = l.picked, l.migrated
 				s.Slot(1).EndTurn(l.accepted-cells.Accepted, l.closed-cells.Closed, 0)
 				s.Reconcile()
 			}
@@ -63,7 +63,7 @@ func TestReconcile(t *testing.T) {
 			require.Equal(t, c.lost, f.Lost)
 			require.Equal(t, c.uncounted, f.Uncounted)
 			require.Equal(t, c.load, f.Load())
-			require.Equal(t, c.load, *s.slots[1].load)
+			require.Equal(t, c.load, tally.Load)
 			require.Zero(t, s.Slot(0).Figures())
 			require.Zero(t, s.Slot(2).Figures())
 		})
@@ -74,9 +74,10 @@ func TestReconcile(t *testing.T) {
 // is on its way at every look.
 func TestReconcileWhileTheyCome(t *testing.T) {
 	s := memorySteering(t, 1, Pinned)
-	cells := s.slots[0].cells
+	tally := s.slots[0].tally
 	for i := range uint64(10 * lostWindow) {
-		cells.Picked++
+		tally.Picked++
+		tally.Load++
 		s.Reconcile()
 		s.Slot(0).EndTurn(1, i%2, 0)
 	}
@@ -142,7 +143,7 @@ func TestFlood(t *testing.T) {
 	<-accepting
 	require.NoError(t, <-flooded)
 	ended := time.Now()
-	require.Greater(t, v.counted()["picked_least_loaded"]+v.counted()["picked_fallback"], uint64(syns), "the flood reached the program")
+	require.Greater(t, v.counted()["picked_least_loaded"]+v.counted()["picked_fallback"], uint64(syns*9/10), "the flood reached the program, but for what the link lost")
 	for shard := range shards {
 		for {
 			f := v.figures(shard)

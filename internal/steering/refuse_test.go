@@ -56,24 +56,29 @@ func TestAdmission(t *testing.T) {
 	require.InDelta(t, 180, v.try(200, ""), 26)
 }
 
-// What waits to be accepted survives its listener although nobody new may come.
+// What waits to be accepted survives its listener, although all accept queues are full
+// and nobody new may come.
 func TestMigrateWhileClosed(t *testing.T) {
 	testutil.RequireBPF(t)
-	v := mustServe(t, 4, unpinned)
-	clients := v.dial(0, 2000, 2)
+	const shards, queue = 4, 500
+	v := mustServeBacklog(t, shards, unpinned, queue-1, func(*Options) {}) // A queue holds one more than its backlog.
+	clients := v.dial(0, shards*queue, 2)
+	for shard := range shards {
+		require.EqualValues(t, queue, v.acceptQueue(shard))
+	}
 	v.set("admission", 0, 100)
 	v.set("source_rate", 0, 1)
 	v.Slot(2).SetDraining(true)
 	v.closeListener(2)
 	require.Equal(t, 5, v.try(5, ""))
-	got := v.accept(2000)
+	got := v.accept(shards * queue)
 	v.hello(clients)
 	require.Zero(t, got[2])
 	count := v.counted()
-	require.EqualValues(t, 500, count["migrated"])
+	require.EqualValues(t, queue, count["migrated"])
 	require.Zero(t, count["select_failed"])
 	for _, shard := range []int{0, 1, 3} {
-		require.InDelta(t, 2000/3.0, got[shard], 1, "%d", got)
+		require.InDelta(t, shards*queue/3.0, got[shard], 1, "%d", got)
 	}
 }
 

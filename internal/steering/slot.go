@@ -20,10 +20,9 @@ var _ [routing.ShardsMax]steerSlot = steerSlotTable{}.Shard
 // shard, see bpf/maps.h. It is memory shared with the kernel, or plain memory where
 // the kernel's hash chooses. A Slot may be used after Close.
 type Slot struct {
-	cells      *steerSlot
-	load       *int64
-	adjustment *steerAdjustment
-	table      *table // Keeps the mapping.
+	cells *steerSlot
+	tally *steerTally
+	table *table // Keeps the mapping.
 }
 
 // BeginTurn stores when the shard's turn began, in nanoseconds of CLOCK_MONOTONIC;
@@ -44,7 +43,7 @@ func (s *Slot) EndTurn(accepted, closed, nanos uint64) {
 	}
 	if closed > 0 {
 		atomic.AddUint64(&c.Closed, closed)
-		atomic.AddInt64(s.load, -int64(closed)) //nolint:gosec // It was accepted before.
+		atomic.AddInt64(&s.tally.Load, -int64(closed)) //nolint:gosec // It was accepted before.
 	}
 	if bound := s.table.stallBound.Load(); bound > 0 && nanos > bound {
 		atomic.StoreUint64(&c.StalledUntil, c.BusySince+nanos)
@@ -55,20 +54,17 @@ func (s *Slot) EndTurn(accepted, closed, nanos uint64) {
 // count makes load of what was accepted but never picked, so that the figures of a
 // shard agree before it waits again: nothing is on its way then that was accepted.
 func (s *Slot) count(accepted uint64) {
-	c := s.cells
-	known := atomic.LoadUint64(&c.Picked) + atomic.LoadUint64(&c.Migrated) - atomic.LoadUint64(&c.Adjusted)
-	if missing := accepted - known; int64(missing) > 0 {
-		atomic.AddUint64(&s.adjustment.Uncounted, missing)
-		atomic.AddUint64(&c.Adjusted, -missing)
-		atomic.AddInt64(s.load, int64(missing))
+	known := uint64(atomic.LoadInt64(&s.tally.Load)) + atomic.LoadUint64(&s.cells.Closed) //nolint:gosec // Modulo 2^64, as it should be.
+	if missing := int64(accepted - known); missing > 0 {                                  //nolint:gosec // The same.
+		atomic.AddUint64(&s.cells.Uncounted, uint64(missing))
+		atomic.AddInt64(&s.tally.Load, missing)
 	}
 }
 
 // writeOff takes picks off the load that never became a connection.
 func (s *Slot) writeOff(n uint64) {
-	atomic.AddUint64(&s.adjustment.Lost, n)
-	atomic.AddUint64(&s.cells.Adjusted, n)
-	atomic.AddInt64(s.load, -int64(n)) //nolint:gosec // It was picked before.
+	atomic.AddUint64(&s.cells.Lost, n)
+	atomic.AddInt64(&s.tally.Load, -int64(n)) //nolint:gosec // It was picked before.
 }
 
 // SetDraining tells whether wsd itself wants no new connections on this shard. It
@@ -112,8 +108,8 @@ func (s *Slot) Figures() Figures {
 	// What is subtracted comes first: a connection that comes or goes meanwhile makes
 	// load and pending greater, never smaller.
 	c := s.cells
-	f := Figures{Closed: atomic.LoadUint64(&c.Closed), Accepted: atomic.LoadUint64(&c.Accepted), Lost: atomic.LoadUint64(&s.adjustment.Lost)}
-	f.Picked, f.Migrated, f.Uncounted = atomic.LoadUint64(&c.Picked), atomic.LoadUint64(&c.Migrated), atomic.LoadUint64(&s.adjustment.Uncounted)
+	f := Figures{Closed: atomic.LoadUint64(&c.Closed), Accepted: atomic.LoadUint64(&c.Accepted), Lost: atomic.LoadUint64(&c.Lost)}
+	f.Picked, f.Migrated, f.Uncounted = atomic.LoadUint64(&s.tally.Picked), atomic.LoadUint64(&c.Migrated), atomic.LoadUint64(&c.Uncounted)
 	f.BusySince, f.StalledUntil = atomic.LoadUint64(&c.BusySince), atomic.LoadUint64(&c.StalledUntil)
 	f.Draining = steerDraining(atomic.LoadUint32((*uint32)(&c.Draining))) != steerDrainingDRAINING_NOT
 	runtime.KeepAlive(s.table)
@@ -149,11 +145,11 @@ func memoryTable() *table { return &table{slots: new(steerSlotTable)} }
 // slice returns the slots of the first n shards, and marks the others as absent.
 func (t *table) slice(n int) []Slot {
 	for i := n; i < routing.ShardsMax; i++ {
-		t.slots.Load[i], t.slots.Shard[i].Draining = int64(steerLimitABSENT_LOAD), steerDrainingDRAINING_ABSENT
+		t.slots.Tally[i].Load, t.slots.Shard[i].Draining = int64(steerLimitABSENT_LOAD), steerDrainingDRAINING_ABSENT
 	}
 	slots := make([]Slot, n)
 	for i := range slots {
-		slots[i] = Slot{cells: &t.slots.Shard[i], load: &t.slots.Load[i], adjustment: &t.slots.Adjustment[i], table: t}
+		slots[i] = Slot{cells: &t.slots.Shard[i], tally: &t.slots.Tally[i], table: t}
 	}
 	return slots
 }

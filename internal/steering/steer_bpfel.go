@@ -24,12 +24,6 @@ type steerAddressPrefix struct {
 	Address steerAddress
 }
 
-type steerAdjustment struct {
-	_         structs.HostLayout
-	Uncounted uint64
-	Lost      uint64
-}
-
 type steerChooseArgs struct {
 	_      structs.HostLayout
 	Now    uint64
@@ -110,22 +104,27 @@ const (
 
 type steerSlot struct {
 	_            structs.HostLayout
-	Picked       uint64
-	Migrated     uint64
 	Accepted     uint64
 	Closed       uint64
-	Adjusted     uint64
 	BusySince    uint64
 	StalledUntil uint64
+	Migrated     uint64
+	Uncounted    uint64
+	Lost         uint64
 	Draining     steerDraining
 	Reserved     uint32
 }
 
 type steerSlotTable struct {
-	_          structs.HostLayout
-	Load       [256]int64
-	Shard      [256]steerSlot
-	Adjustment [256]steerAdjustment
+	_     structs.HostLayout
+	Tally [256]steerTally
+	Shard [256]steerSlot
+}
+
+type steerTally struct {
+	_      structs.HostLayout
+	Load   int64
+	Picked uint64
 }
 
 // Names of all BPF objects in the ELF.

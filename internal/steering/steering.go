@@ -145,6 +145,9 @@ func (s *Steering) load() error {
 // claimPins begins with the pins, as soon as the port is known.
 func (s *Steering) claimPins(port int) {
 	s.pins, s.pinNote, s.pinErr = claimPins(s.options, port)
+	if s.pinNote != "" {
+		s.options.Logger.Info("mounted a bpffs", "reason", s.pinNote)
+	}
 }
 
 // refused is what a refusal by the kernel means: an error, or the kernel's hash.
@@ -237,9 +240,6 @@ func (s *Steering) Publish(port int) {
 		return
 	}
 	s.status.Store(&Status{Mode: Pinned, Reason: s.pinNote, PinPath: s.pins.dir})
-	if s.pinNote != "" {
-		logger.Info("mounted a bpffs", "reason", s.pinNote)
-	}
 	if s.pins.replaced != "" {
 		logger.Info("replaced the pins of a wsd that ended without removing them", "pins", s.pins.dir, "owner", s.pins.replaced,
 			"sockarrays_taken_over", s.pins.taken)
