@@ -23,9 +23,10 @@ type Variant uint8
 
 // The variants.
 const (
-	VariantRaw   Variant = iota // One WebSocket message a record.
-	VariantJSON                 // The client protocol in JSON.
-	VariantCount                // How many there are.
+	VariantRaw      Variant = iota // One WebSocket message a record.
+	VariantJSON                    // The client protocol in JSON.
+	VariantProtobuf                // The client protocol in Protobuf.
+	VariantCount                   // How many there are.
 )
 
 // Segment is what a batch holds for one channel: the unit of framing and writing.

@@ -256,7 +256,7 @@ func (o Options) kafka() []family {
 
 func (o Options) kafkaLosses() []family {
 	return []family{
-		o.topic("wsd_kafka_invalid_json_total", "Wanted values that are not one JSON value: not delivered to protocol clients.",
+		o.topic("wsd_kafka_invalid_json_total", "Wanted values that are not one JSON value: not delivered to clients that speak JSON.",
 			func(t *source.TopicStats) uint64 { return t.InvalidJSON.Load() }),
 		o.topic("wsd_kafka_markers_total", "Transaction markers dropped.", func(t *source.TopicStats) uint64 { return t.Markers.Load() }),
 		o.topic("wsd_kafka_aborted_total", "Records of aborted transactions dropped.", func(t *source.TopicStats) uint64 { return t.Aborted.Load() }),

@@ -9,7 +9,7 @@
 // of the protocol rests on.
 //
 // The protocol has two encodings, JSON and Protobuf, and bytes are laid out once
-// for each. The codec here is the JSON one; the tables of codes serve both.
+// for each. Encoding gathers what differs; the tables of codes serve both.
 //
 // Threads: all functions may be called from any goroutine; they keep no state.
 // The tables are fixed.

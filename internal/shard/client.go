@@ -7,7 +7,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/centrifugal/protocol"
-	"github.com/gobwas/ws"
 
 	"wsd/internal/proto"
 	"wsd/internal/routing"
@@ -25,17 +24,18 @@ func (e ending) Error() string { return Reason(e).String() }
 // commands acts on one frame of the client protocol. The replies go out together, in one frame and before any publication that
 // comes later.
 func (s *Shard) commands(c *conn, frame []byte) {
+	e := encodings[c.variant]
 	s.replies = s.replies[:0]
-	err := proto.DecodeJSON(frame, func(cmd *protocol.Command) error { return s.command(c, cmd) })
+	err := e.Decode(frame, func(cmd *protocol.Command) error { return s.command(c, cmd) })
 	if len(s.replies) > 0 {
-		s.queueReply(c, chunk{bytes: wire.AppendFrame(make([]byte, 0, headerMax+len(s.replies)), ws.OpText, s.replies)})
+		s.queueReply(c, chunk{bytes: wire.AppendFrame(make([]byte, 0, headerMax+len(s.replies)), opOf(e), s.replies)})
 	}
 	if err == nil {
 		return
 	}
 	reason := ReasonBadRequest
-	if e := ending(0); errors.As(err, &e) {
-		reason = Reason(e)
+	if end := ending(0); errors.As(err, &end) {
+		reason = Reason(end)
 	}
 	s.end(c, reason)
 }
@@ -76,15 +76,15 @@ func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 	default:
 		reply.Error = proto.ErrMethodNotFound.Reply()
 	}
-	return s.reply(reply)
+	return s.reply(encodings[c.variant], reply)
 }
 
 // reply puts r behind the other replies of the frame.
-func (s *Shard) reply(r *protocol.Reply) error {
+func (s *Shard) reply(e *proto.Encoding, r *protocol.Reply) error {
 	if len(s.replies) > 0 {
-		s.replies = append(s.replies, '\n')
+		s.replies = append(s.replies, e.Separator...)
 	}
-	out, err := proto.AppendReply(s.replies, r)
+	out, err := e.AppendReply(s.replies, r)
 	if err != nil {
 		s.logger.Error("BUG: encode reply", "error", err)
 		return ending(ReasonInternal)

@@ -3,12 +3,18 @@ package shard
 import (
 	"github.com/gobwas/ws"
 
+	"wsd/internal/bus"
 	"wsd/internal/epoll"
+	"wsd/internal/proto"
 	"wsd/internal/wire"
 )
 
+// pings are the frames that ask a client for a pong, in-band by its variant.
 var (
-	pingInBand = wire.AppendFrame(nil, ws.OpText, []byte("{}"))
+	pings = [bus.VariantCount][]byte{
+		bus.VariantJSON:     wire.AppendFrame(nil, ws.OpText, []byte(proto.JSON.Ping)),
+		bus.VariantProtobuf: wire.AppendFrame(nil, ws.OpBinary, []byte(proto.Protobuf.Ping)),
+	}
 	pingNative = wire.AppendFrame(nil, ws.OpPing, nil)
 )
 

@@ -1,6 +1,9 @@
 package shard
 
-import "wsd/internal/wire"
+import (
+	"wsd/internal/bus"
+	"wsd/internal/wire"
+)
 
 // connState is where a connection is in its life.
 type connState uint8
@@ -31,7 +34,7 @@ type conn struct {
 	frameAt              uint32 // End of the incomplete message.
 
 	state        connState
-	variant      uint8 // bus.Variant that the connection reads.
+	variant      bus.Variant // That the connection reads.
 	reason       Reason
 	protocol     bool // Speaks the client protocol, whatever its state.
 	nativePing   bool // Pinged by WebSocket ping frames rather than in-band.

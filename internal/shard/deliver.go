@@ -89,10 +89,10 @@ func (s *Shard) deliverSegment(p *pending, direct bool) {
 	for i := range ch.subscribers {
 		sub := ch.subscribers[i]
 		c := s.slab.get(sub.slot)
-		v := bus.Variant(c.variant)
+		v := c.variant
 		if !built[v] {
 			built[v] = true
-			chunks[v] = chunk{bytes: p.segment.Layout(v, layout(v)), publications: publications(v, p.segment.Records)}
+			chunks[v] = chunk{bytes: p.segment.Layout(v, layouts[v]), publications: publications(v, p.segment.Records)}
 		}
 		k := chunks[v]
 		if joined {
@@ -160,15 +160,16 @@ func (s *Shard) reattach() {
 			s.end(c, ReasonInsufficientState)
 			return
 		}
+		e := encodings[c.variant]
 		var payload []byte
 		for _, sub := range c.subs {
 			if len(payload) > 0 {
-				payload = append(payload, '\n')
+				payload = append(payload, e.Separator...)
 			}
-			payload = proto.AppendUnsubscribePush(payload, s.channels[sub.channel].name, unsubscribeInsufficient.Code, unsubscribeInsufficient.Reason)
+			payload = e.AppendUnsubscribePush(payload, s.channels[sub.channel].name, unsubscribeInsufficient.Code, unsubscribeInsufficient.Reason)
 		}
 		s.unsubscribeAll(c)
-		s.queueReply(c, chunk{bytes: wire.AppendFrame(nil, opText, payload)})
+		s.queueReply(c, chunk{bytes: wire.AppendFrame(nil, opOf(e), payload)})
 	})
 	s.endDoomed()
 }

@@ -19,17 +19,12 @@ const (
 
 const helpLine = "This is a WebSocket port: connect to /connection/websocket (Centrifugo protocol) or /ws?channel=NAME (raw)."
 
-// Subprotocols of the client protocol.
-const (
-	subprotocolJSON     = "centrifuge-json"
-	subprotocolProtobuf = "centrifuge-protobuf"
-)
-
 // request is what the shard wants of an upgrade request that it accepts.
 type request struct {
 	plainHTTP bool
-	protocol  bool     // The client protocol rather than raw.
-	native    bool     // Ping frames rather than in-band pings.
+	protocol  bool // The client protocol rather than raw.
+	native    bool // Ping frames rather than in-band pings.
+	variant   bus.Variant
 	channels  []string // Of a raw client.
 }
 
@@ -49,15 +44,15 @@ func (s *Shard) handshake(c *conn, head []byte) {
 	}
 	s.stats.Clients.Add(1)
 	c.deadline = 0
-	c.protocol, c.nativePing = req.protocol, req.native || !req.protocol
+	c.protocol, c.nativePing, c.variant = req.protocol, req.native || !req.protocol, req.variant
 	s.queue(c, chunk{bytes: out})
 	if req.protocol {
-		c.state, c.variant = stateJoining, uint8(bus.VariantJSON)
+		c.state = stateJoining
 		c.deadline = s.tick + ticks(s.limits.StaleCloseDelay)
 		s.rearm(c)
 		return
 	}
-	c.state, c.variant = stateRaw, uint8(bus.VariantRaw)
+	c.state = stateRaw
 	for _, name := range req.channels {
 		s.subscribe(c, name)
 	}
@@ -88,8 +83,8 @@ func (s *Shard) decide(r *wire.Request, req *request) (wire.Accept, error) {
 	case pathProtocol:
 		req.protocol = true
 		req.native = query.Get("cf_ws_frame_ping_pong") == "true"
-		accept.Protocol, err = chooseSubprotocol(r.Protocols, query)
-		return accept, err
+		accept.Protocol, req.variant = chooseEncoding(r.Protocols, query)
+		return accept, nil
 	default:
 		return accept, &wire.Reject{Status: 404, Body: "No such path. " + helpLine}
 	}
@@ -129,18 +124,21 @@ func (s *Shard) rawChannels(query url.Values) ([]string, error) {
 	return channels, nil
 }
 
-// chooseSubprotocol picks the encoding of the client protocol. Only JSON is served.
-func chooseSubprotocol(offered []string, query url.Values) (string, error) {
+// chooseEncoding picks the encoding of the client protocol, by the query or by the first subprotocol offered that is one (protocol.md
+// A1). It also returns the subprotocol to answer with, empty if none was offered.
+func chooseEncoding(offered []string, query url.Values) (subprotocol string, v bus.Variant) {
+	v = bus.VariantJSON
 	if query.Get("cf_protocol") == "protobuf" || query.Get("format") == "protobuf" {
-		return "", &wire.Reject{Status: 400, Body: "The Protobuf protocol is not served, use JSON."}
+		v = bus.VariantProtobuf
 	}
-	if slices.Contains(offered, subprotocolJSON) {
-		return subprotocolJSON, nil
+	for _, name := range offered {
+		for of, e := range encodings {
+			if e != nil && e.Name == name {
+				return name, bus.Variant(of)
+			}
+		}
 	}
-	if slices.Contains(offered, subprotocolProtobuf) {
-		return "", &wire.Reject{Status: 400, Body: "The subprotocol centrifuge-protobuf is not served, use JSON (centrifuge-json, or no subprotocol)."}
-	}
-	return "", nil
+	return "", v
 }
 
 // refuseRequest answers a request that never became complete or is too long.

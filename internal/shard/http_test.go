@@ -36,8 +36,6 @@ func TestHTTPAnswers(t *testing.T) {
 		{"GET /ws?channel=a&channel=a" + upgradeLines + "\r\n", 400, "A channel is named twice."},
 		{"GET /ws?channel=" + strings.Repeat("x", 65) + upgradeLines + "\r\n", 400, "A channel name has 65 bytes, at most 64 allowed."},
 		{"GET /ws?channel=1&channel=2&channel=3&channel=4&channel=5&channel=6&channel=7&channel=8&channel=9" + upgradeLines + "\r\n", 400, "9 channels named, at most 8 allowed."},
-		{"GET /connection/websocket" + upgradeLines + "Sec-WebSocket-Protocol: centrifuge-protobuf\r\n\r\n", 400, "The subprotocol centrifuge-protobuf is not served, use JSON (centrifuge-json, or no subprotocol)."},
-		{"GET /connection/websocket?cf_protocol=protobuf" + upgradeLines + "\r\n", 400, "The Protobuf protocol is not served, use JSON."},
 		{"GET /ws?channel=" + strings.Repeat("x", 9000) + upgradeLines + "\r\n", 431, "the upgrade request is too long"},
 	} {
 		c := r.open()
@@ -57,8 +55,8 @@ func TestHTTPAnswers(t *testing.T) {
 	stats := r.shard.Stats()
 	eventually(t, "counted", func() bool { return stats.Connections.Load() == 0 })
 	require.EqualValues(t, 4, r.reason(ReasonHTTP))
-	require.EqualValues(t, 11, r.reason(ReasonHandshakeRejected))
-	require.EqualValues(t, 11, stats.Rejected.Load())
+	require.EqualValues(t, 9, r.reason(ReasonHandshakeRejected))
+	require.EqualValues(t, 9, stats.Rejected.Load())
 }
 
 func TestSubprotocol(t *testing.T) {

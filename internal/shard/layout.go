@@ -10,7 +10,6 @@ import (
 
 const (
 	opPong = ws.OpPong
-	opText = ws.OpText
 
 	codeNormal   = 1000 // RFC 6455 §7.4.1.
 	codeNoStatus = 1005
@@ -18,12 +17,40 @@ const (
 	headerMax = 10 // Bytes of the longest header of an unmasked frame.
 )
 
-// layout returns the function that lays a segment out in variant v.
-func layout(v bus.Variant) func(*bus.Segment) []byte {
-	if v == bus.VariantRaw {
-		return layoutRaw
+// encodings are those of the variants that speak the client protocol.
+var encodings = [bus.VariantCount]*proto.Encoding{bus.VariantJSON: &proto.JSON, bus.VariantProtobuf: &proto.Protobuf}
+
+// layouts are the functions that lay a segment out, by variant.
+var layouts = [bus.VariantCount]func(*bus.Segment) []byte{
+	bus.VariantRaw: layoutRaw,
+	bus.VariantJSON: func(seg *bus.Segment) []byte {
+		return layoutPublications(bus.VariantJSON, seg.Name, seg.Records, seg.Bytes)
+	},
+	bus.VariantProtobuf: func(seg *bus.Segment) []byte {
+		return layoutPublications(bus.VariantProtobuf, seg.Name, seg.Records, seg.Bytes)
+	},
+}
+
+// null is what a protocol client gets for a Kafka null.
+var null = []byte("null")
+
+// valueOf returns what variant v carries of a record, nil if it carries none: raw clients get no null, and JSON clients only JSON.
+func valueOf(v bus.Variant, r *bus.Record) []byte {
+	switch {
+	case v == bus.VariantJSON:
+		return r.JSON
+	case v == bus.VariantProtobuf && r.Value == nil:
+		return null
 	}
-	return layoutJSON
+	return r.Value
+}
+
+// opOf is the kind of frame that variant v's messages of the client protocol have.
+func opOf(e *proto.Encoding) ws.OpCode {
+	if e.Binary {
+		return ws.OpBinary
+	}
+	return ws.OpText
 }
 
 // layoutRaw makes one WebSocket message of each value: text when it is UTF-8, else binary. A null has no value to send.
@@ -46,28 +73,26 @@ func appendRaw(dst []byte, records []bus.Record) []byte {
 	return dst
 }
 
-// layoutJSON makes one WebSocket message of all publications, separated by newlines (protocol.md A1). A value that is not JSON
-// cannot be sent to these clients.
-func layoutJSON(seg *bus.Segment) []byte { return frameJSON(seg.Name, seg.Records, seg.Bytes) }
-
-func frameJSON(channel string, records []bus.Record, valueBytes int) []byte {
+// layoutPublications makes one WebSocket message of all publications, in the encoding of variant v (protocol.md A1).
+func layoutPublications(v bus.Variant, channel string, records []bus.Record, valueBytes int) []byte {
 	const perPublication = 64 // Bytes around the value, the channel's name not counted.
+	e := encodings[v]
 	buf := make([]byte, headerMax, headerMax+valueBytes+len(records)*(perPublication+len(channel)))
 	for i := range records {
-		r := &records[i]
-		if r.JSON == nil {
+		value := valueOf(v, &records[i])
+		if value == nil {
 			continue
 		}
 		if len(buf) > headerMax {
-			buf = append(buf, '\n')
+			buf = append(buf, e.Separator...)
 		}
-		buf = proto.AppendPublication(buf, channel, r.JSON, r.Offset)
+		buf = e.AppendPublication(buf, channel, value, records[i].Offset)
 	}
 	if len(buf) == headerMax {
 		return nil
 	}
 	// The header's length depends on the payload's: it is put right before it.
-	header := wire.AppendHeader(make([]byte, 0, headerMax), ws.OpText, len(buf)-headerMax)
+	header := wire.AppendHeader(make([]byte, 0, headerMax), opOf(e), len(buf)-headerMax)
 	start := headerMax - len(header)
 	copy(buf[start:], header)
 	return buf[start:]
@@ -76,7 +101,7 @@ func frameJSON(channel string, records []bus.Record, valueBytes int) []byte {
 // publications counts the records of a segment that variant v carries.
 func publications(v bus.Variant, records []bus.Record) (n uint32) {
 	for i := range records {
-		if (v == bus.VariantRaw && records[i].Value != nil) || (v == bus.VariantJSON && records[i].JSON != nil) {
+		if valueOf(v, &records[i]) != nil {
 			n++
 		}
 	}
@@ -90,8 +115,11 @@ func layoutAfter(v bus.Variant, seg *bus.Segment, start uint64) chunk {
 		first++
 	}
 	rest := seg.Records[first:]
+	k := chunk{publications: publications(v, rest)}
 	if v == bus.VariantRaw {
-		return chunk{bytes: appendRaw(nil, rest), publications: publications(v, rest)}
+		k.bytes = appendRaw(nil, rest)
+	} else {
+		k.bytes = layoutPublications(v, seg.Name, rest, 0)
 	}
-	return chunk{bytes: frameJSON(seg.Name, rest, 0), publications: publications(v, rest)}
+	return k
 }

@@ -157,7 +157,7 @@ func (s *Shard) schedulePings(c *conn) {
 }
 
 func (s *Shard) ping(c *conn) {
-	frame := pingInBand
+	frame := pings[c.variant]
 	if c.nativePing {
 		frame = pingNative
 	}

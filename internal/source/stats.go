@@ -38,7 +38,7 @@ type TopicStats struct {
 	Name        string
 	Records     atomic.Uint64 // Committed data records read.
 	Bytes       atomic.Uint64 // Bytes of their values.
-	InvalidJSON atomic.Uint64 // Wanted values that are not one JSON value: not delivered to protocol clients.
+	InvalidJSON atomic.Uint64 // Wanted values that are not one JSON value: not delivered to clients that speak JSON.
 	Markers     atomic.Uint64 // Transaction markers dropped.
 	Aborted     atomic.Uint64 // Records of aborted transactions dropped.
 	Compacted   atomic.Uint64 // Offsets missing inside a batch: removed by compaction.

@@ -1,0 +1,125 @@
+package proto
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/centrifugal/protocol"
+	"github.com/centrifugal/protocol/cfprotobuf"
+)
+
+// PingFrameProtobuf is the payload of a server's ping, an empty reply, and of the
+// client's pong, an empty command: a length of 0.
+const PingFrameProtobuf = "\x00"
+
+// DecodeProtobuf is DecodeJSON for a frame of messages that each have their length
+// as a varint before them.
+func DecodeProtobuf(frame []byte, fn func(*protocol.Command) error) error {
+	if len(frame) == 0 {
+		return ErrFrameEmpty
+	}
+	for n := 0; len(frame) > 0; n++ {
+		if n == CommandsMax {
+			return ErrTooManyCommands
+		}
+		length, size := binary.Uvarint(frame)
+		if size <= 0 || length > uint64(len(frame)-size) { //nolint:gosec // size is at most the frame's length.
+			return fmt.Errorf("%w: a length that the frame does not have", ErrCommandInvalid)
+		}
+		end := size + int(length) //nolint:gosec // It fits the frame.
+		cmd, err := decodeProtobufCommand(frame[size:end])
+		if err != nil {
+			return err
+		}
+		if err := fn(cmd); err != nil {
+			return err
+		}
+		frame = frame[end:]
+	}
+	return nil
+}
+
+// decodeProtobufCommand guards against a panic as decodeCommand does.
+func decodeProtobufCommand(message []byte) (cmd *protocol.Command, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			cmd, err = nil, fmt.Errorf("%w: decoder panicked: %v", ErrCommandInvalid, p)
+		}
+	}()
+	cmd = new(protocol.Command)
+	if err := cmd.UnmarshalCF(message); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCommandInvalid, err)
+	}
+	if cmd.Id == 0 && hasRequest(cmd) {
+		return nil, ErrCommandID
+	}
+	return cmd, nil
+}
+
+// AppendReplyProtobuf appends r with its length before it. It does not fail.
+func AppendReplyProtobuf(dst []byte, r *protocol.Reply) ([]byte, error) {
+	size := r.SizeCF()
+	dst = binary.AppendUvarint(dst, uint64(size)) //nolint:gosec // A size is no less than 0.
+	start := len(dst)
+	dst = append(dst, make([]byte, size)...)
+	if _, err := r.MarshalToSizedBufferCF(dst[start:]); err != nil {
+		return dst[:start], fmt.Errorf("encode reply: %w", err)
+	}
+	return dst, nil
+}
+
+// Tags of the fields of Reply, Push, Publication and Unsubscribe that are written
+// here: the field's number, and in the lowest three bits the wire type: 0 for a
+// varint, 2 for bytes with their length (client.proto; protobuf.dev, encoding).
+const (
+	tagReplyPush         = 4<<3 | 2
+	tagPushChannel       = 2<<3 | 2
+	tagPushPub           = 4<<3 | 2
+	tagPushUnsubscribe   = 7<<3 | 2
+	tagPublicationData   = 4<<3 | 2
+	tagPublicationOffset = 6 << 3
+	tagUnsubscribeCode   = 2 << 3
+	tagUnsubscribeReason = 3<<3 | 2
+
+	tagBytes = 1 // Of each tag above: it is below 128.
+)
+
+// AppendPublicationProtobuf is AppendPublication with a length before it. data may
+// be any bytes.
+func AppendPublicationProtobuf(dst []byte, channel string, data []byte, offset uint64) []byte {
+	pub := delimited(len(data))
+	if offset != 0 {
+		pub += tagBytes + cfprotobuf.SizeOfVarint(offset)
+	}
+	dst = appendPushProtobuf(dst, channel, tagPushPub, pub)
+	dst = append(appendLength(append(dst, tagPublicationData), len(data)), data...)
+	if offset != 0 {
+		dst = binary.AppendUvarint(append(dst, tagPublicationOffset), offset)
+	}
+	return dst
+}
+
+// AppendUnsubscribePushProtobuf is AppendUnsubscribePush with a length before it.
+func AppendUnsubscribePushProtobuf(dst []byte, channel string, code uint32, reason string) []byte {
+	size := tagBytes + cfprotobuf.SizeOfVarint(uint64(code)) + delimited(len(reason))
+	dst = appendPushProtobuf(dst, channel, tagPushUnsubscribe, size)
+	dst = binary.AppendUvarint(append(dst, tagUnsubscribeCode), uint64(code))
+	return append(appendLength(append(dst, tagUnsubscribeReason), len(reason)), reason...)
+}
+
+// appendPushProtobuf appends a push up to the content of its field with that tag,
+// which has so many bytes.
+func appendPushProtobuf(dst []byte, channel string, tag byte, content int) []byte {
+	push := delimited(len(channel)) + delimited(content)
+	dst = appendLength(dst, delimited(push))
+	dst = appendLength(append(dst, tagReplyPush), push)
+	dst = append(appendLength(append(dst, tagPushChannel), len(channel)), channel...)
+	return appendLength(append(dst, tag), content)
+}
+
+// delimited is how long a field of n bytes is with its tag and length.
+func delimited(n int) int { return tagBytes + cfprotobuf.SizeOfMessage(n) }
+
+func appendLength(dst []byte, n int) []byte {
+	return binary.AppendUvarint(dst, uint64(n)) //nolint:gosec // A length is no less than 0.
+}
