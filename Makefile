@@ -12,6 +12,8 @@ BENCH   ?= .
 PKG     ?= ./...
 FUZZTIME  ?= 3s
 BENCHTIME ?= 1s
+# The short comparison that make bench ends with: under a minute.
+SHORT     ?= --rounds 3 --clients 3000 --channels 1000 --shards 1,7 --duration 400ms --cases single,batch,connect,memory,chain
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
@@ -30,7 +32,7 @@ export GOLANGCI_VERSION CLANG_VERSION TOOLS GO FUZZTIME
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .NOTPARALLEL:
-.PHONY: help setup deps generate generate-check build run test unit test-root test-race test-kernel fuzz fmt lint bench image clean
+.PHONY: help setup deps generate generate-check build programs run test unit test-root test-race test-kernel fuzz fmt lint bench compare image clean
 
 help: ## Show this list
 	@echo 'make run serves a demo on :8000 (clients), 127.0.0.1:9000 (page) and 127.0.0.1:9092 (Kafka); make test tests.'
@@ -51,8 +53,16 @@ generate: ## Compile bpf/ and write internal/steering's generated files (needs c
 generate-check: ## Generate again and fail when a file changes
 	@.ci/generate-check
 
-build: deps ## Build bin/wsd and bin/loadtest, static
+build: programs ## Build bin/wsd and bin/loadtest, static, and bin/floor where there is gcc
+	@if command -v gcc >/dev/null; then $(MAKE) bin/floor; else echo 'bin/floor, which only `loadtest compare` needs, is not built: gcc is missing'; fi
+
+programs: deps
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/wsd ./loadtest
+
+bin/floor: $(wildcard loadtest/floor/*.[ch])
+	@command -v gcc >/dev/null || { echo 'gcc is missing: run make setup'; exit 1; }
+	@mkdir -p bin
+	gcc -std=c11 -O2 -Wall -Wextra -Werror -static -pthread -o $@ $(filter %.c,$^)
 
 run: deps ## Build wsd and start `wsd dev`; ARGS='--shards 4' passes options
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/wsd
@@ -78,13 +88,17 @@ fuzz: deps ## Run every fuzz target for FUZZTIME (3s)
 
 fmt: ## Format Go and C
 	gofmt -w $$(git ls-files -co --exclude-standard '*.go')
-	$(CLANG_FORMAT) -i bpf/*.[ch]
+	$(CLANG_FORMAT) -i bpf/*.[ch] loadtest/floor/*.[ch]
 
 lint: deps ## golangci-lint, gofmt, clang-format, shellcheck, a build for arm64
 	@.ci/lint
 
-bench: deps ## Run the benchmarks; BENCH, PKG and BENCHTIME choose
+bench: deps ## Run the benchmarks; BENCH, PKG and BENCHTIME choose. Without a choice also a short form of compare
 	$(GO) test -p 1 -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) $(PKG)
+	@[ '$(BENCH) $(PKG)' != '. ./...' ] || SHORT='$(SHORT)' .ci/compare-short
+
+compare: programs bin/floor ## Compare wsd with the least server that can be written (half an hour); ARGS='--cases single --rounds 3' chooses
+	@exec bin/loadtest compare $(ARGS)
 
 image: ## Build the container image `wsd` (needs docker)
 	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) -t wsd .

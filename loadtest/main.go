@@ -12,6 +12,7 @@ import (
 	"github.com/alecthomas/kong"
 	"golang.org/x/sys/unix"
 
+	"wsd/loadtest/kafka"
 	"wsd/loadtest/progress"
 )
 
@@ -64,14 +65,28 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, terminal 
 		_, _ = fmt.Fprintf(stderr, "loadtest: %v; see loadtest --help\n", err)
 		return exitUsage
 	}
+	return c.do(ctx, parsed.Command(), progress.New(stderr, terminal), stdout, stderr)
+}
+
+// do does what a command asks for.
+func (c *commands) do(ctx context.Context, command string, display *progress.Display, stdout, stderr io.Writer) int {
 	var p plan
-	switch parsed.Command() {
+	var err error
+	switch command {
 	case "capacity":
 		p, err = c.Capacity.plan()
 	case "fanout":
 		p = c.Fanout.plan()
+	case "compare":
+		if err = c.Compare.check(); err == nil {
+			return c.Compare.run(ctx, display, stdout, stderr)
+		}
+	case "kafka <topic>":
+		if err = kafka.Serve(ctx, c.Kafka.Topic, os.Stdin, stdout); err == nil {
+			return exitPassed
+		}
 	default:
-		panic("BUG: command " + parsed.Command() + " has no code")
+		panic("BUG: command " + command + " has no code")
 	}
 	if err == nil {
 		err = p.check()
@@ -80,7 +95,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, terminal 
 		_, _ = fmt.Fprintf(stderr, "loadtest: %v\n", err)
 		return exitUsage
 	}
-	t := &test{plan: p, display: progress.New(stderr, terminal), log: stderr}
+	t := &test{plan: p, display: display, log: stderr}
+	return t.print(ctx, stdout, stderr)
+}
+
+// print does the test, writes its report, and returns the exit status.
+func (t *test) print(ctx context.Context, stdout, stderr io.Writer) int {
 	result, err := t.run(ctx)
 	if err != nil {
 		_, _ = fmt.Fprintf(stderr, "loadtest: %v\n", err)
@@ -89,7 +109,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, terminal 
 		}
 		return exitFailed
 	}
-	if p.JSON {
+	if t.JSON {
 		err = result.WriteJSON(stdout)
 	} else {
 		err = result.WriteText(stdout)

@@ -18,9 +18,11 @@ import (
 type commands struct {
 	Capacity capacity `cmd:"" help:"Hold many clients, and give each at least a record a second."`
 	Fanout   fanout   `cmd:"" help:"Give many records to many clients."`
+	Compare  compare  `cmd:"" help:"Run the floor, the least server that can be written, and wsd alternately, and print ratios."`
+	Kafka    kafkaCmd `cmd:"" hidden:"" help:"Be a Kafka until standard input ends, for compare."`
 }
 
-// common is what both commands take.
+// common is what capacity and fanout take.
 type common struct {
 	URL            string        `name:"url" default:"ws://127.0.0.1:8000" help:"The server's client port (${default})."`
 	Protocol       string        `default:"raw" enum:"raw,json" help:"raw: /ws?channel=NAME; json: /connection/websocket (${default})."`
@@ -38,6 +40,11 @@ type common struct {
 	AttemptTimeout time.Duration `default:"10s" help:"From connect to subscribed, per attempt (${default})."`
 	Timeout        time.Duration `default:"60s" help:"For each of: making ready, connecting all, producing beyond its duration, the last records (${default})."`
 	JSON           bool          `name:"json" help:"Print the report as JSON."`
+}
+
+// kafkaCmd is the command that compare starts beside each wsd.
+type kafkaCmd struct {
+	Topic string `arg:"" help:"The topic to have."`
 }
 
 // plan is a run that the command line asks for.

@@ -28,7 +28,7 @@ type Channel struct {
 	Produced func() uint64
 }
 
-// Options say what to do. All fields but ConnectRate and Sources are needed.
+// Options say what to do. All fields but ConnectRate, Sources and Unmeasured are needed.
 type Options struct {
 	Server         netip.AddrPort
 	Host           string // Of the Host field, with port.
@@ -41,6 +41,7 @@ type Options struct {
 	AttemptTimeout time.Duration // From connect to subscribed.
 	Sources        []netip.Addr  // Local addresses, in turn; none: the kernel's choice.
 	Now            func() int64  // Nanoseconds since 1970; the clock that records are stamped by.
+	Unmeasured     uint64        // Numbers of a channel up to this are in no latency: they only warm up. Default: none.
 }
 
 func (o *Options) check() error {

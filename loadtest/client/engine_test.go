@@ -119,6 +119,15 @@ func TestLargeRecords(t *testing.T) {
 	}
 }
 
+// Records that only warm up are checked and counted, but in no latency.
+func TestUnmeasured(t *testing.T) {
+	s := newServer(t, Raw, 128, func(p *peer) { p.records(1, 2, 3) })
+	e := start(t, s, Raw, 2, func(o *Options) { o.Unmeasured = 2 })
+	eventually(t, e, func(n Counters, _ bool) bool { return n.Deliveries == 6 })
+	_, _, latency := e.Close(5 * time.Second)
+	require.Equal(t, int64(2), latency.TotalCount())
+}
+
 func TestManyClients(t *testing.T) {
 	const clients = 200
 	for _, protocol := range []Protocol{Raw, JSON} {

@@ -227,7 +227,9 @@ func (l *loop) record(who int32, b []byte, length int) {
 		l.n.Corrupt++
 	default:
 		l.n.DeliveryBytes += int64(length)
-		record(l.latency, l.now-ts)
+		if seq > l.e.o.Unmeasured {
+			record(l.latency, l.now-ts)
+		}
 		c.order.take(who, seq, l.missing, &l.n)
 	}
 }

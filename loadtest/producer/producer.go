@@ -30,6 +30,8 @@ type Options struct {
 	Batch   int // Records of one produce request.
 	// Append appends the value of record seq as of now; called right before the request that carries it.
 	Append func(dst []byte, seq uint64) []byte
+	// Key appends the key of record seq. Default: records have none.
+	Key func(dst []byte, seq uint64) []byte
 }
 
 // Producer produces to one topic. Numbers begin at 1 and go on from one Run to the next.
@@ -55,8 +57,11 @@ func (p *Producer) Begun() uint64 { return p.begun.Load() }
 // Acked is the number of the last record that all replicas in sync have.
 func (p *Producer) Acked() uint64 { return p.acked.Load() }
 
-// LateMax is how late a request was sent at most, after the time that the rate asks for.
+// LateMax is how late a request was sent at most, after the time that the rate asks for, since the start or the last ResetLate.
 func (p *Producer) LateMax() time.Duration { return time.Duration(p.lateMax.Load()) }
+
+// ResetLate makes LateMax begin anew, between two Runs.
+func (p *Producer) ResetLate() { p.lateMax.Store(0) }
 
 // Ensure makes the topic, with one partition, if Kafka does not know it, and reports whether it did. It returns when the partition
 // has a leader.
@@ -154,7 +159,11 @@ func (p *Producer) produce(ctx context.Context) error {
 	p.begun.Store(last + uint64(p.o.Batch))
 	records := make([]kafka.Record, p.o.Batch)
 	for i := range records {
-		records[i].Value = kafka.NewBytes(p.o.Append(nil, last+1+uint64(i)))
+		seq := last + 1 + uint64(i)
+		records[i].Value = kafka.NewBytes(p.o.Append(nil, seq))
+		if p.o.Key != nil {
+			records[i].Key = kafka.NewBytes(p.o.Key(nil, seq))
+		}
 	}
 	answer, err := p.client.Produce(ctx, &kafka.ProduceRequest{
 		Topic: p.o.Topic, Partition: partition, RequiredAcks: kafka.RequireAll, Records: kafka.NewRecordReader(records...),

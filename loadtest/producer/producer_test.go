@@ -61,7 +61,34 @@ func TestProduce(t *testing.T) {
 	require.NoError(t, p.Run(ctx, 1e6, 2))
 	require.NoError(t, p.Run(ctx, 1e6, 1))
 	require.Equal(t, []uint64{9, 9}, []uint64{p.Begun(), p.Acked()})
+	require.Positive(t, p.LateMax())
+	p.ResetLate()
+	require.Zero(t, p.LateMax())
 	require.Equal(t, []string{"value 1", "value 2", "value 3", "value 4", "value 5", "value 6", "value 7", "value 8", "value 9"}, values(t, c, 9))
+}
+
+func TestKeys(t *testing.T) {
+	c := mustCluster(t, kfake.SeedTopics(1, "x"))
+	p := New(Options{
+		Brokers: c.ListenAddrs(), Topic: "x", Batch: 2,
+		Append: func(dst []byte, seq uint64) []byte { return fmt.Appendf(dst, "value %d", seq) },
+		Key:    func(dst []byte, seq uint64) []byte { return fmt.Appendf(dst, "key %d", seq) },
+	})
+	t.Cleanup(p.Close)
+	require.NoError(t, p.Run(context.Background(), 1e6, 1))
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.ConsumeTopics("x"))
+	require.NoError(t, err)
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Second)
+	defer cancel()
+	for n := 1; n <= 2; {
+		fetches := client.PollFetches(ctx)
+		require.NoError(t, fetches.Err0())
+		fetches.EachRecord(func(r *kgo.Record) {
+			require.Equal(t, fmt.Sprintf("key %d value %d", n, n), string(r.Key)+" "+string(r.Value))
+			n++
+		})
+	}
 }
 
 func TestExistingTopic(t *testing.T) {

@@ -61,6 +61,22 @@ func TestOwnProcess(t *testing.T) {
 	require.Positive(t, u.Files)
 }
 
+func TestCPUTime(t *testing.T) {
+	before, err := CPUTime(os.Getpid())
+	require.NoError(t, err)
+	require.Positive(t, before)
+	for n := 0; ; n++ { // What it takes is CPU time.
+		after, err := CPUTime(os.Getpid())
+		require.NoError(t, err)
+		if after > before {
+			break
+		}
+		require.Less(t, n, 1_000_000)
+	}
+	_, err = CPUTime(1<<22 + 1) // More than the kernel ever gives.
+	require.ErrorContains(t, err, "process 4194305")
+}
+
 func TestTCPBytes(t *testing.T) {
 	p := tree(t, map[string]string{"net/sockstat": "sockets: used 9\nTCP: inuse 5 orphan 0 tw 0 alloc 7 mem 3\nUDP: inuse 1 mem 8\n"})
 	n, err := p.TCPBytes()

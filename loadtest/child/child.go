@@ -1,0 +1,161 @@
+package child
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// linesMax bounds what is kept of what a process says, in lines; the newest are kept.
+const linesMax = 50
+
+// Options say what to start.
+type Options struct {
+	Path string
+	Args []string
+	CPU  int // The only one that it may use.
+}
+
+// Process is a process that was started.
+type Process struct {
+	In  io.WriteCloser // Its standard input.
+	Out io.Reader      // Its standard output.
+	cmd *exec.Cmd
+
+	reading sync.WaitGroup
+	mu      sync.Mutex
+	lines   [][]byte      // Of standard error; guarded by mu.
+	ended   bool          // No more will come; guarded by mu.
+	more    chan struct{} // Told when there is a line.
+}
+
+// Start starts a process. Stop must follow.
+func Start(o Options) (*Process, error) {
+	p := &Process{cmd: exec.Command(o.Path, o.Args...), more: make(chan struct{}, 1)} //nolint:noctx // Stop ends it, and gives it time.
+	// Ctrl-C is for us: we end it.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
+	in, err := p.cmd.StdinPipe()
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", o.Path, err)
+	}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", o.Path, err)
+	}
+	errs, err := p.cmd.StderrPipe()
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", o.Path, err)
+	}
+	if err := pinned(o.CPU, p.cmd.Start); err != nil {
+		return nil, fmt.Errorf("start %s on CPU %d: %w", o.Path, o.CPU, err)
+	}
+	p.In, p.Out = in, out
+	p.reading.Go(func() { p.read(errs) })
+	return p, nil
+}
+
+// read keeps the lines of standard error.
+func (p *Process) read(r io.Reader) {
+	lines := bufio.NewReader(r)
+	for {
+		line, err := lines.ReadBytes('\n')
+		p.mu.Lock()
+		if len(line) > 0 {
+			p.lines = append(p.lines, bytes.TrimSpace(line))
+			p.lines = p.lines[max(0, len(p.lines)-linesMax):]
+		}
+		p.ended = err != nil
+		p.mu.Unlock()
+		select {
+		case p.more <- struct{}{}:
+		default:
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// PID is the number of the process.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Terminate sends SIGTERM, for one that has to end while its owner waits for an answer of it. Any goroutine may call it; Stop must
+// follow.
+func (p *Process) Terminate() { _ = p.cmd.Process.Signal(syscall.SIGTERM) } // It may have ended.
+
+// Await gives found the newest lines of standard error until it returns true. It is an error when the process ends before, or when it
+// takes longer than timeout.
+func (p *Process) Await(timeout time.Duration, found func(line []byte) bool) error {
+	deadline := time.After(timeout)
+	for {
+		p.mu.Lock()
+		for _, line := range p.lines {
+			if found(line) {
+				p.mu.Unlock()
+				return nil
+			}
+		}
+		ended := p.ended
+		p.mu.Unlock()
+		if ended {
+			return fmt.Errorf("%s has ended: %s", p.cmd.Path, p.Said())
+		}
+		select {
+		case <-p.more:
+		case <-deadline:
+			return fmt.Errorf("%s does not get ready within %s: %s", p.cmd.Path, timeout, p.Said())
+		}
+	}
+}
+
+// Said is the last line that the process wrote to standard error.
+func (p *Process) Said() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.lines) == 0 {
+		return "it said nothing"
+	}
+	return string(p.lines[len(p.lines)-1])
+}
+
+// Stop closes the standard input of the process, sends SIGTERM, after grace SIGKILL, and waits. A process that had to be killed, or
+// that ended with another status than 0 without being asked to, is an error.
+func (p *Process) Stop(grace time.Duration) error {
+	_ = p.In.Close() // It may have gone.
+	signalled := p.cmd.Process.Signal(syscall.SIGTERM)
+	var killed atomic.Bool
+	kill := time.AfterFunc(grace, func() {
+		killed.Store(true)
+		_ = p.cmd.Process.Kill() // It may have ended just now.
+	})
+	p.reading.Wait()
+	err := p.cmd.Wait()
+	kill.Stop()
+	var status *exec.ExitError
+	switch {
+	case killed.Load():
+		return fmt.Errorf("stop %s: it had to be killed after %s", p.cmd.Path, grace)
+	case err == nil:
+		return nil
+	case signalled != nil && !errors.Is(signalled, os.ErrProcessDone):
+		return fmt.Errorf("stop %s: %w", p.cmd.Path, signalled)
+	case errors.As(err, &status) && signalled == nil && terminated(status):
+		return nil
+	default:
+		return fmt.Errorf("%s has ended: %w: %s", p.cmd.Path, err, p.Said())
+	}
+}
+
+// terminated says whether our SIGTERM has ended it.
+func terminated(e *exec.ExitError) bool {
+	status, ok := e.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGTERM
+}

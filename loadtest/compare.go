@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"time"
+
+	"wsd/loadtest/child"
+	"wsd/loadtest/client"
+	"wsd/loadtest/floor"
+	"wsd/loadtest/progress"
+	"wsd/loadtest/ratio"
+)
+
+// compare is the command that runs the floor and wsd side by side.
+type compare struct {
+	Cases    []string      `default:"single,batch,1k,16k,connect,memory,latency,spread,chain" enum:"single,batch,1k,16k,connect,memory,latency,spread,chain" help:"What to measure (${default})."`
+	Shards   []int         `default:"1,2,7,64" help:"Shards of wsd, each a server of its own (${default})."`
+	Rounds   int           `default:"9" help:"Rounds; in each, every server does everything once (${default})."`
+	Clients  int           `default:"5000" help:"Clients of one channel (${default})."`
+	Channels int           `default:"10000" help:"Channels with a client each, for spread and chain (${default})."`
+	Duration time.Duration `default:"2s" help:"How long to produce in a run (${default})."`
+	Protocol string        `default:"raw" enum:"raw,json" help:"What clients of wsd speak; the floor's speak raw (${default})."`
+	CPUs     []int         `name:"cpus" help:"CPUs of the server, of the load generator and, if there is a third, of Kafka. Default: the first that this process may use."`
+	Bin      string        `help:"Directory with the programs floor and wsd. Default: that of loadtest itself."`
+	WSDArg   []string      `name:"wsd-arg" sep:"none" help:"An option more for wsd, such as --wsd-arg=--bus.batch-age=1ms; may be repeated."`
+	Timeout  time.Duration `default:"30s" help:"For each step of a run beside producing (${default})."`
+	JSON     bool          `name:"json" help:"Print the comparison as JSON."`
+}
+
+// check says what is wrong with the command line, and fills in what it leaves open.
+func (c *compare) check() error {
+	limit, err := clientsMax()
+	if err != nil {
+		return err
+	}
+	if c.CPUs, err = c.cpus(); err != nil {
+		return err
+	}
+	switch {
+	case c.Rounds < 1 || c.Rounds > 1000:
+		return fmt.Errorf("--rounds %d is not between 1 and 1000", c.Rounds)
+	case c.Clients < 1 || c.Clients > limit || c.Channels < 1 || c.Channels > limit:
+		return fmt.Errorf("--clients %d and --channels %d are not both between 1 and %d, what one process may have here", c.Clients, c.Channels, limit)
+	case c.Duration < 100*time.Millisecond || c.Duration > time.Hour:
+		return fmt.Errorf("--duration %s is not between 100ms and 1h", c.Duration)
+	case c.Timeout <= 0:
+		return errors.New("--timeout must be above 0")
+	case len(c.Shards) == 0 || len(c.Cases) == 0:
+		return errors.New("--shards and --cases must not be empty")
+	}
+	for i, n := range c.Shards {
+		if n < 1 || n > 256 || slices.Contains(c.Shards[:i], n) {
+			return fmt.Errorf("--shards: %d comes twice or is not between 1 and 256", n)
+		}
+	}
+	return c.programs()
+}
+
+// programs finds the floor and wsd.
+func (c *compare) programs() error {
+	if c.Bin == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return fmt.Errorf("find the directory of loadtest: %w", err)
+		}
+		c.Bin = filepath.Dir(self)
+	}
+	for _, name := range []string{"floor", "wsd"} {
+		if _, err := os.Stat(filepath.Join(c.Bin, name)); err != nil {
+			return fmt.Errorf("no program %s in %s: run make build, which needs a C compiler for floor, or give --bin", name, c.Bin)
+		}
+	}
+	return nil
+}
+
+// cpus are three: of the server, of the load generator, and of Kafka, which may share with the load generator.
+func (c *compare) cpus() ([]int, error) {
+	allowed, err := child.CPUs()
+	if err != nil {
+		return nil, err
+	}
+	list := c.CPUs
+	if len(list) == 0 {
+		list = allowed[:min(len(allowed), 3)]
+	}
+	for _, cpu := range list {
+		if !slices.Contains(allowed, cpu) {
+			return nil, fmt.Errorf("--cpus: this process may not use CPU %d, but %v", cpu, allowed)
+		}
+	}
+	if len(list) < 2 || len(list) > 3 || list[0] == list[1] {
+		return nil, fmt.Errorf("--cpus %v: two or three are needed, and that of the server for it alone", list)
+	}
+	if len(list) == 3 && list[2] == list[0] {
+		return nil, fmt.Errorf("--cpus %v: Kafka would be in the way of the server", list)
+	}
+	return append(slices.Clone(list), list[1])[:3], nil
+}
+
+// run compares, and returns the exit status.
+func (c *compare) run(ctx context.Context, display *progress.Display, stdout, stderr io.Writer) int {
+	report, err := c.measure(ctx, display)
+	if err == nil && c.JSON {
+		err = report.WriteJSON(stdout)
+	} else if err == nil {
+		err = report.WriteText(stdout)
+	}
+	if err != nil {
+		_, _ = fmt.Fprintf(stderr, "loadtest: %v\n", err)
+		return exitFailed
+	}
+	if !report.Passed {
+		return exitFailed
+	}
+	return exitPassed
+}
+
+// measure pins this process, and does all rounds.
+func (c *compare) measure(ctx context.Context, display *progress.Display) (*ratio.Report, error) {
+	if err := child.PinSelf(c.CPUs[1]); err != nil {
+		return nil, err
+	}
+	// Two, so that the kernel and not Go's scheduler divides the CPU between the clients' loop and the producer.
+	runtime.GOMAXPROCS(2)
+	r := &rounds{compare: c, display: display, clock: newClock(), values: map[string]map[int]map[int]measure{}}
+	return r.run(ctx)
+}
+
+// The sizes of records must fit both ends of the chain.
+const _ = uint(floor.ChainRecordMax - client.SizeMin)

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"wsd/loadtest/child"
+	"wsd/loadtest/client"
+	"wsd/loadtest/ratio"
+)
+
+// A comparison starts itself as its Kafka, and keeps its process to one CPU: it runs in this program, but in a process of its own.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && (os.Args[1] == "compare" || os.Args[1] == "kafka") {
+		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr, false))
+	}
+	os.Exit(m.Run())
+}
+
+func TestCompareUsage(t *testing.T) {
+	cpus, err := child.CPUs()
+	require.NoError(t, err)
+	limit, err := clientsMax()
+	require.NoError(t, err)
+	one := strconv.Itoa(cpus[0])
+	for _, tc := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--cases", "other"}, "other"},
+		{[]string{"--cpus", one}, "two or three"},
+		{[]string{"--cpus", one + "," + one}, "for it alone"},
+		{[]string{"--cpus", "1023,1022"}, "may not use CPU 1023"},
+		{[]string{"--rounds", "0"}, "--rounds 0"},
+		{[]string{"--clients", "0"}, "--clients 0"},
+		{[]string{"--channels", strconv.Itoa(limit + 1)}, "one process may have"},
+		{[]string{"--shards", "1,2,1"}, "1 comes twice"},
+		{[]string{"--shards", "257"}, "257"},
+		{[]string{"--duration", "1ms"}, "--duration 1ms"},
+		{[]string{"--timeout", "0s"}, "--timeout"},
+		{[]string{"--protocol", "x"}, "raw"},
+		{[]string{"--bin", t.TempDir()}, "no program floor"},
+	} {
+		args := append([]string{"compare"}, tc.args...)
+		if len(cpus) == 1 && tc.args[0] != "--cases" && tc.args[0] != "--protocol" && tc.args[0] != "--cpus" {
+			continue // Two CPUs are needed before anything else.
+		}
+		status, out, errs := loadtest(context.Background(), args...)
+		require.Equal(t, exitUsage, status, "%q", args)
+		require.Empty(t, out)
+		require.Contains(t, errs, tc.want, "%q", args)
+	}
+}
+
+// programs builds the floor and wsd.
+func programs(t *testing.T) string {
+	t.Helper()
+	gcc, err := exec.LookPath("gcc")
+	if err != nil {
+		t.Skip("no C compiler gcc to build the floor with")
+	}
+	dir := t.TempDir()
+	sources, err := filepath.Glob("floor/*.c")
+	require.NoError(t, err)
+	build := func(name string, args ...string) {
+		out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
+		require.NoError(t, err, "%s", out)
+	}
+	build(gcc, append([]string{"-O2", "-pthread", "-o", filepath.Join(dir, "floor")}, sources...)...)
+	build("go", "build", "-o", filepath.Join(dir, "wsd"), "wsd/cmd/wsd")
+	return dir
+}
+
+func TestCompare(t *testing.T) {
+	cpus, err := child.CPUs()
+	require.NoError(t, err)
+	if len(cpus) < 2 {
+		t.Skip("a comparison needs two CPUs")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0], "compare", "--bin", programs(t), "--rounds", "1", "--clients", "40", "--channels", "20",
+		"--duration", "200ms", "--shards", "2", "--cases", "batch,connect,latency,spread,chain", "--wsd-arg=--steering.mode=off", "--json")
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	require.NoError(t, cmd.Run(), "%s%s", &out, &errs)
+	var r ratio.Report
+	require.NoError(t, json.Unmarshal(out.Bytes(), &r))
+	require.True(t, r.Passed)
+	require.Empty(t, r.Faults)
+	cases := map[string]int{}
+	for _, row := range r.Rows {
+		cases[row.Case]++
+		require.Equal(t, 2, row.Shards)
+		require.Equal(t, 1, row.Ratio.Count, "%+v", row)
+		require.Positive(t, row.Floor.Median, "%+v", row)
+		require.Positive(t, row.WSD.Median, "%+v", row)
+	}
+	require.Equal(t, map[string]int{"batch": 2, "connect": 1, "latency 50 %": 3, "latency 90 %": 3, "spread": 2, "chain": 1}, cases)
+	require.Contains(t, errs.String(), "compare: 16 of 16")
+}
+
+func TestNumbering(t *testing.T) {
+	format, err := client.NewFormat(1, 128)
+	require.NoError(t, err)
+	o := numbering{channels: 3, format: format, now: func() int64 { return 1_790_000_000_000_000_000 }}
+	var counts [3]uint64
+	for n := uint64(1); n <= 8; n++ {
+		i := o.channel(n)
+		counts[i]++
+		require.Equal(t, string(format.Append(nil, counts[i], o.now())), string(o.value(nil, n)))
+		for j, count := range counts {
+			require.Equal(t, count, o.last(j, n), "record %d, channel %d", n, j)
+		}
+	}
+	o.channels = 0
+	require.Equal(t, uint64(8), o.last(0, 8))
+	require.Equal(t, string(format.Append(nil, 8, o.now())), string(o.value(nil, 8)))
+}
+
+func TestInterval(t *testing.T) {
+	s := scenario{rate: 20}
+	require.Equal(t, 50*time.Millisecond, s.interval(7))
+	s.share = 0.5
+	require.Equal(t, 100*time.Millisecond, s.interval(20))
+}
+
+// Each case that can be asked for has figures, and each figure a run that measures it.
+func TestScenariosAndFigures(t *testing.T) {
+	for _, name := range []string{"single", "batch", "1k", "16k", "connect", "memory", "latency", "spread", "chain"} {
+		c := compare{Cases: []string{name}, Clients: 5000, Channels: 10_000, Protocol: "raw"}
+		runs := map[string]bool{}
+		for _, s := range c.scenarios() {
+			runs[s.name] = true
+		}
+		yardsticks := map[string]bool{}
+		for _, s := range c.yardsticks() {
+			yardsticks[s.name] = true
+		}
+		require.NotEmpty(t, c.figures(), name)
+		for _, f := range c.figures() {
+			require.True(t, runs[f.of], "%s: %s", name, f.of)
+			require.True(t, f.floor == "" || runs[f.floor] || yardsticks[f.floor], "%s: %s", name, f.floor)
+		}
+	}
+}
+
+func TestMissed(t *testing.T) {
+	require.NoError(t, missed(&client.Counters{Deliveries: 9, Pings: 2}))
+	err := missed(&client.Counters{Closed: 2, Closes: map[string]int64{"1006 end of the stream": 2}, Lost: 3})
+	require.EqualError(t, err, "disconnected: 2, lost: 3, 1006 end of the stream (2)")
+}

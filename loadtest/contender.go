@@ -1,0 +1,185 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"wsd/internal/epoll"
+	"wsd/loadtest/child"
+	"wsd/loadtest/floor"
+	"wsd/loadtest/serverstat"
+)
+
+const (
+	compareTopic = "loadtest"
+	// sendBuffer is client.kernel_send_buffer, for the floor and for wsd.
+	sendBuffer = 32 << 10
+	// stopGrace is how long a process may take to end. wsd is given less (shutdown.drain).
+	stopGrace = 10 * time.Second
+	stopDrain = 2 * time.Second
+	// pingInterval is longer than a run: the floor sends no pings, and those of 10,000 clients cost what 400 deliveries a second do.
+	pingInterval = time.Hour
+)
+
+// server is one that runs, with what makes its records.
+type server struct {
+	address  netip.AddrPort
+	pid      int
+	source   source
+	steering string // Of wsd.
+	version  string
+	others   []int // Processes that work for the load generator.
+	stops    []func() error
+}
+
+// stop ends everything, the newest first.
+func (s *server) stop() error {
+	var errs []error
+	for _, stop := range slices.Backward(s.stops) {
+		errs = append(errs, stop())
+	}
+	return errors.Join(errs...)
+}
+
+// launch starts a program on one of the comparison's CPUs, which the server ends.
+func (s *server) launch(c *compare, cpu int, path string, args ...string) (*child.Process, error) {
+	p, err := child.Start(child.Options{Path: path, Args: args, CPU: c.CPUs[cpu]})
+	if err == nil {
+		s.stops = append(s.stops, func() error { return p.Stop(stopGrace) })
+	}
+	return p, err
+}
+
+// start starts a server for a scenario: the floor, for 0 shards, or wsd with a Kafka of its own. It must be stopped, also after an
+// error.
+func (c *compare) start(ctx context.Context, shards int, sc *scenario, o *numbering, run uint32) (*server, error) {
+	s := &server{}
+	if shards == 0 {
+		return s, s.startFloor(ctx, c, sc, o, run)
+	}
+	return s, s.startWSD(ctx, c, shards, sc, o)
+}
+
+func (s *server) startFloor(ctx context.Context, c *compare, sc *scenario, o *numbering, run uint32) error {
+	args := []string{strconv.Itoa(sendBuffer)}
+	if sc.chained {
+		args = append(args, "chain")
+	}
+	p, err := s.launch(c, 0, filepath.Join(c.Bin, "floor"), args...)
+	if err != nil {
+		return err
+	}
+	ended := context.AfterFunc(ctx, p.Terminate)
+	defer ended()
+	f, err := floor.Attach(p.In, p.Out)
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, p.Said())
+	}
+	s.address, s.pid = f.Server, p.PID()
+	if !sc.chained {
+		offset := o.now() - int64(epoll.Monotonic())
+		s.source = &floorSource{f: f, terminate: p.Terminate,
+			job: floor.Job{Batch: max(sc.batch, 1), Size: sc.size, Run: run, Offset: offset, Channels: o.channels}}
+		return nil
+	}
+	feed, err := f.Dial(ctx)
+	if err != nil {
+		return err
+	}
+	s.stops = append(s.stops, feed.Close)
+	s.source = &chainSource{numbering: *o, feed: feed}
+	return nil
+}
+
+func (s *server) startWSD(ctx context.Context, c *compare, shards int, sc *scenario, o *numbering) error {
+	broker, err := s.startKafka(ctx, c)
+	if err != nil {
+		return err
+	}
+	route := "{topic}"
+	if sc.targeted {
+		route = channelPrefix + "{key}"
+	}
+	p, err := s.launch(c, 0, filepath.Join(c.Bin, "wsd"), append([]string{
+		"serve", "--kafka.brokers", broker, "--kafka.topics", compareTopic, "--kafka.start", "earliest", "--routes", route,
+		"--client.listen", "127.0.0.1:0", "--admin.listen", "127.0.0.1:0", "--shards", strconv.Itoa(shards), "--log.format", "json",
+		"--client.kernel-send-buffer", strconv.Itoa(sendBuffer), "--client.ping-interval", pingInterval.String(),
+		"--shutdown.drain", stopDrain.String(),
+	}, c.WSDArg...)...)
+	if err != nil {
+		return err
+	}
+	s.pid = p.PID()
+	admin := ""
+	err = p.Await(c.Timeout, func(line []byte) bool {
+		var said struct {
+			Msg, Admin, Steering, Version string
+			Clients                       []string
+		}
+		// Other lines have other fields.
+		if json.Unmarshal(line, &said) != nil || said.Msg != "serving" || len(said.Clients) != 1 {
+			return false
+		}
+		admin, s.steering, s.version = said.Admin, said.Steering, said.Version
+		s.address, err = netip.ParseAddrPort(said.Clients[0])
+		return err == nil
+	})
+	if err != nil {
+		return err
+	}
+	source := newKafkaSource(broker, max(sc.batch, 1), o)
+	s.source = source
+	s.stops = append(s.stops, func() error { source.p.Close(); return nil })
+	if _, err := source.p.Ensure(ctx); err != nil {
+		return err
+	}
+	return seesTopic(ctx, "http://"+admin)
+}
+
+// startKafka starts a Kafka that lives for this run alone.
+func (s *server) startKafka(ctx context.Context, c *compare) (broker string, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find loadtest itself: %w", err)
+	}
+	p, err := s.launch(c, 2, self, "kafka", compareTopic)
+	if err != nil {
+		return "", err
+	}
+	s.others = append(s.others, p.PID())
+	ended := context.AfterFunc(ctx, p.Terminate)
+	defer ended()
+	line, err := bufio.NewReader(p.Out).ReadString('\n')
+	if err != nil {
+		return "", fmt.Errorf("start a Kafka: %w: %s", err, p.Said())
+	}
+	return strings.TrimSpace(line), nil
+}
+
+// seesTopic waits until wsd reads the topic.
+func seesTopic(ctx context.Context, admin string) error {
+	for {
+		h, err := serverstat.ReadHealth(ctx, admin)
+		if err != nil {
+			return err
+		}
+		if h.Topic(compareTopic) == "present" {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wsd does not see topic %s, which exists: %w", compareTopic, ctx.Err())
+		case <-time.After(pollInterval):
+		}
+	}
+}

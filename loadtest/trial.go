@@ -1,0 +1,303 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+	"golang.org/x/sys/unix"
+
+	"wsd/loadtest/client"
+	"wsd/loadtest/serverstat"
+)
+
+const (
+	channelPrefix = "c." // Of the channels that have a client each; their number follows.
+	dialsCompare  = 256
+	warmUpGroups  = 5
+	// settle is how long connections are idle before their memory is read: garbage is collected, and what waits for an RCU grace period
+	// is freed.
+	settle = time.Second
+)
+
+// measure is what one run has measured.
+type measure struct {
+	cpuConnection float64 // Microseconds of the server.
+	cpuDelivery   float64
+	rss           float64    // Bytes a connection.
+	kernel        float64    // Slab and TCP memory of the machine, bytes a connection.
+	latency       [3]float64 // Milliseconds: p50, p99, p99.9.
+	busy          float64    // Share of its CPU that the load generator used, with Kafka where both have the same.
+	late          time.Duration
+	perSecond     float64 // Produce requests, from the first to the last delivery.
+	steering      string
+	version       string
+}
+
+// trial is one run of one server.
+type trial struct {
+	*compare
+	scenario
+	clock   clock
+	shards  int // 0: the floor.
+	server  *server
+	engine  *client.Engine
+	order   numbering
+	clients int
+	m       measure
+}
+
+// run does the run. An error means that it measured nothing that counts: somebody missed something, or a step took too long.
+func (t *trial) run(ctx context.Context, interval time.Duration) (m measure, err error) {
+	run := rand.Uint32()
+	format, err := client.NewFormat(run, t.size)
+	if err != nil {
+		return measure{}, err
+	}
+	t.clients = t.scenario.clients(t.compare)
+	t.order = numbering{format: format, now: t.clock.now}
+	if t.targeted {
+		t.order.channels = t.clients
+	}
+	starting, cancel := context.WithTimeout(ctx, t.Timeout)
+	defer cancel()
+	t.server, err = t.start(starting, t.shards, &t.scenario, &t.order, run)
+	defer func() { err = errors.Join(err, t.server.stop()) }()
+	if err != nil {
+		return measure{}, err
+	}
+	t.m.steering, t.m.version = t.server.steering, t.server.version
+	if err := t.makeEngine(); err != nil {
+		return measure{}, err
+	}
+	err = t.connect(ctx)
+	if err == nil && t.batch > 0 {
+		err = t.deliver(ctx, interval)
+	}
+	return t.m, errors.Join(err, t.finish())
+}
+
+func (t *trial) makeEngine() (err error) {
+	begun := t.server.source.begun
+	channels := []client.Channel{{Name: compareTopic, Format: t.order.format, Produced: begun}}
+	if t.targeted {
+		channels = make([]client.Channel, t.clients)
+		for i := range channels {
+			channels[i] = client.Channel{Name: fmt.Sprintf("%s%d", channelPrefix, i), Format: t.order.format,
+				Produced: func() uint64 { return t.order.last(i, begun()) }}
+		}
+	}
+	protocol := client.Protocol(t.Protocol)
+	if t.shards == 0 {
+		protocol = client.Raw
+	}
+	p := plan{common: common{Source: "auto"}, clients: t.clients}
+	sources, err := p.sources(t.server.address.Addr())
+	if err != nil {
+		return err
+	}
+	warm := uint64(warmUpGroups * t.batch)
+	if t.targeted {
+		warm = 1 // Each client gets one.
+	}
+	t.engine, err = client.New(client.Options{
+		Server: t.server.address, Host: t.server.address.String(), Protocol: protocol, Channels: channels, Clients: t.clients, Loops: 1,
+		Dials: dialsCompare, AttemptTimeout: t.Timeout, Sources: sources, Now: t.clock.now, Unmeasured: warm,
+	})
+	return err
+}
+
+// usage is what server, kernel and load generator have used.
+type usage struct {
+	at             time.Time
+	server, load   time.Duration // CPU time.
+	rss, kernelMem int64         // Bytes.
+}
+
+// read reads it, memory only where it is of interest.
+func (t *trial) read(memory bool) (u usage, err error) {
+	u.at = time.Now()
+	if u.server, err = serverstat.CPUTime(t.server.pid); err != nil {
+		return u, err
+	}
+	var own unix.Rusage
+	// Fails only for arguments that do not exist.
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &own)
+	u.load = time.Duration(own.Utime.Nano() + own.Stime.Nano())
+	if t.CPUs[1] == t.CPUs[2] {
+		for _, pid := range t.server.others {
+			used, err := serverstat.CPUTime(pid)
+			if err != nil {
+				return u, err
+			}
+			u.load += used
+		}
+	}
+	if !memory {
+		return u, nil
+	}
+	proc := serverstat.Proc{Root: "/proc"}
+	server, err := proc.Process(t.server.pid)
+	tcp, tcpErr := proc.TCPBytes()
+	slab, slabErr := proc.SlabBytes()
+	u.rss, u.kernelMem = server.RSS, tcp+slab
+	return u, errors.Join(err, tcpErr, slabErr)
+}
+
+// connect is the ramp. Without records to come, the clients are idle for a while, and their memory is read.
+func (t *trial) connect(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, t.Timeout)
+	defer cancel()
+	memory := t.batch == 0
+	before, err := t.read(memory)
+	if err != nil {
+		return err
+	}
+	t.engine.Start()
+	var held int64
+	poll(ctx, func() bool {
+		n, _ := t.engine.Snapshot()
+		held = n.Held
+		return n.Held+n.GivenUp >= int64(t.clients)
+	})
+	after, err := t.read(false)
+	if err != nil {
+		return err
+	}
+	t.engine.Hold()
+	if held < int64(t.clients) {
+		return fmt.Errorf("held %d of %d clients within %s", held, t.clients, t.Timeout)
+	}
+	t.m.cpuConnection = micros(after.server-before.server) / float64(t.clients)
+	if !memory {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("hold idle clients: %w", ctx.Err())
+	case <-time.After(settle):
+	}
+	if after, err = t.read(true); err != nil {
+		return err
+	}
+	t.m.rss = float64(after.rss-before.rss) / float64(t.clients)
+	t.m.kernel = float64(after.kernelMem-before.kernelMem) / float64(t.clients)
+	return nil
+}
+
+// deliver has records made, first some to warm up.
+func (t *trial) deliver(ctx context.Context, interval time.Duration) error {
+	warm, pause := warmUpGroups, interval
+	if t.targeted {
+		warm, pause = (t.clients+t.batch-1)/t.batch, 0
+	}
+	if _, err := t.send(ctx, warm, pause); err != nil {
+		return err
+	}
+	before, err := t.read(false)
+	if err != nil {
+		return err
+	}
+	earlier, _ := t.engine.Snapshot()
+	groups := t.groups(interval)
+	if t.m.late, err = t.send(ctx, groups, interval); err != nil {
+		return err
+	}
+	after, err := t.read(false)
+	if err != nil {
+		return err
+	}
+	n, _ := t.engine.Snapshot()
+	took := after.at.Sub(before.at)
+	t.m.cpuDelivery = micros(after.server-before.server) / float64(n.Deliveries-earlier.Deliveries)
+	t.m.busy = (after.load - before.load).Seconds() / took.Seconds()
+	t.m.perSecond = float64(groups) / took.Seconds()
+	return nil
+}
+
+// groups is how many produce requests the run has. Without an interval, about what a machine does in the time.
+func (t *trial) groups(interval time.Duration) int {
+	if interval > 0 {
+		return max(1, int(math.Round(t.Duration.Seconds()/interval.Seconds())))
+	}
+	const perSecond = 150_000 // Deliveries.
+	return max(10, int(perSecond*t.Duration.Seconds()/float64(t.clients)))
+}
+
+// send has groups of records made, and waits until all are delivered.
+func (t *trial) send(ctx context.Context, groups int, interval time.Duration) (late time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(groups)*interval+t.Timeout)
+	defer cancel()
+	n, _ := t.engine.Snapshot()
+	want := n.Deliveries + int64(groups)*int64(t.batch)
+	if !t.targeted {
+		want = n.Deliveries + int64(groups)*int64(t.batch)*int64(t.clients)
+	}
+	if late, err = t.server.source.send(ctx, groups, interval); err != nil {
+		return late, err
+	}
+	seen, progressed := n.Deliveries, time.Now()
+	poll(ctx, func() bool {
+		n, _ := t.engine.Snapshot()
+		if n.Deliveries > seen {
+			seen, progressed = n.Deliveries, time.Now()
+		}
+		return seen >= want || time.Since(progressed) > quietMax
+	})
+	if seen < want {
+		return late, fmt.Errorf("delivered %d of %d records", seen, want)
+	}
+	return late, nil
+}
+
+// finish resets the connections, which leaves none in TIME_WAIT, and tells what clients missed.
+func (t *trial) finish() error {
+	last := make([]uint64, 1)
+	if t.targeted {
+		last = make([]uint64, t.clients)
+	}
+	begun := t.server.source.begun()
+	for i := range last {
+		last[i] = t.order.last(i, begun)
+	}
+	t.engine.Drain(last)
+	n, _, latency := t.engine.Close(0)
+	t.quantiles(latency)
+	return missed(&n)
+}
+
+func (t *trial) quantiles(latency *hdrhistogram.Histogram) {
+	for i, q := range []float64{50, 99, 99.9} {
+		t.m.latency[i] = float64(latency.ValueAtQuantile(q)) / 1000
+	}
+}
+
+// missed says what went wrong for clients.
+func missed(n *client.Counters) error {
+	var list []string
+	for _, c := range []struct {
+		n    int64
+		what string
+	}{
+		{n.Closed, "disconnected"}, {n.Lost, "lost"}, {n.LostClosed, "lost by disconnected clients"}, {n.Duplicates, "duplicates"},
+		{n.Reordered, "reordered"}, {n.Corrupt, "corrupt"}, {n.Foreign, "of other runs"}, {n.Unexpected, "unexpected messages"},
+	} {
+		if c.n > 0 {
+			list = append(list, fmt.Sprintf("%s: %d", c.what, c.n))
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	if n.Closed > 0 {
+		list = append(list, reasons(n.Closes))
+	}
+	return errors.New(strings.Join(list, ", "))
+}
+
+func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
