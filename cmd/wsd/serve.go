@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"golang.org/x/sys/unix"
 
 	"wsd/internal/config"
@@ -36,6 +37,7 @@ func serve(ctx context.Context, loaded *config.Loaded, logger *slog.Logger, serv
 	if loaded.File != "" {
 		logger.Info("configuration file", "file", loaded.File)
 	}
+	limitMemory(logger, memlimit.FromCgroup)
 	s, err := server.New(&loaded.Config, server.Build{Version: version, Commit: commit}, logger)
 	if err != nil {
 		return err
