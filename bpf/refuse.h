@@ -100,6 +100,8 @@ NOINLINE int charge_source(struct sk_reuseport_md *ctx, __u64 now, __u64 rate)
 		return SOURCE_PASSES;
 	}
 	due = READ_ONCE(*arrival);
+	if (due > now + tolerance + interval)
+		due = now; /* No SYN brings it so far: it is of other settings, and begins anew. */
 	if (due > now + tolerance)
 		return SOURCE_REFUSED;
 	/* Of two CPUs that write at once one may pass free: a SYN for each CPU and moment. */

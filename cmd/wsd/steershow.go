@@ -40,7 +40,12 @@ func section(state control.SteerState) string {
 	common := make(map[string]string) // What counts, by name.
 	var weights, drained []string
 	differ := false
+	var ignored []string
 	for _, s := range state.Settings {
+		if s.Ignored { // A mistake is not to be kept.
+			ignored = append(ignored, settingName(s))
+			s.InForce = s.Configured
+		}
 		switch {
 		case s.Name == "weight":
 			weights = append(weights, s.InForce)
@@ -59,6 +64,9 @@ func section(state control.SteerState) string {
 	b.WriteString(what + " Keys that are not here, such as mode and pin_dir, stay as your configuration has them.\n")
 	if len(drained) > 0 {
 		fmt.Fprintf(&b, "# Drained, which no configuration keeps: shards %s.\n", strings.Join(drained, ", "))
+	}
+	if len(ignored) > 0 {
+		fmt.Fprintf(&b, "# Out of range in its map, so here is what the configuration says: %s.\n", strings.Join(ignored, ", "))
 	}
 	b.WriteString("steering:\n")
 	inLimits := false

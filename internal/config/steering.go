@@ -94,7 +94,7 @@ func (l *loader) checkSteering(c *Config) {
 		number(l, "steering.weights", w, 0, weightMax)
 	}
 	if n := len(s.Weights); !l.bad["shards"] && c.Shards > 0 && n > c.Shards {
-		l.complain("steering.weights", "", fmt.Sprintf("it has %d weights, and shards is %d", n, c.Shards), "leave out what is too much, or raise shards")
+		l.complain("steering.weights", joined(c.Steering.Weights), fmt.Sprintf("it has %d weights, and shards is %d", n, c.Shards), "leave out what is too much, or raise shards")
 	}
 	if _, err := s.PinGroupID(); err != nil {
 		l.complain("steering.pin_group", s.PinGroup, err.Error(), "set one that `getent group` lists, or its number")
@@ -126,4 +126,13 @@ func (l *loader) checkExempt(texts []string) {
 		}
 		seen[p] = true
 	}
+}
+
+// joined is a list of numbers as it would be written.
+func joined(numbers []int) string {
+	texts := make([]string, len(numbers))
+	for i, n := range numbers {
+		texts[i] = strconv.Itoa(n)
+	}
+	return strings.Join(texts, ",")
 }

@@ -80,7 +80,7 @@ func (o Options) steering() []family {
 			func(f steering.Figures) float64 { return float64(f.Migrated) }),
 		slot("wsd_steering_uncounted_total", "Connections accepted though never picked: by a SYN cookie, by the kernel's hash, or later than lost.", counter,
 			func(f steering.Figures) float64 { return float64(f.Uncounted) }),
-		slot("wsd_steering_lost_total", "Picks that did not become a connection within two seconds, taken off the load.", counter,
+		slot("wsd_steering_lost_total", "Picks taken off the load because so many had not become a connection for two seconds; one that does so later is uncounted.", counter,
 			func(f steering.Figures) float64 { return float64(f.Lost) }),
 		slot("wsd_steering_load", "The load that the program compares: connections, and those on their way.", gauge,
 			func(f steering.Figures) float64 { return float64(f.Load()) }),
@@ -107,22 +107,13 @@ func (o Options) steering() []family {
 		},
 		{
 			name: "wsd_steering_settings_changed", help: "Entries of steering settings that differ from the configuration.",
-			values: func(emit func(float64, ...string)) { emit(float64(len(o.steeringReport().Changed))) },
+			values: func(emit func(float64, ...string)) { changed, _ := o.Steering.Watched(); emit(float64(changed)) },
 		},
 		{
 			name: "wsd_steering_settings_ignored", help: "Entries of steering settings whose value is out of range and does not count.",
-			values: func(emit func(float64, ...string)) { emit(float64(len(o.steeringReport().Ignored))) },
+			values: func(emit func(float64, ...string)) { _, ignored := o.Steering.Watched(); emit(float64(ignored)) },
 		},
 	}
-}
-
-// steeringReport is empty when the settings cannot be read: wsd logs that.
-func (o Options) steeringReport() steering.Report {
-	report, err := o.Steering.Report()
-	if err != nil {
-		return steering.Report{}
-	}
-	return report
 }
 
 func emitCounters(emit func(float64, ...string), counters []steering.Counter) {

@@ -117,17 +117,17 @@ func (c *chooser) inForce(name string, entry int) int64 {
 	return int64(setting.InForce(c.values[name][entry]))
 }
 
-func (c *chooser) rank(q question, shard int) rank {
+// rank judges a shard as one that ramps is out for so many nanoseconds after its stall.
+func (c *chooser) rank(q question, shard int, out int64) rank {
 	f := c.slots[shard].Figures()
-	bound, ramp := c.inForce("stall_bound", 0)*1e6, c.inForce("ramp", 0)*1e6
+	bound := c.inForce("stall_bound", 0) * 1e6
 	busy := int64(0)
 	if f.BusySince > 0 {
 		busy = q.now - int64(f.BusySince)
 	}
-	// It is in once it has been back for as long as the lot says, at most the ramp.
-	need := min(float64(ramp), float64(ramp)*float64(c.shards)/2*float64(q.random&0xffff)/65536)
 	a := answer{
-		shard: shard, ramping: float64(q.now-int64(f.StalledUntil)) < need-2e6, // The program rounds to 65 µs for each shard.
+		shard:    shard,
+		ramping:  f.StalledUntil != 0 && q.now-int64(f.StalledUntil) < out,
 		full:     c.inForce("pending_max", 0) > 0 && f.Pending() > c.inForce("pending_max", 0),
 		stalled:  bound > 0 && busy > bound,
 		draining: f.Draining || c.inForce("drain", shard) != 0,
@@ -140,6 +140,33 @@ func (c *chooser) rank(q question, shard int) rank {
 		a.draining, weight = true, 1
 	}
 	return rank{a, float64((f.Load() + 1) << 14 / weight)} // As finely as the program has it.
+}
+
+func (c *chooser) ramp() int64 { return c.inForce("ramp", 0) * 1e6 }
+
+// out is for how long after its stall a shard is out of this connection: the lot
+// gives ramping shards a part that grows to twice an even share, and the others at
+// most twice theirs.
+func (c *chooser) out(q question) int64 {
+	healthy, ramping := 0, 0
+	for shard := range c.shards {
+		r := c.rank(q, shard, c.ramp())
+		switch {
+		case !r.blemished():
+			healthy++
+		case r.ramping && !r.full && !r.stalled && !r.draining:
+			ramping++
+		}
+	}
+	lot, shards := float64(q.random&0xffff)/65536, float64(healthy+ramping)
+	switch {
+	case ramping == 0:
+		return c.ramp()
+	case lot < (shards-2*float64(healthy))/shards:
+		return 0
+	}
+	// The program rounds the ramp to 65 µs, and so differs by a hair from a fraction.
+	return min(c.ramp(), (c.ramp()>>16)*int64(healthy+ramping)*int64(q.random&0xffff)/int64(2*ramping))
 }
 
 // best is the first of the best among the shards that are asked for, from start on;
@@ -160,7 +187,7 @@ func (c *chooser) best(q question, how func(question, int) rank, asked func(shar
 
 // loadAlone is the rank of a shard as if nothing but a weight of 0 spoke against any.
 func (c *chooser) loadAlone(q question, shard int) rank {
-	r := c.rank(q, shard)
+	r := c.rank(q, shard, 0)
 	drains := q.policy == steerPolicyKindPOLICY_WEIGHTED && c.inForce("weight", shard) == 0
 	return rank{answer{shard: shard, draining: drains}, r.load}
 }
@@ -188,8 +215,9 @@ func (c *chooser) want(q question) answer {
 	}
 	weightless := q
 	weightless.policy = steerPolicyKindPOLICY_LEAST_LOADED
-	if judged := c.rank(weightless, first.shard); judged.blemished() || first.draining {
-		best := c.best(q, c.rank, everyone)
+	if judged := c.rank(weightless, first.shard, c.ramp()); judged.blemished() || first.draining {
+		out := c.out(q)
+		best := c.best(q, func(q question, shard int) rank { return c.rank(q, shard, out) }, everyone)
 		best.remote, best.skipped = true, judged.stalled && !best.stalled
 		return best.answer
 	}
@@ -283,7 +311,7 @@ func TestChooseTable(t *testing.T) {
 		}, want: answer{shard: 0, stalled: true, remote: true}},
 		{name: "back from a stall, in by lot", loads: []int64{5, 4, 3, 4}, random: 0x2000, set: func(c *chooser) {
 			c.slots[2].cells.StalledUntil = uint64(now - second) // Of a ramp of 3 s: in for 1/3 of 2/4.
-		}, want: answer{shard: 2}},
+		}, want: answer{shard: 2, remote: true}},
 		{name: "back from a stall, not in by lot", loads: []int64{5, 4, 3, 4}, random: 0x4000, set: func(c *chooser) {
 			c.slots[2].cells.StalledUntil = uint64(now - second)
 		}, want: answer{shard: 1, remote: true}},
@@ -335,30 +363,39 @@ func TestChooseTies(t *testing.T) {
 }
 
 // Over a ramp a shard is in for a part of connections that grows from none to twice
-// its even share, and is then in for all.
+// its even share, and is then in for all. The shards that do not ramp get at most
+// twice an even share each, however many ramp.
 func TestRamp(t *testing.T) {
 	const shards, draws = 8, 4000
-	c := mustChooser(t, shards, 1)
-	c.set("stall_bound", 0, 100)
-	c.set("ramp", 0, 3000)
 	now := 1000 * second
-	for i := 1; i < shards; i++ {
-		c.slots[i].cells.Accepted, *c.slots[i].tally = 1000, steerTally{Load: 1000, Picked: 1000}
-	}
-	r := rand.New(rand.NewPCG(1, 1))
-	for _, part := range []float64{0, 0.1, 0.5, 0.9, 1} {
-		c.slots[0].cells.StalledUntil = uint64(now - int64(3*float64(second)*part))
-		in := 0
-		for range draws {
-			if c.ask(question{now: now, random: r.Uint32()}).shard == 0 {
-				in++
+	for _, ramping := range []int{1, 3, 6, 7} {
+		c := mustChooser(t, shards, 1)
+		c.set("stall_bound", 0, 100)
+		c.set("ramp", 0, 3000)
+		for i := range shards {
+			load := int64(1000)
+			if i < ramping {
+				load = 0 // Far below the others.
 			}
+			c.slots[i].cells.Accepted, *c.slots[i].tally = uint64(load), steerTally{Load: load, Picked: uint64(load)}
 		}
-		want := part * 2 / shards
-		if part == 1 {
-			want = 1
+		r := rand.New(rand.NewPCG(1, 1))
+		for _, part := range []float64{0, 0.1, 0.5, 0.9, 1} {
+			for i := range ramping {
+				c.slots[i].cells.StalledUntil = uint64(now - int64(3*float64(second)*part))
+			}
+			in := 0
+			for range draws {
+				if c.ask(question{now: now, random: r.Uint32(), start: r.Uint32N(shards)}).shard < ramping {
+					in++
+				}
+			}
+			want := min(1, max(part*2*float64(ramping)/shards, 1-2*float64(shards-ramping)/shards))
+			if part == 1 {
+				want = 1
+			}
+			require.InDelta(t, want, float64(in)/draws, 0.03, "%d ramp, after %v of it", ramping, part)
 		}
-		require.InDelta(t, want, float64(in)/draws, 0.03, "after %v of the ramp", part)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"runtime"
+	"slices"
 
 	"github.com/cilium/ebpf"
 
@@ -66,7 +67,7 @@ func tailor(spec *ebpf.CollectionSpec, o Options) error {
 }
 
 func (o *objects) create(spec *ebpf.CollectionSpec, opts Options, taken func(int, *ebpf.MapSpec) *ebpf.Map) error {
-	for name := range spec.Maps {
+	for _, name := range slices.Sorted(maps.Keys(spec.Maps)) { // In an order, so that an error is the same each time.
 		if name == steerMapSockets || o.field(name) == nil && !isSetting(name) {
 			continue // One for each group; or the program's constants.
 		}

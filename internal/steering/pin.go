@@ -156,11 +156,23 @@ func (p *pins) replace(o *objects, shards int) error {
 	if err := p.build(o, shards); err != nil {
 		return err
 	}
-	// A directory cannot be renamed over one that holds something.
-	if p.stale != nil {
-		if err := os.RemoveAll(p.dir); err != nil {
+	if p.stale == nil {
+		if err := os.Rename(p.aside, p.dir); err != nil {
+			return fmt.Errorf("publish the pins: %w", err)
+		}
+		return nil
+	}
+	// At no moment is there nothing. Before Linux 5.16 a bpffs cannot exchange, nor can a
+	// directory be renamed over one that holds something.
+	err := unix.Renameat2(unix.AT_FDCWD, p.aside, unix.AT_FDCWD, p.dir, unix.RENAME_EXCHANGE)
+	if err == nil {
+		if err := os.RemoveAll(p.aside); err != nil {
 			return fmt.Errorf("remove the pins of a dead owner: %w", err)
 		}
+		return nil
+	}
+	if err := os.RemoveAll(p.dir); err != nil {
+		return fmt.Errorf("remove the pins of a dead owner: %w", err)
 	}
 	if err := os.Rename(p.aside, p.dir); err != nil {
 		return fmt.Errorf("publish the pins: %w", err)

@@ -151,6 +151,24 @@ func TestProperty(t *testing.T) {
 	}
 }
 
+// One shard has lost all its connections and the others some: the next fill it up.
+func TestRefill(t *testing.T) {
+	testutil.RequireBPF(t)
+	const shards = 7
+	v := mustServe(t, shards, unpinned)
+	v.dial(0, 2800, 4)
+	v.accept(2800)
+	v.end(0, len(v.accepted[0]))
+	r := rand.New(rand.NewPCG(7, 1))
+	for range 800 {
+		v.end(1+r.IntN(shards-1), 1)
+	}
+	v.dial(0, 1200, 4) // As many as went.
+	v.accept(1200)
+	loads := v.loads()
+	require.LessOrEqual(t, slices.Max(loads)-slices.Min(loads), int64(1+4), "%d: four were on their way at once", loads)
+}
+
 // leastLoad is the least load of the shards that do not drain, or of all when all do.
 func leastLoad(loads []int64, drained []bool) int64 {
 	var eligible []int64

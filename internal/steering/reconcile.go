@@ -46,8 +46,9 @@ func (p *pendings) forget(n int64) {
 //
 // Picked, but neither accepted nor in an accept queue (tcp_info of the listener),
 // are the handshakes in flight, which come and go, and the lost. So what is the
-// least number of them for two seconds is lost. One that does become a connection
-// later counts again when its shard accepts it.
+// least number of them for two seconds is lost. With slow handshakes and a steady
+// flow of clients some in flight are always among those; one that does become a
+// connection later counts again when its shard accepts it, as uncounted.
 //
 // Call it every ReconcileInterval, always from the same goroutine, and not after the
 // listeners have begun to close: it reads their state by descriptor. It does nothing
@@ -56,13 +57,18 @@ func (s *Steering) Reconcile() {
 	if s.Status().Mode == Hash {
 		return
 	}
+	now := monotonicNow()
 	for i := range s.slots {
 		slot := &s.slots[i]
+		// What the shard has taken from its queues in this turn, it tells at its end.
+		if began := atomic.LoadUint64(&slot.cells.BusySince); began != 0 && now > began && now-began > ReconcileInterval {
+			continue
+		}
 		// First what is subtracted, see Figures: never too few in flight.
 		accepted := atomic.LoadUint64(&slot.cells.Accepted)
 		waiting := s.acceptQueue(i)
-		f := slot.Figures()
-		handshakes := int64(f.Picked+f.Migrated+f.Uncounted-f.Lost-accepted) - waiting
+		closed := atomic.LoadUint64(&slot.cells.Closed)
+		handshakes := atomic.LoadInt64(&slot.tally.Load) + int64(closed-accepted) - waiting //nolint:gosec // Modulo 2^64.
 		if lost := s.pending[i].least(handshakes); lost > 0 {
 			s.pending[i].forget(lost)
 			slot.writeOff(uint64(lost))
@@ -88,3 +94,10 @@ func (s *Steering) acceptQueue(shard int) (n int64) {
 
 // tcpListen is TCP_LISTEN of the kernel's net/tcp_states.h.
 const tcpListen = 10
+
+// monotonicNow is CLOCK_MONOTONIC in nanoseconds, as the shards and the program have it.
+func monotonicNow() uint64 {
+	var t unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t) // Fails only for a clock that does not exist.
+	return uint64(t.Nano())                         //nolint:gosec // Since boot.
+}

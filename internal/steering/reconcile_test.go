@@ -1,6 +1,8 @@
 package steering
 
 import (
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -86,13 +88,68 @@ func TestReconcileWhileTheyCome(t *testing.T) {
 	require.InDelta(t, float64(f.Accepted-f.Closed), f.Load(), 1)
 }
 
+// With slow handshakes and a steady flow of clients some are always on their way.
+// They are taken off once, and are back when the flow ends.
+func TestReconcileSteadyFlow(t *testing.T) {
+	s := memorySteering(t, 1, Pinned)
+	tally, slot := s.slots[0].tally, s.Slot(0)
+	const each, underWay = 100, 60
+	tally.Picked, tally.Load = underWay, underWay
+	for range 10 * lostWindow {
+		tally.Picked += each
+		tally.Load += each
+		slot.EndTurn(each, 0, 0)
+		s.Reconcile()
+	}
+	require.LessOrEqual(t, slot.Figures().Lost, uint64(underWay))
+	slot.EndTurn(underWay, 0, 0)
+	f := slot.Figures()
+	require.Equal(t, f.Lost, f.Uncounted)
+	require.EqualValues(t, f.Accepted, f.Load())
+}
+
+// What a shard accepts in a turn it tells at its end: a long one must not make that
+// look lost.
+func TestReconcileLongTurn(t *testing.T) {
+	s := memorySteering(t, 1, Pinned)
+	tally, slot := s.slots[0].tally, s.Slot(0)
+	tally.Picked, tally.Load = 50, 50
+	slot.BeginTurn(monotonicNow() - 2*ReconcileInterval)
+	for range 3 * lostWindow {
+		s.Reconcile()
+	}
+	require.Zero(t, slot.Figures().Lost)
+	slot.EndTurn(50, 0, 0)
+	slot.BeginTurn(0)
+	for range 3 * lostWindow {
+		s.Reconcile()
+	}
+	require.Zero(t, slot.Figures().Lost)
+	require.EqualValues(t, 50, slot.Figures().Load())
+}
+
+// A shard and Reconcile that see the same connections count them once.
+func TestCountTogether(t *testing.T) {
+	s := memorySteering(t, 1, Pinned)
+	slot := s.Slot(0)
+	for range 200 {
+		var both sync.WaitGroup
+		accepted := atomic.AddUint64(&slot.cells.Accepted, 3)
+		for range 2 {
+			both.Go(func() { slot.count(accepted) })
+		}
+		both.Wait()
+	}
+	require.Equal(t, Figures{Accepted: 600, Uncounted: 600, load: 600}, slot.Figures())
+}
+
 func TestSlot(t *testing.T) {
 	s := memorySteering(t, 2, Hash)
 	slot := s.Slot(1)
 	slot.BeginTurn(7)
 	require.EqualValues(t, 7, slot.Figures().BusySince)
 	slot.EndTurn(5, 3, 1e9)
-	require.Equal(t, Figures{Accepted: 5, Closed: 3, Uncounted: 5, BusySince: 7}, slot.Figures(), "without a bound nothing is a stall")
+	require.Equal(t, Figures{Accepted: 5, Closed: 3, Uncounted: 5, BusySince: 7, load: 2}, slot.Figures(), "without a bound nothing is a stall")
 	s.slots[0].table.stallBound.Store(1e6)
 	slot.EndTurn(0, 0, 1e6)
 	require.Zero(t, slot.Figures().StalledUntil)
@@ -105,7 +162,7 @@ func TestSlot(t *testing.T) {
 	require.False(t, slot.Figures().Draining)
 	require.EqualValues(t, 2, slot.Figures().Load())
 	require.Zero(t, slot.Figures().Pending())
-	require.Zero(t, Figures{Closed: 9}.Load(), "never below zero")
+	require.Zero(t, Figures{load: -9}.Load(), "never below zero")
 	require.Zero(t, Figures{Accepted: 9}.Pending())
 	require.Zero(t, s.Slot(0).Figures())
 	require.PanicsWithValue(t, "BUG: slot of shard 2, there are 2", func() { s.Slot(2) })

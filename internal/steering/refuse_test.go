@@ -169,3 +169,18 @@ func TestSourcesExhausted(t *testing.T) {
 	require.InDelta(t, 2, clients, 1)
 	require.NotZero(t, v.counted()["refused_source"])
 }
+
+// What was charged by other settings than those in force is forgotten, rather than
+// held against a source for as long as those would have.
+func TestSourceRateChanged(t *testing.T) {
+	testutil.RequireBPF(t)
+	v := mustServe(t, 2, unpinned)
+	v.set("source_rate", 0, 1)
+	v.set("source_burst", 0, 1000)
+	require.Zero(t, v.try(300, "127.0.0.2"))
+	v.set("source_burst", 0, 10)
+	v.set("source_rate", 0, 1000)
+	require.Zero(t, v.try(5, "127.0.0.2"), "it would have been refused for 300 s")
+	v.set("source_rate", 0, 1)
+	require.NotZero(t, v.try(30, "127.0.0.2"), "and is limited by the new ones")
+}

@@ -3,7 +3,6 @@ package steering
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 )
 
 // Report is what the settings are, compared with what they began with.
@@ -58,39 +57,72 @@ func (s *Steering) compare() (now Values, changed, ignored []remark, err error) 
 
 // compareExempt remarks on each prefix that was added or removed.
 func (s *Steering) compareExempt(now []netip.Prefix) (changed []remark) {
+	began := make(map[netip.Prefix]bool)
+	for _, p := range s.options.Exempt {
+		began[p] = true
+	}
 	for _, p := range now {
-		if !slices.Contains(s.options.Exempt, p) {
-			changed = append(changed, remark{fmt.Sprintf("%s %v", steerMapSourceExempt, p), fmt.Sprintf("%s has %v, the configuration has not", steerMapSourceExempt, p)})
+		if !began[p] {
+			changed = append(changed, exemptRemark(p, "%s has %v, the configuration has not"))
 		}
+		delete(began, p)
 	}
 	for _, p := range s.options.Exempt {
-		if !slices.Contains(now, p) {
-			changed = append(changed, remark{fmt.Sprintf("%s %v", steerMapSourceExempt, p), fmt.Sprintf("%s lacks %v, which the configuration has", steerMapSourceExempt, p)})
+		if began[p] {
+			changed = append(changed, exemptRemark(p, "%s lacks %v, which the configuration has"))
 		}
 	}
 	return changed
 }
 
-// Watch looks at the settings: it logs what has changed since the last call, and lets
-// shards know of a new stall_bound. Call it about once a second, always from the same
-// goroutine. It does nothing where the kernel's hash chooses.
+func exemptRemark(p netip.Prefix, format string) remark {
+	return remark{fmt.Sprintf("%s %v", steerMapSourceExempt, p), fmt.Sprintf(format, steerMapSourceExempt, p)}
+}
+
+// Watched returns how many entries differed from what they began with, and how many
+// were out of range, when Watch last looked. It costs nothing. Any goroutine may call
+// it.
+func (s *Steering) Watched() (changed, ignored int) {
+	return int(s.watched.changed.Load()), int(s.watched.ignored.Load())
+}
+
+// Watch looks at the settings and the pins: it logs what has changed since the last
+// call, and lets shards know of a new stall_bound. Call it about once a second,
+// always from the same goroutine. It does nothing where the kernel's hash chooses.
 func (s *Steering) Watch() {
 	if s.Status().Mode == Hash {
 		return
 	}
 	log := s.options.Logger
+	s.watchPins()
 	now, changed, ignored, err := s.compare()
 	if err != nil {
 		log.Warn("the steering settings cannot be read", "error", err)
 		return
 	}
 	s.setStallBound(now)
+	s.watched.changed.Store(int64(len(changed)))
+	s.watched.ignored.Store(int64(len(ignored)))
 	s.reported.ignored = news(s.reported.ignored, ignored,
 		func(text string) { log.Warn("a steering setting is out of range", "setting", text) },
 		func(entry string) { log.Info("a steering setting is in range again", "setting", entry) })
 	s.reported.changed = news(s.reported.changed, changed,
 		func(text string) { log.Info("a steering setting was changed", "setting", text) },
 		func(entry string) { log.Info("a steering setting is as configured again", "setting", entry) })
+}
+
+// watchPins notices that somebody has removed the pins, or put others in their place.
+func (s *Steering) watchPins() {
+	st := s.Status()
+	if st.Mode != Pinned {
+		return
+	}
+	if ours, err := sameDir(s.pins.claim, s.pins.dir); ours || err != nil {
+		return
+	}
+	gone := Status{Mode: Unpinned, Reason: fmt.Sprintf("the pins in %s were removed: start wsd again to have them back", s.pins.dir)}
+	s.status.Store(&gone)
+	s.options.Logger.Warn("steering without pins: bpftool finds the maps by id only", "reason", gone.Reason)
 }
 
 // news tells of each remark that is new or another, and of each entry that there is

@@ -54,10 +54,17 @@ func (s *Slot) EndTurn(accepted, closed, nanos uint64) {
 // count makes load of what was accepted but never picked, so that the figures of a
 // shard agree before it waits again: nothing is on its way then that was accepted.
 func (s *Slot) count(accepted uint64) {
-	known := uint64(atomic.LoadInt64(&s.tally.Load)) + atomic.LoadUint64(&s.cells.Closed) //nolint:gosec // Modulo 2^64, as it should be.
-	if missing := int64(accepted - known); missing > 0 {                                  //nolint:gosec // The same.
-		atomic.AddUint64(&s.cells.Uncounted, uint64(missing))
-		atomic.AddInt64(&s.tally.Load, missing)
+	for {
+		load, closed := atomic.LoadInt64(&s.tally.Load), atomic.LoadUint64(&s.cells.Closed)
+		missing := int64(accepted-closed) - load //nolint:gosec // Fewer than 2^63.
+		if missing <= 0 {
+			return
+		}
+		// A shard and Reconcile may both have seen it.
+		if atomic.CompareAndSwapInt64(&s.tally.Load, load, load+missing) {
+			atomic.AddUint64(&s.cells.Uncounted, uint64(missing))
+			return
+		}
 	}
 }
 
@@ -91,25 +98,26 @@ type Figures struct {
 	BusySince    uint64 // CLOCK_MONOTONIC nanoseconds at which the turn began; 0: it waits.
 	StalledUntil uint64 // CLOCK_MONOTONIC nanoseconds at which the last turn over stall_bound ended; 0: there was none.
 	Draining     bool   // wsd itself wants no new connections here.
+
+	load int64
 }
 
-// Load is what the program compares: connections, and those on their way.
-func (f Figures) Load() int64 {
-	return max(0, int64(f.Picked+f.Migrated+f.Uncounted-f.Lost-f.Closed))
-}
+// Load is what the program compares: connections, and those on their way. It is
+// Picked + Migrated + Uncounted - Lost - Closed, but for what happens while that is
+// read.
+func (f Figures) Load() int64 { return max(0, f.load) }
 
 // Pending is how many were picked and are not accepted yet.
-func (f Figures) Pending() int64 {
-	return max(0, int64(f.Picked+f.Migrated+f.Uncounted-f.Lost-f.Accepted))
-}
+func (f Figures) Pending() int64 { return max(0, f.load+int64(f.Closed-f.Accepted)) } //nolint:gosec // Modulo 2^64.
 
 // Figures reads the slot. Any goroutine may call it.
 func (s *Slot) Figures() Figures {
 	// What is subtracted comes first: a connection that comes or goes meanwhile makes
-	// load and pending greater, never smaller.
+	// pending greater, never smaller.
 	c := s.cells
 	f := Figures{Closed: atomic.LoadUint64(&c.Closed), Accepted: atomic.LoadUint64(&c.Accepted), Lost: atomic.LoadUint64(&c.Lost)}
 	f.Picked, f.Migrated, f.Uncounted = atomic.LoadUint64(&s.tally.Picked), atomic.LoadUint64(&c.Migrated), atomic.LoadUint64(&c.Uncounted)
+	f.load = atomic.LoadInt64(&s.tally.Load)
 	f.BusySince, f.StalledUntil = atomic.LoadUint64(&c.BusySince), atomic.LoadUint64(&c.StalledUntil)
 	f.Draining = steerDraining(atomic.LoadUint32((*uint32)(&c.Draining))) != steerDrainingDRAINING_NOT
 	runtime.KeepAlive(s.table)

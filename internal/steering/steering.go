@@ -47,7 +47,8 @@ type Options struct {
 	Logger     *slog.Logger
 }
 
-// Status tells how connections are placed. It does not change after Publish.
+// Status tells how connections are placed. After Publish it changes only when somebody
+// removes the pins.
 type Status struct {
 	Mode    string // Pinned, Unpinned or Hash.
 	Reason  string // In one line why not more than Mode or, pinned, who alone sees the pins; may be empty then.
@@ -72,6 +73,7 @@ type Steering struct {
 	// Of the goroutine that calls Reconcile and Watch.
 	pending  []pendings
 	reported struct{ changed, ignored map[string]string } // As Watch last saw them.
+	watched  struct{ changed, ignored atomic.Int64 }      // How many they were.
 
 	mu       sync.Mutex // Guards what follows.
 	objects  *objects   // nil where the kernel's hash chooses, and after Close
