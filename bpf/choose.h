@@ -17,15 +17,15 @@
 #define CHOICE_BLEMISHED (0xffU << CHOICE_BLEMISHES_SHIFT)
 
 /* Compares all shards, block by block. */
-#define COMPARE_ALL(m, compare)                                                                    \
+#define COMPARE_ALL(m, compare, size)                                                              \
 	do {                                                                                       \
 		(m)->best = NO_SHARD;                                                              \
 		(m)->best_local = NO_SHARD;                                                        \
 		(m)->healthy = 0;                                                                  \
 		(m)->ramping = 0;                                                                  \
-		_Pragma("clang loop unroll(full)") for (__u64 b = 0; b < SHARDS_MAX / BLOCK; b++)  \
+		_Pragma("clang loop unroll(full)") for (__u64 b = 0; b < SHARDS_MAX / (size); b++) \
 		{                                                                                  \
-			if (b * BLOCK >= shard_count)                                              \
+			if (b * (size) >= shard_count)                                             \
 				break;                                                             \
 			if (compare(m, b))                                                         \
 				return CHOICE_FAILED;                                              \
@@ -54,7 +54,7 @@ NOINLINE __u32 choose_least(struct moment *m)
 {
 	if (!m)
 		return CHOICE_FAILED;
-	COMPARE_ALL(m, compare_loads);
+	COMPARE_ALL(m, compare_loads, BLOCK);
 	return choice(m, m->best);
 }
 
@@ -62,7 +62,7 @@ NOINLINE __u32 choose_weighted(struct moment *m)
 {
 	if (!m)
 		return CHOICE_FAILED;
-	COMPARE_ALL(m, compare_weights);
+	COMPARE_ALL(m, compare_weights, BLOCK);
 	return choice(m, m->best);
 }
 
@@ -87,7 +87,7 @@ NOINLINE __u32 choose_local(struct moment *m)
 		return CHOICE_FAILED;
 	m->local_classes = shard_count < cpu_count ? shard_count : cpu_count;
 	m->local_class = m->cpu % m->local_classes;
-	COMPARE_ALL(m, compare_local);
+	COMPARE_ALL(m, compare_local, BLOCK);
 	/* Without the distances, which only decide between equals. */
 	if ((m->best_local >> DISTANCE_BITS) - (m->best >> DISTANCE_BITS) > bound)
 		return choice(m, m->best) | CHOICE_REMOTE;
@@ -131,10 +131,10 @@ NOINLINE __u32 choose_judged(struct moment *m)
 {
 	if (!m || read_bounds(m))
 		return CHOICE_FAILED;
-	COMPARE_ALL(m, compare_judged_loads);
+	COMPARE_ALL(m, compare_judged_loads, JUDGED_BLOCK);
 	if (m->ramping) {
 		draw_ramp(m);
-		COMPARE_ALL(m, compare_judged_loads);
+		COMPARE_ALL(m, compare_judged_loads, JUDGED_BLOCK);
 	}
 	return choice(m, m->best);
 }
@@ -144,10 +144,10 @@ NOINLINE __u32 choose_judged_weighted(struct moment *m)
 {
 	if (!m || read_bounds(m))
 		return CHOICE_FAILED;
-	COMPARE_ALL(m, compare_judged_weights);
+	COMPARE_ALL(m, compare_judged_weights, JUDGED_BLOCK);
 	if (m->ramping) {
 		draw_ramp(m);
-		COMPARE_ALL(m, compare_judged_weights);
+		COMPARE_ALL(m, compare_judged_weights, JUDGED_BLOCK);
 	}
 	return choice(m, m->best);
 }

@@ -37,8 +37,12 @@ const volatile __u32 cpu_count = 1;   /* at least 1 */
 
 _Static_assert(SHARDS_MAX == 1 << DISTANCE_BITS, "a distance must hold every shard");
 
-/* How many shards a function compares; they are all compared, those too that there are not. */
+/*
+ * How many shards a function compares, judging them or not: many make few calls, and much code.
+ * They are all compared, those too that there are not.
+ */
 #define BLOCK 16
+#define JUDGED_BLOCK 4
 
 /* One choice in the making. */
 struct moment {
@@ -135,10 +139,10 @@ static ALWAYS_INLINE const struct slot_table *slot_table(void)
 	return bpf_map_lookup_elem(&slots_v2, &zero);
 }
 
-/* The first shard of a block, whatever number that is. */
-static ALWAYS_INLINE __u64 first_of(__u64 block)
+/* The first shard of a block of that size, whatever number the block has. */
+static ALWAYS_INLINE __u64 first_of(__u64 block, __u64 size)
 {
-	return block % (SHARDS_MAX / BLOCK) * BLOCK;
+	return block % (SHARDS_MAX / size) * size;
 }
 
 /* The entry of drain or weight for a shard, or for the last shard when there is no such. */
@@ -166,7 +170,7 @@ static ALWAYS_INLINE __s64 judged(struct moment *m, __s64 blemishes)
 static ALWAYS_INLINE int compare_by_load(struct moment *m, __u64 block, int judge)
 {
 	const struct slot_table *s = slot_table();
-	__u64 first = first_of(block);
+	__u64 size = judge ? JUDGED_BLOCK : BLOCK, first = first_of(block, size);
 	const struct slot *slot;
 	const struct tally *tally;
 	__s64 best;
@@ -177,7 +181,7 @@ static ALWAYS_INLINE int compare_by_load(struct moment *m, __u64 block, int judg
 	slot = &s->shard[first];
 	best = m->best;
 #pragma clang loop unroll(full)
-	for (__u64 i = 0; i < BLOCK; i++) {
+	for (__u64 i = 0; i < size; i++) {
 		__s64 rank = rank_of(tally[i].load, m, first + i);
 
 		if (judge) {
@@ -214,8 +218,8 @@ NOINLINE int compare_judged_loads(struct moment *m, __u64 block)
 
 static ALWAYS_INLINE int compare_by_weight(struct moment *m, __u64 block, int judge)
 {
+	__u64 size = judge ? JUDGED_BLOCK : BLOCK, first = first_of(block, size);
 	const struct slot_table *s = slot_table();
-	__u64 first = first_of(block);
 	const struct tally *tally;
 	const struct slot *slot;
 	__s64 best;
@@ -226,7 +230,7 @@ static ALWAYS_INLINE int compare_by_weight(struct moment *m, __u64 block, int ju
 	slot = &s->shard[first];
 	best = m->best;
 #pragma clang loop unroll(full)
-	for (__u64 i = 0; i < BLOCK; i++) {
+	for (__u64 i = 0; i < size; i++) {
 		__u32 *weighs = entry(&weight, first + i), *drains;
 		__u64 w, share = (not_negative(tally[i].load) & ABSENT_LOAD) + 1;
 		__s64 rank;
@@ -266,7 +270,7 @@ NOINLINE int compare_local(struct moment *m, __u64 block)
 {
 	const struct slot_table *s = slot_table();
 	__s64 best, best_local, class;
-	__u64 first = first_of(block);
+	__u64 first = first_of(block, BLOCK);
 	const struct tally *tally;
 
 	if (!s || !m)
