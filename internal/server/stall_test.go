@@ -10,8 +10,8 @@ import (
 
 	"github.com/gobwas/ws"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
+	"wsd/internal/epoll"
 	"wsd/internal/routing"
 	"wsd/internal/shard"
 	"wsd/internal/testutil"
@@ -57,7 +57,7 @@ func (s *stalling) stall() {
 	c.send(`{"id":9,"subscribe":{"channel":"stall"}}`)
 	s.eventually("stalled", func() bool {
 		f := s.server.steering.Slot(s.victim).Figures()
-		return f.BusySince != 0 && time.Duration(monotonic(s.t)-f.BusySince) > s.server.cfg.Steering.StallBound+20*time.Millisecond
+		return f.BusySince != 0 && time.Duration(epoll.Monotonic()-f.BusySince) > s.server.cfg.Steering.StallBound+20*time.Millisecond
 	})
 }
 
@@ -124,7 +124,7 @@ func TestStalledShard(t *testing.T) {
 	back := s.server.steering.Slot(s.victim).Figures().StalledUntil
 	picked, accepted = s.picked(), s.server.clientsAccepted()
 	half := uint64(s.server.cfg.Steering.Ramp / 2)
-	s.eventually("half of the ramp is over", func() bool { return monotonic(t)-back > half })
+	s.eventually("half of the ramp is over", func() bool { return epoll.Monotonic()-back > half })
 	even := float64(s.server.clientsAccepted()-accepted) / stallShards
 	require.LessOrEqual(t, float64(s.picked()-picked), even*1.5, "even would be %v", even)
 	cancel()
@@ -169,12 +169,4 @@ func BenchmarkStalledShard(b *testing.B) {
 			}
 		})
 	}
-}
-
-// monotonic is CLOCK_MONOTONIC in nanoseconds, as shards report it.
-func monotonic(tb testing.TB) uint64 {
-	tb.Helper()
-	var now unix.Timespec
-	require.NoError(tb, unix.ClockGettime(unix.CLOCK_MONOTONIC, &now))
-	return uint64(now.Nano())
 }

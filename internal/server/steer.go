@@ -6,9 +6,8 @@ import (
 	"net/http"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"wsd/internal/control"
+	"wsd/internal/epoll"
 	"wsd/internal/routing"
 	"wsd/internal/steering"
 )
@@ -36,9 +35,7 @@ func (s *Server) SteerState() (control.SteerState, error) {
 		state.Exempt = append(state.Exempt, p.String())
 	}
 	state.Settings = steerSettings(now, s.steering.Configured())
-	if state.Shards, err = s.steerShards(now); err != nil {
-		return control.SteerState{}, err
-	}
+	state.Shards = s.steerShards(now)
 	ends, notes := s.steering.Outcomes()
 	state.Ends, state.Notes = steerCounts(ends), steerCounts(notes)
 	return state, nil
@@ -78,12 +75,8 @@ func steerSettings(now, configured steering.Values) (list []control.SteerSetting
 	return list
 }
 
-func (s *Server) steerShards(now steering.Values) ([]control.SteerShard, error) {
-	var clock unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &clock); err != nil {
-		return nil, fmt.Errorf("read the clock: %w", err)
-	}
-	at := time.Duration(clock.Nano())
+func (s *Server) steerShards(now steering.Values) []control.SteerShard {
+	at := time.Duration(epoll.Monotonic()) //nolint:gosec // Since boot.
 	stallBound := time.Duration(inForce(now, "stall_bound", 0)) * time.Millisecond
 	ramp := time.Duration(inForce(now, "ramp", 0)) * time.Millisecond
 	pendingMax := int64(inForce(now, "pending_max", 0))
@@ -99,7 +92,7 @@ func (s *Server) steerShards(now steering.Values) ([]control.SteerShard, error) 
 		stalled, ramping := stallOf(f, at, stallBound, ramp)
 		list[i].StalledFor, list[i].Ramping = stalled.Seconds(), ramping
 	}
-	return list, nil
+	return list
 }
 
 // stallOf tells for how long a shard stalls, 0 if it does not, and whether it has come back so recently that it ramps. All times are of
