@@ -36,9 +36,18 @@ type Segment struct {
 	Records []Record // At least one, in the order in which they were added.
 	Bytes   int      // Of all values.
 
+	keys    [][]byte // Of the records, where the source keeps keys; else nil.
 	batch   *Batch
 	mu      sync.Mutex
 	layouts [VariantCount]atomic.Pointer[[]byte]
+}
+
+// Key returns the Kafka key of record i: nil for a record without one, and for every record where keys are not kept.
+func (s *Segment) Key(i int) []byte {
+	if s.keys == nil {
+		return nil
+	}
+	return s.keys[i]
 }
 
 // Layout returns the segment in variant v, built once for the whole process by the first that asks; others wait for it. The bytes
@@ -85,6 +94,7 @@ func (b *Batch) release() int64 { return int64(b.memory) + b.layouts.Swap(math.M
 
 const (
 	recordSize  = int(unsafe.Sizeof(Record{}))
+	keySize     = int(unsafe.Sizeof([]byte{}))
 	segmentSize = int(unsafe.Sizeof(Segment{}))
 	batchSize   = int(unsafe.Sizeof(Batch{}))
 )
