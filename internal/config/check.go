@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // StartTime returns the time that Start names, if it is one.
@@ -48,6 +49,7 @@ func (l *loader) check() {
 	l.checkAddresses(c)
 	l.checkKafka(c)
 	l.checkRoutes(c.Routes)
+	l.checkSlowPolicies(c.Client.SlowPolicies)
 	l.checkSteering(c)
 	l.checkChoices(c)
 }
@@ -248,6 +250,33 @@ func (l *loader) checkRoutes(routes []Route) {
 		if strings.ContainsAny(placeholder.ReplaceAllString(r.Channel, ""), "{}") {
 			l.complain("routes", r.String(), "the template has a brace that belongs to no placeholder", "{topic}, {key}, {partition} and {header.NAME} are known")
 		}
+	}
+}
+
+func (l *loader) checkSlowPolicies(policies []SlowPolicy) {
+	const key = "client.slow_policies"
+	seen := make(map[string]bool)
+	everything := ""
+	for _, p := range policies {
+		switch {
+		case p.Channel == "":
+			l.complain(key, p.String(), "it names no channel", "write a channel's name, or the beginning of names and *, such as prices.*")
+		case !utf8.ValidString(p.Channel):
+			l.complain(key, p.String(), "the channel is not valid UTF-8", "")
+		case strings.Contains(strings.TrimSuffix(p.Channel, "*"), "*"):
+			l.complain(key, p.String(), "only the last character may be a *", "write the beginning of names and *, such as prices.*")
+		case everything != "":
+			l.complain(key, p.String(), fmt.Sprintf("it has no effect behind %s, which fits every channel", everything), "put it before that")
+		case seen[p.Channel]:
+			l.complain(key, p.String(), "its channel is named twice", "leave one")
+		}
+		if p.Policy != "disconnect" && p.Policy != "conflate" {
+			l.complain(key, p.String(), fmt.Sprintf("%s is no policy", strconv.Quote(p.Policy)), "disconnect and conflate are known")
+		}
+		if p.Channel == "*" {
+			everything = p.String()
+		}
+		seen[p.Channel] = true
 	}
 }
 

@@ -48,7 +48,8 @@ type conn struct {
 	out    []chunk        // What the kernel has not taken; nil when empty.
 	outOff uint32         // Bytes of out[0] already taken.
 	behind uint32         // 0, or the pacing.moment in which it fell behind.
-	outLen int            // Cost of what is in out, bytes taken included.
+	outLen int            // Cost of what is in out, bytes taken included, and in merge.
+	merge  *merge         // What waits behind out of channels with PolicyConflate; nil: c does not conflate.
 	subs   []subscription // What the connection is subscribed to.
 }
 

@@ -86,9 +86,18 @@ func (s *Shard) deliverSegment(p *pending, direct bool) {
 	var chunks [bus.VariantCount]chunk
 	var built [bus.VariantCount]bool
 	joined := p.seq <= ch.joinedSeq
+	conflate := ch.policy == PolicyConflate
 	for i := range ch.subscribers {
 		sub := ch.subscribers[i]
 		c := s.slab.get(sub.slot)
+		if conflate && s.conflates(c) {
+			start := uint64(0)
+			if joined {
+				start = c.subs[sub.at].start
+			}
+			s.mergeSegment(c, p, start)
+			continue
+		}
 		v := c.variant
 		if !built[v] {
 			built[v] = true
@@ -108,6 +117,7 @@ func (s *Shard) deliverSegment(p *pending, direct bool) {
 			s.queuePublications(c, k)
 		}
 	}
+	s.singles.reset()
 }
 
 // send writes k to a connection that has nothing queued, without the detour over the queue.
@@ -159,6 +169,9 @@ func (s *Shard) reattach() {
 		if !c.protocol {
 			s.end(c, ReasonInsufficientState)
 			return
+		}
+		if c.merge != nil {
+			s.queueMerged(c) // From before the gap, like what is queued.
 		}
 		e := encodings[c.variant]
 		var payload []byte

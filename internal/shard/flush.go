@@ -28,10 +28,13 @@ func (s *Shard) queue(c *conn, k chunk) {
 	s.markDirty(c)
 }
 
-// addQueued counts n more bytes, or fewer, in c's queue.
+// addQueued counts n more bytes, or fewer, that wait for c.
 func (s *Shard) addQueued(c *conn, n int) {
 	c.outLen += n
 	s.outboundBytes += int64(n)
+	if c.merge != nil {
+		s.pacing.apartBytes += int64(n)
+	}
 	s.noteQueue(c)
 }
 
@@ -50,8 +53,7 @@ func (s *Shard) queuePong(c *conn, payload []byte) {
 // queueReply is queue for answers to what the client sends. A client that sends and does not read is slow.
 func (s *Shard) queueReply(c *conn, k chunk) {
 	if c.isClient() && s.overLimit(c) {
-		s.stats.SlowClosed.Add(1)
-		s.doom(c, ReasonSlow)
+		s.closeSlow(c, 0)
 		return
 	}
 	s.queue(c, k)
@@ -64,12 +66,17 @@ func (s *Shard) queuePublications(c *conn, k chunk) {
 		return
 	}
 	if s.overLimit(c) {
-		s.stats.SlowClosed.Add(1)
-		s.stats.Dropped.Add(uint64(k.publications))
-		s.doom(c, ReasonSlow)
+		s.closeSlow(c, k.publications)
 		return
 	}
 	s.queue(c, k)
+}
+
+// closeSlow dooms c for the outbound limit, which kept publications from it.
+func (s *Shard) closeSlow(c *conn, publications uint32) {
+	s.stats.Slow[PolicyDisconnect].Add(1)
+	s.stats.Dropped.Add(uint64(publications))
+	s.doom(c, ReasonSlow)
 }
 
 func (s *Shard) overLimit(c *conn) bool {
@@ -116,10 +123,13 @@ func (s *Shard) flush(c *conn) {
 		case nil:
 			s.turn.writes++
 			s.turn.bytesOut += uint64(n)
-			if c.wantWritable {
+			if c.wantWritable && c.merge == nil {
 				s.pacing.drained += uint64(n)
 			}
 			s.sent(c, n)
+			if c.merge != nil && s.drained(c) {
+				s.queueMerged(c)
+			}
 		case unix.EAGAIN:
 			s.watchWritable(c, true)
 			return
@@ -208,12 +218,9 @@ func (s *Shard) watchWritable(c *conn, on bool) {
 	if c.wantWritable == on {
 		return
 	}
+	s.countBlocked(c, -1)
 	c.wantWritable = on
-	if on {
-		s.pacing.blocked++
-	} else {
-		s.pacing.blocked--
-	}
+	s.countBlocked(c, 1)
 	ready := uint32(epoll.Readable)
 	if on {
 		ready |= epoll.Writable

@@ -83,6 +83,7 @@ type rig struct {
 	serving  *atomic.Bool
 	address  string
 	offset   uint64
+	stepped  bool // The test turns the loop over itself.
 	stopped  bool
 }
 
@@ -101,6 +102,41 @@ func newRig(t testing.TB, change func(*Options)) *rig {
 }
 
 func newRigStalling(t testing.TB, stallMax time.Duration, change func(*Options)) *rig {
+	t.Helper()
+	r := newIdleRig(t, stallMax, change)
+	r.shard.Start()
+	return r
+}
+
+// newStepped returns a rig whose loop turns only in step and during.
+func newStepped(t testing.TB, change func(*Options)) *rig {
+	t.Helper()
+	r := newIdleRig(t, waitMax, change)
+	r.stepped = true
+	return r
+}
+
+// step turns the loop over once, without waiting.
+func (r *rig) step() { r.shard.turnOver(false) }
+
+// during turns the loop over until do has returned, which runs in a goroutine of its own.
+func (r *rig) during(do func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		do()
+	}()
+	for {
+		select {
+		case <-done:
+			return
+		default:
+			r.step()
+		}
+	}
+}
+
+func newIdleRig(t testing.TB, stallMax time.Duration, change func(*Options)) *rig {
 	t.Helper()
 	r := &rig{
 		t: t, interest: routing.NewInterest(), place: &place{offset: map[string]uint64{}}, load: &load{}, serving: new(atomic.Bool),
@@ -124,7 +160,6 @@ func newRigStalling(t testing.TB, stallMax time.Duration, change func(*Options))
 	}
 	r.shard, err = New(o)
 	require.NoError(t, err)
-	r.shard.Start()
 	t.Cleanup(func() {
 		r.stop(5 * time.Second)
 		stats := r.shard.Stats()
@@ -147,6 +182,9 @@ func (r *rig) stop(drain time.Duration) {
 	}
 	r.stopped = true
 	r.shard.PostShutdown(time.Now().Add(drain))
+	if r.stepped {
+		r.shard.run()
+	}
 	select {
 	case <-r.shard.Done():
 	case <-time.After(drain + waitMax):

@@ -57,6 +57,7 @@ type Options struct {
 
 	Descriptors *Descriptors // Shared by all shards.
 	Limits      Limits
+	Slow        []SlowPolicy // The first whose pattern fits a channel counts; none: PolicyDisconnect.
 
 	Version     string // Told to protocol clients in the connect result.
 	Nonce       uint64 // Random for the process: the first half of client ids.
@@ -72,6 +73,11 @@ func (o Options) validate() error {
 		return fmt.Errorf("BUG: shard id %d, at most %d", o.ID, routing.ShardsMax-1)
 	case len(o.Listeners) == 0:
 		return errors.New("BUG: shard without a listener")
+	}
+	for _, p := range o.Slow {
+		if p.Policy >= policyCount {
+			return fmt.Errorf("BUG: slow policy %d for %q", p.Policy, p.Pattern)
+		}
 	}
 	l := o.Limits
 	for name, v := range map[string]int64{

@@ -36,6 +36,7 @@ type Shard struct {
 	load        LoadReporter
 	descriptors *Descriptors
 	serving     *atomic.Bool
+	slow        []SlowPolicy
 	logger      *slog.Logger
 
 	version     string
@@ -60,6 +61,7 @@ type Shard struct {
 	iovecs   epoll.Iovecs
 	pendings []pending
 	oldest   []time.Time // Oldest record of each batch delivered in this turn.
+	singles  singles     // Of the segment being delivered.
 
 	// Channels.
 	channels     []channel
@@ -97,7 +99,7 @@ type Shard struct {
 
 // turnCounts collects in plain fields what is added to Stats once a turn.
 type turnCounts struct {
-	writes, bytesOut, deliveries, bytesIn, framesIn, batches, records uint64
+	writes, bytesOut, deliveries, bytesIn, framesIn, batches, records, conflated uint64
 }
 
 // New returns a shard that is ready to Start. The caller may hand it to the bus as a sleeper before that: Post methods work from
@@ -128,7 +130,7 @@ func newShard(o Options) (*Shard, error) {
 	}
 	s := &Shard{
 		id: o.ID, limits: o.Limits, cursor: o.Cursor, head: o.Head, interest: o.Interest, positions: o.Positions, load: o.Load, descriptors: o.Descriptors,
-		serving: o.Serving, logger: o.Logger, version: o.Version, nonce: o.Nonce, shardHeader: o.ShardHeader,
+		serving: o.Serving, slow: o.Slow, logger: o.Logger, version: o.Version, nonce: o.Nonce, shardHeader: o.ShardHeader,
 		stats: newStats(), poller: poller, done: make(chan struct{}),
 		// Whatever is incomplete fits in with room to spare: a message with its header, or a head.
 		readBuf:      make([]byte, max(o.Limits.HeadMax, o.Limits.MessageMax+readMargin)+readMargin),
