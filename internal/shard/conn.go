@@ -43,6 +43,8 @@ type conn struct {
 	wantWritable bool // Watched for EPOLLOUT.
 	writeClosed  bool // stateClosing: everything is sent and our side is shut.
 
+	wrote uint32 // Bytes that the kernel has taken in this turn, while more is to be sent in it; at most writePerTurn.
+
 	reader wire.Reader    // Fragmented message under way.
 	in     []byte         // Bytes of an incomplete request or frame; nil otherwise.
 	out    []chunk        // What the kernel has not taken; nil when empty.

@@ -122,7 +122,7 @@ func (s *Shard) deliverSegment(p *pending, direct bool) {
 
 // send writes k to a connection that has nothing queued, without the detour over the queue.
 func (s *Shard) send(c *conn, k chunk) {
-	n, err := epoll.Write(int(c.fd), k.bytes)
+	n, err := epoll.Write(int(c.fd), k.bytes[:min(len(k.bytes), writePerTurn-int(c.wrote))])
 	switch {
 	case err == nil:
 		s.turn.writes++
@@ -137,6 +137,7 @@ func (s *Shard) send(c *conn, k chunk) {
 	}
 	s.queue(c, k)
 	c.outOff = uint32(n)
+	c.wrote += uint32(n)
 }
 
 // observeLatency is called after the flush.

@@ -14,6 +14,10 @@ const (
 	keepQueueCap = 64
 )
 
+// writePerTurn bounds the bytes that a turn writes to one connection: a long queue, or one large message, does not keep the turn from
+// the others. What is left waits like what the kernel has not taken, and goes on in the next turn.
+const writePerTurn = 256 << 10
+
 // queue puts k behind what waits for c, to be sent by the next flush. It takes everything but publications to a slow client, see
 // queuePublications.
 func (s *Shard) queue(c *conn, k chunk) {
@@ -100,29 +104,30 @@ func (s *Shard) flushDirty() {
 		c.dirty = false
 		if c.state != stateFree && c.state != stateDoomed {
 			s.flush(c)
+			c.wrote = 0
 		}
 	}
 	s.dirty = s.dirty[:0]
+	for _, slot := range s.wrote {
+		s.slab.get(slot).wrote = 0
+	}
+	s.wrote = s.wrote[:0]
 }
 
-// flush gives the kernel as much of c's queue as it takes: one write for one chunk, one writev for several.
+// flush gives the kernel as much of c's queue as it takes, up to writePerTurn in a turn.
 func (s *Shard) flush(c *conn) {
 	for len(c.out) > 0 {
-		var n int
-		var err error
-		if len(c.out) == 1 {
-			n, err = epoll.Write(int(c.fd), c.out[0].bytes[c.outOff:])
-		} else {
-			s.iovecs.Reset()
-			s.iovecs.Add(c.out[0].bytes[c.outOff:])
-			for i := 1; i < len(c.out) && s.iovecs.Add(c.out[i].bytes); i++ {
-			}
-			n, err = s.iovecs.Writev(int(c.fd))
+		left := writePerTurn - int(c.wrote)
+		if left == 0 {
+			s.watchWritable(c, true)
+			return
 		}
+		n, err := s.writeQueue(c, left)
 		switch err {
 		case nil:
 			s.turn.writes++
 			s.turn.bytesOut += uint64(n)
+			c.wrote += uint32(n)
 			if c.wantWritable && c.merge == nil {
 				s.pacing.drained += uint64(n)
 			}
@@ -147,6 +152,25 @@ func (s *Shard) flush(c *conn) {
 		c.writeClosed = true
 		epoll.CloseWrite(int(c.fd))
 	}
+}
+
+// writeQueue writes up to most bytes of c's queue: by one write for one chunk, by one writev for several.
+func (s *Shard) writeQueue(c *conn, most int) (n int, err error) {
+	first := c.out[0].bytes[c.outOff:]
+	if len(c.out) == 1 || len(first) >= most {
+		return epoll.Write(int(c.fd), first[:min(len(first), most)])
+	}
+	s.iovecs.Reset()
+	s.iovecs.Add(first)
+	most -= len(first)
+	for i := 1; i < len(c.out) && most > 0; i++ {
+		b := c.out[i].bytes
+		if !s.iovecs.Add(b[:min(len(b), most)]) {
+			break
+		}
+		most -= len(b)
+	}
+	return s.iovecs.Writev(int(c.fd))
 }
 
 // sent takes n bytes off the front of c's queue.

@@ -70,6 +70,9 @@ func (s *Shard) serve(events []epoll.Event) {
 		}
 		if ev.Events&epoll.Writable != 0 {
 			s.flush(c)
+			if c.wrote > 0 {
+				s.wrote = append(s.wrote, c.slot)
+			}
 		}
 		if ev.Events&(epoll.Readable|epoll.Broken) != 0 && c.state != stateFree {
 			s.readable(c)

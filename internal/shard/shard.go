@@ -55,6 +55,7 @@ type Shard struct {
 	released []uint32 // Slots that become free at the end of the turn.
 	doomed   []uint32 // Slots of connections that end with the current part of the turn.
 	dirty    []uint32 // Slots of connections that the flush looks at.
+	wrote    []uint32 // Slots of connections that were flushed before in this turn.
 	queues   [][]chunk
 	readBuf  []byte
 	replies  []byte
