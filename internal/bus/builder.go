@@ -74,7 +74,10 @@ func (b *Builder) Add(ch routing.Channel, r Record, ts time.Time) (full bool) {
 func (b *Builder) AddKeyed(ch routing.Channel, r Record, key []byte, ts time.Time) (full bool) {
 	full = b.Add(ch, r, ts)
 	seg := b.segments[ch.ID]
-	seg.keys = append(seg.keys, b.keep(key))
+	if seg.keys == nil {
+		seg.keys = new([][]byte)
+	}
+	*seg.keys = append(*seg.keys, b.keep(key))
 	return full
 }
 
@@ -108,7 +111,10 @@ func (b *Builder) Seal() *Batch {
 		return nil
 	}
 	for _, seg := range batch.Segments {
-		batch.memory += cap(seg.Records)*recordSize + cap(seg.keys)*keySize
+		batch.memory += cap(seg.Records) * recordSize
+		if seg.keys != nil {
+			batch.memory += cap(*seg.keys) * keySize
+		}
 	}
 	b.batch, b.arena = nil, nil
 	clear(b.segments)

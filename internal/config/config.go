@@ -123,6 +123,7 @@ type Bus struct {
 	BatchAge      time.Duration `key:"batch_age" def:"0s" help:"How long a batch may wait for more records; 0: not at all."`
 	RingBatches   int           `key:"ring_batches" def:"1024" help:"Batches that the ring holds; a power of two."`
 	RingBytesMax  Bytes         `key:"ring_bytes_max" def:"64MiB" help:"Bytes that the ring holds, laid out messages included."`
+	PinnedMax     Bytes         `key:"pinned_max" def:"256MiB" help:"Bytes of laid out messages that clients which do not keep up may hold, all together, after the ring has let them go; beyond it those that hold the oldest are closed as slow."`
 	StallMax      time.Duration `key:"stall_max" def:"1s" help:"How long the source waits for a shard that makes no progress; then the shard is detached and its subscribers are told to come back."`
 }
 

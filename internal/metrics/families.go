@@ -201,6 +201,7 @@ func (o Options) bus() []family {
 			emit(time.Duration(r.StallNanos.Load()).Seconds())
 		}},
 		single("wsd_bus_retained_bytes", "Bytes that the ring holds.", gauge, r.RetainedBytes.Load),
+		single("wsd_bus_pinned_bytes", "Bytes of laid out messages of batches that the ring has let go and some connection still waits for.", gauge, r.PinnedBytes.Load),
 		{
 			name: "wsd_bus_detached_total", help: "Times a shard was left behind because it made no progress for bus.stall_max.", kind: counter,
 			labels: []string{"shard"}, values: func(emit func(float64, ...string)) {

@@ -162,6 +162,7 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int, nonce uint64)
 			ChannelLengthMax: c.ChannelLengthMax, HandshakeTimeout: c.HandshakeTimeout, StaleCloseDelay: c.StaleCloseDelay,
 			FrameTimeout: c.FrameTimeout, PingInterval: c.PingInterval, PongTimeout: c.PongTimeout,
 			CloseGrace: min(closeGrace, s.cfg.Shutdown.Drain/2), BatchBytesPerTurn: batchBytesPerTurn,
+			PinnedMax: int(s.cfg.Bus.PinnedMax),
 		},
 		Slow:    s.slowPolicies(),
 		Version: "wsd " + s.build.Version, Nonce: nonce, ShardHeader: s.cfg.Debug.ShardHeader, Logger: s.log,

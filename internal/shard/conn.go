@@ -59,7 +59,8 @@ type conn struct {
 type chunk struct {
 	bytes        []byte
 	publications uint32
-	pong         bool // A later pong may take its place.
+	pin          uint32 // Index into Shard.pins of what holds bytes; 0: nothing, they are the shard's own.
+	pong         bool   // A later pong may take its place.
 }
 
 // chunkOverhead is what a chunk takes in the queue beside its bytes. It counts as bytes that wait: a million answers of two bytes

@@ -28,6 +28,9 @@ func (s *Shard) queue(c *conn, k chunk) {
 		c.out = s.takeQueue()
 	}
 	c.out = append(c.out, k)
+	if k.pin != 0 {
+		s.pins[k.pin].holders++
+	}
 	s.addQueued(c, k.cost())
 	s.markDirty(c)
 }
@@ -66,7 +69,7 @@ func (s *Shard) queueReply(c *conn, k chunk) {
 // queuePublications is queue for a segment. A client that already has more than OutboundMax bytes waiting, the message being sent
 // not counted, is slow and doomed; so one message of any size reaches a client that reads.
 func (s *Shard) queuePublications(c *conn, k chunk) {
-	if !c.isClient() {
+	if !c.isClient() || len(k.bytes) == 0 {
 		return
 	}
 	if s.overLimit(c) {
@@ -187,6 +190,7 @@ func (s *Shard) sent(c *conn, n int) {
 		c.outOff = 0
 		cost += k.cost()
 		s.turn.deliveries += uint64(k.publications)
+		s.unpin(k.pin)
 		done++
 	}
 	s.addQueued(c, -cost)
@@ -208,6 +212,7 @@ func (s *Shard) dropQueued(c *conn) {
 	for i := keep; i < len(c.out); i++ {
 		s.stats.Dropped.Add(uint64(c.out[i].publications))
 		s.addQueued(c, -c.out[i].cost())
+		s.unpin(c.out[i].pin)
 		c.out[i] = chunk{}
 	}
 	if len(c.out) > keep {
@@ -219,6 +224,7 @@ func (s *Shard) dropQueued(c *conn) {
 func (s *Shard) clearQueue(c *conn) {
 	for i := range c.out {
 		s.stats.Dropped.Add(uint64(c.out[i].publications))
+		s.unpin(c.out[i].pin)
 	}
 	if cap(c.out) >= keepQueueMin && cap(c.out) <= keepQueueCap && len(s.queues) < keepQueues {
 		clear(c.out)

@@ -91,7 +91,7 @@ func testLimits() Limits {
 	return Limits{
 		OutboundMax: 1 << 20, MessageMax: 64 << 10, HeadMax: 8 << 10, ChannelsMax: 8, ChannelLengthMax: 64, HandshakeTimeout: waitMax,
 		StaleCloseDelay: waitMax, FrameTimeout: waitMax, PingInterval: 25 * time.Second, PongTimeout: 10 * time.Second,
-		CloseGrace: time.Second, BatchBytesPerTurn: 64 << 10,
+		CloseGrace: time.Second, BatchBytesPerTurn: 64 << 10, PinnedMax: 1 << 40,
 	}
 }
 
@@ -168,6 +168,8 @@ func newIdleRig(t testing.TB, stallMax time.Duration, change func(*Options)) *ri
 		require.Zero(t, stats.Subscriptions.Load(), "subscriptions left")
 		require.Zero(t, stats.Channels.Load(), "channels left")
 		require.Zero(t, stats.OutboundBytes.Load(), "bytes left")
+		require.Zero(t, r.ring.Stats().PinnedBytes.Load(), "bytes pinned")
+		require.Len(t, r.shard.freePins, len(r.shard.pins)-1, "pins left")
 		require.Zero(t, r.interest.Len(), "interest left")
 		require.Equal(t, stats.Accepted.Load(), r.load.accepted.Load(), "accepts reported to steering")
 		require.Equal(t, stats.Accepted.Load(), r.load.closed.Load(), "closes reported to steering")

@@ -47,6 +47,7 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 			return false, true
 		}
 	}
+	s.limitPinned()
 	s.flushDirty()
 	s.observeLatency()
 	s.endTurn(began)

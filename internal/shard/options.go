@@ -42,6 +42,7 @@ type Limits struct {
 	PongTimeout       time.Duration
 	CloseGrace        time.Duration // How long a closing connection may take to read what is left and to answer; then it is reset.
 	BatchBytesPerTurn int           // Bytes of segments gathered before they are flushed.
+	PinnedMax         int           // Bytes of layouts that connections of all shards together may hold after the ring has let them go.
 }
 
 // Options is what a shard is built from.
@@ -85,7 +86,7 @@ func (o Options) validate() error {
 		"ChannelsMax": int64(l.ChannelsMax), "ChannelLengthMax": int64(l.ChannelLengthMax),
 		"HandshakeTimeout": int64(l.HandshakeTimeout), "StaleCloseDelay": int64(l.StaleCloseDelay), "FrameTimeout": int64(l.FrameTimeout),
 		"PingInterval": int64(l.PingInterval), "PongTimeout": int64(l.PongTimeout), "CloseGrace": int64(l.CloseGrace),
-		"BatchBytesPerTurn": int64(l.BatchBytesPerTurn),
+		"BatchBytesPerTurn": int64(l.BatchBytesPerTurn), "PinnedMax": int64(l.PinnedMax),
 	} {
 		if v <= 0 {
 			return fmt.Errorf("BUG: shard limit %s is %d, must be positive", name, v)

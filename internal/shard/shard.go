@@ -63,6 +63,9 @@ type Shard struct {
 	pendings []pending
 	oldest   []time.Time // Oldest record of each batch delivered in this turn.
 	singles  singles     // Of the segment being delivered.
+	pins     []pin       // The first is none.
+	freePins []uint32
+	pinLook  uint32 // Tick of the last look at who holds the oldest batches.
 
 	// Channels.
 	channels     []channel
@@ -138,7 +141,7 @@ func newShard(o Options) (*Shard, error) {
 		channelIndex: make(map[string]uint32), channelByID: make(map[routing.ChannelID]uint32),
 		listeners: o.Listeners, wheel: newWheel(), random: rand.New(rand.NewPCG(o.Nonce, uint64(o.ID))),
 	}
-	s.pacing.moment = 1
+	s.pacing.moment, s.pins = 1, make([]pin, 1)
 	s.start, s.startMono = time.Now(), epoll.Monotonic()
 	s.timer = time.AfterFunc(time.Hour, poller.Wake)
 	s.timer.Stop()
