@@ -36,9 +36,18 @@ type Segment struct {
 	Records []Record // At least one, in the order in which they were added.
 	Bytes   int      // Of all values.
 
+	keys    *[][]byte // Of the records, where the source keeps keys; else nil.
 	batch   *Batch
 	mu      sync.Mutex
 	layouts [VariantCount]atomic.Pointer[[]byte]
+}
+
+// Key returns the Kafka key of record i: nil for a record without one, and for every record where keys are not kept.
+func (s *Segment) Key(i int) []byte {
+	if s.keys == nil {
+		return nil
+	}
+	return (*s.keys)[i]
 }
 
 // Layout returns the segment in variant v, built once for the whole process by the first that asks; others wait for it. The bytes
@@ -67,24 +76,35 @@ type Batch struct {
 	Bytes    int       // Of all values.
 	Oldest   time.Time // Timestamp of the oldest record.
 
-	before   uint64        // Bytes of values of all batches published before it.
-	memory   int           // Bytes held, layouts not counted.
-	layouts  atomic.Int64  // Bytes held by layouts; negative after the ring has released the batch.
-	retained *atomic.Int64 // The ring's count of bytes held; nil before Publish.
+	before  uint64       // Bytes of values of all batches published before it.
+	memory  int          // Bytes held, layouts not counted.
+	layouts atomic.Int64 // Bytes held by layouts, with gone added when the ring has released the batch.
+	stats   *Stats       // The ring's; nil before Publish.
+	pin     atomic.Pointer[Pin]
 }
+
+// gone makes Batch.layouts negative.
+const gone = math.MinInt64 / 2
 
 // grow counts n more bytes of layouts.
 func (b *Batch) grow(n int) {
-	if b.layouts.Add(int64(n)) > 0 && b.retained != nil {
-		b.retained.Add(int64(n))
+	if b.layouts.Add(int64(n)) > 0 && b.stats != nil {
+		b.stats.RetainedBytes.Add(int64(n))
 	}
 }
 
 // release ends the counting and returns what was counted. A shard may still hold the batch, and even lay it out, for a turn.
-func (b *Batch) release() int64 { return int64(b.memory) + b.layouts.Swap(math.MinInt64/2) }
+func (b *Batch) release() int64 {
+	layouts := b.layouts.Add(gone) - gone
+	if !b.pin.CompareAndSwap(nil, &nobody) {
+		b.pin.Load().release(layouts)
+	}
+	return int64(b.memory) + layouts
+}
 
 const (
 	recordSize  = int(unsafe.Sizeof(Record{}))
+	keySize     = int(unsafe.Sizeof([]byte{}))
 	segmentSize = int(unsafe.Sizeof(Segment{}))
 	batchSize   = int(unsafe.Sizeof(Batch{}))
 )

@@ -69,6 +69,18 @@ func (b *Builder) Add(ch routing.Channel, r Record, ts time.Time) (full bool) {
 	return batch.Records >= b.o.RecordsMax || batch.Bytes >= b.o.BytesMax
 }
 
+// AddKeyed is Add for a record whose key is kept: Segment.Key returns it. It takes either all records of a channel or none. Keys are
+// apart from the records because most have no use for them.
+func (b *Builder) AddKeyed(ch routing.Channel, r Record, key []byte, ts time.Time) (full bool) {
+	full = b.Add(ch, r, ts)
+	seg := b.segments[ch.ID]
+	if seg.keys == nil {
+		seg.keys = new([][]byte)
+	}
+	*seg.keys = append(*seg.keys, b.keep(key))
+	return full
+}
+
 // keep copies v into the batch's memory. Nil stays nil, and empty stays empty.
 func (b *Builder) keep(v []byte) []byte {
 	switch {
@@ -100,6 +112,9 @@ func (b *Builder) Seal() *Batch {
 	}
 	for _, seg := range batch.Segments {
 		batch.memory += cap(seg.Records) * recordSize
+		if seg.keys != nil {
+			batch.memory += cap(*seg.keys) * keySize
+		}
 	}
 	b.batch, b.arena = nil, nil
 	clear(b.segments)

@@ -127,3 +127,22 @@ func TestLayoutOnce(t *testing.T) {
 	require.Empty(t, batch.Segments[0].Layout(VariantRaw, func(*Segment) []byte { return nil }))
 	require.Empty(t, batch.Segments[0].Layout(VariantRaw, func(*Segment) []byte { panic("BUG: an empty layout is kept as well") }))
 }
+
+// Keys are the batch's own memory too, and count.
+func TestKeys(t *testing.T) {
+	b := NewBuilder(BuilderOptions{RecordsMax: 3, BytesMax: 1 << 20})
+	ch, key := routing.Channel{ID: 1, Name: "a"}, []byte("key")
+	require.False(t, b.AddKeyed(ch, Record{Value: []byte("1")}, key, time.Now()))
+	copy(key, "xxx")
+	require.False(t, b.AddKeyed(ch, Record{Value: []byte("2")}, nil, time.Now()))
+	require.True(t, b.AddKeyed(ch, Record{Value: []byte("3")}, []byte{}, time.Now()), "full")
+	keyed := b.Seal()
+	seg := keyed.Segments[0]
+	require.Equal(t, [][]byte{[]byte("key"), nil, {}}, [][]byte{seg.Key(0), seg.Key(1), seg.Key(2)})
+	for range 3 {
+		b.Add(ch, Record{Value: []byte("1")}, time.Now())
+	}
+	plain := b.Seal()
+	require.Nil(t, plain.Segments[0].Key(2))
+	require.Greater(t, keyed.memory, plain.memory)
+}

@@ -51,6 +51,9 @@ func (c *Cursor) Next() (*Batch, State) {
 // Waiting returns the bytes of values on the bus from b, which Next returned, to the head, those for other shards included.
 func (c *Cursor) Waiting(b *Batch) uint64 { return c.ring.stats.Bytes.Load() - b.before }
 
+// Pinned returns the ring's Stats.PinnedBytes.
+func (c *Cursor) Pinned() int64 { return c.ring.stats.PinnedBytes.Load() }
+
 // Advance says that the batch from Next is finished. The shard may go on using it.
 func (c *Cursor) Advance() {
 	at := c.at.Load()

@@ -28,6 +28,7 @@ type Stats struct {
 	Stalls                  atomic.Uint64   // Times the writer waited for a shard.
 	StallNanos              atomic.Uint64   // How long it waited in all.
 	RetainedBytes           atomic.Int64    // Bytes the ring holds now.
+	PinnedBytes             atomic.Int64    // Bytes of layouts of batches that the ring has let go, of each while its Pin is held.
 	Detached                []atomic.Uint64 // Times each shard was detached.
 	Wakeups                 []atomic.Uint64 // Batches announced to each shard.
 	BatchSize               *stats.Histogram
@@ -103,7 +104,7 @@ func (r *Ring) Publish(ctx context.Context, b *Batch) error {
 			return err
 		}
 	}
-	b.Seq, b.retained, b.before = seq, &r.stats.RetainedBytes, r.stats.Bytes.Load()
+	b.Seq, b.stats, b.before = seq, &r.stats, r.stats.Bytes.Load()
 	r.stats.RetainedBytes.Add(int64(b.memory) + b.layouts.Load())
 	r.slots[seq&r.mask].Store(b)
 	r.head.Store(seq + 1)

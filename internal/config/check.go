@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // StartTime returns the time that Start names, if it is one.
@@ -48,6 +49,7 @@ func (l *loader) check() {
 	l.checkAddresses(c)
 	l.checkKafka(c)
 	l.checkRoutes(c.Routes)
+	l.checkSlowPolicies(c.Client.SlowPolicies)
 	l.checkSteering(c)
 	l.checkChoices(c)
 }
@@ -81,6 +83,7 @@ func (l *loader) checkRanges(c *Config) {
 	number(l, "bus.batch_age", b.BatchAge, 0, time.Minute)
 	number(l, "bus.ring_batches", b.RingBatches, 2, 1<<20)
 	number(l, "bus.ring_bytes_max", b.RingBytesMax, 1<<10, math.MaxInt64)
+	number(l, "bus.pinned_max", b.PinnedMax, 1<<20, 1<<40)
 	number(l, "bus.stall_max", b.StallMax, time.Millisecond, time.Hour)
 	number(l, "shutdown.drain", c.Shutdown.Drain, 100*time.Millisecond, 10*time.Minute)
 	number(l, "dev.rate", c.Dev.Rate, 0, 1_000_000)
@@ -248,6 +251,33 @@ func (l *loader) checkRoutes(routes []Route) {
 		if strings.ContainsAny(placeholder.ReplaceAllString(r.Channel, ""), "{}") {
 			l.complain("routes", r.String(), "the template has a brace that belongs to no placeholder", "{topic}, {key}, {partition} and {header.NAME} are known")
 		}
+	}
+}
+
+func (l *loader) checkSlowPolicies(policies []SlowPolicy) {
+	const key = "client.slow_policies"
+	seen := make(map[string]bool)
+	everything := ""
+	for _, p := range policies {
+		switch {
+		case p.Channel == "":
+			l.complain(key, p.String(), "it names no channel", "write a channel's name, or the beginning of names and *, such as prices.*")
+		case !utf8.ValidString(p.Channel):
+			l.complain(key, p.String(), "the channel is not valid UTF-8", "")
+		case strings.Contains(strings.TrimSuffix(p.Channel, "*"), "*"):
+			l.complain(key, p.String(), "only the last character may be a *", "write the beginning of names and *, such as prices.*")
+		case everything != "":
+			l.complain(key, p.String(), fmt.Sprintf("it has no effect behind %s, which fits every channel", everything), "put it before that")
+		case seen[p.Channel]:
+			l.complain(key, p.String(), "its channel is named twice", "leave one")
+		}
+		if p.Policy != "disconnect" && p.Policy != "conflate" {
+			l.complain(key, p.String(), fmt.Sprintf("%s is no policy", strconv.Quote(p.Policy)), "disconnect and conflate are known")
+		}
+		if p.Channel == "*" {
+			everything = p.String()
+		}
+		seen[p.Channel] = true
 	}
 }
 

@@ -23,6 +23,7 @@ type Client struct {
 	Listen           []string      `key:"listen" def:":8000" help:"Addresses that clients connect to, host:port; an empty host is every address."`
 	KernelSendBuffer Bytes         `key:"kernel_send_buffer" def:"32KiB" help:"SO_SNDBUF of a connection; the kernel doubles it and limits it to net.core.wmem_max. 0: the kernel lets it grow to 4 MB for a client that does not read."`
 	OutboundMax      Bytes         `key:"outbound_max" def:"1MiB" help:"Bytes that may wait in wsd for one connection; beyond it the client is closed with 3008 (raw: 1008)."`
+	SlowPolicies     []SlowPolicy  `key:"slow_policies" help:"What a client meets that does not keep up with a channel: PATTERN=POLICY, the pattern being a channel's name or its beginning and *, the policy disconnect or conflate (the newest record of each key); the first that fits wins. Default: disconnect."`
 	MessageMax       Bytes         `key:"message_max" def:"64KiB" help:"Largest message from a client; a larger one closes it with 1009."`
 	HeadMax          Bytes         `key:"head_max" def:"8KiB" help:"Largest upgrade request."`
 	HandshakeTimeout time.Duration `key:"handshake_timeout" def:"5s" help:"From accept to a complete upgrade request."`
@@ -81,6 +82,12 @@ type Route struct {
 	Channel string `key:"channel" help:"Template of the channel's name."`
 }
 
+// SlowPolicy says what a client meets that does not keep up with a channel.
+type SlowPolicy struct {
+	Channel string `key:"channel" help:"A channel's name, or the beginning of names and *."`
+	Policy  string `key:"policy" help:"disconnect or conflate."`
+}
+
 // Steering is how new connections find their shard. What Mode, PinDir, PinGroup and Limits.SourcesMax do not say, `wsd steer` may change
 // while wsd runs.
 type Steering struct {
@@ -116,6 +123,7 @@ type Bus struct {
 	BatchAge      time.Duration `key:"batch_age" def:"0s" help:"How long a batch may wait for more records; 0: not at all."`
 	RingBatches   int           `key:"ring_batches" def:"1024" help:"Batches that the ring holds; a power of two."`
 	RingBytesMax  Bytes         `key:"ring_bytes_max" def:"64MiB" help:"Bytes that the ring holds, laid out messages included."`
+	PinnedMax     Bytes         `key:"pinned_max" def:"256MiB" help:"Bytes of laid out messages that clients which do not keep up may hold, all together, after the ring has let them go; beyond it those that hold the oldest are closed as slow."`
 	StallMax      time.Duration `key:"stall_max" def:"1s" help:"How long the source waits for a shard that makes no progress; then the shard is detached and its subscribers are told to come back."`
 }
 

@@ -173,8 +173,13 @@ func (l *loader) value(key, origin string, node *yaml.Node) {
 // text returns a node's value as the flag would be written.
 func (o Option) text(n *yaml.Node) (text, problem string) {
 	n = resolved(n)
-	if o.Kind == kindRoute && n.Kind == yaml.MappingNode {
-		return routeText(n)
+	if n.Kind == yaml.MappingNode {
+		switch o.Kind {
+		case kindRoute:
+			return routeText(n)
+		case kindPolicy:
+			return pairText(n, "policy", "channel", "policy")
+		}
 	}
 	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
 		return "", "it must be a plain value"
@@ -187,27 +192,39 @@ func (o Option) text(n *yaml.Node) (text, problem string) {
 
 // routeText returns a route written as a mapping in the form TOPIC=CHANNEL.
 func routeText(n *yaml.Node) (text, problem string) {
-	fields := map[string]string{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		name, value := n.Content[i].Value, resolved(n.Content[i+1])
-		_, twice := fields[name]
-		switch {
-		case name != "topic" && name != "channel":
-			return "", fmt.Sprintf("the route in line %d has an unknown key %q: topic and channel are known", n.Line, name)
-		case twice:
-			return "", fmt.Sprintf("the route in line %d has %s twice: leave one", n.Line, name)
-		case value.Kind != yaml.ScalarNode:
-			return "", fmt.Sprintf("the route in line %d: %s is no text", n.Line, name)
-		}
-		fields[name] = value.Value
-		if value.Tag == "!!null" { // Its text may be ~, which is no name.
-			fields[name] = ""
-		}
-	}
-	if topic := fields["topic"]; strings.Contains(topic, "=") { // TOPIC=CHANNEL would be cut at it.
+	text, problem = pairText(n, "route", "topic", "channel")
+	if topic := pairValue(n, "topic"); problem == "" && strings.Contains(topic, "=") { // TOPIC=CHANNEL would be cut at it.
 		return "", fmt.Sprintf("the route in line %d: %q is no topic's name", n.Line, topic)
 	}
-	return fields["topic"] + "=" + fields["channel"], ""
+	return text, problem
+}
+
+// pairText returns a mapping with the keys first and second, a what, in the form FIRST=SECOND. One that is left out is empty.
+func pairText(n *yaml.Node, what, first, second string) (text, problem string) {
+	seen := map[string]bool{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		name, value := n.Content[i].Value, resolved(n.Content[i+1])
+		switch {
+		case name != first && name != second:
+			return "", fmt.Sprintf("the %s in line %d has an unknown key %q: %s and %s are known", what, n.Line, name, first, second)
+		case seen[name]:
+			return "", fmt.Sprintf("the %s in line %d has %s twice: leave one", what, n.Line, name)
+		case value.Kind != yaml.ScalarNode:
+			return "", fmt.Sprintf("the %s in line %d: %s is no text", what, n.Line, name)
+		}
+		seen[name] = true
+	}
+	return pairValue(n, first) + "=" + pairValue(n, second), ""
+}
+
+// pairValue returns the text of a key in a mapping, empty when it is not there or has no value.
+func pairValue(n *yaml.Node, name string) string {
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if value := resolved(n.Content[i+1]); n.Content[i].Value == name && value.Tag != "!!null" { // Its text may be ~, which is no name.
+			return value.Value
+		}
+	}
+	return ""
 }
 
 // explainYAML is the parser's message without the name of an unknown anchor: a password that begins with * is taken for one.

@@ -11,7 +11,7 @@ type Option struct {
 	Key     string // kafka.fetch_max_wait
 	Flag    string // --kafka.fetch-max-wait
 	Env     string // WSD_KAFKA_FETCH_MAX_WAIT
-	Kind    string // text, bool, number, duration, size or route.
+	Kind    string // text, bool, number, duration, size, route or policy.
 	Default string // As it would be written; lists with commas.
 	Help    string
 	List    bool
@@ -28,6 +28,7 @@ const (
 	kindDuration = "duration"
 	kindSize     = "size"
 	kindRoute    = "route"
+	kindPolicy   = "policy"
 )
 
 const envPrefix = "WSD_"
@@ -66,6 +67,8 @@ func kindOf(t reflect.Type) string {
 		return kindSize
 	case reflect.TypeFor[Route]():
 		return kindRoute
+	case reflect.TypeFor[SlowPolicy]():
+		return kindPolicy
 	}
 	switch t.Kind() {
 	case reflect.Bool:

@@ -93,6 +93,9 @@ func (o Option) scalar(value reflect.Value) *yaml.Node {
 	case kindRoute:
 		r := value.Interface().(Route)
 		return &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle, Content: []*yaml.Node{text("topic"), text(r.Topic), text("channel"), text(r.Channel)}}
+	case kindPolicy:
+		p := value.Interface().(SlowPolicy)
+		return &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle, Content: []*yaml.Node{text("channel"), text(p.Channel), text("policy"), text(p.Policy)}}
 	case kindBool:
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: fmt.Sprint(value.Interface())}
 	case kindNumber:

@@ -39,6 +39,21 @@ func TestRouteMapping(t *testing.T) {
 	}
 }
 
+// The forms of a slow policy mean the same.
+func TestSlowPolicies(t *testing.T) {
+	want := []SlowPolicy{{"prices.*", "conflate"}, {"a=b", "disconnect"}}
+	for _, in := range []Input{
+		{File: tempFile(t, "wsd.yaml", "client: {slow_policies: [{channel: prices.*, policy: conflate}, {policy: disconnect, channel: a=b}]}")},
+		{File: tempFile(t, "wsd.yaml", "client: {slow_policies: [prices.*=conflate, a=b=disconnect]}")},
+		{Environ: []string{"WSD_CLIENT_SLOW_POLICIES=prices.*=conflate, a=b=disconnect"}},
+		{Flags: map[string]any{"client.slow_policies": []string{"prices.*=conflate", "a=b=disconnect"}}},
+	} {
+		l, err := Load(in)
+		require.NoError(t, err)
+		require.Equal(t, want, l.Config.Client.SlowPolicies)
+	}
+}
+
 // Whatever is wrong around a password, the message does not show it.
 func TestPasswordInErrors(t *testing.T) {
 	for _, text := range []string{

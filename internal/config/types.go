@@ -75,6 +75,19 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // MarshalText implements encoding.TextMarshaler.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// UnmarshalText reads PATTERN=POLICY. A pattern may have a = in it.
+func (p *SlowPolicy) UnmarshalText(text []byte) error {
+	at := strings.LastIndexByte(string(text), '=')
+	if at < 0 {
+		return fmt.Errorf("%q names no policy: write PATTERN=POLICY, such as prices.*=conflate", text)
+	}
+	*p = SlowPolicy{Channel: string(text[:at]), Policy: string(text[at+1:])}
+	return nil
+}
+
+// String returns the policy as UnmarshalText reads it.
+func (p SlowPolicy) String() string { return p.Channel + "=" + p.Policy }
+
 // UnmarshalText reads [TOPIC=]CHANNEL.
 func (r *Route) UnmarshalText(text []byte) error {
 	topic, channel, found := strings.Cut(string(text), "=")

@@ -126,9 +126,21 @@ func (o Options) delivery() []family {
 	return []family{
 		o.counter("wsd_deliveries_total", "Publications whose bytes the kernel took, summed over connections.",
 			func(s *shard.Stats) *atomic.Uint64 { return &s.Deliveries }),
-		o.counter("wsd_dropped_total", "Publications queued for a connection that was closed before they were sent.",
+		o.counter("wsd_dropped_total", "Publications for a connection that was closed, or left the channel, before they were sent.",
 			func(s *shard.Stats) *atomic.Uint64 { return &s.Dropped }),
-		o.counter("wsd_slow_closed_total", "Connections closed by client.outbound_max.", func(s *shard.Stats) *atomic.Uint64 { return &s.SlowClosed }),
+		o.counter("wsd_conflated_total", "Publications that gave way to a later record of their key while they waited for a connection.",
+			func(s *shard.Stats) *atomic.Uint64 { return &s.Conflated }),
+		{
+			name: "wsd_slow_total", help: "Times a policy for slow clients acted: connections closed by client.outbound_max, times one began to conflate.",
+			kind: counter, labels: []string{"shard", "policy"},
+			values: func(emit func(float64, ...string)) {
+				for i, s := range o.Shards {
+					for _, p := range shard.Policies() {
+						emit(float64(s.Slow[p].Load()), strconv.Itoa(i), p.String())
+					}
+				}
+			},
+		},
 		o.counter("wsd_writes_total", "write and writev calls that sent something.", func(s *shard.Stats) *atomic.Uint64 { return &s.Writes }),
 		o.counter("wsd_sent_bytes_total", "Bytes that the kernel took.", func(s *shard.Stats) *atomic.Uint64 { return &s.BytesOut }),
 		o.gauge("wsd_outbound_bytes", "Bytes queued for connections that the kernel has not taken yet.",
@@ -180,6 +192,7 @@ func (o Options) bus() []family {
 			emit(time.Duration(r.StallNanos.Load()).Seconds())
 		}},
 		single("wsd_bus_retained_bytes", "Bytes that the ring holds.", gauge, r.RetainedBytes.Load),
+		single("wsd_bus_pinned_bytes", "Bytes of laid out messages of batches that the ring has let go and some connection still waits for.", gauge, r.PinnedBytes.Load),
 		{
 			name: "wsd_bus_detached_total", help: "Times a shard was left behind because it made no progress for bus.stall_max.", kind: counter,
 			labels: []string{"shard"}, values: func(emit func(float64, ...string)) {

@@ -99,6 +99,9 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 		Interest: s.interest, Ring: s.ring, Builder: bus.BuilderOptions{RecordsMax: b.BatchMax, BytesMax: int(b.BatchBytesMax)},
 		BatchAge: b.BatchAge, Shards: shards, Logger: s.log,
 	}
+	for _, p := range s.slowPolicies() {
+		o.Keys = o.Keys || p.Policy == shard.PolicyConflate
+	}
 	at, isTime := k.StartTime()
 	switch {
 	case isTime:
@@ -110,6 +113,18 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 		o.Routes = append(o.Routes, source.Route{Topic: r.Topic, Channel: r.Channel})
 	}
 	return o, nil
+}
+
+// slowPolicies returns client.slow_policies as the shards take it. The names were checked.
+func (s *Server) slowPolicies() (list []shard.SlowPolicy) {
+	for _, p := range s.cfg.Client.SlowPolicies {
+		for _, policy := range shard.Policies() {
+			if policy.String() == p.Policy {
+				list = append(list, shard.SlowPolicy{Pattern: p.Channel, Policy: policy})
+			}
+		}
+	}
+	return list
 }
 
 func kafkaSASL(c config.SASL) (sasl.Mechanism, error) {
@@ -147,7 +162,9 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int, nonce uint64)
 			ChannelLengthMax: c.ChannelLengthMax, HandshakeTimeout: c.HandshakeTimeout, StaleCloseDelay: c.StaleCloseDelay,
 			FrameTimeout: c.FrameTimeout, PingInterval: c.PingInterval, PongTimeout: c.PongTimeout,
 			CloseGrace: min(closeGrace, s.cfg.Shutdown.Drain/2), BatchBytesPerTurn: batchBytesPerTurn,
+			PinnedMax: int(s.cfg.Bus.PinnedMax),
 		},
+		Slow:    s.slowPolicies(),
 		Version: "wsd " + s.build.Version, Nonce: nonce, ShardHeader: s.cfg.Debug.ShardHeader, Logger: s.log,
 	}
 }

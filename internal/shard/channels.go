@@ -11,6 +11,7 @@ type channel struct {
 	id          routing.ChannelID
 	name        string
 	subscribers []subscriber
+	policy      Policy // For subscribers that do not keep up.
 	joinedSeq   uint64 // Batches up to this sequence may hold records from before some subscription; see subscription.start.
 }
 
@@ -46,7 +47,7 @@ func (s *Shard) subscribe(c *conn, name string) (offset uint64, epoch string, kn
 		index = s.takeChannel()
 		s.channelIndex[name] = index
 		ch := &s.channels[index]
-		ch.name, ch.id = name, s.interest.Add(name, s.id)
+		ch.name, ch.id, ch.policy = name, s.interest.Add(name, s.id), policyOf(s.slow, name)
 		s.channelByID[ch.id] = index
 		s.stats.Channels.Add(1)
 	}
@@ -66,6 +67,9 @@ func (s *Shard) subscribe(c *conn, name string) (offset uint64, epoch string, kn
 func (s *Shard) unsubscribe(c *conn, i int) {
 	sub := c.subs[i]
 	ch := &s.channels[sub.channel]
+	if c.merge != nil && ch.policy == PolicyConflate {
+		s.dropMergedOf(c, sub.channel)
+	}
 
 	last := len(ch.subscribers) - 1
 	moved := ch.subscribers[last]

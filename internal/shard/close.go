@@ -41,7 +41,7 @@ func (s *Shard) endWith(c *conn, reason Reason, code uint16, text string) {
 		return
 	}
 	s.beginClosing(c, reason)
-	if reason == ReasonSlow || reason == ReasonNoPong {
+	if reason.dropsQueue() {
 		s.dropQueued(c)
 	}
 	if code != 0 {
@@ -53,6 +53,13 @@ func (s *Shard) endWith(c *conn, reason Reason, code uint16, text string) {
 
 // beginClosing takes c out of everything but the flush and the wheel.
 func (s *Shard) beginClosing(c *conn, reason Reason) {
+	switch {
+	case c.merge == nil:
+	case reason.dropsQueue():
+		s.dropMerged(c)
+	default:
+		s.queueMerged(c)
+	}
 	s.unsubscribeAll(c)
 	if c.isClient() {
 		s.stats.Clients.Add(-1)
@@ -105,16 +112,17 @@ func (s *Shard) release(c *conn, closeSocket func(int)) {
 	if c.state == stateFree {
 		return
 	}
+	if c.merge != nil {
+		s.dropMerged(c)
+	}
 	s.unsubscribeAll(c)
 	if c.isClient() {
 		s.stats.Clients.Add(-1)
 	}
 	s.disarm(c)
 	s.clearQueue(c)
-	if c.wantWritable {
-		c.wantWritable = false
-		s.pacing.blocked--
-	}
+	s.countBlocked(c, -1)
+	c.wantWritable = false
 	closeSocket(int(c.fd)) // Also takes it out of the epoll instance.
 	if c.reason == ReasonNone {
 		c.reason = ReasonGone

@@ -43,12 +43,15 @@ type conn struct {
 	wantWritable bool // Watched for EPOLLOUT.
 	writeClosed  bool // stateClosing: everything is sent and our side is shut.
 
+	wrote uint32 // Bytes that the kernel has taken in this turn, while more is to be sent in it; at most writePerTurn.
+
 	reader wire.Reader    // Fragmented message under way.
 	in     []byte         // Bytes of an incomplete request or frame; nil otherwise.
 	out    []chunk        // What the kernel has not taken; nil when empty.
 	outOff uint32         // Bytes of out[0] already taken.
 	behind uint32         // 0, or the pacing.moment in which it fell behind.
-	outLen int            // Cost of what is in out, bytes taken included.
+	outLen int            // Cost of what is in out, bytes taken included, and in merge.
+	merge  *merge         // What waits behind out of channels with PolicyConflate; nil: c does not conflate.
 	subs   []subscription // What the connection is subscribed to.
 }
 
@@ -56,7 +59,8 @@ type conn struct {
 type chunk struct {
 	bytes        []byte
 	publications uint32
-	pong         bool // A later pong may take its place.
+	pin          uint32 // Index into Shard.pins of what holds bytes; 0: nothing, they are the shard's own.
+	pong         bool   // A later pong may take its place.
 }
 
 // chunkOverhead is what a chunk takes in the queue beside its bytes. It counts as bytes that wait: a million answers of two bytes

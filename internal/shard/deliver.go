@@ -18,7 +18,8 @@ const batchesPerTurn = 64
 type pending struct {
 	segment *bus.Segment
 	channel uint32 // Index into Shard.channels.
-	seq     uint64 // Of the segment's batch.
+	batch   *bus.Batch
+	pin     uint32 // Index into Shard.pins; 0: nothing was queued yet.
 }
 
 // deliver takes batches from the bus and gives their segments to the subscribers. Many batches that wait become one write per
@@ -66,7 +67,7 @@ func (s *Shard) gather() (more bool) {
 				continue
 			}
 			wanted = true
-			s.pendings = append(s.pendings, pending{segment: segment, channel: index, seq: batch.Seq})
+			s.pendings = append(s.pendings, pending{segment: segment, channel: index, batch: batch})
 			s.turn.records += uint64(len(segment.Records))
 			budget -= segment.Bytes
 		}
@@ -85,10 +86,19 @@ func (s *Shard) deliverSegment(p *pending, direct bool) {
 	ch := &s.channels[p.channel]
 	var chunks [bus.VariantCount]chunk
 	var built [bus.VariantCount]bool
-	joined := p.seq <= ch.joinedSeq
+	joined := p.batch.Seq <= ch.joinedSeq
+	conflate := ch.policy == PolicyConflate
 	for i := range ch.subscribers {
 		sub := ch.subscribers[i]
 		c := s.slab.get(sub.slot)
+		if conflate && s.conflates(c) {
+			start := uint64(0)
+			if joined {
+				start = c.subs[sub.at].start
+			}
+			s.mergeSegment(c, p, start)
+			continue
+		}
 		v := c.variant
 		if !built[v] {
 			built[v] = true
@@ -97,22 +107,26 @@ func (s *Shard) deliverSegment(p *pending, direct bool) {
 		k := chunks[v]
 		if joined {
 			if start := c.subs[sub.at].start; start >= p.segment.Records[0].Offset {
-				k = layoutAfter(v, p.segment, start)
+				s.queuePublications(c, layoutAfter(v, p.segment, start))
+				continue
 			}
 		}
 		switch {
 		case len(k.bytes) == 0:
 		case direct && c.out == nil && c.isClient():
-			s.send(c, k)
+			s.send(c, k, p)
 		default:
+			k.pin = s.pin(p)
 			s.queuePublications(c, k)
 		}
 	}
+	s.unpin(p.pin)
+	s.singles.reset()
 }
 
-// send writes k to a connection that has nothing queued, without the detour over the queue.
-func (s *Shard) send(c *conn, k chunk) {
-	n, err := epoll.Write(int(c.fd), k.bytes)
+// send writes k, of p's segment, to a connection that has nothing queued, without the detour over the queue.
+func (s *Shard) send(c *conn, k chunk, p *pending) {
+	n, err := epoll.Write(int(c.fd), k.bytes[:min(len(k.bytes), writePerTurn-int(c.wrote))])
 	switch {
 	case err == nil:
 		s.turn.writes++
@@ -125,8 +139,10 @@ func (s *Shard) send(c *conn, k chunk) {
 		s.turn.deliveries += uint64(k.publications)
 		return
 	}
+	k.pin = s.pin(p)
 	s.queue(c, k)
 	c.outOff = uint32(n)
+	c.wrote += uint32(n)
 }
 
 // observeLatency is called after the flush.
@@ -159,6 +175,9 @@ func (s *Shard) reattach() {
 		if !c.protocol {
 			s.end(c, ReasonInsufficientState)
 			return
+		}
+		if c.merge != nil {
+			s.queueMerged(c) // From before the gap, like what is queued.
 		}
 		e := encodings[c.variant]
 		var payload []byte

@@ -129,7 +129,7 @@ func TestSlowClient(t *testing.T) {
 			require.NoError(t, slow.conn.(*net.TCPConn).SetReadBuffer(4096))
 			stats := r.shard.Stats()
 			value := `{"n":"` + strings.Repeat("x", 16<<10) + `"}`
-			for n := 0; stats.SlowClosed.Load() == 0; n++ {
+			for n := 0; stats.Slow[PolicyDisconnect].Load() == 0; n++ {
 				require.Less(t, n, 10000)
 				r.publish("a", value)
 				require.Contains(t, good.message(wire.EventText), value)
@@ -150,7 +150,7 @@ func TestSlowClientSeesReason(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Limits.OutboundMax = 64 << 10; o.Limits.CloseGrace = waitMax })
 	c := r.dial("/ws?channel=a")
 	stats := r.shard.Stats()
-	for n := 0; stats.SlowClosed.Load() == 0; n++ {
+	for n := 0; stats.Slow[PolicyDisconnect].Load() == 0; n++ {
 		require.Less(t, n, 100000)
 		r.publish("a", fmt.Sprintf("%d%s", n, strings.Repeat(" ", 8<<10)))
 		eventually(t, "taken", func() bool { return stats.Batches.Load() == uint64(n+1) })

@@ -14,6 +14,10 @@ const (
 	keepQueueCap = 64
 )
 
+// writePerTurn bounds the bytes that a turn writes to one connection: a long queue, or one large message, does not keep the turn from
+// the others. What is left waits like what the kernel has not taken, and goes on in the next turn.
+const writePerTurn = 256 << 10
+
 // queue puts k behind what waits for c, to be sent by the next flush. It takes everything but publications to a slow client, see
 // queuePublications.
 func (s *Shard) queue(c *conn, k chunk) {
@@ -24,14 +28,20 @@ func (s *Shard) queue(c *conn, k chunk) {
 		c.out = s.takeQueue()
 	}
 	c.out = append(c.out, k)
+	if k.pin != 0 {
+		s.pins[k.pin].holders++
+	}
 	s.addQueued(c, k.cost())
 	s.markDirty(c)
 }
 
-// addQueued counts n more bytes, or fewer, in c's queue.
+// addQueued counts n more bytes, or fewer, that wait for c.
 func (s *Shard) addQueued(c *conn, n int) {
 	c.outLen += n
 	s.outboundBytes += int64(n)
+	if c.merge != nil {
+		s.pacing.apartBytes += int64(n)
+	}
 	s.noteQueue(c)
 }
 
@@ -50,8 +60,7 @@ func (s *Shard) queuePong(c *conn, payload []byte) {
 // queueReply is queue for answers to what the client sends. A client that sends and does not read is slow.
 func (s *Shard) queueReply(c *conn, k chunk) {
 	if c.isClient() && s.overLimit(c) {
-		s.stats.SlowClosed.Add(1)
-		s.doom(c, ReasonSlow)
+		s.closeSlow(c, 0)
 		return
 	}
 	s.queue(c, k)
@@ -60,16 +69,21 @@ func (s *Shard) queueReply(c *conn, k chunk) {
 // queuePublications is queue for a segment. A client that already has more than OutboundMax bytes waiting, the message being sent
 // not counted, is slow and doomed; so one message of any size reaches a client that reads.
 func (s *Shard) queuePublications(c *conn, k chunk) {
-	if !c.isClient() {
+	if !c.isClient() || len(k.bytes) == 0 {
 		return
 	}
 	if s.overLimit(c) {
-		s.stats.SlowClosed.Add(1)
-		s.stats.Dropped.Add(uint64(k.publications))
-		s.doom(c, ReasonSlow)
+		s.closeSlow(c, k.publications)
 		return
 	}
 	s.queue(c, k)
+}
+
+// closeSlow dooms c for the outbound limit, which kept publications from it.
+func (s *Shard) closeSlow(c *conn, publications uint32) {
+	s.stats.Slow[PolicyDisconnect].Add(1)
+	s.stats.Dropped.Add(uint64(publications))
+	s.doom(c, ReasonSlow)
 }
 
 func (s *Shard) overLimit(c *conn) bool {
@@ -93,33 +107,37 @@ func (s *Shard) flushDirty() {
 		c.dirty = false
 		if c.state != stateFree && c.state != stateDoomed {
 			s.flush(c)
+			c.wrote = 0
 		}
 	}
 	s.dirty = s.dirty[:0]
+	for _, slot := range s.wrote {
+		s.slab.get(slot).wrote = 0
+	}
+	s.wrote = s.wrote[:0]
 }
 
-// flush gives the kernel as much of c's queue as it takes: one write for one chunk, one writev for several.
+// flush gives the kernel as much of c's queue as it takes, up to writePerTurn in a turn.
 func (s *Shard) flush(c *conn) {
 	for len(c.out) > 0 {
-		var n int
-		var err error
-		if len(c.out) == 1 {
-			n, err = epoll.Write(int(c.fd), c.out[0].bytes[c.outOff:])
-		} else {
-			s.iovecs.Reset()
-			s.iovecs.Add(c.out[0].bytes[c.outOff:])
-			for i := 1; i < len(c.out) && s.iovecs.Add(c.out[i].bytes); i++ {
-			}
-			n, err = s.iovecs.Writev(int(c.fd))
+		left := writePerTurn - int(c.wrote)
+		if left == 0 {
+			s.watchWritable(c, true)
+			return
 		}
+		n, err := s.writeQueue(c, left)
 		switch err {
 		case nil:
 			s.turn.writes++
 			s.turn.bytesOut += uint64(n)
-			if c.wantWritable {
+			c.wrote += uint32(n)
+			if c.wantWritable && c.merge == nil {
 				s.pacing.drained += uint64(n)
 			}
 			s.sent(c, n)
+			if c.merge != nil && s.drained(c) {
+				s.queueMerged(c)
+			}
 		case unix.EAGAIN:
 			s.watchWritable(c, true)
 			return
@@ -139,6 +157,25 @@ func (s *Shard) flush(c *conn) {
 	}
 }
 
+// writeQueue writes up to most bytes of c's queue: by one write for one chunk, by one writev for several.
+func (s *Shard) writeQueue(c *conn, most int) (n int, err error) {
+	first := c.out[0].bytes[c.outOff:]
+	if len(c.out) == 1 || len(first) >= most {
+		return epoll.Write(int(c.fd), first[:min(len(first), most)])
+	}
+	s.iovecs.Reset()
+	s.iovecs.Add(first)
+	most -= len(first)
+	for i := 1; i < len(c.out) && most > 0; i++ {
+		b := c.out[i].bytes
+		if !s.iovecs.Add(b[:min(len(b), most)]) {
+			break
+		}
+		most -= len(b)
+	}
+	return s.iovecs.Writev(int(c.fd))
+}
+
 // sent takes n bytes off the front of c's queue.
 func (s *Shard) sent(c *conn, n int) {
 	done, cost := 0, 0
@@ -153,6 +190,7 @@ func (s *Shard) sent(c *conn, n int) {
 		c.outOff = 0
 		cost += k.cost()
 		s.turn.deliveries += uint64(k.publications)
+		s.unpin(k.pin)
 		done++
 	}
 	s.addQueued(c, -cost)
@@ -174,6 +212,7 @@ func (s *Shard) dropQueued(c *conn) {
 	for i := keep; i < len(c.out); i++ {
 		s.stats.Dropped.Add(uint64(c.out[i].publications))
 		s.addQueued(c, -c.out[i].cost())
+		s.unpin(c.out[i].pin)
 		c.out[i] = chunk{}
 	}
 	if len(c.out) > keep {
@@ -185,6 +224,7 @@ func (s *Shard) dropQueued(c *conn) {
 func (s *Shard) clearQueue(c *conn) {
 	for i := range c.out {
 		s.stats.Dropped.Add(uint64(c.out[i].publications))
+		s.unpin(c.out[i].pin)
 	}
 	if cap(c.out) >= keepQueueMin && cap(c.out) <= keepQueueCap && len(s.queues) < keepQueues {
 		clear(c.out)
@@ -208,12 +248,9 @@ func (s *Shard) watchWritable(c *conn, on bool) {
 	if c.wantWritable == on {
 		return
 	}
+	s.countBlocked(c, -1)
 	c.wantWritable = on
-	if on {
-		s.pacing.blocked++
-	} else {
-		s.pacing.blocked--
-	}
+	s.countBlocked(c, 1)
 	ready := uint32(epoll.Readable)
 	if on {
 		ready |= epoll.Writable

@@ -83,6 +83,7 @@ type rig struct {
 	serving  *atomic.Bool
 	address  string
 	offset   uint64
+	stepped  bool // The test turns the loop over itself.
 	stopped  bool
 }
 
@@ -90,7 +91,7 @@ func testLimits() Limits {
 	return Limits{
 		OutboundMax: 1 << 20, MessageMax: 64 << 10, HeadMax: 8 << 10, ChannelsMax: 8, ChannelLengthMax: 64, HandshakeTimeout: waitMax,
 		StaleCloseDelay: waitMax, FrameTimeout: waitMax, PingInterval: 25 * time.Second, PongTimeout: 10 * time.Second,
-		CloseGrace: time.Second, BatchBytesPerTurn: 64 << 10,
+		CloseGrace: time.Second, BatchBytesPerTurn: 64 << 10, PinnedMax: 1 << 40,
 	}
 }
 
@@ -101,6 +102,41 @@ func newRig(t testing.TB, change func(*Options)) *rig {
 }
 
 func newRigStalling(t testing.TB, stallMax time.Duration, change func(*Options)) *rig {
+	t.Helper()
+	r := newIdleRig(t, stallMax, change)
+	r.shard.Start()
+	return r
+}
+
+// newStepped returns a rig whose loop turns only in step and during.
+func newStepped(t testing.TB, change func(*Options)) *rig {
+	t.Helper()
+	r := newIdleRig(t, waitMax, change)
+	r.stepped = true
+	return r
+}
+
+// step turns the loop over once, without waiting.
+func (r *rig) step() { r.shard.turnOver(false) }
+
+// during turns the loop over until do has returned, which runs in a goroutine of its own.
+func (r *rig) during(do func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		do()
+	}()
+	for {
+		select {
+		case <-done:
+			return
+		default:
+			r.step()
+		}
+	}
+}
+
+func newIdleRig(t testing.TB, stallMax time.Duration, change func(*Options)) *rig {
 	t.Helper()
 	r := &rig{
 		t: t, interest: routing.NewInterest(), place: &place{offset: map[string]uint64{}}, load: &load{}, serving: new(atomic.Bool),
@@ -124,7 +160,6 @@ func newRigStalling(t testing.TB, stallMax time.Duration, change func(*Options))
 	}
 	r.shard, err = New(o)
 	require.NoError(t, err)
-	r.shard.Start()
 	t.Cleanup(func() {
 		r.stop(5 * time.Second)
 		stats := r.shard.Stats()
@@ -133,6 +168,8 @@ func newRigStalling(t testing.TB, stallMax time.Duration, change func(*Options))
 		require.Zero(t, stats.Subscriptions.Load(), "subscriptions left")
 		require.Zero(t, stats.Channels.Load(), "channels left")
 		require.Zero(t, stats.OutboundBytes.Load(), "bytes left")
+		require.Zero(t, r.ring.Stats().PinnedBytes.Load(), "bytes pinned")
+		require.Len(t, r.shard.freePins, len(r.shard.pins)-1, "pins left")
 		require.Zero(t, r.interest.Len(), "interest left")
 		require.Equal(t, stats.Accepted.Load(), r.load.accepted.Load(), "accepts reported to steering")
 		require.Equal(t, stats.Accepted.Load(), r.load.closed.Load(), "closes reported to steering")
@@ -147,6 +184,9 @@ func (r *rig) stop(drain time.Duration) {
 	}
 	r.stopped = true
 	r.shard.PostShutdown(time.Now().Add(drain))
+	if r.stepped {
+		r.shard.run()
+	}
 	select {
 	case <-r.shard.Done():
 	case <-time.After(drain + waitMax):

@@ -115,11 +115,13 @@ func layoutAfter(v bus.Variant, seg *bus.Segment, start uint64) chunk {
 		first++
 	}
 	rest := seg.Records[first:]
-	k := chunk{publications: publications(v, rest)}
+	return chunk{bytes: layoutRecords(v, seg.Name, rest), publications: publications(v, rest)}
+}
+
+// layoutRecords lays out some records of a channel, for themselves.
+func layoutRecords(v bus.Variant, channel string, records []bus.Record) []byte {
 	if v == bus.VariantRaw {
-		k.bytes = appendRaw(nil, rest)
-	} else {
-		k.bytes = layoutPublications(v, seg.Name, rest, 0)
+		return appendRaw(nil, records)
 	}
-	return k
+	return layoutPublications(v, channel, records, 0)
 }

@@ -10,42 +10,49 @@ import (
 // closesPerTurn bounds the connections that a turn of the shutdown closes.
 const closesPerTurn = 512
 
-// run is the loop. A turn serves ready sockets, requests, timers and the bus, then flushes; it waits only when none of them has
-// more to do.
+// run is the loop: turns until the shard has ended. It waits only when no part of a turn has more to do.
 func (s *Shard) run() {
 	defer close(s.done)
-	for more := true; ; {
-		if !more {
-			s.setTimer()
-			s.load.BeginTurn(0)
-		}
-		// A batch published since deliver found the bus empty has woken the poller: Wait then does not block.
-		events, woken, err := s.poller.Wait(!more)
-		if err != nil {
-			panic("BUG: shard loop: " + err.Error())
-		}
-		began := time.Since(s.start)
-		s.load.BeginTurn(s.startMono + uint64(began))
-		s.tick = uint32(began / tickLength)
-		if woken {
-			s.stats.Wakeups.Add(1)
-		}
-		s.serve(events)
-		s.takeRequests()
-		s.expireTimers(len(events))
-		more = s.deliver()
-		if s.closing && (!more && s.pacing.until == 0 || int64(began) >= s.deadline.Load()) {
-			if more = s.closePortion(began); !more && s.stats.Connections.Load() == 0 {
-				s.endTurn(began)
-				s.stop()
-				return
-			}
-		}
-		s.flushDirty()
-		s.observeLatency()
-		s.endTurn(began)
-		more = more || len(events) == eventsPerTurn || s.closing && s.stats.Connections.Load() == 0
+	for more, ended := true, false; !ended; {
+		more, ended = s.turnOver(!more)
 	}
+}
+
+// turnOver is one turn: it serves ready sockets, requests, timers and the bus, then flushes. With wait it first waits for something to
+// do. It returns whether the next turn has something to do without waiting, and whether the shard has ended.
+func (s *Shard) turnOver(wait bool) (more, ended bool) {
+	if wait {
+		s.setTimer()
+		s.load.BeginTurn(0)
+	}
+	// A batch published since deliver found the bus empty has woken the poller: Wait then does not block.
+	events, woken, err := s.poller.Wait(wait)
+	if err != nil {
+		panic("BUG: shard loop: " + err.Error())
+	}
+	began := time.Since(s.start)
+	s.load.BeginTurn(s.startMono + uint64(began))
+	s.tick = uint32(began / tickLength)
+	if woken {
+		s.stats.Wakeups.Add(1)
+	}
+	s.serve(events)
+	s.takeRequests()
+	s.expireTimers(len(events))
+	more = s.deliver()
+	if s.closing && (!more && s.pacing.until == 0 || int64(began) >= s.deadline.Load()) {
+		if more = s.closePortion(began); !more && s.stats.Connections.Load() == 0 {
+			s.endTurn(began)
+			s.stop()
+			return false, true
+		}
+	}
+	s.limitPinned()
+	s.flushDirty()
+	s.observeLatency()
+	s.endTurn(began)
+	more = more || len(events) == eventsPerTurn || s.closing && s.stats.Connections.Load() == 0
+	return more, false
 }
 
 // serve acts on ready sockets.
@@ -64,6 +71,9 @@ func (s *Shard) serve(events []epoll.Event) {
 		}
 		if ev.Events&epoll.Writable != 0 {
 			s.flush(c)
+			if c.wrote > 0 {
+				s.wrote = append(s.wrote, c.slot)
+			}
 		}
 		if ev.Events&(epoll.Readable|epoll.Broken) != 0 && c.state != stateFree {
 			s.readable(c)
@@ -166,6 +176,7 @@ func (s *Shard) endTurn(began time.Duration) {
 	stats.Add(&s.stats.FramesIn, t.framesIn)
 	stats.Add(&s.stats.Batches, t.batches)
 	stats.Add(&s.stats.Records, t.records)
+	stats.Add(&s.stats.Conflated, t.conflated)
 	*t = turnCounts{}
 	s.stats.OutboundBytes.Store(s.outboundBytes)
 	s.stats.Turns.Add(1)

@@ -42,6 +42,7 @@ type Limits struct {
 	PongTimeout       time.Duration
 	CloseGrace        time.Duration // How long a closing connection may take to read what is left and to answer; then it is reset.
 	BatchBytesPerTurn int           // Bytes of segments gathered before they are flushed.
+	PinnedMax         int           // Bytes of layouts that connections of all shards together may hold after the ring has let them go.
 }
 
 // Options is what a shard is built from.
@@ -57,6 +58,7 @@ type Options struct {
 
 	Descriptors *Descriptors // Shared by all shards.
 	Limits      Limits
+	Slow        []SlowPolicy // The first whose pattern fits a channel counts; none: PolicyDisconnect.
 
 	Version     string // Told to protocol clients in the connect result.
 	Nonce       uint64 // Random for the process: the first half of client ids.
@@ -73,13 +75,18 @@ func (o Options) validate() error {
 	case len(o.Listeners) == 0:
 		return errors.New("BUG: shard without a listener")
 	}
+	for _, p := range o.Slow {
+		if p.Policy >= policyCount {
+			return fmt.Errorf("BUG: slow policy %d for %q", p.Policy, p.Pattern)
+		}
+	}
 	l := o.Limits
 	for name, v := range map[string]int64{
 		"OutboundMax": int64(l.OutboundMax), "MessageMax": int64(l.MessageMax), "HeadMax": int64(l.HeadMax),
 		"ChannelsMax": int64(l.ChannelsMax), "ChannelLengthMax": int64(l.ChannelLengthMax),
 		"HandshakeTimeout": int64(l.HandshakeTimeout), "StaleCloseDelay": int64(l.StaleCloseDelay), "FrameTimeout": int64(l.FrameTimeout),
 		"PingInterval": int64(l.PingInterval), "PongTimeout": int64(l.PongTimeout), "CloseGrace": int64(l.CloseGrace),
-		"BatchBytesPerTurn": int64(l.BatchBytesPerTurn),
+		"BatchBytesPerTurn": int64(l.BatchBytesPerTurn), "PinnedMax": int64(l.PinnedMax),
 	} {
 		if v <= 0 {
 			return fmt.Errorf("BUG: shard limit %s is %d, must be positive", name, v)

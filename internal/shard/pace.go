@@ -15,6 +15,8 @@ import "wsd/internal/bus"
 //   - Some have more than half of OutboundMax waiting while the bus holds as much. The budget ends this for a client that is slower than
 //     its channel, which then meets its limit.
 //
+// A client that conflates is in none of them: more than its keys it cannot have waiting, and it needs no brake.
+//
 // It never holds for longer than paceMax without letting a gather through, so that the bus sees the shard move.
 const (
 	pacePart  = 4  // Most or many: OutboundMax/pacePart is waiting for each client that waits for the kernel, on average,
@@ -30,10 +32,13 @@ const (
 
 // pacing is the state of the brake.
 type pacing struct {
-	blocked int    // Connections that wait until the kernel takes more.
-	drained uint64 // Bytes that the kernel has taken from connections that waited.
+	blocked int    // Connections that wait until the kernel takes more, and do not conflate.
+	drained uint64 // Bytes that the kernel has taken from those.
 	behind  int    // Connections with more than half of OutboundMax waiting, but for those that took nothing when it held for them.
 	moment  uint32 // Counts the times that clients took nothing; a connection is marked with the one in which it fell behind.
+
+	apart      int64 // Connections that conflate,
+	apartBytes int64 // and what waits for them.
 
 	together bool   // It holds for most or many clients.
 	most     bool   // It holds for most.
@@ -58,7 +63,7 @@ func (s *Shard) pace() (hold bool) {
 	}
 	caughtUp := p.behind == 0
 	if p.together {
-		caughtUp = s.outboundBytes <= s.stats.Clients.Load()*int64(s.limits.OutboundMax/paceDone)
+		caughtUp = s.outboundBytes-p.apartBytes <= (s.stats.Clients.Load()-p.apart)*int64(s.limits.OutboundMax/paceDone)
 	}
 	p.stuck = s.tick >= p.check
 	if !caughtUp && !p.stuck && s.tick < p.until {
@@ -85,10 +90,10 @@ func (s *Shard) startHold() (hold bool) {
 		return false
 	}
 	affordable := s.cursor.Waiting(next) > uint64(s.limits.OutboundMax/2) && p.refill(s.tick) < paceBudget
-	clients, blocked := s.stats.Clients.Load(), int64(p.blocked)
+	clients, blocked := s.stats.Clients.Load()-p.apart, int64(p.blocked)
 	most := blocked*2 > clients
 	many := affordable && blocked >= paceMany && blocked*paceShare >= clients
-	p.together = !p.stuck && (most || many) && s.outboundBytes > blocked*int64(s.limits.OutboundMax/pacePart)
+	p.together = !p.stuck && (most || many) && s.outboundBytes-p.apartBytes > blocked*int64(s.limits.OutboundMax/pacePart)
 	p.most = p.together && most
 	if !p.together && (!affordable || p.behind == 0) {
 		return false
@@ -114,10 +119,34 @@ func (p *pacing) next() uint32 {
 	return min(p.until, p.check)
 }
 
-// noteQueue keeps count of who is behind, for addQueued.
+// countBlocked adds n to the connections that wait for the kernel, if c is one.
+func (s *Shard) countBlocked(c *conn, n int) {
+	if c.wantWritable && c.merge == nil {
+		s.pacing.blocked += n
+	}
+}
+
+// setMerge makes c a connection that conflates, or with nil one that does not.
+func (s *Shard) setMerge(c *conn, m *merge) {
+	p := &s.pacing
+	if c.merge != nil {
+		p.apart--
+		p.apartBytes -= int64(c.outLen)
+	}
+	s.countBlocked(c, -1)
+	c.merge = m
+	s.countBlocked(c, 1)
+	if c.merge != nil {
+		p.apart++
+		p.apartBytes += int64(c.outLen)
+	}
+	s.noteQueue(c)
+}
+
+// noteQueue keeps count of who is behind.
 func (s *Shard) noteQueue(c *conn) {
 	p := &s.pacing
-	switch isBehind := c.outLen > s.limits.OutboundMax/2; {
+	switch isBehind := c.outLen > s.limits.OutboundMax/2 && c.merge == nil; {
 	case isBehind && c.behind == 0:
 		c.behind = p.moment
 		p.behind++

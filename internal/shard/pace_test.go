@@ -38,7 +38,7 @@ func TestPace(t *testing.T) {
 		r.publish("a", fmt.Sprint(n)+value)
 	}
 	running.Wait()
-	require.Zero(t, r.shard.Stats().SlowClosed.Load())
+	require.Zero(t, r.shard.Stats().Slow[PolicyDisconnect].Load())
 	require.Positive(t, r.shard.Stats().Paced.Load())
 }
 
@@ -51,7 +51,7 @@ func TestPaceStopped(t *testing.T) {
 		require.NoError(t, r.dial("/ws?channel=a").conn.(*net.TCPConn).SetReadBuffer(4096))
 	}
 	value := strings.Repeat("v", 16<<10)
-	for n := 0; r.shard.Stats().SlowClosed.Load() < 3; n++ {
+	for n := 0; r.shard.Stats().Slow[PolicyDisconnect].Load() < 3; n++ {
 		require.Less(t, n, 10_000)
 		r.publish("a", value)
 	}

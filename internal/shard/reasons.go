@@ -62,6 +62,9 @@ var closings = [reasonCount]closing{
 // String is the metric label of r.
 func (r Reason) String() string { return closings[r].label }
 
+// dropsQueue reports whether what waits for the connection goes with it, as the client does not read.
+func (r Reason) dropsQueue() bool { return r == ReasonSlow || r == ReasonNoPong }
+
 // Reasons lists every reason that a connection can end for, in label order.
 func Reasons() []Reason {
 	all := make([]Reason, 0, reasonCount-1)

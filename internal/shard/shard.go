@@ -36,6 +36,7 @@ type Shard struct {
 	load        LoadReporter
 	descriptors *Descriptors
 	serving     *atomic.Bool
+	slow        []SlowPolicy
 	logger      *slog.Logger
 
 	version     string
@@ -54,12 +55,17 @@ type Shard struct {
 	released []uint32 // Slots that become free at the end of the turn.
 	doomed   []uint32 // Slots of connections that end with the current part of the turn.
 	dirty    []uint32 // Slots of connections that the flush looks at.
+	wrote    []uint32 // Slots of connections that were flushed before in this turn.
 	queues   [][]chunk
 	readBuf  []byte
 	replies  []byte
 	iovecs   epoll.Iovecs
 	pendings []pending
 	oldest   []time.Time // Oldest record of each batch delivered in this turn.
+	singles  singles     // Of the segment being delivered.
+	pins     []pin       // The first is none.
+	freePins []uint32
+	pinLook  uint32 // Tick of the last look at who holds the oldest batches.
 
 	// Channels.
 	channels     []channel
@@ -97,7 +103,7 @@ type Shard struct {
 
 // turnCounts collects in plain fields what is added to Stats once a turn.
 type turnCounts struct {
-	writes, bytesOut, deliveries, bytesIn, framesIn, batches, records uint64
+	writes, bytesOut, deliveries, bytesIn, framesIn, batches, records, conflated uint64
 }
 
 // New returns a shard that is ready to Start. The caller may hand it to the bus as a sleeper before that: Post methods work from
@@ -128,14 +134,14 @@ func newShard(o Options) (*Shard, error) {
 	}
 	s := &Shard{
 		id: o.ID, limits: o.Limits, cursor: o.Cursor, head: o.Head, interest: o.Interest, positions: o.Positions, load: o.Load, descriptors: o.Descriptors,
-		serving: o.Serving, logger: o.Logger, version: o.Version, nonce: o.Nonce, shardHeader: o.ShardHeader,
+		serving: o.Serving, slow: o.Slow, logger: o.Logger, version: o.Version, nonce: o.Nonce, shardHeader: o.ShardHeader,
 		stats: newStats(), poller: poller, done: make(chan struct{}),
 		// Whatever is incomplete fits in with room to spare: a message with its header, or a head.
 		readBuf:      make([]byte, max(o.Limits.HeadMax, o.Limits.MessageMax+readMargin)+readMargin),
 		channelIndex: make(map[string]uint32), channelByID: make(map[routing.ChannelID]uint32),
 		listeners: o.Listeners, wheel: newWheel(), random: rand.New(rand.NewPCG(o.Nonce, uint64(o.ID))),
 	}
-	s.pacing.moment = 1
+	s.pacing.moment, s.pins = 1, make([]pin, 1)
 	s.start, s.startMono = time.Now(), epoll.Monotonic()
 	s.timer = time.AfterFunc(time.Hour, poller.Wake)
 	s.timer.Stop()

@@ -26,10 +26,11 @@ type Stats struct {
 	Batches       atomic.Uint64              // Batches taken from the bus.
 	Records       atomic.Uint64              // Records of channels with a subscriber here, taken from the bus.
 	Deliveries    atomic.Uint64              // Publications whose bytes the kernel took, summed over connections.
-	Dropped       atomic.Uint64              // Publications queued for a connection that was closed before they were sent.
+	Dropped       atomic.Uint64              // Publications for a connection that was closed, or left the channel, before they were sent.
+	Conflated     atomic.Uint64              // Publications that gave way to a later record of their key while they waited for a connection.
 	Writes        atomic.Uint64              // write and writev calls that sent something.
 	BytesOut      atomic.Uint64              // Bytes that the kernel took.
-	SlowClosed    atomic.Uint64              // Connections closed by the outbound limit.
+	Slow          [policyCount]atomic.Uint64 // Times a policy for slow clients acted: connections closed by the outbound limit, conflations begun.
 	Paced         atomic.Uint64              // Times batches were left on the bus for a moment because clients were behind.
 	Reattached    atomic.Uint64              // Times the shard came back after the bus had detached it.
 	PauseAccepts  atomic.Int64               // 1 while accepting is paused for want of descriptors.

@@ -133,13 +133,14 @@ type sink struct {
 	frozen bool
 	drop   bool                    // Keep nothing.
 	got    map[string][]bus.Record // By channel, as shard 0 got them.
+	keys   map[string][]string     // Of those, "none" for one that has none.
 }
 
 type ringSize struct{ slots, bytes int }
 
 func newSink(t testing.TB, shards int, size ringSize) *sink {
 	t.Helper()
-	k := &sink{interest: routing.NewInterest(), stop: make(chan struct{}), got: make(map[string][]bus.Record)}
+	k := &sink{interest: routing.NewInterest(), stop: make(chan struct{}), got: make(map[string][]bus.Record), keys: make(map[string][]string)}
 	for range shards {
 		k.wake = append(k.wake, make(chan struct{}, 1))
 	}
@@ -202,7 +203,12 @@ func (k *sink) collect(b *bus.Batch) {
 		return
 	}
 	for _, s := range b.Segments {
-		for _, r := range s.Records {
+		for i, r := range s.Records {
+			key := "none"
+			if k := s.Key(i); k != nil {
+				key = string(k)
+			}
+			k.keys[s.Name] = append(k.keys[s.Name], key)
 			k.got[s.Name] = append(k.got[s.Name], bus.Record{Offset: r.Offset, Value: bytes.Clone(r.Value), JSON: bytes.Clone(r.JSON), Text: r.Text})
 		}
 	}

@@ -62,6 +62,7 @@ type Options struct {
 	Interest *routing.Interest
 	Ring     *bus.Ring
 	Builder  bus.BuilderOptions
+	Keys     bool          // Whether the bus keeps the keys of records, which costs a copy of each. Default: no.
 	BatchAge time.Duration // How long a batch may wait for more records. Default 0: sealed as soon as a response is routed.
 	Shards   int           // Tells a record for every shard (broadcast) from one for some (targeted). Default: as the ring has.
 	Logger   *slog.Logger

@@ -179,3 +179,21 @@ func TestOpenTransactionHoldsBack(t *testing.T) {
 	require.NoError(t, cl.EndTransaction(ctx, kgo.TryCommit))
 	r.wantValues(t, "a", []string{"1", "2"})
 }
+
+// Records on the bus have Kafka's keys only where somebody needs them.
+func TestKeys(t *testing.T) {
+	for _, keys := range []bool{false, true} {
+		c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a"))
+		cl := mustClient(t, c.ListenAddrs())
+		produceRecords(t, cl, &kgo.Record{Topic: "a", Key: []byte("k"), Value: []byte("1")}, &kgo.Record{Topic: "a", Value: []byte("2")}, &kgo.Record{Topic: "a", Key: []byte{}, Value: []byte("3")})
+		r := startRig(t, Options{Brokers: c.ListenAddrs(), Topics: []string{"a"}, Start: Start{Mode: StartEarliest}, Keys: keys}, "a")
+		r.wantValues(t, "a", []string{"1", "2", "3"})
+		want := []string{"none", "none", "none"}
+		if keys {
+			want = []string{"k", "none", ""}
+		}
+		r.sink.mu.Lock()
+		require.Equal(t, want, r.keys["a"])
+		r.sink.mu.Unlock()
+	}
+}

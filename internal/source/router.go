@@ -234,7 +234,13 @@ func (r *router) recordLocked(p *partition, bt *batch, rec *record, offset int64
 		r.since = time.Now()
 	}
 	r.open++
-	if r.s.builder.Add(ch, value, bt.timestamp(rec)) {
+	var full bool
+	if r.s.o.Keys {
+		full = r.s.builder.AddKeyed(ch, value, rec.key, bt.timestamp(rec))
+	} else {
+		full = r.s.builder.Add(ch, value, bt.timestamp(rec))
+	}
+	if full {
 		return r.sealLocked()
 	}
 	return nil

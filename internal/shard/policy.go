@@ -1,0 +1,45 @@
+package shard
+
+import "strings"
+
+// Policy is what a client meets that does not keep up with a channel. Whatever the policy, a client with more than OutboundMax bytes
+// waiting behind the message being sent is closed.
+type Policy uint8
+
+// The policies.
+const (
+	PolicyDisconnect Policy = iota // Everything is queued until the limit closes the connection.
+	PolicyConflate                 // Of what comes while the client is behind it gets the newest record of each key. See merge.
+	policyCount
+)
+
+var policyNames = [policyCount]string{PolicyDisconnect: "disconnect", PolicyConflate: "conflate"}
+
+// String is the policy's name in the configuration and its metric label.
+func (p Policy) String() string { return policyNames[p] }
+
+// Policies lists every policy.
+func Policies() []Policy { return []Policy{PolicyDisconnect, PolicyConflate} }
+
+// SlowPolicy says which policy channels have.
+type SlowPolicy struct {
+	Pattern string // A channel's name, or the beginning of names with a * behind it.
+	Policy  Policy
+}
+
+func (p *SlowPolicy) fits(channel string) bool {
+	if beginning, ok := strings.CutSuffix(p.Pattern, "*"); ok {
+		return strings.HasPrefix(channel, beginning)
+	}
+	return p.Pattern == channel
+}
+
+// policyOf returns the policy of a channel: that of the first pattern that fits.
+func policyOf(list []SlowPolicy, channel string) Policy {
+	for i := range list {
+		if list[i].fits(channel) {
+			return list[i].Policy
+		}
+	}
+	return PolicyDisconnect
+}
