@@ -54,6 +54,7 @@ func (s *Shard) endWith(c *conn, reason Reason, code uint16, text string) {
 // beginClosing takes c out of everything but the flush and the wheel.
 func (s *Shard) beginClosing(c *conn, reason Reason) {
 	s.unsubscribeAll(c)
+	s.stopWaiting(c)
 	if c.isClient() {
 		s.stats.Clients.Add(-1)
 	}

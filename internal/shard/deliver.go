@@ -83,25 +83,28 @@ func (s *Shard) gather() (more bool) {
 // that fail are doomed.
 func (s *Shard) deliverSegment(p *pending, direct bool) {
 	ch := &s.channels[p.channel]
-	var chunks [bus.VariantCount]chunk
-	var built [bus.VariantCount]bool
+	var chunks [2 * bus.VariantCount]chunk
+	var built [2 * bus.VariantCount]bool
 	joined := p.seq <= ch.joinedSeq
 	for i := range ch.subscribers {
 		sub := ch.subscribers[i]
 		c := s.slab.get(sub.slot)
-		v := c.variant
-		if !built[v] {
-			built[v] = true
-			chunks[v] = chunk{bytes: p.segment.Layout(v, layouts[v]), publications: publications(v, p.segment.Records)}
+		form := c.form()
+		if !built[form] {
+			built[form] = true
+			chunks[form] = s.layout(p.segment, form)
 		}
-		k := chunks[v]
+		k := chunks[form]
 		if joined {
 			if start := c.subs[sub.at].start; start >= p.segment.Records[0].Offset {
-				k = layoutAfter(v, p.segment, start)
+				k = layoutAfter(c.variant, p.segment, start)
 			}
 		}
 		switch {
 		case len(k.bytes) == 0:
+		case k.waits:
+			s.queuePublications(c, k)
+			s.await(c, p.segment, k.bytes)
 		case direct && c.out == nil && c.isClient():
 			s.send(c, k)
 		default:

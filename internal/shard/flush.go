@@ -49,6 +49,7 @@ func (s *Shard) queuePong(c *conn, payload []byte) {
 
 // queueReply is queue for answers to what the client sends. A client that sends and does not read is slow.
 func (s *Shard) queueReply(c *conn, k chunk) {
+	s.hurry(c)
 	if c.isClient() && s.overLimit(c) {
 		s.stats.SlowClosed.Add(1)
 		s.doom(c, ReasonSlow)
@@ -63,6 +64,7 @@ func (s *Shard) queuePublications(c *conn, k chunk) {
 	if !c.isClient() {
 		return
 	}
+	s.hurry(c)
 	if s.overLimit(c) {
 		s.stats.SlowClosed.Add(1)
 		s.stats.Dropped.Add(uint64(k.publications))
@@ -98,9 +100,13 @@ func (s *Shard) flushDirty() {
 	s.dirty = s.dirty[:0]
 }
 
-// flush gives the kernel as much of c's queue as it takes: one write for one chunk, one writev for several.
+// flush gives the kernel as much of c's queue as it takes, up to a chunk that waits: one write for one chunk, one writev for several.
 func (s *Shard) flush(c *conn) {
 	for len(c.out) > 0 {
+		if c.out[0].waits {
+			s.watchWritable(c, false)
+			return
+		}
 		var n int
 		var err error
 		if len(c.out) == 1 {
@@ -108,7 +114,7 @@ func (s *Shard) flush(c *conn) {
 		} else {
 			s.iovecs.Reset()
 			s.iovecs.Add(c.out[0].bytes[c.outOff:])
-			for i := 1; i < len(c.out) && s.iovecs.Add(c.out[i].bytes); i++ {
+			for i := 1; i < len(c.out) && !c.out[i].waits && s.iovecs.Add(c.out[i].bytes); i++ {
 			}
 			n, err = s.iovecs.Writev(int(c.fd))
 		}

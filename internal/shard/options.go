@@ -57,6 +57,7 @@ type Options struct {
 
 	Descriptors *Descriptors // Shared by all shards.
 	Limits      Limits
+	Deflate     Deflate
 
 	Version     string // Told to protocol clients in the connect result.
 	Nonce       uint64 // Random for the process: the first half of client ids.
@@ -72,6 +73,9 @@ func (o Options) validate() error {
 		return fmt.Errorf("BUG: shard id %d, at most %d", o.ID, routing.ShardsMax-1)
 	case len(o.Listeners) == 0:
 		return errors.New("BUG: shard without a listener")
+	}
+	if d := o.Deflate; d.Deflater != nil && (d.Least < 1 || d.Inline < 0) {
+		return fmt.Errorf("BUG: shard compresses from %d bytes on, up to %d by itself", d.Least, d.Inline)
 	}
 	l := o.Limits
 	for name, v := range map[string]int64{
