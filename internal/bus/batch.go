@@ -26,8 +26,14 @@ const (
 	VariantRaw      Variant = iota // One WebSocket message a record.
 	VariantJSON                    // The client protocol in JSON.
 	VariantProtobuf                // The client protocol in Protobuf.
-	VariantCount                   // How many there are.
+	VariantCount                   // How many there are, compressed ones not counted.
 )
+
+// Deflated returns the compressed form of a variant. It is a variant, too, for Segment alone.
+func (v Variant) Deflated() Variant { return v + VariantCount }
+
+// Plain returns the variant whose compressed form v is, or v when it is not compressed.
+func (v Variant) Plain() Variant { return v % VariantCount }
 
 // Segment is what a batch holds for one channel: the unit of framing and writing.
 type Segment struct {
@@ -38,8 +44,15 @@ type Segment struct {
 
 	keys    *[][]byte // Of the records, where the source keeps keys; else nil.
 	batch   *Batch
-	mu      sync.Mutex
-	layouts [VariantCount]atomic.Pointer[[]byte]
+	mu      sync.Mutex // Held while a layout is built.
+	layouts [2 * VariantCount]atomic.Pointer[[]byte]
+	waiting []waiter // For layouts that Provide is to bring; under mu.
+}
+
+// waiter is told of a layout.
+type waiter struct {
+	variant Variant
+	ready   func()
 }
 
 // Key returns the Kafka key of record i: nil for a record without one, and for every record where keys are not kept.
@@ -62,9 +75,60 @@ func (s *Segment) Layout(v Variant, build func(*Segment) []byte) []byte {
 		return *p
 	}
 	b := build(s)
-	s.batch.grow(cap(b))
-	s.layouts[v].Store(&b)
+	s.store(v, b)
 	return b
+}
+
+// store puts b in place. One that is the plain layout as well holds no memory of its own.
+func (s *Segment) store(v Variant, b []byte) {
+	if p := s.layouts[v.Plain()].Load(); p == nil || unsafe.SliceData(*p) != unsafe.SliceData(b) {
+		s.batch.grow(cap(b))
+	}
+	s.layouts[v].Store(&b)
+}
+
+// Built returns the segment in variant v if it is there. Any goroutine.
+func (s *Segment) Built(v Variant) (b []byte, built bool) {
+	if p := s.layouts[v].Load(); p != nil {
+		return *p, true
+	}
+	return nil, false
+}
+
+// Await is Layout for a layout that is built elsewhere: if it is not there yet, ready is called when Provide has brought it, once.
+// first says that nobody has waited for it before: then the caller must have Provide called, or nobody will. ready may be called
+// from any goroutine, before Await returns, too, and must not block. Any shard's goroutine.
+func (s *Segment) Await(v Variant, ready func()) (b []byte, built, first bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if b, built := s.Built(v); built {
+		return b, true, false
+	}
+	first = true
+	for _, w := range s.waiting {
+		first = first && w.variant != v
+	}
+	s.waiting = append(s.waiting, waiter{v, ready})
+	return nil, false, first
+}
+
+// Provide brings the layout that Await asked for, and tells those who wait. It is called once for a variant, by any goroutine.
+func (s *Segment) Provide(v Variant, b []byte) {
+	s.mu.Lock()
+	s.store(v, b)
+	waiting := s.waiting
+	s.waiting = nil
+	for _, w := range waiting {
+		if w.variant != v {
+			s.waiting = append(s.waiting, w)
+		}
+	}
+	s.mu.Unlock()
+	for _, w := range waiting {
+		if w.variant == v {
+			w.ready()
+		}
+	}
 }
 
 // Batch is a sealed set of segments.

@@ -33,6 +33,11 @@ type Client struct {
 	PongTimeout      time.Duration `key:"pong_timeout" def:"10s" help:"How long a pong may take; then the client is closed with 3012. Shorter than ping_interval."`
 	ChannelsMax      int           `key:"channels_max" def:"128" help:"Subscriptions of one connection."`
 	ChannelLengthMax int           `key:"channel_length_max" def:"255" help:"Bytes of a channel's name."`
+
+	Compression          bool  `key:"compression" def:"false" help:"Offer permessage-deflate (RFC 7692) to clients that ask for it. It saves bytes and costs CPU, see docs/clients.md."`
+	CompressionThreshold Bytes `key:"compression_threshold" def:"512" help:"Messages of fewer bytes are sent as they are, 64 to 1MiB."`
+	CompressionLevel     int   `key:"compression_level" def:"3" help:"1, fastest, to 9, smallest. 1 and 2 leave numbers that hardly repeat as they are."`
+	CompressionWorkers   int   `key:"compression_workers" def:"0" help:"Goroutines that compress large batches, at most 256; 0: half of the CPUs that wsd may use (GOMAXPROCS), at least one."`
 }
 
 // Admin is the private HTTP port.

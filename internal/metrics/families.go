@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"wsd/internal/deflate"
 	"wsd/internal/routing"
 	"wsd/internal/shard"
 	"wsd/internal/source"
@@ -16,7 +17,7 @@ import (
 // families lists every metric of wsd, in the order of the documentation.
 func families(o Options) []family {
 	var list []family
-	for _, part := range [][]family{o.server(), o.connections(), o.steering(), o.delivery(), o.loop(), o.bus(), o.kafka(), process()} {
+	for _, part := range [][]family{o.server(), o.connections(), o.steering(), o.delivery(), o.compression(), o.loop(), o.bus(), o.kafka(), process()} {
 		list = append(list, part...)
 	}
 	return list
@@ -159,6 +160,32 @@ func (o Options) delivery() []family {
 				return sum(list)
 			},
 		},
+	}
+}
+
+func (o Options) compression() []family {
+	s := new(deflate.Stats)
+	utilization, depth := func() float64 { return 0 }, func() int { return 0 }
+	if o.Deflate != nil {
+		s, utilization, depth = o.Deflate.Stats(), o.Deflate.Utilization, o.Deflate.QueueDepth
+	}
+	return []family{
+		o.counter("wsd_compression_negotiated_total", "Upgrades that negotiated permessage-deflate.",
+			func(s *shard.Stats) *atomic.Uint64 { return &s.Compressed }),
+		single("wsd_compressed_messages_total", "Messages compressed, each once for all its clients; those that did not get smaller, and are sent as they are, included.",
+			counter, s.Messages.Load),
+		single("wsd_compressed_input_bytes_total", "Their bytes before.", counter, s.BytesIn.Load),
+		single("wsd_compressed_output_bytes_total", "Their bytes after.", counter, s.BytesOut.Load),
+		single("wsd_compression_jobs_total", "Large batches compressed by the worker pool; the rest shards compress themselves.", counter, s.Jobs.Load),
+		single("wsd_compression_saturated_total", "Large batches sent uncompressed because too many waited for a worker.", counter, s.Saturated.Load),
+		{name: "wsd_goroutine_pool_utilization", help: "Compression workers that have a job, in percent.", values: func(emit func(float64, ...string)) {
+			emit(utilization())
+		}},
+		{name: "wsd_goroutine_pool_queue_depth", help: "Large batches that wait for a compression worker.", values: func(emit func(float64, ...string)) {
+			emit(float64(depth()))
+		}},
+		o.counter("wsd_inflated_messages_total", "Compressed messages received and decompressed.",
+			func(s *shard.Stats) *atomic.Uint64 { return &s.Inflated }),
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"wsd/internal/bus"
+	"wsd/internal/deflate"
 	"wsd/internal/shard"
 	"wsd/internal/source"
 	"wsd/internal/stats"
@@ -20,6 +21,7 @@ type Options struct {
 	Shards          []*shard.Stats // By shard id.
 	Ring            *bus.Stats
 	Source          *source.Stats
+	Deflate         *deflate.Pool // Nil: compression is off, and its figures are 0.
 	Steering        *steering.Steering
 	Channels        func() int  // Channels with a subscriber.
 	Ready           func() bool // As /ready has it.

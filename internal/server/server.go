@@ -19,6 +19,7 @@ import (
 	"wsd/internal/bus"
 	"wsd/internal/config"
 	"wsd/internal/control"
+	"wsd/internal/deflate"
 	"wsd/internal/listen"
 	"wsd/internal/routing"
 	"wsd/internal/shard"
@@ -44,6 +45,7 @@ type Server struct {
 	interest *routing.Interest
 	ring     *bus.Ring
 	source   *source.Source
+	deflate  *deflate.Pool // Nil without client.compression.
 	shards   []*shard.Shard
 	control  *control.Server
 	admin    *admin.Server
@@ -95,6 +97,11 @@ func (s *Server) assemble() (err error) {
 	}
 	if s.source, err = source.New(sourceOptions); err != nil {
 		return err
+	}
+	if cfg.Client.Compression {
+		if s.deflate, err = deflate.New(s.deflateOptions(shards)); err != nil {
+			return err
+		}
 	}
 	if err := s.buildShards(shards); err != nil {
 		return err
@@ -278,6 +285,9 @@ func (s *Server) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	var errs []error
+	if s.deflate != nil {
+		s.deflate.Close()
+	}
 	if s.admin != nil {
 		errs = append(errs, s.admin.Close(ctx))
 	}

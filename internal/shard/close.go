@@ -61,6 +61,7 @@ func (s *Shard) beginClosing(c *conn, reason Reason) {
 		s.queueMerged(c)
 	}
 	s.unsubscribeAll(c)
+	s.stopWaiting(c)
 	if c.isClient() {
 		s.stats.Clients.Add(-1)
 	}

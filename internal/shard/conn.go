@@ -37,6 +37,7 @@ type conn struct {
 	variant      bus.Variant // That the connection reads.
 	reason       Reason
 	protocol     bool // Speaks the client protocol, whatever its state.
+	deflate      bool // Has negotiated permessage-deflate.
 	nativePing   bool // Pinged by WebSocket ping frames rather than in-band.
 	awaitingPong bool
 	dirty        bool // In Shard.dirty.
@@ -61,6 +62,7 @@ type chunk struct {
 	publications uint32
 	pin          uint32 // Index into Shard.pins of what holds bytes; 0: nothing, they are the shard's own.
 	pong         bool   // A later pong may take its place.
+	waits        bool   // Not to be sent before it is compressed, see deflate.go.
 }
 
 // chunkOverhead is what a chunk takes in the queue beside its bytes. It counts as bytes that wait: a million answers of two bytes

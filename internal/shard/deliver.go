@@ -84,8 +84,8 @@ func (s *Shard) gather() (more bool) {
 // that fail are doomed.
 func (s *Shard) deliverSegment(p *pending, direct bool) {
 	ch := &s.channels[p.channel]
-	var chunks [bus.VariantCount]chunk
-	var built [bus.VariantCount]bool
+	var chunks [2 * bus.VariantCount]chunk
+	var built [2 * bus.VariantCount]bool
 	joined := p.batch.Seq <= ch.joinedSeq
 	conflate := ch.policy == PolicyConflate
 	for i := range ch.subscribers {
@@ -99,20 +99,24 @@ func (s *Shard) deliverSegment(p *pending, direct bool) {
 			s.mergeSegment(c, p, start)
 			continue
 		}
-		v := c.variant
-		if !built[v] {
-			built[v] = true
-			chunks[v] = chunk{bytes: p.segment.Layout(v, layouts[v]), publications: publications(v, p.segment.Records)}
+		form := c.form()
+		if !built[form] {
+			built[form] = true
+			chunks[form] = s.layout(p.segment, form)
 		}
-		k := chunks[v]
+		k := chunks[form]
 		if joined {
 			if start := c.subs[sub.at].start; start >= p.segment.Records[0].Offset {
-				s.queuePublications(c, layoutAfter(v, p.segment, start))
+				s.queuePublications(c, layoutAfter(c.variant, p.segment, start))
 				continue
 			}
 		}
 		switch {
 		case len(k.bytes) == 0:
+		case k.waits:
+			k.pin = s.pin(p)
+			s.queuePublications(c, k)
+			s.await(c, p.segment, k.bytes)
 		case direct && c.out == nil && c.isClient():
 			s.send(c, k, p)
 		default:

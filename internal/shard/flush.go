@@ -59,6 +59,7 @@ func (s *Shard) queuePong(c *conn, payload []byte) {
 
 // queueReply is queue for answers to what the client sends. A client that sends and does not read is slow.
 func (s *Shard) queueReply(c *conn, k chunk) {
+	s.hurry(c)
 	if c.isClient() && s.overLimit(c) {
 		s.closeSlow(c, 0)
 		return
@@ -72,6 +73,7 @@ func (s *Shard) queuePublications(c *conn, k chunk) {
 	if !c.isClient() || len(k.bytes) == 0 {
 		return
 	}
+	s.hurry(c)
 	if s.overLimit(c) {
 		s.closeSlow(c, k.publications)
 		return
@@ -117,9 +119,13 @@ func (s *Shard) flushDirty() {
 	s.wrote = s.wrote[:0]
 }
 
-// flush gives the kernel as much of c's queue as it takes, up to writePerTurn in a turn.
+// flush gives the kernel as much of c's queue as it takes, up to writePerTurn in a turn, and up to a chunk that waits.
 func (s *Shard) flush(c *conn) {
 	for len(c.out) > 0 {
+		if c.out[0].waits {
+			s.watchWritable(c, false)
+			return
+		}
 		left := writePerTurn - int(c.wrote)
 		if left == 0 {
 			s.watchWritable(c, true)
@@ -157,7 +163,7 @@ func (s *Shard) flush(c *conn) {
 	}
 }
 
-// writeQueue writes up to most bytes of c's queue: by one write for one chunk, by one writev for several.
+// writeQueue writes up to most bytes of c's queue, up to a chunk that waits: by one write for one chunk, by one writev for several.
 func (s *Shard) writeQueue(c *conn, most int) (n int, err error) {
 	first := c.out[0].bytes[c.outOff:]
 	if len(c.out) == 1 || len(first) >= most {
@@ -166,7 +172,7 @@ func (s *Shard) writeQueue(c *conn, most int) (n int, err error) {
 	s.iovecs.Reset()
 	s.iovecs.Add(first)
 	most -= len(first)
-	for i := 1; i < len(c.out) && most > 0; i++ {
+	for i := 1; i < len(c.out) && most > 0 && !c.out[i].waits; i++ {
 		b := c.out[i].bytes
 		if !s.iovecs.Add(b[:min(len(b), most)]) {
 			break

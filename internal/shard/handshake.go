@@ -23,6 +23,7 @@ const helpLine = "This is a WebSocket port: connect to /connection/websocket (Ce
 type request struct {
 	plainHTTP bool
 	protocol  bool // The client protocol rather than raw.
+	deflate   bool // Compressed messages.
 	native    bool // Ping frames rather than in-band pings.
 	variant   bus.Variant
 	channels  []string // Of a raw client.
@@ -45,6 +46,11 @@ func (s *Shard) handshake(c *conn, head []byte) {
 	s.stats.Clients.Add(1)
 	c.deadline = 0
 	c.protocol, c.nativePing, c.variant = req.protocol, req.native || !req.protocol, req.variant
+	if req.deflate {
+		s.stats.Compressed.Add(1)
+		c.deflate = true
+		c.reader.AllowDeflate()
+	}
 	s.queue(c, chunk{bytes: out})
 	if req.protocol {
 		c.state = stateJoining
@@ -68,7 +74,8 @@ func (s *Shard) decide(r *wire.Request, req *request) (wire.Accept, error) {
 	if s.stopAccepting {
 		return wire.Accept{}, &wire.Reject{Status: 503, Body: "The server is stopping."}
 	}
-	var accept wire.Accept
+	req.deflate = r.Deflate && s.deflate.Deflater != nil
+	accept := wire.Accept{Deflate: req.deflate}
 	if s.shardHeader {
 		accept.Header = [][2]string{{"X-Wsd-Shard", fmt.Sprint(s.id)}}
 	}

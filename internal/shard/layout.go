@@ -13,6 +13,7 @@ const (
 
 	codeNormal   = 1000 // RFC 6455 §7.4.1.
 	codeNoStatus = 1005
+	codeTooBig   = 1009
 
 	headerMax = 10 // Bytes of the longest header of an unmasked frame.
 )

@@ -87,6 +87,9 @@ func (s *Shard) takeRequests() {
 	if bits&requestStopAccepting != 0 {
 		s.closeListeners()
 	}
+	if bits&requestLayouts != 0 {
+		s.takeLayouts()
+	}
 	if bits&requestShutdown != 0 {
 		s.closing = true
 	}

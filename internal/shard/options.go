@@ -59,6 +59,7 @@ type Options struct {
 	Descriptors *Descriptors // Shared by all shards.
 	Limits      Limits
 	Slow        []SlowPolicy // The first whose pattern fits a channel counts; none: PolicyDisconnect.
+	Deflate     Deflate
 
 	Version     string // Told to protocol clients in the connect result.
 	Nonce       uint64 // Random for the process: the first half of client ids.
@@ -79,6 +80,9 @@ func (o Options) validate() error {
 		if p.Policy >= policyCount {
 			return fmt.Errorf("BUG: slow policy %d for %q", p.Policy, p.Pattern)
 		}
+	}
+	if d := o.Deflate; d.Deflater != nil && (d.Least < 1 || d.Inline < 0) {
+		return fmt.Errorf("BUG: shard compresses from %d bytes on, up to %d by itself", d.Least, d.Inline)
 	}
 	l := o.Limits
 	for name, v := range map[string]int64{

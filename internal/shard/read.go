@@ -66,11 +66,7 @@ func (s *Shard) readFrames(c *conn, b []byte) {
 	for len(b) > 0 && c.isClient() {
 		event, payload, n, closeErr := c.reader.Next(b, wire.RoleServer, s.limits.MessageMax)
 		if closeErr != nil {
-			reason := ReasonProtocolError
-			if closeErr.Code == 1009 {
-				reason = ReasonTooBig
-			}
-			s.endWith(c, reason, closeErr.Code, closeErr.Reason)
+			s.failFrame(c, closeErr)
 			return
 		}
 		if n == 0 {
@@ -105,6 +101,26 @@ func (s *Shard) keepIncomplete(c *conn, b []byte) {
 	}
 }
 
+// failFrame ends a connection that sent what it must not.
+func (s *Shard) failFrame(c *conn, closeErr *wire.CloseError) {
+	reason := ReasonProtocolError
+	if closeErr.Code == codeTooBig {
+		reason = ReasonTooBig
+	}
+	s.endWith(c, reason, closeErr.Code, closeErr.Reason)
+}
+
+// inflate acts on a compressed message.
+func (s *Shard) inflate(c *conn, event wire.Event, payload []byte) {
+	event, payload, closeErr := s.inflater.Inflate(event, payload, s.limits.MessageMax)
+	if closeErr != nil {
+		s.failFrame(c, closeErr)
+		return
+	}
+	s.stats.Inflated.Add(1)
+	s.frame(c, event, payload)
+}
+
 // frame acts on one event of the WebSocket protocol.
 func (s *Shard) frame(c *conn, event wire.Event, payload []byte) {
 	switch event {
@@ -113,6 +129,10 @@ func (s *Shard) frame(c *conn, event wire.Event, payload []byte) {
 			s.commands(c, payload)
 		}
 		// A raw client only listens; what it says is read and ignored.
+	case wire.EventDeflatedText, wire.EventDeflatedBinary:
+		if c.protocol { // What a raw client says is not worth decompressing.
+			s.inflate(c, event, payload)
+		}
 	case wire.EventPing:
 		s.queuePong(c, payload)
 	case wire.EventNone, wire.EventFragment: // More is to come.

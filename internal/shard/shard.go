@@ -14,6 +14,7 @@ import (
 	"wsd/internal/bus"
 	"wsd/internal/epoll"
 	"wsd/internal/routing"
+	"wsd/internal/wire"
 )
 
 // eventsPerTurn bounds the ready sockets that one turn serves.
@@ -23,6 +24,7 @@ const eventsPerTurn = 256
 const (
 	requestStopAccepting uint32 = 1 << iota
 	requestShutdown
+	requestLayouts // A segment that this shard waits for has been compressed.
 )
 
 // Shard is one event loop with the connections that it owns. See the package comment for who may touch what.
@@ -38,6 +40,7 @@ type Shard struct {
 	serving     *atomic.Bool
 	slow        []SlowPolicy
 	logger      *slog.Logger
+	deflate     Deflate
 
 	version     string
 	nonce       uint64
@@ -66,6 +69,12 @@ type Shard struct {
 	pins     []pin       // The first is none.
 	freePins []uint32
 	pinLook  uint32 // Tick of the last look at who holds the oldest batches.
+	inflater wire.Inflater
+
+	// Compression elsewhere.
+	layoutReady func() // Posts requestLayouts; any goroutine.
+	waits       []wait
+	holders     [][]holder // Empty lists for reuse.
 
 	// Channels.
 	channels     []channel
@@ -134,14 +143,15 @@ func newShard(o Options) (*Shard, error) {
 	}
 	s := &Shard{
 		id: o.ID, limits: o.Limits, cursor: o.Cursor, head: o.Head, interest: o.Interest, positions: o.Positions, load: o.Load, descriptors: o.Descriptors,
-		serving: o.Serving, slow: o.Slow, logger: o.Logger, version: o.Version, nonce: o.Nonce, shardHeader: o.ShardHeader,
+		serving: o.Serving, slow: o.Slow, deflate: o.Deflate, logger: o.Logger, version: o.Version, nonce: o.Nonce, shardHeader: o.ShardHeader,
 		stats: newStats(), poller: poller, done: make(chan struct{}),
 		// Whatever is incomplete fits in with room to spare: a message with its header, or a head.
-		readBuf:      make([]byte, max(o.Limits.HeadMax, o.Limits.MessageMax+readMargin)+readMargin),
+		readBuf:      make([]byte, max(o.Limits.HeadMax, wire.DeflatedMax(o.Limits.MessageMax)+readMargin)+readMargin),
 		channelIndex: make(map[string]uint32), channelByID: make(map[routing.ChannelID]uint32),
 		listeners: o.Listeners, wheel: newWheel(), random: rand.New(rand.NewPCG(o.Nonce, uint64(o.ID))),
 	}
 	s.pacing.moment, s.pins = 1, make([]pin, 1)
+	s.layoutReady = func() { s.post(requestLayouts) }
 	s.start, s.startMono = time.Now(), epoll.Monotonic()
 	s.timer = time.AfterFunc(time.Hour, poller.Wake)
 	s.timer.Stop()

@@ -21,6 +21,8 @@ type Stats struct {
 	FramesIn      atomic.Uint64              // WebSocket frames received.
 	BytesIn       atomic.Uint64              // Bytes read from sockets.
 	Commands      atomic.Uint64              // Client protocol commands received.
+	Compressed    atomic.Uint64              // Upgrades that negotiated permessage-deflate.
+	Inflated      atomic.Uint64              // Compressed messages received and decompressed.
 	Turns         atomic.Uint64              // Turns of the loop.
 	Wakeups       atomic.Uint64              // Times another goroutine woke the loop out of its wait.
 	Batches       atomic.Uint64              // Batches taken from the bus.

@@ -26,6 +26,7 @@ const (
 	unix       = "golang.org/x/sys/unix"
 	ebpf       = "github.com/cilium/ebpf"
 	ants       = "github.com/panjf2000/ants/v2"
+	flate      = "github.com/klauspost/compress/flate"
 	kafkaGo    = "github.com/segmentio/kafka-go"
 	kmsg       = "github.com/twmb/franz-go/pkg/kmsg"
 	prometheus = "github.com/prometheus/client_golang"
@@ -41,6 +42,7 @@ var rules = map[string]rule{
 	"stats":     {},
 	"routing":   {},
 	"wire":      {outside: []string{"github.com/gobwas/ws", "github.com/gobwas/httphead"}},
+	"deflate":   {outside: []string{ants, flate}},
 	"proto":     {own: []string{"routing"}, outside: []string{centrifuge}},
 	"bus":       {own: []string{"routing", "stats"}},
 	"epoll":     {outside: []string{unix}},
@@ -56,7 +58,7 @@ var rules = map[string]rule{
 	"doctor":    {outside: []string{unix}},
 	"handover":  {outside: []string{unix}},
 	"config":    {outside: []string{"go.yaml.in/yaml/v3"}},
-	"metrics":   {own: []string{"routing", "stats", "bus", "shard", "source", "steering", "admission"}, outside: []string{prometheus}},
+	"metrics":   {own: []string{"routing", "stats", "bus", "deflate", "shard", "source", "steering", "admission"}, outside: []string{prometheus}},
 	"admin":     {},
 	"dev":       {outside: []string{"github.com/twmb/franz-go"}},
 	"server":    {own: []string{all}, outside: []string{kafkaGo, unix}},

@@ -8,11 +8,14 @@
 // from the start of the received bytes. Outgoing frames are appended by
 // AppendFrame and its relatives.
 //
+// The one extension is permessage-deflate (RFC 7692), always without context
+// takeover: Handshake negotiates it, AppendDeflated compresses frames, and an
+// Inflater decompresses what a Reader has found.
+//
 // Threads: no function keeps state outside its arguments, so all may be called
 // from any goroutine; a Reader belongs to the goroutine that owns its
-// connection.
+// connection, an Inflater to one goroutine.
 //
 // It opens no descriptor, reads no clock, starts no goroutine and logs nothing.
-// It negotiates no extension, and it decides nothing about paths, channels or
-// who may connect: decide does.
+// It decides nothing about paths, channels or who may connect: decide does.
 package wire

@@ -14,6 +14,9 @@ const (
 	EventPing                  // To be answered by a pong with the same payload.
 	EventPong
 	EventClose // See CloseCode for its payload.
+
+	EventDeflatedText   // A complete compressed text message, see Inflater.
+	EventDeflatedBinary // A complete compressed binary message, see Inflater.
 )
 
 // Role is the end of the connection that reads.
@@ -28,7 +31,7 @@ const (
 
 // CloseError says why a connection must be failed, and with which status code
 // (RFC 6455 §7.4.1): 1002 for a broken protocol, 1007 for text that is not
-// UTF-8, 1009 for a message that is too big.
+// UTF-8 or compressed data that is malformed, 1009 for a message that is too big.
 type CloseError struct {
 	Code   uint16
 	Reason string // Fits into a close frame.

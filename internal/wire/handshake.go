@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 
 	"github.com/gobwas/ws"
 )
@@ -19,11 +20,13 @@ type Request struct {
 	Origin    string
 	Upgrade   bool     // Asks for a WebSocket, with all that RFC 6455 §4.2.1 wants.
 	Protocols []string // Subprotocols offered, in the client's order.
+	Deflate   bool     // Offers permessage-deflate on terms that can be accepted.
 }
 
 // Accept says how to accept an upgrade.
 type Accept struct {
 	Protocol string      // One of Request.Protocols, or "" for none.
+	Deflate  bool        // Use permessage-deflate; only if Request.Deflate.
 	Header   [][2]string // Further response fields; no CR or LF in them.
 }
 
@@ -67,6 +70,9 @@ func Handshake(dst, head []byte, decide func(*Request) (Accept, error)) (out []b
 			bad = &Reject{Status: http.StatusInternalServerError, Body: "The server could not decide about this request."}
 		}
 		return appendResponse(dst, bad, withBody), false
+	}
+	if accept.Deflate && h.deflate != "" {
+		accept.Header = append(slices.Clip(accept.Header), [2]string{"Sec-WebSocket-Extensions", h.deflate})
 	}
 	return upgrade(dst, h.key, accept)
 }

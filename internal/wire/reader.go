@@ -9,12 +9,19 @@ import (
 
 // Reader is the incoming state of one connection. Its zero value is ready. It
 // holds bytes only while a fragmented message is incomplete, at most messageMax
-// of them (see Next), and belongs to the goroutine that owns the connection.
+// of them (see Next; DeflatedMax of a compressed one), and belongs to the goroutine that owns the connection.
 type Reader struct {
 	message []byte    // What has come of a fragmented message.
 	checked int       // Bytes of message known to be UTF-8; text only.
 	op      ws.OpCode // Kind of the message under way, 0 for none.
+
+	deflate  bool // permessage-deflate is negotiated.
+	deflated bool // The message under way is compressed.
 }
+
+// AllowDeflate makes the Reader take compressed messages from now on: for a
+// connection that has negotiated permessage-deflate.
+func (r *Reader) AllowDeflate() { r.deflate = true }
 
 // What messages are refused with. A CloseError is never changed, so they are
 // shared.
@@ -32,9 +39,10 @@ var (
 //
 // A masked payload is unmasked in place. The payload aliases b or, for a message
 // that came in fragments, is the caller's alone; use it before b changes.
-// Payloads of messages have at most messageMax bytes, those of control frames
-// 125. Text is valid UTF-8. Whether the payload of a close frame is valid,
-// CloseCode says.
+// Payloads of messages have at most messageMax bytes, those of compressed ones
+// DeflatedMax(messageMax), those of control frames 125. Text is valid UTF-8;
+// whether compressed text is, Inflater finds out. Whether the payload of a close
+// frame is valid, CloseCode says.
 //
 // An error means that the connection must be failed with the error's code, and
 // that the Reader is of no further use. It comes as early as the bytes allow:
@@ -60,7 +68,10 @@ func (r *Reader) Next(b []byte, role Role, messageMax int) (ev Event, payload []
 	default: // Data: others are refused by their header.
 	}
 	if h.Fin && r.op == 0 {
-		if h.OpCode == ws.OpBinary {
+		switch {
+		case deflated(h):
+			return deflatedEvent(h.OpCode), payload, n, nil
+		case h.OpCode == ws.OpBinary:
 			return EventBinary, payload, n, nil
 		}
 		if !utf8.Valid(payload) {
@@ -97,9 +108,15 @@ func (r *Reader) header(b []byte, role Role, messageMax int) (h ws.Header, size 
 	if r.op != 0 {
 		state |= ws.StateFragmented
 	}
+	// RSV1 belongs to the first frame of a message (RFC 7692 §6.1); at any other it
+	// is as wrong as without the extension.
+	checked := h
+	if r.deflate && (h.OpCode == ws.OpText || h.OpCode == ws.OpBinary) {
+		checked.Rsv &^= rsvDeflated
+	}
 	// Length is still the seven bits of the second byte. That is all a control
 	// frame may use, so a longer one is found here too.
-	if bad := ws.CheckHeader(h, state); bad != nil {
+	if bad := ws.CheckHeader(checked, state); bad != nil {
 		return h, 0, &CloseError{uint16(ws.StatusProtocolError), bad.Error()}
 	}
 	size = ws.MinHeaderSize
@@ -122,6 +139,9 @@ func (r *Reader) header(b []byte, role Role, messageMax int) (h ws.Header, size 
 			return h, 0, errLength
 		}
 	}
+	if deflated(h) || r.deflated {
+		messageMax = DeflatedMax(messageMax)
+	}
 	if h.OpCode.IsData() && h.Length > int64(messageMax-len(r.message)) {
 		return h, 0, errTooBig
 	}
@@ -134,15 +154,32 @@ func (r *Reader) header(b []byte, role Role, messageMax int) (h ws.Header, size 
 	return h, size, nil
 }
 
+// rsvDeflated is RSV1 as ws.Header has it.
+const rsvDeflated = 0x4
+
+// deflated reports whether the frame begins a compressed message. It is to be
+// asked of checked headers.
+func deflated(h ws.Header) bool { return h.Rsv&rsvDeflated != 0 }
+
+func deflatedEvent(op ws.OpCode) Event {
+	if op == ws.OpBinary {
+		return EventDeflatedBinary
+	}
+	return EventDeflatedText
+}
+
 // fragment adds one fragment to its message. The sum of the two is known to be
-// within messageMax.
+// within what header allows.
 func (r *Reader) fragment(h ws.Header, payload []byte, messageMax int) (Event, []byte, *CloseError) {
 	if r.op == 0 {
-		r.op = h.OpCode
+		r.op, r.deflated = h.OpCode, deflated(h)
+	}
+	if r.deflated {
+		messageMax = DeflatedMax(messageMax)
 	}
 	r.grow(len(payload), messageMax)
 	r.message = append(r.message, payload...)
-	if r.op == ws.OpText {
+	if r.op == ws.OpText && !r.deflated {
 		valid, ok := validPrefix(r.message[r.checked:])
 		r.checked += valid
 		if !ok || (h.Fin && r.checked < len(r.message)) {
@@ -153,11 +190,14 @@ func (r *Reader) fragment(h ws.Header, payload []byte, messageMax int) (Event, [
 		return EventFragment, nil, nil
 	}
 	ev := EventBinary
-	if r.op == ws.OpText {
+	switch {
+	case r.deflated:
+		ev = deflatedEvent(r.op)
+	case r.op == ws.OpText:
 		ev = EventText
 	}
 	message := r.message
-	*r = Reader{} // The message is the caller's.
+	*r = Reader{deflate: r.deflate} // The message is the caller's.
 	return ev, message, nil
 }
 

@@ -20,7 +20,8 @@ type requestHead struct {
 	connectionUpgrade     bool // Connection lists upgrade.
 	body                  bool // A body is announced.
 	protocols             [][]byte
-	pathStart, queryStart int // In target; queryStart is behind the '?', or len(target).
+	deflate               string // Answer to the first acceptable offer of permessage-deflate; "" for none.
+	pathStart, queryStart int    // In target; queryStart is behind the '?', or len(target).
 	upgrade               bool
 }
 
@@ -143,6 +144,10 @@ func (h *requestHead) field(name, value []byte) (ok bool) {
 			}
 			h.protocols = append(h.protocols, item)
 		}
+	case equalFold(name, "sec-websocket-extensions"):
+		if h.deflate == "" { // Several fields are one list (RFC 6455 §9.1).
+			h.deflate = deflateAnswer(value)
+		}
 	case equalFold(name, "content-length"):
 		h.body = h.body || string(value) != "0"
 	case equalFold(name, "transfer-encoding"):
@@ -198,6 +203,7 @@ func (h *requestHead) request() *Request {
 		Host:     string(h.host),
 		Origin:   string(h.origin),
 		Upgrade:  h.upgrade,
+		Deflate:  h.upgrade && h.deflate != "",
 	}
 	if query > 0 && target[query-1] == '?' {
 		r.Path = target[:query-1]
