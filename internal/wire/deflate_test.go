@@ -233,7 +233,8 @@ func TestAppendDeflated(t *testing.T) {
 			ev, payload, err = f.Inflate(ev, payload, 1<<20)
 			require.Nil(t, err)
 		}
-		require.Equal(t, want[i], got{ev, string(payload)})
+		actual := got{ev, string(payload)}
+		require.Equal(t, want[i], actual)
 		out = out[n:]
 	}
 	require.Empty(t, out)

@@ -93,6 +93,7 @@ func (l *loop) consume(who int32, b []byte) (used int) {
 		case wire.EventClose:
 			l.closeFrame(who, payload)
 		case wire.EventNone, wire.EventFragment, wire.EventPong:
+		case wire.EventDeflatedText, wire.EventDeflatedBinary: // The reader refuses them, as compression was not negotiated.
 		}
 	}
 	return used
