@@ -233,7 +233,8 @@ func TestAppendDeflated(t *testing.T) {
 			ev, payload, err = f.Inflate(ev, payload, 1<<20)
 			require.Nil(t, err)
 		}
-		require.Equal(t, want[i], got{ev, string(payload)})
+		seen := got{ev, string(payload)}
+		require.Equal(t, want[i], seen)
 		out = out[n:]
 	}
 	require.Empty(t, out)
