@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"wsd/internal/deflate"
 	"wsd/internal/epoll"
 )
 
@@ -34,15 +35,6 @@ func BenchmarkFanout(b *testing.B) {
 			payload := make([]byte, batch*130)
 			pairs := socketPairs(b, clients)
 			buf := make([]byte, 1<<16)
-			drain := func(fds []int) {
-				for _, fd := range fds {
-					for {
-						if n, err := epoll.Read(fd, buf); n <= 0 || err != nil {
-							break
-						}
-					}
-				}
-			}
 			stats := r.shard.Stats()
 			var ours, floor time.Duration
 			for b.Loop() {
@@ -53,7 +45,7 @@ func BenchmarkFanout(b *testing.B) {
 					time.Sleep(100 * time.Microsecond)
 				}
 				ours += cpu(b) - before
-				drain(fds)
+				drainAll(fds, buf)
 
 				before = cpu(b)
 				for _, p := range pairs {
@@ -165,4 +157,61 @@ func cpu(b testing.TB) time.Duration {
 	var u syscall.Rusage
 	require.NoError(b, syscall.Getrusage(unix.RUSAGE_SELF, &u))
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkFanoutDeflate reports CPU and bytes of a delivery to clients with and without compression, of records that look like
+// market data; every second client of mixed has it.
+func BenchmarkFanoutDeflate(b *testing.B) {
+	const clients = 500
+	pool, err := deflate.New(deflate.Options{Level: 3, Workers: 1, Queue: 16, Inline: 1})
+	require.NoError(b, err)
+	b.Cleanup(pool.Close)
+	for _, kind := range []string{"plain", "compressed", "mixed"} {
+		for _, records := range []int{1, 10, 50, 500} {
+			b.Run(fmt.Sprintf("%s/records=%d", kind, records), func(b *testing.B) {
+				r := newRigStalling(b, waitMax, func(o *Options) { o.Deflate = Deflate{Deflater: pool, Least: 512, Inline: 16 << 10} })
+				var fds []int
+				for i := range clients {
+					if kind == "compressed" || kind == "mixed" && i%2 == 0 {
+						fds = append(fds, rawFD(b, r.joinDeflate("a").conn))
+					} else {
+						fds = append(fds, rawFD(b, r.join("a").conn))
+					}
+				}
+				values := make([]string, records)
+				for i := range values {
+					values[i] = fmt.Sprintf(`{"symbol":"BTC-USD","price":%d.%02d,"size":%d,"side":"buy","id":"%08x"}`, 60000+i*7%991, i*31%100, i*17%1000, i*2654435761%(1<<32))
+				}
+				buf := make([]byte, 1<<16)
+				stats := r.shard.Stats()
+				sent := stats.BytesOut.Load()
+				var ours time.Duration
+				for b.Loop() {
+					target := stats.Deliveries.Load() + uint64(clients*records)
+					before := cpu(b)
+					r.publish("a", values...)
+					for stats.Deliveries.Load() < target {
+						time.Sleep(100 * time.Microsecond)
+						if records > 100 {
+							drainAll(fds, buf) // More than a socket takes; counted alike for all.
+						}
+					}
+					ours += cpu(b) - before
+					drainAll(fds, buf)
+				}
+				b.ReportMetric(float64(ours.Nanoseconds())/float64(b.N*clients), "cpu-ns/client")
+				b.ReportMetric(float64(stats.BytesOut.Load()-sent)/float64(b.N*clients), "B/client")
+			})
+		}
+	}
+}
+
+func drainAll(fds []int, buf []byte) {
+	for _, fd := range fds {
+		for {
+			if n, err := epoll.Read(fd, buf); n <= 0 || err != nil {
+				break
+			}
+		}
+	}
 }

@@ -233,8 +233,8 @@ func TestAppendDeflated(t *testing.T) {
 			ev, payload, err = f.Inflate(ev, payload, 1<<20)
 			require.Nil(t, err)
 		}
-		actual := got{ev, string(payload)}
-		require.Equal(t, want[i], actual)
+		seen := got{ev, string(payload)}
+		require.Equal(t, want[i], seen)
 		out = out[n:]
 	}
 	require.Empty(t, out)
