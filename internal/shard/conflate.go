@@ -108,10 +108,21 @@ func (l *singles) reset() {
 	}
 }
 
-// conflates reports whether what comes for c of a channel with PolicyConflate is to be merged.
+// conflates reports whether what comes for c of a channel with PolicyConflate is to be merged. A connection that is behind only because
+// it waits for a compressed segment is not: it stops waiting.
 func (s *Shard) conflates(c *conn) bool {
+	if c.merge != nil {
+		return true
+	}
 	limit := s.limits.OutboundMax / conflatePart
-	return c.merge != nil || c.outLen > limit && c.outLen-c.out[0].cost() > limit
+	if c.outLen <= limit || c.outLen-c.out[0].cost() <= limit {
+		return false
+	}
+	if c.out[0].waits {
+		s.stopWaiting(c)
+		return false
+	}
+	return true
 }
 
 // mergeSegment merges what p holds for a connection that conflates. Records up to start are not for it.
@@ -119,6 +130,7 @@ func (s *Shard) mergeSegment(c *conn, p *pending, start uint64) {
 	if !c.isClient() {
 		return
 	}
+	s.hurry(c)
 	if s.overLimit(c) {
 		s.closeSlow(c, layoutAfter(c.variant, p.segment, start).publications)
 		return
