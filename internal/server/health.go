@@ -7,7 +7,6 @@ import (
 	"wsd/internal/admin"
 	"wsd/internal/routing"
 	"wsd/internal/source"
-	"wsd/internal/steering"
 )
 
 // Health describes the server for /health. Any goroutine may call it; it waits for nothing.
@@ -43,10 +42,6 @@ func (s *Server) Health() admin.Health {
 
 // describeSettings tells what operators have set. A value that does not count is a fault.
 func (s *Server) describeSettings(h *admin.Health) {
-	if h.Steering.Mode == steering.Hash {
-		h.Steering.Policy = "hash"
-		return
-	}
 	report, err := s.steering.Report()
 	if err != nil {
 		h.Reasons = append(h.Reasons, "the steering settings cannot be read: "+err.Error())
@@ -54,7 +49,7 @@ func (s *Server) describeSettings(h *admin.Health) {
 	}
 	h.Steering.Changed, h.Steering.Ignored = report.Changed, report.Ignored
 	h.Reasons = append(h.Reasons, report.Ignored...)
-	h.Steering.Policy = steering.Policies()[inForce(report.Values, "policy", 0)]
+	h.Steering.Policy = policyInForce(s.steering.Status(), report.Values)
 }
 
 func topics(st source.Status) []admin.Topic {
