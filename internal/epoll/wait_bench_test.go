@@ -251,4 +251,3 @@ func cpuTime(tb testing.TB) int64 {
 	require.NoError(tb, unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &now))
 	return now.Nano()
 }
-
