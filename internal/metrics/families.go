@@ -204,6 +204,8 @@ func (o Options) loop() []family {
 			func(s *shard.Stats) *atomic.Uint64 { return &s.Paced }),
 		o.counter("wsd_shard_reattached_total", "Times the shard came back after the bus had detached it.",
 			func(s *shard.Stats) *atomic.Uint64 { return &s.Reattached }),
+		o.counter("wsd_recalled_total", "Subscriptions ended by 2500 (raw: 1013) because messages were missed or their stream became another one.",
+			func(s *shard.Stats) *atomic.Uint64 { return &s.Recalled }),
 	}
 }
 
