@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"wsd/internal/bus"
 	"wsd/internal/stats"
 )
 
@@ -63,6 +64,11 @@ func (r *router) sealLocked() error {
 	if b == nil {
 		return nil
 	}
+	return r.publishLocked(b)
+}
+
+// publishLocked puts b on the bus.
+func (r *router) publishLocked(b *bus.Batch) error {
 	if err := r.s.o.Ring.Publish(r.s.publishCtx, b); err != nil {
 		r.s.stats.PublishErrors.Add(1)
 		return &publishError{err}
@@ -142,9 +148,9 @@ func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 		next := p.routed.Load()
 		fresh := bt.last() >= next
 		if fresh && bt.base > next {
-			ts.Gaps.Add(uint64(bt.base - next))
-			p.gapNote.fail(f.s.log, "offsets are missing between two batches: removed by compaction, or lost", "topic", p.topic.name, "partition", p.id, "from", next, "to", bt.base-1)
-			p.routed.Store(bt.base)
+			if err := f.s.holeLocked(p, next, bt.base, rp.LogStartOffset); err != nil {
+				return err
+			}
 		}
 		switch {
 		case bt.attributes.Control():
@@ -172,6 +178,7 @@ func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 		}
 		if fresh {
 			p.routed.Store(bt.last() + 1)
+			p.lastEpoch = bt.leaderEpoch
 		}
 	}
 	return nil
