@@ -59,10 +59,14 @@ func (b rawBatch) encode() []byte {
 		_ = w.Close()
 		body = out.Bytes()
 	}
-	count := b.count
-	if count == 0 {
-		count = int32(len(b.records))
+	if b.count == 0 {
+		b.count = int32(len(b.records))
 	}
+	return encodeBatch(b, body)
+}
+
+// encodeBatch puts b's header in front of records that are encoded and compressed already.
+func encodeBatch(b rawBatch, body []byte) []byte {
 	after := binary.BigEndian.AppendUint16(nil, uint16(b.attributes))
 	after = binary.BigEndian.AppendUint32(after, uint32(b.lastDelta))
 	after = binary.BigEndian.AppendUint64(after, 1000)
@@ -70,7 +74,7 @@ func (b rawBatch) encode() []byte {
 	after = binary.BigEndian.AppendUint64(after, uint64(b.producer))
 	after = binary.BigEndian.AppendUint16(after, 0)
 	after = binary.BigEndian.AppendUint32(after, 0)
-	after = binary.BigEndian.AppendUint32(after, uint32(count))
+	after = binary.BigEndian.AppendUint32(after, uint32(b.count))
 	after = append(after, body...)
 	out := binary.BigEndian.AppendUint64(nil, uint64(b.base))
 	out = binary.BigEndian.AppendUint32(out, uint32(4+1+4+len(after)))

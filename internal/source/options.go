@@ -51,6 +51,7 @@ type Options struct {
 	FetchMaxBytes    int           // Bytes of one partition in one response. Default 1 MiB.
 	FetchTotalBytes  int           // Bytes of one response, a single larger batch excepted. Default 8 × FetchMaxBytes.
 	BatchBytesMax    int           // Largest record batch accepted, compressed or not; a larger one is skipped as lost. Default 128 MiB.
+	RecordBytesMax   int           // Largest record delivered: its key, value and headers. Default 1 MiB.
 	MetadataInterval time.Duration // Between two looks at the cluster's layout; at once after an error that hints at a change. Default 2 s.
 	DialTimeout      time.Duration // For connecting, TLS and SASL together. Default 10 s.
 	RequestTimeout   time.Duration // For an answer, beyond the FetchMaxWait that a fetch may wait. Default 10 s.
@@ -115,6 +116,7 @@ func (o Options) withDefaults() (Options, error) {
 	setInt(&o.FetchMaxBytes, 1<<20)
 	setInt(&o.FetchTotalBytes, 8*o.FetchMaxBytes)
 	setInt(&o.BatchBytesMax, 128<<20)
+	setInt(&o.RecordBytesMax, 1<<20)
 	setDuration(&o.FetchMaxWait, 500*time.Millisecond)
 	setDuration(&o.MetadataInterval, 2*time.Second)
 	setDuration(&o.DialTimeout, 10*time.Second)

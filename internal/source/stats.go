@@ -51,6 +51,7 @@ type TopicStats struct {
 	Unplaced [unplacedCount]atomic.Uint64 // By Unplaced: records with no channel to go to.
 
 	invalidLogged atomic.Bool
+	tooLargeNoted atomic.Bool
 	unplacedNote  [unplacedCount]atomic.Bool
 }
 

@@ -19,7 +19,7 @@ func TestValues(t *testing.T) {
 		t.Run(codec, func(t *testing.T) {
 			c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a"), kfake.BrokerConfigs(map[string]string{"message.max.bytes": "20000000"}))
 			cl := mustClient(t, c.ListenAddrs(), kgo.ProducerBatchMaxBytes(20<<20), kgo.MaxBufferedBytes(64<<20), kgo.BrokerMaxWriteBytes(64<<20), kgo.ProducerBatchCompression(codecs[codec]))
-			r := startRig(t, Options{Brokers: c.ListenAddrs(), Topics: []string{"a"}, Start: Start{Mode: StartEarliest}}, "a")
+			r := startRig(t, Options{Brokers: c.ListenAddrs(), Topics: []string{"a"}, Start: Start{Mode: StartEarliest}, RecordBytesMax: 16 << 20}, "a")
 			cases := []struct {
 				value string
 				null  bool
