@@ -72,9 +72,16 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err := c.format(ctx); err != nil {
 		return err
 	}
+	return c.StartAll(ctx)
+}
+
+// StartAll starts every broker that does not run, at the same time: a cluster that has lost most has no controller before.
+func (c *Cluster) StartAll(ctx context.Context) error {
 	for _, b := range c.brokers {
-		if err := c.launch(b); err != nil {
-			return err
+		if b.process == nil {
+			if err := c.launch(b); err != nil {
+				return err
+			}
 		}
 	}
 	for _, b := range c.brokers {
@@ -208,7 +215,7 @@ func (c *Cluster) end(id int, signal syscall.Signal) error {
 	return p.end(signal, stopGrace)
 }
 
-// Close ends every broker that runs. Nothing of them is needed any more, so they are not given time; their directories stay.
+// Close kills every broker that runs; their directories stay, and StartAll would start them again.
 func (c *Cluster) Close() error {
 	var errs []error
 	for _, b := range c.brokers {
