@@ -62,6 +62,9 @@ func (s *Shard) gather() (more bool) {
 		}
 		wanted := false
 		for _, segment := range batch.Segments {
+			if !segment.Shards.Has(s.id) {
+				continue
+			}
 			index, ok := s.channelByID[segment.Channel]
 			if !ok {
 				continue
