@@ -44,6 +44,8 @@ type conn struct {
 	wantWritable bool // Watched for EPOLLOUT.
 	writeClosed  bool // stateClosing: everything is sent and our side is shut.
 
+	recall uint32 // One more than its index in Shard.recalls; 0: it has nothing to be told.
+
 	wrote uint32 // Bytes that the kernel has taken in this turn, while more is to be sent in it; at most writePerTurn.
 
 	reader wire.Reader    // Fragmented message under way.

@@ -51,11 +51,13 @@ type Options struct {
 	FetchMaxBytes    int           // Bytes of one partition in one response. Default 1 MiB.
 	FetchTotalBytes  int           // Bytes of one response, a single larger batch excepted. Default 8 × FetchMaxBytes.
 	BatchBytesMax    int           // Largest record batch accepted, compressed or not; a larger one is skipped as lost. Default 128 MiB.
+	RecordBytesMax   int           // Largest record delivered: its key, value and headers. Default 1 MiB.
 	MetadataInterval time.Duration // Between two looks at the cluster's layout; at once after an error that hints at a change. Default 2 s.
 	DialTimeout      time.Duration // For connecting, TLS and SASL together. Default 10 s.
 	RequestTimeout   time.Duration // For an answer, beyond the FetchMaxWait that a fetch may wait. Default 10 s.
 	BackoffMin       time.Duration // First wait after an error; doubles, with jitter. Default 10 ms.
 	BackoffMax       time.Duration // Longest wait after errors. Default 1 s.
+	ReturnWait       time.Duration // How long the subscribers of a topic that was created again have to come back before it is read. Default 1 s.
 	StallAfter       time.Duration // Records are there but none comes for so long: reconnect. Default 10 s.
 	LogInterval      time.Duration // Least time between two lines about one lasting problem. Default 30 s.
 
@@ -114,12 +116,14 @@ func (o Options) withDefaults() (Options, error) {
 	setInt(&o.FetchMaxBytes, 1<<20)
 	setInt(&o.FetchTotalBytes, 8*o.FetchMaxBytes)
 	setInt(&o.BatchBytesMax, 128<<20)
+	setInt(&o.RecordBytesMax, 1<<20)
 	setDuration(&o.FetchMaxWait, 500*time.Millisecond)
 	setDuration(&o.MetadataInterval, 2*time.Second)
 	setDuration(&o.DialTimeout, 10*time.Second)
 	setDuration(&o.RequestTimeout, 10*time.Second)
 	setDuration(&o.BackoffMin, 10*time.Millisecond)
 	setDuration(&o.BackoffMax, time.Second)
+	setDuration(&o.ReturnWait, time.Second)
 	setDuration(&o.StallAfter, 10*time.Second)
 	setDuration(&o.LogInterval, 30*time.Second)
 	return o, nil

@@ -28,6 +28,7 @@ type Source struct {
 	seeds       []string // Addresses to ask for metadata: brokers last seen, then the configured ones.
 	fetchers    map[int32]*fetcher
 	metaProblem edge
+	noIDsNoted  bool // It was said that the brokers have no topic ids.
 
 	kick chan struct{} // Asks the watcher to look at once; holds one.
 	view view

@@ -47,6 +47,7 @@ func (s *Source) watch(ctx context.Context) {
 		s.stats.MetadataRefreshes.Add(1)
 		s.setViewError("")
 		s.metaProblem.ok(s.log, "the Kafka cluster can be read again")
+		s.flushLosses()
 		sleep(ctx, lookPause, nil)
 		if settled {
 			unsettled.reset()
@@ -89,7 +90,14 @@ func (s *Source) look(ctx context.Context, c *conn) (_ *conn, settled bool, err 
 		c.close()
 		return nil, false, codeError(resp.ErrorCode)
 	}
-	settled = s.apply(&resp)
+	if err := s.askCleanup(c, &resp); err != nil {
+		c.close()
+		return nil, false, err
+	}
+	if settled, err = s.apply(&resp); err != nil {
+		c.close()
+		return nil, false, err
+	}
 	s.looksEnd(look)
 	return c, settled, nil
 }
