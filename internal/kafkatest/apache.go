@@ -47,7 +47,7 @@ func Apache(t testing.TB, brokers int, settings ...string) *Cluster {
 			require.NoError(t, os.RemoveAll(dir))
 			return
 		}
-		t.Log(c.Logs(15))
+		t.Log(c.Logs(5))
 		data, _ := filepath.Glob(filepath.Join(dir, "*", "data")) // The pattern is right.
 		for _, d := range data {
 			_ = os.RemoveAll(d) // What counts is the logs; what is left of the rest harms nobody.

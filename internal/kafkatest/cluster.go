@@ -82,7 +82,7 @@ func (c *Cluster) Client(t testing.TB, opts ...kgo.Opt) *kgo.Client {
 	base := []kgo.Opt{
 		kgo.SeedBrokers(c.Addrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0),
 		kgo.MetadataMinAge(20 * time.Millisecond), kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }),
-		kgo.RetryTimeout(WaitMax), kgo.RecordDeliveryTimeout(WaitMax), kgo.DialTimeout(5 * time.Second),
+		kgo.RetryTimeout(WaitMax), kgo.DialTimeout(5 * time.Second),
 	}
 	cl, err := kgo.NewClient(slices.Concat(base, c.clients, opts)...)
 	require.NoError(t, err)

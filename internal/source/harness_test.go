@@ -19,7 +19,7 @@ import (
 	"wsd/internal/routing"
 )
 
-const waitMax = 20 * time.Second
+const waitMax = time.Minute
 
 var discard = slog.New(slog.DiscardHandler)
 
@@ -105,20 +105,6 @@ func deleteTopic(t testing.TB, cl *kgo.Client, topic string) {
 	rt.Topic = kmsg.StringPtr(topic)
 	req.Topics = append(req.Topics, rt)
 	require.Zero(t, request(t, cl, &req).(*kmsg.DeleteTopicsResponse).Topics[0].ErrorCode)
-}
-
-// deleteRecords trims the partition so that its log begins at offset.
-func deleteRecords(t testing.TB, cl *kgo.Client, topic string, partition int32, offset int64) {
-	t.Helper()
-	req := kmsg.NewDeleteRecordsRequest()
-	req.TimeoutMillis = 5000
-	rt := kmsg.NewDeleteRecordsRequestTopic()
-	rt.Topic = topic
-	rp := kmsg.NewDeleteRecordsRequestTopicPartition()
-	rp.Partition, rp.Offset = partition, offset
-	rt.Partitions = append(rt.Partitions, rp)
-	req.Topics = append(req.Topics, rt)
-	require.Zero(t, request(t, cl, &req).(*kmsg.DeleteRecordsResponse).Topics[0].Partitions[0].ErrorCode)
 }
 
 // sink is what stands behind the bus in a test: shards that read it and keep what they get.
