@@ -45,7 +45,7 @@ func TestApacheKafka(t *testing.T) {
 		defer cancel()
 		c, err := Start(ctx, Options{Home: home, Dir: filepath.Join(t.TempDir(), "data")})
 		require.NoError(t, err)
-		defer c.Close()
+		defer func() { _ = c.Close() }() // It has ended when the test comes to its end.
 		for _, end := range []func(int) error{c.Stop, c.Kill} {
 			require.NoError(t, end(1))
 			require.ErrorContains(t, end(1), "broker 1 does not run")

@@ -27,7 +27,7 @@ func Apache(t testing.TB, brokers int, settings ...string) *Cluster {
 	if !ok {
 		t.Skipf("%s is not set: make test-kafka runs this test on Apache Kafka", kafkabroker.HomeVariable)
 	}
-	dir, err := os.MkdirTemp("", "wsd-kafka-") // Not the test's directory, which goes also when it fails.
+	dir, err := os.MkdirTemp("", "wsd-kafka-") //nolint:usetesting // The logs stay when the test fails.
 	require.NoError(t, err)
 	properties := map[string]string{}
 	for i := 0; i < len(settings); i += 2 {

@@ -53,7 +53,10 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return kafkabroker.Prepare(starting, *home, *dir)
 	}
 	began := time.Now()
-	c, err := kafkabroker.Start(starting, kafkabroker.Options{Home: *home, Dir: *dir, Brokers: *brokers, Port: *port})
+	c, err := kafkabroker.Start(starting, kafkabroker.Options{
+		Home: *home, Dir: *dir, Brokers: *brokers, Port: *port,
+		Properties: map[string]string{"auto.create.topics.enable": "true"}, // A producer alone is then enough to try things.
+	})
 	if err != nil {
 		return err
 	}
