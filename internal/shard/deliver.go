@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,10 +25,14 @@ type pending struct {
 // connection: the kernel's price is per write, not per byte (design.md §1). It returns whether there may be more on the bus that is to be
 // taken at once.
 func (s *Shard) deliver() (more bool) {
-	if s.pace() {
-		return false
+	s.turnNumber++
+	hold := s.pace()
+	if !hold {
+		more = s.gather()
 	}
-	more = s.gather()
+	if hold || more {
+		s.takeAhead(hold)
+	}
 	if len(s.pendings) == 0 {
 		return more
 	}
@@ -68,16 +73,12 @@ func (s *Shard) gather() (more bool) {
 		}
 		wanted := false
 		for _, segment := range batch.Segments {
-			if !segment.Shards.Has(s.id) {
-				continue
-			}
-			index, ok := s.channelByID[segment.Channel]
-			if !ok {
+			index, ok := s.wants(segment)
+			if !ok || batch.Seq <= s.channels[index].servedSeq {
 				continue
 			}
 			wanted = true
-			s.pendings = append(s.pendings, pending{segment: segment, channel: index, batch: batch})
-			s.turn.records += uint64(len(segment.Records))
+			s.take(batch, segment, index)
 			budget -= segment.Bytes
 		}
 		s.turn.batches++
@@ -87,6 +88,23 @@ func (s *Shard) gather() (more bool) {
 		s.cursor.Advance()
 	}
 	return true
+}
+
+// wants returns the index of the segment's channel if it has a subscriber here.
+func (s *Shard) wants(segment *bus.Segment) (index uint32, ok bool) {
+	if !segment.Shards.Has(s.id) {
+		return 0, false
+	}
+	index, ok = s.channelByID[segment.Channel]
+	return index, ok
+}
+
+// take has the segment delivered in this turn.
+func (s *Shard) take(batch *bus.Batch, segment *bus.Segment, index uint32) {
+	s.pendings = append(s.pendings, pending{segment: segment, channel: index, batch: batch})
+	s.turn.records += uint64(len(segment.Records))
+	ch := &s.channels[index]
+	ch.got, ch.gotTurn = uint32(min(s.gotInTurn(ch)+segment.Bytes, math.MaxUint32)), s.turnNumber
 }
 
 // deliverSegment gives one segment to every subscriber of its channel. It must not change the channel's subscribers: connections
