@@ -273,6 +273,8 @@ func (o Options) kafka() []family {
 		single("wsd_kafka_stalls_total", "Connections dropped because they gave no records though there were some.", counter, s.Stalls.Load),
 		single("wsd_kafka_metadata_refreshes_total", "Looks at the cluster's layout.", counter, s.MetadataRefreshes.Load),
 		single("wsd_kafka_metadata_errors_total", "Looks that failed.", counter, s.MetadataErrors.Load),
+		single("wsd_kafka_commits_total", "Times positions were committed to kafka.commit_group.", counter, s.Commits.Load),
+		single("wsd_kafka_commit_errors_total", "Tries that failed.", counter, s.CommitErrors.Load),
 		single("wsd_kafka_panics_total", "Records skipped because reading them panicked.", counter, s.Panics.Load),
 		{
 			name: "wsd_kafka_unplaced_total", help: "Records without a channel to go to, by reason.", kind: counter, labels: []string{"topic", "reason"},

@@ -107,6 +107,20 @@ func deleteTopic(t testing.TB, cl *kgo.Client, topic string) {
 	require.Zero(t, request(t, cl, &req).(*kmsg.DeleteTopicsResponse).Topics[0].ErrorCode)
 }
 
+// deleteRecords trims the partition so that its log begins at offset.
+func deleteRecords(t testing.TB, cl *kgo.Client, topic string, partition int32, offset int64) {
+	t.Helper()
+	req := kmsg.NewDeleteRecordsRequest()
+	req.TimeoutMillis = 5000
+	rt := kmsg.NewDeleteRecordsRequestTopic()
+	rt.Topic = topic
+	rp := kmsg.NewDeleteRecordsRequestTopicPartition()
+	rp.Partition, rp.Offset = partition, offset
+	rt.Partitions = append(rt.Partitions, rp)
+	req.Topics = append(req.Topics, rt)
+	require.Zero(t, request(t, cl, &req).(*kmsg.DeleteRecordsResponse).Topics[0].Partitions[0].ErrorCode)
+}
+
 // sink is what stands behind the bus in a test: shards that read it and keep what they get.
 type sink struct {
 	ring     *bus.Ring

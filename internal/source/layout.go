@@ -102,6 +102,7 @@ func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders ma
 		s.log.Warn("the brokers tell no topic ids (Kafka before 2.8): a topic that is deleted and created again is only noticed when its new log is shorter than the position in the old one")
 	}
 	first := !t.seen && !t.missed
+	resuming := !t.seen && s.o.Start.Mode == StartCommitted && len(t.retired) == 0
 	if !t.seen {
 		t.id = rt.TopicID
 	}
@@ -116,13 +117,19 @@ func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders ma
 		rp := &rt.Partitions[i]
 		p := t.find(rp.Partition)
 		if p == nil {
-			from := Start{Mode: StartEarliest}
-			if first {
+			from, at := Start{Mode: StartEarliest}, committed{offset: -1}
+			switch {
+			case resuming:
+				at, from = s.resume(t, rp.Partition, rt)
+			case first:
 				from = s.o.Start
-			} else if t.seen {
+			case t.seen:
 				s.log.Info("a topic has a new partition", "topic", t.name, "partition", rp.Partition)
 			}
 			p = s.newPartition(t, rp.Partition, from)
+			if at.offset >= 0 {
+				p.resumeAt(at)
+			}
 			t.parts = append(t.parts, p)
 			changed = true
 		}

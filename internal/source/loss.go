@@ -44,6 +44,7 @@ func AllLossReasons() []LossReason {
 func (s *Source) loseLocked(p *partition, why LossReason, from, to int64, attrs ...any) error {
 	p.topic.stats.Lost[why].Add(uint64(to - from))
 	p.losses.add(s, p, why, from, to, attrs...)
+	s.router.touchLocked(p)
 	_, err := s.breakLocked(p)
 	return err
 }

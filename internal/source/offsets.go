@@ -150,6 +150,7 @@ func (s *Source) begin(f *fetcher, found map[*partition]int64) {
 		p.resolve = resolveNothing
 		p.progressAt = time.Now()
 		p.goodLocked(s)
+		s.router.touchLocked(p)
 	}
 }
 

@@ -29,6 +29,7 @@ const (
 	StartLatest StartMode = iota
 	StartEarliest
 	StartTime
+	StartCommitted // Where CommitGroup stands; the end in topics that it has no position of.
 )
 
 // Route says which channel the records of a topic go to. The first route whose Topic is empty or equal wins.
@@ -39,9 +40,14 @@ type Route struct {
 
 // Options is what a source is built from.
 type Options struct {
-	Brokers  []string // host:port of brokers to learn the cluster from; at least one.
-	Topics   []string // At least one, each once.
-	Start    Start
+	Brokers []string // host:port of brokers to learn the cluster from; at least one.
+	Topics  []string // At least one, each once.
+	Start   Start
+	// CommitGroup is the consumer group under which positions are kept in Kafka, for Kafka's own tools and for StartCommitted;
+	// empty: none. The source does not join it.
+	CommitGroup    string
+	CommitInterval time.Duration // Least time between two commits. Default 1 s.
+
 	ClientID string         // Default "wsd".
 	TLS      *tls.Config    // nil: plain text. An empty ServerName becomes each broker's host.
 	SASL     sasl.Mechanism // nil: none.
@@ -104,7 +110,10 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Start.Mode == StartTime && o.Start.Time.IsZero() {
 		return o, errors.New("kafka.start is a time but none is set")
 	}
-	if o.Start.Mode > StartTime {
+	if o.Start.Mode == StartCommitted && o.CommitGroup == "" {
+		return o, errGroupEmpty
+	}
+	if o.Start.Mode > StartCommitted {
 		return o, fmt.Errorf("BUG: start mode %d", o.Start.Mode)
 	}
 	if len(o.Routes) == 0 {
@@ -123,6 +132,7 @@ func (o Options) withDefaults() (Options, error) {
 	setDuration(&o.RequestTimeout, 10*time.Second)
 	setDuration(&o.BackoffMin, 10*time.Millisecond)
 	setDuration(&o.BackoffMax, time.Second)
+	setDuration(&o.CommitInterval, commitInterval)
 	setDuration(&o.ReturnWait, time.Second)
 	setDuration(&o.StallAfter, 10*time.Second)
 	setDuration(&o.LogInterval, 30*time.Second)

@@ -43,10 +43,15 @@ type partition struct {
 	high       atomic.Int64 // High watermark at the last fetch, -1 before it.
 	caughtUp   atomic.Bool  // The last fetch reached the end of what is committed.
 	leaderSeen atomic.Int32 // Broker id, -1: none.
-	lastError  atomic.Pointer[string]
-	cut        atomic.Pointer[string] // What the log's last truncation adds to the epoch; nil: there was none.
+
+	publishedEpoch atomic.Int32 // The leader epoch of what was published last.
+
+	lastError atomic.Pointer[string]
+	published atomic.Int64           // As routed, but for what is still in the batch being built; kept only for the committer.
+	cut       atomic.Pointer[string] // What the log's last truncation adds to the epoch; nil: there was none.
 
 	// mu
+	touched     bool     // In router.touched.
 	owner       *fetcher // The one that may fetch and route it; nil: no leader known.
 	leaderEpoch int32
 	lastEpoch   int32 // Leader epoch of the batch that was read last, -1: none.
@@ -77,6 +82,7 @@ const (
 func (s *Source) newPartition(t *topic, id int32, from Start) *partition {
 	p := &partition{topic: t, id: id, topicID: t.id, from: from, resolve: resolveStart, leaderEpoch: -1, lastEpoch: -1, badOffset: -1}
 	p.routed.Store(-1)
+	p.published.Store(-1)
 	p.high.Store(-1)
 	p.leaderSeen.Store(-1)
 	p.failures = backoff{min: s.o.BackoffMin, max: s.o.BackoffMax}
@@ -87,6 +93,17 @@ func (s *Source) newPartition(t *topic, id int32, from Start) *partition {
 		}
 	}
 	return p
+}
+
+// resumeAt lets p, which is new, go on where an earlier source has stopped. Its log may have been truncated since.
+func (p *partition) resumeAt(at committed) {
+	p.resolve = resolveNothing
+	if at.leaderEpoch >= 0 {
+		p.lastEpoch, p.resolve = at.leaderEpoch, resolveEpoch
+	}
+	p.routed.Store(at.offset)
+	p.published.Store(at.offset)
+	p.publishedEpoch.Store(at.leaderEpoch)
 }
 
 func (p *partition) stats() PartitionStats {

@@ -22,6 +22,7 @@ type router struct {
 	since   time.Time
 	timer   *time.Timer // Seals a batch that reached its age; nil with BatchAge 0.
 	stopped bool
+	touched []*partition // Whose position moved since everything was on the bus.
 	counts  counts
 }
 
@@ -60,11 +61,13 @@ func (r *router) sealLocked() error {
 		r.timer.Stop()
 	}
 	r.open = 0
-	b := r.s.builder.Seal()
-	if b == nil {
-		return nil
+	if b := r.s.builder.Seal(); b != nil {
+		if err := r.publishLocked(b); err != nil {
+			return err
+		}
 	}
-	return r.publishLocked(b)
+	r.publishedLocked()
+	return nil
 }
 
 // publishLocked puts b on the bus.
@@ -80,6 +83,7 @@ func (r *router) publishLocked(b *bus.Batch) error {
 func (r *router) endLocked() error {
 	switch age := r.s.o.BatchAge; {
 	case r.open == 0:
+		r.publishedLocked()
 		return nil
 	case age <= 0:
 		return r.sealLocked()
@@ -133,6 +137,7 @@ func (e *batchError) Unwrap() error { return e.err }
 func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition) (err error) {
 	defer recovered(&err)
 	defer f.s.router.flushLocked(p)
+	f.s.router.touchLocked(p)
 	f.aborted.reset(rp.AbortedTransactions)
 	ts := p.topic.stats
 	for rest := rp.RecordBatches; len(rest) > 0; {

@@ -22,6 +22,8 @@ type Stats struct {
 	Broadcast         atomic.Uint64 // Records put on the bus for every shard.
 	Targeted          atomic.Uint64 // Records put on the bus for some shards.
 	Unwanted          atomic.Uint64 // Records for a channel without a subscriber here; not looked at further.
+	Commits           atomic.Uint64 // Requests by which positions were committed.
+	CommitErrors      atomic.Uint64 // Tries that failed.
 	Panics            atomic.Uint64 // Records skipped because reading them panicked.
 	PublishErrors     atomic.Uint64 // Batches the bus did not take; only when stopping.
 

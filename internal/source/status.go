@@ -61,6 +61,7 @@ type view struct {
 	metadata time.Time
 	topics   []viewTopic
 	fetchers []*fetcher
+	seeds    []string // Addresses to ask for what any broker knows.
 }
 
 type viewTopic struct {

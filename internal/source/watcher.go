@@ -94,6 +94,9 @@ func (s *Source) look(ctx context.Context, c *conn) (_ *conn, settled bool, err 
 		c.close()
 		return nil, false, err
 	}
+	if err := s.askCommitted(ctx, &resp); err != nil {
+		return c, false, err
+	}
 	if settled, err = s.apply(&resp); err != nil {
 		c.close()
 		return nil, false, err
@@ -104,8 +107,18 @@ func (s *Source) look(ctx context.Context, c *conn) (_ *conn, settled bool, err 
 
 // dialAny connects to the first broker that can be reached.
 func (s *Source) dialAny(ctx context.Context) (*conn, error) {
+	c, err := s.dialFirst(ctx, s.seeds)
+	// Begin with another one next time, in case the first ones are gone for good.
+	if n := min(seedsTriedMax, len(s.seeds)-1); err != nil && n > 0 {
+		s.seeds = append(slices.Clone(s.seeds[n:]), s.seeds[:n]...)
+	}
+	return c, err
+}
+
+// dialFirst connects to the first of the addresses that can be reached; not all are tried. Any goroutine.
+func (s *Source) dialFirst(ctx context.Context, addrs []string) (*conn, error) {
 	var errs []error
-	for _, addr := range s.seeds {
+	for _, addr := range addrs[:min(len(addrs), seedsTriedMax)] {
 		c, err := s.dial(ctx, addr)
 		if err == nil {
 			return c, nil
@@ -114,15 +127,15 @@ func (s *Source) dialAny(ctx context.Context) (*conn, error) {
 			return nil, ctx.Err()
 		}
 		errs = append(errs, err)
-		if len(errs) == seedsTriedMax {
-			break
-		}
-	}
-	// Begin with another one next time, in case the first ones are gone for good.
-	if n := min(len(errs), len(s.seeds)-1); n > 0 {
-		s.seeds = append(slices.Clone(s.seeds[n:]), s.seeds[:n]...)
 	}
 	return nil, joinErrors(errs)
+}
+
+// seedsSeen returns the addresses to ask, the brokers last seen first. Any goroutine.
+func (s *Source) seedsSeen() []string {
+	s.view.mu.Lock()
+	defer s.view.mu.Unlock()
+	return s.view.seeds
 }
 
 // seedsTriedMax bounds the brokers tried in one look, and with them the length of its error.
@@ -164,6 +177,9 @@ func (s *Source) brokerAddrs(resp *kmsg.MetadataResponse) map[int32]string {
 		}
 	}
 	s.seeds = seeds
+	s.view.mu.Lock()
+	s.view.seeds = seeds
+	s.view.mu.Unlock()
 	return addrs
 }
 
