@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -72,12 +73,12 @@ func (p *process) end(signal os.Signal, grace time.Duration) error {
 	}
 }
 
-// tail returns the last lines of a file.
+// tail returns the last lines of a file, without where in Kafka's code an error was.
 func tail(path string, lines int) string {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return err.Error()
 	}
-	all := bytes.Split(bytes.TrimSpace(b), []byte("\n"))
+	all := slices.DeleteFunc(bytes.Split(bytes.TrimSpace(b), []byte("\n")), func(line []byte) bool { return bytes.HasPrefix(line, []byte("\tat ")) })
 	return string(bytes.Join(all[max(0, len(all)-lines):], []byte("\n")))
 }

@@ -54,7 +54,7 @@ func Apache(t testing.TB, brokers int, settings ...string) *Cluster {
 		}
 	})
 	a := &apache{c}
-	return &Cluster{Name: "Apache Kafka", brokers: a, listen: a.addrs}
+	return (&Cluster{Name: "Apache Kafka", brokers: a, listen: a.addrs}).open(t)
 }
 
 func (a *apache) addrs() []string { return a.c.Addrs() }
@@ -117,14 +117,16 @@ func (a *apache) caughtUp(t testing.TB) { t.Helper(); a.within(t, a.c.CaughtUp) 
 
 func (a *apache) clean() {}
 
-func (a *apache) sasl(testing.TB) *Cluster {
-	return &Cluster{
+func (a *apache) sasl(t testing.TB) *Cluster {
+	t.Helper()
+	return (&Cluster{
 		Name: "Apache Kafka", brokers: a, listen: a.c.SASLAddrs,
 		clients: []kgo.Opt{kgo.SASL(plain.Auth{User: User, Pass: Password}.AsMechanism())},
-	}
+	}).open(t)
 }
 
-func (a *apache) tls(testing.TB) *Cluster {
+func (a *apache) tls(t testing.TB) *Cluster {
+	t.Helper()
 	client := &tls.Config{RootCAs: a.c.RootCAs(), MinVersion: tls.VersionTLS12}
-	return &Cluster{Name: "Apache Kafka", brokers: a, listen: a.c.TLSAddrs, TLS: client, clients: []kgo.Opt{kgo.DialTLSConfig(client)}}
+	return (&Cluster{Name: "Apache Kafka", brokers: a, listen: a.c.TLSAddrs, TLS: client, clients: []kgo.Opt{kgo.DialTLSConfig(client)}}).open(t)
 }

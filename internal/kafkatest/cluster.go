@@ -54,6 +54,14 @@ type Cluster struct {
 	brokers brokers
 	listen  func() []string
 	clients []kgo.Opt // How clients here connect.
+	adm     *kadm.Client
+}
+
+// open makes c ready for the test and those below it.
+func (c *Cluster) open(t testing.TB) *Cluster {
+	t.Helper()
+	c.adm = kadm.NewClient(c.Client(t))
+	return c
 }
 
 // topics numbers the names of topics: one cluster serves many tests.
@@ -95,9 +103,7 @@ func (c *Cluster) admin(t testing.TB, do func(ctx context.Context, a *kadm.Clien
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), WaitMax)
 	defer cancel()
-	cl := c.Client(t)
-	defer cl.Close()
-	do(ctx, kadm.NewClient(cl))
+	do(ctx, c.adm)
 }
 
 // Topic creates a topic with a name of its own, each partition on all brokers, and deletes it at the test's end. settings are key and

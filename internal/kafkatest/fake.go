@@ -29,6 +29,11 @@ type fake struct {
 // Kfake starts kfake with some brokers, for the test.
 func Kfake(t testing.TB, brokers int, opts ...kfake.Opt) *Cluster {
 	t.Helper()
+	return newFake(t, brokers, opts...).open(t)
+}
+
+func newFake(t testing.TB, brokers int, opts ...kfake.Opt) *Cluster {
+	t.Helper()
 	f := &fake{opts: append([]kfake.Opt{kfake.NumBrokers(brokers), kfake.DataDir(t.TempDir())}, opts...)}
 	f.up(t)
 	t.Cleanup(func() {
@@ -100,9 +105,9 @@ func (f *fake) sasl(t testing.TB) *Cluster {
 	for _, mechanism := range []string{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"} {
 		opts = append(opts, kfake.Superuser(mechanism, User, Password))
 	}
-	c := Kfake(t, 2, opts...)
+	c := newFake(t, 2, opts...)
 	c.clients = []kgo.Opt{kgo.SASL(plain.Auth{User: User, Pass: Password}.AsMechanism())}
-	return c
+	return c.open(t)
 }
 
 func (f *fake) tls(t testing.TB) *Cluster {
@@ -118,8 +123,8 @@ func (f *fake) tls(t testing.TB) *Cluster {
 	require.NoError(t, err)
 	pool := x509.NewCertPool()
 	pool.AddCert(cert)
-	c := Kfake(t, 2, kfake.TLS(&tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12}))
+	c := newFake(t, 2, kfake.TLS(&tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12}))
 	c.TLS = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	c.clients = []kgo.Opt{kgo.DialTLSConfig(c.TLS)}
-	return c
+	return c.open(t)
 }
