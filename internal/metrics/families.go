@@ -262,7 +262,7 @@ func (o Options) kafka() []family {
 		single("wsd_kafka_fetches_total", "Fetch responses taken.", counter, s.Fetches.Load),
 		single("wsd_kafka_fetch_bytes_total", "Their bytes on the wire.", counter, s.FetchBytes.Load),
 		{
-			name: "wsd_kafka_fetch_errors_total", help: "Requests that failed, by kind.", kind: counter, labels: []string{"kind"},
+			name: "wsd_kafka_fetch_errors_total", help: "Requests to Kafka that failed, by kind (docs/kafka.md explains each).", kind: counter, labels: []string{"kind"},
 			values: func(emit func(float64, ...string)) {
 				for _, k := range source.AllErrorKinds() {
 					emit(float64(s.FetchErrors[k].Load()), k.String())

@@ -153,6 +153,13 @@ func (s *Source) looksBegin() uint64 {
 	return s.looks
 }
 
+// everLooked reports whether a metadata request was ever answered.
+func (s *Source) everLooked() bool {
+	s.view.mu.Lock()
+	defer s.view.mu.Unlock()
+	return !s.view.metadata.IsZero()
+}
+
 // looksEnd notes that request number look was answered and applied, and wakes the fetchers that wait for it.
 func (s *Source) looksEnd(look uint64) {
 	s.mu.Lock()

@@ -27,7 +27,7 @@ type Stats struct {
 	Panics            atomic.Uint64 // Records skipped because reading them panicked.
 	PublishErrors     atomic.Uint64 // Batches the bus did not take; only when stopping.
 
-	FetchErrors [errorKindCount]atomic.Uint64 // By ErrorKind.
+	FetchErrors [errorKindCount]atomic.Uint64 // By ErrorKind; looks at the metadata included.
 
 	topics []*TopicStats // Fixed after New.
 

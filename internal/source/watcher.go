@@ -38,6 +38,8 @@ func (s *Source) watch(ctx context.Context) {
 		}
 		if err != nil {
 			s.stats.MetadataErrors.Add(1)
+			s.stats.FetchErrors[kindOf(err)].Add(1)
+			s.stats.Reconnects.Add(1)
 			s.setViewError(err.Error())
 			s.metaProblem.fail(s.log, "the Kafka cluster cannot be read, retrying", "kind", kindOf(err), "err", err)
 			sleep(ctx, tries.next(), nil)
@@ -84,7 +86,11 @@ func (s *Source) look(ctx context.Context, c *conn) (_ *conn, settled bool, err 
 	var resp kmsg.MetadataResponse
 	if _, err := c.exchange(&req, &resp, 0); err != nil {
 		c.close()
-		return nil, false, clearer("ask "+c.RemoteAddr().String()+" for metadata", err)
+		err = clearer("ask "+c.RemoteAddr().String()+" for metadata", err)
+		if s.o.SASL == nil && kindOf(err) == ErrorDisconnect && !s.everLooked() {
+			err = fmt.Errorf("%w (does it expect a login? kafka.sasl.mechanism is empty)", err)
+		}
+		return nil, false, err
 	}
 	if resp.ErrorCode != 0 {
 		c.close()
