@@ -19,7 +19,7 @@ import (
 	"wsd/internal/routing"
 )
 
-const waitMax = 20 * time.Second
+const waitMax = time.Minute
 
 var discard = slog.New(slog.DiscardHandler)
 
