@@ -24,7 +24,7 @@ func (s *Shard) takeAhead(hold bool) {
 	s.aheadSeq = max(s.aheadSeq, next.Seq)
 	for range aheadBatches {
 		batch := s.cursor.Peek(s.aheadSeq)
-		if batch == nil || budget <= 0 {
+		if batch == nil || budget <= 0 || batch.Break != nil { // What comes after a break is for those who stay.
 			return
 		}
 		s.aheadSeq++
