@@ -42,7 +42,9 @@ func TestCatchUpMemory(t *testing.T) {
 				runtime.ReadMemStats(&now)
 				most = max(most, now.HeapAlloc)
 				return r.topic(0).Bytes.Load()+r.topic(1).Bytes.Load() >= backlog
-			}, func() string { return fmt.Sprintf("%d bytes read\n%s", r.topic(0).Bytes.Load()+r.topic(1).Bytes.Load(), r.logs) })
+			}, func() string {
+				return fmt.Sprintf("%d bytes read\n%s", r.topic(0).Bytes.Load()+r.topic(1).Bytes.Load(), r.logs)
+			})
 			require.LessOrEqual(t, most, before.HeapAlloc+bound)
 		})
 	}
