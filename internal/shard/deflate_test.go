@@ -71,7 +71,8 @@ const (
 func newDeflateRig(t testing.TB, change func(*Options)) (*rig, *slowDeflater) {
 	t.Helper()
 	d := &slowDeflater{room: -1}
-	return newRig(t, func(o *Options) {
+	// Nothing is detached: on a busy machine a turn of compression may take long.
+	return newRigStalling(t, waitMax, func(o *Options) {
 		o.Deflate = Deflate{Deflater: d, Least: testLeast, Inline: testInline}
 		if change != nil {
 			change(o)
