@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"wsd/internal/bus"
+	"wsd/internal/routing"
 )
 
 // LossReason is why offsets of a partition are never delivered.
@@ -59,7 +60,7 @@ func (s *Source) breakLocked(parts ...*partition) (told bool, err error) {
 			continue
 		}
 		done[name] = true
-		shards := s.o.Interest.Shards(br.Concerns)
+		shards := s.concerned(br)
 		if shards.Empty() {
 			continue
 		}
@@ -73,6 +74,15 @@ func (s *Source) breakLocked(parts ...*partition) (told bool, err error) {
 		p.topic.stats.Breaks.Add(1)
 	}
 	return told, nil
+}
+
+// concerned returns the shards that have a subscriber of a channel whose stream is broken.
+func (s *Source) concerned(br *bus.Break) routing.ShardSet {
+	if br.Match != nil {
+		return s.o.Interest.Shards(br.Match)
+	}
+	ch, _ := s.o.Interest.Lookup([]byte(br.Channel))
+	return ch.Shards
 }
 
 // brokenChannels returns a break of the channels that p's records may go to, and a name that tells different breaks apart; nil when
