@@ -44,9 +44,6 @@ func (s *Shard) handshake(c *conn, head []byte) {
 		return
 	}
 	s.replies = out[:0]
-	if !s.sendCopy(c, out) {
-		return
-	}
 	s.stats.Clients.Add(1)
 	c.deadline = 0
 	c.protocol, c.nativePing, c.variant = req.protocol, req.native || !req.protocol, req.variant
@@ -57,13 +54,20 @@ func (s *Shard) handshake(c *conn, head []byte) {
 	}
 	if req.protocol {
 		c.state = stateJoining
+	} else {
+		c.state = stateRaw
+		for _, name := range req.channels {
+			s.subscribe(c, name)
+		}
+	}
+	// Only now: a raw client that has the answer is to get every record that is produced from then on.
+	if !s.sendCopy(c, out) {
+		return
+	}
+	if req.protocol {
 		c.deadline = s.tick + ticks(s.limits.StaleCloseDelay)
 		s.rearm(c)
 		return
-	}
-	c.state = stateRaw
-	for _, name := range req.channels {
-		s.subscribe(c, name)
 	}
 	s.schedulePings(c)
 }
