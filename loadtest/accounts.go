@@ -76,8 +76,8 @@ func (b *books) accounts() []report.Account {
 	count := func(reason string) int64 { return closed[reason] }
 	maybe := bad.ResetBehind + unknown
 	exactly("ended by the client's close frame", float64(count("client")), good.Left+bad.Left)
-	between("ended as slow", float64(count("slow")), frames["slow"], frames["slow"]+bad.Cut+maybe)
-	between("ended without a pong", float64(count("no_pong")), frames["no_pong"], frames["no_pong"]+bad.Cut+maybe)
+	between("ended as slow", float64(count("slow")), frames["slow"], frames["slow"]+bad.MayBeSlow+unknown)
+	between("ended without a pong", float64(count("no_pong")), frames["no_pong"], frames["no_pong"]+bad.MayBeLate+unknown)
 	ended := frames["slow"] + frames["no_pong"] + bad.Cut
 	between("ended as slow or without a pong", float64(count("slow")+count("no_pong")), ended, ended+maybe)
 	between("refused by HTTP status", float64(count("handshake_rejected")), bad.Refused, bad.Refused+bad.ResetWhole+unknown)

@@ -11,10 +11,10 @@ import (
 
 // When memory counts as flat: the median of the last quarter is at most so much above that of the second.
 const (
-	flatShare     = 0.05
-	flatBytes     = 8 << 20
-	flatJudgedMin = time.Minute // A shorter soak is not judged: the heap's size then depends on when it was collected.
-	memoryEvery   = time.Second
+	flatShare   = 0.05
+	flatBytes   = 8 << 20
+	flatJudged  = time.Minute // A shorter soak is not judged: the heap's size then depends on when it was collected.
+	memoryEvery = time.Second
 )
 
 // memory samples the server's memory while a soak runs.
@@ -90,7 +90,7 @@ func (m *memory) report(took time.Duration) report.Memory {
 		SlopePerMinute: slope(m.rss[n/4:]) * float64(time.Minute/memoryEvery),
 	}
 	r.RSSAllowed = int64(float64(r.RSSSecondQuarter)*(1+flatShare)) + flatBytes
-	r.Judged = took >= flatJudgedMin
+	r.Judged = took >= flatJudged
 	r.Flat = r.RSSLastQuarter <= r.RSSAllowed
 	return r
 }

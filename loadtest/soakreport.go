@@ -26,7 +26,7 @@ func (s *soakTest) soakReport(r *report.Report, n *client.Counters, before, afte
 				r.Memory.RSSSecondQuarter>>20, r.Memory.RSSLastQuarter>>20, r.Memory.RSSAllowed>>20)
 		}
 	}
-	if kept := r.Records.PerSecond / s.rate; s.hold >= flatJudgedMin && kept < rateKeptMin && !r.Interrupted {
+	if kept := r.Records.PerSecond / s.rate; s.hold >= flatJudged && kept < rateKeptMin && !r.Interrupted {
 		s.problem("%.1f of %.1f records a second were produced: Kafka or the machine did not keep the rate", r.Records.PerSecond, s.rate)
 	}
 	for _, c := range []struct {
@@ -43,6 +43,9 @@ func (s *soakTest) soakReport(r *report.Report, n *client.Counters, before, afte
 		if c.n > 0 {
 			s.problem("%d %s", c.n, c.what)
 		}
+	}
+	for _, what := range d.Faults {
+		s.problem("disturbed connection %s", what)
 	}
 	if after.metrics == nil {
 		return // That is a problem already.

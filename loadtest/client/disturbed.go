@@ -1,6 +1,9 @@
 package client
 
-import "maps"
+import (
+	"maps"
+	"slices"
+)
 
 // Disturbed is what disturbers did and saw, connection by connection. Each connection that was made ended in exactly one of Refused,
 // ResetUpgrade, ResetClear, ResetBehind, Left, Cut or Frames.
@@ -19,6 +22,8 @@ type Disturbed struct {
 	HalfFrames   int64 // Of the two, those that had sent a part of a frame.
 	Left         int64 // Ended by our close frame and the server's answer.
 	Cut          int64 // Ended by the server without a close frame that came through.
+	MayBeSlow    int64 // Of ResetBehind and Cut, those with more than the limit waiting, perhaps.
+	MayBeLate    int64 // Of ResetBehind and Cut, those with a pong that was late, perhaps.
 
 	Deliveries int64  // Records that came.
 	Lost       uint64 // Numbers that were skipped.
@@ -45,6 +50,17 @@ type Disturbed struct {
 	Frames      map[string]int64 // Ended by the server's close frame, by code and text.
 	NotDialed   map[string]int64 // Connections that TCP did not make, by why.
 	NotUpgraded map[string]int64 // Of Refused and Cut, by why.
+
+	Faults []string // What was wrong with single connections: the first faultsMax.
+}
+
+// faultsMax bounds Faults.
+const faultsMax = 10
+
+func (d *Disturbed) fault(what string) {
+	if len(d.Faults) < faultsMax {
+		d.Faults = append(d.Faults, what)
+	}
 }
 
 // add adds o to d.
@@ -53,6 +69,7 @@ func (d *Disturbed) add(o *Disturbed) {
 		{&d.Connected, &o.Connected}, {&d.Upgraded, &o.Upgraded}, {&d.Stops, &o.Stops}, {&d.Slows, &o.Slows}, {&d.Recovered, &o.Recovered},
 		{&d.Refused, &o.Refused}, {&d.ResetUpgrade, &o.ResetUpgrade}, {&d.ResetWhole, &o.ResetWhole}, {&d.ResetClear, &o.ResetClear},
 		{&d.ResetBehind, &o.ResetBehind}, {&d.HalfFrames, &o.HalfFrames}, {&d.Left, &o.Left}, {&d.Cut, &o.Cut},
+		{&d.MayBeSlow, &o.MayBeSlow}, {&d.MayBeLate, &o.MayBeLate},
 		{&d.Deliveries, &o.Deliveries}, {&d.Duplicates, &o.Duplicates}, {&d.Corrupt, &o.Corrupt}, {&d.Foreign, &o.Foreign},
 		{&d.Unread, &o.Unread}, {&d.InKernel, &o.InKernel}, {&d.TooEarly, &o.TooEarly}, {&d.TooLate, &o.TooLate},
 		{&d.Unexplained, &o.Unexplained}, {&d.Stuck, &o.Stuck},
@@ -66,10 +83,14 @@ func (d *Disturbed) add(o *Disturbed) {
 	addReasons(&d.Frames, o.Frames)
 	addReasons(&d.NotDialed, o.NotDialed)
 	addReasons(&d.NotUpgraded, o.NotUpgraded)
+	for _, what := range o.Faults {
+		d.fault(what)
+	}
 }
 
 func (d *Disturbed) clone() Disturbed {
 	n := *d
 	n.Frames, n.NotDialed, n.NotUpgraded = maps.Clone(d.Frames), maps.Clone(d.NotDialed), maps.Clone(d.NotUpgraded)
+	n.Faults = slices.Clone(d.Faults)
 	return n
 }

@@ -27,7 +27,7 @@ type DisturberOptions struct {
 	Count       int           // Disturbers: connections at a time.
 	Seed        uint64        // Of all that is random.
 	OutboundMax int           // The server's client.outbound_max in bytes.
-	StopMax     time.Duration // The longest time that one does not read, or reads slowly; above stopMin.
+	StopMax     time.Duration // The longest time that one does not read, or reads slowly; above stopLeast.
 }
 
 // Disturbers are clients that do to the server what bad networks and bad clients do: they read slowly or not at all, reset their connections
@@ -44,8 +44,8 @@ type Disturbers struct {
 
 // What disturbers do, as chances and times.
 const (
-	stopMin        = 200 * time.Millisecond
-	readMin        = 200 * time.Millisecond
+	stopLeast      = 200 * time.Millisecond
+	readLeast      = 200 * time.Millisecond
 	readMax        = 5 * time.Second
 	pauseMax       = time.Second // Before coming back.
 	upgradeHoldMax = time.Second // Between a part of the upgrade request and the reset; less than client.handshake_timeout.
@@ -67,7 +67,7 @@ const (
 
 // NewDisturbers returns disturbers that do nothing yet.
 func NewDisturbers(o DisturberOptions) (*Disturbers, error) {
-	if o.Count < 0 || o.StopMax <= stopMin || o.OutboundMax < 1 || o.Seen == nil || o.Now == nil || o.Channel.Format == nil || o.Channel.Produced == nil {
+	if o.Count < 0 || o.StopMax <= stopLeast || o.OutboundMax < 1 || o.Seen == nil || o.Now == nil || o.Channel.Format == nil || o.Channel.Produced == nil {
 		return nil, errors.New("disturbers need a channel, a limit, and a longest stop above 200 ms")
 	}
 	d := &Disturbers{o: o, key: newKey()}
@@ -132,11 +132,11 @@ func (d *Disturbers) connection(ctx context.Context, chance *rand.Rand) Disturbe
 // live is the life of a connection that is upgraded: some phases, and an end.
 func (v *victim) live(ctx context.Context, chance *rand.Rand) {
 	for range 1 + chance.IntN(3) {
-		hold := spread(chance, stopMin, v.d.o.StopMax)
+		hold := spread(chance, stopLeast, v.d.o.StopMax)
 		rate := 512 + chance.IntN(8<<10) // Bytes a second, when reading slowly.
 		switch chance.IntN(3) {
 		case 0:
-			v.read(ctx, spread(chance, readMin, readMax))
+			v.read(ctx, spread(chance, readLeast, readMax))
 			if v.ended() {
 				return
 			}

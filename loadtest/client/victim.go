@@ -25,28 +25,12 @@ const (
 const (
 	// sendBufferMax is what the kernel holds at most of a connection on the server's side: twice a client.kernel_send_buffer of 64 KiB.
 	sendBufferMax = 128 << 10
-	// unansweredMin is how long a client must not read before it can be late with a pong: less than client.pong_timeout.
-	unansweredMin = 5 * time.Second
+	// unansweredLeast is how long a client must not read before it can be late with a pong: less than client.pong_timeout.
+	unansweredLeast = 5 * time.Second
 	// lagMax is how far behind a shard can be without being detached: more than bus.stall_max.
 	lagMax = 5 * time.Second
 	// readBytes is what is read in one go.
 	readBytes = 16 << 10
-)
-
-// closedSlow is what the server's close frame says to a client that does not keep up.
-const closedSlow = "1008 slow"
-
-// ending is how a connection of a disturber has ended.
-type ending uint8
-
-const (
-	endNone    ending = iota
-	endRefused        // The server answered by another status than 101.
-	endUpgrade        // Reset by us before the upgrade.
-	endReset          // Reset by us.
-	endLeft           // Our close frame was answered.
-	endFrame          // The server's close frame.
-	endCut            // End of the stream or reset by the server, without a close frame.
 )
 
 // victim is one connection of a disturber. It belongs to its goroutine.
@@ -55,20 +39,21 @@ type victim struct {
 	conn *net.TCPConn
 	n    Disturbed // Of this connection.
 
-	floor    uint64    // Records up to this are not for this connection.
-	due      uint64    // What others had got lagMax before the end of a stop or slow reading.
-	must     uint64    // Records after this are.
-	last     uint64    // Last record that came; 0: none.
-	gotAt    time.Time // When anything came last.
-	upTo     int64     // When the newest record that came was made: what the server sent before has come.
-	leaving  bool
-	end      ending
-	reader   wire.Reader
-	in       []byte // What came and is not complete.
-	closed   string // Code and text of the server's close frame.
-	sentHead bool   // The whole upgrade request is sent.
-	buffer   int    // What the kernel held at most on our side, when the connection was ended.
-	noCause  bool   // When the connection was ended, the server had no reason to do so.
+	floor      uint64    // Records up to this are not for this connection.
+	due        uint64    // What others had got lagMax before the end of a stop or slow reading.
+	must       uint64    // Records after this are.
+	last       uint64    // Last record that came; 0: none.
+	gotAt      time.Time // When anything came last.
+	upTo       int64     // When the newest record that came was made: what the server sent before has come.
+	leaving    bool
+	end        ending
+	reader     wire.Reader
+	in         []byte // What came and is not complete.
+	closed     string // Code and text of the server's close frame.
+	sentHead   bool   // The whole upgrade request is sent.
+	buffer     int    // What the kernel held at most on our side, when the connection was ended.
+	slow, late bool   // When the connection was ended, the server may have had this reason to.
+	noCause    bool   // It had none.
 }
 
 func (v *victim) ended() bool { return v.end != endNone }
@@ -82,20 +67,13 @@ func (v *victim) behind() uint64 {
 	return produced - min(produced, v.has())
 }
 
+// owed says whether a record up to last must still come. The first records after the subscription may not: others may have got them before.
+func (v *victim) owed(last uint64) bool { return v.has() < last && (v.last > 0 || v.must < last) }
+
 // frameBytes is what a record takes on the wire.
 func (v *victim) frameBytes() int {
 	size := v.d.o.Channel.Format.Size()
 	return size + len(wire.AppendHeader(nil, ws.OpText, size))
-}
-
-// mayBeSlow says whether the server may have a reason to end the connection as slow.
-func (v *victim) mayBeSlow() bool {
-	return v.behind()*uint64(v.frameBytes()+recordOverhead)+othersMax > uint64(v.d.o.OutboundMax)
-}
-
-// noCauseYet says that the server has no reason to end the connection: neither can enough wait, nor can a pong be late.
-func (v *victim) noCauseYet() bool {
-	return !v.mayBeSlow() && (v.behind() == 0 || v.d.o.Now()-v.upTo < int64(unansweredMin))
 }
 
 // upgradeReset sends a part of the upgrade request, or all of it, and resets without reading.
@@ -180,13 +158,14 @@ func (v *victim) catchUp() bool {
 	tooMuch := waiting > uint64(v.d.o.OutboundMax+sendBufferMax+v.receiveBuffer()+v.frameBytes())
 	target := v.d.o.Channel.Produced()
 	v.gotAt = time.Now()
-	for deadline := v.gotAt.Add(catchUpMax); v.has() < target && v.readOn(); {
+	for deadline := v.gotAt.Add(catchUpMax); v.owed(target) && v.readOn(); {
 		if time.Now().After(deadline) {
 			return false // A small buffer can take so long: one window each time that the other end's timer asks.
 		}
 	}
 	if tooMuch && !v.ended() {
 		v.n.TooLate++
+		v.fault("not closed though others had up to %d", v.due)
 	}
 	return !v.ended()
 }
@@ -197,6 +176,7 @@ func (v *victim) readOn() bool {
 	v.take(v.gotAt.Add(stuckAfter), readBytes)
 	if !v.ended() && time.Since(v.gotAt) >= stuckAfter {
 		v.n.Stuck++
+		v.fault("nothing came for %s", stuckAfter)
 		v.resetSocket()
 		if v.end = endReset; v.n.Upgraded == 0 {
 			v.end = endUpgrade
@@ -271,7 +251,7 @@ func (v *victim) take(deadline time.Time, size int) {
 }
 
 func (v *victim) cut() {
-	v.noCause = v.noCauseYet()
+	v.judge()
 	v.buffer = v.receiveBuffer()
 	v.end = endCut
 }
@@ -334,13 +314,17 @@ func (v *victim) record(b []byte) {
 		return
 	}
 	v.n.Deliveries++
-	switch next := v.last + 1; {
+	next := v.last + 1
+	if v.last == 0 {
+		next = v.must + 1
+	}
+	switch {
 	case v.last == 0 && seq <= v.floor || v.last > 0 && seq < next:
 		v.n.Duplicates++
-	case v.last == 0 && seq > v.must+1:
-		v.n.Lost += seq - v.must - 1
-	case v.last > 0 && seq > next:
+		v.fault("record %d came again", seq)
+	case seq > next:
 		v.n.Lost += seq - next
+		v.fault("record %d came instead of %d", seq, next)
 	}
 	v.last, v.upTo = max(v.last, seq), max(v.upTo, made)
 }
@@ -355,59 +339,4 @@ func (v *victim) receiveBuffer() (n int) {
 		return 0
 	}
 	return n
-}
-
-// account closes the socket and counts how the connection has ended.
-func (v *victim) account() {
-	_ = v.conn.Close() // It may have been reset.
-	if v.end == endReset {
-		v.noCause = v.noCauseYet() // Now, because records may have been made in between.
-	}
-	switch v.end {
-	case endNone:
-		panic("BUG: a disturber has left a connection without ending it")
-	case endRefused:
-		v.n.Refused++
-	case endUpgrade:
-		v.n.ResetUpgrade++
-		if v.sentHead {
-			v.n.ResetWhole++
-			v.unread(true)
-		}
-	case endReset:
-		if v.noCause {
-			v.n.ResetClear++
-		} else {
-			v.n.ResetBehind++
-		}
-		v.unread(true)
-	case endLeft:
-		v.n.Left++
-	case endFrame:
-		count(&v.n.Frames, v.closed)
-		if v.noCause {
-			v.n.TooEarly++
-		}
-		v.unread(false) // All that the kernel took has come, with the close frame behind it.
-	case endCut:
-		v.n.Cut++
-		if v.noCause {
-			v.n.Unexplained++
-		}
-		v.unread(true)
-	}
-}
-
-// unread counts what may have been published for the connection and did not come; lossy says that the kernel may have taken some of it.
-func (v *victim) unread(lossy bool) {
-	behind := v.behind()
-	v.n.UnreadMax += behind
-	v.n.Unread++
-	if !lossy {
-		return
-	}
-	v.n.InKernel++
-	v.n.InKernelMax += min(behind, uint64((sendBufferMax+v.buffer)/v.frameBytes()+1))
-	// A batch has at most half of what may wait.
-	v.n.PartialMax += min(uint64(v.n.Deliveries), uint64(v.d.o.OutboundMax/2/v.frameBytes()+1))
 }
