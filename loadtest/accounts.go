@@ -116,7 +116,7 @@ func (b *books) recordAccounts() []report.Account {
 	for _, left := range []struct{ name, what string }{
 		{"wsd_connections", "connections at the end"}, {"wsd_clients", "clients at the end"}, {"wsd_subscriptions", "subscriptions at the end"},
 		{"wsd_channels", "channels at the end"}, {"wsd_outbound_bytes", "bytes waiting at the end"}, {"wsd_bus_pinned_bytes", "bytes pinned at the end"},
-		{"wsd_shard_reattached_total", "shards that fell behind the bus"}, {"wsd_accept_errors_total", "accept errors"},
+		{"wsd_shard_reattached_total", "shards that fell behind the bus"}, {"wsd_recalled_total", "subscriptions ended because records were missed"}, {"wsd_accept_errors_total", "accept errors"},
 		{"wsd_kafka_lost_total", "records that Kafka deleted before they were read"},
 	} {
 		list = append(list, report.Account{What: left.what, Server: int64(b.counted[left.name])})

@@ -1,6 +1,7 @@
 package epoll
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -51,11 +52,9 @@ func (w *blocker) Wake() {
 }
 
 func (w *blocker) Wait(bool) (events []Event, woken bool, err error) {
-	n := 0
-	for {
-		if n, err = unix.EpollWait(w.fd, w.buf, -1); err != unix.EINTR { //nolint:errorlint // A unix.Errno.
-			break
-		}
+	n, err := unix.EpollWait(w.fd, w.buf, -1)
+	for errors.Is(err, unix.EINTR) {
+		n, err = unix.EpollWait(w.fd, w.buf, -1)
 	}
 	for _, ev := range w.buf[:max(n, 0)] {
 		if ev.Fd == blockerWake {
@@ -101,7 +100,7 @@ func benchmarkWait(b *testing.B, what string, loops int, how string) {
 	waits := make([]loopWait, loops)
 	for i := range waits {
 		ours, theirs := socketPair(b)
-		defer Close(theirs)
+		b.Cleanup(func() { Close(theirs) })
 		client.ExtraFiles = append(client.ExtraFiles, os.NewFile(uintptr(mustDup(b, theirs)), "loop"))
 		if how == "parked" {
 			waits[i] = newPoller(b, 64)
@@ -252,4 +251,3 @@ func cpuTime(tb testing.TB) int64 {
 	require.NoError(tb, unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &now))
 	return now.Nano()
 }
-

@@ -329,42 +329,6 @@ func TestShutdownDeadline(t *testing.T) {
 	require.Error(t, err, "reset")
 }
 
-// watched tells a test when a shard asks for a position.
-type watched struct {
-	Positions
-	asked func()
-}
-
-func (w watched) Position(channel string) (uint64, string, bool) {
-	w.asked()
-	return w.Positions.Position(channel)
-}
-
-// A raw client that has the answer to its upgrade request is subscribed: it gets every record that is produced from then on.
-func TestRawAnsweredWhenSubscribed(t *testing.T) {
-	var c *client
-	asked, answered := 0, false
-	r := newStepped(t, func(o *Options) {
-		o.Positions = watched{o.Positions, func() {
-			raw, err := c.conn.(*net.TCPConn).SyscallConn()
-			require.NoError(t, err)
-			require.NoError(t, raw.Control(func(fd uintptr) {
-				_, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
-				answered = answered || err == nil
-			}))
-			asked++
-		}}
-	})
-	c = r.open()
-	c.write(wire.AppendClientHandshake(nil, r.address, "/ws?channel=a&channel=b", "", testKey))
-	r.during(func() {
-		status, body := c.response()
-		require.Equal(t, 101, status, body)
-	})
-	require.Equal(t, 2, asked)
-	require.False(t, answered)
-}
-
 // A publication that the socket refuses counts as dropped, like those that wait.
 func TestDropsWhatCannotBeWritten(t *testing.T) {
 	r := newStepped(t, nil)

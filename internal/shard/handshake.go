@@ -54,22 +54,17 @@ func (s *Shard) handshake(c *conn, head []byte) {
 	}
 	if req.protocol {
 		c.state = stateJoining
+		c.deadline = s.tick + ticks(s.limits.StaleCloseDelay)
+		s.rearm(c)
 	} else {
 		c.state = stateRaw
 		for _, name := range req.channels {
 			s.subscribe(c, name)
 		}
+		s.schedulePings(c)
 	}
-	// Only now: a raw client that has the answer is to get every record that is produced from then on.
-	if !s.sendCopy(c, out) {
-		return
-	}
-	if req.protocol {
-		c.deadline = s.tick + ticks(s.limits.StaleCloseDelay)
-		s.rearm(c)
-		return
-	}
-	s.schedulePings(c)
+	// Last: whoever has seen the answer misses nothing from then on.
+	s.sendCopy(c, out)
 }
 
 // decide accepts or rejects a request.

@@ -84,7 +84,7 @@ func TestLeaderMovesLoseNothing(t *testing.T) {
 	}
 	l.more(20)
 	l.check(r, "a")
-	require.Zero(t, r.topic(0).Gaps.Load()+r.topic(0).Lost.Load())
+	require.Zero(t, r.topic(0).Gaps.Load()+lost(r.topic(0)))
 	require.NotZero(t, r.Stats().FetchErrors[ErrorLeader].Load())
 }
 
@@ -109,7 +109,7 @@ func TestDroppedConnectionsLoseNothing(t *testing.T) {
 	l.more(15)
 	l.check(r, "a")
 	require.NotZero(t, r.Stats().Reconnects.Load())
-	require.Zero(t, r.topic(0).Gaps.Load()+r.topic(0).Lost.Load())
+	require.Zero(t, r.topic(0).Gaps.Load()+lost(r.topic(0)))
 	eventually(t, func() bool {
 		for _, b := range r.Status().Brokers {
 			if !b.Connected || b.Error != "" {
@@ -151,7 +151,7 @@ func TestBrokerRestartLosesNothing(t *testing.T) {
 	defer c.Close()
 	l.more(20)
 	l.check(r, "a")
-	require.Zero(t, r.topic(0).Recreations.Load()+r.topic(0).Gaps.Load()+r.topic(0).Lost.Load())
+	require.Zero(t, r.topic(0).Recreations.Load()+r.topic(0).Gaps.Load()+lost(r.topic(0)))
 	require.Empty(t, r.Status().Error)
 	// Both edges of each outage, and no line for every try.
 	require.Contains(t, r.logs.String(), "works again")
@@ -213,7 +213,7 @@ func TestFetchErrorsOfOnePartition(t *testing.T) {
 			failing.Store(false)
 			r.wantValues(t, "1", []string{"1", "2"})
 			eventually(t, func() bool { return r.Status().Topics[0].Partitions[1].Error == "" }, func() string { return "the error stays in the status" })
-			require.Zero(t, r.topic(0).Lost.Load()+r.topic(0).Truncations.Load())
+			require.Zero(t, lost(r.topic(0))+r.topic(0).Truncations.Load())
 		})
 	}
 }

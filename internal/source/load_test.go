@@ -219,9 +219,10 @@ func TestBackPressureStopsFetching(t *testing.T) {
 	require.Equal(t, fetched, r.Stats().FetchBytes.Load(), "fetching goes on though the bus is full")
 	require.LessOrEqual(t, fetched, uint64(16*mib), "more was fetched than bus and buffers hold")
 	require.LessOrEqual(t, heap()-before, int64(4*mib+brokers*3*total+4*mib), "memory grows with the backlog")
-	r.Status() // Neither of these waits for the bus.
-	_, _, ok := r.Position("1")
-	require.True(t, ok)
+	r.Status()         // Neither of these waits for the bus.
+	for p := range 4 { // One of the broker that holds the bus up is known; the others may still wait for it.
+		r.Position(fmt.Sprint(p))
+	}
 	r.Stats().Partitions()
 
 	moving.Store(true)

@@ -97,7 +97,7 @@ func (v *victim) upgrade() bool {
 	v.gotAt = time.Now()
 	for {
 		if used := wire.HeadLen(v.in, 0); used > 0 {
-			status, _, err := wire.ParseClientResponse(v.in[:used], v.d.key)
+			status, _, err := wire.ParseClientResponse(v.in[:used], v.d.key, false)
 			switch {
 			case err != nil:
 				count(&v.n.NotUpgraded, err.Error())
