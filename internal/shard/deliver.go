@@ -163,6 +163,7 @@ func (s *Shard) send(c *conn, k chunk, p *pending) {
 		s.turn.writes++
 		s.turn.bytesOut += uint64(n)
 	case err != unix.EAGAIN:
+		s.stats.Dropped.Add(uint64(k.publications))
 		s.doom(c, ReasonWriteError)
 		return
 	}
