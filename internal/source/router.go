@@ -218,7 +218,7 @@ func (r *router) recordLocked(p *partition, bt *batch, rec *record, offset int64
 			return nil
 		}
 	}
-	ch, ok := r.s.o.Interest.Lookup(name)
+	ch, ok := r.s.o.Interest.Take(name, uint64(offset)+1)
 	if !ok {
 		r.counts.unwanted++
 		return nil
