@@ -35,6 +35,9 @@ const (
 type Route struct {
 	Topic   string // Exact name; empty: any topic.
 	Channel string // Template: text with {topic}, {key}, {partition} and {header.NAME}.
+
+	// How the topic's producers choose a partition by the key, so that the channel of a key has a stream of one partition. Default: not known.
+	Partitioner Partitioner
 }
 
 // Options is what a source is built from.

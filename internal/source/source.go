@@ -32,7 +32,7 @@ type Source struct {
 	kick chan struct{} // Asks the watcher to look at once; holds one.
 	view view
 
-	positions atomic.Pointer[positions]
+	streams atomic.Pointer[streams]
 
 	// mu makes routing one writer and guards what is marked "mu" in partition and fetcher. It is held while the bus is full.
 	mu      sync.Mutex
@@ -62,7 +62,7 @@ func New(o Options) (*Source, error) {
 	s.metaProblem.interval = o.LogInterval
 	s.fetchCtx, s.stopFetch = context.WithCancel(context.Background())
 	s.publishCtx, s.stopPublish = context.WithCancel(context.Background())
-	s.positions.Store(&positions{})
+	s.streams.Store(&streams{})
 	for i, name := range o.Topics {
 		t := &topic{name: name, stats: s.stats.topics[i], route: matchRoute(routes, name), state: TopicUnknown}
 		t.problem.interval = o.LogInterval

@@ -10,8 +10,9 @@ import (
 
 // template is a route's channel, parsed once. It is fixed after parseTemplate.
 type template struct {
-	topic string // Of the route; empty: any.
-	parts []templatePart
+	topic       string // Of the route; empty: any.
+	parts       []templatePart
+	partitioner Partitioner // Of the topic's producers.
 }
 
 type templatePart struct {
@@ -37,6 +38,9 @@ func parseRoutes(routes []Route) ([]*template, error) {
 		t, err := parseTemplate(r)
 		if err != nil {
 			return nil, fmt.Errorf("routes[%d].channel %q: %w", i, r.Channel, err)
+		}
+		if t.partitioner, err = parsePartitioner(r.Partitioner); err != nil {
+			return nil, fmt.Errorf("routes[%d].%w", i, err)
 		}
 		out = append(out, t)
 	}
@@ -155,9 +159,45 @@ func (t *template) render(dst []byte, topic string, partition int32, r *record) 
 	return dst, 0, true
 }
 
-// pattern returns an expression that matches every channel which t can name for the topic: keys and headers stand for any text.
-// It is for the moments when the layout changes, never for a record.
-func (t *template) pattern(topic string) *regexp.Regexp {
+// has reports whether a placeholder of the kind is in the template.
+func (t *template) has(kind partKind) bool {
+	for i := range t.parts {
+		if t.parts[i].kind == kind {
+			return true
+		}
+	}
+	return false
+}
+
+// aroundKey returns what stands before and after the key in the channels of the topic, if that is all beside the key, once.
+func (t *template) aroundKey(topic string) (before, after string, ok bool) {
+	for i := range t.parts {
+		text := ""
+		switch p := &t.parts[i]; p.kind {
+		case kindText:
+			text = p.text
+		case kindTopic:
+			text = topic
+		case kindKey:
+			if ok {
+				return "", "", false
+			}
+			ok = true
+		default:
+			return "", "", false
+		}
+		if ok {
+			after += text
+		} else {
+			before += text
+		}
+	}
+	return before, after, ok
+}
+
+// pattern returns an expression that matches every channel which t can name for the topic and the partition, empty for any: keys and
+// headers stand for any text. It is for the moments when the layout changes, never for a record.
+func (t *template) pattern(topic, partition string) *regexp.Regexp {
 	var b strings.Builder
 	b.WriteString("(?s)^")
 	for i := range t.parts {
@@ -167,7 +207,10 @@ func (t *template) pattern(topic string) *regexp.Regexp {
 		case kindTopic:
 			b.WriteString(regexp.QuoteMeta(topic))
 		case kindPartition:
-			b.WriteString("[0-9]+")
+			if partition == "" {
+				partition = "[0-9]+"
+			}
+			b.WriteString(partition)
 		default:
 			b.WriteString(".+")
 		}

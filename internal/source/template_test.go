@@ -55,7 +55,7 @@ func TestTemplateRender(t *testing.T) {
 		name, _, ok := tm.render(nil, "trades", 12, rec)
 		require.True(t, ok, channel)
 		require.Equal(t, want, string(name))
-		require.True(t, tm.pattern("trades").Match(name), "the pattern of %s does not match what it rendered", channel)
+		require.True(t, tm.pattern("trades", "").Match(name), "the pattern of %s does not match what it rendered", channel)
 	}
 }
 
@@ -113,7 +113,7 @@ func FuzzTemplate(f *testing.F) {
 		if ok && (len(name) == 0 || len(name) > channelBytesMax) {
 			t.Fatalf("channel of %d bytes", len(name))
 		}
-		if ok && !tm.pattern("t").Match(name) {
+		if ok && !tm.pattern("t", "").Match(name) {
 			t.Fatalf("the pattern of %q does not match %q", channel, name)
 		}
 	})

@@ -1,0 +1,161 @@
+package source
+
+import (
+	"encoding/base64"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Stream is one partition under one epoch: what it holds for a channel that it alone feeds is the channel's stream. Any goroutine.
+type Stream struct {
+	p     *partition
+	epoch string
+}
+
+// Epoch names the stream: offsets of one epoch are comparable, also between nodes and after a restart.
+func (st *Stream) Epoch() string { return st.epoch }
+
+// Position returns the publication offset (Kafka's + 1) up to which everything is routed, and -1 before reading has begun.
+func (st *Stream) Position() int64 { return st.p.routed.Load() }
+
+// streams says, for channels that one partition alone feeds, which one that is. It is replaced as a whole when the layout changes.
+type streams struct {
+	byChannel map[string]*Stream // Named by topic and partition alone; nil: two partitions feed it.
+	feeds     []feed             // Of topics whose channels a key or header names.
+}
+
+// Stream returns the stream of the channel. ok is false when no single partition is known, from the channel's name and the
+// configuration, to feed it. Any goroutine.
+func (s *Source) Stream(channel string) (st *Stream, ok bool) { return s.streams.Load().find(channel) }
+
+func (t *streams) find(channel string) (found *Stream, ok bool) {
+	found, some := t.byChannel[channel]
+	if some && found == nil {
+		return nil, false
+	}
+	for i := range t.feeds {
+		f := &t.feeds[i]
+		if !f.names(channel) {
+			continue
+		}
+		st := f.stream(channel)
+		if st == nil || found != nil && found != st {
+			return nil, false
+		}
+		found = st
+	}
+	return found, found != nil
+}
+
+// Position returns how far the stream of the channel has been routed: the publication offset (Kafka's + 1) of the last record
+// before which everything is decided, and the epoch that names the stream. Before the first record it is the offset at which reading
+// began, so that the next publication is always a later one. ok is false when the channel has no stream, or before reading has begun
+// there. Any goroutine may call it.
+func (s *Source) Position(channel string) (offset uint64, epoch string, ok bool) {
+	st, ok := s.Stream(channel)
+	if !ok {
+		return 0, "", false
+	}
+	next := st.Position()
+	if next < 0 {
+		return 0, "", false
+	}
+	return uint64(next), st.epoch, true
+}
+
+// Settled reports whether the cluster has been seen and reading has begun everywhere, so that a channel without a position now has none
+// at all. Any goroutine.
+func (s *Source) Settled() bool { return s.Ready() }
+
+// buildStreams finds the streams of all channels. A channel that two partitions may feed has none; a topic that does not exist yet
+// counts, so that a stream once given stays true.
+func buildStreams(topics []*topic) *streams {
+	out := &streams{byChannel: make(map[string]*Stream)}
+	for _, t := range topics {
+		list := make([]*Stream, len(t.parts))
+		for i, p := range t.parts {
+			list[i] = &Stream{p: p, epoch: epochOf(p, len(t.parts))}
+			if p.channel == nil {
+				continue
+			}
+			name := string(p.channel)
+			if _, twice := out.byChannel[name]; twice {
+				out.byChannel[name] = nil
+				continue
+			}
+			out.byChannel[name] = list[i]
+		}
+		if t.route != nil && !t.route.static() {
+			out.feeds = append(out.feeds, newFeed(t, list))
+		}
+	}
+	return out
+}
+
+// feed is what a topic may put into channels that a key or header names.
+type feed struct {
+	streams []*Stream
+	pattern *regexp.Regexp   // Of all its channels.
+	byPart  []*regexp.Regexp // Of each partition's channels, where the name tells the partition.
+
+	// Where the key is all that varies, what is around it, and how it chooses the partition.
+	keyed         bool
+	before, after string
+	partitioner   Partitioner
+}
+
+func newFeed(t *topic, list []*Stream) feed {
+	f := feed{streams: list, pattern: t.route.pattern(t.name, ""), partitioner: t.route.partitioner}
+	f.before, f.after, f.keyed = t.route.aroundKey(t.name)
+	if t.route.has(kindPartition) {
+		for _, st := range list {
+			f.byPart = append(f.byPart, t.route.pattern(t.name, strconv.Itoa(int(st.p.id))))
+		}
+	}
+	return f
+}
+
+// names reports whether the topic may put a record into the channel.
+func (f *feed) names(channel string) bool {
+	if f.keyed {
+		return len(channel) > len(f.before)+len(f.after) && strings.HasPrefix(channel, f.before) && strings.HasSuffix(channel, f.after)
+	}
+	return f.pattern.MatchString(channel)
+}
+
+// stream returns the only partition that may do so, nil when there are several, or none is known.
+func (f *feed) stream(channel string) *Stream {
+	switch {
+	case len(f.streams) == 1:
+		return f.streams[0]
+	case f.byPart != nil:
+		var found *Stream
+		for i, pattern := range f.byPart {
+			if !pattern.MatchString(channel) {
+				continue
+			}
+			if found != nil {
+				return nil
+			}
+			found = f.streams[i]
+		}
+		return found
+	case f.keyed && f.partitioner != PartitionerNone && len(f.streams) > 0:
+		id := f.partitioner.partition([]byte(channel[len(f.before):len(channel)-len(f.after)]), len(f.streams))
+		if st := f.streams[id]; int(st.p.id) == id { // They count from 0 without a hole, as Kafka has them.
+			return st
+		}
+	}
+	return nil
+}
+
+// epochOf names a stream: the topic's id, the partition and the number of partitions, since another number sends keys elsewhere.
+func epochOf(p *partition, partitions int) string {
+	b := make([]byte, 0, 40)
+	b = base64.RawURLEncoding.AppendEncode(b, p.topicID[:])
+	b = append(b, '.')
+	b = strconv.AppendInt(b, int64(p.id), 10)
+	b = append(b, '.')
+	return string(strconv.AppendInt(b, int64(partitions), 10))
+}
