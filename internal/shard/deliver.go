@@ -88,9 +88,13 @@ func (s *Shard) deliverSegment(p *pending, direct bool) {
 	var built [2 * bus.VariantCount]bool
 	joined := p.batch.Seq <= ch.joinedSeq
 	conflate := ch.policy == PolicyConflate
+	recovering := ch.recovering > 0
 	for i := range ch.subscribers {
 		sub := ch.subscribers[i]
 		c := s.slab.get(sub.slot)
+		if recovering && s.hold(c, p, sub.at) {
+			continue
+		}
 		if conflate && s.conflates(c) {
 			start := uint64(0)
 			if joined {
@@ -182,6 +186,9 @@ func (s *Shard) reattach() {
 		}
 		if c.merge != nil {
 			s.queueMerged(c) // From before the gap, like what is queued.
+		}
+		if s.failRecoveringOf(c); len(c.subs) == 0 {
+			return
 		}
 		e := encodings[c.variant]
 		var payload []byte

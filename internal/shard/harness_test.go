@@ -53,6 +53,8 @@ func (p *place) Position(channel string) (uint64, string, bool) {
 	return offset, "epoch", ok
 }
 
+func (p *place) Settled() bool { return true }
+
 func (p *place) set(channel string, offset uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -27,17 +27,18 @@ type SlowPolicy struct {
 	Policy  Policy
 }
 
-func (p *SlowPolicy) fits(channel string) bool {
-	if beginning, ok := strings.CutSuffix(p.Pattern, "*"); ok {
+// fits reports whether a pattern, see SlowPolicy.Pattern, is of the channel.
+func fits(pattern, channel string) bool {
+	if beginning, ok := strings.CutSuffix(pattern, "*"); ok {
 		return strings.HasPrefix(channel, beginning)
 	}
-	return p.Pattern == channel
+	return pattern == channel
 }
 
 // policyOf returns the policy of a channel: that of the first pattern that fits.
 func policyOf(list []SlowPolicy, channel string) Policy {
 	for i := range list {
-		if list[i].fits(channel) {
+		if fits(list[i].Pattern, channel) {
 			return list[i].Policy
 		}
 	}

@@ -32,12 +32,15 @@ type partition struct {
 	topicID [16]byte
 	channel []byte // The channel's name when topic and partition alone give it; nil otherwise. Fixed.
 
+	stream *Stream // Of the last layout; the watcher's.
+
 	// Any goroutine reads these; who holds Source.mu writes them.
 	routed     atomic.Int64 // Next offset to be routed: all before it have been. -1: not known yet.
 	high       atomic.Int64 // High watermark at the last fetch, -1 before it.
 	caughtUp   atomic.Bool  // The last fetch reached the end of what is committed.
 	leaderSeen atomic.Int32 // Broker id, -1: none.
 	lastError  atomic.Pointer[string]
+	window     window // Has a lock of its own; who adds holds Source.mu, too.
 
 	// mu
 	owner       *fetcher // The one that may fetch and route it; nil: no leader known.

@@ -40,6 +40,7 @@ type Source struct {
 	looks   uint64 // Metadata requests begun.
 	looked  uint64 // The newest of them that was answered and applied.
 	router  router
+	recent  recent
 }
 
 // New checks the options and returns a source that does nothing yet.
@@ -70,6 +71,7 @@ func New(o Options) (*Source, error) {
 		s.view.topics = append(s.view.topics, viewTopic{name: name, state: TopicUnknown})
 	}
 	s.router.init(s)
+	s.recent.bytesMax = o.RecentBytesMax
 	return s, nil
 }
 

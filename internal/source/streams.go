@@ -75,7 +75,7 @@ func buildStreams(topics []*topic) *streams {
 	for _, t := range topics {
 		list := make([]*Stream, len(t.parts))
 		for i, p := range t.parts {
-			list[i] = &Stream{p: p, epoch: epochOf(p, len(t.parts))}
+			list[i] = p.streamOf(len(t.parts))
 			if p.channel == nil {
 				continue
 			}
@@ -91,6 +91,14 @@ func buildStreams(topics []*topic) *streams {
 		}
 	}
 	return out
+}
+
+// streamOf returns the partition's stream as one of so many partitions, the same one as long as their number is the same.
+func (p *partition) streamOf(partitions int) *Stream {
+	if epoch := epochOf(p, partitions); p.stream == nil || p.stream.epoch != epoch {
+		p.stream = &Stream{p: p, epoch: epoch}
+	}
+	return p.stream
 }
 
 // feed is what a topic may put into channels that a key or header names.

@@ -1,0 +1,144 @@
+package source
+
+import (
+	"bytes"
+	"fmt"
+	"unicode/utf8"
+
+	"wsd/internal/bus"
+	"wsd/internal/proto"
+)
+
+// Block is what a partition holds in a range of offsets: record batches as Kafka sent them, without those of aborted transactions. It
+// does not change.
+type Block struct {
+	From, To int64 // It covers From, and not To.
+	First    bool  // The log has nothing before From.
+	batches  []byte
+}
+
+// Bytes returns how much memory the block holds.
+func (b *Block) Bytes() int { return cap(b.batches) }
+
+// Walker goes through the records of blocks and finds the channels that they go to, as the router does. One goroutine uses it.
+type Walker struct {
+	st       *Stream
+	from, to int64
+	rest     []byte // Batches still to come.
+	batch    batch
+	left     int32  // Records of batch still to come,
+	data     []byte // and they themselves.
+	rec      record
+	offset   int64
+	inflate  inflater
+	scratch  []byte // For a channel's name.
+	channel  []byte
+	err      error
+}
+
+// NewWalker returns a walker that is at its end.
+func (s *Source) NewWalker() *Walker {
+	return &Walker{inflate: inflater{max: s.o.BatchBytesMax}, scratch: make([]byte, 0, nameScratchBytes)}
+}
+
+// Open begins with the records of a block of st from offset from to offset to, to excluded.
+func (w *Walker) Open(st *Stream, b Block, from, to int64) {
+	w.st, w.rest, w.from, w.to = st, b.batches, from, to
+	w.left, w.err = 0, nil
+}
+
+// Next goes to the next record that has a channel. It returns false at the end, and when the block cannot be read; see Err.
+func (w *Walker) Next() (ok bool) {
+	defer func() {
+		if w.err != nil {
+			w.left, w.rest, ok = 0, nil, false
+		}
+	}()
+	defer recovered(&w.err)
+	for {
+		if w.left == 0 {
+			if len(w.rest) == 0 || !w.nextBatch() {
+				return false
+			}
+			continue
+		}
+		w.left--
+		if w.data, w.err = parseRecord(w.data, &w.rec); w.err != nil {
+			return false
+		}
+		w.offset = w.batch.base + w.rec.delta
+		if w.offset < w.from {
+			continue
+		}
+		if w.offset >= w.to {
+			w.left, w.rest = 0, nil
+			return false
+		}
+		if w.place() {
+			return true
+		}
+	}
+}
+
+// nextBatch opens the next batch that reaches into the range.
+func (w *Walker) nextBatch() bool {
+	for len(w.rest) > 0 {
+		if w.batch, w.rest, w.err = parseBatch(w.rest); w.err != nil {
+			return false
+		}
+		switch {
+		case w.batch.last() < w.from:
+		case w.batch.base >= w.to:
+			w.rest = nil
+		default:
+			if w.data, w.err = w.inflate.open(&w.batch); w.err != nil {
+				return false
+			}
+			w.left = w.batch.count
+			return true
+		}
+	}
+	return false
+}
+
+// place finds the record's channel.
+func (w *Walker) place() (ok bool) {
+	p := w.st.p
+	if p.channel != nil {
+		w.channel = p.channel
+		return true
+	}
+	if p.topic.route == nil {
+		return false
+	}
+	w.channel, _, ok = p.topic.route.render(w.scratch[:0], p.topic.name, p.id, &w.rec)
+	return ok
+}
+
+// Channel returns the name of the record's channel, until the next Next.
+func (w *Walker) Channel() []byte { return w.channel }
+
+// Offset returns the record's offset as a publication: Kafka's + 1.
+func (w *Walker) Offset() uint64 { return uint64(w.offset) + 1 }
+
+// Record returns the record as a publication, with memory of its own.
+func (w *Walker) Record() bus.Record {
+	r := bus.Record{Offset: w.Offset(), Value: bytes.Clone(w.rec.value), Text: true}
+	if r.Value == nil {
+		r.JSON = jsonNull
+		return r
+	}
+	var isJSON bool
+	if r.JSON, isJSON = proto.CompactJSON(nil, r.Value); !isJSON {
+		r.JSON, r.Text = nil, utf8.Valid(r.Value)
+	}
+	return r
+}
+
+// Err returns why the walk ended early, nil when it did not.
+func (w *Walker) Err() error {
+	if w.err == nil {
+		return nil
+	}
+	return fmt.Errorf("read %s/%d again near offset %d: %w", w.st.p.topic.name, w.st.p.id, w.offset, w.err)
+}

@@ -1,0 +1,121 @@
+package source
+
+import (
+	"sort"
+	"sync"
+)
+
+// recent keeps the record batches that were read last, as Kafka sent them, so that a client which comes back is served without asking
+// Kafka again. They are copied from the response into blocks, one allocation for many batches; the oldest block of all partitions goes
+// first. Source.mu guards it; each partition's window has a lock of its own for those who read.
+type recent struct {
+	bytesMax int // 0: nothing is kept.
+	bytes    int
+	blocks   []*recentBlock // Of all partitions by age, some already dropped.
+	first    int            // Of those in blocks.
+}
+
+// Sizes of a block: a partition's first are small, because thousands of quiet partitions may be read.
+const (
+	recentBlockMin = 4 << 10
+	recentBlockMax = 256 << 10
+)
+
+// window is a partition's part of recent: blocks without a hole between them.
+type window struct {
+	mu     sync.Mutex
+	blocks []*recentBlock
+	next   int // Bytes of the next block.
+}
+
+// recentBlock covers offsets from from to to, to excluded. Its batches begin there, but the first may begin before.
+type recentBlock struct {
+	w        *window
+	from, to int64
+	batches  []byte // Grows up to its capacity; what is in it does not change.
+	dropped  bool   // Under recent's lock.
+}
+
+// add notes that offsets from from to to have been read, to excluded; raw is the batch with their records, nil if there is nothing to
+// deliver. What was added before is left out.
+func (r *recent) add(w *window, from, to int64, raw []byte) {
+	if r.bytesMax == 0 || to <= from {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if n := len(w.blocks); n > 0 {
+		switch end := w.blocks[n-1].to; {
+		case to <= end:
+			return
+		case from > end: // Something between was passed over.
+			r.dropAll(w)
+		}
+	}
+	var b *recentBlock
+	if n := len(w.blocks); n > 0 {
+		b = w.blocks[n-1]
+		from = b.to
+	}
+	if b == nil || len(raw) > cap(b.batches)-len(b.batches) {
+		if len(raw) > r.bytesMax {
+			r.dropAll(w)
+			return
+		}
+		w.next = min(max(2*w.next, recentBlockMin), recentBlockMax)
+		size := min(max(w.next, len(raw)), r.bytesMax)
+		b = &recentBlock{w: w, from: from, batches: make([]byte, 0, size)}
+		w.blocks = append(w.blocks, b)
+		r.blocks = append(r.blocks, b)
+		r.bytes += size
+	}
+	b.batches = append(b.batches, raw...)
+	b.to = to
+}
+
+// trim drops the oldest blocks until what is kept is within its limit. It is apart from add because it takes other windows' locks.
+func (r *recent) trim() {
+	for r.bytes > r.bytesMax && r.first < len(r.blocks) {
+		b := r.blocks[r.first]
+		r.blocks[r.first] = nil
+		r.first++
+		if b.dropped {
+			continue
+		}
+		b.w.mu.Lock()
+		if b.w.blocks[0] != b {
+			panic("BUG: the oldest block of all is not the oldest of its partition")
+		}
+		b.w.blocks[0] = nil
+		b.w.blocks = b.w.blocks[1:]
+		b.w.mu.Unlock()
+		r.bytes -= cap(b.batches)
+		b.dropped = true
+	}
+	if r.first > 64 && r.first > len(r.blocks)/2 {
+		r.blocks = append([]*recentBlock(nil), r.blocks[r.first:]...)
+		r.first = 0
+	}
+}
+
+// dropAll forgets the whole window, whose lock is held.
+func (r *recent) dropAll(w *window) {
+	for _, b := range w.blocks {
+		r.bytes -= cap(b.batches)
+		b.dropped, b.batches = true, nil
+	}
+	w.blocks, w.next = nil, 0
+}
+
+// find returns what the window has of the block that holds the offset before to. Any goroutine.
+func (w *window) find(to int64) (Block, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := len(w.blocks)
+	i := sort.Search(n, func(i int) bool { return w.blocks[i].to >= to })
+	if i == n || w.blocks[i].from >= to {
+		return Block{}, false
+	}
+	b := w.blocks[i]
+	return Block{From: b.from, To: b.to, batches: b.batches}, true
+}
