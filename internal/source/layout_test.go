@@ -8,6 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"wsd/internal/route"
 )
 
 func addPartitions(t testing.TB, c *kfake.Cluster, topic string, total int32) {
@@ -162,9 +164,9 @@ func TestRetentionOvertakes(t *testing.T) {
 func TestPositionOnlyWhereOnePartitionFeeds(t *testing.T) {
 	s := &Source{}
 	parts := func(name, channel string, n int32) *topic {
-		tm, err := parseTemplate(Route{Channel: channel})
+		table, err := route.New([]Route{{Channel: channel}})
 		require.NoError(t, err)
-		tp := &topic{name: name, route: tm, id: [16]byte{1}}
+		tp := &topic{name: name, route: table.Topic(name), id: [16]byte{1}}
 		for i := range n {
 			p := s.newPartition(tp, i, Start{})
 			p.routed.Store(int64(i) + 5)

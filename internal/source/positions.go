@@ -38,14 +38,12 @@ func buildPositions(topics []*topic) *positions {
 	shared := make(map[string]bool)
 	for _, t := range topics {
 		for _, p := range t.parts {
-			if p.channel == nil {
-				continue
+			for _, name := range t.route.Fixed(p.id) {
+				if at, ok := out.byChannel[string(name)]; ok && at.p != p {
+					shared[string(name)] = true
+				}
+				out.byChannel[string(name)] = position{p: p, epoch: epochOf(p, len(t.parts))}
 			}
-			name := string(p.channel)
-			if _, ok := out.byChannel[name]; ok {
-				shared[name] = true
-			}
-			out.byChannel[name] = position{p: p, epoch: epochOf(p, len(t.parts))}
 		}
 	}
 	for name := range shared {
@@ -53,12 +51,11 @@ func buildPositions(topics []*topic) *positions {
 	}
 	// The topic may not exist yet: what it could name then is left out now, so that a position once given stays true.
 	for _, t := range topics {
-		if t.route == nil || t.route.static() {
+		if !t.route.Open() {
 			continue
 		}
-		pattern := t.route.pattern(t.name)
-		for name := range out.byChannel {
-			if pattern.MatchString(name) {
+		for name, at := range out.byChannel {
+			if alone := at.p.topic == t && len(t.parts) == 1; !alone && t.route.CanFill(name) {
 				delete(out.byChannel, name)
 			}
 		}
