@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"wsd/internal/deflate"
+	"wsd/internal/route"
 	"wsd/internal/routing"
 	"wsd/internal/shard"
 	"wsd/internal/source"
@@ -276,7 +277,7 @@ func (o Options) kafka() []family {
 			name: "wsd_kafka_unplaced_total", help: "Records without a channel to go to, by reason.", kind: counter, labels: []string{"topic", "reason"},
 			values: func(emit func(float64, ...string)) {
 				for _, t := range s.Topics() {
-					for _, u := range source.AllUnplaced() {
+					for _, u := range route.AllUnplaced() {
 						emit(float64(t.Unplaced[u].Load()), t.Name, u.String())
 					}
 				}

@@ -19,6 +19,7 @@ import (
 	"wsd/internal/deflate"
 	"wsd/internal/listen"
 	"wsd/internal/metrics"
+	"wsd/internal/route"
 	"wsd/internal/routing"
 	"wsd/internal/shard"
 	"wsd/internal/source"
@@ -112,7 +113,7 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 		o.Start.Mode = source.StartEarliest
 	}
 	for _, r := range s.cfg.Routes {
-		o.Routes = append(o.Routes, source.Route{Topic: r.Topic, Channel: r.Channel})
+		o.Routes = append(o.Routes, route.Rule{Topic: r.Topic, Channel: r.Channel})
 	}
 	return o, nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"wsd/internal/bus"
 	"wsd/internal/proto"
+	"wsd/internal/route"
 )
 
 // Block is what a partition holds in a range of offsets: record batches as Kafka sent them, without those of aborted transactions. It
@@ -31,31 +32,36 @@ type Walker struct {
 	rec      record
 	offset   int64
 	inflate  inflater
-	scratch  []byte // For a channel's name.
+	place    route.Placement
+	channels [][]byte // Of rec, still to come.
 	channel  []byte
 	err      error
 }
 
 // NewWalker returns a walker that is at its end.
 func (s *Source) NewWalker() *Walker {
-	return &Walker{inflate: inflater{max: s.o.BatchBytesMax}, scratch: make([]byte, 0, nameScratchBytes)}
+	return &Walker{inflate: inflater{max: s.o.BatchBytesMax}}
 }
 
 // Open begins with the records of a block of st from offset from to offset to, to excluded.
 func (w *Walker) Open(st *Stream, b Block, from, to int64) {
 	w.st, w.rest, w.from, w.to = st, b.batches, from, to
-	w.left, w.err = 0, nil
+	w.left, w.channels, w.err = 0, nil, nil
 }
 
-// Next goes to the next record that has a channel. It returns false at the end, and when the block cannot be read; see Err.
+// Next goes to the next channel of the record, or to the next record that has one. It returns false at the end, and when the block cannot be read; see Err.
 func (w *Walker) Next() (ok bool) {
 	defer func() {
 		if w.err != nil {
-			w.left, w.rest, ok = 0, nil, false
+			w.left, w.rest, w.channels, ok = 0, nil, nil, false
 		}
 	}()
 	defer recovered(&w.err)
 	for {
+		if len(w.channels) > 0 {
+			w.channel, w.channels = w.channels[0], w.channels[1:]
+			return true
+		}
 		if w.left == 0 {
 			if len(w.rest) == 0 || !w.nextBatch() {
 				return false
@@ -74,9 +80,9 @@ func (w *Walker) Next() (ok bool) {
 			w.left, w.rest = 0, nil
 			return false
 		}
-		if w.place() {
-			return true
-		}
+		p := w.st.p
+		p.topic.route.Place(&w.place, p.id, &route.Record{Key: w.rec.key, Value: w.rec.value, Headers: w.rec.headers})
+		w.channels = w.place.Channels
 	}
 }
 
@@ -99,20 +105,6 @@ func (w *Walker) nextBatch() bool {
 		}
 	}
 	return false
-}
-
-// place finds the record's channel.
-func (w *Walker) place() (ok bool) {
-	p := w.st.p
-	if p.channel != nil {
-		w.channel = p.channel
-		return true
-	}
-	if p.topic.route == nil {
-		return false
-	}
-	w.channel, _, ok = p.topic.route.render(w.scratch[:0], p.topic.name, p.id, &w.rec)
-	return ok
 }
 
 // Channel returns the name of the record's channel, until the next Next.

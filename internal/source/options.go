@@ -11,6 +11,7 @@ import (
 	"github.com/segmentio/kafka-go/sasl"
 
 	"wsd/internal/bus"
+	"wsd/internal/route"
 	"wsd/internal/routing"
 )
 
@@ -31,14 +32,8 @@ const (
 	StartTime
 )
 
-// Route says which channel the records of a topic go to. The first route whose Topic is empty or equal wins.
-type Route struct {
-	Topic   string // Exact name; empty: any topic.
-	Channel string // Template: text with {topic}, {key}, {partition} and {header.NAME}.
-
-	// How the topic's producers choose a partition by the key, so that the channel of a key has a stream of one partition. Default: not known.
-	Partitioner Partitioner
-}
+// Route says where records go.
+type Route = route.Rule
 
 // Options is what a source is built from.
 type Options struct {
@@ -48,7 +43,7 @@ type Options struct {
 	ClientID string         // Default "wsd".
 	TLS      *tls.Config    // nil: plain text. An empty ServerName becomes each broker's host.
 	SASL     sasl.Mechanism // nil: none.
-	Routes   []Route        // Default: one route, channel "{topic}".
+	Routes   []Route        // Default: one rule, channel "{topic}".
 
 	FetchMaxWait     time.Duration // How long a broker holds a fetch that has no record. Default 500 ms; costs no latency.
 	FetchMaxBytes    int           // Bytes of one partition in one response. Default 1 MiB.
@@ -72,10 +67,7 @@ type Options struct {
 	Logger   *slog.Logger
 }
 
-const (
-	channelBytesMax = 255 // Longest channel name, as the client protocol has it.
-	topicBytesMax   = 249 // Longest topic name in Kafka.
-)
+const topicBytesMax = 249 // Longest topic name in Kafka.
 
 // withDefaults returns o with every unset option set, or what is wrong with it.
 func (o Options) withDefaults() (Options, error) {
@@ -108,9 +100,6 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Start.Mode > StartTime {
 		return o, fmt.Errorf("BUG: start mode %d", o.Start.Mode)
-	}
-	if len(o.Routes) == 0 {
-		o.Routes = []Route{{Channel: "{topic}"}}
 	}
 	if o.ClientID == "" {
 		o.ClientID = "wsd"

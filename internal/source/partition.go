@@ -3,13 +3,15 @@ package source
 import (
 	"sync/atomic"
 	"time"
+
+	"wsd/internal/route"
 )
 
 // topic is a configured topic. Its fields belong to the watcher, except where they say otherwise.
 type topic struct {
 	name  string
 	stats *TopicStats
-	route *template // Fixed after New; nil: no route.
+	route *route.Topic // Fixed after New.
 
 	state   TopicState
 	err     string
@@ -30,7 +32,7 @@ type partition struct {
 	topic   *topic
 	id      int32
 	topicID [16]byte
-	channel []byte // The channel's name when topic and partition alone give it; nil otherwise. Fixed.
+	channel []byte // The channel that all records go to; nil when they differ. Fixed.
 
 	stream *Stream // Of the last layout; the watcher's.
 
@@ -74,11 +76,7 @@ func (s *Source) newPartition(t *topic, id int32, from Start) *partition {
 	p.leaderSeen.Store(-1)
 	p.failures = backoff{min: s.o.BackoffMin, max: s.o.BackoffMax}
 	p.problem.interval, p.gapNote.interval, p.lossNote.interval = s.o.LogInterval, s.o.LogInterval, s.o.LogInterval
-	if t.route != nil && t.route.static() {
-		if name, _, ok := t.route.render(nil, t.name, id, &record{}); ok {
-			p.channel = name
-		}
-	}
+	p.channel = t.route.Always(id)
 	return p
 }
 

@@ -1,35 +1,17 @@
 package source
 
 import (
-	"fmt"
 	"hash/crc32"
 
 	kafka "github.com/segmentio/kafka-go"
+
+	"wsd/internal/route"
 )
 
-// Partitioner is how the producers of a topic choose a record's partition by its key.
-type Partitioner string
-
-// The partitioners. PartitionerNone says that it is not known.
-const (
-	PartitionerNone    Partitioner = ""
-	PartitionerMurmur2 Partitioner = "murmur2" // Of the Java clients, by default; also murmur2 of librdkafka.
-	PartitionerCRC32   Partitioner = "crc32"   // Of librdkafka, by default ("consistent").
-)
-
-// parsePartitioner returns the partitioner with the name, or an error that lists those that there are.
-func parsePartitioner(name Partitioner) (Partitioner, error) {
-	switch name {
-	case PartitionerNone, PartitionerMurmur2, PartitionerCRC32:
-		return name, nil
-	}
-	return "", fmt.Errorf("partitioner %q is not known: murmur2 and crc32 are", name)
-}
-
-// partition returns the partition, of n, that records with the key go to. The key has at least one byte.
-func (k Partitioner) partition(key []byte, n int) int {
-	if k == PartitionerCRC32 {
-		return int(crc32.ChecksumIEEE(key) % uint32(n))
+// partitionOf returns the partition, of n, that producers with the partitioner choose for the key, which has at least one byte.
+func partitionOf(by route.Partitioner, key []byte, n int) int {
+	if by == route.PartitionerCRC32 {
+		return int(crc32.ChecksumIEEE(key) % uint32(n)) //nolint:gosec // Partitions are few.
 	}
 	return kafka.Murmur2Balancer{}.Balance(kafka.Message{Key: key}, countTo(n)...)
 }

@@ -9,15 +9,16 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"wsd/internal/route"
 	"wsd/internal/stats"
 )
 
 // router is the one writer of the bus. Everything in it belongs to Source.mu.
 type router struct {
 	s       *Source
-	name    []byte // Scratch for a channel's name.
-	json    []byte // Scratch for a compacted value.
-	open    int    // Records in the batch being built.
+	to      route.Placement // Scratch.
+	json    []byte          // Scratch for a compacted value.
+	open    int             // Records in the batch being built.
 	since   time.Time
 	timer   *time.Timer // Seals a batch that reached its age; nil with BatchAge 0.
 	stopped bool
@@ -29,11 +30,8 @@ type counts struct {
 	records, bytes, broadcast, targeted, unwanted, compacted uint64
 }
 
-const nameScratchBytes = 2 * channelBytesMax
-
 func (r *router) init(s *Source) {
 	r.s = s
-	r.name = make([]byte, 0, nameScratchBytes)
 	if s.o.BatchAge > 0 {
 		r.timer = time.AfterFunc(time.Hour, func() {
 			s.mu.Lock()
@@ -217,12 +215,12 @@ func (r *router) recordLocked(p *partition, bt *batch, rec *record, offset int64
 	r.counts.bytes += uint64(len(rec.value))
 	name := p.channel
 	if name == nil {
-		var why Unplaced
-		var ok bool
-		if name, why, ok = r.place(p, rec); !ok {
-			r.unplaced(p, why, offset)
+		p.topic.route.Place(&r.to, p.id, &route.Record{Key: rec.key, Value: rec.value, Headers: rec.headers})
+		if r.to.Why != route.Placed {
+			r.unplaced(p, r.to.Why, offset)
 			return nil
 		}
+		name = r.to.Channels[0]
 	}
 	ch, ok := r.s.o.Interest.Take(name, uint64(offset)+1)
 	if !ok {
@@ -252,16 +250,8 @@ func (r *router) recordLocked(p *partition, bt *batch, rec *record, offset int64
 	return nil
 }
 
-// place renders the record's channel.
-func (r *router) place(p *partition, rec *record) (name []byte, why Unplaced, ok bool) {
-	if p.topic.route == nil {
-		return nil, UnplacedNoRoute, false
-	}
-	return p.topic.route.render(r.name[:0], p.topic.name, p.id, rec)
-}
-
 // unplaced counts a record without a channel, and logs the first of each kind and topic.
-func (r *router) unplaced(p *partition, why Unplaced, offset int64) {
+func (r *router) unplaced(p *partition, why route.Unplaced, offset int64) {
 	ts := p.topic.stats
 	ts.Unplaced[why].Add(1)
 	if !ts.unplacedNote[why].Swap(true) {

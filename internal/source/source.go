@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"wsd/internal/bus"
+	"wsd/internal/route"
 )
 
 // Source reads Kafka and publishes on the bus.
@@ -49,7 +50,7 @@ func New(o Options) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	routes, err := parseRoutes(o.Routes)
+	table, err := route.New(o.Routes)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +66,7 @@ func New(o Options) (*Source, error) {
 	s.publishCtx, s.stopPublish = context.WithCancel(context.Background())
 	s.streams.Store(&streams{})
 	for i, name := range o.Topics {
-		t := &topic{name: name, stats: s.stats.topics[i], route: matchRoute(routes, name), state: TopicUnknown}
+		t := &topic{name: name, stats: s.stats.topics[i], route: table.Topic(name), state: TopicUnknown}
 		t.problem.interval = o.LogInterval
 		s.topics = append(s.topics, t)
 		s.view.topics = append(s.view.topics, viewTopic{name: name, state: TopicUnknown})

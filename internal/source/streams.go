@@ -2,9 +2,9 @@ package source
 
 import (
 	"encoding/base64"
-	"regexp"
 	"strconv"
-	"strings"
+
+	"wsd/internal/route"
 )
 
 // Stream is one partition under one epoch: what it holds for a channel that it alone feeds is the channel's stream. Any goroutine.
@@ -22,7 +22,7 @@ func (st *Stream) Position() int64 { return st.p.routed.Load() }
 // streams says, for channels that one partition alone feeds, which one that is. It is replaced as a whole when the layout changes.
 type streams struct {
 	byChannel map[string]*Stream // Named by topic and partition alone; nil: two partitions feed it.
-	feeds     []feed             // Of topics whose channels a key or header names.
+	feeds     []feed             // Topics that put records into channels by what these hold.
 }
 
 // Stream returns the stream of the channel. ok is false when no single partition is known, from the channel's name and the
@@ -36,7 +36,7 @@ func (t *streams) find(channel string) (found *Stream, ok bool) {
 	}
 	for i := range t.feeds {
 		f := &t.feeds[i]
-		if !f.names(channel) {
+		if !f.route.CanFill(channel) {
 			continue
 		}
 		st := f.stream(channel)
@@ -76,18 +76,16 @@ func buildStreams(topics []*topic) *streams {
 		list := make([]*Stream, len(t.parts))
 		for i, p := range t.parts {
 			list[i] = p.streamOf(len(t.parts))
-			if p.channel == nil {
-				continue
+			for _, name := range t.route.Fixed(p.id) {
+				if st, some := out.byChannel[string(name)]; some && st != list[i] {
+					out.byChannel[string(name)] = nil
+					continue
+				}
+				out.byChannel[string(name)] = list[i]
 			}
-			name := string(p.channel)
-			if _, twice := out.byChannel[name]; twice {
-				out.byChannel[name] = nil
-				continue
-			}
-			out.byChannel[name] = list[i]
 		}
-		if t.route != nil && !t.route.static() {
-			out.feeds = append(out.feeds, newFeed(t, list))
+		if t.route.Open() {
+			out.feeds = append(out.feeds, feed{t.route, list})
 		}
 	}
 	return out
@@ -101,59 +99,40 @@ func (p *partition) streamOf(partitions int) *Stream {
 	return p.stream
 }
 
-// feed is what a topic may put into channels that a key or header names.
+// feed is a topic that puts records into channels which it does not name alone.
 type feed struct {
+	route   *route.Topic
 	streams []*Stream
-	pattern *regexp.Regexp   // Of all its channels.
-	byPart  []*regexp.Regexp // Of each partition's channels, where the name tells the partition.
-
-	// Where the key is all that varies, what is around it, and how it chooses the partition.
-	keyed         bool
-	before, after string
-	partitioner   Partitioner
 }
 
-func newFeed(t *topic, list []*Stream) feed {
-	f := feed{streams: list, pattern: t.route.pattern(t.name, ""), partitioner: t.route.partitioner}
-	f.before, f.after, f.keyed = t.route.aroundKey(t.name)
-	if t.route.has(kindPartition) {
-		for _, st := range list {
-			f.byPart = append(f.byPart, t.route.pattern(t.name, strconv.Itoa(int(st.p.id))))
-		}
-	}
-	return f
-}
-
-// names reports whether the topic may put a record into the channel.
-func (f *feed) names(channel string) bool {
-	if f.keyed {
-		return len(channel) > len(f.before)+len(f.after) && strings.HasPrefix(channel, f.before) && strings.HasSuffix(channel, f.after)
-	}
-	return f.pattern.MatchString(channel)
-}
-
-// stream returns the only partition that may do so, nil when there are several, or none is known.
+// stream returns the only partition that may put a record into the channel, nil when there are several, or none is known.
 func (f *feed) stream(channel string) *Stream {
-	switch {
-	case len(f.streams) == 1:
+	if len(f.streams) == 1 {
 		return f.streams[0]
-	case f.byPart != nil:
-		var found *Stream
-		for i, pattern := range f.byPart {
-			if !pattern.MatchString(channel) {
-				continue
-			}
-			if found != nil {
-				return nil
-			}
-			found = f.streams[i]
+	}
+	var found *Stream
+	for _, st := range f.streams {
+		if !f.route.CanName(st.p.id, channel) {
+			continue
 		}
-		return found
-	case f.keyed && f.partitioner != PartitionerNone && len(f.streams) > 0:
-		id := f.partitioner.partition([]byte(channel[len(f.before):len(channel)-len(f.after)]), len(f.streams))
-		if st := f.streams[id]; int(st.p.id) == id { // They count from 0 without a hole, as Kafka has them.
-			return st
+		if found != nil {
+			return f.keyed(channel)
 		}
+		found = st
+	}
+	return found
+}
+
+// keyed returns the partition of the only key that records of the channel have, nil when there is none, or it is not known where its
+// records go.
+func (f *feed) keyed(channel string) *Stream {
+	key, by, ok := f.route.Key(channel)
+	if !ok || by == route.PartitionerNone {
+		return nil
+	}
+	id := partitionOf(by, []byte(key), len(f.streams))
+	if st := f.streams[id]; int(st.p.id) == id { // They count from 0 without a hole, as Kafka has them.
+		return st
 	}
 	return nil
 }

@@ -8,16 +8,17 @@ import (
 	kafka "github.com/segmentio/kafka-go"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"wsd/internal/route"
 )
 
 // Channels, and the stream that each has as topic/partition: empty for one without.
 func TestStreams(t *testing.T) {
 	s := &Source{}
 	topicWith := func(name string, r Route, n int32) *topic {
-		tm, err := parseTemplate(r)
+		table, err := route.New([]Route{r})
 		require.NoError(t, err)
-		tm.partitioner = r.Partitioner
-		tp := &topic{name: name, route: tm, id: [16]byte{1}}
+		tp := &topic{name: name, route: table.Topic(name), id: [16]byte{1}}
 		for i := range n {
 			p := s.newPartition(tp, i, Start{})
 			p.routed.Store(int64(i) + 5)
@@ -27,7 +28,7 @@ func TestStreams(t *testing.T) {
 	}
 	parts := func(name, channel string, n int32) *topic { return topicWith(name, Route{Channel: channel}, n) }
 	keyed := func(name, channel string, n int32) *topic {
-		return topicWith(name, Route{Channel: channel, Partitioner: PartitionerCRC32}, n)
+		return topicWith(name, Route{Channel: channel, Partitioner: route.PartitionerCRC32}, n)
 	}
 	for _, c := range []struct {
 		name   string
@@ -83,14 +84,14 @@ func TestPartitioners(t *testing.T) {
 		if random.IntN(50) == 0 {
 			n = len(counting) + random.IntN(10)
 		}
-		require.Equal(t, java.Partition(&kgo.Record{Key: key}, n), PartitionerMurmur2.partition(key, n), "%x of %d", key, n)
-		require.Equal(t, librdkafka.Balance(kafka.Message{Key: key}, countTo(n)...), PartitionerCRC32.partition(key, n), "%x of %d", key, n)
+		require.Equal(t, java.Partition(&kgo.Record{Key: key}, n), partitionOf(route.PartitionerMurmur2, key, n), "%x of %d", key, n)
+		require.Equal(t, librdkafka.Balance(kafka.Message{Key: key}, countTo(n)...), partitionOf(route.PartitionerCRC32, key, n), "%x of %d", key, n)
 	}
 	// Known values of org.apache.kafka.common.utils.Utils.murmur2, made positive, and of CRC-32.
 	for key, want := range map[string]int{"21": -973932308 & 0x7fffffff, "foobar": -790332482 & 0x7fffffff, "a-little-bit-long-string": -985981536 & 0x7fffffff} {
-		require.Equal(t, want%1000, PartitionerMurmur2.partition([]byte(key), 1000), key)
+		require.Equal(t, want%1000, partitionOf(route.PartitionerMurmur2, []byte(key), 1000), key)
 	}
-	require.Equal(t, 0xcbf43926%1000, PartitionerCRC32.partition([]byte("123456789"), 1000))
-	_, err := parsePartitioner("random")
-	require.ErrorContains(t, err, `partitioner "random" is not known: murmur2 and crc32 are`)
+	require.Equal(t, 0xcbf43926%1000, partitionOf(route.PartitionerCRC32, []byte("123456789"), 1000))
+	_, err := route.New([]Route{{Channel: "{key}", Partitioner: "random"}})
+	require.ErrorContains(t, err, `routes[0].partitioner "random" is not known: murmur2 and crc32 are`)
 }
