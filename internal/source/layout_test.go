@@ -8,7 +8,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
-
 )
 
 func addPartitions(t testing.TB, c *kfake.Cluster, topic string, total int32) {
