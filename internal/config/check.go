@@ -271,8 +271,8 @@ func (l *loader) checkSlowPolicies(policies []SlowPolicy) {
 		case seen[p.Channel]:
 			l.complain(key, p.String(), "its channel is named twice", "leave one")
 		}
-		if p.Policy != "disconnect" && p.Policy != "conflate" {
-			l.complain(key, p.String(), fmt.Sprintf("%s is no policy", strconv.Quote(p.Policy)), "disconnect and conflate are known")
+		if p.Policy != "disconnect" && p.Policy != "conflate" && p.Policy != "resync" {
+			l.complain(key, p.String(), fmt.Sprintf("%s is no policy", strconv.Quote(p.Policy)), "disconnect, conflate and resync are known")
 		}
 		if p.Channel == "*" {
 			everything = p.String()

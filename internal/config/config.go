@@ -24,7 +24,7 @@ type Client struct {
 	Listen           []string      `key:"listen" def:":8000" help:"Addresses that clients connect to, host:port; an empty host is every address."`
 	KernelSendBuffer Bytes         `key:"kernel_send_buffer" def:"32KiB" help:"SO_SNDBUF of a connection; the kernel doubles it and limits it to net.core.wmem_max. 0: the kernel lets it grow to 4 MB for a client that does not read."`
 	OutboundMax      Bytes         `key:"outbound_max" def:"1MiB" help:"Bytes that may wait in wsd for one connection; beyond it the client is closed with 3008 (raw: 1008)."`
-	SlowPolicies     []SlowPolicy  `key:"slow_policies" help:"What a client meets that does not keep up with a channel: PATTERN=POLICY, the pattern being a channel's name or its beginning and *, the policy disconnect or conflate (the newest record of each key); the first that fits wins. Default: disconnect."`
+	SlowPolicies     []SlowPolicy  `key:"slow_policies" help:"What a client meets that does not keep up with a channel: PATTERN=POLICY, the pattern being a channel's name or its beginning and *, the policy disconnect, conflate (the newest record of each key) or resync (subscribe again and recover); the first that fits wins. Default: disconnect."`
 	MessageMax       Bytes         `key:"message_max" def:"64KiB" help:"Largest message from a client; a larger one closes it with 1009."`
 	HeadMax          Bytes         `key:"head_max" def:"8KiB" help:"Largest upgrade request."`
 	HandshakeTimeout time.Duration `key:"handshake_timeout" def:"5s" help:"From accept to a complete upgrade request."`
@@ -92,7 +92,7 @@ type Route struct {
 // SlowPolicy says what a client meets that does not keep up with a channel.
 type SlowPolicy struct {
 	Channel string `key:"channel" help:"A channel's name, or the beginning of names and *."`
-	Policy  string `key:"policy" help:"disconnect or conflate."`
+	Policy  string `key:"policy" help:"disconnect, conflate or resync."`
 }
 
 // Steering is how new connections find their shard. What Mode, PinDir, PinGroup and Limits.SourcesMax do not say, `wsd steer` may change

@@ -104,7 +104,7 @@ func TestFiles(t *testing.T) {
 		"routes: [{channel: ''}]":                             "the channel is empty",
 		"routes: [{topic: 'a b', channel: x}]":                "no topic's name",
 		"client: {slow_policies: [{channel: a, polcy: b}]}":   `the policy in line 1 has an unknown key "polcy": channel and policy are known`,
-		"client: {slow_policies: [{channel: a}]}":             `client.slow_policies = a= (file FILE:1): "" is no policy; disconnect and conflate are known`,
+		"client: {slow_policies: [{channel: a}]}":             `client.slow_policies = a= (file FILE:1): "" is no policy; disconnect, conflate and resync are known`,
 		"client: {slow_policies: [{policy: conflate}]}":       "it names no channel",
 		"client: {slow_policies: [a]}":                        "names no policy: write PATTERN=POLICY",
 		"client: {slow_policies: [a=resync]}":                 `"resync" is no policy`,

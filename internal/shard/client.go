@@ -59,7 +59,11 @@ func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 	case cmd.Unsubscribe != nil:
 		s.unsubscribeCommand(c, cmd.Unsubscribe.Channel)
 		reply.Unsubscribe = &protocol.UnsubscribeResult{}
-	case cmd.Publish != nil, cmd.Presence != nil, cmd.PresenceStats != nil, cmd.History != nil:
+	case cmd.History != nil && cmd.Publish == nil && cmd.Presence == nil && cmd.PresenceStats == nil:
+		if reply = s.historyCommand(c, cmd.Id, cmd.History); reply == nil {
+			return nil // It comes later.
+		}
+	case cmd.Publish != nil, cmd.Presence != nil, cmd.PresenceStats != nil:
 		reply.Error = proto.ErrMethodNotFound.Reply()
 	case cmd.Ping != nil:
 		reply.Ping = &protocol.PingResult{}

@@ -103,15 +103,21 @@ func (s *Shard) deliverSegment(p *pending, direct bool) {
 			s.mergeSegment(c, p, start)
 			continue
 		}
+		if ch.policy == PolicyResync && s.resyncs(c, p) {
+			continue
+		}
 		form := c.form()
 		if !built[form] {
 			built[form] = true
 			chunks[form] = s.layout(p.segment, form)
+			chunks[form].of = p.channel + 1
 		}
 		k := chunks[form]
 		if joined {
 			if start := c.subs[sub.at].start; start >= p.segment.Records[0].Offset {
-				s.queuePublications(c, layoutAfter(c.variant, p.segment, start))
+				part := layoutAfter(c.variant, p.segment, start)
+				part.of = p.channel + 1
+				s.queuePublications(c, part)
 				continue
 			}
 		}
@@ -130,6 +136,9 @@ func (s *Shard) deliverSegment(p *pending, direct bool) {
 	}
 	s.unpin(p.pin)
 	s.singles.reset()
+	if len(s.resyncing) > 0 {
+		s.endResyncs()
+	}
 }
 
 // send writes k, of p's segment, to a connection that has nothing queued, without the detour over the queue.

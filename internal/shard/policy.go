@@ -10,16 +10,17 @@ type Policy uint8
 const (
 	PolicyDisconnect Policy = iota // Everything is queued until the limit closes the connection.
 	PolicyConflate                 // Of what comes while the client is behind it gets the newest record of each key. See merge.
+	PolicyResync                   // What waits of the channel is dropped, and the client is told to subscribe again. See resync.
 	policyCount
 )
 
-var policyNames = [policyCount]string{PolicyDisconnect: "disconnect", PolicyConflate: "conflate"}
+var policyNames = [policyCount]string{PolicyDisconnect: "disconnect", PolicyConflate: "conflate", PolicyResync: "resync"}
 
 // String is the policy's name in the configuration and its metric label.
 func (p Policy) String() string { return policyNames[p] }
 
 // Policies lists every policy.
-func Policies() []Policy { return []Policy{PolicyDisconnect, PolicyConflate} }
+func Policies() []Policy { return []Policy{PolicyDisconnect, PolicyConflate, PolicyResync} }
 
 // SlowPolicy says which policy channels have.
 type SlowPolicy struct {

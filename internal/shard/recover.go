@@ -276,6 +276,7 @@ func (s *Shard) hold(c *conn, p *pending, at uint32) bool {
 		k.pin = s.pin(p)
 		s.pins[k.pin].holders++
 	}
+	k.of = p.channel + 1
 	rec.held = append(rec.held, k)
 	rec.heldBytes += k.cost()
 	s.heldBytes += k.cost()

@@ -89,6 +89,10 @@ type Shard struct {
 	recoverings map[recoveringKey]*recovering
 	heldBytes   int
 
+	// Slow clients that are to resubscribe.
+	resyncing []resync
+	resynced  map[uint32]resyncs // By slot.
+
 	// Listeners.
 	listeners     []int
 	stopAccepting bool
@@ -154,7 +158,7 @@ func newShard(o Options) (*Shard, error) {
 		stats: newStats(), poller: poller, done: make(chan struct{}),
 		// Whatever is incomplete fits in with room to spare: a message with its header, or a head.
 		readBuf:      make([]byte, max(o.Limits.HeadMax, wire.DeflatedMax(o.Limits.MessageMax)+readMargin)+readMargin),
-		channelIndex: make(map[string]uint32), channelByID: make(map[routing.ChannelID]uint32), recoverings: make(map[recoveringKey]*recovering),
+		channelIndex: make(map[string]uint32), channelByID: make(map[routing.ChannelID]uint32), recoverings: make(map[recoveringKey]*recovering), resynced: make(map[uint32]resyncs),
 		listeners: o.Listeners, wheel: newWheel(), random: rand.New(rand.NewPCG(o.Nonce, uint64(o.ID))),
 	}
 	s.pacing.moment, s.pins = 1, make([]pin, 1)

@@ -32,9 +32,10 @@ type Stats struct {
 	Conflated     atomic.Uint64                      // Publications that gave way to a later record of their key while they waited for a connection.
 	Writes        atomic.Uint64                      // write and writev calls that sent something.
 	BytesOut      atomic.Uint64                      // Bytes that the kernel took.
-	Slow          [policyCount]atomic.Uint64         // Times a policy for slow clients acted: connections closed by the outbound limit, conflations begun.
+	Slow          [policyCount]atomic.Uint64         // Times a policy for slow clients acted: connections closed by the outbound limit, conflations begun, resyncs.
 	Recovered     [recoverySourceCount]atomic.Uint64 // Subscriptions that recovered, by RecoverySource,
 	Unrecovered   [recoverySourceCount]atomic.Uint64 // and that wanted to and could not.
+	Histories     atomic.Uint64                      // History commands answered with publications.
 	Paced         atomic.Uint64                      // Times batches were left on the bus for a moment because clients were behind.
 	Reattached    atomic.Uint64                      // Times the shard came back after the bus had detached it.
 	PauseAccepts  atomic.Int64                       // 1 while accepting is paused for want of descriptors.
