@@ -62,7 +62,7 @@ func (s *Shard) endResyncs() {
 // resyncedTooOften notes a resync of c and reports whether it is one too many.
 func (s *Shard) resyncedTooOften(c *conn) bool {
 	last := s.resynced[c.slot]
-	if oldest := last[0]; oldest != 0 && s.tick-oldest < ticks(resyncsWithin) {
+	if oldest := last[0]; oldest != 0 && s.tick < oldest+ticks(resyncsWithin) {
 		return true
 	}
 	copy(last[:], last[1:])
