@@ -80,7 +80,7 @@ func New(o Options) (*Recovery, error) {
 			return nil, fmt.Errorf("BUG: recovery option %s is %d, must be positive", name, v)
 		}
 	}
-	r := &Recovery{o: o, stats: newStats(), groups: make(map[*source.Stream]*group), ready: make(chan struct{}, o.Concurrency)}
+	r := &Recovery{o: o, stats: NewStats(), groups: make(map[*source.Stream]*group), ready: make(chan struct{}, o.Concurrency)}
 	r.past.init(o.ReadBytesMax)
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r, nil

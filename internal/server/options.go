@@ -223,10 +223,14 @@ func (s *Server) adminOptions() admin.Options {
 	for i, sh := range s.shards {
 		stats[i] = sh.Stats()
 	}
+	var recoveryStats *recovery.Stats
+	if s.recovery != nil {
+		recoveryStats = s.recovery.Stats()
+	}
 	return admin.Options{
 		Listen: s.cfg.Admin.Listen, Health: s.Health, Ready: s.Ready,
 		Metrics: metrics.Handler(metrics.Options{
-			Version: s.build.Version, Commit: s.build.Commit, Shards: stats, Ring: s.ring.Stats(), Source: s.source.Stats(), Deflate: s.deflate,
+			Version: s.build.Version, Commit: s.build.Commit, Shards: stats, Ring: s.ring.Stats(), Source: s.source.Stats(), Recovery: recoveryStats, Deflate: s.deflate,
 			Steering: s.steering, Channels: s.interest.Len, Ready: func() bool { ready, _ := s.Ready(); return ready },
 		}),
 		Pprof: enabled(os.Getenv("ENABLE_PPROF")), ClientPort: int(s.groups[0].Address.Port()), Channels: s.channels, Logger: s.log,

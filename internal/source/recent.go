@@ -3,6 +3,7 @@ package source
 import (
 	"sort"
 	"sync"
+	"sync/atomic"
 )
 
 // recent keeps the record batches that were read last, as Kafka sent them, so that a client which comes back is served without asking
@@ -11,6 +12,7 @@ import (
 type recent struct {
 	bytesMax int // 0: nothing is kept.
 	bytes    int
+	total    *atomic.Int64  // Shows bytes to others.
 	blocks   []*recentBlock // Of all partitions by age, some already dropped.
 	first    int            // Of those in blocks.
 }
@@ -75,6 +77,9 @@ func (r *recent) add(w *window, from, to int64, raw []byte) {
 
 // trim drops the oldest blocks until what is kept is within its limit. It is apart from add because it takes other windows' locks.
 func (r *recent) trim() {
+	if r.bytesMax == 0 {
+		return
+	}
 	for r.bytes > r.bytesMax && r.first < len(r.blocks) {
 		b := r.blocks[r.first]
 		r.blocks[r.first] = nil
@@ -92,6 +97,7 @@ func (r *recent) trim() {
 		r.bytes -= cap(b.batches)
 		b.dropped = true
 	}
+	r.total.Store(int64(r.bytes))
 	if r.first > 64 && r.first > len(r.blocks)/2 {
 		r.blocks = append([]*recentBlock(nil), r.blocks[r.first:]...)
 		r.first = 0

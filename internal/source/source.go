@@ -72,7 +72,7 @@ func New(o Options) (*Source, error) {
 		s.view.topics = append(s.view.topics, viewTopic{name: name, state: TopicUnknown})
 	}
 	s.router.init(s)
-	s.recent.bytesMax = o.RecentBytesMax
+	s.recent.bytesMax, s.recent.total = o.RecentBytesMax, &s.stats.RecentBytes
 	return s, nil
 }
 

@@ -23,6 +23,7 @@ type Stats struct {
 	Targeted          atomic.Uint64 // Records put on the bus for some shards.
 	Unwanted          atomic.Uint64 // Records for a channel without a subscriber here; not looked at further.
 	Panics            atomic.Uint64 // Records skipped because reading them panicked.
+	RecentBytes       atomic.Int64  // Bytes of the batches read last that are kept, see Options.RecentBytesMax.
 	PublishErrors     atomic.Uint64 // Batches the bus did not take; only when stopping.
 
 	FetchErrors [errorKindCount]atomic.Uint64 // By ErrorKind.
