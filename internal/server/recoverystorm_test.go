@@ -25,19 +25,20 @@ var (
 // All clients lose their connection at once, are away while records flow, and come back together: to the same wsd, which still has it all in
 // memory, or to one that has just been started and has to ask Kafka. What that causes to be read does not grow with the clients.
 func TestRecoveryStorm(t *testing.T) {
-	const partitions, keys, publicationsMax = 4, 100, 300
+	const partitions, publicationsMax = 4, 300
+	keys := max(100, *stormClients/10)
 	for _, fresh := range []bool{false, true} {
 		t.Run(map[bool]string{false: "same", true: "fresh"}[fresh], func(t *testing.T) {
 			flags := func() map[string]any {
 				return map[string]any{
 					"routes": []string{"c.{key}"}, "kafka.partitioner": "murmur2", "kafka.topics": []string{"k"}, "kafka.start": "latest",
-					"recovery.max_publications": fmt.Sprint(publicationsMax),
+					"recovery.max_publications": fmt.Sprint(publicationsMax), "client.ping_interval": "1h", // Clients do not read while others join.
 				}
 			}
 			r := newRig(t, flags(), kfake.SeedTopics(partitions, "k"))
 			r.ready()
 			stop := make(chan struct{})
-			var produced [keys]atomic.Int64
+			produced := make([]atomic.Int64, keys)
 			var producing sync.WaitGroup
 			producing.Go(func() {
 				ticker := time.NewTicker(10 * time.Millisecond)
@@ -105,7 +106,7 @@ func TestRecoveryStorm(t *testing.T) {
 			ranges := (offsets()-before)/partitions/publicationsMax + 1
 			close(stop)
 			producing.Wait()
-			var channel [keys]int64
+			channel := make([]int64, keys)
 			for i := range channel {
 				channel[i] = produced[i].Load()
 			}
