@@ -149,6 +149,9 @@ func (p *pass) block(top, lowest int64) (b source.Block, read bool, err error) {
 		from = max((top-1)-(top-1)%size, below)
 		b, err = p.read(from, top)
 	}
+	if errors.Is(err, source.ErrRangeBytes) && lowest > from {
+		b, err = p.read(lowest, top) // No more than is asked for.
+	}
 	if err != nil {
 		return source.Block{}, true, err
 	}

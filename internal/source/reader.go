@@ -93,8 +93,7 @@ func (r *Reader) fetch(ctx context.Context, st *Stream, b *Block, next *int64, b
 	p := st.p
 	addr, ok := r.s.leaderAddr(p)
 	if !ok {
-		r.s.kickWatcher()
-		return errNoLeader
+		return r.missing(p, errNoLeader)
 	}
 	c, err := r.connect(ctx, addr)
 	if err != nil {
@@ -121,10 +120,7 @@ func (r *Reader) fetch(ctx context.Context, st *Stream, b *Block, next *int64, b
 	if code := kafka.Error(rp.ErrorCode); code != 0 {
 		switch kindOfCode(code) {
 		case ErrorUnknownTopic:
-			r.s.kickWatcher()
-			if r.s.ended(p) {
-				return ErrStreamEnded
-			}
+			return r.missing(p, code)
 		case ErrorLeader:
 			r.s.kickWatcher()
 		}
@@ -132,6 +128,15 @@ func (r *Reader) fetch(ctx context.Context, st *Stream, b *Block, next *int64, b
 	}
 	b.First = b.First || b.From == 0 || rp.LogStartOffset >= b.From
 	return r.take(rp, b, next, bytesMax)
+}
+
+// missing has the metadata looked at because the partition is not where it was. It returns err unless the partition is gone for good.
+func (r *Reader) missing(p *partition, err error) error {
+	r.s.kickWatcher()
+	if r.s.ended(p) {
+		return ErrStreamEnded
+	}
+	return err
 }
 
 // beginning goes on where the log begins, which is behind next.
