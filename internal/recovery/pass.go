@@ -97,7 +97,9 @@ func (p *pass) step() (read bool, err error) {
 	if err != nil {
 		return read, err
 	}
-	if err := p.collect(b, top); err != nil {
+	err = p.collect(b, top)
+	b.Done()
+	if err != nil {
 		return read, err
 	}
 	now := time.Now()

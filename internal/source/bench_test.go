@@ -86,19 +86,20 @@ func report(b *testing.B, from usage, records uint64) {
 func BenchmarkFetch(b *testing.B) {
 	for _, size := range []int{100, 1000} {
 		b.Run(fmt.Sprintf("value=%d/bare", size), func(b *testing.B) { benchBare(b, startBenchBroker(b, size)) })
-		b.Run(fmt.Sprintf("value=%d/no subscriber", size), func(b *testing.B) { benchSource(b, startBenchBroker(b, size)) })
-		b.Run(fmt.Sprintf("value=%d/one shard", size), func(b *testing.B) { benchSource(b, startBenchBroker(b, size), benchTopics...) })
+		b.Run(fmt.Sprintf("value=%d/no subscriber", size), func(b *testing.B) { benchSource(b, startBenchBroker(b, size), 0) })
+		b.Run(fmt.Sprintf("value=%d/no subscriber, what is read is kept", size), func(b *testing.B) { benchSource(b, startBenchBroker(b, size), 64<<20) })
+		b.Run(fmt.Sprintf("value=%d/one shard", size), func(b *testing.B) { benchSource(b, startBenchBroker(b, size), 0, benchTopics...) })
 	}
 }
 
-func benchSource(b *testing.B, addr string, channels ...string) {
+func benchSource(b *testing.B, addr string, kept int, channels ...string) {
 	r := &rig{sink: newSink(b, 1, ringSize{slots: 1024, bytes: 64 << 20})}
 	r.drop = true
 	r.read(b, 0, r.collect)
 	for _, c := range channels {
 		r.interest.Add(c, 0)
 	}
-	r.start(b, Options{Brokers: []string{addr}, Topics: benchTopics, Start: Start{Mode: StartEarliest}, FetchMaxWait: 500 * time.Millisecond, MetadataInterval: 2 * time.Second})
+	r.start(b, Options{Brokers: []string{addr}, Topics: benchTopics, Start: Start{Mode: StartEarliest}, FetchMaxWait: 500 * time.Millisecond, MetadataInterval: 2 * time.Second, RecentBytesMax: kept})
 	records := func() uint64 { return r.topic(0).Records.Load() + r.topic(1).Records.Load() }
 	eventually(b, func() bool { return records() > 100_000 }, func() string { return r.logs.String() }) // Warm.
 	b.ResetTimer()

@@ -11,15 +11,25 @@ import (
 )
 
 // Block is what a partition holds in a range of offsets: record batches as Kafka sent them, without those of aborted transactions. It
-// does not change.
+// does not change until Done.
 type Block struct {
 	From, To int64 // It covers From, and not To.
 	First    bool  // The log has nothing before From.
 	batches  []byte
+	recent   *recentBlock // What it is of; nil: its memory is its own.
 }
 
 // Bytes returns how much memory the block holds.
 func (b *Block) Bytes() int { return cap(b.batches) }
+
+// Done says that the caller, who has the block from Recent, does not read it any more. Called once; without it the memory is left to the
+// garbage collector.
+func (b *Block) Done() {
+	if b.recent != nil {
+		b.recent.readers.Add(-1)
+		b.recent, b.batches = nil, nil
+	}
+}
 
 // Walker goes through the records of blocks and finds the channels that they go to, as the router does. One goroutine uses it.
 type Walker struct {

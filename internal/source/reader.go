@@ -20,7 +20,8 @@ var (
 	ErrStreamEnded = errors.New("the topic that the stream was of is gone")
 )
 
-// Recent returns the block of the stream that holds the offset before to, if it is among what was read last. Any goroutine.
+// Recent returns the block of the stream that holds the offset before to, if it is among what was read last. The caller calls
+// Block.Done when it has read it. Any goroutine.
 func (s *Source) Recent(st *Stream, to int64) (Block, bool) { return st.p.window.find(to) }
 
 // Reader reads ranges of partitions again, on connections of its own: one a broker, kept from one Read to the next. One goroutine

@@ -15,12 +15,14 @@ type recent struct {
 	total    *atomic.Int64  // Shows bytes to others.
 	blocks   []*recentBlock // Of all partitions by age, some already dropped.
 	first    int            // Of those in blocks.
+	free     [][]byte       // Of blocks that were dropped, to be used again: memory that is new costs as much as the copy.
 }
 
 // Sizes of a block: a partition's first are small, because thousands of quiet partitions may be read.
 const (
 	recentBlockMin = 4 << 10
 	recentBlockMax = 256 << 10
+	recentFreeMax  = 4
 )
 
 // window is a partition's part of recent: blocks without a hole between them.
@@ -36,6 +38,8 @@ type recentBlock struct {
 	from, to int64
 	batches  []byte // Grows up to its capacity; what is in it does not change.
 	dropped  bool   // Under recent's lock.
+
+	readers atomic.Int32 // Who has it from find and not called Block.Done yet. It grows under the window's lock only.
 }
 
 // add notes that offsets from from to to have been read, to excluded; raw is the batch with their records, nil if there is nothing to
@@ -66,10 +70,10 @@ func (r *recent) add(w *window, from, to int64, raw []byte) {
 		}
 		w.next = min(max(2*w.next, recentBlockMin), recentBlockMax)
 		size := min(max(w.next, len(raw)), r.bytesMax)
-		b = &recentBlock{w: w, from: from, batches: make([]byte, 0, size)}
+		b = &recentBlock{w: w, from: from, batches: r.memory(size)}
 		w.blocks = append(w.blocks, b)
 		r.blocks = append(r.blocks, b)
-		r.bytes += size
+		r.bytes += cap(b.batches)
 	}
 	b.batches = append(b.batches, raw...)
 	b.to = to
@@ -94,8 +98,7 @@ func (r *recent) trim() {
 		b.w.blocks[0] = nil
 		b.w.blocks = b.w.blocks[1:]
 		b.w.mu.Unlock()
-		r.bytes -= cap(b.batches)
-		b.dropped = true
+		r.drop(b)
 	}
 	r.total.Store(int64(r.bytes))
 	if r.first > 64 && r.first > len(r.blocks)/2 {
@@ -104,16 +107,38 @@ func (r *recent) trim() {
 	}
 }
 
+// drop forgets a block that is in no window any more: nobody finds it from now on.
+func (r *recent) drop(b *recentBlock) {
+	r.bytes -= cap(b.batches)
+	if cap(b.batches) >= recentBlockMax && b.readers.Load() == 0 {
+		if len(r.free) == recentFreeMax {
+			r.free = append(r.free[:0], r.free[1:]...) // Of the sizes that were in use longest ago.
+		}
+		r.free = append(r.free, b.batches[:0])
+	}
+	b.dropped, b.batches = true, nil
+}
+
+// memory returns room for so many bytes, or more.
+func (r *recent) memory(size int) []byte {
+	for i, m := range r.free {
+		if cap(m) >= size && cap(m) <= 2*size {
+			r.free = append(r.free[:i], r.free[i+1:]...)
+			return m
+		}
+	}
+	return make([]byte, 0, size)
+}
+
 // dropAll forgets the whole window, whose lock is held.
 func (r *recent) dropAll(w *window) {
 	for _, b := range w.blocks {
-		r.bytes -= cap(b.batches)
-		b.dropped, b.batches = true, nil
+		r.drop(b)
 	}
 	w.blocks, w.next = nil, 0
 }
 
-// find returns what the window has of the block that holds the offset before to. Any goroutine.
+// find returns what the window has of the block that holds the offset before to. Its memory is used again after Block.Done. Any goroutine.
 func (w *window) find(to int64) (Block, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -123,5 +148,6 @@ func (w *window) find(to int64) (Block, bool) {
 		return Block{}, false
 	}
 	b := w.blocks[i]
-	return Block{From: b.from, To: b.to, batches: b.batches}, true
+	b.readers.Add(1)
+	return Block{recent: b, From: b.from, To: b.to, batches: b.batches}, true
 }
