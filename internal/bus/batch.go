@@ -39,8 +39,9 @@ func (v Variant) Plain() Variant { return v % VariantCount }
 type Segment struct {
 	Channel routing.ChannelID
 	Name    string
-	Records []Record // At least one, in the order in which they were added.
-	Bytes   int      // Of all values.
+	Records []Record         // At least one, in the order in which they were added.
+	Bytes   int              // Of all values.
+	Shards  routing.ShardSet // Those that had a subscriber when one of the records was routed: others need not look the channel up.
 
 	keys    *[][]byte // Of the records, where the source keeps keys; else nil.
 	batch   *Batch
@@ -139,6 +140,7 @@ type Batch struct {
 	Records  int
 	Bytes    int       // Of all values.
 	Oldest   time.Time // Timestamp of the oldest record.
+	Break    *Break    // What the batch is about in place of records; nil for others.
 
 	before  uint64       // Bytes of values of all batches published before it.
 	memory  int          // Bytes held, layouts not counted.

@@ -26,7 +26,7 @@ const (
 // pass is one walk over the blocks of a stream, from the newest that is asked for down.
 type pass struct {
 	*worker
-	st     *source.Stream
+	st     stream
 	wants  map[string][]*want // Those with queries that are not answered.
 	active int                // How many there are.
 	held   int                // Bytes that count in Recovery.held for this pass.
@@ -102,6 +102,9 @@ func (p *pass) step() (read bool, err error) {
 	if err != nil {
 		return read, err
 	}
+	if !has(p.st.Stream, p.st.epoch) {
+		return read, source.ErrStreamEnded // The block may be of another log.
+	}
 	now := time.Now()
 	p.update(func(w *want) {
 		if w.down > b.From {
@@ -131,7 +134,7 @@ func (p *pass) update(fn func(*want)) {
 
 // block returns the block that holds the offset before top. lowest is how far down the queries go that know it, -1 if none does.
 func (p *pass) block(top, lowest int64) (b source.Block, read bool, err error) {
-	if b, ok := p.r.o.Source.Recent(p.st, top); ok {
+	if b, ok := p.r.o.Source.Recent(p.st.Stream, top); ok {
 		return b, false, nil
 	}
 	now := time.Now()
@@ -157,7 +160,9 @@ func (p *pass) block(top, lowest int64) (b source.Block, read bool, err error) {
 	if err != nil {
 		return source.Block{}, true, err
 	}
-	p.r.past.add(p.st, b, now)
+	if has(p.st.Stream, p.st.epoch) {
+		p.r.past.add(p.st, b, now)
+	}
 	return b, true, nil
 }
 
@@ -175,7 +180,7 @@ func (p *pass) read(from, to int64) (source.Block, error) {
 	ctx, cancel := context.WithDeadline(p.r.ctx, deadline.Truncate(deadlineStep).Add(deadlineStep))
 	defer cancel()
 	before := p.reader.Requests()
-	b, err := p.reader.Read(ctx, p.st, from, to, p.r.o.ReadBytesMax/p.r.o.Concurrency)
+	b, err := p.reader.Read(ctx, p.st.Stream, from, to, p.r.o.ReadBytesMax/p.r.o.Concurrency)
 	p.r.stats.Reads.Add(1)
 	p.r.stats.Fetches.Add(p.reader.Requests() - before)
 	p.r.stats.ReadBytes.Add(uint64(b.Bytes()))
@@ -186,7 +191,7 @@ func (p *pass) read(from, to int64) (source.Block, error) {
 func (p *pass) collect(b source.Block, top int64) error {
 	from := top
 	p.each(func(w *want) { from = min(from, w.after) })
-	p.walker.Open(p.st, b, max(from, b.From), min(top, b.To))
+	p.walker.Open(p.st.Stream, b, max(from, b.From), min(top, b.To))
 	for p.walker.Next() {
 		list := p.wants[string(p.walker.Channel())]
 		if len(list) == 0 {

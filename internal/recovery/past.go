@@ -17,7 +17,7 @@ type past struct {
 
 	mu    sync.Mutex
 	bytes int
-	kept  map[*source.Stream][]*pastBlock // In the order of their offsets; none overlaps another.
+	kept  map[stream][]*pastBlock // In the order of their offsets; none overlaps another.
 }
 
 type pastBlock struct {
@@ -26,11 +26,11 @@ type pastBlock struct {
 }
 
 func (p *past) init(bytesMax int) {
-	p.bytesMax, p.kept = bytesMax, make(map[*source.Stream][]*pastBlock)
+	p.bytesMax, p.kept = bytesMax, make(map[stream][]*pastBlock)
 }
 
 // find returns the block that holds the offset before to. If there is none, below is where the next one under it ends, 0 for none.
-func (p *past) find(st *source.Stream, to int64, now time.Time) (b source.Block, ok bool, below int64) {
+func (p *past) find(st stream, to int64, now time.Time) (b source.Block, ok bool, below int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	list := p.kept[st]
@@ -46,7 +46,7 @@ func (p *past) find(st *source.Stream, to int64, now time.Time) (b source.Block,
 }
 
 // add keeps a block, for which room is made by forgetting the blocks that were used least lately.
-func (p *past) add(st *source.Stream, b source.Block, now time.Time) {
+func (p *past) add(st stream, b source.Block, now time.Time) {
 	if b.Bytes() > p.bytesMax {
 		return
 	}
@@ -66,7 +66,7 @@ func (p *past) add(st *source.Stream, b source.Block, now time.Time) {
 
 func (p *past) forgetOldestLocked() {
 	var oldest *pastBlock
-	var of *source.Stream
+	var of stream
 	for st, list := range p.kept {
 		for _, b := range list {
 			if oldest == nil || b.used.Before(oldest.used) {
@@ -86,7 +86,7 @@ func (p *past) expire(now time.Time) {
 	}
 }
 
-func (p *past) removeLocked(st *source.Stream, gone func(*pastBlock) bool) {
+func (p *past) removeLocked(st stream, gone func(*pastBlock) bool) {
 	list := p.kept[st]
 	kept := list[:0]
 	for _, b := range list {

@@ -42,17 +42,23 @@ type Recovery struct {
 	held atomic.Int64 // Bytes of records of answers in the making.
 
 	mu      sync.Mutex
-	groups  map[*source.Stream]*group // Those with queries that wait or are being answered.
-	queue   []*group                  // Those that want a worker.
-	logged  time.Time                 // When a problem was logged last.
-	ahead   []*query                  // Queries for what is not routed yet.
-	waiting int                       // Queries in all groups, those being answered included, and in ahead.
+	groups  map[stream]*group // Those with queries that wait or are being answered.
+	queue   []*group          // Those that want a worker.
+	logged  time.Time         // When a problem was logged last.
+	ahead   []*query          // Queries for what is not routed yet.
+	waiting int               // Queries in all groups, those being answered included, and in ahead.
 	stopped bool
+}
+
+// stream is one in one epoch, which a truncation of the log changes.
+type stream struct {
+	*source.Stream
+	epoch string
 }
 
 // group is the queries for one stream.
 type group struct {
-	st      *source.Stream
+	st      stream
 	waiting []*query
 	queued  bool // In Recovery.queue, or with a worker.
 }
@@ -60,7 +66,7 @@ type group struct {
 // query is one that has not been answered.
 type query struct {
 	bus.Query
-	st       *source.Stream
+	st       stream
 	done     func(bus.Answer)
 	began    time.Time
 	deadline time.Time
@@ -80,7 +86,7 @@ func New(o Options) (*Recovery, error) {
 			return nil, fmt.Errorf("BUG: recovery option %s is %d, must be positive", name, v)
 		}
 	}
-	r := &Recovery{o: o, stats: NewStats(), groups: make(map[*source.Stream]*group), ready: make(chan struct{}, o.Concurrency)}
+	r := &Recovery{o: o, stats: NewStats(), groups: make(map[stream]*group), ready: make(chan struct{}, o.Concurrency)}
 	r.past.init(o.ReadBytesMax)
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r, nil
@@ -121,7 +127,7 @@ func (r *Recovery) Ask(b bus.Query, done func(bus.Answer)) {
 	q := &query{Query: b, done: done, began: now, deadline: now.Add(r.o.Timeout)}
 	q.Most = min(q.Most, r.o.PublicationsMax)
 	st, ok := r.o.Source.Stream(b.Channel)
-	if !ok || st.Epoch() != b.Epoch {
+	if !ok || !has(st, b.Epoch) {
 		r.answer(q, bus.Answer{Result: bus.ResultEpoch})
 		return
 	}
@@ -129,7 +135,7 @@ func (r *Recovery) Ask(b bus.Query, done func(bus.Answer)) {
 		r.answer(q, bus.Answer{})
 		return
 	}
-	q.st = st
+	q.st = stream{st, b.Epoch}
 	r.mu.Lock()
 	if r.stopped || r.waiting == r.o.WaitingMax {
 		r.mu.Unlock()
@@ -144,6 +150,12 @@ func (r *Recovery) Ask(b bus.Query, done func(bus.Answer)) {
 		r.enqueueLocked(q)
 	}
 	r.mu.Unlock()
+}
+
+// has reports whether a stream is still that of the epoch.
+func has(st *source.Stream, epoch string) bool {
+	_, now, ok := st.Position()
+	return ok && now == epoch
 }
 
 // enqueueLocked puts q into its group, which then wants a worker.
@@ -218,8 +230,8 @@ func (r *Recovery) catchUp(now time.Time) {
 	r.mu.Lock()
 	kept := r.ahead[:0]
 	for _, q := range r.ahead {
-		switch {
-		case uint64(max(q.st.Position(), 0)) >= q.After: //nolint:gosec // Not negative.
+		switch at, epoch, ok := q.st.Position(); {
+		case ok && at >= q.After && epoch == q.Epoch:
 			reached = append(reached, q)
 		case now.Sub(q.began) > min(aheadMax, r.o.Timeout):
 			late = append(late, q)

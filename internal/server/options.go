@@ -99,6 +99,7 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 	}
 	o := source.Options{
 		Brokers: k.Brokers, Topics: k.Topics, ClientID: k.ClientID, TLS: tlsConfig, SASL: mechanism,
+		CommitGroup: k.CommitGroup, RecordBytesMax: int(k.MaxRecordBytes),
 		FetchMaxWait: k.FetchMaxWait, FetchMaxBytes: int(k.FetchMaxBytes), MetadataInterval: k.MetadataInterval,
 		Interest: s.interest, Ring: s.ring, Builder: bus.BuilderOptions{RecordsMax: b.BatchMax, BytesMax: int(b.BatchBytesMax)},
 		BatchAge: b.BatchAge, Shards: shards, Logger: s.log,
@@ -112,6 +113,8 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 		o.Start = source.Start{Mode: source.StartTime, Time: at}
 	case k.Start == "earliest":
 		o.Start.Mode = source.StartEarliest
+	case k.Start == "committed":
+		o.Start.Mode = source.StartCommitted
 	}
 	for _, r := range s.cfg.Routes {
 		o.Routes = append(o.Routes, route.Rule{Topic: r.Topic, Channel: r.Channel, Partitioner: route.Partitioner(k.Partitioner)})

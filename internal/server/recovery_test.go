@@ -45,7 +45,7 @@ type recovered struct {
 	}
 }
 
-func (c *client) subscribe(channel, more string) (r recovered) {
+func (c *client) comeBack(channel, more string) (r recovered) {
 	c.t.Helper()
 	c.send(fmt.Sprintf(`{"id":7,"subscribe":{"channel":%q%s}}`, channel, more))
 	line := c.reply()
@@ -88,7 +88,7 @@ func (f *follower) join(r *rig) error {
 	}
 	var a recovered
 	for {
-		if a = f.c.subscribe(f.channel, more); !a.Error.Temporary {
+		if a = f.c.comeBack(f.channel, more); !a.Error.Temporary {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)

@@ -15,6 +15,11 @@ type channel struct {
 	epoch       string // Of the stream whose position the interest table was told.
 	recovering  int    // Subscribers whose reply waits for an answer, see Shard.recover.
 	joinedSeq   uint64 // Batches up to this sequence may hold records from before some subscription; see subscription.start.
+
+	// See ahead.go.
+	servedSeq, heldSeq uint64
+	got                uint32 // Bytes of values that it got in turn gotTurn.
+	gotTurn            uint32
 }
 
 // subscriber is one entry of a channel's list.
@@ -47,6 +52,7 @@ func (s *Shard) subscribe(c *conn, name string) (offset uint64, epoch string, kn
 	if !ok {
 		name = strings.Clone(name) // It may be part of a whole request, which need not live as long.
 		index = s.takeChannel()
+		s.channels[index].servedSeq = s.head() - 1 // What is on the bus before the interest is not for it.
 		s.channelIndex[name] = index
 		ch := &s.channels[index]
 		ch.name, ch.id, ch.policy = name, s.interest.Add(name, s.id), policyOf(s.slow, name)

@@ -53,10 +53,12 @@ func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 	case cmd.Connect != nil:
 		reply.Connect = s.connect(c)
 	case cmd.Subscribe != nil:
+		s.tell(c)
 		if reply = s.subscribeCommand(c, cmd.Id, cmd.Subscribe); reply == nil {
 			return nil // It comes later.
 		}
 	case cmd.Unsubscribe != nil:
+		s.tell(c)
 		s.unsubscribeCommand(c, cmd.Unsubscribe.Channel)
 		reply.Unsubscribe = &protocol.UnsubscribeResult{}
 	case cmd.History != nil && cmd.Publish == nil && cmd.Presence == nil && cmd.PresenceStats == nil:

@@ -1,14 +1,13 @@
 package shard
 
 import (
+	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"wsd/internal/bus"
 	"wsd/internal/epoll"
-	"wsd/internal/proto"
-	"wsd/internal/wire"
 )
 
 // batchesPerTurn bounds the batches gathered in a turn, whatever their size.
@@ -26,10 +25,14 @@ type pending struct {
 // connection: the kernel's price is per write, not per byte (design.md §1). It returns whether there may be more on the bus that is to be
 // taken at once.
 func (s *Shard) deliver() (more bool) {
-	if s.pace() {
-		return false
+	s.turnNumber++
+	hold := s.pace()
+	if !hold {
+		more = s.gather()
 	}
-	more = s.gather()
+	if hold || more {
+		s.takeAhead(hold)
+	}
 	if len(s.pendings) == 0 {
 		return more
 	}
@@ -60,15 +63,22 @@ func (s *Shard) gather() (more bool) {
 			return true
 		case bus.StateReady:
 		}
+		if batch.Break != nil {
+			if len(s.pendings) > 0 {
+				return true // First what was published before it.
+			}
+			s.breakStreams(batch.Break)
+			s.cursor.Advance()
+			continue
+		}
 		wanted := false
 		for _, segment := range batch.Segments {
-			index, ok := s.channelByID[segment.Channel]
-			if !ok {
+			index, ok := s.wants(segment)
+			if !ok || batch.Seq <= s.channels[index].servedSeq {
 				continue
 			}
 			wanted = true
-			s.pendings = append(s.pendings, pending{segment: segment, channel: index, batch: batch})
-			s.turn.records += uint64(len(segment.Records))
+			s.take(batch, segment, index)
 			budget -= segment.Bytes
 		}
 		s.turn.batches++
@@ -78,6 +88,23 @@ func (s *Shard) gather() (more bool) {
 		s.cursor.Advance()
 	}
 	return true
+}
+
+// wants returns the index of the segment's channel if it has a subscriber here.
+func (s *Shard) wants(segment *bus.Segment) (index uint32, ok bool) {
+	if !segment.Shards.Has(s.id) {
+		return 0, false
+	}
+	index, ok = s.channelByID[segment.Channel]
+	return index, ok
+}
+
+// take has the segment delivered in this turn.
+func (s *Shard) take(batch *bus.Batch, segment *bus.Segment, index uint32) {
+	s.pendings = append(s.pendings, pending{segment: segment, channel: index, batch: batch})
+	s.turn.records += uint64(len(segment.Records))
+	ch := &s.channels[index]
+	ch.got, ch.gotTurn = uint32(min(s.gotInTurn(ch)+segment.Bytes, math.MaxUint32)), s.turnNumber
 }
 
 // deliverSegment gives one segment to every subscriber of its channel. It must not change the channel's subscribers: connections
@@ -172,43 +199,4 @@ func (s *Shard) observeLatency() {
 		s.stats.Latency.Observe(max(0, now.Sub(t).Seconds()), 1)
 	}
 	s.oldest = s.oldest[:0]
-}
-
-var unsubscribeInsufficient = proto.UnsubscribeInsufficientState
-
-// reattach continues at the head of the bus after it has detached this shard. Everybody here may have missed messages and is told:
-// protocol clients that each subscription has ended with 2500, after which they subscribe again by themselves; raw clients by a
-// close with 1013.
-func (s *Shard) reattach() {
-	lost := s.cursor.Lag()
-	s.cursor.Reattach()
-	s.stats.Reattached.Add(1)
-	s.logger.Warn("the shard fell behind the bus and was detached; its subscribers are told to come back", "shard", s.id,
-		"batches", lost, "subscriptions", s.stats.Subscriptions.Load())
-	s.slab.each(func(c *conn) {
-		if !c.isClient() || len(c.subs) == 0 {
-			return
-		}
-		if !c.protocol {
-			s.end(c, ReasonInsufficientState)
-			return
-		}
-		if c.merge != nil {
-			s.queueMerged(c) // From before the gap, like what is queued.
-		}
-		if s.failRecoveringOf(c); len(c.subs) == 0 {
-			return
-		}
-		e := encodings[c.variant]
-		var payload []byte
-		for _, sub := range c.subs {
-			if len(payload) > 0 {
-				payload = append(payload, e.Separator...)
-			}
-			payload = e.AppendUnsubscribePush(payload, s.channels[sub.channel].name, unsubscribeInsufficient.Code, unsubscribeInsufficient.Reason)
-		}
-		s.unsubscribeAll(c)
-		s.queueReply(c, chunk{bytes: wire.AppendFrame(nil, opOf(e), payload)})
-	})
-	s.endDoomed()
 }

@@ -32,7 +32,7 @@ type request struct {
 // handshake answers the complete upgrade request in head.
 func (s *Shard) handshake(c *conn, head []byte) {
 	var req request
-	out, upgraded := wire.Handshake(nil, head, func(r *wire.Request) (wire.Accept, error) { return s.decide(r, &req) })
+	out, upgraded := wire.Handshake(s.replies[:0], head, func(r *wire.Request) (wire.Accept, error) { return s.decide(r, &req) })
 	if !upgraded {
 		reason := ReasonHandshakeRejected
 		if req.plainHTTP {
@@ -40,9 +40,10 @@ func (s *Shard) handshake(c *conn, head []byte) {
 		} else {
 			s.stats.Rejected.Add(1)
 		}
-		s.answerHTTP(c, out, reason)
+		s.answerHTTP(c, slices.Clone(out), reason)
 		return
 	}
+	s.replies = out[:0]
 	s.stats.Clients.Add(1)
 	c.deadline = 0
 	c.protocol, c.nativePing, c.variant = req.protocol, req.native || !req.protocol, req.variant
@@ -51,18 +52,19 @@ func (s *Shard) handshake(c *conn, head []byte) {
 		c.deflate = true
 		c.reader.AllowDeflate()
 	}
-	s.queue(c, chunk{bytes: out})
 	if req.protocol {
 		c.state = stateJoining
 		c.deadline = s.tick + ticks(s.limits.StaleCloseDelay)
 		s.rearm(c)
-		return
+	} else {
+		c.state = stateRaw
+		for _, name := range req.channels {
+			s.subscribe(c, name)
+		}
+		s.schedulePings(c)
 	}
-	c.state = stateRaw
-	for _, name := range req.channels {
-		s.subscribe(c, name)
-	}
-	s.schedulePings(c)
+	// Last: whoever has seen the answer misses nothing from then on.
+	s.sendCopy(c, out)
 }
 
 // decide accepts or rejects a request.

@@ -175,13 +175,13 @@ func (s *Shard) failRecovering(rec *recovering) {
 	s.recovered(rec, bus.Answer{Result: bus.ResultLimit})
 }
 
-// failRecoveringOf is failRecovering for every subscription of c.
-func (s *Shard) failRecoveringOf(c *conn) {
+// failRecoveringOf is failRecovering for every subscription of c to a channel concerned.
+func (s *Shard) failRecoveringOf(c *conn, concerned func(channel uint32) bool) {
 	if len(s.recoverings) == 0 {
 		return
 	}
 	for i := len(c.subs) - 1; i >= 0; i-- { // One that is rejected goes, and the last takes its place.
-		if rec := s.recoverings[recoveringKey{c.slot, c.subs[i].channel}]; rec != nil {
+		if rec := s.recoverings[recoveringKey{c.slot, c.subs[i].channel}]; rec != nil && concerned(rec.channel) {
 			s.failRecovering(rec)
 		}
 	}

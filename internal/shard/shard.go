@@ -60,6 +60,7 @@ type Shard struct {
 	slab     slab
 	released []uint32 // Slots that become free at the end of the turn.
 	doomed   []uint32 // Slots of connections that end with the current part of the turn.
+	recalls  []recall // Connections that are to be told to come back, from recallNext on.
 	dirty    []uint32 // Slots of connections that the flush looks at.
 	wrote    []uint32 // Slots of connections that were flushed before in this turn.
 	queues   [][]chunk
@@ -68,11 +69,14 @@ type Shard struct {
 	iovecs   epoll.Iovecs
 	pendings []pending
 	oldest   []time.Time // Oldest record of each batch delivered in this turn.
+	aheadSeq uint64      // Next batch that takeAhead looks at.
 	singles  singles     // Of the segment being delivered.
 	pins     []pin       // The first is none.
 	freePins []uint32
 	pinLook  uint32 // Tick of the last look at who holds the oldest batches.
 	inflater wire.Inflater
+
+	recallNext int
 
 	// Compression elsewhere.
 	layoutReady func() // Posts requestLayouts; any goroutine.
@@ -113,6 +117,7 @@ type Shard struct {
 	closeNext uint32 // Slot that the next portion of closes begins with.
 
 	turn          turnCounts
+	turnNumber    uint32 // Of deliver's turns; it may wrap around.
 	outboundBytes int64
 	pacing        pacing
 

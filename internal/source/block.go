@@ -37,9 +37,11 @@ type Walker struct {
 	from, to int64
 	rest     []byte // Batches still to come.
 	batch    batch
-	left     int32  // Records of batch still to come,
-	data     []byte // and they themselves.
+	left     int32        // Records of batch still to come,
+	records  recordReader // and they themselves.
+	open     bool         // records is to be closed.
 	rec      record
+	max      int // Bytes of the largest record.
 	offset   int64
 	inflate  inflater
 	place    route.Placement
@@ -50,20 +52,21 @@ type Walker struct {
 
 // NewWalker returns a walker that is at its end.
 func (s *Source) NewWalker() *Walker {
-	return &Walker{inflate: inflater{max: s.o.BatchBytesMax}}
+	return &Walker{inflate: inflater{max: s.o.BatchBytesMax}, max: s.o.RecordBytesMax}
 }
 
 // Open begins with the records of a block of st from offset from to offset to, to excluded.
 func (w *Walker) Open(st *Stream, b Block, from, to int64) {
 	w.st, w.rest, w.from, w.to = st, b.batches, from, to
-	w.left, w.channels, w.err = 0, nil, nil
+	w.channels, w.err = nil, nil
 }
 
-// Next goes to the next channel of the record, or to the next record that has one. It returns false at the end, and when the block cannot be read; see Err.
+// Next goes to the next channel of the record, or to the next record that has one. It returns false at the end, and when the block cannot
+// be read; see Err.
 func (w *Walker) Next() (ok bool) {
 	defer func() {
-		if w.err != nil {
-			w.left, w.rest, w.channels, ok = 0, nil, nil, false
+		if !ok {
+			w.end()
 		}
 	}()
 	defer recovered(&w.err)
@@ -73,31 +76,52 @@ func (w *Walker) Next() (ok bool) {
 			return true
 		}
 		if w.left == 0 {
-			if len(w.rest) == 0 || !w.nextBatch() {
+			if !w.nextBatch() {
 				return false
 			}
 			continue
 		}
-		w.left--
-		if w.data, w.err = parseRecord(w.data, &w.rec); w.err != nil {
+		if !w.nextRecord() {
 			return false
 		}
-		w.offset = w.batch.base + w.rec.delta
-		if w.offset < w.from {
-			continue
-		}
-		if w.offset >= w.to {
-			w.left, w.rest = 0, nil
-			return false
-		}
+	}
+}
+
+// end closes what is open.
+func (w *Walker) end() {
+	w.closeRecords()
+	w.left, w.rest, w.channels = 0, nil, nil
+}
+
+func (w *Walker) closeRecords() {
+	if w.open {
+		w.records.close()
+		w.open = false
+	}
+}
+
+// nextRecord decodes a record and finds its channels. It returns false behind the range.
+func (w *Walker) nextRecord() bool {
+	tooLarge, err := w.records.next(&w.rec)
+	if err != nil {
+		w.err = err
+		return false
+	}
+	if w.offset = w.batch.base + w.rec.delta; w.offset >= w.to {
+		return false
+	}
+	if w.offset >= w.from && tooLarge == 0 {
 		p := w.st.p
 		p.topic.route.Place(&w.place, p.id, &route.Record{Key: w.rec.key, Value: w.rec.value, Headers: w.rec.headers})
 		w.channels = w.place.Channels
 	}
+	w.left--
+	return true
 }
 
 // nextBatch opens the next batch that reaches into the range.
 func (w *Walker) nextBatch() bool {
+	w.closeRecords()
 	for len(w.rest) > 0 {
 		if w.batch, w.rest, w.err = parseBatch(w.rest); w.err != nil {
 			return false
@@ -107,11 +131,9 @@ func (w *Walker) nextBatch() bool {
 		case w.batch.base >= w.to:
 			w.rest = nil
 		default:
-			if w.data, w.err = w.inflate.open(&w.batch); w.err != nil {
-				return false
-			}
-			w.left = w.batch.count
-			return true
+			w.records, w.err = w.inflate.records(&w.batch, w.max)
+			w.open, w.left = true, w.batch.count
+			return w.err == nil
 		}
 	}
 	return false

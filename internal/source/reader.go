@@ -12,8 +12,8 @@ import (
 
 // Errors of Reader.Read beside those of Kafka and of the context.
 var (
-	// ErrRangeGone: the log begins behind the range.
-	ErrRangeGone = errors.New("the log begins behind the range")
+	// ErrRangeGone: the log begins behind the range, or has lost a part of it.
+	ErrRangeGone = errors.New("the range is no longer in the log")
 	// ErrRangeBytes: the range holds more bytes than the caller takes.
 	ErrRangeBytes = errors.New("the range holds too many bytes")
 	// ErrStreamEnded: the topic was deleted, or created again.
@@ -128,7 +128,7 @@ func (r *Reader) fetch(ctx context.Context, st *Stream, b *Block, next *int64, b
 		return code
 	}
 	b.First = b.First || b.From == 0 || rp.LogStartOffset >= b.From
-	return r.take(rp, b, next, bytesMax)
+	return r.take(p, rp, b, next, bytesMax)
 }
 
 // missing has the metadata looked at because the partition is not where it was. It returns err unless the partition is gone for good.
@@ -157,7 +157,7 @@ func (r *Reader) beginning(c *conn, p *partition, b *Block, next *int64) error {
 }
 
 // take appends the batches of a response to b.
-func (r *Reader) take(rp *kmsg.FetchResponseTopicPartition, b *Block, next *int64, bytesMax int) error {
+func (r *Reader) take(p *partition, rp *kmsg.FetchResponseTopicPartition, b *Block, next *int64, bytesMax int) error {
 	r.aborted.reset(rp.AbortedTransactions)
 	before := *next
 	for rest := rp.RecordBatches; len(rest) > 0 && *next < b.To; {
@@ -173,6 +173,9 @@ func (r *Reader) take(rp *kmsg.FetchResponseTopicPartition, b *Block, next *int6
 		r.aborted.advance(bt.last())
 		if bt.last() < *next {
 			continue
+		}
+		if bt.base > *next && cleanup(p.topic.cleanup.Load()) == cleanupDelete {
+			return ErrRangeGone // Nothing explains the hole, see Source.holeLocked.
 		}
 		*next = bt.last() + 1
 		if bt.attributes.Control() {

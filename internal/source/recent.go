@@ -138,6 +138,13 @@ func (r *recent) dropAll(w *window) {
 	w.blocks, w.next = nil, 0
 }
 
+// forget drops the whole window.
+func (r *recent) forget(w *window) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r.dropAll(w)
+}
+
 // find returns what the window has of the block that holds the offset before to. Its memory is used again after Block.Done. Any goroutine.
 func (w *window) find(to int64) (Block, bool) {
 	w.mu.Lock()

@@ -13,11 +13,23 @@ type Stream struct {
 	epoch string
 }
 
-// Epoch names the stream: offsets of one epoch are comparable, also between nodes and after a restart.
-func (st *Stream) Epoch() string { return st.epoch }
-
-// Position returns the publication offset (Kafka's + 1) up to which everything is routed, and -1 before reading has begun.
-func (st *Stream) Position() int64 { return st.p.routed.Load() }
+// Position returns the publication offset (Kafka's + 1) up to which everything is routed, and the epoch that names the stream: offsets of
+// one epoch are comparable, also between nodes and after a restart. ok is false before reading has begun.
+func (st *Stream) Position() (offset uint64, epoch string, ok bool) {
+	for {
+		cut := st.p.cut.Load()
+		next := st.p.routed.Load()
+		switch {
+		case st.p.cut.Load() != cut: // The log was truncated meanwhile; offset and epoch must be of one log.
+			continue
+		case next < 0:
+			return 0, "", false
+		case cut != nil:
+			return uint64(next), st.epoch + *cut, true
+		}
+		return uint64(next), st.epoch, true
+	}
+}
 
 // streams says, for channels that one partition alone feeds, which one that is. It is replaced as a whole when the layout changes.
 type streams struct {
@@ -57,11 +69,7 @@ func (s *Source) Position(channel string) (offset uint64, epoch string, ok bool)
 	if !ok {
 		return 0, "", false
 	}
-	next := st.Position()
-	if next < 0 {
-		return 0, "", false
-	}
-	return uint64(next), st.epoch, true
+	return st.Position()
 }
 
 // Settled reports whether the cluster has been seen and reading has begun everywhere, so that a channel without a position now has none
