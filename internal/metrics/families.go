@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"wsd/internal/deflate"
+	"wsd/internal/route"
 	"wsd/internal/routing"
 	"wsd/internal/shard"
 	"wsd/internal/source"
@@ -17,7 +18,7 @@ import (
 // families lists every metric of wsd, in the order of the documentation.
 func families(o Options) []family {
 	var list []family
-	for _, part := range [][]family{o.server(), o.connections(), o.steering(), o.delivery(), o.compression(), o.loop(), o.bus(), o.kafka(), process()} {
+	for _, part := range [][]family{o.server(), o.connections(), o.steering(), o.delivery(), o.recovery(), o.compression(), o.loop(), o.bus(), o.kafka(), process()} {
 		list = append(list, part...)
 	}
 	return list
@@ -132,7 +133,7 @@ func (o Options) delivery() []family {
 		o.counter("wsd_conflated_total", "Publications that gave way to a later record of their key while they waited for a connection.",
 			func(s *shard.Stats) *atomic.Uint64 { return &s.Conflated }),
 		{
-			name: "wsd_slow_total", help: "Times a policy for slow clients acted: connections closed by client.outbound_max, times one began to conflate.",
+			name: "wsd_slow_total", help: "Times a policy for slow clients acted: connections closed by client.outbound_max, times one began to conflate, or was told to resubscribe.",
 			kind: counter, labels: []string{"shard", "policy"},
 			values: func(emit func(float64, ...string)) {
 				for i, s := range o.Shards {
@@ -280,7 +281,7 @@ func (o Options) kafka() []family {
 			name: "wsd_kafka_unplaced_total", help: "Records without a channel to go to, by reason.", kind: counter, labels: []string{"topic", "reason"},
 			values: func(emit func(float64, ...string)) {
 				for _, t := range s.Topics() {
-					for _, u := range source.AllUnplaced() {
+					for _, u := range route.AllUnplaced() {
 						emit(float64(t.Unplaced[u].Load()), t.Name, u.String())
 					}
 				}

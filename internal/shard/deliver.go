@@ -115,9 +115,13 @@ func (s *Shard) deliverSegment(p *pending, direct bool) {
 	var built [2 * bus.VariantCount]bool
 	joined := p.batch.Seq <= ch.joinedSeq
 	conflate := ch.policy == PolicyConflate
+	recovering := ch.recovering > 0
 	for i := range ch.subscribers {
 		sub := ch.subscribers[i]
 		c := s.slab.get(sub.slot)
+		if recovering && s.hold(c, p, sub.at) {
+			continue
+		}
 		if conflate && s.conflates(c) {
 			start := uint64(0)
 			if joined {
@@ -126,15 +130,21 @@ func (s *Shard) deliverSegment(p *pending, direct bool) {
 			s.mergeSegment(c, p, start)
 			continue
 		}
+		if ch.policy == PolicyResync && s.resyncs(c, p) {
+			continue
+		}
 		form := c.form()
 		if !built[form] {
 			built[form] = true
 			chunks[form] = s.layout(p.segment, form)
+			chunks[form].of = p.channel + 1
 		}
 		k := chunks[form]
 		if joined {
 			if start := c.subs[sub.at].start; start >= p.segment.Records[0].Offset {
-				s.queuePublications(c, layoutAfter(c.variant, p.segment, start))
+				part := layoutAfter(c.variant, p.segment, start)
+				part.of = p.channel + 1
+				s.queuePublications(c, part)
 				continue
 			}
 		}
@@ -153,6 +163,9 @@ func (s *Shard) deliverSegment(p *pending, direct bool) {
 	}
 	s.unpin(p.pin)
 	s.singles.reset()
+	if len(s.resyncing) > 0 {
+		s.endResyncs()
+	}
 }
 
 // send writes k, of p's segment, to a connection that has nothing queued, without the detour over the queue.

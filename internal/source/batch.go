@@ -134,21 +134,6 @@ func (r *record) parseHead(b []byte) (rest []byte, err error) {
 	return b, nil
 }
 
-// header returns the value of the last header with the name, nil when there is none. A malformed one ends the search.
-func (r *record) header(name string) (value []byte) {
-	n, b, ok := varint(r.headers)
-	for ; ok && n > 0; n-- {
-		var k, v []byte
-		if k, b, ok = nullBytes(b); !ok {
-			break
-		}
-		if v, b, ok = nullBytes(b); ok && string(k) == name {
-			value = v
-		}
-	}
-	return value
-}
-
 func varint(b []byte) (v int64, rest []byte, ok bool) {
 	if len(b) > 0 && b[0] < 0x80 {
 		u := uint64(b[0])

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"wsd/internal/bus"
+	"wsd/internal/route"
 	"wsd/internal/routing"
 )
 
@@ -56,7 +57,7 @@ func (s *Source) breakLocked(parts ...*partition) (told bool, err error) {
 	done := make(map[string]bool)
 	for _, p := range parts {
 		br, name := p.brokenChannels()
-		if br == nil || done[name] {
+		if done[name] {
 			continue
 		}
 		done[name] = true
@@ -85,17 +86,14 @@ func (s *Source) concerned(br *bus.Break) routing.ShardSet {
 	return ch.Shards
 }
 
-// brokenChannels returns a break of the channels that p's records may go to, and a name that tells different breaks apart; nil when
-// they go nowhere. With a key or header in the template, whose channels the lost records were for cannot be known: all of them.
+// brokenChannels returns a break of the channels that p's records may go to, and a name that tells different breaks apart. With a key or
+// header in the template, whose channels the lost records were for cannot be known: all of them.
 func (p *partition) brokenChannels() (br *bus.Break, name string) {
-	switch {
-	case p.channel != nil:
+	if p.channel != nil {
 		return &bus.Break{Channel: string(p.channel)}, "=" + string(p.channel)
-	case p.topic.route == nil:
-		return nil, ""
 	}
-	pattern := p.topic.route.pattern(p.topic.name)
-	return &bus.Break{Match: pattern.MatchString}, pattern.String()
+	canName := func(channel string) bool { return p.topic.route.CanName(route.AnyPartition, channel) }
+	return &bus.Break{Match: canName}, p.topic.name
 }
 
 // lossesPerInterval is how many losses of a partition are logged one by one in Options.LogInterval.
@@ -157,25 +155,27 @@ func (s *Source) flushLosses() {
 // holeLocked decides what the offsets from from to before to are that are missing in front of a batch. What lies below the start of
 // the log has been deleted. Above it a compacted topic explains them; transactions do not, as markers and aborted records are
 // there to be read. In any other topic records do not vanish: they are lost.
-func (s *Source) holeLocked(p *partition, from, to, logStart int64) error {
+// readFrom is where what is read now joins on to what was read before: at from, unless records between are lost.
+func (s *Source) holeLocked(p *partition, from, to, logStart int64) (readFrom int64, err error) {
 	p.routed.Store(to)
+	readFrom = from
 	if deleted := min(logStart, to); deleted > from {
 		if err := s.loseLocked(p, LossRetention, from, deleted); err != nil {
-			return err
+			return to, err
 		}
-		if from = deleted; from == to {
-			return nil
+		if from, readFrom = deleted, deleted; from == to {
+			return to, nil
 		}
 	}
 	switch cleanup(p.topic.cleanup.Load()) {
 	case cleanupCompact:
 		s.router.counts.compacted += uint64(to - from)
 	case cleanupDelete:
-		return s.loseLocked(p, LossMissing, from, to)
+		return to, s.loseLocked(p, LossMissing, from, to)
 	case cleanupUnknown:
 		p.topic.stats.Gaps.Add(uint64(to - from))
 		p.gapNote.fail(s.log, "offsets are missing between two batches: removed by compaction, or lost; which one cannot be told without the topic's cleanup.policy",
 			"topic", p.topic.name, "partition", p.id, "from", from, "to", to-1)
 	}
-	return nil
+	return readFrom, nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/segmentio/kafka-go/sasl"
 
 	"wsd/internal/bus"
+	"wsd/internal/route"
 	"wsd/internal/routing"
 )
 
@@ -32,11 +33,8 @@ const (
 	StartCommitted // Where CommitGroup stands; the end in topics that it has no position of.
 )
 
-// Route says which channel the records of a topic go to. The first route whose Topic is empty or equal wins.
-type Route struct {
-	Topic   string // Exact name; empty: any topic.
-	Channel string // Template: text with {topic}, {key}, {partition} and {header.NAME}.
-}
+// Route says where records go.
+type Route = route.Rule
 
 // Options is what a source is built from.
 type Options struct {
@@ -51,7 +49,7 @@ type Options struct {
 	ClientID string         // Default "wsd".
 	TLS      *tls.Config    // nil: plain text. An empty ServerName becomes each broker's host.
 	SASL     sasl.Mechanism // nil: none.
-	Routes   []Route        // Default: one route, channel "{topic}".
+	Routes   []Route        // Default: one rule, channel "{topic}".
 
 	FetchMaxWait     time.Duration // How long a broker holds a fetch that has no record. Default 500 ms; costs no latency.
 	FetchMaxBytes    int           // Bytes of one partition in one response. Default 1 MiB.
@@ -63,6 +61,7 @@ type Options struct {
 	RequestTimeout   time.Duration // For an answer, beyond the FetchMaxWait that a fetch may wait. Default 10 s.
 	BackoffMin       time.Duration // First wait after an error; doubles, with jitter. Default 10 ms.
 	BackoffMax       time.Duration // Longest wait after errors. Default 1 s.
+	RecentBytesMax   int           // Bytes of the batches read last that are kept for Recent. Default 0: none.
 	ReturnWait       time.Duration // How long the subscribers of a topic that was created again have to come back before it is read. Default 1 s.
 	StallAfter       time.Duration // Records are there but none comes for so long: reconnect. Default 10 s.
 	LogInterval      time.Duration // Least time between two lines about one lasting problem. Default 30 s.
@@ -76,10 +75,7 @@ type Options struct {
 	Logger   *slog.Logger
 }
 
-const (
-	channelBytesMax = 255 // Longest channel name, as the client protocol has it.
-	topicBytesMax   = 249 // Longest topic name in Kafka.
-)
+const topicBytesMax = 249 // Longest topic name in Kafka.
 
 // withDefaults returns o with every unset option set, or what is wrong with it.
 func (o Options) withDefaults() (Options, error) {
@@ -115,9 +111,6 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Start.Mode > StartCommitted {
 		return o, fmt.Errorf("BUG: start mode %d", o.Start.Mode)
-	}
-	if len(o.Routes) == 0 {
-		o.Routes = []Route{{Channel: "{topic}"}}
 	}
 	if o.ClientID == "" {
 		o.ClientID = "wsd"

@@ -3,13 +3,15 @@ package source
 import (
 	"sync/atomic"
 	"time"
+
+	"wsd/internal/route"
 )
 
 // topic is a configured topic. Its fields belong to the watcher, except where they say otherwise.
 type topic struct {
 	name  string
 	stats *TopicStats
-	route *template // Fixed after New; nil: no route.
+	route *route.Topic // Fixed after New.
 
 	state   TopicState
 	err     string
@@ -36,7 +38,9 @@ type partition struct {
 	topic   *topic
 	id      int32
 	topicID [16]byte
-	channel []byte // The channel's name when topic and partition alone give it; nil otherwise. Fixed.
+	channel []byte // The channel that all records go to; nil when they differ. Fixed.
+
+	stream *Stream // Of the last layout; the watcher's.
 
 	// Any goroutine reads these; who holds Source.mu writes them.
 	routed     atomic.Int64 // Next offset to be routed: all before it have been. -1: not known yet.
@@ -47,6 +51,7 @@ type partition struct {
 	publishedEpoch atomic.Int32 // The leader epoch of what was published last.
 
 	lastError atomic.Pointer[string]
+	window    window                 // Has a lock of its own; who adds holds Source.mu, too.
 	published atomic.Int64           // As routed, but for what is still in the batch being built; kept only for the committer.
 	cut       atomic.Pointer[string] // What the log's last truncation adds to the epoch; nil: there was none.
 
@@ -87,11 +92,7 @@ func (s *Source) newPartition(t *topic, id int32, from Start) *partition {
 	p.leaderSeen.Store(-1)
 	p.failures = backoff{min: s.o.BackoffMin, max: s.o.BackoffMax}
 	p.problem.interval, p.gapNote.interval = s.o.LogInterval, s.o.LogInterval
-	if t.route != nil && t.route.static() {
-		if name, _, ok := t.route.render(nil, t.name, id, &record{}); ok {
-			p.channel = name
-		}
-	}
+	p.channel = t.route.Always(id)
 	return p
 }
 

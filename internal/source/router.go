@@ -10,15 +10,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"wsd/internal/bus"
+	"wsd/internal/route"
 	"wsd/internal/stats"
 )
 
 // router is the one writer of the bus. Everything in it belongs to Source.mu.
 type router struct {
 	s       *Source
-	name    []byte // Scratch for a channel's name.
-	json    []byte // Scratch for a compacted value.
-	open    int    // Records in the batch being built.
+	to      route.Placement // Scratch.
+	json    []byte          // Scratch for a compacted value.
+	open    int             // Records in the batch being built.
 	since   time.Time
 	timer   *time.Timer // Seals a batch that reached its age; nil with BatchAge 0.
 	stopped bool
@@ -31,11 +32,8 @@ type counts struct {
 	records, bytes, broadcast, targeted, unwanted, compacted uint64
 }
 
-const nameScratchBytes = 2 * channelBytesMax
-
 func (r *router) init(s *Source) {
 	r.s = s
-	r.name = make([]byte, 0, nameScratchBytes)
 	if s.o.BatchAge > 0 {
 		r.timer = time.AfterFunc(time.Hour, func() {
 			s.mu.Lock()
@@ -137,6 +135,7 @@ func (e *batchError) Unwrap() error { return e.err }
 func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition) (err error) {
 	defer recovered(&err)
 	defer f.s.router.flushLocked(p)
+	defer f.s.recent.trim()
 	f.s.router.touchLocked(p)
 	f.aborted.reset(rp.AbortedTransactions)
 	ts := p.topic.stats
@@ -148,12 +147,13 @@ func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 		if err != nil {
 			return &batchError{bt, err}
 		}
+		raw := rest[:len(rest)-len(after)]
 		rest = after
 		f.aborted.advance(bt.last())
 		next := p.routed.Load()
 		fresh := bt.last() >= next
 		if fresh && bt.base > next {
-			if err := f.s.holeLocked(p, next, bt.base, rp.LogStartOffset); err != nil {
+			if next, err = f.s.holeLocked(p, next, bt.base, rp.LogStartOffset); err != nil {
 				return err
 			}
 		}
@@ -165,11 +165,15 @@ func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 			}
 			if fresh {
 				ts.Markers.Add(1)
+				f.s.recent.add(&p.window, next, bt.last()+1, nil)
 			}
 		case !fresh:
 		case f.aborted.drops(&bt):
 			ts.Aborted.Add(uint64(bt.count))
+			f.s.recent.add(&p.window, next, bt.last()+1, nil)
 		default:
+			// Before anybody can learn of a position in it.
+			f.s.recent.add(&p.window, next, bt.last()+1, raw)
 			err := f.s.router.batchLocked(p, &bt, &f.inflate)
 			if pe := (*publishError)(nil); errors.As(err, &pe) {
 				return pe
@@ -230,14 +234,14 @@ func (r *router) recordLocked(p *partition, bt *batch, rec *record, offset int64
 	r.counts.bytes += uint64(len(rec.value))
 	name := p.channel
 	if name == nil {
-		var why Unplaced
-		var ok bool
-		if name, why, ok = r.place(p, rec); !ok {
-			r.unplaced(p, why, offset)
+		p.topic.route.Place(&r.to, p.id, &route.Record{Key: rec.key, Value: rec.value, Headers: rec.headers})
+		if r.to.Why != route.Placed {
+			r.unplaced(p, r.to.Why, offset)
 			return nil
 		}
+		name = r.to.Channels[0]
 	}
-	ch, ok := r.s.o.Interest.Lookup(name)
+	ch, ok := r.s.o.Interest.Take(name, uint64(offset)+1)
 	if !ok {
 		r.counts.unwanted++
 		return nil
@@ -265,16 +269,8 @@ func (r *router) recordLocked(p *partition, bt *batch, rec *record, offset int64
 	return nil
 }
 
-// place renders the record's channel.
-func (r *router) place(p *partition, rec *record) (name []byte, why Unplaced, ok bool) {
-	if p.topic.route == nil {
-		return nil, UnplacedNoRoute, false
-	}
-	return p.topic.route.render(r.name[:0], p.topic.name, p.id, rec)
-}
-
 // unplaced counts a record without a channel, and logs the first of each kind and topic.
-func (r *router) unplaced(p *partition, why Unplaced, offset int64) {
+func (r *router) unplaced(p *partition, why route.Unplaced, offset int64) {
 	ts := p.topic.stats
 	ts.Unplaced[why].Add(1)
 	if !ts.unplacedNote[why].Swap(true) {

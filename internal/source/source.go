@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"wsd/internal/bus"
+	"wsd/internal/route"
 )
 
 // Source reads Kafka and publishes on the bus.
@@ -36,7 +37,7 @@ type Source struct {
 	kick chan struct{} // Asks the watcher to look at once; holds one.
 	view view
 
-	positions atomic.Pointer[positions]
+	streams atomic.Pointer[streams]
 
 	// mu makes routing one writer and guards what is marked "mu" in partition and fetcher. It is held while the bus is full.
 	mu      sync.Mutex
@@ -44,6 +45,7 @@ type Source struct {
 	looks   uint64 // Metadata requests begun.
 	looked  uint64 // The newest of them that was answered and applied.
 	router  router
+	recent  recent
 }
 
 // New checks the options and returns a source that does nothing yet.
@@ -52,7 +54,7 @@ func New(o Options) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	routes, err := parseRoutes(o.Routes)
+	table, err := route.New(o.Routes)
 	if err != nil {
 		return nil, err
 	}
@@ -67,14 +69,15 @@ func New(o Options) (*Source, error) {
 	s.metaProblem.interval = o.LogInterval
 	s.fetchCtx, s.stopFetch = context.WithCancel(context.Background())
 	s.publishCtx, s.stopPublish = context.WithCancel(context.Background())
-	s.positions.Store(&positions{})
+	s.streams.Store(&streams{})
 	for i, name := range o.Topics {
-		t := &topic{name: name, stats: s.stats.topics[i], route: matchRoute(routes, name), state: TopicUnknown}
+		t := &topic{name: name, stats: s.stats.topics[i], route: table.Topic(name), state: TopicUnknown}
 		t.problem.interval = o.LogInterval
 		s.topics = append(s.topics, t)
 		s.view.topics = append(s.view.topics, viewTopic{name: name, state: TopicUnknown})
 	}
 	s.router.init(s)
+	s.recent.bytesMax, s.recent.total = o.RecentBytesMax, &s.stats.RecentBytes
 	if o.CommitGroup != "" {
 		s.committer = newCommitter(s)
 	}

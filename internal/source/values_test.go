@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"wsd/internal/bus"
+	"wsd/internal/route"
 )
 
 func TestValues(t *testing.T) {
@@ -100,9 +101,9 @@ func TestGarbageBurst(t *testing.T) {
 	ts := r.topic(0)
 	// The last good record may come before the garbage behind it.
 	eventually(t, func() bool { return ts.Records.Load() == 200*25 && r.Stats().Unwanted.Load() == 200*6 }, func() string { return fmt.Sprint(ts.Records.Load(), " records read") })
-	require.EqualValues(t, 200*6, ts.Unplaced[UnplacedMissing].Load())
-	require.EqualValues(t, 200*6, ts.Unplaced[UnplacedText].Load())
-	require.EqualValues(t, 200*6, ts.Unplaced[UnplacedLength].Load())
+	require.EqualValues(t, 200*6, ts.Unplaced[route.UnplacedMissing].Load())
+	require.EqualValues(t, 200*6, ts.Unplaced[route.UnplacedText].Load())
+	require.EqualValues(t, 200*6, ts.Unplaced[route.UnplacedLength].Load())
 	require.EqualValues(t, 200*6, r.Stats().Unwanted.Load())
 	require.Zero(t, ts.InvalidJSON.Load(), "what nobody wants is not checked")
 	require.Zero(t, r.Stats().Panics.Load()+lost(ts))
