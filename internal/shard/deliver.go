@@ -138,7 +138,7 @@ func (s *Shard) deliverSegment(p *pending, direct bool) {
 			k.pin = s.pin(p)
 			s.queuePublications(c, k)
 			s.await(c, p.segment, k.bytes)
-		case direct && c.out == nil && c.isClient():
+		case direct && c.out == nil && c.wrote < writePerTurn && c.isClient():
 			s.send(c, k, p)
 		default:
 			k.pin = s.pin(p)
@@ -157,6 +157,7 @@ func (s *Shard) send(c *conn, k chunk, p *pending) {
 		s.turn.writes++
 		s.turn.bytesOut += uint64(n)
 	case err != unix.EAGAIN:
+		s.stats.Dropped.Add(uint64(k.publications))
 		s.doom(c, ReasonWriteError)
 		return
 	}
