@@ -33,7 +33,7 @@ func (s *Shard) deliver() (more bool) {
 		more = s.gather()
 	}
 	if hold || more {
-		s.takeAhead(hold)
+		more = s.takeAhead(hold) || more
 	}
 	if len(s.pendings) == 0 {
 		return more
