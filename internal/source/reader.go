@@ -180,7 +180,7 @@ func (r *Reader) take(p *partition, rp *kmsg.FetchResponseTopicPartition, b *Blo
 		*next = bt.last() + 1
 		if bt.attributes.Control() {
 			var marker record
-			if _, err := parseRecord(bt.records, &marker); err == nil {
+			if err := parseRecord(bt.records, &marker); err == nil {
 				r.aborted.marker(&bt, &marker)
 			}
 			continue
