@@ -31,7 +31,7 @@ func (s *Shard) deliver() (more bool) {
 		more = s.gather()
 	}
 	if hold || more {
-		s.takeAhead(hold)
+		more = s.takeAhead(hold) || more
 	}
 	if len(s.pendings) == 0 {
 		return more
@@ -154,7 +154,7 @@ func (s *Shard) deliverSegment(p *pending, direct bool) {
 			k.pin = s.pin(p)
 			s.queuePublications(c, k)
 			s.await(c, p.segment, k.bytes)
-		case direct && c.out == nil && c.isClient():
+		case direct && c.out == nil && c.wrote < writePerTurn && c.isClient():
 			s.send(c, k, p)
 		default:
 			k.pin = s.pin(p)
@@ -176,6 +176,7 @@ func (s *Shard) send(c *conn, k chunk, p *pending) {
 		s.turn.writes++
 		s.turn.bytesOut += uint64(n)
 	case err != unix.EAGAIN:
+		s.stats.Dropped.Add(uint64(k.publications))
 		s.doom(c, ReasonWriteError)
 		return
 	}

@@ -112,10 +112,15 @@ func newRigStalling(t testing.TB, stallMax time.Duration, change func(*Options))
 	return r
 }
 
-// newStepped returns a rig whose loop turns only in step and during.
+// newStepped returns a rig whose loop turns only in step and during, and which pings nobody: a turn may take long.
 func newStepped(t testing.TB, change func(*Options)) *rig {
 	t.Helper()
-	r := newIdleRig(t, waitMax, change)
+	r := newIdleRig(t, waitMax, func(o *Options) {
+		o.Limits.PingInterval = 24 * time.Hour
+		if change != nil {
+			change(o)
+		}
+	})
 	r.stepped = true
 	return r
 }
@@ -322,6 +327,7 @@ func (c *client) next() (wire.Event, string, error) {
 			return event, text, nil
 		}
 		chunk := make([]byte, 64<<10)
+		_ = c.conn.SetReadDeadline(time.Now().Add(waitMax)) // Fails where the Read does.
 		got, err := c.in.Read(chunk)
 		if err != nil {
 			return wire.EventNone, "", err

@@ -6,6 +6,7 @@ import (
 
 	"wsd/internal/bus"
 	"wsd/internal/route"
+	"wsd/internal/routing"
 )
 
 // LossReason is why offsets of a partition are never delivered.
@@ -60,7 +61,7 @@ func (s *Source) breakLocked(parts ...*partition) (told bool, err error) {
 			continue
 		}
 		done[name] = true
-		shards := s.o.Interest.Shards(br.Concerns)
+		shards := s.concerned(br)
 		if shards.Empty() {
 			continue
 		}
@@ -76,7 +77,17 @@ func (s *Source) breakLocked(parts ...*partition) (told bool, err error) {
 	return told, nil
 }
 
-// brokenChannels returns a break of the channels that p's records may go to, and a name that tells different breaks apart. With a key or header in the template, whose channels the lost records were for cannot be known: all of them.
+// concerned returns the shards that have a subscriber of a channel whose stream is broken.
+func (s *Source) concerned(br *bus.Break) routing.ShardSet {
+	if br.Match != nil {
+		return s.o.Interest.Shards(br.Match)
+	}
+	ch, _ := s.o.Interest.Lookup([]byte(br.Channel))
+	return ch.Shards
+}
+
+// brokenChannels returns a break of the channels that p's records may go to, and a name that tells different breaks apart. With a key or
+// header in the template, whose channels the lost records were for cannot be known: all of them.
 func (p *partition) brokenChannels() (br *bus.Break, name string) {
 	if p.channel != nil {
 		return &bus.Break{Channel: string(p.channel)}, "=" + string(p.channel)
