@@ -312,6 +312,8 @@ func (o Options) kafkaLosses() []family {
 		},
 		o.topic("wsd_kafka_breaks_total", "Times subscribers were told to come back because of a loss or because the topic was created again.",
 			func(t *source.TopicStats) uint64 { return t.Breaks.Load() }),
+		o.topic("wsd_kafka_strays_total", "Records, of those checked, that are not in the partition that kafka.partitioner says: see docs/recovery.md.",
+			func(t *source.TopicStats) uint64 { return t.Strays.Load() }),
 		o.topic("wsd_kafka_truncations_total", "Times a new leader did not have what had been read.", func(t *source.TopicStats) uint64 { return t.Truncations.Load() }),
 		o.topic("wsd_kafka_recreations_total", "Times the topic came back with another id.",
 			func(t *source.TopicStats) uint64 { return t.Recreations.Load() }),

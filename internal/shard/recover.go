@@ -211,6 +211,8 @@ func (s *Shard) replyRecovered(c *conn, rec *recovering, from RecoverySource, a 
 	at := s.find(c, s.channels[rec.channel].name)
 	if a.Result == bus.ResultOK && (!rec.cache || len(a.Records) > 0) {
 		s.stats.Recovered[from].Add(1)
+		// What is on its way may hold records that the client has from another node.
+		s.channels[rec.channel].joinedSeq = s.head()
 		reply.Subscribe = &protocol.SubscribeResult{
 			Recoverable: true, WasRecovering: true, Recovered: true, Offset: rec.offset, Epoch: rec.epoch, Publications: publicationsOf(c.variant, a.Records),
 		}

@@ -23,6 +23,7 @@ type topic struct {
 	former  []*partition // Of an earlier life that has just ended, see endFormer.
 	problem edge
 
+	strays       strays
 	cleanup      atomic.Uint32 // A cleanup; the watcher writes, fetchers read.
 	cleanupAt    time.Time     // When it was asked for,
 	cleanupOf    [16]byte      // and of which life.
@@ -68,6 +69,7 @@ type partition struct {
 	progressAt  time.Time // When it last moved or had nothing to read.
 	badOffset   int64     // Where a batch could not be read, -1: none.
 	badTries    int
+	wanted      uint64 // Records that somebody wanted, see checkLocked.
 	gapNote     edge
 	losses      lossLog
 	problem     edge

@@ -246,6 +246,9 @@ func (r *router) recordLocked(p *partition, bt *batch, rec *record, offset int64
 		r.counts.unwanted++
 		return nil
 	}
+	if p.channel == nil {
+		r.checkLocked(p, name, offset)
+	}
 	if ch.Shards.Len() >= r.s.o.Shards {
 		r.counts.broadcast++
 	} else {

@@ -47,6 +47,7 @@ type TopicStats struct {
 	Compacted   atomic.Uint64 // Offsets missing because compaction removed them.
 	Gaps        atomic.Uint64 // Offsets missing between batches of a topic whose cleanup policy is not known: compacted, or lost.
 	Breaks      atomic.Uint64 // Times subscribers of its channels were told to come back.
+	Strays      atomic.Uint64 // Records that were checked and lie in another partition than the partitioner says.
 	Truncations atomic.Uint64 // Times a new leader did not have what had been read (unclean leader election).
 	Recreations atomic.Uint64 // Times the topic came back with another id.
 

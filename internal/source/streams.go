@@ -135,7 +135,7 @@ func (f *feed) stream(channel string) *Stream {
 // records go.
 func (f *feed) keyed(channel string) *Stream {
 	key, by, ok := f.route.Key(channel)
-	if !ok || by == route.PartitionerNone {
+	if !ok || by == route.PartitionerNone || f.streams[0].p.topic.strays.recent() {
 		return nil
 	}
 	id := partitionOf(by, []byte(key), len(f.streams))

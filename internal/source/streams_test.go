@@ -7,6 +7,7 @@ import (
 
 	kafka "github.com/segmentio/kafka-go"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"wsd/internal/route"
@@ -94,4 +95,28 @@ func TestPartitioners(t *testing.T) {
 	require.Equal(t, 0xcbf43926%1000, partitionOf(route.PartitionerCRC32, []byte("123456789"), 1000))
 	_, err := route.New([]Route{{Channel: "{key}", Partitioner: "random"}})
 	require.ErrorContains(t, err, `routes[0].partitioner "random" is not known: murmur2 and crc32 are`)
+}
+
+// Producers with another partitioner: it is noticed, and nothing is promised of their keys.
+func TestStrays(t *testing.T) {
+	c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(4, "a"))
+	cl := mustClient(t, c.ListenAddrs())
+	r := startRig(t, Options{
+		Brokers: c.ListenAddrs(), Topics: []string{"a"}, Start: Start{Mode: StartEarliest}, Routes: []Route{{Channel: "{key}", Partitioner: route.PartitionerMurmur2}},
+	}, "k")
+	r.waitReady(t)
+	right := int32(partitionOf(route.PartitionerMurmur2, []byte("k"), 4))
+	record := func(partition int32) {
+		produceRecords(t, cl, &kgo.Record{Topic: "a", Partition: partition, Key: []byte("k"), Value: []byte("1")})
+	}
+	record(right)
+	record((right + 1) % 4)
+	r.wantValues(t, "k", []string{"1", "1"})
+	require.EqualValues(t, 1, r.topic(0).Strays.Load())
+	_, ok := r.Stream("k")
+	require.False(t, ok)
+	require.Contains(t, r.logs.String(), "kafka.partitioner")
+	r.Source.topics[0].strays.last.Add(-int64(straysLast))
+	_, ok = r.Stream("k")
+	require.True(t, ok, "ten minutes later")
 }
