@@ -97,12 +97,12 @@ type record struct {
 var errRecord = errors.New("malformed record")
 
 // parseRecord decodes the record at the start of b into r.
-func parseRecord(b []byte, r *record) (rest []byte, err error) {
+func parseRecord(b []byte, r *record) error {
 	size, b, ok := varint(b)
 	if !ok || size < 1 || size > int64(len(b)) {
-		return nil, errRecord
+		return errRecord
 	}
-	return b[size:], r.parse(b[:size])
+	return r.parse(b[:size])
 }
 
 // parse decodes b, which is a record without its length.

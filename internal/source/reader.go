@@ -119,11 +119,8 @@ func (r *Reader) fetch(ctx context.Context, st *Stream, b *Block, next *int64, b
 		return nil
 	}
 	if code := kafka.Error(rp.ErrorCode); code != 0 {
-		switch kindOfCode(code) {
-		case ErrorUnknownTopic:
+		if kind := kindOfCode(code); kind == ErrorUnknownTopic || kind == ErrorLeader {
 			return r.missing(p, code)
-		case ErrorLeader:
-			r.s.kickWatcher()
 		}
 		return code
 	}
@@ -180,7 +177,7 @@ func (r *Reader) take(p *partition, rp *kmsg.FetchResponseTopicPartition, b *Blo
 		*next = bt.last() + 1
 		if bt.attributes.Control() {
 			var marker record
-			if _, err := parseRecord(bt.records, &marker); err == nil {
+			if parseRecord(bt.records, &marker) == nil {
 				r.aborted.marker(&bt, &marker)
 			}
 			continue
