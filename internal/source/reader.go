@@ -119,8 +119,11 @@ func (r *Reader) fetch(ctx context.Context, st *Stream, b *Block, next *int64, b
 		return nil
 	}
 	if code := kafka.Error(rp.ErrorCode); code != 0 {
-		if kind := kindOfCode(code); kind == ErrorUnknownTopic || kind == ErrorLeader {
+		switch kindOfCode(code) {
+		case ErrorUnknownTopic:
 			return r.missing(p, code)
+		case ErrorLeader:
+			r.s.kickWatcher()
 		}
 		return code
 	}
@@ -177,7 +180,7 @@ func (r *Reader) take(p *partition, rp *kmsg.FetchResponseTopicPartition, b *Blo
 		*next = bt.last() + 1
 		if bt.attributes.Control() {
 			var marker record
-			if parseRecord(bt.records, &marker) == nil {
+			if err := parseRecord(bt.records, &marker); err == nil {
 				r.aborted.marker(&bt, &marker)
 			}
 			continue

@@ -160,7 +160,7 @@ func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 		switch {
 		case bt.attributes.Control():
 			var marker record
-			if parseRecord(bt.records, &marker) == nil {
+			if err := parseRecord(bt.records, &marker); err == nil {
 				f.aborted.marker(&bt, &marker)
 			}
 			if fresh {
