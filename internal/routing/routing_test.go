@@ -284,7 +284,7 @@ func TestLeftIsBounded(t *testing.T) {
 	}
 	remembered := 0
 	for i := range table.stripes {
-		require.Equal(t, table.stripes[i].left, len(table.stripes[i].channels))
+		require.Len(t, table.stripes[i].channels, table.stripes[i].left)
 		remembered += table.stripes[i].left
 	}
 	require.LessOrEqual(t, remembered, stripes*leftMax)

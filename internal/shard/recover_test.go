@@ -64,7 +64,6 @@ func (p *past) answer(result bus.Result) {
 type pastRig struct {
 	*rig
 	past *past
-	told uint64 // Offset of the last reply, or publication in it, that say read.
 }
 
 func newPastRig(t *testing.T, change func(*Options)) *pastRig {

@@ -119,11 +119,8 @@ func (r *Reader) fetch(ctx context.Context, st *Stream, b *Block, next *int64, b
 		return nil
 	}
 	if code := kafka.Error(rp.ErrorCode); code != 0 {
-		switch kindOfCode(code) {
-		case ErrorUnknownTopic:
+		if kind := kindOfCode(code); kind == ErrorUnknownTopic || kind == ErrorLeader {
 			return r.missing(p, code)
-		case ErrorLeader:
-			r.s.kickWatcher()
 		}
 		return code
 	}
