@@ -19,6 +19,7 @@ import (
 	"github.com/klauspost/compress/flate"
 	"github.com/stretchr/testify/require"
 
+	"wsd/internal/epoll"
 	"wsd/internal/wire"
 )
 
@@ -394,9 +395,13 @@ func TestDeflatedCommands(t *testing.T) {
 	}
 }
 
-// Many clients of every kind, random values, channels and delays of the pool: each reads what was published, in order.
+// Many clients of every kind, random values, channels and delays of the pool: each reads what was published, in each channel's order.
 func TestDeflateOrder(t *testing.T) {
-	r, d := newDeflateRig(t, func(o *Options) { o.Limits.OutboundMax = 8 << 20 })
+	d := &slowDeflater{room: -1}
+	r := newRigStalling(t, waitMax, func(o *Options) {
+		o.Deflate = Deflate{Deflater: d, Least: testLeast, Inline: testInline}
+		o.Limits.OutboundMax = 8 << 20
+	})
 	random := rand.New(rand.NewPCG(8, 9))
 	var clients []*client
 	for i := range 12 {
@@ -423,18 +428,21 @@ func TestDeflateOrder(t *testing.T) {
 			}
 		}
 	})
-	var want []string
-	for i := range 300 {
+	want, all := map[string][]string{}, 0
+	for range 300 {
 		values := make([]string, random.IntN(4)+1)
+		channel := []string{"a", "b"}[random.IntN(2)]
 		for j := range values {
-			values[j] = fmt.Sprintf(`{"i":%d,"v":%s}`, i, jsonOf([]int{20, 300, 3000, 9000}[random.IntN(4)], random.Uint64()))
+			values[j] = fmt.Sprintf(`{%q:%s}`, channel, jsonOf([]int{20, 300, 3000, 9000}[random.IntN(4)], random.Uint64()))
 		}
-		r.publish([]string{"a", "b"}[random.IntN(2)], values...)
-		want = append(want, values...)
+		r.publish(channel, values...)
+		want[channel] = append(want[channel], values...)
+		all += len(values)
 	}
 	for _, c := range clients {
 		var f wire.Inflater
-		for i := range want {
+		next := map[string]int{}
+		for range all {
 			event, payload, err := c.next()
 			require.NoError(t, err)
 			if event == wire.EventDeflatedText {
@@ -442,7 +450,10 @@ func TestDeflateOrder(t *testing.T) {
 				require.Nil(t, closeErr)
 				payload = string(out)
 			}
-			require.Equal(t, want[i], payload)
+			require.Equal(t, `{"`, payload[:2])
+			channel := payload[2:3]
+			require.Equal(t, want[channel][next[channel]], payload)
+			next[channel]++
 		}
 	}
 	close(done)
@@ -475,4 +486,54 @@ func TestDeflateGobwas(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, value, string(frame.Payload))
 	}
+}
+
+// One that conflates is not closed either for what waits for the pool: beyond half of its limit it goes out plain.
+func TestDeflateConflating(t *testing.T) {
+	d := &slowDeflater{room: -1}
+	r := newStepped(t, func(o *Options) {
+		o.Deflate = Deflate{Deflater: d, Least: testLeast, Inline: testInline}
+		o.Limits.OutboundMax, o.Slow = 64<<10, []SlowPolicy{{"c", PolicyConflate}}
+	})
+	var c *client
+	r.during(func() { c = r.dialDeflate("/ws?channel=a&channel=c") })
+	require.NoError(t, c.conn.(*net.TCPConn).SetReadBuffer(32<<10))
+	stats := r.shard.Stats()
+	keyed := func(n int) {
+		r.offset++
+		ch, ok := r.interest.Lookup([]byte("c"))
+		require.True(t, ok)
+		r.builder.AddKeyed(ch, record(r.offset, fmt.Sprintf("%0150d", n)), fmt.Append(nil, n), time.Now())
+		r.seal()
+		r.step()
+	}
+	conn := r.shard.slab.get(0)
+	for !conn.wantWritable { // Until the kernel takes no more.
+		r.publish("a", many(8, 190)...)
+		r.step()
+	}
+	r.publish("a", jsonOf(9000, 1)) // Waits for the pool.
+	r.step()
+	n := 0
+	for ; stats.Slow[PolicyConflate].Load() == 0; n++ {
+		keyed(n)
+	}
+	fd, buf := rawFD(t, c.conn), make([]byte, 64<<10)
+	eventually(t, "only what waits for the pool is left", func() bool {
+		_, _ = epoll.Read(fd, buf)
+		r.step()
+		return conn.out[0].waits
+	})
+	require.NotNil(t, conn.merge, "it is not drained")
+	for len(conn.out) > 0 && conn.out[0].waits {
+		n++
+		keyed(n)
+	}
+	eventually(t, "back to normal", func() bool {
+		_, _ = epoll.Read(fd, buf)
+		r.step()
+		return conn.merge == nil && conn.out == nil
+	})
+	require.Zero(t, stats.Slow[PolicyDisconnect].Load())
+	require.True(t, conn.isClient())
 }
