@@ -32,14 +32,14 @@ type Stats struct {
 	Conflated     atomic.Uint64              // Publications that gave way to a later record of their key while they waited for a connection.
 	Writes        atomic.Uint64              // write and writev calls that sent something.
 	BytesOut      atomic.Uint64              // Bytes that the kernel took.
-	Slow          [policyCount]atomic.Uint64 // Times a policy for slow clients acted: connections closed by the outbound limit, conflations begun.
+	Slow          [policyCount]atomic.Uint64 // Times a policy for slow clients acted: connections closed by the limits of waiting bytes, conflations begun.
 	Paced         atomic.Uint64              // Times batches were left on the bus for a moment because clients were behind.
 	Reattached    atomic.Uint64              // Times the shard came back after the bus had detached it.
 	PauseAccepts  atomic.Int64               // 1 while accepting is paused for want of descriptors.
 	TurnMaxNanos  atomic.Uint64              // Longest turn so far, in nanoseconds.
 	TurnLastNanos atomic.Uint64              // Last turn, in nanoseconds.
 
-	Latency *stats.Histogram // Seconds from a batch's oldest record timestamp to the end of its flush, observed once a batch.
+	Latency *stats.Histogram // Seconds from a batch's oldest record timestamp to the end of its flush, observed once a batch, once more if a part of it was taken ahead.
 }
 
 func newStats() *Stats { return &Stats{Latency: stats.NewHistogram(stats.LatencyBounds())} }
