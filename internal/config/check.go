@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
 
 // StartTime returns the time that Start names, if it is one.
@@ -51,6 +50,7 @@ func (l *loader) check() {
 	l.checkRoutes(c.Routes)
 	l.checkSlowPolicies(c.Client.SlowPolicies)
 	l.checkSteering(c)
+	l.checkRecovery(c)
 	l.checkChoices(c)
 }
 
@@ -80,6 +80,7 @@ func (l *loader) checkRanges(c *Config) {
 	number(l, "shards", c.Shards, 0, 256)
 	number(l, "kafka.fetch_max_wait", k.FetchMaxWait, time.Millisecond, time.Minute)
 	number(l, "kafka.fetch_max_bytes", k.FetchMaxBytes, 1<<10, 1<<30)
+	number(l, "kafka.max_record_bytes", k.MaxRecordBytes, 1<<10, 1<<30)
 	number(l, "kafka.metadata_interval", k.MetadataInterval, 10*time.Millisecond, time.Hour)
 	number(l, "bus.batch_max", b.BatchMax, 1, 1<<20)
 	number(l, "bus.batch_bytes_max", b.BatchBytesMax, 1<<10, 1<<30)
@@ -162,6 +163,9 @@ func (l *loader) topics(key string, topics []string) {
 	}
 }
 
+// groupBytesMax is the longest name of a group: Kafka keeps it with a length of two bytes.
+const groupBytesMax = 1<<15 - 1
+
 func (l *loader) checkKafka(c *Config) {
 	k := &c.Kafka
 	if len(k.Brokers) == 0 {
@@ -179,8 +183,15 @@ func (l *loader) checkKafka(c *Config) {
 	t, isTime := k.StartTime()
 	switch {
 	case k.Start == "latest", k.Start == "earliest", isTime && t.Unix() > 0:
+	case k.Start == "committed":
+		if k.CommitGroup == "" {
+			l.complain("kafka.start", k.Start, "kafka.commit_group names no group to go on from", "set kafka.commit_group, or another start")
+		}
 	default:
-		l.complain("kafka.start", k.Start, "it is neither latest nor earliest nor a time", "write a time as 2026-01-31T08:00:00Z")
+		l.complain("kafka.start", k.Start, "it is neither latest, earliest nor committed, nor a time", "write a time as 2026-01-31T08:00:00Z")
+	}
+	if len(k.CommitGroup) > groupBytesMax {
+		l.complain("kafka.commit_group", k.CommitGroup, fmt.Sprintf("it has %d bytes, at most %d are possible", len(k.CommitGroup), groupBytesMax), "")
 	}
 	l.checkTLS(k.TLS)
 	l.checkSASL(&k.SASL)
@@ -262,20 +273,17 @@ func (l *loader) checkSlowPolicies(policies []SlowPolicy) {
 	seen := make(map[string]bool)
 	everything := ""
 	for _, p := range policies {
+		problem, remedy := patternFault(p.Channel)
 		switch {
-		case p.Channel == "":
-			l.complain(key, p.String(), "it names no channel", "write a channel's name, or the beginning of names and *, such as prices.*")
-		case !utf8.ValidString(p.Channel):
-			l.complain(key, p.String(), "the channel is not valid UTF-8", "")
-		case strings.Contains(strings.TrimSuffix(p.Channel, "*"), "*"):
-			l.complain(key, p.String(), "only the last character may be a *", "write the beginning of names and *, such as prices.*")
+		case problem != "":
+			l.complain(key, p.String(), problem, remedy)
 		case everything != "":
 			l.complain(key, p.String(), fmt.Sprintf("it has no effect behind %s, which fits every channel", everything), "put it before that")
 		case seen[p.Channel]:
 			l.complain(key, p.String(), "its channel is named twice", "leave one")
 		}
-		if p.Policy != "disconnect" && p.Policy != "conflate" {
-			l.complain(key, p.String(), fmt.Sprintf("%s is no policy", strconv.Quote(p.Policy)), "disconnect and conflate are known")
+		if p.Policy != "disconnect" && p.Policy != "conflate" && p.Policy != "resync" {
+			l.complain(key, p.String(), fmt.Sprintf("%s is no policy", strconv.Quote(p.Policy)), "disconnect, conflate and resync are known")
 		}
 		if p.Channel == "*" {
 			everything = p.String()

@@ -24,7 +24,7 @@ func (s *Shard) takeAhead(hold bool) (more bool) {
 	s.aheadSeq = max(s.aheadSeq, next.Seq)
 	for range aheadBatches {
 		batch := s.cursor.Peek(s.aheadSeq)
-		if batch == nil {
+		if batch == nil || batch.Break != nil { // Nothing is taken ahead of a break.
 			return false
 		}
 		if budget <= 0 {

@@ -24,7 +24,6 @@ type conn struct {
 	fd         int32
 	generation uint32 // Of the slot: tells a late event for an earlier connection from one for this one.
 	slot       uint32
-	headSeen   uint32 // stateHead: bytes of in already searched for the end of the request.
 
 	// Timer: position in the wheel and the deadlines behind it, in ticks; 0 means none.
 	timerNext, timerPrev int32
@@ -40,20 +39,29 @@ type conn struct {
 	deflate      bool // Has negotiated permessage-deflate.
 	nativePing   bool // Pinged by WebSocket ping frames rather than in-band.
 	awaitingPong bool
-	dirty        bool // In Shard.dirty.
-	wantWritable bool // Watched for EPOLLOUT.
-	writeClosed  bool // stateClosing: everything is sent and our side is shut.
+	dirty        bool  // In Shard.dirty.
+	wantWritable bool  // Watched for EPOLLOUT.
+	writeClosed  bool  // stateClosing: everything is sent and our side is shut.
+	histories    uint8 // History commands whose answer is still to come; at most historyMax.
+
+	recall uint32 // One more than its index in Shard.recalls; 0: it has nothing to be told.
 
 	wrote uint32 // Bytes that the kernel has taken in this turn, while more is to be sent in it; at most writePerTurn.
 
 	reader wire.Reader    // Fragmented message under way.
-	in     []byte         // Bytes of an incomplete request or frame; nil otherwise.
+	in     *incomplete    // Bytes of an incomplete request or frame; nil otherwise.
 	out    []chunk        // What the kernel has not taken; nil when empty.
 	outOff uint32         // Bytes of out[0] already taken.
 	behind uint32         // 0, or the pacing.moment in which it fell behind.
 	outLen int            // Cost of what is in out, bytes taken included, and in merge.
 	merge  *merge         // What waits behind out of channels with PolicyConflate; nil: c does not conflate.
 	subs   []subscription // What the connection is subscribed to.
+}
+
+// incomplete is what a connection has sent of a request or frame.
+type incomplete struct {
+	bytes    []byte
+	headSeen int // Of a request: bytes already searched for its end.
 }
 
 // chunk is a run of bytes to send, usually shared with many connections. It ends at a frame boundary.
@@ -63,6 +71,7 @@ type chunk struct {
 	pin          uint32 // Index into Shard.pins of what holds bytes; 0: nothing, they are the shard's own.
 	pong         bool   // A later pong may take its place.
 	waits        bool   // Not to be sent before it is compressed, see deflate.go.
+	of           uint32 // Index into Shard.channels, plus 1, of the publications; 0: it is something else.
 }
 
 // chunkOverhead is what a chunk takes in the queue beside its bytes. It counts as bytes that wait: a million answers of two bytes

@@ -8,8 +8,6 @@ import (
 
 	"wsd/internal/bus"
 	"wsd/internal/epoll"
-	"wsd/internal/proto"
-	"wsd/internal/wire"
 )
 
 // batchesPerTurn bounds the batches gathered in a turn, whatever their size.
@@ -65,6 +63,14 @@ func (s *Shard) gather() (more bool) {
 			return true
 		case bus.StateReady:
 		}
+		if batch.Break != nil {
+			if len(s.pendings) > 0 {
+				return true // First what was published before it.
+			}
+			s.breakStreams(batch.Break)
+			s.cursor.Advance()
+			continue
+		}
 		wanted := false
 		for _, segment := range batch.Segments {
 			index, ok := s.wants(segment)
@@ -109,9 +115,13 @@ func (s *Shard) deliverSegment(p *pending, direct bool) {
 	var built [2 * bus.VariantCount]bool
 	joined := p.batch.Seq <= ch.joinedSeq
 	conflate := ch.policy == PolicyConflate
+	recovering := ch.recovering > 0
 	for i := range ch.subscribers {
 		sub := ch.subscribers[i]
 		c := s.slab.get(sub.slot)
+		if recovering && s.hold(c, p, sub.at) {
+			continue
+		}
 		if conflate && s.conflates(c) {
 			start := uint64(0)
 			if joined {
@@ -120,15 +130,21 @@ func (s *Shard) deliverSegment(p *pending, direct bool) {
 			s.mergeSegment(c, p, start)
 			continue
 		}
+		if ch.policy == PolicyResync && s.resyncs(c, p) {
+			continue
+		}
 		form := c.form()
 		if !built[form] {
 			built[form] = true
 			chunks[form] = s.layout(p.segment, form)
+			chunks[form].of = p.channel + 1
 		}
 		k := chunks[form]
 		if joined {
 			if start := c.subs[sub.at].start; start >= p.segment.Records[0].Offset {
-				s.queuePublications(c, layoutAfter(c.variant, p.segment, start))
+				part := layoutAfter(c.variant, p.segment, start)
+				part.of = p.channel + 1
+				s.queuePublications(c, part)
 				continue
 			}
 		}
@@ -147,6 +163,9 @@ func (s *Shard) deliverSegment(p *pending, direct bool) {
 	}
 	s.unpin(p.pin)
 	s.singles.reset()
+	if len(s.resyncing) > 0 {
+		s.endResyncs()
+	}
 }
 
 // send writes k, of p's segment, to a connection that has nothing queued, without the detour over the queue.
@@ -181,40 +200,4 @@ func (s *Shard) observeLatency() {
 		s.stats.Latency.Observe(max(0, now.Sub(t).Seconds()), 1)
 	}
 	s.oldest = s.oldest[:0]
-}
-
-var unsubscribeInsufficient = proto.UnsubscribeInsufficientState
-
-// reattach continues at the head of the bus after it has detached this shard. Everybody here may have missed messages and is told:
-// protocol clients that each subscription has ended with 2500, after which they subscribe again by themselves; raw clients by a
-// close with 1013.
-func (s *Shard) reattach() {
-	lost := s.cursor.Lag()
-	s.cursor.Reattach()
-	s.stats.Reattached.Add(1)
-	s.logger.Warn("the shard fell behind the bus and was detached; its subscribers are told to come back", "shard", s.id,
-		"batches", lost, "subscriptions", s.stats.Subscriptions.Load())
-	s.slab.each(func(c *conn) {
-		if !c.isClient() || len(c.subs) == 0 {
-			return
-		}
-		if !c.protocol {
-			s.end(c, ReasonInsufficientState)
-			return
-		}
-		if c.merge != nil {
-			s.queueMerged(c) // From before the gap, like what is queued.
-		}
-		e := encodings[c.variant]
-		var payload []byte
-		for _, sub := range c.subs {
-			if len(payload) > 0 {
-				payload = append(payload, e.Separator...)
-			}
-			payload = e.AppendUnsubscribePush(payload, s.channels[sub.channel].name, unsubscribeInsufficient.Code, unsubscribeInsufficient.Reason)
-		}
-		s.unsubscribeAll(c)
-		s.queueReply(c, chunk{bytes: wire.AppendFrame(nil, opOf(e), payload)})
-	})
-	s.endDoomed()
 }

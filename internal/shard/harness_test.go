@@ -41,6 +41,8 @@ type place struct {
 	mu     sync.Mutex
 	offset map[string]uint64
 	block  atomic.Pointer[chan struct{}]
+
+	unsettled atomic.Bool
 }
 
 func (p *place) Position(channel string) (uint64, string, bool) {
@@ -52,6 +54,8 @@ func (p *place) Position(channel string) (uint64, string, bool) {
 	offset, ok := p.offset[channel]
 	return offset, "epoch", ok
 }
+
+func (p *place) Settled() bool { return !p.unsettled.Load() }
 
 func (p *place) set(channel string, offset uint64) {
 	p.mu.Lock()
@@ -226,7 +230,7 @@ func (r *rig) publish(channel string, values ...string) {
 			r.place.offset[channel] = r.offset
 		}
 		r.place.mu.Unlock()
-		if ch, ok := r.interest.Lookup([]byte(channel)); ok {
+		if ch, ok := r.interest.Take([]byte(channel), r.offset); ok {
 			r.builder.Add(ch, record(r.offset, v), time.Now())
 		}
 	}

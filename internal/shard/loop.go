@@ -40,6 +40,7 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 	s.takeRequests()
 	s.expireTimers(len(events))
 	more = s.deliver()
+	more = s.tellPortion() || more
 	if s.closing && (!more && s.pacing.until == 0 || int64(began) >= s.deadline.Load()) {
 		if more = s.closePortion(began); !more && s.stats.Connections.Load() == 0 {
 			s.endTurn(began)
@@ -89,6 +90,9 @@ func (s *Shard) takeRequests() {
 	}
 	if bits&requestLayouts != 0 {
 		s.takeLayouts()
+	}
+	if bits&requestAnswers != 0 {
+		s.takeAnswers()
 	}
 	if bits&requestShutdown != 0 {
 		s.closing = true

@@ -25,6 +25,7 @@ const (
 	requestStopAccepting uint32 = 1 << iota
 	requestShutdown
 	requestLayouts // A segment that this shard waits for has been compressed.
+	requestAnswers // There is something in Shard.answers.
 )
 
 // Shard is one event loop with the connections that it owns. See the package comment for who may touch what.
@@ -41,6 +42,7 @@ type Shard struct {
 	slow        []SlowPolicy
 	logger      *slog.Logger
 	deflate     Deflate
+	recovery    RecoveryOptions
 
 	version     string
 	nonce       uint64
@@ -50,13 +52,15 @@ type Shard struct {
 	stats    *Stats
 	poller   *epoll.Poller // Its Wake only.
 	requests atomic.Uint32
-	deadline atomic.Int64 // Of the shutdown, in nanoseconds since start.
+	answers  atomic.Pointer[posted] // Newest first.
+	deadline atomic.Int64           // Of the shutdown, in nanoseconds since start.
 	done     chan struct{}
 
 	// Connections.
 	slab     slab
 	released []uint32 // Slots that become free at the end of the turn.
 	doomed   []uint32 // Slots of connections that end with the current part of the turn.
+	recalls  []recall // Connections that are to be told to come back, from recallNext on.
 	dirty    []uint32 // Slots of connections that the flush looks at.
 	wrote    []uint32 // Slots of connections that were flushed before in this turn.
 	queues   [][]chunk
@@ -72,6 +76,8 @@ type Shard struct {
 	pinLook  uint32 // Tick of the last look at who holds the oldest batches.
 	inflater wire.Inflater
 
+	recallNext int
+
 	// Compression elsewhere.
 	layoutReady func() // Posts requestLayouts; any goroutine.
 	waits       []wait
@@ -82,6 +88,14 @@ type Shard struct {
 	channelIndex map[string]uint32
 	channelByID  map[routing.ChannelID]uint32
 	freeChannels []uint32
+
+	// Subscriptions whose reply waits for an answer.
+	recoverings map[recoveringKey]*recovering
+	heldBytes   int
+
+	// Slow clients that are to resubscribe.
+	resyncing []resync
+	resynced  map[uint32]resyncs // By slot.
 
 	// Listeners.
 	listeners     []int
@@ -145,11 +159,11 @@ func newShard(o Options) (*Shard, error) {
 	}
 	s := &Shard{
 		id: o.ID, limits: o.Limits, cursor: o.Cursor, head: o.Head, interest: o.Interest, positions: o.Positions, load: o.Load, descriptors: o.Descriptors,
-		serving: o.Serving, slow: o.Slow, deflate: o.Deflate, logger: o.Logger, version: o.Version, nonce: o.Nonce, shardHeader: o.ShardHeader,
+		serving: o.Serving, slow: o.Slow, deflate: o.Deflate, recovery: o.Recovery, logger: o.Logger, version: o.Version, nonce: o.Nonce, shardHeader: o.ShardHeader,
 		stats: newStats(), poller: poller, done: make(chan struct{}),
 		// Whatever is incomplete fits in with room to spare: a message with its header, or a head.
 		readBuf:      make([]byte, max(o.Limits.HeadMax, wire.DeflatedMax(o.Limits.MessageMax)+readMargin)+readMargin),
-		channelIndex: make(map[string]uint32), channelByID: make(map[routing.ChannelID]uint32),
+		channelIndex: make(map[string]uint32), channelByID: make(map[routing.ChannelID]uint32), recoverings: make(map[recoveringKey]*recovering), resynced: make(map[uint32]resyncs),
 		listeners: o.Listeners, wheel: newWheel(), random: rand.New(rand.NewPCG(o.Nonce, uint64(o.ID))),
 	}
 	s.pacing.moment, s.pins = 1, make([]pin, 1)

@@ -3,13 +3,15 @@ package source
 import (
 	"sync/atomic"
 	"time"
+
+	"wsd/internal/route"
 )
 
 // topic is a configured topic. Its fields belong to the watcher, except where they say otherwise.
 type topic struct {
 	name  string
 	stats *TopicStats
-	route *template // Fixed after New; nil: no route.
+	route *route.Topic // Fixed after New.
 
 	state   TopicState
 	err     string
@@ -18,7 +20,14 @@ type topic struct {
 	id      [16]byte   // Zero before it was seen, and with brokers older than topic ids (Kafka 2.8).
 	retired [][16]byte // Ids that it had before, newest last; at most retiredMax.
 	parts   []*partition
+	former  []*partition // Of an earlier life that has just ended, see endFormer.
 	problem edge
+
+	strays       strays
+	cleanup      atomic.Uint32 // A cleanup; the watcher writes, fetchers read.
+	cleanupAt    time.Time     // When it was asked for,
+	cleanupOf    [16]byte      // and of which life.
+	cleanupNoted bool          // It was said that it cannot be known.
 }
 
 // retiredMax bounds the ids remembered so that the late answer of a broker that lags behind does not look like one more recreation.
@@ -30,18 +39,28 @@ type partition struct {
 	topic   *topic
 	id      int32
 	topicID [16]byte
-	channel []byte // The channel's name when topic and partition alone give it; nil otherwise. Fixed.
+	channel []byte // The channel that all records go to; nil when they differ. Fixed.
+
+	stream *Stream // Of the last layout; the watcher's.
 
 	// Any goroutine reads these; who holds Source.mu writes them.
 	routed     atomic.Int64 // Next offset to be routed: all before it have been. -1: not known yet.
 	high       atomic.Int64 // High watermark at the last fetch, -1 before it.
 	caughtUp   atomic.Bool  // The last fetch reached the end of what is committed.
 	leaderSeen atomic.Int32 // Broker id, -1: none.
-	lastError  atomic.Pointer[string]
+
+	publishedEpoch atomic.Int32 // The leader epoch of what was published last.
+
+	lastError atomic.Pointer[string]
+	window    window                 // Has a lock of its own; who adds holds Source.mu, too.
+	published atomic.Int64           // As routed, but for what is still in the batch being built; kept only for the committer.
+	cut       atomic.Pointer[string] // What the log's last truncation adds to the epoch; nil: there was none.
 
 	// mu
+	touched     bool     // In router.touched.
 	owner       *fetcher // The one that may fetch and route it; nil: no leader known.
 	leaderEpoch int32
+	lastEpoch   int32 // Leader epoch of the batch that was read last, -1: none.
 	from        Start // How to find the first offset.
 	resolve     resolveKind
 	heldLook    uint64    // Nothing is fetched before a look at the metadata that began after this one; see Source.looks.
@@ -50,9 +69,11 @@ type partition struct {
 	progressAt  time.Time // When it last moved or had nothing to read.
 	badOffset   int64     // Where a batch could not be read, -1: none.
 	badTries    int
+	wanted      uint64 // Records that somebody wanted, see checkLocked.
 	gapNote     edge
-	lossNote    edge
+	losses      lossLog
 	problem     edge
+	fetchFrom   time.Time // Nothing is fetched before, though its position may be asked for.
 }
 
 // resolveKind is a question about offsets that must be answered before fetching goes on.
@@ -62,21 +83,30 @@ const (
 	resolveNothing resolveKind = iota
 	resolveStart               // Where to begin.
 	resolveRange               // The broker says that our position is outside the log.
+	resolveEpoch               // There is a new leader: does its log hold what was read?
 )
 
 func (s *Source) newPartition(t *topic, id int32, from Start) *partition {
-	p := &partition{topic: t, id: id, topicID: t.id, from: from, resolve: resolveStart, leaderEpoch: -1, badOffset: -1}
+	p := &partition{topic: t, id: id, topicID: t.id, from: from, resolve: resolveStart, leaderEpoch: -1, lastEpoch: -1, badOffset: -1}
 	p.routed.Store(-1)
+	p.published.Store(-1)
 	p.high.Store(-1)
 	p.leaderSeen.Store(-1)
 	p.failures = backoff{min: s.o.BackoffMin, max: s.o.BackoffMax}
-	p.problem.interval, p.gapNote.interval, p.lossNote.interval = s.o.LogInterval, s.o.LogInterval, s.o.LogInterval
-	if t.route != nil && t.route.static() {
-		if name, _, ok := t.route.render(nil, t.name, id, &record{}); ok {
-			p.channel = name
-		}
-	}
+	p.problem.interval, p.gapNote.interval = s.o.LogInterval, s.o.LogInterval
+	p.channel = t.route.Always(id)
 	return p
+}
+
+// resumeAt lets p, which is new, go on where an earlier source has stopped. Its log may have been truncated since.
+func (p *partition) resumeAt(at committed) {
+	p.resolve = resolveNothing
+	if at.leaderEpoch >= 0 {
+		p.lastEpoch, p.resolve = at.leaderEpoch, resolveEpoch
+	}
+	p.routed.Store(at.offset)
+	p.published.Store(at.offset)
+	p.publishedEpoch.Store(at.leaderEpoch)
 }
 
 func (p *partition) stats() PartitionStats {

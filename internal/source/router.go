@@ -9,18 +9,21 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"wsd/internal/bus"
+	"wsd/internal/route"
 	"wsd/internal/stats"
 )
 
 // router is the one writer of the bus. Everything in it belongs to Source.mu.
 type router struct {
 	s       *Source
-	name    []byte // Scratch for a channel's name.
-	json    []byte // Scratch for a compacted value.
-	open    int    // Records in the batch being built.
+	to      route.Placement // Scratch.
+	json    []byte          // Scratch for a compacted value.
+	open    int             // Records in the batch being built.
 	since   time.Time
 	timer   *time.Timer // Seals a batch that reached its age; nil with BatchAge 0.
 	stopped bool
+	touched []*partition // Whose position moved since everything was on the bus.
 	counts  counts
 }
 
@@ -29,11 +32,8 @@ type counts struct {
 	records, bytes, broadcast, targeted, unwanted, compacted uint64
 }
 
-const nameScratchBytes = 2 * channelBytesMax
-
 func (r *router) init(s *Source) {
 	r.s = s
-	r.name = make([]byte, 0, nameScratchBytes)
 	if s.o.BatchAge > 0 {
 		r.timer = time.AfterFunc(time.Hour, func() {
 			s.mu.Lock()
@@ -59,10 +59,17 @@ func (r *router) sealLocked() error {
 		r.timer.Stop()
 	}
 	r.open = 0
-	b := r.s.builder.Seal()
-	if b == nil {
-		return nil
+	if b := r.s.builder.Seal(); b != nil {
+		if err := r.publishLocked(b); err != nil {
+			return err
+		}
 	}
+	r.publishedLocked()
+	return nil
+}
+
+// publishLocked puts b on the bus.
+func (r *router) publishLocked(b *bus.Batch) error {
 	if err := r.s.o.Ring.Publish(r.s.publishCtx, b); err != nil {
 		r.s.stats.PublishErrors.Add(1)
 		return &publishError{err}
@@ -74,6 +81,7 @@ func (r *router) sealLocked() error {
 func (r *router) endLocked() error {
 	switch age := r.s.o.BatchAge; {
 	case r.open == 0:
+		r.publishedLocked()
 		return nil
 	case age <= 0:
 		return r.sealLocked()
@@ -127,6 +135,8 @@ func (e *batchError) Unwrap() error { return e.err }
 func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition) (err error) {
 	defer recovered(&err)
 	defer f.s.router.flushLocked(p)
+	defer f.s.recent.trim()
+	f.s.router.touchLocked(p)
 	f.aborted.reset(rp.AbortedTransactions)
 	ts := p.topic.stats
 	for rest := rp.RecordBatches; len(rest) > 0; {
@@ -137,32 +147,34 @@ func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 		if err != nil {
 			return &batchError{bt, err}
 		}
+		raw := rest[:len(rest)-len(after)]
 		rest = after
 		f.aborted.advance(bt.last())
 		next := p.routed.Load()
 		fresh := bt.last() >= next
 		if fresh && bt.base > next {
-			ts.Gaps.Add(uint64(bt.base - next))
-			p.gapNote.fail(f.s.log, "offsets are missing between two batches: removed by compaction, or lost", "topic", p.topic.name, "partition", p.id, "from", next, "to", bt.base-1)
-			p.routed.Store(bt.base)
+			if next, err = f.s.holeLocked(p, next, bt.base, rp.LogStartOffset); err != nil {
+				return err
+			}
 		}
 		switch {
 		case bt.attributes.Control():
 			var marker record
-			if _, err := parseRecord(bt.records, &marker); err == nil {
+			if err := parseRecord(bt.records, &marker); err == nil {
 				f.aborted.marker(&bt, &marker)
 			}
 			if fresh {
 				ts.Markers.Add(1)
+				f.s.recent.add(&p.window, next, bt.last()+1, nil)
 			}
 		case !fresh:
 		case f.aborted.drops(&bt):
 			ts.Aborted.Add(uint64(bt.count))
+			f.s.recent.add(&p.window, next, bt.last()+1, nil)
 		default:
-			data, err := f.inflate.open(&bt)
-			if err == nil {
-				err = f.s.router.batchLocked(p, &bt, data)
-			}
+			// Before anybody can learn of a position in it.
+			f.s.recent.add(&p.window, next, bt.last()+1, raw)
+			err := f.s.router.batchLocked(p, &bt, &f.inflate)
 			if pe := (*publishError)(nil); errors.As(err, &pe) {
 				return pe
 			}
@@ -172,17 +184,24 @@ func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 		}
 		if fresh {
 			p.routed.Store(bt.last() + 1)
+			p.lastEpoch = bt.leaderEpoch
 		}
 	}
 	return nil
 }
 
 // batchLocked routes the records of one batch that lie at the partition's position or after it.
-func (r *router) batchLocked(p *partition, bt *batch, data []byte) (err error) {
+func (r *router) batchLocked(p *partition, bt *batch, f *inflater) error {
+	records, err := f.records(bt, r.s.o.RecordBytesMax)
+	defer records.close()
+	if err != nil {
+		return err
+	}
 	next := p.routed.Load()
 	var rec record
 	for range bt.count {
-		if data, err = parseRecord(data, &rec); err != nil {
+		tooLarge, err := records.next(&rec)
+		if err != nil {
 			return err
 		}
 		offset := bt.base + rec.delta
@@ -197,6 +216,10 @@ func (r *router) batchLocked(p *partition, bt *batch, data []byte) (err error) {
 		// The order matters: position first, interest second; a shard does it the other way round (design.md §3). A record that
 		// we find unwanted is then covered by the position that the shard reads.
 		p.routed.Store(next)
+		if tooLarge > 0 {
+			r.tooLarge(p, offset, tooLarge)
+			continue
+		}
 		if err := r.recordLocked(p, bt, &rec, offset); err != nil {
 			return err
 		}
@@ -211,17 +234,20 @@ func (r *router) recordLocked(p *partition, bt *batch, rec *record, offset int64
 	r.counts.bytes += uint64(len(rec.value))
 	name := p.channel
 	if name == nil {
-		var why Unplaced
-		var ok bool
-		if name, why, ok = r.place(p, rec); !ok {
-			r.unplaced(p, why, offset)
+		p.topic.route.Place(&r.to, p.id, &route.Record{Key: rec.key, Value: rec.value, Headers: rec.headers})
+		if r.to.Why != route.Placed {
+			r.unplaced(p, r.to.Why, offset)
 			return nil
 		}
+		name = r.to.Channels[0]
 	}
-	ch, ok := r.s.o.Interest.Lookup(name)
+	ch, ok := r.s.o.Interest.Take(name, uint64(offset)+1)
 	if !ok {
 		r.counts.unwanted++
 		return nil
+	}
+	if p.channel == nil {
+		r.checkLocked(p, name, offset)
 	}
 	if ch.Shards.Len() >= r.s.o.Shards {
 		r.counts.broadcast++
@@ -246,20 +272,23 @@ func (r *router) recordLocked(p *partition, bt *batch, rec *record, offset int64
 	return nil
 }
 
-// place renders the record's channel.
-func (r *router) place(p *partition, rec *record) (name []byte, why Unplaced, ok bool) {
-	if p.topic.route == nil {
-		return nil, UnplacedNoRoute, false
-	}
-	return p.topic.route.render(r.name[:0], p.topic.name, p.id, rec)
-}
-
 // unplaced counts a record without a channel, and logs the first of each kind and topic.
-func (r *router) unplaced(p *partition, why Unplaced, offset int64) {
+func (r *router) unplaced(p *partition, why route.Unplaced, offset int64) {
 	ts := p.topic.stats
 	ts.Unplaced[why].Add(1)
 	if !ts.unplacedNote[why].Swap(true) {
 		r.s.log.Warn("a record has no channel to go to; counted from now on", "topic", p.topic.name, "partition", p.id, "offset", offset, "reason", why)
+	}
+}
+
+// tooLarge counts a record above the limit, and logs the first of each topic. It is a loss for its subscribers, but no reason to come
+// back: it would be the same again.
+func (r *router) tooLarge(p *partition, offset, bytes int64) {
+	ts := p.topic.stats
+	ts.Lost[LossTooLarge].Add(1)
+	if !ts.tooLargeNoted.Swap(true) {
+		r.s.log.Warn("a record is larger than kafka.max_record_bytes and is not delivered; counted from now on", "topic", p.topic.name,
+			"partition", p.id, "offset", offset, "bytes", bytes, "limit", r.s.o.RecordBytesMax)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"wsd/internal/bus"
+	"wsd/internal/route"
 )
 
 // Source reads Kafka and publishes on the bus.
@@ -28,11 +29,15 @@ type Source struct {
 	seeds       []string // Addresses to ask for metadata: brokers last seen, then the configured ones.
 	fetchers    map[int32]*fetcher
 	metaProblem edge
+	committed   map[partKey]committed // For topics that are seen for the first time; see askCommitted.
+	noIDsNoted  bool                  // It was said that the brokers have no topic ids.
+
+	committer *committer // Nil without Options.CommitGroup.
 
 	kick chan struct{} // Asks the watcher to look at once; holds one.
 	view view
 
-	positions atomic.Pointer[positions]
+	streams atomic.Pointer[streams]
 
 	// mu makes routing one writer and guards what is marked "mu" in partition and fetcher. It is held while the bus is full.
 	mu      sync.Mutex
@@ -40,6 +45,7 @@ type Source struct {
 	looks   uint64 // Metadata requests begun.
 	looked  uint64 // The newest of them that was answered and applied.
 	router  router
+	recent  recent
 }
 
 // New checks the options and returns a source that does nothing yet.
@@ -48,7 +54,7 @@ func New(o Options) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	routes, err := parseRoutes(o.Routes)
+	table, err := route.New(o.Routes)
 	if err != nil {
 		return nil, err
 	}
@@ -59,26 +65,34 @@ func New(o Options) (*Source, error) {
 		o: o, log: o.Logger, stats: newStats(o.Topics), seeds: o.Brokers,
 		fetchers: make(map[int32]*fetcher), kick: make(chan struct{}, 1), builder: bus.NewBuilder(o.Builder),
 	}
+	s.view.seeds = o.Brokers
 	s.metaProblem.interval = o.LogInterval
 	s.fetchCtx, s.stopFetch = context.WithCancel(context.Background())
 	s.publishCtx, s.stopPublish = context.WithCancel(context.Background())
-	s.positions.Store(&positions{})
+	s.streams.Store(&streams{})
 	for i, name := range o.Topics {
-		t := &topic{name: name, stats: s.stats.topics[i], route: matchRoute(routes, name), state: TopicUnknown}
+		t := &topic{name: name, stats: s.stats.topics[i], route: table.Topic(name), state: TopicUnknown}
 		t.problem.interval = o.LogInterval
 		s.topics = append(s.topics, t)
 		s.view.topics = append(s.view.topics, viewTopic{name: name, state: TopicUnknown})
 	}
 	s.router.init(s)
+	s.recent.bytesMax, s.recent.total = o.RecentBytesMax, &s.stats.RecentBytes
+	if o.CommitGroup != "" {
+		s.committer = newCommitter(s)
+	}
 	return s, nil
 }
 
 // Start begins to read.
 func (s *Source) Start() {
 	s.spawn("watcher", s.watch)
+	if s.committer != nil {
+		s.committer.start()
+	}
 }
 
-// Stop ends reading at once and returns when what was read is published, or when ctx ends; then the rest is dropped.
+// Stop ends reading at once and returns when what was read is published and committed, or when ctx ends; then the rest is dropped.
 func (s *Source) Stop(ctx context.Context) error {
 	s.stopFetch()
 	defer s.stopPublish()
@@ -95,15 +109,23 @@ func (s *Source) Stop(ctx context.Context) error {
 		s.stopPublish()
 		<-done // Everything that waits listens to one of the two contexts.
 	}
+	if e := s.sealLast(ctx); err == nil && e != nil {
+		err = fmt.Errorf("stop the Kafka source: %w", e)
+	}
+	if s.committer != nil {
+		s.committer.stop(ctx)
+	}
+	return err
+}
+
+func (s *Source) sealLast(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.router.stopLocked()
-	if ctx.Err() == nil {
-		if e := s.router.sealLocked(); err == nil && e != nil {
-			err = fmt.Errorf("stop the Kafka source: %w", e)
-		}
+	if ctx.Err() != nil {
+		return nil
 	}
-	return err
+	return s.router.sealLocked()
 }
 
 // Stats returns the counters. Any goroutine.
@@ -132,6 +154,13 @@ func (s *Source) looksBegin() uint64 {
 	defer s.mu.Unlock()
 	s.looks++
 	return s.looks
+}
+
+// everLooked reports whether a metadata request was ever answered.
+func (s *Source) everLooked() bool {
+	s.view.mu.Lock()
+	defer s.view.mu.Unlock()
+	return !s.view.metadata.IsZero()
 }
 
 // looksEnd notes that request number look was answered and applied, and wakes the fetchers that wait for it.

@@ -1,11 +1,11 @@
 package source
 
 import (
-	"log/slog"
 	"sort"
 	"sync"
 	"sync/atomic"
 
+	"wsd/internal/route"
 	"wsd/internal/stats"
 )
 
@@ -22,10 +22,13 @@ type Stats struct {
 	Broadcast         atomic.Uint64 // Records put on the bus for every shard.
 	Targeted          atomic.Uint64 // Records put on the bus for some shards.
 	Unwanted          atomic.Uint64 // Records for a channel without a subscriber here; not looked at further.
+	Commits           atomic.Uint64 // Requests by which positions were committed.
+	CommitErrors      atomic.Uint64 // Tries that failed.
 	Panics            atomic.Uint64 // Records skipped because reading them panicked.
+	RecentBytes       atomic.Int64  // Bytes of the batches read last that are kept, see Options.RecentBytesMax.
 	PublishErrors     atomic.Uint64 // Batches the bus did not take; only when stopping.
 
-	FetchErrors [errorKindCount]atomic.Uint64 // By ErrorKind.
+	FetchErrors [errorKindCount]atomic.Uint64 // By ErrorKind; looks at the metadata included.
 
 	topics []*TopicStats // Fixed after New.
 
@@ -41,41 +44,19 @@ type TopicStats struct {
 	InvalidJSON atomic.Uint64 // Wanted values that are not one JSON value: not delivered to clients that speak JSON.
 	Markers     atomic.Uint64 // Transaction markers dropped.
 	Aborted     atomic.Uint64 // Records of aborted transactions dropped.
-	Compacted   atomic.Uint64 // Offsets missing inside a batch: removed by compaction.
-	Gaps        atomic.Uint64 // Offsets missing between batches, which compaction explains as well as loss.
-	Lost        atomic.Uint64 // Offsets never delivered: deleted by retention before they were read, or in a batch that cannot be read.
-	Truncations atomic.Uint64 // Times the log ended before our position (unclean leader election).
+	Compacted   atomic.Uint64 // Offsets missing because compaction removed them.
+	Gaps        atomic.Uint64 // Offsets missing between batches of a topic whose cleanup policy is not known: compacted, or lost.
+	Breaks      atomic.Uint64 // Times subscribers of its channels were told to come back.
+	Strays      atomic.Uint64 // Records that were checked and lie in another partition than the partitioner says.
+	Truncations atomic.Uint64 // Times a new leader did not have what had been read (unclean leader election).
 	Recreations atomic.Uint64 // Times the topic came back with another id.
 
-	Unplaced [unplacedCount]atomic.Uint64 // By Unplaced: records with no channel to go to.
+	Lost     [lossCount]atomic.Uint64           // By LossReason: offsets never delivered.
+	Unplaced [route.UnplacedCount]atomic.Uint64 // Records with no channel to go to.
 
 	invalidLogged atomic.Bool
-	unplacedNote  [unplacedCount]atomic.Bool
-}
-
-// Unplaced is why a record has no channel.
-type Unplaced uint8
-
-// The reasons for which a record is counted as unplaced.
-const (
-	UnplacedNoRoute Unplaced = iota // No route for the topic.
-	UnplacedMissing                 // The template's key or header is missing or empty.
-	UnplacedText                    // The template's key or header is not valid UTF-8.
-	UnplacedLength                  // The channel's name would be longer than 255 bytes.
-	unplacedCount
-)
-
-// String returns the reason as metrics and logs name it.
-func (u Unplaced) String() string {
-	return [unplacedCount]string{"no_route", "missing", "not_utf8", "too_long"}[u]
-}
-
-// LogValue implements slog.LogValuer.
-func (u Unplaced) LogValue() slog.Value { return slog.StringValue(u.String()) }
-
-// AllUnplaced returns every reason, for a metric that starts at zero.
-func AllUnplaced() []Unplaced {
-	return []Unplaced{UnplacedNoRoute, UnplacedMissing, UnplacedText, UnplacedLength}
+	tooLargeNoted atomic.Bool
+	unplacedNote  [route.UnplacedCount]atomic.Bool
 }
 
 // PartitionStats is where one partition stands.

@@ -28,6 +28,7 @@ const (
 	ants       = "github.com/panjf2000/ants/v2"
 	flate      = "github.com/klauspost/compress/flate"
 	kafkaGo    = "github.com/segmentio/kafka-go"
+	franzGo    = "github.com/twmb/franz-go"
 	kmsg       = "github.com/twmb/franz-go/pkg/kmsg"
 	prometheus = "github.com/prometheus/client_golang"
 	centrifuge = "github.com/centrifugal/protocol"
@@ -41,6 +42,7 @@ const all = "*"
 var rules = map[string]rule{
 	"stats":     {},
 	"routing":   {},
+	"route":     {},
 	"wire":      {outside: []string{"github.com/gobwas/ws", "github.com/gobwas/httphead"}},
 	"deflate":   {outside: []string{ants, flate}},
 	"proto":     {own: []string{"routing"}, outside: []string{centrifuge}},
@@ -51,19 +53,23 @@ var rules = map[string]rule{
 	"auth":      {own: []string{"routing"}, outside: []string{"github.com/golang-jwt/jwt/v5", "github.com/MicahParks/keyfunc/v3"}},
 	"admission": {own: []string{"stats"}, outside: []string{"github.com/containerd/cgroups/v3"}},
 	"shard":     {own: []string{"epoll", "wire", "proto", "bus", "routing", "stats"}, outside: []string{centrifuge, "github.com/gobwas/ws", unix}},
-	"source":    {own: []string{"bus", "epoll", "routing", "proto", "wire", "stats"}, outside: []string{kafkaGo, kmsg}},
-	"recovery":  {own: []string{"routing", "bus", "stats"}, outside: []string{kafkaGo}},
+	"source":    {own: []string{"bus", "epoll", "route", "routing", "proto", "wire", "stats"}, outside: []string{kafkaGo, kmsg, "github.com/klauspost/compress"}},
+	"recovery":  {own: []string{"source", "bus", "routing", "stats"}},
 	"control":   {},
 	"tlsconn":   {own: []string{"epoll"}, outside: []string{ants}},
 	"doctor":    {outside: []string{unix}},
 	"handover":  {outside: []string{unix}},
 	"config":    {outside: []string{"go.yaml.in/yaml/v3"}},
-	"metrics":   {own: []string{"routing", "stats", "bus", "deflate", "shard", "source", "steering", "admission"}, outside: []string{prometheus}},
+	"metrics":   {own: []string{"recovery", "route", "routing", "stats", "bus", "deflate", "shard", "source", "steering", "admission"}, outside: []string{prometheus}},
 	"admin":     {},
-	"dev":       {outside: []string{"github.com/twmb/franz-go"}},
+	"dev":       {outside: []string{franzGo}},
 	"server":    {own: []string{all}, outside: []string{kafkaGo, unix}},
-	"testutil":  {outside: []string{unix, "github.com/stretchr/testify"}},
-	"tidy":      {},
+	// Apache Kafka for tests, and kfake beside it.
+	"kafkabroker":     {outside: []string{franzGo}},
+	"kafkabroker/run": {own: []string{"kafkabroker"}},
+	"kafkatest":       {own: []string{"kafkabroker"}, outside: []string{franzGo, "github.com/stretchr/testify"}},
+	"testutil":        {outside: []string{unix, "github.com/stretchr/testify"}},
+	"tidy":            {},
 
 	"../cmd/wsd":             {own: []string{"config", "server", "control", "dev", "doctor"}, outside: []string{"github.com/alecthomas/kong", "github.com/KimMachineGun/automemlimit", unix}},
 	"../loadtest":            {own: []string{"epoll"}, outside: []string{"github.com/alecthomas/kong", "github.com/HdrHistogram/hdrhistogram-go", "github.com/go-echarts/go-echarts/v2", unix}},
@@ -80,6 +86,9 @@ var rules = map[string]rule{
 	"..":                     {}, // gen.go
 }
 
+// forTests are the packages that only tests import.
+var forTests = []string{"testutil", "kafkatest"}
+
 func TestImports(t *testing.T) {
 	for _, name := range files(t) {
 		if filepath.Ext(name) != ".go" {
@@ -95,8 +104,8 @@ func TestImports(t *testing.T) {
 		for _, imported := range imports(t, name) {
 			own, isOwn := strings.CutPrefix(imported, "wsd/internal/")
 			switch {
-			case own == "testutil" && !isTest:
-				t.Errorf("%s imports testutil, which is for tests", name)
+			case slices.Contains(forTests, own) && !isTest:
+				t.Errorf("%s imports %s, which is for tests", name, own)
 			case isTest:
 			case isOwn:
 				if !slices.Contains(r.own, own) && !slices.Contains(r.own, all) {

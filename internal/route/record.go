@@ -1,0 +1,72 @@
+package route
+
+import "encoding/binary"
+
+// Record is what a decision rests on. Its slices are only read, and only during Place.
+type Record struct {
+	Key, Value []byte // nil for a Kafka null.
+	Headers    Headers
+}
+
+// Headers are the headers of a record as they lie in a record batch of format 2: their number, and of each the name and the value
+// with their lengths before them, all numbers being zigzag varints. Nil is none. AppendHeaders makes them of pairs.
+type Headers []byte
+
+// Get returns the value of the last header with the name; nil when there is none or its value is null. A malformed header ends
+// the search.
+func (h Headers) Get(name string) (value []byte) {
+	n, b, ok := varint(h)
+	for ; ok && n > 0; n-- {
+		var k, v []byte
+		if k, v, b, ok = next(b); ok && string(k) == name {
+			value = v
+		}
+	}
+	return value
+}
+
+// AppendHeaders encodes pairs of name and value.
+func AppendHeaders(dst []byte, pairs ...[2]string) Headers {
+	dst = binary.AppendVarint(dst, int64(len(pairs)))
+	for _, pair := range pairs {
+		for _, s := range pair {
+			dst = binary.AppendVarint(dst, int64(len(s)))
+			dst = append(dst, s...)
+		}
+	}
+	return dst
+}
+
+// next takes one header off b.
+func next(b []byte) (name, value, rest []byte, ok bool) {
+	if name, b, ok = nullBytes(b); !ok {
+		return nil, nil, nil, false
+	}
+	value, rest, ok = nullBytes(b)
+	return name, value, rest, ok
+}
+
+// nullBytes takes a length and so many bytes; a negative length is null.
+func nullBytes(b []byte) (v, rest []byte, ok bool) {
+	n, b, ok := varint(b)
+	switch {
+	case !ok || n > int64(len(b)):
+		return nil, nil, false
+	case n < 0:
+		return nil, b, true
+	default:
+		return b[:n:n], b[n:], true
+	}
+}
+
+func varint(b []byte) (v int64, rest []byte, ok bool) {
+	if len(b) > 0 && b[0] < 0x80 {
+		u := uint64(b[0])
+		return int64(u>>1) ^ -int64(u&1), b[1:], true
+	}
+	v, n := binary.Varint(b)
+	if n <= 0 {
+		return 0, nil, false
+	}
+	return v, b[n:], true
+}

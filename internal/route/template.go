@@ -1,0 +1,146 @@
+package route
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// ChannelBytesMax is the longest name of a channel, as the client protocol has it.
+const ChannelBytesMax = 255
+
+// template is a channel's name with placeholders, parsed once.
+type template struct {
+	parts []part
+}
+
+type part struct {
+	kind partKind
+	text string // Literal text, or a header's name.
+}
+
+type partKind uint8
+
+const (
+	partText partKind = iota
+	partTopic
+	partPartition
+	partKey
+	partHeader
+)
+
+const headerPrefix = "header."
+
+func parseTemplate(text string) (t template, err error) {
+	if !utf8.ValidString(text) {
+		return t, errors.New("not valid UTF-8")
+	}
+	literal := 0
+	for rest := text; rest != ""; {
+		open := strings.IndexAny(rest, "{}")
+		switch {
+		case open < 0:
+			open = len(rest)
+		case rest[open] == '}':
+			return t, fmt.Errorf("a } without its { at byte %d", len(text)-len(rest)+open)
+		}
+		if open > 0 {
+			t.parts = append(t.parts, part{kind: partText, text: rest[:open]})
+			literal += open
+			rest = rest[open:]
+			continue
+		}
+		end := strings.IndexByte(rest, '}')
+		if end < 0 {
+			return t, fmt.Errorf("the { at byte %d is not closed", len(text)-len(rest))
+		}
+		p, err := parsePlaceholder(rest[1:end])
+		if err != nil {
+			return t, err
+		}
+		t.parts = append(t.parts, p)
+		rest = rest[end+1:]
+	}
+	if len(t.parts) == 0 {
+		return t, errors.New("empty: a channel needs a name, such as {topic}")
+	}
+	if literal > ChannelBytesMax {
+		return t, fmt.Errorf("%d bytes of text, a channel's name has at most %d", literal, ChannelBytesMax)
+	}
+	return t, nil
+}
+
+func parsePlaceholder(name string) (part, error) {
+	switch {
+	case name == "topic":
+		return part{kind: partTopic}, nil
+	case name == "partition":
+		return part{kind: partPartition}, nil
+	case name == "key":
+		return part{kind: partKey}, nil
+	case strings.HasPrefix(name, headerPrefix) && len(name) > len(headerPrefix):
+		return part{kind: partHeader, text: name[len(headerPrefix):]}, nil
+	default:
+		return part{}, fmt.Errorf("unknown placeholder {%s}: {topic}, {key}, {partition} and {header.NAME} are known", name)
+	}
+}
+
+// fixed reports whether topic and partition alone name the channel.
+func (t *template) fixed() bool {
+	for i := range t.parts {
+		if t.parts[i].open() {
+			return false
+		}
+	}
+	return true
+}
+
+// open reports whether the part stands for text of a record.
+func (p *part) open() bool { return p.kind > partPartition }
+
+// render appends the channel of a record to dst, which keeps its memory when it has room for ChannelBytesMax more.
+func (t *template) render(dst []byte, topic string, partition int32, r *Record) (name []byte, why Unplaced) {
+	start := len(dst)
+	for i := range t.parts {
+		p := &t.parts[i]
+		var b []byte
+		switch p.kind {
+		case partText:
+			dst = append(dst, p.text...)
+			continue
+		case partTopic:
+			dst = append(dst, topic...)
+			continue
+		case partPartition:
+			dst = strconv.AppendInt(dst, int64(partition), 10)
+			continue
+		case partKey:
+			b = r.Key
+		case partHeader:
+			b = r.Headers.Get(p.text)
+		}
+		if why := textFault(b, len(dst)-start); why != Placed {
+			return dst[:start], why
+		}
+		dst = append(dst, b...)
+	}
+	if len(dst)-start > ChannelBytesMax {
+		return dst[:start], UnplacedLength
+	}
+	return dst, Placed
+}
+
+// textFault says what keeps a record's text from standing in a name behind so many bytes.
+func textFault(b []byte, behind int) Unplaced {
+	switch {
+	case len(b) == 0:
+		return UnplacedMissing
+	case behind+len(b) > ChannelBytesMax:
+		return UnplacedLength
+	case !utf8.Valid(b):
+		return UnplacedText
+	}
+	return Placed
+}
