@@ -133,7 +133,7 @@ func (o Options) delivery() []family {
 		o.counter("wsd_conflated_total", "Publications that gave way to a later record of their key while they waited for a connection.",
 			func(s *shard.Stats) *atomic.Uint64 { return &s.Conflated }),
 		{
-			name: "wsd_slow_total", help: "Times a policy for slow clients acted: connections closed by client.outbound_max, times one began to conflate, or was told to resubscribe.",
+			name: "wsd_slow_total", help: "Times a policy for slow clients acted: connections closed by client.outbound_max or bus.pinned_max, times one began to conflate, or was told to resubscribe.",
 			kind: counter, labels: []string{"shard", "policy"},
 			values: func(emit func(float64, ...string)) {
 				for i, s := range o.Shards {
@@ -152,7 +152,7 @@ func (o Options) delivery() []family {
 		o.counter("wsd_commands_total", "Commands of the client protocol received.", func(s *shard.Stats) *atomic.Uint64 { return &s.Commands }),
 		{
 			name: "wsd_delivery_latency_seconds", kind: histogram,
-			help: "From a batch's oldest record timestamp to the end of the shard's writes of it; once per batch and shard.",
+			help: "From a batch's oldest record timestamp to the end of the shard's writes of it; once per batch and shard, once more if a part of it was taken ahead.",
 			histogram: func() stats.HistogramSnapshot {
 				list := make([]stats.HistogramSnapshot, 0, len(o.Shards))
 				for _, s := range o.Shards {
