@@ -25,6 +25,7 @@ const stripes = 256
 type Interest struct {
 	seed    maphash.Seed
 	lastID  atomic.Uint64
+	apart   atomic.Int64 // Names in the table that are Reserved.
 	stripes [stripes]stripe
 }
 
@@ -52,6 +53,9 @@ func (t *Interest) Add(name string, s ShardID) ChannelID {
 	ch, ok := p.channels[name]
 	if !ok {
 		ch = Channel{ID: ChannelID(t.lastID.Add(1)), Name: strings.Clone(name)}
+		if Reserved(name) {
+			t.apart.Add(1)
+		}
 	}
 	ch.Shards.Add(s)
 	p.channels[ch.Name] = ch
@@ -71,6 +75,9 @@ func (t *Interest) Remove(name string, s ShardID) {
 	ch.Shards.Remove(s)
 	if ch.Shards.Empty() {
 		delete(p.channels, name)
+		if Reserved(name) {
+			t.apart.Add(-1)
+		}
 		return
 	}
 	p.channels[ch.Name] = ch
@@ -86,7 +93,7 @@ func (t *Interest) Lookup(name []byte) (Channel, bool) {
 	return ch, ok
 }
 
-// Len counts the channels with subscribers. Any goroutine.
+// Len counts the channels with subscribers; Reserved names are none. Any goroutine.
 func (t *Interest) Len() (n int) {
 	for i := range t.stripes {
 		p := &t.stripes[i]
@@ -94,7 +101,7 @@ func (t *Interest) Len() (n int) {
 		n += len(p.channels)
 		p.mu.Unlock()
 	}
-	return n
+	return n - int(t.apart.Load())
 }
 
 // Names returns the names of channels with subscribers, at most so many of them, in no order. Any goroutine.
@@ -107,7 +114,9 @@ func (t *Interest) Names(most int) []string {
 			if len(names) == most {
 				break
 			}
-			names = append(names, name)
+			if !Reserved(name) {
+				names = append(names, name)
+			}
 		}
 		p.mu.Unlock()
 	}

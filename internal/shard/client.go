@@ -2,7 +2,6 @@ package shard
 
 import (
 	"errors"
-	"fmt"
 	"time"
 	"unicode/utf8"
 
@@ -98,7 +97,7 @@ func (s *Shard) connect(c *conn) *protocol.ConnectResult {
 	c.deadline = 0
 	s.schedulePings(c)
 	result := &protocol.ConnectResult{
-		Client:  fmt.Sprintf("%016x%016x", s.nonce, uint64(routing.MakeConnID(s.id, c.generation, c.slot))),
+		Client:  string(routing.AppendClientID(nil, s.nonce, routing.MakeConnID(s.id, c.generation, c.slot))),
 		Version: s.version,
 	}
 	if !c.nativePing {
@@ -117,7 +116,7 @@ func (s *Shard) subscribeCommand(c *conn, r *protocol.SubscribeRequest) (*protoc
 		return nil, proto.ErrNotAvailable
 	case s.find(c, r.Channel) >= 0:
 		return nil, proto.ErrAlreadySubscribed
-	case len(c.subs) >= s.limits.ChannelsMax:
+	case len(c.subs)-c.firstChannel() >= s.limits.ChannelsMax:
 		return nil, proto.ErrLimitExceeded
 	case r.Recover && r.Flag&flagRejectUnrecovered != 0:
 		return nil, proto.ErrUnrecoverablePosition

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,10 +18,16 @@ const batchesPerTurn = 64
 // pending is a segment that waits to be delivered in this turn.
 type pending struct {
 	segment *bus.Segment
-	channel uint32 // Index into Shard.channels.
+	channel uint32 // Index into Shard.channels, or one of those below.
 	batch   *bus.Batch
 	pin     uint32 // Index into Shard.pins; 0: nothing was queued yet.
 }
+
+// What stands in place of a channel's index for messages that no subscription asked for.
+const (
+	toEverybody  = math.MaxUint32 - iota // To all clients of the shard.
+	toConnection                         // To the connection that the segment's ChannelID stands for.
+)
 
 // deliver takes batches from the bus and gives their segments to the subscribers. Many batches that wait become one write per
 // connection: the kernel's price is per write, not per byte (design.md §1). It returns whether there may be more on the bus that is to be
@@ -63,6 +70,9 @@ func (s *Shard) gather() (more bool) {
 		wanted := false
 		for _, segment := range batch.Segments {
 			index, ok := s.channelByID[segment.Channel]
+			if conn, is := segment.Channel.Conn(); is {
+				index, ok = toConnection, conn.Shard() == s.id
+			}
 			if !ok {
 				continue
 			}
@@ -80,52 +90,81 @@ func (s *Shard) gather() (more bool) {
 	return true
 }
 
-// deliverSegment gives one segment to every subscriber of its channel. It must not change the channel's subscribers: connections
-// that fail are doomed.
+// delivery is a segment that is being given to connections.
+type delivery struct {
+	p      *pending
+	direct bool // Nothing else is delivered in this turn.
+	chunks [2 * bus.VariantCount]chunk
+	built  [2 * bus.VariantCount]bool
+}
+
+// deliverSegment gives one segment to every subscriber of its channel, or to those whom it is for without one. It must not change the channel's
+// subscribers: connections that fail are doomed.
 func (s *Shard) deliverSegment(p *pending, direct bool) {
+	d := delivery{p: p, direct: direct}
+	switch p.channel {
+	case toEverybody:
+		s.slab.each(func(c *conn) {
+			if c.isMember() {
+				s.give(c, &d, 0)
+			}
+		})
+	case toConnection:
+		id, _ := p.segment.Channel.Conn()
+		if c := s.slab.find(id.Slot(), id.Generation()); c != nil && c.isMember() {
+			s.give(c, &d, 0)
+		} else {
+			s.stats.Absent.Add(uint64(len(p.segment.Records)))
+		}
+	default:
+		s.deliverToSubscribers(p, &d)
+	}
+	s.unpin(p.pin)
+}
+
+// deliverToSubscribers gives a segment to every subscriber of its channel.
+func (s *Shard) deliverToSubscribers(p *pending, d *delivery) {
 	ch := &s.channels[p.channel]
-	var chunks [2 * bus.VariantCount]chunk
-	var built [2 * bus.VariantCount]bool
 	joined := p.batch.Seq <= ch.joinedSeq
 	conflate := ch.policy == PolicyConflate
 	for i := range ch.subscribers {
 		sub := ch.subscribers[i]
 		c := s.slab.get(sub.slot)
+		start := uint64(0)
+		if joined {
+			start = c.subs[sub.at].start
+		}
 		if conflate && s.conflates(c) {
-			start := uint64(0)
-			if joined {
-				start = c.subs[sub.at].start
-			}
 			s.mergeSegment(c, p, start)
 			continue
 		}
-		form := c.form()
-		if !built[form] {
-			built[form] = true
-			chunks[form] = s.layout(p.segment, form)
-		}
-		k := chunks[form]
-		if joined {
-			if start := c.subs[sub.at].start; start >= p.segment.Records[0].Offset {
-				s.queuePublications(c, layoutAfter(c.variant, p.segment, start))
-				continue
-			}
-		}
-		switch {
-		case len(k.bytes) == 0:
-		case k.waits:
-			k.pin = s.pin(p)
-			s.queuePublications(c, k)
-			s.await(c, p.segment, k.bytes)
-		case direct && c.out == nil && c.isClient():
-			s.send(c, k, p)
-		default:
-			k.pin = s.pin(p)
-			s.queuePublications(c, k)
-		}
+		s.give(c, d, start)
 	}
-	s.unpin(p.pin)
 	s.singles.reset()
+}
+
+// give gives a segment to one connection. Records up to start are not for it.
+func (s *Shard) give(c *conn, d *delivery, start uint64) {
+	p, form := d.p, c.form()
+	if !d.built[form] {
+		d.built[form] = true
+		d.chunks[form] = s.layout(p.segment, form)
+	}
+	k := d.chunks[form]
+	switch {
+	case start >= p.segment.Records[0].Offset:
+		s.queuePublications(c, layoutAfter(c.variant, p.segment, start))
+	case len(k.bytes) == 0:
+	case k.waits:
+		k.pin = s.pin(p)
+		s.queuePublications(c, k)
+		s.await(c, p.segment, k.bytes)
+	case d.direct && c.out == nil && c.isClient():
+		s.send(c, k, p)
+	default:
+		k.pin = s.pin(p)
+		s.queuePublications(c, k)
+	}
 }
 
 // send writes k, of p's segment, to a connection that has nothing queued, without the detour over the queue.
@@ -173,7 +212,7 @@ func (s *Shard) reattach() {
 	s.logger.Warn("the shard fell behind the bus and was detached; its subscribers are told to come back", "shard", s.id,
 		"batches", lost, "subscriptions", s.stats.Subscriptions.Load())
 	s.slab.each(func(c *conn) {
-		if !c.isClient() || len(c.subs) == 0 {
+		if !c.isClient() || len(c.subs) == c.firstChannel() {
 			return
 		}
 		if !c.protocol {
@@ -185,13 +224,15 @@ func (s *Shard) reattach() {
 		}
 		e := encodings[c.variant]
 		var payload []byte
-		for _, sub := range c.subs {
+		for _, sub := range c.subs[c.firstChannel():] {
 			if len(payload) > 0 {
 				payload = append(payload, e.Separator...)
 			}
 			payload = e.AppendUnsubscribePush(payload, s.channels[sub.channel].name, unsubscribeInsufficient.Code, unsubscribeInsufficient.Reason)
 		}
-		s.unsubscribeAll(c)
+		for len(c.subs) > c.firstChannel() {
+			s.unsubscribe(c, len(c.subs)-1)
+		}
 		s.queueReply(c, chunk{bytes: wire.AppendFrame(nil, opOf(e), payload)})
 	})
 	s.endDoomed()

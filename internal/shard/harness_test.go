@@ -171,6 +171,8 @@ func newIdleRig(t testing.TB, stallMax time.Duration, change func(*Options)) *ri
 		require.Zero(t, r.ring.Stats().PinnedBytes.Load(), "bytes pinned")
 		require.Len(t, r.shard.freePins, len(r.shard.pins)-1, "pins left")
 		require.Zero(t, r.interest.Len(), "interest left")
+		_, ok := r.interest.Lookup([]byte(routing.Everybody))
+		require.False(t, ok, "interest in messages for everybody left")
 		require.Equal(t, stats.Accepted.Load(), r.load.accepted.Load(), "accepts reported to steering")
 		require.Equal(t, stats.Accepted.Load(), r.load.closed.Load(), "closes reported to steering")
 		require.Zero(t, r.load.busy.Load())

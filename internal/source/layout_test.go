@@ -164,7 +164,7 @@ func TestRetentionOvertakes(t *testing.T) {
 func TestPositionOnlyWhereOnePartitionFeeds(t *testing.T) {
 	s := &Source{}
 	parts := func(name, channel string, n int32) *topic {
-		table, err := route.New([]Route{{Channel: channel}})
+		table, err := route.New([]Route{{Channel: channel}}, nil)
 		require.NoError(t, err)
 		tp := &topic{name: name, route: table.Topic(name), id: [16]byte{1}}
 		for i := range n {

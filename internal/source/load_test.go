@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"wsd/internal/bus"
+	"wsd/internal/route"
 	"wsd/internal/routing"
 )
 
@@ -156,8 +157,8 @@ func TestSubscriptionChurnUnderLoad(t *testing.T) {
 		seen += c.seen
 	}
 	t.Logf("%d records seen by %d shards, %d changes by the first", seen, shards, churners[0].churned)
-	require.NotZero(t, r.Stats().Targeted.Load())
-	require.NotZero(t, r.Stats().Unwanted.Load())
+	require.NotZero(t, r.Stats().Routed[route.ByRule].Targeted.Load())
+	require.NotZero(t, r.Stats().Routed[route.ByRule].Unwanted.Load())
 }
 
 // A shard that does not move fills the bus; then fetching stops, memory stays where it is, and nothing is lost.

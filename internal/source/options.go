@@ -45,6 +45,9 @@ type Options struct {
 	SASL     sasl.Mechanism // nil: none.
 	Routes   []Route        // Default: one rule, channel "{topic}".
 
+	Overrides *route.Overrides // Headers by which records choose their place; nil: none.
+	Nonce     uint64           // That client ids of this process begin with.
+
 	FetchMaxWait     time.Duration // How long a broker holds a fetch that has no record. Default 500 ms; costs no latency.
 	FetchMaxBytes    int           // Bytes of one partition in one response. Default 1 MiB.
 	FetchTotalBytes  int           // Bytes of one response, a single larger batch excepted. Default 8 × FetchMaxBytes.

@@ -40,6 +40,7 @@ type partition struct {
 	caughtUp   atomic.Bool  // The last fetch reached the end of what is committed.
 	leaderSeen atomic.Int32 // Broker id, -1: none.
 	lastError  atomic.Pointer[string]
+	stopped    atomic.Pointer[string] // Why a rule ended the reading; nil: it did not.
 
 	// mu
 	owner       *fetcher // The one that may fetch and route it; nil: no leader known.
@@ -78,7 +79,7 @@ func (s *Source) newPartition(t *topic, id int32, from Start) *partition {
 }
 
 func (p *partition) stats() PartitionStats {
-	st := PartitionStats{Topic: p.topic.name, Partition: p.id, Position: p.routed.Load(), HighWatermark: p.high.Load()}
+	st := PartitionStats{Topic: p.topic.name, Partition: p.id, Position: p.routed.Load(), HighWatermark: p.high.Load(), Stopped: p.stopped.Load() != nil}
 	if st.Position >= 0 && st.HighWatermark > st.Position {
 		st.Lag = st.HighWatermark - st.Position
 	}
@@ -86,14 +87,19 @@ func (p *partition) stats() PartitionStats {
 }
 
 func (p *partition) errorText() string {
-	if e := p.lastError.Load(); e != nil {
-		return *e
+	for _, e := range []*string{p.stopped.Load(), p.lastError.Load()} {
+		if e != nil {
+			return *e
+		}
 	}
 	return ""
 }
 
 // readyLocked reports whether p may be asked for now, and if only time is missing, when.
 func (p *partition) readyLocked(looked uint64, now time.Time) (ok bool, at time.Time) {
+	if p.stopped.Load() != nil {
+		return false, now.Add(time.Hour)
+	}
 	if p.heldLook != 0 && looked <= p.heldLook {
 		return false, time.Time{}
 	}

@@ -10,6 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kversion"
+
+	"wsd/internal/route"
 )
 
 var codecs = map[string]kgo.CompressionCodec{
@@ -48,7 +50,7 @@ func TestEveryPartitionFromEarliestInEveryCompression(t *testing.T) {
 		require.NotEmpty(t, epoch)
 	}
 	require.EqualValues(t, 4*50*len(codecs), r.topic(0).Records.Load())
-	require.EqualValues(t, 2*4*50*len(codecs), r.Stats().Broadcast.Load())
+	require.EqualValues(t, 2*4*50*len(codecs), r.Stats().Routed[route.ByRule].Broadcast.Load())
 	require.Zero(t, r.topic(0).Gaps.Load()+r.topic(0).Lost.Load()+r.topic(0).Compacted.Load())
 	eventually(t, func() bool {
 		for _, ts := range r.Status().Topics {

@@ -49,7 +49,7 @@ func New(o Options) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	table, err := route.New(o.Routes)
+	table, err := route.New(o.Routes, o.Overrides)
 	if err != nil {
 		return nil, err
 	}

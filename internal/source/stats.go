@@ -19,12 +19,10 @@ type Stats struct {
 	Stalls            atomic.Uint64    // Times the watchdog dropped a connection that gave no records though there were some.
 	MetadataRefreshes atomic.Uint64
 	MetadataErrors    atomic.Uint64
-	Broadcast         atomic.Uint64 // Records put on the bus for every shard.
-	Targeted          atomic.Uint64 // Records put on the bus for some shards.
-	Unwanted          atomic.Uint64 // Records for a channel without a subscriber here; not looked at further.
 	Panics            atomic.Uint64 // Records skipped because reading them panicked.
 	PublishErrors     atomic.Uint64 // Batches the bus did not take; only when stopping.
 
+	Routed      [route.ByCount]Routed         // By what chose their place. A record for several channels counts once for each.
 	FetchErrors [errorKindCount]atomic.Uint64 // By ErrorKind.
 
 	topics []*TopicStats // Fixed after New.
@@ -32,6 +30,16 @@ type Stats struct {
 	mu         sync.Mutex // Guards partitions.
 	partitions []*partition
 }
+
+// Routed counts records by where they went.
+type Routed struct {
+	Broadcast atomic.Uint64 // Put on the bus for every shard.
+	Targeted  atomic.Uint64 // Put on the bus for some shards.
+	Unwanted  atomic.Uint64 // Nobody here wants them; not looked at further.
+}
+
+// routed is what one partition's part of a response adds to Routed.
+type routed struct{ broadcast, targeted, unwanted uint64 }
 
 // TopicStats are the counters of one configured topic.
 type TopicStats struct {
@@ -47,7 +55,8 @@ type TopicStats struct {
 	Truncations atomic.Uint64 // Times the log ended before our position (unclean leader election).
 	Recreations atomic.Uint64 // Times the topic came back with another id.
 
-	Unplaced [route.UnplacedCount]atomic.Uint64 // Records with no channel to go to.
+	Dropped  atomic.Uint64                      // Records that a rule drops.
+	Unplaced [route.UnplacedCount]atomic.Uint64 // Records that their rule or header cannot place.
 
 	invalidLogged atomic.Bool
 	unplacedNote  [route.UnplacedCount]atomic.Bool
@@ -60,6 +69,7 @@ type PartitionStats struct {
 	Position      int64 // Next Kafka offset to be read; -1 before the first one is known.
 	HighWatermark int64 // End of the log at the last fetch; -1 before it.
 	Lag           int64 // Offsets between the two; 0 while one is unknown.
+	Stopped       bool  // A rule with on_error: stop ended the reading.
 }
 
 // Topics returns the counters of every configured topic, in the configured order.

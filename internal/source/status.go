@@ -33,7 +33,8 @@ type PartitionStatus struct {
 	Position      int64  `json:"position"` // Next Kafka offset to be read; -1 before the first one is known.
 	HighWatermark int64  `json:"high_watermark"`
 	Lag           int64  `json:"lag"`
-	Error         string `json:"error,omitempty"` // The last error; empty after the next good answer.
+	Error         string `json:"error,omitempty"` // The last error; empty after the next good answer. What stopped it stays.
+	Stopped       bool   `json:"stopped"`         // A rule with on_error: stop ended the reading.
 }
 
 // BrokerStatus is the connection to one broker that leads partitions of ours.
@@ -84,7 +85,7 @@ func (s *Source) Status() Status {
 		for _, p := range t.parts {
 			ps := p.stats()
 			ts.Partitions = append(ts.Partitions, PartitionStatus{
-				Partition: p.id, Leader: p.leaderSeen.Load(), Position: ps.Position, HighWatermark: ps.HighWatermark, Lag: ps.Lag, Error: p.errorText(),
+				Partition: p.id, Leader: p.leaderSeen.Load(), Position: ps.Position, HighWatermark: ps.HighWatermark, Lag: ps.Lag, Error: p.errorText(), Stopped: ps.Stopped,
 			})
 			ts.Current = ts.Current && ps.Position >= 0 && ps.HighWatermark >= 0 && p.caughtUp.Load()
 		}

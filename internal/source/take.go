@@ -111,11 +111,15 @@ func (f *fetcher) readLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 		var pub *publishError
 		var bad *batchError
 		var pan *panicError
+		var stop *stopError
 		switch {
 		case err == nil:
 			return true, nil
 		case errors.As(err, &pub):
 			return false, pub
+		case errors.As(err, &stop):
+			f.s.stopLocked(p, stop)
+			return false, nil
 		case errors.As(err, &bad):
 			f.badBatchLocked(p, bad.bt, bad, rp.HighWatermark)
 			return false, nil

@@ -28,6 +28,7 @@ const (
 	ants       = "github.com/panjf2000/ants/v2"
 	flate      = "github.com/klauspost/compress/flate"
 	kafkaGo    = "github.com/segmentio/kafka-go"
+	gjson      = "github.com/tidwall/gjson"
 	kmsg       = "github.com/twmb/franz-go/pkg/kmsg"
 	prometheus = "github.com/prometheus/client_golang"
 	centrifuge = "github.com/centrifugal/protocol"
@@ -41,7 +42,7 @@ const all = "*"
 var rules = map[string]rule{
 	"stats":     {},
 	"routing":   {},
-	"route":     {},
+	"route":     {own: []string{"routing"}, outside: []string{gjson}},
 	"wire":      {outside: []string{"github.com/gobwas/ws", "github.com/gobwas/httphead"}},
 	"deflate":   {outside: []string{ants, flate}},
 	"proto":     {own: []string{"routing"}, outside: []string{centrifuge}},
@@ -58,7 +59,7 @@ var rules = map[string]rule{
 	"tlsconn":   {own: []string{"epoll"}, outside: []string{ants}},
 	"doctor":    {outside: []string{unix}},
 	"handover":  {outside: []string{unix}},
-	"config":    {outside: []string{"go.yaml.in/yaml/v3"}},
+	"config":    {own: []string{"route"}, outside: []string{"go.yaml.in/yaml/v3"}},
 	"metrics":   {own: []string{"route", "routing", "stats", "bus", "deflate", "shard", "source", "steering", "admission"}, outside: []string{prometheus}},
 	"admin":     {},
 	"dev":       {outside: []string{"github.com/twmb/franz-go"}},
