@@ -279,6 +279,7 @@ func (o Options) kafka() []family {
 		single("wsd_kafka_stalls_total", "Connections dropped because they gave no records though there were some.", counter, s.Stalls.Load),
 		single("wsd_kafka_metadata_refreshes_total", "Looks at the cluster's layout.", counter, s.MetadataRefreshes.Load),
 		single("wsd_kafka_metadata_errors_total", "Looks that failed.", counter, s.MetadataErrors.Load),
+		single("wsd_kafka_topics_left_out", "Topics that a pattern of kafka.topics finds but that are not read, as there are kafka.topics_max already.", gauge, s.LeftOut.Load),
 		single("wsd_kafka_panics_total", "Records skipped because reading them panicked.", counter, s.Panics.Load),
 		{
 			name: "wsd_kafka_unplaced_total", help: "Records that their rule or header could not place, by reason (docs/routing.md explains each).", kind: counter, labels: []string{"topic", "reason"},

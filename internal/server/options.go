@@ -19,7 +19,6 @@ import (
 	"wsd/internal/deflate"
 	"wsd/internal/listen"
 	"wsd/internal/metrics"
-	"wsd/internal/route"
 	"wsd/internal/routing"
 	"wsd/internal/shard"
 	"wsd/internal/source"
@@ -100,7 +99,7 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 		Brokers: k.Brokers, Topics: k.Topics, ClientID: k.ClientID, TLS: tlsConfig, SASL: mechanism,
 		FetchMaxWait: k.FetchMaxWait, FetchMaxBytes: int(k.FetchMaxBytes), MetadataInterval: k.MetadataInterval,
 		Interest: s.interest, Ring: s.ring, Builder: bus.BuilderOptions{RecordsMax: b.BatchMax, BytesMax: int(b.BatchBytesMax)},
-		BatchAge: b.BatchAge, Shards: shards, Logger: s.log,
+		BatchAge: b.BatchAge, Shards: shards, Nonce: s.nonce, TopicsMax: k.TopicsMax, Logger: s.log,
 	}
 	for _, p := range s.slowPolicies() {
 		o.Keys = o.Keys || p.Policy == shard.PolicyConflate
@@ -112,9 +111,7 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 	case k.Start == "earliest":
 		o.Start.Mode = source.StartEarliest
 	}
-	for _, r := range s.cfg.Routes {
-		o.Routes = append(o.Routes, route.Rule{Topic: r.Topic, Channel: r.Channel})
-	}
+	o.Routes, o.Overrides = s.cfg.Rules(), s.cfg.RouteOverrides()
 	return o, nil
 }
 
@@ -177,7 +174,7 @@ func (s *Server) shardDeflate() shard.Deflate {
 	return shard.Deflate{Deflater: s.deflate, Least: int(s.cfg.Client.CompressionThreshold), Inline: deflateInline}
 }
 
-func (s *Server) shardOptions(id routing.ShardID, listeners []int, nonce uint64) shard.Options {
+func (s *Server) shardOptions(id routing.ShardID, listeners []int) shard.Options {
 	c := s.cfg.Client
 	var positions shard.Positions = s.source
 	if s.hooks.positions != nil {
@@ -194,7 +191,7 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int, nonce uint64)
 			PinnedMax: int(s.cfg.Bus.PinnedMax),
 		},
 		Slow: s.slowPolicies(), Deflate: s.shardDeflate(),
-		Version: "wsd " + s.build.Version, Nonce: nonce, ShardHeader: s.cfg.Debug.ShardHeader, Logger: s.log,
+		Version: "wsd " + s.build.Version, Nonce: s.nonce, ShardHeader: s.cfg.Debug.ShardHeader, Logger: s.log,
 	}
 }
 

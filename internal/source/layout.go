@@ -23,7 +23,7 @@ func (s *Source) apply(resp *kmsg.MetadataResponse) (settled bool) {
 			}
 		}
 	}
-	if changed {
+	if forgotten := s.forget(0); changed || forgotten {
 		// Before any record of the new partitions is routed: a channel that two partitions feed from now on has no position any more.
 		s.positions.Store(buildPositions(s.topics))
 		var all []*partition
@@ -48,10 +48,16 @@ func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders ma
 	case 0, kafka.LeaderNotAvailable:
 	case kafka.UnknownTopicOrPartition, kafka.UnknownTopicID:
 		t.missed = true
-		if t.state != TopicMissing {
+		switch {
+		case t.state == TopicMissing:
+		case t.found:
+			s.log.Info("a topic that a pattern found is gone", "topic", t.name)
+		default:
 			s.log.Warn("a topic does not exist; it will be read from its beginning when it appears (it is not created)", "topic", t.name)
 		}
-		t.state, t.err = TopicMissing, topicError(rt.ErrorCode)
+		if t.state, t.err = TopicMissing, topicError(rt.ErrorCode); t.goneAt.IsZero() {
+			t.goneAt = time.Now()
+		}
 		return false
 	default:
 		t.state, t.err = TopicFailed, topicError(rt.ErrorCode)
@@ -74,7 +80,7 @@ func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders ma
 		s.log.Info("a topic has appeared", "topic", t.name, "partitions", len(rt.Partitions))
 	}
 	t.problem.ok(s.log, "a topic can be read again", "topic", t.name)
-	t.state, t.err = TopicPresent, topicError(rt.ErrorCode)
+	t.state, t.err, t.goneAt = TopicPresent, topicError(rt.ErrorCode), time.Time{}
 
 	sortPartitions(rt.Partitions)
 	for i := range rt.Partitions {
@@ -189,7 +195,7 @@ func (s *Source) publishView() {
 	v := &s.view
 	topics := make([]viewTopic, 0, len(s.topics))
 	for _, t := range s.topics {
-		topics = append(topics, viewTopic{name: t.name, state: t.state, err: t.err, parts: slices.Clone(t.parts)})
+		topics = append(topics, viewTopic{name: t.name, found: t.found, state: t.state, err: t.err, parts: slices.Clone(t.parts)})
 	}
 	fetchers := make([]*fetcher, 0, len(s.fetchers))
 	for _, f := range s.fetchers {

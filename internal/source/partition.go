@@ -7,12 +7,14 @@ import (
 	"wsd/internal/route"
 )
 
-// topic is a configured topic. Its fields belong to the watcher, except where they say otherwise.
+// topic is a topic that is read, because it is named or because a pattern found it. Its fields belong to the watcher, except where they say otherwise.
 type topic struct {
 	name  string
 	stats *TopicStats
 	route *route.Topic // Fixed after New.
 
+	found   bool      // By a pattern: it is forgotten some time after it is gone.
+	goneAt  time.Time // When it was first seen to be missing; zero: it is not.
 	state   TopicState
 	err     string
 	seen    bool       // It existed at some look: what appears from now on is new and read from its beginning.

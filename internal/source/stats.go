@@ -19,15 +19,15 @@ type Stats struct {
 	Stalls            atomic.Uint64    // Times the watchdog dropped a connection that gave no records though there were some.
 	MetadataRefreshes atomic.Uint64
 	MetadataErrors    atomic.Uint64
+	LeftOut           atomic.Int64  // Topics that a pattern finds but that are not read, as there are TopicsMax already.
 	Panics            atomic.Uint64 // Records skipped because reading them panicked.
 	PublishErrors     atomic.Uint64 // Batches the bus did not take; only when stopping.
 
 	Routed      [route.ByCount]Routed         // By what chose their place. A record for several channels counts once for each.
 	FetchErrors [errorKindCount]atomic.Uint64 // By ErrorKind.
 
-	topics []*TopicStats // Fixed after New.
-
-	mu         sync.Mutex // Guards partitions.
+	mu         sync.Mutex // Guards what follows; each list is replaced as a whole.
+	topics     []*TopicStats
 	partitions []*partition
 }
 
@@ -41,7 +41,7 @@ type Routed struct {
 // routed is what one partition's part of a response adds to Routed.
 type routed struct{ broadcast, targeted, unwanted uint64 }
 
-// TopicStats are the counters of one configured topic.
+// TopicStats are the counters of one topic.
 type TopicStats struct {
 	Name        string
 	Records     atomic.Uint64 // Committed data records read.
@@ -72,8 +72,23 @@ type PartitionStats struct {
 	Stopped       bool  // A rule with on_error: stop ended the reading.
 }
 
-// Topics returns the counters of every configured topic, in the configured order.
-func (s *Stats) Topics() []*TopicStats { return s.topics }
+// Topics returns the counters of every topic that is read: those configured in their order, then those that patterns found.
+func (s *Stats) Topics() []*TopicStats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.topics
+}
+
+// setTopics replaces the list of topics.
+func (s *Stats) setTopics(topics []*topic) {
+	list := make([]*TopicStats, len(topics))
+	for i, t := range topics {
+		list[i] = t.stats
+	}
+	s.mu.Lock()
+	s.topics = list
+	s.mu.Unlock()
+}
 
 // Partitions returns where every known partition stands, by topic and partition.
 func (s *Stats) Partitions() []PartitionStats {
@@ -100,10 +115,4 @@ func (s *Stats) setPartitions(parts []*partition) {
 	s.mu.Unlock()
 }
 
-func newStats(topics []string) *Stats {
-	s := &Stats{BatchSize: stats.NewHistogram(stats.BatchBounds())}
-	for _, t := range topics {
-		s.topics = append(s.topics, &TopicStats{Name: t})
-	}
-	return s
-}
+func newStats() *Stats { return &Stats{BatchSize: stats.NewHistogram(stats.BatchBounds())} }
