@@ -162,6 +162,12 @@ var reasons = map[string]string{
 	"bad_header": "a header that overrides the rules holds no possible target",
 }
 
+// headers tell what decided in place of a rule.
+var headers = map[string]string{
+	"channels": "the header for channels", "connection": "the header for a connection", "user": "the header for a user", "everybody": "the header for everybody",
+	"header": "a header",
+}
+
 // print writes the placement for people.
 func (p *placed) print(w io.Writer) error {
 	var b strings.Builder
@@ -185,14 +191,14 @@ func (p *placed) print(w io.Writer) error {
 	}
 	if p.Rule != nil {
 		fmt.Fprintf(&b, "by      routes[%d]: %s\n", *p.Rule, p.Route)
-	} else if p.By != "none" {
-		fmt.Fprintf(&b, "by      header (%s)\n", p.By)
+	} else if by := headers[p.By]; by != "" {
+		fmt.Fprintf(&b, "by      %s\n", by)
 	}
 	if p.Reason != "" {
 		fmt.Fprintf(&b, "reason  %s: %s\n", p.Reason, reasons[p.Reason])
 	}
 	if p.OnError != "" {
-		fmt.Fprintf(&b, "on_error  %s\n", p.OnError)
+		fmt.Fprintf(&b, "error   on_error: %s\n", p.OnError)
 	}
 	if p.Note != "" {
 		fmt.Fprintf(&b, "note    %s\n", p.Note)

@@ -67,7 +67,7 @@ var rules = map[string]rule{
 	"testutil":  {outside: []string{unix, "github.com/stretchr/testify"}},
 	"tidy":      {},
 
-	"../cmd/wsd":             {own: []string{"config", "route", "server", "control", "dev", "doctor"}, outside: []string{"github.com/alecthomas/kong", "github.com/KimMachineGun/automemlimit", unix}},
+	"../cmd/wsd":             {own: []string{"config", "route", "routing", "server", "control", "dev", "doctor"}, outside: []string{"github.com/alecthomas/kong", "github.com/KimMachineGun/automemlimit", unix}},
 	"../loadtest":            {own: []string{"epoll"}, outside: []string{"github.com/alecthomas/kong", "github.com/HdrHistogram/hdrhistogram-go", "github.com/go-echarts/go-echarts/v2", unix}},
 	"../loadtest/client":     {own: []string{"wire", "epoll"}, outside: []string{"github.com/gobwas/ws", "github.com/HdrHistogram/hdrhistogram-go", unix}},
 	"../loadtest/producer":   {outside: []string{kafkaGo}},
