@@ -20,7 +20,7 @@ import (
 
 // compare is the command that runs the floor and wsd side by side.
 type compare struct {
-	Cases    []string      `default:"single,batch,1k,16k,connect,memory,latency,spread,chain" enum:"single,batch,1k,16k,connect,memory,latency,spread,chain" help:"What to measure (${default})."`
+	Cases    []string      `default:"single,batch,1k,16k,compress,connect,memory,latency,spread,chain" enum:"single,batch,1k,16k,compress,connect,memory,latency,spread,chain" help:"What to measure (${default})."`
 	Shards   []int         `default:"1,2,7,64" help:"Shards of wsd, each a server of its own (${default})."`
 	Rounds   int           `default:"9" help:"Rounds; in each, every server does everything once (${default})."`
 	Clients  int           `default:"5000" help:"Clients of one channel (${default})."`

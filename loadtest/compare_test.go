@@ -89,7 +89,7 @@ func TestCompare(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0], "compare", "--bin", programs(t), "--rounds", "1", "--clients", "40", "--channels", "20",
-		"--duration", "200ms", "--shards", "2", "--cases", "batch,connect,latency,spread,chain", "--wsd-arg=--steering.mode=off", "--json")
+		"--duration", "200ms", "--shards", "2", "--cases", "batch,compress,connect,latency,spread,chain", "--wsd-arg=--steering.mode=off", "--json")
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	require.NoError(t, cmd.Run(), "%s%s", &out, &errs)
@@ -105,8 +105,8 @@ func TestCompare(t *testing.T) {
 		require.Positive(t, row.Floor.Median, "%+v", row)
 		require.Positive(t, row.WSD.Median, "%+v", row)
 	}
-	require.Equal(t, map[string]int{"batch": 2, "connect": 1, "latency 50 %": 3, "latency 90 %": 3, "spread": 2, "chain": 1}, cases)
-	require.Contains(t, errs.String(), "compare: 16 of 16")
+	require.Equal(t, map[string]int{"batch": 2, "compressed": 2, "text": 2, "connect": 1, "latency 50 %": 3, "latency 90 %": 3, "spread": 2, "chain": 1}, cases)
+	require.Contains(t, errs.String(), "compare: 20 of 20")
 }
 
 func TestNumbering(t *testing.T) {
@@ -136,7 +136,7 @@ func TestInterval(t *testing.T) {
 
 // Each case that can be asked for has figures, and each figure a run that measures it.
 func TestScenariosAndFigures(t *testing.T) {
-	for _, name := range []string{"single", "batch", "1k", "16k", "connect", "memory", "latency", "spread", "chain"} {
+	for _, name := range []string{"single", "batch", "1k", "16k", "compress", "connect", "memory", "latency", "spread", "chain"} {
 		c := compare{Cases: []string{name}, Clients: 5000, Channels: 10_000, Protocol: "raw"}
 		runs := map[string]bool{}
 		for _, s := range c.scenarios() {

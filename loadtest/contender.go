@@ -114,7 +114,7 @@ func (s *server) startWSD(ctx context.Context, c *compare, shards int, sc *scena
 		"serve", "--kafka.brokers", broker, "--kafka.topics", compareTopic, "--kafka.start", "earliest", "--routes", route,
 		"--client.listen", "127.0.0.1:0", "--admin.listen", "127.0.0.1:0", "--shards", strconv.Itoa(shards), "--log.format", "json",
 		"--client.kernel-send-buffer", strconv.Itoa(sendBuffer), "--client.ping-interval", pingInterval.String(),
-		"--shutdown.drain", stopDrain.String(),
+		"--shutdown.drain", stopDrain.String(), "--client.compression=" + strconv.FormatBool(sc.text),
 	}, c.WSDArg...)...)
 	if err != nil {
 		return err

@@ -15,6 +15,8 @@ type scenario struct {
 	share    float64 // Instead of rate: that share of what the floor sustains.
 	targeted bool    // Every client has a channel of its own, and a record goes to one of them.
 	chained  bool    // The floor takes its records by its chain.
+	text     bool    // Records hold text, and wsd offers compression; the floor's do not, and it sends them as they are.
+	deflate  bool    // Clients ask for it.
 }
 
 // The names of scenarios that figures refer to.
@@ -24,6 +26,8 @@ const (
 	nameIdle   = "idle"
 	nameSpread = "spread"
 	nameChain  = "chain"
+	namePlain  = "text"
+	nameSmall  = "compressed"
 	nameHalf   = "latency 50 %"
 	nameHigh   = "latency 90 %"
 )
@@ -69,6 +73,8 @@ func (c *compare) scenarios() []scenario {
 		{[]string{"batch"}, scenario{name: nameBatch, size: 128, batch: 10, rate: small}},
 		{[]string{"1k"}, scenario{name: "1k", size: 1 << 10, batch: 1, rate: small}},
 		{[]string{"16k"}, scenario{name: "16k", size: 16 << 10, batch: 1, rate: large}},
+		{[]string{"compress"}, scenario{name: namePlain, size: 1 << 10, batch: 1, rate: small, text: true}},
+		{[]string{"compress"}, scenario{name: nameSmall, size: 1 << 10, batch: 1, rate: small, text: true, deflate: true}},
 		{[]string{"connect", "memory"}, scenario{name: nameIdle, size: 128}},
 		{[]string{"latency"}, scenario{name: nameHalf, size: 128, batch: 1, share: 0.5}},
 		{[]string{"latency"}, scenario{name: nameHigh, size: 128, batch: 1, share: 0.9}},
@@ -133,6 +139,11 @@ func (c *compare) figures() []figure {
 		for i, quantile := range []string{"p50", "p99", "p99.9"} {
 			list = append(list, figure{kind: "latency", of: name, name: quantile, unit: "ms", value: func(m *measure) float64 { return m.latency[i] }})
 		}
+	}
+	for _, name := range []string{namePlain, nameSmall} {
+		list = append(list,
+			figure{kind: "compress", of: name, name: perDelivery, unit: "µs", value: delivery},
+			figure{kind: "compress", of: name, name: "bytes per delivery", unit: "B", value: func(m *measure) float64 { return m.wire }})
 	}
 	list = append(list,
 		figure{kind: "spread", of: nameSpread, name: perDelivery, unit: "µs", value: delivery},

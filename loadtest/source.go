@@ -104,6 +104,8 @@ type chainSource struct {
 func (s *chainSource) begun() uint64 { return s.n.Load() }
 
 func (s *chainSource) send(ctx context.Context, groups int, interval time.Duration) (late time.Duration, err error) {
+	ended := context.AfterFunc(ctx, func() { _ = s.feed.Close() })
+	defer ended()
 	start := time.Now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()

@@ -29,6 +29,7 @@ const (
 type measure struct {
 	cpuConnection float64 // Microseconds of the server.
 	cpuDelivery   float64
+	wire          float64    // Bytes that the client has read for a delivery.
 	rss           float64    // Bytes a connection.
 	kernel        float64    // Slab and TCP memory of the machine, bytes a connection.
 	latency       [3]float64 // Milliseconds: p50, p99, p99.9.
@@ -55,7 +56,11 @@ type trial struct {
 // run does the run. An error means that it measured nothing that counts: somebody missed something, or a step took too long.
 func (t *trial) run(ctx context.Context, interval time.Duration) (m measure, err error) {
 	run := rand.Uint32()
-	format, err := client.NewFormat(run, t.size)
+	newFormat := client.NewFormat
+	if t.text && t.shards > 0 {
+		newFormat = client.NewTextFormat // The floor makes its records itself; they are as long.
+	}
+	format, err := newFormat(run, t.size)
 	if err != nil {
 		return measure{}, err
 	}
@@ -106,7 +111,7 @@ func (t *trial) makeEngine() (err error) {
 		warm = 1 // Each client gets one.
 	}
 	t.engine, err = client.New(client.Options{
-		Server: t.server.address, Host: t.server.address.String(), Protocol: protocol, Channels: channels, Clients: t.clients, Loops: 1,
+		Server: t.server.address, Host: t.server.address.String(), Protocol: protocol, Deflate: t.deflate && t.shards > 0, Channels: channels, Clients: t.clients, Loops: 1,
 		Dials: dialsCompare, AttemptTimeout: t.Timeout, Sources: sources, Now: t.clock.now, Unmeasured: warm,
 	})
 	return err
@@ -215,6 +220,7 @@ func (t *trial) deliver(ctx context.Context, interval time.Duration) error {
 	n, _ := t.engine.Snapshot()
 	took := after.at.Sub(before.at)
 	t.m.cpuDelivery = micros(after.server-before.server) / float64(n.Deliveries-earlier.Deliveries)
+	t.m.wire = float64(n.WireBytes-earlier.WireBytes) / float64(n.Deliveries-earlier.Deliveries)
 	t.m.busy = (after.load - before.load).Seconds() / took.Seconds()
 	t.m.perSecond = float64(groups) / took.Seconds()
 	return nil

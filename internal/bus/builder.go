@@ -72,6 +72,7 @@ func (b *Builder) Add(ch routing.Channel, r Record, ts time.Time) (full bool) {
 	seg.Bytes += size
 	batch.Records++
 	batch.Bytes += size
+	seg.Shards.Union(&ch.Shards)
 	batch.Shards.Union(&ch.Shards)
 	if ts.Before(batch.Oldest) {
 		batch.Oldest = ts

@@ -85,6 +85,8 @@ func TestBuilder(t *testing.T) {
 	}
 	require.Equal(t, []uint64{1, 3, 4}, offsets)
 	require.Equal(t, 3, batch.Segments[0].Bytes)
+	require.Equal(t, channel(1, 1, 200).Shards, batch.Segments[0].Shards, "what its records were for")
+	require.Equal(t, channel(2, 2).Shards, batch.Segments[1].Shards)
 	var shards []routing.ShardID
 	for s := range batch.Shards.All() {
 		shards = append(shards, s)

@@ -48,6 +48,18 @@ func (c *Cursor) Next() (*Batch, State) {
 	return b, StateReady
 }
 
+// Peek returns the batch with sequence seq, at or after the one that Next returned, without moving there; nil if it has not been
+// published, or is gone because the shard was detached.
+func (c *Cursor) Peek(seq uint64) *Batch {
+	if seq >= c.ring.head.Load() {
+		return nil
+	}
+	if b := c.ring.slots[seq&c.ring.mask].Load(); b != nil && b.Seq == seq {
+		return b
+	}
+	return nil
+}
+
 // Waiting returns the bytes of values on the bus from b, which Next returned, to the head, those for other shards included.
 func (c *Cursor) Waiting(b *Batch) uint64 { return c.ring.stats.Bytes.Load() - b.before }
 

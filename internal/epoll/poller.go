@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -21,9 +22,6 @@ const (
 // Event is one ready descriptor: the two words given to Add, and what it is ready for.
 type Event = unix.EpollEvent
 
-// keyWake marks the poller's own eventfd; Add refuses it.
-const keyWake = -1 << 31
-
 // Loop states, see Wake.
 const (
 	stateRunning uint32 = iota
@@ -32,14 +30,20 @@ const (
 )
 
 // Poller is an epoll instance with a wake-up.
+//
+// Wake is a read deadline in the past: it makes the goroutine that is parked in Go's poller ready without a system call. An
+// eventfd in the set would cost a write, a read and two more looks at the set for each wake-up, a quarter of a small delivery.
 type Poller struct {
-	fd     int
-	wakeFD int
-	file   *os.File        // Owns fd; registered in Go's poller.
-	raw    syscall.RawConn // Of file.
-	state  atomic.Uint32   // stateRunning, stateWaiting or stateNotified.
-	woken  bool            // The last Wait ended by Wake.
-	buf    []Event
+	fd    int
+	file  *os.File        // Owns fd; registered in Go's poller.
+	raw   syscall.RawConn // Of file.
+	state atomic.Uint32   // stateRunning, stateWaiting or stateNotified.
+	buf   []Event
+
+	// Of the Wait under way; its look is made once, because a method value would be allocated each time.
+	look    func(fd uintptr) (done bool)
+	found   int
+	failure error
 }
 
 // New returns a poller whose Wait reports at most eventsMax descriptors at a time.
@@ -48,21 +52,19 @@ func New(eventsMax int) (*Poller, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create epoll instance: %w", err)
 	}
-	wakeFD, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
-	if err != nil {
-		_ = unix.Close(fd)
-		return nil, fmt.Errorf("create eventfd: %w", err)
-	}
 	// Go's poller takes only descriptors in non-blocking mode; on an epoll descriptor the flag has no other effect.
 	if err := unix.SetNonblock(fd, true); err != nil {
 		_ = unix.Close(fd)
-		_ = unix.Close(wakeFD)
 		return nil, fmt.Errorf("set epoll descriptor non-blocking: %w", err)
 	}
-	p := &Poller{fd: fd, wakeFD: wakeFD, file: os.NewFile(uintptr(fd), "epoll"), buf: make([]Event, eventsMax)}
+	p := &Poller{fd: fd, file: os.NewFile(uintptr(fd), "epoll"), buf: make([]Event, eventsMax)}
+	p.look = func(uintptr) bool {
+		p.found, p.failure = p.poll()
+		return p.found > 0 || p.failure != nil
+	}
 	p.raw, err = p.file.SyscallConn()
 	if err == nil {
-		err = p.ctl(unix.EPOLL_CTL_ADD, wakeFD, Readable, keyWake, 0)
+		err = p.file.SetReadDeadline(time.Time{}) // Refused where Go's poller does not watch the file.
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("set up epoll instance: %w", err), p.Close())
@@ -72,9 +74,6 @@ func New(eventsMax int) (*Poller, error) {
 
 // Add watches fd for the given readiness, level-triggered. Wait hands key and tag back with each event.
 func (p *Poller) Add(fd int, ready uint32, key, tag int32) error {
-	if key == keyWake {
-		panic("BUG: epoll key is the poller's own")
-	}
 	return p.ctl(unix.EPOLL_CTL_ADD, fd, ready, key, tag)
 }
 
@@ -92,36 +91,42 @@ func (p *Poller) ctl(op, fd int, ready uint32, key, tag int32) error {
 	return nil
 }
 
-// Wake makes the current or the next Wait return. Any goroutine may call it; it costs a system call only when the loop waits.
+// Wake makes the current or the next Wait return. Any goroutine may call it; it makes no system call.
 func (p *Poller) Wake() {
 	if p.state.Swap(stateNotified) == stateWaiting {
-		one := [8]byte{1}
-		// The counter cannot overflow: each write follows a Wait, and Wait reads it.
-		_, _, _ = unix.RawSyscall(unix.SYS_WRITE, uintptr(p.wakeFD), uintptr(unsafe.Pointer(&one[0])), 8)
+		_ = p.file.SetReadDeadline(past) // Fails only when the poller is closed.
 	}
 }
 
+// past is a read deadline that has passed.
+var past = time.Unix(1, 0)
+
 // Wait returns the descriptors that are ready. With block it waits until there is one or Wake is called; a Wake since the last
-// Wait returns at once. The result is valid until the next call. woken says whether Wake ended a wait.
+// Wait returns at once. The result is valid until the next call. woken says whether Wake ended a wait; then no descriptor has been
+// looked at, and the next Wait does.
 func (p *Poller) Wait(block bool) (events []Event, woken bool, err error) {
-	p.woken = false
 	if !block || !p.state.CompareAndSwap(stateRunning, stateWaiting) {
 		// Either somebody woke us while we ran, or the caller has more to do: look, do not wait.
 		p.state.Store(stateRunning)
 		n, err := p.poll()
-		return p.take(n), p.woken, err
+		return p.buf[:n], false, err
 	}
-	var n int
-	var pollErr error
-	err = p.raw.Read(func(uintptr) bool {
-		n, pollErr = p.poll()
-		return n > 0 || pollErr != nil
-	})
+	p.found, p.failure = 0, nil
+	err = p.raw.Read(p.look)
 	p.state.Store(stateRunning)
-	if err != nil {
+	switch {
+	case err == nil:
+		return p.buf[:p.found], false, p.failure
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		// A Wake that set its deadline only now, though this Wait or an earlier one has ended otherwise, cuts the next one short.
+		// That is harmless. None is lost: what is taken back here belongs to Wakes that this return answers.
+		if err := p.file.SetReadDeadline(time.Time{}); err != nil {
+			return nil, true, fmt.Errorf("wait for events: %w", err)
+		}
+		return nil, true, nil
+	default:
 		return nil, false, fmt.Errorf("wait for events: %w", err)
 	}
-	return p.take(n), p.woken, pollErr
 }
 
 // poll asks the kernel once, without waiting.
@@ -140,24 +145,9 @@ func (p *Poller) poll() (int, error) {
 	}
 }
 
-// take removes the poller's own eventfd from the first n events and resets it.
-func (p *Poller) take(n int) []Event {
-	events := p.buf[:n]
-	for i := range events {
-		if events[i].Fd == keyWake {
-			var count [8]byte
-			_, _, _ = unix.RawSyscall(unix.SYS_READ, uintptr(p.wakeFD), uintptr(unsafe.Pointer(&count[0])), 8)
-			p.woken = true
-			events[i] = events[n-1]
-			return events[:n-1]
-		}
-	}
-	return events
-}
-
 // Close releases the poller's descriptors; descriptors that it watches stay open.
 func (p *Poller) Close() error {
-	return errors.Join(p.file.Close(), unix.Close(p.wakeFD))
+	return p.file.Close()
 }
 
 // Monotonic returns CLOCK_MONOTONIC in nanoseconds: the clock that eBPF programs read by bpf_ktime_get_ns, for times that user

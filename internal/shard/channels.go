@@ -13,6 +13,11 @@ type channel struct {
 	subscribers []subscriber
 	policy      Policy // For subscribers that do not keep up.
 	joinedSeq   uint64 // Batches up to this sequence may hold records from before some subscription; see subscription.start.
+
+	// See ahead.go.
+	servedSeq, heldSeq uint64
+	got                uint32 // Bytes of values that it got in turn gotTurn.
+	gotTurn            uint32
 }
 
 // subscriber is one entry of a channel's list.
@@ -45,6 +50,7 @@ func (s *Shard) subscribe(c *conn, name string) (offset uint64, epoch string, kn
 	if !ok {
 		name = strings.Clone(name) // It may be part of a whole request, which need not live as long.
 		index = s.takeChannel()
+		s.channels[index].servedSeq = s.head() - 1 // What is on the bus before the interest is not for it.
 		s.channelIndex[name] = index
 		ch := &s.channels[index]
 		ch.name, ch.id = name, s.interest.Add(name, s.id)

@@ -33,10 +33,14 @@ const (
 // connection: the kernel's price is per write, not per byte (design.md §1). It returns whether there may be more on the bus that is to be
 // taken at once.
 func (s *Shard) deliver() (more bool) {
-	if s.pace() {
-		return false
+	s.turnNumber++
+	hold := s.pace()
+	if !hold {
+		more = s.gather()
 	}
-	more = s.gather()
+	if hold || more {
+		s.takeAhead(hold)
+	}
 	if len(s.pendings) == 0 {
 		return more
 	}
@@ -69,16 +73,12 @@ func (s *Shard) gather() (more bool) {
 		}
 		wanted := false
 		for _, segment := range batch.Segments {
-			index, ok := s.channelByID[segment.Channel]
-			if conn, is := segment.Channel.Conn(); is {
-				index, ok = toConnection, conn.Shard() == s.id
-			}
-			if !ok {
+			index, ok := s.wants(segment)
+			if !ok || index < toConnection && batch.Seq <= s.channels[index].servedSeq {
 				continue
 			}
 			wanted = true
-			s.pendings = append(s.pendings, pending{segment: segment, channel: index, batch: batch})
-			s.turn.records += uint64(len(segment.Records))
+			s.take(batch, segment, index)
 			budget -= segment.Bytes
 		}
 		s.turn.batches++
@@ -88,6 +88,29 @@ func (s *Shard) gather() (more bool) {
 		s.cursor.Advance()
 	}
 	return true
+}
+
+// wants returns the index of the segment's channel if it has a subscriber here; or what stands in its place for messages.
+func (s *Shard) wants(segment *bus.Segment) (index uint32, ok bool) {
+	if !segment.Shards.Has(s.id) {
+		return 0, false
+	}
+	if _, is := segment.Channel.Conn(); is {
+		return toConnection, true
+	}
+	index, ok = s.channelByID[segment.Channel]
+	return index, ok
+}
+
+// take has the segment delivered in this turn.
+func (s *Shard) take(batch *bus.Batch, segment *bus.Segment, index uint32) {
+	s.pendings = append(s.pendings, pending{segment: segment, channel: index, batch: batch})
+	s.turn.records += uint64(len(segment.Records))
+	if index >= toConnection {
+		return
+	}
+	ch := &s.channels[index]
+	ch.got, ch.gotTurn = uint32(min(s.gotInTurn(ch)+segment.Bytes, math.MaxUint32)), s.turnNumber
 }
 
 // delivery is a segment that is being given to connections.

@@ -105,8 +105,7 @@ func TestMillionDeliveriesQueued(t *testing.T) {
 	}
 }
 
-// Neither does a million of deliveries that wait on the bus, a thousand records for each of a thousand clients. The bus is one queue:
-// what a message waits for is the bytes of values before it, BatchBytesPerTurn a turn, and not the deliveries that they become.
+// Neither does a million of deliveries that wait on the bus, a thousand records for each of a thousand clients.
 func TestMillionDeliveriesOnTheBus(t *testing.T) {
 	const clients, records, batch = 1000, 1000, 500
 	r := newStepped(t, func(o *Options) { o.Limits.OutboundMax = 8 << 20 })

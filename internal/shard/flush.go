@@ -1,6 +1,8 @@
 package shard
 
 import (
+	"bytes"
+
 	"golang.org/x/sys/unix"
 
 	"wsd/internal/epoll"
@@ -33,6 +35,25 @@ func (s *Shard) queue(c *conn, k chunk) {
 	}
 	s.addQueued(c, k.cost())
 	s.markDirty(c)
+}
+
+// sendCopy writes b, whose memory the caller uses again, to a connection that has nothing queued; what the kernel does not take is
+// copied and waits. It reports whether the connection lives.
+func (s *Shard) sendCopy(c *conn, b []byte) bool {
+	n, err := epoll.Write(int(c.fd), b)
+	switch {
+	case err == nil:
+		s.turn.writes++
+		s.turn.bytesOut += uint64(n)
+	case err != unix.EAGAIN:
+		c.reason = ReasonWriteError
+		s.abort(c)
+		return false
+	}
+	if n < len(b) {
+		s.queue(c, chunk{bytes: bytes.Clone(b[n:])})
+	}
+	return true
 }
 
 // addQueued counts n more bytes, or fewer, that wait for c.

@@ -32,7 +32,7 @@ type request struct {
 // handshake answers the complete upgrade request in head.
 func (s *Shard) handshake(c *conn, head []byte) {
 	var req request
-	out, upgraded := wire.Handshake(nil, head, func(r *wire.Request) (wire.Accept, error) { return s.decide(r, &req) })
+	out, upgraded := wire.Handshake(s.replies[:0], head, func(r *wire.Request) (wire.Accept, error) { return s.decide(r, &req) })
 	if !upgraded {
 		reason := ReasonHandshakeRejected
 		if req.plainHTTP {
@@ -40,7 +40,11 @@ func (s *Shard) handshake(c *conn, head []byte) {
 		} else {
 			s.stats.Rejected.Add(1)
 		}
-		s.answerHTTP(c, out, reason)
+		s.answerHTTP(c, slices.Clone(out), reason)
+		return
+	}
+	s.replies = out[:0]
+	if !s.sendCopy(c, out) {
 		return
 	}
 	s.countClients(1)
@@ -51,7 +55,6 @@ func (s *Shard) handshake(c *conn, head []byte) {
 		c.deflate = true
 		c.reader.AllowDeflate()
 	}
-	s.queue(c, chunk{bytes: out})
 	if req.protocol {
 		c.state = stateJoining
 		c.deadline = s.tick + ticks(s.limits.StaleCloseDelay)

@@ -216,6 +216,13 @@ func listenTCP(t testing.TB, sendBuffer int) (fd int, address string) {
 // publish puts values onto a channel, in one batch, as the source does. Nobody interested: they are gone.
 func (r *rig) publish(channel string, values ...string) {
 	r.t.Helper()
+	r.add(channel, values...)
+	r.seal()
+}
+
+// add is publish without the end of the batch.
+func (r *rig) add(channel string, values ...string) {
+	r.t.Helper()
 	for _, v := range values {
 		r.offset++
 		r.place.mu.Lock()
@@ -227,7 +234,6 @@ func (r *rig) publish(channel string, values ...string) {
 			r.builder.Add(ch, record(r.offset, v), time.Now())
 		}
 	}
-	r.seal()
 }
 
 func (r *rig) seal() {

@@ -40,17 +40,6 @@ func (r *rig) tellConn(id routing.ConnID, values ...string) {
 	}
 }
 
-// add puts records of a channel on the bus without publishing yet.
-func (r *rig) add(channel string, values ...string) {
-	r.t.Helper()
-	ch, ok := r.interest.Lookup([]byte(channel))
-	require.True(r.t, ok)
-	for _, v := range values {
-		r.offset++
-		r.builder.Add(ch, record(r.offset, v), time.Now())
-	}
-}
-
 // connect connects by the client protocol and returns the connection's id as the client was told it.
 func (r *rig) connect() (*client, routing.ConnID) {
 	r.t.Helper()
@@ -100,7 +89,6 @@ func TestMessageToNobody(t *testing.T) {
 	r.tellConn(gone, "1", "2")
 	r.tellConn(routing.MakeConnID(0, 1, 1<<24-1), "3")
 	r.tellConn(routing.MakeConnID(0, id.Generation()+1, id.Slot()), "4")
-	r.tellConn(routing.MakeConnID(1, id.Generation(), id.Slot()), "5") // Of another shard, in a batch that this one reads.
 	r.tellConn(id, "6")
 	r.seal()
 	require.Equal(t, fmt.Sprintf(data, "6"), c.message(wire.EventText))

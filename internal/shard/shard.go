@@ -65,6 +65,7 @@ type Shard struct {
 	iovecs   epoll.Iovecs
 	pendings []pending
 	oldest   []time.Time // Oldest record of each batch delivered in this turn.
+	aheadSeq uint64      // Next batch that takeAhead looks at.
 	singles  singles     // Of the segment being delivered.
 	pins     []pin       // The first is none.
 	freePins []uint32
@@ -103,6 +104,7 @@ type Shard struct {
 	closeNext uint32 // Slot that the next portion of closes begins with.
 
 	turn          turnCounts
+	turnNumber    uint32 // Of deliver's turns; it may wrap around.
 	outboundBytes int64
 	pacing        pacing
 

@@ -32,8 +32,13 @@ type conn struct {
 func (s *Source) dial(ctx context.Context, addr string) (_ *conn, err error) {
 	dialCtx, cancel := context.WithTimeout(ctx, s.o.DialTimeout)
 	defer cancel()
-	raw, err := (&net.Dialer{}).DialContext(dialCtx, "tcp", addr)
+	tcp, err := (&net.Dialer{}).DialContext(dialCtx, "tcp", addr)
 	if err != nil {
+		return nil, &kindError{ErrorConnect, fmt.Errorf("connect to broker %s: %w", addr, err)}
+	}
+	raw, err := newSocket(tcp.(*net.TCPConn))
+	if err != nil {
+		_ = tcp.Close()
 		return nil, &kindError{ErrorConnect, fmt.Errorf("connect to broker %s: %w", addr, err)}
 	}
 	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
@@ -47,7 +52,7 @@ func (s *Source) dial(ctx context.Context, addr string) (_ *conn, err error) {
 	if err = raw.SetDeadline(deadline); err != nil {
 		return nil, &kindError{ErrorConnect, fmt.Errorf("connect to broker %s: %w", addr, err)}
 	}
-	socket := raw
+	socket := net.Conn(raw)
 	if s.o.TLS != nil {
 		cfg := s.o.TLS.Clone()
 		if cfg.ServerName == "" {

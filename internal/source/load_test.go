@@ -358,14 +358,14 @@ func TestOptionErrors(t *testing.T) {
 		return Options{Brokers: []string{"h:1"}, Topics: []string{"a"}, Interest: k.interest, Ring: k.ring, Logger: discard, Builder: bus.BuilderOptions{RecordsMax: 1, BytesMax: 1}}
 	}
 	for want, change := range map[string]func(*Options){
-		"BUG":                         func(o *Options) { o.Ring = nil },
-		"kafka.brokers is empty":      func(o *Options) { o.Brokers = nil },
-		`"h" is not host:port`:        func(o *Options) { o.Brokers = []string{"h"} },
-		"kafka.topics is empty":       func(o *Options) { o.Topics = nil },
-		`names "a" twice`:             func(o *Options) { o.Topics = []string{"a", "a"} },
-		"a name has 1 to 249": func(o *Options) { o.Topics = []string{""} },
-		"kafka.start is a time":       func(o *Options) { o.Start.Mode = StartTime },
-		"routes[0].channel":           func(o *Options) { o.Routes = []Route{{Channel: "{x}"}} },
+		"BUG":                    func(o *Options) { o.Ring = nil },
+		"kafka.brokers is empty": func(o *Options) { o.Brokers = nil },
+		`"h" is not host:port`:   func(o *Options) { o.Brokers = []string{"h"} },
+		"kafka.topics is empty":  func(o *Options) { o.Topics = nil },
+		`names "a" twice`:        func(o *Options) { o.Topics = []string{"a", "a"} },
+		"a name has 1 to 249":    func(o *Options) { o.Topics = []string{""} },
+		"kafka.start is a time":  func(o *Options) { o.Start.Mode = StartTime },
+		"routes[0].channel":      func(o *Options) { o.Routes = []Route{{Channel: "{x}"}} },
 	} {
 		o := good()
 		change(&o)

@@ -53,7 +53,7 @@ var rules = map[string]rule{
 	"auth":      {own: []string{"routing"}, outside: []string{"github.com/golang-jwt/jwt/v5", "github.com/MicahParks/keyfunc/v3"}},
 	"admission": {own: []string{"stats"}, outside: []string{"github.com/containerd/cgroups/v3"}},
 	"shard":     {own: []string{"epoll", "wire", "proto", "bus", "routing", "stats"}, outside: []string{centrifuge, "github.com/gobwas/ws", unix}},
-	"source":    {own: []string{"bus", "route", "routing", "proto", "wire", "stats"}, outside: []string{kafkaGo, kmsg}},
+	"source":    {own: []string{"bus", "epoll", "route", "routing", "proto", "wire", "stats"}, outside: []string{kafkaGo, kmsg}},
 	"recovery":  {own: []string{"route", "routing", "bus", "stats"}, outside: []string{kafkaGo}},
 	"control":   {},
 	"tlsconn":   {own: []string{"epoll"}, outside: []string{ants}},

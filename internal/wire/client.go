@@ -23,14 +23,22 @@ func AppendClientHandshake(dst []byte, host, path, protocol, key string) []byte 
 	return append(dst, "\r\n"...)
 }
 
+// OfferDeflate adds to a request of AppendClientHandshake the offer of
+// permessage-deflate on the terms that Handshake accepts it on.
+func OfferDeflate(request []byte) []byte {
+	request = appendField(request[:len(request)-2], "Sec-WebSocket-Extensions", deflateTerms)
+	return append(request, "\r\n"...)
+}
+
 // ParseClientResponse reads the complete head of the server's answer, whose
-// length HeadLen has found. key is that of the request.
+// length HeadLen has found. key is that of the request, deflate says whether it
+// had the offer of OfferDeflate; a 101 that does not take it is then an error.
 //
 // A well-formed answer of another status than 101 is no error: the caller looks
 // at status, and at what follows the head for the reason. A 101 that does not
 // fit the request is one (RFC 6455 §4.1); which subprotocol it names is left to
 // the caller.
-func ParseClientResponse(head []byte, key string) (status int, header http.Header, err error) {
+func ParseClientResponse(head []byte, key string, deflate bool) (status int, header http.Header, err error) {
 	line, rest, ok := cutLine(head)
 	// HTTP/1.1 101 Switching Protocols, the text being optional.
 	if !ok || len(line) < len("HTTP/1.1 101") || string(line[:7]) != "HTTP/1." || line[8] != ' ' || (len(line) > 12 && line[12] != ' ') {
@@ -56,10 +64,10 @@ func ParseClientResponse(head []byte, key string) (status int, header http.Heade
 	if status != http.StatusSwitchingProtocols {
 		return status, header, nil
 	}
-	return status, header, checkAccepted(header, key)
+	return status, header, checkAccepted(header, key, deflate)
 }
 
-func checkAccepted(header http.Header, key string) error {
+func checkAccepted(header http.Header, key string, deflate bool) error {
 	if values := header.Values("Upgrade"); len(values) != 1 || !equalFold([]byte(values[0]), "websocket") {
 		return fmt.Errorf("check handshake response: Upgrade is %q, not websocket", values)
 	}
@@ -73,8 +81,11 @@ func checkAccepted(header http.Header, key string) error {
 	if values := header.Values("Sec-WebSocket-Accept"); len(values) != 1 || values[0] != acceptKey(key) {
 		return fmt.Errorf("check handshake response: Sec-WebSocket-Accept is %q, not %q", values, acceptKey(key))
 	}
-	if values := header.Values("Sec-WebSocket-Extensions"); len(values) > 0 {
+	switch values := header.Values("Sec-WebSocket-Extensions"); {
+	case !deflate && len(values) > 0:
 		return fmt.Errorf("check handshake response: extensions %q, none were offered", values)
+	case deflate && (len(values) != 1 || values[0] != deflateTerms):
+		return fmt.Errorf("check handshake response: extensions %q, %q was offered", values, deflateTerms)
 	}
 	return nil
 }

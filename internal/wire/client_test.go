@@ -18,7 +18,7 @@ func TestClientHandshake(t *testing.T) {
 		return Accept{Protocol: "centrifuge-json", Header: [][2]string{{"X-Wsd-Shard", "3"}}}, nil
 	})
 	require.True(t, upgraded)
-	status, header, err := ParseClientResponse(out, sampleKey)
+	status, header, err := ParseClientResponse(out, sampleKey, false)
 	require.NoError(t, err)
 	require.Equal(t, 101, status)
 	require.Equal(t, "3", header.Get("X-Wsd-Shard"))
@@ -33,7 +33,7 @@ func TestClientHandshake(t *testing.T) {
 func TestParseRefusal(t *testing.T) {
 	b := AppendReject(nil, &Reject{Status: 503, Body: "The server is stopping."})
 	n := HeadLen(b, 0)
-	status, header, err := ParseClientResponse(b[:n], sampleKey)
+	status, header, err := ParseClientResponse(b[:n], sampleKey, false)
 	require.NoError(t, err)
 	require.Equal(t, 503, status)
 	require.Equal(t, "24", header.Get("Content-Length"))
@@ -42,9 +42,9 @@ func TestParseRefusal(t *testing.T) {
 
 func TestParseClientResponseErrors(t *testing.T) {
 	good := []string{"HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Accept: " + sampleAccept}
-	_, _, err := ParseClientResponse(head(good...), sampleKey)
+	_, _, err := ParseClientResponse(head(good...), sampleKey, false)
 	require.NoError(t, err)
-	_, _, err = ParseClientResponse(head(append([]string{"HTTP/1.1 101"}, good[1:]...)...), sampleKey)
+	_, _, err = ParseClientResponse(head(append([]string{"HTTP/1.1 101"}, good[1:]...)...), sampleKey, false)
 	require.NoError(t, err)
 	tests := []struct {
 		name, old, new, expect string
@@ -68,10 +68,26 @@ func TestParseClientResponseErrors(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			b := strings.Replace(string(head(good...)), test.old, test.new, 1)
 			require.NotEqual(t, string(head(good...)), b)
-			_, _, err := ParseClientResponse([]byte(b), sampleKey)
+			_, _, err := ParseClientResponse([]byte(b), sampleKey, false)
 			require.ErrorContains(t, err, test.expect)
 		})
 	}
-	_, _, err = ParseClientResponse(nil, sampleKey)
+	_, _, err = ParseClientResponse(nil, sampleKey, false)
 	require.Error(t, err)
+}
+
+func TestOfferDeflate(t *testing.T) {
+	request := OfferDeflate(AppendClientHandshake(nil, "x", "/", "", sampleKey))
+	out, upgraded := Handshake(nil, request, func(r *Request) (Accept, error) {
+		require.True(t, r.Deflate)
+		return Accept{Deflate: true}, nil
+	})
+	require.True(t, upgraded)
+	_, _, err := ParseClientResponse(out, sampleKey, true)
+	require.NoError(t, err)
+	_, _, err = ParseClientResponse(out, sampleKey, false)
+	require.ErrorContains(t, err, "none were offered")
+	out, _ = Handshake(nil, request, func(*Request) (Accept, error) { return Accept{}, nil })
+	_, _, err = ParseClientResponse(out, sampleKey, true)
+	require.ErrorContains(t, err, "permessage-deflate; server_no_context_takeover")
 }

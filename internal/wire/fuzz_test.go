@@ -171,7 +171,7 @@ func FuzzClientResponse(f *testing.F) {
 	f.Add(head("HTTP/1.0 503 Service Unavailable", "Retry-After: 1"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		n := HeadLen(b, 0)
-		status, header, err := ParseClientResponse(b[:n], sampleKey)
+		status, header, err := ParseClientResponse(b[:n], sampleKey, false)
 		if err == nil && status == 101 {
 			require.Equal(t, sampleAccept, header.Get("Sec-WebSocket-Accept"))
 		}

@@ -96,7 +96,7 @@ func TestUpgrade(t *testing.T) {
 			require.Equal(t, "Upgrade", res.Header.Get("Connection"))
 			require.Empty(t, res.Header.Values("Sec-WebSocket-Protocol"))
 			require.Empty(t, res.Header.Values("Sec-WebSocket-Extensions"))
-			_, _, err := ParseClientResponse(responseHead(b), sampleKey)
+			_, _, err := ParseClientResponse(responseHead(b), sampleKey, false)
 			require.NoError(t, err)
 		})
 	}

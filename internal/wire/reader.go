@@ -11,12 +11,16 @@ import (
 // holds bytes only while a fragmented message is incomplete, at most messageMax
 // of them (see Next; DeflatedMax of a compressed one), and belongs to the goroutine that owns the connection.
 type Reader struct {
-	message []byte    // What has come of a fragmented message.
-	checked int       // Bytes of message known to be UTF-8; text only.
-	op      ws.OpCode // Kind of the message under way, 0 for none.
+	partial *partial // The fragmented message under way; nil for none, which is nearly always.
+	deflate bool     // permessage-deflate is negotiated.
+}
 
-	deflate  bool // permessage-deflate is negotiated.
-	deflated bool // The message under way is compressed.
+// partial is what has come of a fragmented message.
+type partial struct {
+	message  []byte
+	checked  int       // Bytes of message known to be UTF-8; text only.
+	op       ws.OpCode // Its kind.
+	deflated bool      // It is compressed.
 }
 
 // AllowDeflate makes the Reader take compressed messages from now on: for a
@@ -67,7 +71,7 @@ func (r *Reader) Next(b []byte, role Role, messageMax int) (ev Event, payload []
 		return EventClose, payload, n, nil
 	default: // Data: others are refused by their header.
 	}
-	if h.Fin && r.op == 0 {
+	if h.Fin && r.partial == nil {
 		switch {
 		case deflated(h):
 			return deflatedEvent(h.OpCode), payload, n, nil
@@ -87,7 +91,7 @@ func (r *Reader) Next(b []byte, role Role, messageMax int) (ev Event, payload []
 }
 
 // Idle reports whether no fragmented message is under way.
-func (r *Reader) Idle() bool { return r.op == 0 }
+func (r *Reader) Idle() bool { return r.partial == nil }
 
 // header reads and checks the header at the start of b. size is its length, 0
 // while it is incomplete.
@@ -105,8 +109,10 @@ func (r *Reader) header(b []byte, role Role, messageMax int) (h ws.Header, size 
 	if role == RoleClient {
 		state = ws.StateClientSide
 	}
-	if r.op != 0 {
+	had := 0
+	if r.partial != nil {
 		state |= ws.StateFragmented
+		had = len(r.partial.message)
 	}
 	// RSV1 belongs to the first frame of a message (RFC 7692 §6.1); at any other it
 	// is as wrong as without the extension.
@@ -139,10 +145,10 @@ func (r *Reader) header(b []byte, role Role, messageMax int) (h ws.Header, size 
 			return h, 0, errLength
 		}
 	}
-	if deflated(h) || r.deflated {
+	if deflated(h) || r.partial != nil && r.partial.deflated {
 		messageMax = DeflatedMax(messageMax)
 	}
-	if h.OpCode.IsData() && h.Length > int64(messageMax-len(r.message)) {
+	if h.OpCode.IsData() && h.Length > int64(messageMax-had) {
 		return h, 0, errTooBig
 	}
 	if h.Masked {
@@ -171,18 +177,20 @@ func deflatedEvent(op ws.OpCode) Event {
 // fragment adds one fragment to its message. The sum of the two is known to be
 // within what header allows.
 func (r *Reader) fragment(h ws.Header, payload []byte, messageMax int) (Event, []byte, *CloseError) {
-	if r.op == 0 {
-		r.op, r.deflated = h.OpCode, deflated(h)
+	p := r.partial
+	if p == nil {
+		p = &partial{op: h.OpCode, deflated: deflated(h)}
+		r.partial = p
 	}
-	if r.deflated {
+	if p.deflated {
 		messageMax = DeflatedMax(messageMax)
 	}
-	r.grow(len(payload), messageMax)
-	r.message = append(r.message, payload...)
-	if r.op == ws.OpText && !r.deflated {
-		valid, ok := validPrefix(r.message[r.checked:])
-		r.checked += valid
-		if !ok || (h.Fin && r.checked < len(r.message)) {
+	p.grow(len(payload), messageMax)
+	p.message = append(p.message, payload...)
+	if p.op == ws.OpText && !p.deflated {
+		valid, ok := validPrefix(p.message[p.checked:])
+		p.checked += valid
+		if !ok || (h.Fin && p.checked < len(p.message)) {
 			return EventNone, nil, errBadUTF8
 		}
 	}
@@ -191,24 +199,31 @@ func (r *Reader) fragment(h ws.Header, payload []byte, messageMax int) (Event, [
 	}
 	ev := EventBinary
 	switch {
-	case r.deflated:
-		ev = deflatedEvent(r.op)
-	case r.op == ws.OpText:
+	case p.deflated:
+		ev = deflatedEvent(p.op)
+	case p.op == ws.OpText:
 		ev = EventText
 	}
-	message := r.message
-	*r = Reader{deflate: r.deflate} // The message is the caller's.
-	return ev, message, nil
+	r.partial = nil // The message is the caller's.
+	return ev, p.message, nil
 }
 
 // grow makes room for n more bytes. Doubling keeps many small fragments cheap,
 // and messageMax keeps a client from making us hold more than it may send.
-func (r *Reader) grow(n, messageMax int) {
-	need := len(r.message) + n
-	if need <= cap(r.message) {
+func (p *partial) grow(n, messageMax int) {
+	need := len(p.message) + n
+	if need <= cap(p.message) {
 		return
 	}
-	r.message = append(make([]byte, 0, max(need, min(2*cap(r.message), messageMax))), r.message...)
+	p.message = append(make([]byte, 0, max(need, min(2*cap(p.message), messageMax))), p.message...)
+}
+
+// held is the memory that the Reader holds for a fragmented message, in bytes.
+func (r *Reader) held() int {
+	if r.partial == nil {
+		return 0
+	}
+	return cap(r.partial.message)
 }
 
 // validPrefix returns how much of b is whole, valid UTF-8. It is ok when the

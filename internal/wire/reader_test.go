@@ -154,7 +154,7 @@ func TestEmptyFragments(t *testing.T) {
 		require.Positive(t, n)
 		require.False(t, r.Idle())
 	}
-	require.Zero(t, cap(r.message))
+	require.Zero(t, r.held())
 }
 
 func TestNextDoesNotAllocate(t *testing.T) {

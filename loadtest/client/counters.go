@@ -19,6 +19,7 @@ type Counters struct {
 
 	Deliveries    int64 // Records of this run, duplicates included.
 	DeliveryBytes int64 // Of the values of Deliveries.
+	WireBytes     int64 // All that was read from sockets.
 	Foreign       int64 // Records of another run, not checked.
 	Corrupt       int64 // Records with other bytes than were produced.
 	Unexpected    int64 // Messages that are no record and no ping, such as an unsubscription.
@@ -57,7 +58,7 @@ func (c *Counters) clone() Counters {
 func (c *Counters) add(o *Counters) {
 	for _, p := range [][2]*int64{
 		{&c.Attempts, &o.Attempts}, {&c.Refused, &o.Refused}, {&c.Failed, &o.Failed}, {&c.GivenUp, &o.GivenUp}, {&c.Held, &o.Held}, {&c.Open, &o.Open},
-		{&c.Closed, &o.Closed}, {&c.Deliveries, &o.Deliveries}, {&c.DeliveryBytes, &o.DeliveryBytes}, {&c.Foreign, &o.Foreign},
+		{&c.Closed, &o.Closed}, {&c.Deliveries, &o.Deliveries}, {&c.DeliveryBytes, &o.DeliveryBytes}, {&c.WireBytes, &o.WireBytes}, {&c.Foreign, &o.Foreign},
 		{&c.Corrupt, &o.Corrupt}, {&c.Unexpected, &o.Unexpected}, {&c.Gaps, &o.Gaps}, {&c.Lost, &o.Lost}, {&c.LostClosed, &o.LostClosed},
 		{&c.Duplicates, &o.Duplicates}, {&c.Reordered, &o.Reordered}, {&c.Pings, &o.Pings}, {&c.Behind, &o.Behind},
 	} {

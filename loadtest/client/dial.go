@@ -127,7 +127,7 @@ func (l *loop) handshake(who int32, b []byte) (used int) {
 	if used = wire.HeadLen(b, 0); used == 0 {
 		return 0
 	}
-	status, header, err := wire.ParseClientResponse(b[:used], l.key)
+	status, header, err := wire.ParseClientResponse(b[:used], l.key, l.e.o.Deflate)
 	if err != nil {
 		l.attemptFailed(who, "upgrade: "+err.Error())
 		return used
@@ -135,6 +135,9 @@ func (l *loop) handshake(who int32, b []byte) (used int) {
 	if status != http.StatusSwitchingProtocols {
 		l.notUpgraded(who, status, header)
 		return used
+	}
+	if l.e.o.Deflate {
+		c.reader.AllowDeflate()
 	}
 	if l.e.o.Protocol == Raw {
 		l.held(who)

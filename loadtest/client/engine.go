@@ -33,6 +33,7 @@ type Options struct {
 	Server         netip.AddrPort
 	Host           string // Of the Host field, with port.
 	Protocol       Protocol
+	Deflate        bool      // Ask for compression, which the server must then have.
 	Channels       []Channel // Client i subscribes to the one at i modulo their number.
 	Clients        int
 	Loops          int           // Goroutines that share the clients.

@@ -76,6 +76,7 @@ type loop struct {
 	nextTick  int64
 	nextSweep int64
 	sockets   int // Open descriptors.
+	inflater  wire.Inflater
 
 	mu        sync.Mutex
 	published Counters // Guarded by mu.
@@ -113,7 +114,11 @@ func newLoop(e *Engine, index int) (*loop, error) {
 		if o.Protocol == Raw {
 			path = "/ws?channel=" + url.QueryEscape(ch.Name)
 		}
-		l.requests = append(l.requests, wire.AppendClientHandshake(nil, o.Host, path, "", l.key))
+		request := wire.AppendClientHandshake(nil, o.Host, path, "", l.key)
+		if o.Deflate {
+			request = wire.OfferDeflate(request)
+		}
+		l.requests = append(l.requests, request)
 		commands := fmt.Appendf(nil, "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":%q}}", ch.Name)
 		l.commands = append(l.commands, wire.AppendMasked(nil, ws.OpText, commands, mask))
 	}

@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 )
 
 // The layout of a record's value, all of fixed width:
@@ -34,6 +35,24 @@ type Format struct {
 	size int
 	tail []byte // Of every record, from the run on.
 }
+
+// NewTextFormat is NewFormat for records whose padding is not one byte again and again but text such as records have, to be compressed.
+func NewTextFormat(run uint32, size int) (*Format, error) {
+	f, err := NewFormat(run, size)
+	if err != nil {
+		return nil, err
+	}
+	pad := f.tail[len(runKey)+8+len(padKey) : len(f.tail)-len(endKey)]
+	rnd := rand.New(rand.NewPCG(uint64(run), 0))
+	for at := 0; at < len(pad); {
+		at += copy(pad[at:], fmt.Sprintf("%s bid %d.%02d ask %d.%02d size %d; ", symbols[rnd.IntN(len(symbols))],
+			rnd.IntN(500), rnd.IntN(100), rnd.IntN(500), rnd.IntN(100), rnd.IntN(10_000)))
+	}
+	return f, nil
+}
+
+// symbols are made up.
+var symbols = [...]string{"ALPHA", "BRAVO", "CEDAR", "DELTA", "EMBER", "FJORD", "GAMMA", "HAZEL"}
 
 // NewFormat returns the format of records of size bytes. run tells the records of this run from those of another one that are still
 // on their way. It is an error when size is below SizeMin.

@@ -1,6 +1,8 @@
 package client
 
 import (
+	"bytes"
+	"compress/flate"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -68,4 +70,25 @@ func TestRecordVerdicts(t *testing.T) {
 func TestRecordTooSmall(t *testing.T) {
 	_, err := NewFormat(1, SizeMin-1)
 	require.ErrorContains(t, err, "is less than")
+}
+
+// Text is as long as other padding, valid JSON, and nothing that compresses to nothing.
+func TestTextFormat(t *testing.T) {
+	f, err := NewTextFormat(0x0123abcd, 1024)
+	require.NoError(t, err)
+	b := f.Append(nil, 7, 1_790_000_000_000_000_000)
+	require.Len(t, b, 1024)
+	require.True(t, json.Valid(b), string(b))
+	seq, _, v := f.parse(b)
+	require.Equal(t, recordOK, v)
+	require.EqualValues(t, 7, seq)
+	var small bytes.Buffer
+	w, err := flate.NewWriter(&small, 3)
+	require.NoError(t, err)
+	_, _ = w.Write(b)
+	require.NoError(t, w.Close())
+	require.Greater(t, small.Len(), 1024/5)
+	require.Less(t, small.Len(), 1024*3/4)
+	_, err = NewTextFormat(1, SizeMin-1)
+	require.Error(t, err)
 }

@@ -40,6 +40,7 @@ func (l *loop) event(who int32) {
 		l.broken(who, "end of the stream")
 		return
 	}
+	l.n.WireBytes += int64(n)
 	b := into[:n]
 	if c.rest != nil {
 		b = c.rest[:len(c.rest)+n]
@@ -93,7 +94,12 @@ func (l *loop) consume(who int32, b []byte) (used int) {
 		case wire.EventClose:
 			l.closeFrame(who, payload)
 		case wire.EventNone, wire.EventFragment, wire.EventPong:
-		case wire.EventDeflatedText, wire.EventDeflatedBinary: // The reader refuses them, as compression was not negotiated.
+		case wire.EventDeflatedText, wire.EventDeflatedBinary:
+			if _, payload, failure = l.inflater.Inflate(ev, payload, messageMax); failure != nil {
+				l.violated(who, failure)
+				return used
+			}
+			l.message(who, payload)
 		}
 	}
 	return used

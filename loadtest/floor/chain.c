@@ -2,17 +2,19 @@
 //go:build ignore
 
 /*
- * The first half of a chain of fetch, wake and write: a thread that receives records from a local
- * TCP connection, where a server of Kafka's records has its fetch, and hands them to the thread
- * that writes, by a ring with one writer and one reader.
+ * The first half of a chain of fetch, wake and write: a thread that fetches records over a local
+ * TCP connection, as a server of Kafka's records does, and hands them to the thread that writes, by
+ * a ring with one writer and one reader.
  *
- * A record comes as its channel's number and its length, four bytes each in network order, and its
- * bytes.
+ * A fetch is a request of CHAIN_REQUEST bytes, what is in it does not matter, and its answer, a
+ * record: its channel's number and its length, four bytes each in network order, and its bytes.
  */
 #include "chain.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -104,6 +106,14 @@ static size_t take(const uint8_t *b, size_t have)
 	return used;
 }
 
+/* Asks for a record. What cannot be sent is noticed by the next read. */
+static void ask(int fd)
+{
+	static const uint8_t request[CHAIN_REQUEST];
+
+	(void)!send(fd, request, sizeof(request), MSG_NOSIGNAL);
+}
+
 static void *receive(void *unused)
 {
 	static uint8_t buffer[BUFFER_SIZE];
@@ -111,8 +121,9 @@ static void *receive(void *unused)
 	int fd = accept(listener_fd, NULL, NULL);
 
 	(void)unused;
-	if (fd < 0)
+	if (fd < 0 || setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)))
 		die("accept the feed");
+	ask(fd);
 	for (;;) {
 		ssize_t n = read(fd, buffer + have, sizeof(buffer) - have);
 		size_t used;
@@ -128,6 +139,7 @@ static void *receive(void *unused)
 			have -= used;
 			memmove(buffer, buffer + used, have);
 			wake();
+			ask(fd);
 		}
 	}
 }

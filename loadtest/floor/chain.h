@@ -12,6 +12,9 @@
 /* Bytes of the largest record that comes by the chain. */
 #define CHAIN_RECORD_MAX 4096
 
+/* Bytes of a request: about what a Fetch of one partition has. */
+#define CHAIN_REQUEST 100
+
 /* A record that has come, as a frame. */
 struct chained {
 	uint32_t channel;
@@ -20,8 +23,8 @@ struct chained {
 };
 
 /*
- * Starts the thread that takes records from the one connection to listener, a listening socket, and
- * adds to the eventfd wake for each read that brought some. 0 if it cannot be started.
+ * Starts the thread that fetches records over the one connection to listener, a listening socket,
+ * and adds to the eventfd wake for each read that brought some. 0 if it cannot be started.
  */
 int chain_start(int listener, int wake);
 

@@ -16,6 +16,9 @@ import (
 // ChainRecordMax is the largest record that a Feed takes, in bytes: CHAIN_RECORD_MAX in chain.h.
 const ChainRecordMax = 4096
 
+// chainRequest is what the chain asks for a record with, in bytes: CHAIN_REQUEST in chain.h.
+const chainRequest = 100
+
 // Job is records to make and to write.
 type Job struct {
 	Groups   int           // How many times Batch records are written, each time in one write for each client.
@@ -99,8 +102,12 @@ func (f *Floor) Dial(ctx context.Context) (*Feed, error) {
 	return &Feed{conn: conn}, nil
 }
 
-// Write gives the chain a record for the client of a channel.
+// Write waits until the chain asks for a record and gives it one, for the client of a channel.
 func (d *Feed) Write(channel uint32, record []byte) error {
+	var request [chainRequest]byte
+	if _, err := io.ReadFull(d.conn, request[:]); err != nil {
+		return fmt.Errorf("wait for the floor's chain to ask for a record: %w", err)
+	}
 	d.buf = binary.BigEndian.AppendUint32(d.buf[:0], channel)
 	d.buf = binary.BigEndian.AppendUint32(d.buf, uint32(len(record)))
 	d.buf = append(d.buf, record...)
