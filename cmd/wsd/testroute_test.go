@@ -62,7 +62,7 @@ routes:
 		"--topic a --partition=-1":        "a partition's number is 0 or more",
 		"--topic a --partition x":         "--partition",
 		"--topic a --routes {x}":          "unknown placeholder {x}",
-		"--topic a --header h=a --unkown": "unknown flag",
+		"--topic a --header h=a --nosuch": "unknown flag",
 	} {
 		code, _, stderr := call(append([]string{"config", "test-route"}, strings.Fields(args)...)...)
 		require.Equal(t, exitUsage, code, args)

@@ -37,7 +37,7 @@ func ParsePattern(text string) (Pattern, error) {
 		return Pattern{text: text}, nil
 	}
 	if expression == "" {
-		return Pattern{}, errors.New("no expression behind re:")
+		return Pattern{}, errors.New("re: has no expression behind it")
 	}
 	if len(expression) > patternTextMax {
 		return Pattern{}, fmt.Errorf("an expression of %d bytes, at most %d are allowed", len(expression), patternTextMax)

@@ -211,7 +211,7 @@ func ParseTopic(text string) (Pattern, error) {
 	}
 	const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 	if text == "" || text == "." || text == ".." || len(text) > topicBytesMax || strings.ContainsFunc(text, func(c rune) bool { return !strings.ContainsRune(allowed, c) }) {
-		return p, errors.New("it is no topic's name: a name has 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-', and a pattern begins with re:")
+		return p, errors.New("it is no topic's name: a name has 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-', a pattern begins with re: and goes on")
 	}
 	return p, nil
 }

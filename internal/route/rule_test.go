@@ -1,7 +1,6 @@
 package route
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -256,7 +255,7 @@ func TestRuleErrors(t *testing.T) {
 		`routes[1].topic "a b": it is no topic's name`:                               {Topic: "a b", Channel: "x"},
 		`routes[1].topic "re:(": no regular expression of RE2: missing closing )`:    {Topic: "re:(", Channel: "x"},
 		`routes[1].key "re:a)(b": no regular expression`:                             {Key: "re:a)(b", Channel: "x"},
-		`routes[1].key "re:": no expression behind re:`:                              {Key: "re:", Channel: "x"},
+		`routes[1].key "re:": re: has no expression behind it`:                       {Key: "re:", Channel: "x"},
 		`routes[1].key "re:(a{1,500}){2}": an expression of`:                         {Key: "re:(a{1,500}){2}", Channel: "x"},
 		`routes[1].key "re:(?=a)": no regular expression`:                            {Key: "re:(?=a)", Channel: "x"},
 		`routes[1]: it asks for 17 headers and JSON fields, at most 16`:              {Headers: many, Channel: "x"},
@@ -274,7 +273,7 @@ func TestRuleErrors(t *testing.T) {
 		_, err := New([]Rule{{Key: "k", Channel: "y"}, r}, nil)
 		require.ErrorContains(t, err, want)
 		var fault *Fault
-		require.True(t, errors.As(err, &fault))
+		require.ErrorAs(t, err, &fault)
 	}
 	_, err := New(make([]Rule, RulesMax+1), nil)
 	require.ErrorContains(t, err, "257 rules, at most 256")

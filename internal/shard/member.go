@@ -7,11 +7,11 @@ func (c *conn) isMember() bool { return c.state == stateRaw || c.state == stateJ
 
 // countClients counts n more clients, or fewer. While there are any, messages for everybody are for this shard, too.
 func (s *Shard) countClients(n int64) {
-	switch clients := s.stats.Clients.Add(n); {
-	case clients == 0:
+	switch s.stats.Clients.Add(n) {
+	case 0:
 		s.interest.Remove(routing.Everybody, s.id)
 		delete(s.channelByID, s.everybody)
-	case clients == n:
+	case n: // There were none.
 		s.everybody = s.interest.Add(routing.Everybody, s.id)
 		s.channelByID[s.everybody] = toEverybody
 	}
