@@ -40,50 +40,54 @@ func (r *router) placeLocked(p *partition, rec *record, offset int64) error {
 	return nil
 }
 
-// item is a record on its way to the bus.
-type item struct {
-	p       *partition
-	bt      *batch
-	rec     *record
-	offset  int64
-	value   bus.Record
-	checked bool // value is set.
-}
-
 // recordLocked puts one record on the bus if somebody wants it. Where it goes stands in r.to, unless its partition has one channel.
 func (r *router) recordLocked(p *partition, bt *batch, rec *record, offset int64) error {
 	r.counts.records++
 	r.counts.bytes += uint64(len(rec.value))
-	it := item{p: p, bt: bt, rec: rec, offset: offset}
-	if p.channel != nil {
-		return r.channelLocked(&it, p.channel, route.ByRule)
+	if p.channel == nil {
+		return r.placedLocked(p, bt, rec, offset)
 	}
+	ch, ok := r.s.o.Interest.Lookup(p.channel)
+	if !ok {
+		r.counts.routed[route.ByRule].unwanted++
+		return nil
+	}
+	value := r.value(p, rec.value, offset)
+	return r.putLocked(&ch, &value, bt, rec, route.ByRule)
+}
+
+// placedLocked puts a record where r.to says.
+func (r *router) placedLocked(p *partition, bt *batch, rec *record, offset int64) error {
 	if r.to.Why != route.Placed {
 		r.unplaced(p, r.to.Why, offset)
 	}
 	by := r.to.By()
 	switch r.to.To {
 	case route.ToChannels:
+		var value bus.Record
+		checked := false // Its value is checked once however many channels it goes to.
 		for _, name := range r.to.Channels {
-			if err := r.channelLocked(&it, name, by); err != nil {
+			ch, ok := r.s.o.Interest.Lookup(name)
+			if !ok {
+				r.counts.routed[by].unwanted++
+				continue
+			}
+			if !checked {
+				value, checked = r.value(p, rec.value, offset), true
+			}
+			if err := r.putLocked(&ch, &value, bt, rec, by); err != nil {
 				return err
 			}
 		}
-	case route.ToConnection:
-		id := r.to.Conn
-		if r.to.Nonce != r.s.o.Nonce || int(id.Shard()) >= r.s.o.Shards {
-			r.counts.routed[by].unwanted++ // Of another process, or of one that is gone.
+	case route.ToConnection, route.ToUser, route.ToEverybody:
+		ch, ok := r.receiversLocked()
+		if !ok {
+			r.counts.routed[by].unwanted++
 			return nil
 		}
-		ch := routing.Channel{ID: routing.ConnChannel(id)}
-		ch.Shards.Add(id.Shard())
-		return r.messageLocked(&it, ch, by)
-	case route.ToUser:
-		r.name = routing.AppendUser(r.name[:0], r.to.User)
-		return r.lookedUpLocked(&it, by)
-	case route.ToEverybody:
-		r.name = append(r.name[:0], routing.Everybody...)
-		return r.lookedUpLocked(&it, by)
+		value := r.value(p, rec.value, offset)
+		r.countLocked(&ch, by)
+		return r.addedLocked(r.s.builder.AddMessage(ch, value, bt.timestamp(rec)))
 	case route.ToDrop:
 		r.counts.dropped++
 	case route.ToNobody, route.ToStop:
@@ -91,61 +95,53 @@ func (r *router) recordLocked(p *partition, bt *batch, rec *record, offset int64
 	return nil
 }
 
-// channelLocked gives a record to a channel's subscribers.
-func (r *router) channelLocked(it *item, name []byte, by route.By) error {
-	ch, ok := r.s.o.Interest.Lookup(name)
-	if !ok {
-		r.counts.routed[by].unwanted++
-		return nil
+// receiversLocked returns under which id the bus carries the message that r.to is about, and the shards that want it.
+func (r *router) receiversLocked() (ch routing.Channel, ok bool) {
+	switch r.to.To {
+	case route.ToConnection:
+		id := r.to.Conn
+		if r.to.Nonce != r.s.o.Nonce || int(id.Shard()) >= r.s.o.Shards { // Of another process, or of one that is gone.
+			return ch, false
+		}
+		ch.ID = routing.ConnChannel(id)
+		ch.Shards.Add(id.Shard())
+		return ch, true
+	case route.ToUser:
+		r.name = routing.AppendUser(r.name[:0], r.to.User)
+	default:
+		r.name = append(r.name[:0], routing.Everybody...)
 	}
-	value, ts := r.wantedLocked(it, &ch, by), it.bt.timestamp(it.rec)
-	var full bool
+	return r.s.o.Interest.Lookup(r.name)
+}
+
+// putLocked puts a record on the bus for a channel's subscribers.
+func (r *router) putLocked(ch *routing.Channel, value *bus.Record, bt *batch, rec *record, by route.By) error {
+	r.countLocked(ch, by)
 	if r.s.o.Keys {
-		full = r.s.builder.AddKeyed(ch, value, it.rec.key, ts)
-	} else {
-		full = r.s.builder.Add(ch, value, ts)
+		return r.addedLocked(r.s.builder.AddKeyed(*ch, *value, rec.key, bt.timestamp(rec)))
 	}
-	if full {
-		return r.sealLocked()
-	}
-	return nil
+	return r.addedLocked(r.s.builder.Add(*ch, *value, bt.timestamp(rec)))
 }
 
-// lookedUpLocked gives a record to those who are in the interest table as r.name.
-func (r *router) lookedUpLocked(it *item, by route.By) error {
-	ch, ok := r.s.o.Interest.Lookup(r.name)
-	if !ok {
-		r.counts.routed[by].unwanted++
-		return nil
-	}
-	return r.messageLocked(it, ch, by)
-}
-
-// messageLocked gives a record to connections as a message.
-func (r *router) messageLocked(it *item, ch routing.Channel, by route.By) error {
-	if r.s.builder.AddMessage(ch, r.wantedLocked(it, &ch, by), it.bt.timestamp(it.rec)) {
-		return r.sealLocked()
-	}
-	return nil
-}
-
-// wantedLocked counts a record that somebody wants and returns its value, checked once however many channels it goes to.
-func (r *router) wantedLocked(it *item, ch *routing.Channel, by route.By) bus.Record {
+// countLocked counts a record that goes on the bus for ch.
+func (r *router) countLocked(ch *routing.Channel, by route.By) {
 	if ch.Shards.Len() >= r.s.o.Shards {
 		r.counts.routed[by].broadcast++
 	} else {
 		r.counts.routed[by].targeted++
 	}
-	if !it.checked {
-		it.checked = true
-		it.value = r.value(it.p, it.rec.value, it.offset)
-		it.value.Offset = uint64(it.offset) + 1
-	}
 	if r.open == 0 {
 		r.since = time.Now()
 	}
 	r.open++
-	return it.value
+}
+
+// addedLocked seals a batch that is full.
+func (r *router) addedLocked(full bool) error {
+	if full {
+		return r.sealLocked()
+	}
+	return nil
 }
 
 // unplaced counts a record without a channel, and logs the first of each kind and topic.

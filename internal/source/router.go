@@ -164,14 +164,8 @@ func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 			if err == nil {
 				err = f.s.router.batchLocked(p, &bt, data)
 			}
-			if pe := (*publishError)(nil); errors.As(err, &pe) {
-				return pe
-			}
-			if se := (*stopError)(nil); errors.As(err, &se) {
-				return se
-			}
 			if err != nil {
-				return &batchError{bt, err}
+				return batchFault(bt, err)
 			}
 		}
 		if fresh {
@@ -179,6 +173,16 @@ func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 		}
 	}
 	return nil
+}
+
+// batchFault tells what is wrong with a batch from what only passes through it: errors of the bus, and a rule that stops the partition.
+func batchFault(bt batch, err error) error {
+	var pe *publishError
+	var se *stopError
+	if errors.As(err, &pe) || errors.As(err, &se) {
+		return err
+	}
+	return &batchError{bt, err}
 }
 
 // batchLocked routes the records of one batch that lie at the partition's position or after it.

@@ -108,13 +108,14 @@ func (f *fetcher) readLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 	for {
 		from := p.routed.Load()
 		err := f.walkLocked(p, rp)
+		if err == nil {
+			return true, nil // Before what errors.As needs is allocated.
+		}
 		var pub *publishError
 		var bad *batchError
 		var pan *panicError
 		var stop *stopError
 		switch {
-		case err == nil:
-			return true, nil
 		case errors.As(err, &pub):
 			return false, pub
 		case errors.As(err, &stop):
