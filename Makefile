@@ -27,19 +27,25 @@ CLANG_VERSION    := 14
 CLANG_FORMAT     := clang-format-$(CLANG_VERSION)
 TOOLS            := $(CURDIR)/bin/tools
 GOLANGCI         := $(TOOLS)/golangci-lint
-export GOLANGCI_VERSION CLANG_VERSION TOOLS GO FUZZTIME
+# Apache Kafka, beside whatever else this user keeps: a clone has no copy of its own.
+WSD_KAFKA_CACHE  ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/wsd
+KAFKA_VERSION    := $(shell sed -n 's|^  <version>\(.*\)</version>|\1|p' internal/kafkabroker/pom.xml)
+KAFKA_HOME       := $(WSD_KAFKA_CACHE)/kafka-$(KAFKA_VERSION)
+BROKERS ?= 1
+SOAK    ?= -soak.duration 5m
+export GOLANGCI_VERSION CLANG_VERSION TOOLS GO FUZZTIME KAFKA_HOME
 # Where Debian has bpftool and ip, which a user's PATH does not name.
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .NOTPARALLEL:
-.PHONY: help setup deps generate generate-check build programs run test unit test-root test-race test-kernel fuzz fmt lint bench compare image clean
+.PHONY: help setup deps generate generate-check build programs run test unit test-root test-race test-kernel test-kafka soak-kafka kafka kafka-fetch fuzz fmt lint bench compare image clean
 
 help: ## Show this list
 	@echo 'make run serves a demo on :8000 (clients), 127.0.0.1:9000 (page) and 127.0.0.1:9092 (Kafka); make test tests.'
 	@echo
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: deps ## Install what generate, lint and root tests need (by apt when root, golangci-lint into bin/tools)
+setup: deps ## Install what generate, lint, root tests and Kafka need (by apt when root, golangci-lint into bin/tools)
 	@.ci/setup
 
 deps:
@@ -82,6 +88,19 @@ test-race: deps ## Run every test with the race detector (needs a C compiler)
 
 test-kernel: deps ## Run the root tests on Debian's kernel in qemu, or on KERNEL=vmlinuz with MODULES=dir
 	@KERNEL='$(KERNEL)' MODULES='$(MODULES)' RUN='$(RUN)' .ci/test-kernel
+
+test-kafka: kafka-fetch ## Run the tests of the Kafka source on Apache Kafka, three brokers on loopback; RUN='leader' chooses
+	@WSD_TEST_KAFKA='$(KAFKA_HOME)' .ci/test $(GO) test -count=1 -p 1 -run '^TestApacheKafka$$/$(RUN)' ./internal/kafkabroker ./internal/source
+
+soak-kafka: kafka-fetch ## Kill Kafka's brokers in turn under 20,000 records/s to 2,000 clients, for 5 minutes; SOAK='-soak.duration 90s' for less
+	@WSD_TEST_KAFKA='$(KAFKA_HOME)' $(GO) test -count=1 -timeout 1h -run '^TestApacheKafkaSoak$$' ./internal/server -v -args $(SOAK) | grep -v -E ' level=(INFO|WARN) '
+
+kafka: kafka-fetch ## Run Apache Kafka on 127.0.0.1:9092 until Ctrl-C; BROKERS=3 for three, ARGS='-port 19092' for another port
+	@$(GO) build -o bin/kafka ./internal/kafkabroker/run
+	@exec bin/kafka -home '$(KAFKA_HOME)' -brokers $(BROKERS) $(ARGS)
+
+kafka-fetch: deps ## Fetch Apache Kafka's jars with Maven into WSD_KAFKA_CACHE, once (needs Java 17)
+	@.ci/kafka-fetch
 
 fuzz: deps ## Run every fuzz target for FUZZTIME (3s)
 	@.ci/fuzz

@@ -38,7 +38,9 @@ type server struct {
 	source   source
 	steering string // Of wsd.
 	version  string
-	others   []int // Processes that work for the load generator.
+	admin    string // Of wsd, host:port.
+	broker   string // Of wsd, host:port.
+	others   []int  // Processes that work for the load generator.
 	stops    []func() error
 }
 
@@ -106,6 +108,7 @@ func (s *server) startWSD(ctx context.Context, c *compare, shards int, sc *scena
 	if err != nil {
 		return err
 	}
+	s.broker = broker
 	route := "{topic}"
 	if sc.targeted {
 		route = channelPrefix + "{key}"
@@ -120,7 +123,6 @@ func (s *server) startWSD(ctx context.Context, c *compare, shards int, sc *scena
 		return err
 	}
 	s.pid = p.PID()
-	admin := ""
 	err = p.Await(c.Timeout, func(line []byte) bool {
 		var said struct {
 			Msg, Admin, Steering, Version string
@@ -130,7 +132,7 @@ func (s *server) startWSD(ctx context.Context, c *compare, shards int, sc *scena
 		if json.Unmarshal(line, &said) != nil || said.Msg != "serving" || len(said.Clients) != 1 {
 			return false
 		}
-		admin, s.steering, s.version = said.Admin, said.Steering, said.Version
+		s.admin, s.steering, s.version = said.Admin, said.Steering, said.Version
 		s.address, err = netip.ParseAddrPort(said.Clients[0])
 		return err == nil
 	})
@@ -143,7 +145,7 @@ func (s *server) startWSD(ctx context.Context, c *compare, shards int, sc *scena
 	if _, err := source.p.Ensure(ctx); err != nil {
 		return err
 	}
-	return seesTopic(ctx, "http://"+admin)
+	return seesTopic(ctx, "http://"+s.admin)
 }
 
 // startKafka starts a Kafka that lives for this run alone.

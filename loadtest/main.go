@@ -14,6 +14,7 @@ import (
 
 	"wsd/loadtest/kafka"
 	"wsd/loadtest/progress"
+	"wsd/loadtest/report"
 )
 
 // Exit statuses.
@@ -77,6 +78,8 @@ func (c *commands) do(ctx context.Context, command string, display *progress.Dis
 		p, err = c.Capacity.plan()
 	case "fanout":
 		p = c.Fanout.plan()
+	case "soak":
+		p, err = c.Soak.plan()
 	case "compare":
 		if err = c.Compare.check(); err == nil {
 			return c.Compare.run(ctx, display, stdout, stderr)
@@ -96,12 +99,17 @@ func (c *commands) do(ctx context.Context, command string, display *progress.Dis
 		return exitUsage
 	}
 	t := &test{plan: p, display: display, log: stderr}
-	return t.print(ctx, stdout, stderr)
+	if command != "soak" {
+		return t.print(stdout, stderr, func() (*report.Report, error) { return t.run(ctx) })
+	}
+	s := &soakTest{test: t, soak: &c.Soak}
+	t.note = s.note
+	return t.print(stdout, stderr, func() (*report.Report, error) { return s.run(ctx) })
 }
 
 // print does the test, writes its report, and returns the exit status.
-func (t *test) print(ctx context.Context, stdout, stderr io.Writer) int {
-	result, err := t.run(ctx)
+func (t *test) print(stdout, stderr io.Writer, do func() (*report.Report, error)) int {
+	result, err := do()
 	if err != nil {
 		_, _ = fmt.Fprintf(stderr, "loadtest: %v\n", err)
 		if errors.As(err, &usageError{}) {

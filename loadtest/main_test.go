@@ -30,7 +30,7 @@ func mustReport(t *testing.T, text string) (r report.Report) {
 }
 
 func TestHelp(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"capacity", "--help"}, {"fanout", "--help"}, {"compare", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"capacity", "--help"}, {"fanout", "--help"}, {"compare", "--help"}, {"soak", "--help"}} {
 		status, out, _ := loadtest(context.Background(), args...)
 		require.Equal(t, exitPassed, status)
 		require.Contains(t, out, "Usage: loadtest")

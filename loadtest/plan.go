@@ -18,6 +18,7 @@ import (
 type commands struct {
 	Capacity capacity `cmd:"" help:"Hold many clients, and give each at least a record a second."`
 	Fanout   fanout   `cmd:"" help:"Give many records to many clients."`
+	Soak     soak     `cmd:"" help:"Give records for a long time while a part of the clients is slow, stopped or reset, and compare the server's counters."`
 	Compare  compare  `cmd:"" help:"Run the floor, the least server that can be written, and wsd alternately, and print ratios."`
 	Kafka    kafkaCmd `cmd:"" hidden:"" help:"Be a Kafka until standard input ends, for compare."`
 }

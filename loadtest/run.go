@@ -42,6 +42,9 @@ type test struct {
 	before   uint64 // Records of the ramp.
 	early    int64  // Deliveries of the ramp.
 	problems []string
+
+	channel client.Channel // Of the last topic.
+	note    func() string  // More for the progress of the hold; nil: nothing.
 }
 
 // clock gives wall-clock time that only runs forward, so that a step of the machine's clock does not end up in the latencies.
@@ -108,7 +111,8 @@ func (t *test) channels() ([]client.Channel, error) {
 			Append: func(dst []byte, seq uint64) []byte { return format.Append(dst, seq, t.clock.now()) },
 		})
 		t.producers = append(t.producers, p)
-		list = append(list, client.Channel{Name: topic, Format: format, Produced: p.Begun})
+		t.channel = client.Channel{Name: topic, Format: format, Produced: p.Begun}
+		list = append(list, t.channel)
 	}
 	return list, nil
 }
@@ -228,8 +232,12 @@ func (t *test) deliver(ctx context.Context) {
 	t.early = n.Deliveries
 	shown := t.display.Start(t.mode, func() progress.State {
 		n, _ := t.engine.Snapshot()
-		return progress.State{Done: n.Deliveries, Total: t.held * int64(t.planned) / int64(len(t.producers)),
+		s := progress.State{Done: n.Deliveries, Total: t.held * int64(t.before+t.planned) / int64(len(t.producers)),
 			Note: fmt.Sprintf("lost %d, duplicates %d, reordered %d, disconnected %d", n.Lost, n.Duplicates, n.Reordered, n.Closed)}
+		if t.note != nil {
+			s.Note += t.note()
+		}
+		return s
 	})
 	defer shown()
 	produceCtx, cancel := context.WithTimeout(ctx, t.duration+t.Timeout)

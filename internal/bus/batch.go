@@ -140,6 +140,7 @@ type Batch struct {
 	Records  int
 	Bytes    int       // Of all values.
 	Oldest   time.Time // Timestamp of the oldest record.
+	Break    *Break    // What the batch is about in place of records; nil for others.
 
 	before  uint64       // Bytes of values of all batches published before it.
 	memory  int          // Bytes held, layouts not counted.

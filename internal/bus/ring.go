@@ -112,7 +112,9 @@ func (r *Ring) Publish(ctx context.Context, b *Batch) error {
 	r.stats.Batches.Add(1)
 	r.stats.Records.Add(uint64(b.Records))
 	r.stats.Bytes.Add(uint64(b.Bytes))
-	r.stats.BatchSize.Observe(float64(b.Records), 1)
+	if b.Break == nil {
+		r.stats.BatchSize.Observe(float64(b.Records), 1)
+	}
 	for s := range b.Shards.All() {
 		if int(s) >= len(r.cursors) {
 			break

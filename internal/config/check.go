@@ -82,6 +82,7 @@ func (l *loader) checkRanges(c *Config) {
 	number(l, "shards", c.Shards, 0, 256)
 	number(l, "kafka.fetch_max_wait", k.FetchMaxWait, time.Millisecond, time.Minute)
 	number(l, "kafka.fetch_max_bytes", k.FetchMaxBytes, 1<<10, 1<<30)
+	number(l, "kafka.max_record_bytes", k.MaxRecordBytes, 1<<10, 1<<30)
 	number(l, "kafka.metadata_interval", k.MetadataInterval, 10*time.Millisecond, time.Hour)
 	number(l, "kafka.topics_max", k.TopicsMax, 1, 10_000)
 	if !c.Overrides.Enabled { // Else it is checked with the routes.
@@ -168,6 +169,9 @@ func (l *loader) topics(key string, topics []string) {
 	}
 }
 
+// groupBytesMax is the longest name of a group: Kafka keeps it with a length of two bytes.
+const groupBytesMax = 1<<15 - 1
+
 func (l *loader) checkKafka(c *Config) {
 	k := &c.Kafka
 	if len(k.Brokers) == 0 {
@@ -190,8 +194,15 @@ func (l *loader) checkKafka(c *Config) {
 	t, isTime := k.StartTime()
 	switch {
 	case k.Start == "latest", k.Start == "earliest", isTime && t.Unix() > 0:
+	case k.Start == "committed":
+		if k.CommitGroup == "" {
+			l.complain("kafka.start", k.Start, "kafka.commit_group names no group to go on from", "set kafka.commit_group, or another start")
+		}
 	default:
-		l.complain("kafka.start", k.Start, "it is neither latest nor earliest nor a time", "write a time as 2026-01-31T08:00:00Z")
+		l.complain("kafka.start", k.Start, "it is neither latest, earliest nor committed, nor a time", "write a time as 2026-01-31T08:00:00Z")
+	}
+	if len(k.CommitGroup) > groupBytesMax {
+		l.complain("kafka.commit_group", k.CommitGroup, fmt.Sprintf("it has %d bytes, at most %d are possible", len(k.CommitGroup), groupBytesMax), "")
 	}
 	l.checkTLS(k.TLS)
 	l.checkSASL(&k.SASL)

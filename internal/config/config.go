@@ -56,10 +56,12 @@ type Kafka struct {
 	Brokers          []string      `key:"brokers" def:"127.0.0.1:9092" help:"host:port of brokers to learn the cluster from."`
 	Topics           []string      `key:"topics" help:"Topics to read, every partition of each. Those that do not exist yet are picked up when they appear. re:EXPRESSION stands for all topics whose name the expression matches as a whole, now or later."`
 	TopicsMax        int           `key:"topics_max" def:"1000" help:"Topics read at most, those that patterns find included, 1 to 10000."`
-	Start            string        `key:"start" def:"latest" help:"Where to begin: latest, earliest or a time (RFC 3339, such as 2026-01-31T08:00:00Z)."`
+	Start            string        `key:"start" def:"latest" help:"Where to begin: latest, earliest, a time (RFC 3339, such as 2026-01-31T08:00:00Z), or committed: where commit_group stands, and latest in topics that it has no position of."`
+	CommitGroup      string        `key:"commit_group" help:"Consumer group under which positions are kept in Kafka, at most once a second, so that its own tools show wsd's lag; wsd does not join it. Nobody else may use it, each wsd needs one of its own. Empty: none."`
 	ClientID         string        `key:"client_id" def:"wsd" help:"Name that the brokers log and apply quotas to."`
 	FetchMaxWait     time.Duration `key:"fetch_max_wait" def:"500ms" help:"How long a broker holds a fetch that has no record. It costs no latency."`
 	FetchMaxBytes    Bytes         `key:"fetch_max_bytes" def:"1MiB" help:"Bytes of one partition in one response."`
+	MaxRecordBytes   Bytes         `key:"max_record_bytes" def:"1MiB" help:"Largest record delivered: its key, value and headers. A larger one is left out, counted in wsd_kafka_lost_total, and logged once a topic. Above client.outbound_max one still reaches clients that keep up."`
 	MetadataInterval time.Duration `key:"metadata_interval" def:"2s" help:"Between two looks at the cluster's layout."`
 	TLS              TLS           `key:"tls"`
 	SASL             SASL          `key:"sasl"`

@@ -206,6 +206,8 @@ func (o Options) loop() []family {
 			func(s *shard.Stats) *atomic.Uint64 { return &s.Paced }),
 		o.counter("wsd_shard_reattached_total", "Times the shard came back after the bus had detached it.",
 			func(s *shard.Stats) *atomic.Uint64 { return &s.Reattached }),
+		o.counter("wsd_recalled_total", "Subscriptions ended by 2500 (raw: 1013) because messages were missed or their stream became another one.",
+			func(s *shard.Stats) *atomic.Uint64 { return &s.Recalled }),
 	}
 }
 
@@ -268,7 +270,7 @@ func (o Options) kafka() []family {
 		single("wsd_kafka_fetches_total", "Fetch responses taken.", counter, s.Fetches.Load),
 		single("wsd_kafka_fetch_bytes_total", "Their bytes on the wire.", counter, s.FetchBytes.Load),
 		{
-			name: "wsd_kafka_fetch_errors_total", help: "Requests that failed, by kind.", kind: counter, labels: []string{"kind"},
+			name: "wsd_kafka_fetch_errors_total", help: "Requests to Kafka that failed, by kind (docs/kafka.md explains each).", kind: counter, labels: []string{"kind"},
 			values: func(emit func(float64, ...string)) {
 				for _, k := range source.AllErrorKinds() {
 					emit(float64(s.FetchErrors[k].Load()), k.String())
@@ -280,6 +282,8 @@ func (o Options) kafka() []family {
 		single("wsd_kafka_metadata_refreshes_total", "Looks at the cluster's layout.", counter, s.MetadataRefreshes.Load),
 		single("wsd_kafka_metadata_errors_total", "Looks that failed.", counter, s.MetadataErrors.Load),
 		single("wsd_kafka_topics_left_out", "Topics that a pattern of kafka.topics finds but that are not read, as there are kafka.topics_max already.", gauge, s.LeftOut.Load),
+		single("wsd_kafka_commits_total", "Times positions were committed to kafka.commit_group.", counter, s.Commits.Load),
+		single("wsd_kafka_commit_errors_total", "Tries that failed.", counter, s.CommitErrors.Load),
 		single("wsd_kafka_panics_total", "Records skipped because reading them panicked.", counter, s.Panics.Load),
 		{
 			name: "wsd_kafka_unplaced_total", help: "Records that their rule or header could not place, by reason (docs/routing.md explains each).", kind: counter, labels: []string{"topic", "reason"},
@@ -300,13 +304,23 @@ func (o Options) kafkaLosses() []family {
 			func(t *source.TopicStats) uint64 { return t.InvalidJSON.Load() }),
 		o.topic("wsd_kafka_markers_total", "Transaction markers dropped.", func(t *source.TopicStats) uint64 { return t.Markers.Load() }),
 		o.topic("wsd_kafka_aborted_total", "Records of aborted transactions dropped.", func(t *source.TopicStats) uint64 { return t.Aborted.Load() }),
-		o.topic("wsd_kafka_compacted_total", "Offsets missing inside a batch: removed by compaction.",
+		o.topic("wsd_kafka_compacted_total", "Offsets missing because compaction removed them.",
 			func(t *source.TopicStats) uint64 { return t.Compacted.Load() }),
-		o.topic("wsd_kafka_gaps_total", "Offsets missing between batches, which compaction explains as well as loss.",
+		o.topic("wsd_kafka_gaps_total", "Offsets missing between batches of a topic whose cleanup.policy wsd may not read: compacted, or lost.",
 			func(t *source.TopicStats) uint64 { return t.Gaps.Load() }),
-		o.topic("wsd_kafka_lost_total", "Offsets never delivered: deleted before they were read, or in a batch that cannot be read.",
-			func(t *source.TopicStats) uint64 { return t.Lost.Load() }),
-		o.topic("wsd_kafka_truncations_total", "Times the log ended before our position.", func(t *source.TopicStats) uint64 { return t.Truncations.Load() }),
+		{
+			name: "wsd_kafka_lost_total", help: "Offsets never delivered, by reason (docs/kafka.md explains each).", kind: counter, labels: []string{"topic", "reason"},
+			values: func(emit func(float64, ...string)) {
+				for _, t := range o.Source.Topics() {
+					for _, r := range source.AllLossReasons() {
+						emit(float64(t.Lost[r].Load()), t.Name, r.String())
+					}
+				}
+			},
+		},
+		o.topic("wsd_kafka_breaks_total", "Times subscribers were told to come back because of a loss or because the topic was created again.",
+			func(t *source.TopicStats) uint64 { return t.Breaks.Load() }),
+		o.topic("wsd_kafka_truncations_total", "Times a new leader did not have what had been read.", func(t *source.TopicStats) uint64 { return t.Truncations.Load() }),
 		o.topic("wsd_kafka_recreations_total", "Times the topic came back with another id.",
 			func(t *source.TopicStats) uint64 { return t.Recreations.Load() }),
 	}

@@ -3,6 +3,8 @@ package route
 import (
 	"strconv"
 	"strings"
+
+	"wsd/internal/routing"
 )
 
 // AnyPartition stands for all partitions of a topic, and for those that it may get.
@@ -54,6 +56,9 @@ func (t *Topic) listsChannels() bool { return t.overrides != nil && t.overrides.
 // CanFill reports whether some record, of whatever partition, can go to the channel because of what it holds: its key, for example. When it
 // says no, none can. It is for the moments when the layout changes or a client comes, not for each record.
 func (t *Topic) CanFill(channel string) bool {
+	if routing.Reserved(channel) {
+		return false
+	}
 	if t.listsChannels() {
 		return true
 	}
@@ -68,6 +73,9 @@ func (t *Topic) CanFill(channel string) bool {
 // CanName reports whether some record of the partition, or with AnyPartition of any, can go to the channel. When it says no, none can. It is for the
 // same moments as CanFill.
 func (t *Topic) CanName(partition int32, channel string) bool {
+	if routing.Reserved(channel) {
+		return false
+	}
 	if t.listsChannels() {
 		return true
 	}

@@ -243,6 +243,9 @@ func TestNamesOfSeveralRules(t *testing.T) {
 		require.Equal(t, want, topic.CanName(1, channel), channel)
 	}
 	require.True(t, topic.CanFill("k.f"))
+	open := mustTopic(t, "t", Rule{Channel: "{key}"})
+	require.False(t, open.CanFill(routing.Everybody), "no record can name what only the server may")
+	require.False(t, open.CanName(AnyPartition, routing.Everybody))
 	require.False(t, topic.CanFill("t"))
 }
 

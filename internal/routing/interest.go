@@ -93,6 +93,22 @@ func (t *Interest) Lookup(name []byte) (Channel, bool) {
 	return ch, ok
 }
 
+// Shards returns the shards that have a subscriber of a channel which match reports true for. It looks at every channel: it is for
+// rare events. Any goroutine; match must not call the table.
+func (t *Interest) Shards(match func(name string) bool) (shards ShardSet) {
+	for i := range t.stripes {
+		p := &t.stripes[i]
+		p.mu.Lock()
+		for name, ch := range p.channels {
+			if !Reserved(name) && match(name) {
+				shards.Union(&ch.Shards)
+			}
+		}
+		p.mu.Unlock()
+	}
+	return shards
+}
+
 // Len counts the channels with subscribers; Reserved names are none. Any goroutine.
 func (t *Interest) Len() (n int) {
 	for i := range t.stripes {

@@ -106,6 +106,7 @@ func (s *Server) Ready() (ready bool, reasons []string) {
 	}
 	if !s.source.Ready() {
 		reasons = append(reasons, "Kafka has not given the first position of every partition yet")
+		reasons = append(reasons, kafkaProblems(s.source.Status())...)
 	}
 	return len(reasons) == 0, reasons
 }

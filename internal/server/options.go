@@ -97,6 +97,7 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 	}
 	o := source.Options{
 		Brokers: k.Brokers, Topics: k.Topics, ClientID: k.ClientID, TLS: tlsConfig, SASL: mechanism,
+		CommitGroup: k.CommitGroup, RecordBytesMax: int(k.MaxRecordBytes),
 		FetchMaxWait: k.FetchMaxWait, FetchMaxBytes: int(k.FetchMaxBytes), MetadataInterval: k.MetadataInterval,
 		Interest: s.interest, Ring: s.ring, Builder: bus.BuilderOptions{RecordsMax: b.BatchMax, BytesMax: int(b.BatchBytesMax)},
 		BatchAge: b.BatchAge, Shards: shards, Nonce: s.nonce, TopicsMax: k.TopicsMax, Logger: s.log,
@@ -110,6 +111,8 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 		o.Start = source.Start{Mode: source.StartTime, Time: at}
 	case k.Start == "earliest":
 		o.Start.Mode = source.StartEarliest
+	case k.Start == "committed":
+		o.Start.Mode = source.StartCommitted
 	}
 	o.Routes, o.Overrides = s.cfg.Rules(), s.cfg.RouteOverrides()
 	return o, nil

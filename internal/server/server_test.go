@@ -57,7 +57,7 @@ func (r *rig) subscriptions() (n int64) {
 
 // Values that are not what a client of the protocol can take do not disturb those that are.
 func TestValues(t *testing.T) {
-	r := newRig(t, nil, kfake.BrokerConfigs(map[string]string{"message.max.bytes": "20000000"}))
+	r := newRig(t, map[string]any{"kafka.max_record_bytes": "16MiB"}, kfake.BrokerConfigs(map[string]string{"message.max.bytes": "20000000"}))
 	r.ready()
 	raw, joined := r.dial("/ws?channel=a"), r.join("a")
 	big := `{"s":"` + strings.Repeat("x", 8<<20) + `"}`

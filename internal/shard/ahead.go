@@ -24,8 +24,8 @@ func (s *Shard) takeAhead(hold bool) {
 	s.aheadSeq = max(s.aheadSeq, next.Seq)
 	for range aheadBatches {
 		batch := s.cursor.Peek(s.aheadSeq)
-		if batch == nil || budget <= 0 {
-			return
+		if batch == nil || batch.Break != nil || budget <= 0 {
+			return // Nothing is taken ahead of a break.
 		}
 		s.aheadSeq++
 		taken := false

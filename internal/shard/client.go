@@ -55,6 +55,7 @@ func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 	case cmd.Connect != nil:
 		reply.Connect = s.connect(c)
 	case cmd.Subscribe != nil:
+		s.tell(c)
 		result, refusal := s.subscribeCommand(c, cmd.Subscribe)
 		if refusal != nil {
 			reply.Error = refusal.Reply()
@@ -62,6 +63,7 @@ func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 			reply.Subscribe = result
 		}
 	case cmd.Unsubscribe != nil:
+		s.tell(c)
 		if i := s.find(c, cmd.Unsubscribe.Channel); i >= 0 {
 			s.unsubscribe(c, i)
 		}

@@ -24,7 +24,6 @@ type conn struct {
 	fd         int32
 	generation uint32 // Of the slot: tells a late event for an earlier connection from one for this one.
 	slot       uint32
-	headSeen   uint32 // stateHead: bytes of in already searched for the end of the request.
 
 	// Timer: position in the wheel and the deadlines behind it, in ticks; 0 means none.
 	timerNext, timerPrev int32
@@ -45,16 +44,24 @@ type conn struct {
 	wantWritable bool // Watched for EPOLLOUT.
 	writeClosed  bool // stateClosing: everything is sent and our side is shut.
 
+	recall uint32 // One more than its index in Shard.recalls; 0: it has nothing to be told.
+
 	wrote uint32 // Bytes that the kernel has taken in this turn, while more is to be sent in it; at most writePerTurn.
 
 	reader wire.Reader    // Fragmented message under way.
-	in     []byte         // Bytes of an incomplete request or frame; nil otherwise.
+	in     *incomplete    // Bytes of an incomplete request or frame; nil otherwise.
 	out    []chunk        // What the kernel has not taken; nil when empty.
 	outOff uint32         // Bytes of out[0] already taken.
 	behind uint32         // 0, or the pacing.moment in which it fell behind.
 	outLen int            // Cost of what is in out, bytes taken included, and in merge.
 	merge  *merge         // What waits behind out of channels with PolicyConflate; nil: c does not conflate.
 	subs   []subscription // What the connection is subscribed to.
+}
+
+// incomplete is what a connection has sent of a request or frame.
+type incomplete struct {
+	bytes    []byte
+	headSeen int // Of a request: bytes already searched for its end.
 }
 
 // chunk is a run of bytes to send, usually shared with many connections. It ends at a frame boundary.

@@ -8,8 +8,6 @@ import (
 
 	"wsd/internal/bus"
 	"wsd/internal/epoll"
-	"wsd/internal/proto"
-	"wsd/internal/wire"
 )
 
 // batchesPerTurn bounds the batches gathered in a turn, whatever their size.
@@ -70,6 +68,14 @@ func (s *Shard) gather() (more bool) {
 			s.reattach()
 			return true
 		case bus.StateReady:
+		}
+		if batch.Break != nil {
+			if len(s.pendings) > 0 {
+				return true // First what was published before it.
+			}
+			s.breakStreams(batch.Break)
+			s.cursor.Advance()
+			continue
 		}
 		wanted := false
 		for _, segment := range batch.Segments {
@@ -198,6 +204,7 @@ func (s *Shard) send(c *conn, k chunk, p *pending) {
 		s.turn.writes++
 		s.turn.bytesOut += uint64(n)
 	case err != unix.EAGAIN:
+		s.stats.Dropped.Add(uint64(k.publications))
 		s.doom(c, ReasonWriteError)
 		return
 	}
@@ -221,42 +228,4 @@ func (s *Shard) observeLatency() {
 		s.stats.Latency.Observe(max(0, now.Sub(t).Seconds()), 1)
 	}
 	s.oldest = s.oldest[:0]
-}
-
-var unsubscribeInsufficient = proto.UnsubscribeInsufficientState
-
-// reattach continues at the head of the bus after it has detached this shard. Everybody here may have missed messages and is told:
-// protocol clients that each subscription has ended with 2500, after which they subscribe again by themselves; raw clients by a
-// close with 1013.
-func (s *Shard) reattach() {
-	lost := s.cursor.Lag()
-	s.cursor.Reattach()
-	s.stats.Reattached.Add(1)
-	s.logger.Warn("the shard fell behind the bus and was detached; its subscribers are told to come back", "shard", s.id,
-		"batches", lost, "subscriptions", s.stats.Subscriptions.Load())
-	s.slab.each(func(c *conn) {
-		if !c.isClient() || len(c.subs) == c.firstChannel() {
-			return
-		}
-		if !c.protocol {
-			s.end(c, ReasonInsufficientState)
-			return
-		}
-		if c.merge != nil {
-			s.queueMerged(c) // From before the gap, like what is queued.
-		}
-		e := encodings[c.variant]
-		var payload []byte
-		for _, sub := range c.subs[c.firstChannel():] {
-			if len(payload) > 0 {
-				payload = append(payload, e.Separator...)
-			}
-			payload = e.AppendUnsubscribePush(payload, s.channels[sub.channel].name, unsubscribeInsufficient.Code, unsubscribeInsufficient.Reason)
-		}
-		for len(c.subs) > c.firstChannel() {
-			s.unsubscribe(c, len(c.subs)-1)
-		}
-		s.queueReply(c, chunk{bytes: wire.AppendFrame(nil, opOf(e), payload)})
-	})
-	s.endDoomed()
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gobwas/ws"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"wsd/internal/wire"
 )
@@ -326,4 +327,16 @@ func TestShutdownDeadline(t *testing.T) {
 	require.GreaterOrEqual(t, time.Since(began), 250*time.Millisecond)
 	_, err := io.Copy(io.Discard, c.in)
 	require.Error(t, err, "reset")
+}
+
+// A publication that the socket refuses counts as dropped, like those that wait.
+func TestDropsWhatCannotBeWritten(t *testing.T) {
+	r := newStepped(t, nil)
+	r.during(func() { r.dial("/ws?channel=a") })
+	require.NoError(t, unix.Shutdown(int(r.shard.slab.get(0).fd), unix.SHUT_WR))
+	r.publish("a", "1", "2")
+	stats := r.shard.Stats()
+	eventually(t, "closed", func() bool { r.step(); return r.reason(ReasonWriteError) == 1 })
+	require.EqualValues(t, 2, stats.Dropped.Load())
+	require.Zero(t, stats.Deliveries.Load())
 }

@@ -38,8 +38,8 @@ func (s *Shard) queue(c *conn, k chunk) {
 }
 
 // sendCopy writes b, whose memory the caller uses again, to a connection that has nothing queued; what the kernel does not take is
-// copied and waits. It reports whether the connection lives.
-func (s *Shard) sendCopy(c *conn, b []byte) bool {
+// copied and waits.
+func (s *Shard) sendCopy(c *conn, b []byte) {
 	n, err := epoll.Write(int(c.fd), b)
 	switch {
 	case err == nil:
@@ -48,12 +48,11 @@ func (s *Shard) sendCopy(c *conn, b []byte) bool {
 	case err != unix.EAGAIN:
 		c.reason = ReasonWriteError
 		s.abort(c)
-		return false
+		return
 	}
 	if n < len(b) {
 		s.queue(c, chunk{bytes: bytes.Clone(b[n:])})
 	}
-	return true
 }
 
 // addQueued counts n more bytes, or fewer, that wait for c.

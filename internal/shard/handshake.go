@@ -44,9 +44,6 @@ func (s *Shard) handshake(c *conn, head []byte) {
 		return
 	}
 	s.replies = out[:0]
-	if !s.sendCopy(c, out) {
-		return
-	}
 	s.countClients(1)
 	c.deadline = 0
 	c.protocol, c.nativePing, c.variant = req.protocol, req.native || !req.protocol, req.variant
@@ -59,13 +56,15 @@ func (s *Shard) handshake(c *conn, head []byte) {
 		c.state = stateJoining
 		c.deadline = s.tick + ticks(s.limits.StaleCloseDelay)
 		s.rearm(c)
-		return
+	} else {
+		c.state = stateRaw
+		for _, name := range req.channels {
+			s.subscribe(c, name)
+		}
+		s.schedulePings(c)
 	}
-	c.state = stateRaw
-	for _, name := range req.channels {
-		s.subscribe(c, name)
-	}
-	s.schedulePings(c)
+	// Last: whoever has seen the answer misses nothing from then on.
+	s.sendCopy(c, out)
 }
 
 // decide accepts or rejects a request.

@@ -230,3 +230,24 @@ func TestFrameTimingPerMessage(t *testing.T) {
 	require.EqualValues(t, 1, r.shard.Stats().Clients.Load())
 	eventually(t, "an incomplete one is still timed", func() bool { return r.reason(ReasonFrameTimeout) == 1 })
 }
+
+type positionsFunc func()
+
+func (f positionsFunc) Position(string) (uint64, string, bool) {
+	f()
+	return 0, "", false
+}
+
+// Whoever has seen the 101 misses nothing from then on: it is written after the subscription.
+func TestSubscribedBeforeAnswer(t *testing.T) {
+	var r *rig
+	asked := 0
+	r = newStepped(t, func(o *Options) {
+		o.Positions = positionsFunc(func() {
+			asked++
+			require.Zero(t, r.shard.turn.writes)
+		})
+	})
+	r.during(func() { r.dial("/ws?channel=a&channel=b") })
+	require.Equal(t, 2, asked)
+}

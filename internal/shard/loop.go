@@ -40,6 +40,7 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 	s.takeRequests()
 	s.expireTimers(len(events))
 	more = s.deliver()
+	more = s.tellPortion() || more
 	if s.closing && (!more && s.pacing.until == 0 || int64(began) >= s.deadline.Load()) {
 		if more = s.closePortion(began); !more && s.stats.Connections.Load() == 0 {
 			s.endTurn(began)

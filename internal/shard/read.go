@@ -10,7 +10,10 @@ import (
 // readable takes what the socket of c holds, at most one buffer full a turn.
 func (s *Shard) readable(c *conn) {
 	// Bytes of an incomplete request or frame come first in the buffer, so that parsing always sees one run of bytes.
-	kept := copy(s.readBuf, c.in)
+	kept := 0
+	if c.in != nil {
+		kept = copy(s.readBuf, c.in.bytes)
+	}
 	n, err := epoll.Read(int(c.fd), s.readBuf[kept:])
 	switch {
 	case err == unix.EAGAIN:
@@ -43,10 +46,14 @@ func (s *Shard) peerClosed(c *conn) {
 // readHead looks for a complete upgrade request in b and answers it. It returns the bytes behind it when c is then a client, else
 // nil.
 func (s *Shard) readHead(c *conn, b []byte) []byte {
-	length := wire.HeadLen(b, int(c.headSeen))
+	seen := 0
+	if c.in != nil {
+		seen = c.in.headSeen
+	}
+	length := wire.HeadLen(b, seen)
 	if length == 0 && len(b) <= s.limits.HeadMax {
-		c.headSeen = uint32(len(b))
-		c.in = append(c.in[:0], b...)
+		c.keep(b)
+		c.in.headSeen = len(b)
 		return nil
 	}
 	c.in = nil
@@ -90,7 +97,7 @@ func (s *Shard) keepIncomplete(c *conn, b []byte) {
 	if len(b) == 0 {
 		c.in = nil
 	} else {
-		c.in = append(c.in[:0], b...)
+		c.keep(b)
 	}
 	if len(b) == 0 && c.reader.Idle() {
 		return
@@ -99,6 +106,14 @@ func (s *Shard) keepIncomplete(c *conn, b []byte) {
 		c.frameAt = s.tick + ticks(s.limits.FrameTimeout)
 		s.rearm(c)
 	}
+}
+
+// keep stores a copy of b, which begins with what was kept before.
+func (c *conn) keep(b []byte) {
+	if c.in == nil {
+		c.in = new(incomplete)
+	}
+	c.in.bytes = append(c.in.bytes[:0], b...)
 }
 
 // failFrame ends a connection that sent what it must not.

@@ -22,7 +22,7 @@ const (
 	ReasonStale                    // No connect command within client.stale_close_delay.
 	ReasonSlow                     // More than client.outbound_max bytes were waiting.
 	ReasonNoPong                   // No pong within client.pong_timeout.
-	ReasonInsufficientState        // The shard fell behind the bus and was detached: messages were missed.
+	ReasonInsufficientState        // Messages were missed, or the stream became another one; see recall.go.
 	ReasonShutdown                 // The server is stopping.
 	ReasonWriteError               // The socket refused a write.
 	ReasonInternal                 // The kernel refused to watch the socket, or a bug.

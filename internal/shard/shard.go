@@ -57,6 +57,7 @@ type Shard struct {
 	slab     slab
 	released []uint32 // Slots that become free at the end of the turn.
 	doomed   []uint32 // Slots of connections that end with the current part of the turn.
+	recalls  []recall // Connections that are to be told to come back, from recallNext on.
 	dirty    []uint32 // Slots of connections that the flush looks at.
 	wrote    []uint32 // Slots of connections that were flushed before in this turn.
 	queues   [][]chunk
@@ -71,6 +72,8 @@ type Shard struct {
 	freePins []uint32
 	pinLook  uint32 // Tick of the last look at who holds the oldest batches.
 	inflater wire.Inflater
+
+	recallNext int
 
 	// Compression elsewhere.
 	layoutReady func() // Posts requestLayouts; any goroutine.

@@ -36,6 +36,7 @@ type Stats struct {
 	Slow          [policyCount]atomic.Uint64 // Times a policy for slow clients acted: connections closed by the outbound limit, conflations begun.
 	Paced         atomic.Uint64              // Times batches were left on the bus for a moment because clients were behind.
 	Reattached    atomic.Uint64              // Times the shard came back after the bus had detached it.
+	Recalled      atomic.Uint64              // Subscriptions ended because messages were missed or their stream became another one.
 	PauseAccepts  atomic.Int64               // 1 while accepting is paused for want of descriptors.
 	TurnMaxNanos  atomic.Uint64              // Longest turn so far, in nanoseconds.
 	TurnLastNanos atomic.Uint64              // Last turn, in nanoseconds.

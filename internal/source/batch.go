@@ -1,15 +1,12 @@
 package source
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"time"
 
-	"github.com/segmentio/kafka-go/compress"
 	"github.com/segmentio/kafka-go/protocol"
 )
 
@@ -88,56 +85,6 @@ func parseBatch(b []byte) (bt batch, rest []byte, err error) {
 
 func (bt *batch) last() int64 { return bt.base + int64(bt.lastDelta) }
 
-// inflater decompresses batches into one buffer. A fetcher owns it.
-type inflater struct {
-	src bytes.Reader
-	buf []byte
-	max int // Bytes of the largest result.
-}
-
-// inflaterKeeps is what the buffer may keep between two batches.
-const inflaterKeeps = 4 << 20
-
-var errInflated = errors.New("batch is too large when decompressed")
-
-// open returns the records of bt, decompressed; they are valid until the next call.
-func (f *inflater) open(bt *batch) ([]byte, error) {
-	c := bt.attributes.Compression()
-	if c == compress.None {
-		return bt.records, nil
-	}
-	codec := c.Codec()
-	if codec == nil {
-		return nil, fmt.Errorf("unknown compression %d", int8(c))
-	}
-	if cap(f.buf) > inflaterKeeps {
-		f.buf = nil
-	}
-	f.src.Reset(bt.records)
-	r := codec.NewReader(&f.src)
-	defer func() { _ = r.Close() }()
-	buf := f.buf[:0]
-	for {
-		if len(buf) == cap(buf) {
-			grown := make([]byte, len(buf), max(2*cap(buf), 4*len(bt.records), 4096))
-			copy(grown, buf)
-			buf = grown
-		}
-		n, err := r.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
-		f.buf = buf
-		if len(buf) > f.max {
-			return nil, fmt.Errorf("%w: over %d bytes", errInflated, f.max)
-		}
-		if errors.Is(err, io.EOF) {
-			return buf, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("decompress %s: %w", c, err)
-		}
-	}
-}
-
 // record is one record where it lies in its batch.
 type record struct {
 	delta   int64 // Offset less the batch's base.
@@ -155,22 +102,36 @@ func parseRecord(b []byte, r *record) (rest []byte, err error) {
 	if !ok || size < 1 || size > int64(len(b)) {
 		return nil, errRecord
 	}
-	rest = b[size:]
-	b = b[1:size] // Its attributes are not used by Kafka.
+	return b[size:], r.parse(b[:size])
+}
+
+// parse decodes b, which is a record without its length.
+func (r *record) parse(b []byte) (err error) {
+	if b, err = r.parseHead(b); err != nil {
+		return err
+	}
+	var ok bool
+	if r.key, b, ok = nullBytes(b); !ok {
+		return errRecord
+	}
+	if r.value, b, ok = nullBytes(b); !ok {
+		return errRecord
+	}
+	r.headers = b
+	return nil
+}
+
+// parseHead decodes what stands in front of the key.
+func (r *record) parseHead(b []byte) (rest []byte, err error) {
+	var ok bool
+	b = b[1:] // Its attributes are not used by Kafka.
 	if r.time, b, ok = varint(b); !ok {
 		return nil, errRecord
 	}
 	if r.delta, b, ok = varint(b); !ok || r.delta < 0 {
 		return nil, errRecord
 	}
-	if r.key, b, ok = nullBytes(b); !ok {
-		return nil, errRecord
-	}
-	if r.value, b, ok = nullBytes(b); !ok {
-		return nil, errRecord
-	}
-	r.headers = b
-	return rest, nil
+	return b, nil
 }
 
 func varint(b []byte) (v int64, rest []byte, ok bool) {

@@ -116,10 +116,25 @@ func (s *Source) forget(need int) bool {
 
 // dropped takes a topic's partitions from their fetchers.
 func (s *Source) dropped(t *topic) {
-	s.log.Info("a topic that a pattern found has been gone for long and is forgotten", "topic", t.name)
+	s.log.Info("a topic that a pattern found is gone and is forgotten", "topic", t.name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range t.parts {
 		p.owner = nil
 	}
+	s.forgotten = append(s.forgotten, t.parts...)
+}
+
+// endForgotten tells the subscribers of topics that were forgotten that their streams have ended: if such a topic comes back, it is another
+// one. Their positions must be gone. The error is a *publishError.
+func (s *Source) endForgotten() error {
+	if len(s.forgotten) == 0 {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	parts := s.forgotten
+	s.forgotten = nil
+	_, err := s.breakLocked(parts...)
+	return err
 }

@@ -214,6 +214,11 @@ func (f *fetcher) plan(version int16) (questions []*partition, wait time.Duratio
 			questions = append(questions, p)
 			continue
 		}
+		if hold := p.fetchFrom.Sub(now); hold > 0 {
+			wait = min(wait, hold)
+			poll = min(poll, hold)
+			continue
+		}
 		topics = f.ask(topics, p, version)
 	}
 	f.rotate++

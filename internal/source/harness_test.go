@@ -19,7 +19,7 @@ import (
 	"wsd/internal/routing"
 )
 
-const waitMax = 20 * time.Second
+const waitMax = time.Minute
 
 var discard = slog.New(slog.DiscardHandler)
 
@@ -134,13 +134,14 @@ type sink struct {
 	drop   bool                    // Keep nothing.
 	got    map[string][]bus.Record // By channel, as shard 0 got them.
 	keys   map[string][]string     // Of those, "none" for one that has none.
+	breaks map[string][]int        // By channel: how many records shard 0 had when a break came.
 }
 
 type ringSize struct{ slots, bytes int }
 
 func newSink(t testing.TB, shards int, size ringSize) *sink {
 	t.Helper()
-	k := &sink{interest: routing.NewInterest(), stop: make(chan struct{}), got: make(map[string][]bus.Record), keys: make(map[string][]string)}
+	k := &sink{interest: routing.NewInterest(), stop: make(chan struct{}), got: make(map[string][]bus.Record), keys: make(map[string][]string), breaks: make(map[string][]int)}
 	for range shards {
 		k.wake = append(k.wake, make(chan struct{}, 1))
 	}
@@ -202,6 +203,13 @@ func (k *sink) collect(b *bus.Batch) {
 	if k.drop {
 		return
 	}
+	if b.Break != nil {
+		for _, name := range k.interest.Names(1000) {
+			if b.Break.Concerns(name) {
+				k.breaks[name] = append(k.breaks[name], len(k.got[name]))
+			}
+		}
+	}
 	for _, s := range b.Segments {
 		for i, r := range s.Records {
 			key := "none"
@@ -218,6 +226,13 @@ func (k *sink) records(channel string) []bus.Record {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return append([]bus.Record(nil), k.got[channel]...)
+}
+
+// breaksOf returns how many records of the channel came before each break.
+func (k *sink) breaksOf(channel string) []int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return append([]int(nil), k.breaks[channel]...)
 }
 
 func (k *sink) values(channel string) []string {
@@ -328,3 +343,11 @@ func (r *rig) waitReady(t testing.TB) {
 }
 
 func (r *rig) topic(i int) *TopicStats { return r.Stats().Topics()[i] }
+
+// lost sums up what the topic lost, whatever the reason.
+func lost(ts *TopicStats) (n uint64) {
+	for i := range ts.Lost {
+		n += ts.Lost[i].Load()
+	}
+	return n
+}

@@ -10,8 +10,8 @@ import (
 )
 
 // apply takes a look's answer: which topics and partitions there are, who leads them, and so who fetches what. It reports whether
-// every partition of the topics that exist has a leader. The watcher calls it.
-func (s *Source) apply(resp *kmsg.MetadataResponse) (settled bool) {
+// every partition of the topics that exist has a leader. The error is a *publishError. The watcher calls it.
+func (s *Source) apply(resp *kmsg.MetadataResponse) (settled bool, err error) {
 	addrs := s.brokerAddrs(resp)
 	changed := false
 	leaders := make(map[*partition]leader)
@@ -23,7 +23,8 @@ func (s *Source) apply(resp *kmsg.MetadataResponse) (settled bool) {
 			}
 		}
 	}
-	if forgotten := s.forget(0); changed || forgotten {
+	s.forget(0)
+	if changed || len(s.forgotten) > 0 {
 		// Before any record of the new partitions is routed: a channel that two partitions feed from now on has no position any more.
 		s.positions.Store(buildPositions(s.topics))
 		var all []*partition
@@ -32,9 +33,43 @@ func (s *Source) apply(resp *kmsg.MetadataResponse) (settled bool) {
 		}
 		s.stats.setPartitions(all)
 	}
+	for _, t := range s.topics {
+		if err := s.endFormer(t); err != nil {
+			return false, err
+		}
+	}
+	if err := s.endForgotten(); err != nil {
+		return false, err
+	}
 	settled = s.assign(addrs, leaders)
 	s.publishView()
-	return settled
+	return settled, nil
+}
+
+// endFormer tells the subscribers of a topic's earlier life that it has ended, if it has. Positions of the new one must be in
+// place, so that who subscribes from now on is told of that one; and none of its records on the bus.
+func (s *Source) endFormer(t *topic) error {
+	if t.former == nil {
+		return nil
+	}
+	former := t.former
+	t.former = nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range former {
+		if at, high := p.routed.Load(), p.high.Load(); at >= 0 && high > at {
+			p.topic.stats.Lost[LossRecreated].Add(uint64(high - at))
+			p.losses.add(s, p, LossRecreated, at, high)
+		}
+	}
+	told, err := s.breakLocked(former...)
+	if told {
+		from := time.Now().Add(s.o.ReturnWait)
+		for _, p := range t.parts {
+			p.fetchFrom = from
+		}
+	}
+	return err
 }
 
 type leader struct {
@@ -72,7 +107,12 @@ func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders ma
 		s.recreated(t)
 		changed = true
 	}
+	if rt.TopicID == ([16]byte{}) && !s.noIDsNoted {
+		s.noIDsNoted = true
+		s.log.Warn("the brokers tell no topic ids (Kafka before 2.8): a topic that is deleted and created again is only noticed when its new log is shorter than the position in the old one")
+	}
 	first := !t.seen && !t.missed
+	resuming := !t.seen && s.o.Start.Mode == StartCommitted && len(t.retired) == 0
 	if !t.seen {
 		t.id = rt.TopicID
 	}
@@ -87,13 +127,19 @@ func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders ma
 		rp := &rt.Partitions[i]
 		p := t.find(rp.Partition)
 		if p == nil {
-			from := Start{Mode: StartEarliest}
-			if first {
+			from, at := Start{Mode: StartEarliest}, committed{offset: -1}
+			switch {
+			case resuming:
+				at, from = s.resume(t, rp.Partition, rt)
+			case first:
 				from = s.o.Start
-			} else if t.seen {
+			case t.seen:
 				s.log.Info("a topic has a new partition", "topic", t.name, "partition", rp.Partition)
 			}
 			p = s.newPartition(t, rp.Partition, from)
+			if at.offset >= 0 {
+				p.resumeAt(at)
+			}
 			t.parts = append(t.parts, p)
 			changed = true
 		}
@@ -115,10 +161,10 @@ func (s *Source) recreated(t *topic) {
 	}
 	s.mu.Lock()
 	for _, p := range t.parts {
-		p.owner = nil
+		p.owner = nil // Nothing more of it is routed.
 	}
 	s.mu.Unlock()
-	t.parts, t.seen, t.missed = nil, false, true
+	t.former, t.parts, t.seen, t.missed = t.parts, nil, false, true
 }
 
 func (t *topic) find(id int32) *partition {
@@ -148,7 +194,7 @@ func (s *Source) assign(addrs map[int32]string, leaders map[*partition]leader) (
 			if known && l.epoch >= 0 && l.epoch < p.leaderEpoch {
 				l.broker, known = p.leaderSeen.Load(), true // An answer older than what we know.
 			} else if known {
-				p.leaderEpoch = l.epoch
+				p.newEpochLocked(l.epoch)
 			}
 			addr, reachable := addrs[l.broker]
 			if !known || !reachable {
@@ -188,6 +234,15 @@ func (s *Source) assign(addrs map[int32]string, leaders map[*partition]leader) (
 		s.spawn("fetcher", func(context.Context) { f.run(ctx) })
 	}
 	return settled
+}
+
+// newEpochLocked takes the epoch of a partition's leader. A new one may not have all that was read, see epochs.go.
+func (p *partition) newEpochLocked(epoch int32) {
+	isNew := epoch > p.leaderEpoch && p.leaderEpoch >= 0
+	p.leaderEpoch = epoch
+	if isNew && p.lastEpoch >= 0 && p.resolve != resolveStart {
+		p.resolve = resolveEpoch
+	}
 }
 
 // publishView lets Status see the layout.

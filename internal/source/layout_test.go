@@ -1,7 +1,6 @@
 package source
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
@@ -59,51 +58,6 @@ func TestMissingTopicIsPickedUpAndNeverCreated(t *testing.T) {
 	require.Equal(t, 1, r.logs.count("a topic has appeared"))
 }
 
-// Whether the new log is shorter or longer than the old position: it is read from its beginning, and nothing twice.
-func TestRecreatedTopic(t *testing.T) {
-	for _, produced := range []int{50, 150} {
-		t.Run(fmt.Sprint(produced), func(t *testing.T) {
-			c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a"))
-			cl := mustClient(t, c.ListenAddrs())
-			r := startRig(t, Options{Brokers: c.ListenAddrs(), Topics: []string{"a"}, MetadataInterval: time.Second}, "a")
-			r.waitReady(t)
-			produce(t, cl, "a", 0, numbered(0, 100)...)
-			r.wantValues(t, "a", numbered(0, 100))
-			_, epoch, _ := r.Position("a")
-
-			other := mustClient(t, c.ListenAddrs())
-			deleteTopic(t, other, "a")
-			createTopic(t, other, "a", 1)
-			produce(t, other, "a", 0, numbered(1000, 1000+produced)...)
-			r.wantValues(t, "a", append(numbered(0, 100), numbered(1000, 1000+produced)...))
-			require.EqualValues(t, 1, r.topic(0).Recreations.Load())
-			require.Zero(t, r.topic(0).Lost.Load()+r.topic(0).Gaps.Load()+r.topic(0).Truncations.Load())
-			offset, fresh, ok := r.Position("a")
-			require.True(t, ok)
-			require.EqualValues(t, produced, offset)
-			require.NotEqual(t, epoch, fresh)
-			require.Contains(t, r.logs.String(), "created again")
-		})
-	}
-}
-
-// Deleted, and created again only later: in between there is nothing to read and nothing goes wrong.
-func TestDeletedThenRecreatedTopic(t *testing.T) {
-	c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a"))
-	cl := mustClient(t, c.ListenAddrs())
-	r := startRig(t, Options{Brokers: c.ListenAddrs(), Topics: []string{"a"}}, "a")
-	r.waitReady(t)
-	produce(t, cl, "a", 0, numbered(0, 10)...)
-	r.wantValues(t, "a", numbered(0, 10))
-	deleteTopic(t, cl, "a")
-	eventually(t, func() bool { return r.Status().Topics[0].State == TopicMissing }, func() string { return fmt.Sprintf("%+v", r.Status()) })
-	other := mustClient(t, c.ListenAddrs())
-	createTopic(t, other, "a", 1)
-	produce(t, other, "a", 0, numbered(20, 30)...)
-	r.wantValues(t, "a", append(numbered(0, 10), numbered(20, 30)...))
-	require.EqualValues(t, 1, r.topic(0).Recreations.Load())
-}
-
 // The late answer of a broker that still tells of the earlier life is not one more recreation.
 func TestRetiredTopicIDIsIgnored(t *testing.T) {
 	k := newSink(t, 1, ringSize{slots: 16, bytes: 1 << 20})
@@ -126,39 +80,6 @@ func TestRetiredTopicIDIsIgnored(t *testing.T) {
 	require.False(t, r.Source.applyTopic(top, answer(1), leaders))
 	require.Equal(t, [16]byte{2}, top.parts[0].topicID)
 	require.EqualValues(t, 1, top.stats.Recreations.Load())
-}
-
-// Retention that deletes what was not read yet: the loss is counted exactly and reading goes on.
-func TestRetentionOvertakes(t *testing.T) {
-	c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a"))
-	cl := mustClient(t, c.ListenAddrs())
-	for i := range 20 {
-		produce(t, cl, "a", 0, numbered(i*10, i*10+10)...)
-	}
-	r := &rig{sink: newSink(t, 1, ringSize{slots: 2, bytes: 1 << 20})}
-	r.read(t, 0, r.collect)
-	r.frozen = true
-	r.interest.Add("a", 0)
-	// One batch of ten in a response, and a bus that takes two: the reader stands early in the log.
-	r.start(t, Options{Brokers: c.ListenAddrs(), Topics: []string{"a"}, Start: Start{Mode: StartEarliest}, FetchMaxBytes: 1, FetchTotalBytes: 1})
-	eventually(t, func() bool { return r.ring.Stats().Stalls.Load() > 0 }, func() string { return "the bus is not full" })
-	stopped := int(r.topic(0).Records.Load())
-	deleteRecords(t, cl, "a", 0, 155)
-	r.sink.mu.Lock()
-	r.frozen = false
-	r.sink.mu.Unlock()
-
-	eventually(t, func() bool { at, _, _ := r.Position("a"); return at == 200 }, func() string { return r.logs.String() })
-	eventually(t, func() bool { rs := r.records("a"); return len(rs) > 0 && rs[len(rs)-1].Offset == 200 }, func() string { return "the end has not come" })
-	recs := r.records("a")
-	lost := int(r.topic(0).Lost.Load())
-	require.Equal(t, 200, len(recs)+lost, "what was not delivered is counted")
-	require.Positive(t, lost)
-	require.GreaterOrEqual(t, len(recs), stopped)
-	for i := 1; i < len(recs); i++ {
-		require.Greater(t, recs[i].Offset, recs[i-1].Offset)
-	}
-	require.Contains(t, r.logs.String(), "retention overtook")
 }
 
 func TestPositionOnlyWhereOnePartitionFeeds(t *testing.T) {

@@ -137,16 +137,28 @@ func TestSubscriptionChurnUnderLoad(t *testing.T) {
 	churners := make([]*churner, shards)
 	var unfinished atomic.Int64
 	unfinished.Store(shards)
-	for i := range churners {
-		churners[i] = &churner{t: t, id: routing.ShardID(i), r: r, channels: channels, last: map[string]uint64{}}
-		done.Add(1)
-		go func() { defer done.Done(); churners[i].run(stop, batches*perBatch, &unfinished) }()
-	}
 	cl := mustClient(t, c.ListenAddrs())
-	for n := range batches {
+	produceBatch := func(n int) {
 		for p := range int32(partitions) {
 			produce(t, cl, "a", p, numbered(n*perBatch, (n+1)*perBatch)...)
 		}
+	}
+	for i := range churners {
+		churners[i] = &churner{t: t, id: routing.ShardID(i), r: r, channels: channels, last: map[string]uint64{}}
+	}
+	// However the shards are scheduled, some records have no subscriber, and some a subscriber on one shard alone.
+	produceBatch(0)
+	eventually(t, func() bool { return r.Stats().Routed[route.ByRule].Unwanted.Load() == partitions*perBatch }, func() string { return "not read" })
+	for len(churners[0].last) < partitions {
+		churners[0].turn()
+	}
+	produceBatch(1)
+	for i := range churners {
+		done.Add(1)
+		go func() { defer done.Done(); churners[i].run(stop, batches*perBatch, &unfinished) }()
+	}
+	for n := 2; n < batches; n++ {
+		produceBatch(n)
 	}
 	close(stop)
 	done.Wait()
@@ -158,7 +170,6 @@ func TestSubscriptionChurnUnderLoad(t *testing.T) {
 	}
 	t.Logf("%d records seen by %d shards, %d changes by the first", seen, shards, churners[0].churned)
 	require.NotZero(t, r.Stats().Routed[route.ByRule].Targeted.Load())
-	require.NotZero(t, r.Stats().Routed[route.ByRule].Unwanted.Load())
 }
 
 // A shard that does not move fills the bus; then fetching stops, memory stays where it is, and nothing is lost.
@@ -220,9 +231,10 @@ func TestBackPressureStopsFetching(t *testing.T) {
 	require.Equal(t, fetched, r.Stats().FetchBytes.Load(), "fetching goes on though the bus is full")
 	require.LessOrEqual(t, fetched, uint64(16*mib), "more was fetched than bus and buffers hold")
 	require.LessOrEqual(t, heap()-before, int64(4*mib+brokers*3*total+4*mib), "memory grows with the backlog")
-	r.Status() // Neither of these waits for the bus.
-	_, _, ok := r.Position("1")
-	require.True(t, ok)
+	r.Status()         // Neither of these waits for the bus.
+	for p := range 4 { // One of the broker that holds the bus up is known; the others may still wait for it.
+		r.Position(fmt.Sprint(p))
+	}
 	r.Stats().Partitions()
 
 	moving.Store(true)

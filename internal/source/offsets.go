@@ -23,12 +23,12 @@ const (
 type question struct {
 	p     *partition
 	epoch int32 // Of its leader, as known when it was asked.
-	time  int64 // Milliseconds, or one of the constants above.
+	time  int64 // Milliseconds, or one of the constants above; for checkEpochs the epoch asked about.
 }
 
 // answer finds out where the partitions begin, or what has become of the range of offsets of those that fell out of it.
 func (f *fetcher) answer(c *conn, parts []*partition) error {
-	var starts, ranges []question
+	var starts, ranges, epochs []question
 	f.s.mu.Lock()
 	for _, p := range parts {
 		switch p.resolve {
@@ -37,6 +37,8 @@ func (f *fetcher) answer(c *conn, parts []*partition) error {
 		case resolveNothing:
 		case resolveRange:
 			ranges = append(ranges, question{p, p.leaderEpoch, timeEarliest})
+		case resolveEpoch:
+			epochs = append(epochs, question{p, p.leaderEpoch, int64(p.lastEpoch)})
 		}
 	}
 	f.s.mu.Unlock()
@@ -82,9 +84,14 @@ func (f *fetcher) answer(c *conn, parts []*partition) error {
 		}
 		for p, lo := range first {
 			if hi, ok := last[p]; ok {
-				f.s.rejoin(f, p, lo, hi)
+				if err := f.s.rejoin(f, p, lo, hi); err != nil {
+					return err
+				}
 			}
 		}
+	}
+	if len(epochs) > 0 {
+		return f.checkEpochs(c, epochs)
 	}
 	return nil
 }
@@ -143,6 +150,7 @@ func (s *Source) begin(f *fetcher, found map[*partition]int64) {
 		p.resolve = resolveNothing
 		p.progressAt = time.Now()
 		p.goodLocked(s)
+		s.router.touchLocked(p)
 	}
 }
 
@@ -162,25 +170,21 @@ func (s *Source) holdUnanswered(f *fetcher, parts []*partition) {
 
 // rejoin decides where to go on after the broker said that our position is outside the log, which now reaches from first to
 // last. What was deleted before we read it is lost; so is what a new leader did not have. Neither happens silently.
-func (s *Source) rejoin(f *fetcher, p *partition, first, last int64) {
+func (s *Source) rejoin(f *fetcher, p *partition, first, last int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p.owner != f || p.resolve != resolveRange || first < 0 || last < first {
-		return
+		return nil
 	}
-	ts := p.topic.stats
+	p.resolve, p.progressAt = resolveNothing, time.Now()
 	switch at := p.routed.Load(); {
 	case at < first:
-		ts.Lost.Add(uint64(first - at))
-		p.lossNote.fail(s.log, "records were deleted before they were read (retention overtook the reader)", "topic", p.topic.name, "partition", p.id, "from", at, "to", first-1)
 		p.routed.Store(first)
+		return s.loseLocked(p, LossRetention, at, first)
 	case at > last:
-		ts.Truncations.Add(1)
-		p.lossNote.fail(s.log, "the log ends before our position (a new leader did not have what the old one had): going on at its end", "topic", p.topic.name, "partition", p.id, "from", at, "to", last)
-		p.routed.Store(last)
+		return s.truncateLocked(p, last, at)
 	}
-	p.resolve = resolveNothing
-	p.progressAt = time.Now()
+	return nil
 }
 
 // timestamp is what ListOffsets is asked for a start.

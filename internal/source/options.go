@@ -30,6 +30,7 @@ const (
 	StartLatest StartMode = iota
 	StartEarliest
 	StartTime
+	StartCommitted // Where CommitGroup stands; the end in topics that it has no position of.
 )
 
 // Route says where records go.
@@ -37,9 +38,14 @@ type Route = route.Rule
 
 // Options is what a source is built from.
 type Options struct {
-	Brokers   []string // host:port of brokers to learn the cluster from; at least one.
-	Topics    []string // At least one, each once: names, and patterns of names (route.ParseTopic).
-	Start     Start
+	Brokers []string // host:port of brokers to learn the cluster from; at least one.
+	Topics  []string // At least one, each once: names, and patterns of names (route.ParseTopic).
+	Start   Start
+	// CommitGroup is the consumer group under which positions are kept in Kafka, for Kafka's own tools and for StartCommitted;
+	// empty: none. The source does not join it.
+	CommitGroup    string
+	CommitInterval time.Duration // Least time between two commits. Default 1 s.
+
 	TopicsMax int            // Topics read at most, those that patterns find included. Default 1000.
 	ClientID  string         // Default "wsd".
 	TLS       *tls.Config    // nil: plain text. An empty ServerName becomes each broker's host.
@@ -53,11 +59,13 @@ type Options struct {
 	FetchMaxBytes    int           // Bytes of one partition in one response. Default 1 MiB.
 	FetchTotalBytes  int           // Bytes of one response, a single larger batch excepted. Default 8 × FetchMaxBytes.
 	BatchBytesMax    int           // Largest record batch accepted, compressed or not; a larger one is skipped as lost. Default 128 MiB.
+	RecordBytesMax   int           // Largest record delivered: its key, value and headers. Default 1 MiB.
 	MetadataInterval time.Duration // Between two looks at the cluster's layout; at once after an error that hints at a change. Default 2 s.
 	DialTimeout      time.Duration // For connecting, TLS and SASL together. Default 10 s.
 	RequestTimeout   time.Duration // For an answer, beyond the FetchMaxWait that a fetch may wait. Default 10 s.
 	BackoffMin       time.Duration // First wait after an error; doubles, with jitter. Default 10 ms.
 	BackoffMax       time.Duration // Longest wait after errors. Default 1 s.
+	ReturnWait       time.Duration // How long the subscribers of a topic that was created again have to come back before it is read. Default 1 s.
 	StallAfter       time.Duration // Records are there but none comes for so long: reconnect. Default 10 s.
 	LogInterval      time.Duration // Least time between two lines about one lasting problem. Default 30 s.
 
@@ -100,7 +108,10 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Start.Mode == StartTime && o.Start.Time.IsZero() {
 		return o, errors.New("kafka.start is a time but none is set")
 	}
-	if o.Start.Mode > StartTime {
+	if o.Start.Mode == StartCommitted && o.CommitGroup == "" {
+		return o, errGroupEmpty
+	}
+	if o.Start.Mode > StartCommitted {
 		return o, fmt.Errorf("BUG: start mode %d", o.Start.Mode)
 	}
 	if o.ClientID == "" {
@@ -110,12 +121,15 @@ func (o Options) withDefaults() (Options, error) {
 	setInt(&o.FetchMaxBytes, 1<<20)
 	setInt(&o.FetchTotalBytes, 8*o.FetchMaxBytes)
 	setInt(&o.BatchBytesMax, 128<<20)
+	setInt(&o.RecordBytesMax, 1<<20)
 	setDuration(&o.FetchMaxWait, 500*time.Millisecond)
 	setDuration(&o.MetadataInterval, 2*time.Second)
 	setDuration(&o.DialTimeout, 10*time.Second)
 	setDuration(&o.RequestTimeout, 10*time.Second)
 	setDuration(&o.BackoffMin, 10*time.Millisecond)
 	setDuration(&o.BackoffMax, time.Second)
+	setDuration(&o.CommitInterval, commitInterval)
+	setDuration(&o.ReturnWait, time.Second)
 	setDuration(&o.StallAfter, 10*time.Second)
 	setDuration(&o.LogInterval, 30*time.Second)
 	return o, nil

@@ -22,7 +22,13 @@ type topic struct {
 	id      [16]byte   // Zero before it was seen, and with brokers older than topic ids (Kafka 2.8).
 	retired [][16]byte // Ids that it had before, newest last; at most retiredMax.
 	parts   []*partition
+	former  []*partition // Of an earlier life that has just ended, see endFormer.
 	problem edge
+
+	cleanup      atomic.Uint32 // A cleanup; the watcher writes, fetchers read.
+	cleanupAt    time.Time     // When it was asked for,
+	cleanupOf    [16]byte      // and of which life.
+	cleanupNoted bool          // It was said that it cannot be known.
 }
 
 // retiredMax bounds the ids remembered so that the late answer of a broker that lags behind does not look like one more recreation.
@@ -41,12 +47,19 @@ type partition struct {
 	high       atomic.Int64 // High watermark at the last fetch, -1 before it.
 	caughtUp   atomic.Bool  // The last fetch reached the end of what is committed.
 	leaderSeen atomic.Int32 // Broker id, -1: none.
-	lastError  atomic.Pointer[string]
-	stopped    atomic.Pointer[string] // Why a rule ended the reading; nil: it did not.
+
+	publishedEpoch atomic.Int32 // The leader epoch of what was published last.
+
+	lastError atomic.Pointer[string]
+	published atomic.Int64           // As routed, but for what is still in the batch being built; kept only for the committer.
+	cut       atomic.Pointer[string] // What the log's last truncation adds to the epoch; nil: there was none.
+	stopped   atomic.Pointer[string] // Why a rule ended the reading; nil: it did not.
 
 	// mu
+	touched     bool     // In router.touched.
 	owner       *fetcher // The one that may fetch and route it; nil: no leader known.
 	leaderEpoch int32
+	lastEpoch   int32 // Leader epoch of the batch that was read last, -1: none.
 	from        Start // How to find the first offset.
 	resolve     resolveKind
 	heldLook    uint64    // Nothing is fetched before a look at the metadata that began after this one; see Source.looks.
@@ -56,8 +69,9 @@ type partition struct {
 	badOffset   int64     // Where a batch could not be read, -1: none.
 	badTries    int
 	gapNote     edge
-	lossNote    edge
+	losses      lossLog
 	problem     edge
+	fetchFrom   time.Time // Nothing is fetched before, though its position may be asked for.
 }
 
 // resolveKind is a question about offsets that must be answered before fetching goes on.
@@ -67,17 +81,30 @@ const (
 	resolveNothing resolveKind = iota
 	resolveStart               // Where to begin.
 	resolveRange               // The broker says that our position is outside the log.
+	resolveEpoch               // There is a new leader: does its log hold what was read?
 )
 
 func (s *Source) newPartition(t *topic, id int32, from Start) *partition {
-	p := &partition{topic: t, id: id, topicID: t.id, from: from, resolve: resolveStart, leaderEpoch: -1, badOffset: -1}
+	p := &partition{topic: t, id: id, topicID: t.id, from: from, resolve: resolveStart, leaderEpoch: -1, lastEpoch: -1, badOffset: -1}
 	p.routed.Store(-1)
+	p.published.Store(-1)
 	p.high.Store(-1)
 	p.leaderSeen.Store(-1)
 	p.failures = backoff{min: s.o.BackoffMin, max: s.o.BackoffMax}
-	p.problem.interval, p.gapNote.interval, p.lossNote.interval = s.o.LogInterval, s.o.LogInterval, s.o.LogInterval
+	p.problem.interval, p.gapNote.interval = s.o.LogInterval, s.o.LogInterval
 	p.channel = t.route.Always(id)
 	return p
+}
+
+// resumeAt lets p, which is new, go on where an earlier source has stopped. Its log may have been truncated since.
+func (p *partition) resumeAt(at committed) {
+	p.resolve = resolveNothing
+	if at.leaderEpoch >= 0 {
+		p.lastEpoch, p.resolve = at.leaderEpoch, resolveEpoch
+	}
+	p.routed.Store(at.offset)
+	p.published.Store(at.offset)
+	p.publishedEpoch.Store(at.leaderEpoch)
 }
 
 func (p *partition) stats() PartitionStats {

@@ -24,11 +24,19 @@ func (s *Source) Position(channel string) (offset uint64, epoch string, ok bool)
 	if !ok {
 		return 0, "", false
 	}
-	next := at.p.routed.Load()
-	if next < 0 {
-		return 0, "", false
+	for {
+		cut := at.p.cut.Load()
+		next := at.p.routed.Load()
+		switch {
+		case at.p.cut.Load() != cut: // The log was truncated meanwhile; offset and epoch must be of one log.
+			continue
+		case next < 0:
+			return 0, "", false
+		case cut != nil:
+			return uint64(next), at.epoch + *cut, true
+		}
+		return uint64(next), at.epoch, true
 	}
-	return uint64(next), at.epoch, true
 }
 
 // buildPositions maps the channels that are named by topic and partition alone to their partitions. A channel that two partitions

@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"wsd/internal/bus"
 	"wsd/internal/route"
 	"wsd/internal/stats"
 )
@@ -24,6 +25,7 @@ type router struct {
 	since   time.Time
 	timer   *time.Timer // Seals a batch that reached its age; nil with BatchAge 0.
 	stopped bool
+	touched []*partition // Whose position moved since everything was on the bus.
 	counts  counts
 }
 
@@ -60,10 +62,17 @@ func (r *router) sealLocked() error {
 		r.timer.Stop()
 	}
 	r.open = 0
-	b := r.s.builder.Seal()
-	if b == nil {
-		return nil
+	if b := r.s.builder.Seal(); b != nil {
+		if err := r.publishLocked(b); err != nil {
+			return err
+		}
 	}
+	r.publishedLocked()
+	return nil
+}
+
+// publishLocked puts b on the bus.
+func (r *router) publishLocked(b *bus.Batch) error {
 	if err := r.s.o.Ring.Publish(r.s.publishCtx, b); err != nil {
 		r.s.stats.PublishErrors.Add(1)
 		return &publishError{err}
@@ -75,6 +84,7 @@ func (r *router) sealLocked() error {
 func (r *router) endLocked() error {
 	switch age := r.s.o.BatchAge; {
 	case r.open == 0:
+		r.publishedLocked()
 		return nil
 	case age <= 0:
 		return r.sealLocked()
@@ -128,6 +138,7 @@ func (e *batchError) Unwrap() error { return e.err }
 func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition) (err error) {
 	defer recovered(&err)
 	defer f.s.router.flushLocked(p)
+	f.s.router.touchLocked(p)
 	f.aborted.reset(rp.AbortedTransactions)
 	ts := p.topic.stats
 	for rest := rp.RecordBatches; len(rest) > 0; {
@@ -143,9 +154,9 @@ func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 		next := p.routed.Load()
 		fresh := bt.last() >= next
 		if fresh && bt.base > next {
-			ts.Gaps.Add(uint64(bt.base - next))
-			p.gapNote.fail(f.s.log, "offsets are missing between two batches: removed by compaction, or lost", "topic", p.topic.name, "partition", p.id, "from", next, "to", bt.base-1)
-			p.routed.Store(bt.base)
+			if err := f.s.holeLocked(p, next, bt.base, rp.LogStartOffset); err != nil {
+				return err
+			}
 		}
 		switch {
 		case bt.attributes.Control():
@@ -160,16 +171,13 @@ func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 		case f.aborted.drops(&bt):
 			ts.Aborted.Add(uint64(bt.count))
 		default:
-			data, err := f.inflate.open(&bt)
-			if err == nil {
-				err = f.s.router.batchLocked(p, &bt, data)
-			}
-			if err != nil {
+			if err := f.s.router.batchLocked(p, &bt, &f.inflate); err != nil {
 				return batchFault(bt, err)
 			}
 		}
 		if fresh {
 			p.routed.Store(bt.last() + 1)
+			p.lastEpoch = bt.leaderEpoch
 		}
 	}
 	return nil
@@ -186,11 +194,17 @@ func batchFault(bt batch, err error) error {
 }
 
 // batchLocked routes the records of one batch that lie at the partition's position or after it.
-func (r *router) batchLocked(p *partition, bt *batch, data []byte) (err error) {
+func (r *router) batchLocked(p *partition, bt *batch, f *inflater) error {
+	records, err := f.records(bt, r.s.o.RecordBytesMax)
+	defer records.close()
+	if err != nil {
+		return err
+	}
 	next := p.routed.Load()
 	var rec record
 	for range bt.count {
-		if data, err = parseRecord(data, &rec); err != nil {
+		tooLarge, err := records.next(&rec)
+		if err != nil {
 			return err
 		}
 		offset := bt.base + rec.delta
@@ -200,7 +214,7 @@ func (r *router) batchLocked(p *partition, bt *batch, data []byte) (err error) {
 		if offset < next {
 			continue // The broker sends whole batches: these were before the offset asked for.
 		}
-		if p.channel == nil {
+		if p.channel == nil && tooLarge == 0 {
 			if err := r.placeLocked(p, &rec, offset); err != nil {
 				return err
 			}
@@ -210,12 +224,27 @@ func (r *router) batchLocked(p *partition, bt *batch, data []byte) (err error) {
 		// The order matters: position first, interest second; a shard does it the other way round (design.md §3). A record that
 		// we find unwanted is then covered by the position that the shard reads.
 		p.routed.Store(next)
+		if tooLarge > 0 {
+			r.tooLarge(p, offset, tooLarge)
+			continue
+		}
 		if err := r.recordLocked(p, bt, &rec, offset); err != nil {
 			return err
 		}
 	}
 	r.counts.compacted += uint64(bt.last() + 1 - next)
 	return nil
+}
+
+// tooLarge counts a record above the limit, and logs the first of each topic. It is a loss for its subscribers, but no reason to come
+// back: it would be the same again.
+func (r *router) tooLarge(p *partition, offset, bytes int64) {
+	ts := p.topic.stats
+	ts.Lost[LossTooLarge].Add(1)
+	if !ts.tooLargeNoted.Swap(true) {
+		r.s.log.Warn("a record is larger than kafka.max_record_bytes and is not delivered; counted from now on", "topic", p.topic.name,
+			"partition", p.id, "offset", offset, "bytes", bytes, "limit", r.s.o.RecordBytesMax)
+	}
 }
 
 // flushLocked adds what was counted to the shared counters.

@@ -28,11 +28,16 @@ type Source struct {
 	topics      []*topic
 	table       *route.Table
 	patterns    []route.Pattern // Of topics to be found.
+	forgotten   []*partition    // Of topics that are read no more, whose subscribers are yet to be told.
 	found       time.Time       // When topics were last looked for; zero: never.
 	full        edge            // More topics than TopicsMax.
 	seeds       []string        // Addresses to ask for metadata: brokers last seen, then the configured ones.
 	fetchers    map[int32]*fetcher
 	metaProblem edge
+	committed   map[partKey]committed // For topics that are seen for the first time; see askCommitted.
+	noIDsNoted  bool                  // It was said that the brokers have no topic ids.
+
+	committer *committer // Nil without Options.CommitGroup.
 
 	kick chan struct{} // Asks the watcher to look at once; holds one.
 	view view
@@ -64,6 +69,7 @@ func New(o Options) (*Source, error) {
 		o: o, log: o.Logger, stats: newStats(), table: table, seeds: o.Brokers,
 		fetchers: make(map[int32]*fetcher), kick: make(chan struct{}, 1), builder: bus.NewBuilder(o.Builder),
 	}
+	s.view.seeds = o.Brokers
 	s.metaProblem.interval = o.LogInterval
 	s.fetchCtx, s.stopFetch = context.WithCancel(context.Background())
 	s.publishCtx, s.stopPublish = context.WithCancel(context.Background())
@@ -86,15 +92,21 @@ func New(o Options) (*Source, error) {
 	s.stats.setTopics(s.topics)
 	s.publishView()
 	s.router.init(s)
+	if o.CommitGroup != "" {
+		s.committer = newCommitter(s)
+	}
 	return s, nil
 }
 
 // Start begins to read.
 func (s *Source) Start() {
 	s.spawn("watcher", s.watch)
+	if s.committer != nil {
+		s.committer.start()
+	}
 }
 
-// Stop ends reading at once and returns when what was read is published, or when ctx ends; then the rest is dropped.
+// Stop ends reading at once and returns when what was read is published and committed, or when ctx ends; then the rest is dropped.
 func (s *Source) Stop(ctx context.Context) error {
 	s.stopFetch()
 	defer s.stopPublish()
@@ -111,15 +123,23 @@ func (s *Source) Stop(ctx context.Context) error {
 		s.stopPublish()
 		<-done // Everything that waits listens to one of the two contexts.
 	}
+	if e := s.sealLast(ctx); err == nil && e != nil {
+		err = fmt.Errorf("stop the Kafka source: %w", e)
+	}
+	if s.committer != nil {
+		s.committer.stop(ctx)
+	}
+	return err
+}
+
+func (s *Source) sealLast(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.router.stopLocked()
-	if ctx.Err() == nil {
-		if e := s.router.sealLocked(); err == nil && e != nil {
-			err = fmt.Errorf("stop the Kafka source: %w", e)
-		}
+	if ctx.Err() != nil {
+		return nil
 	}
-	return err
+	return s.router.sealLocked()
 }
 
 // Stats returns the counters. Any goroutine.
@@ -148,6 +168,13 @@ func (s *Source) looksBegin() uint64 {
 	defer s.mu.Unlock()
 	s.looks++
 	return s.looks
+}
+
+// everLooked reports whether a metadata request was ever answered.
+func (s *Source) everLooked() bool {
+	s.view.mu.Lock()
+	defer s.view.mu.Unlock()
+	return !s.view.metadata.IsZero()
 }
 
 // looksEnd notes that request number look was answered and applied, and wakes the fetchers that wait for it.

@@ -20,11 +20,13 @@ type Stats struct {
 	MetadataRefreshes atomic.Uint64
 	MetadataErrors    atomic.Uint64
 	LeftOut           atomic.Int64  // Topics that a pattern finds but that are not read, as there are TopicsMax already.
+	Commits           atomic.Uint64 // Requests by which positions were committed.
+	CommitErrors      atomic.Uint64 // Tries that failed.
 	Panics            atomic.Uint64 // Records skipped because reading them panicked.
 	PublishErrors     atomic.Uint64 // Batches the bus did not take; only when stopping.
 
 	Routed      [route.ByCount]Routed         // By what chose their place. A record for several channels counts once for each.
-	FetchErrors [errorKindCount]atomic.Uint64 // By ErrorKind.
+	FetchErrors [errorKindCount]atomic.Uint64 // By ErrorKind; looks at the metadata included.
 
 	mu         sync.Mutex // Guards what follows; each list is replaced as a whole.
 	topics     []*TopicStats
@@ -49,16 +51,18 @@ type TopicStats struct {
 	InvalidJSON atomic.Uint64 // Wanted values that are not one JSON value: not delivered to clients that speak JSON.
 	Markers     atomic.Uint64 // Transaction markers dropped.
 	Aborted     atomic.Uint64 // Records of aborted transactions dropped.
-	Compacted   atomic.Uint64 // Offsets missing inside a batch: removed by compaction.
-	Gaps        atomic.Uint64 // Offsets missing between batches, which compaction explains as well as loss.
-	Lost        atomic.Uint64 // Offsets never delivered: deleted by retention before they were read, or in a batch that cannot be read.
-	Truncations atomic.Uint64 // Times the log ended before our position (unclean leader election).
+	Compacted   atomic.Uint64 // Offsets missing because compaction removed them.
+	Gaps        atomic.Uint64 // Offsets missing between batches of a topic whose cleanup policy is not known: compacted, or lost.
+	Breaks      atomic.Uint64 // Times subscribers of its channels were told to come back.
+	Truncations atomic.Uint64 // Times a new leader did not have what had been read (unclean leader election).
 	Recreations atomic.Uint64 // Times the topic came back with another id.
 
+	Lost     [lossCount]atomic.Uint64           // By LossReason: offsets never delivered.
 	Dropped  atomic.Uint64                      // Records that a rule drops.
 	Unplaced [route.UnplacedCount]atomic.Uint64 // Records that their rule or header cannot place.
 
 	invalidLogged atomic.Bool
+	tooLargeNoted atomic.Bool
 	unplacedNote  [route.UnplacedCount]atomic.Bool
 }
 

@@ -64,6 +64,7 @@ type view struct {
 	metadata time.Time
 	topics   []viewTopic
 	fetchers []*fetcher
+	seeds    []string // Addresses to ask for what any broker knows.
 }
 
 type viewTopic struct {
@@ -101,8 +102,8 @@ func (s *Source) Status() Status {
 	return st
 }
 
-// Ready reports whether the cluster has been seen and every configured topic that exists has a first position in each of its
-// partitions, so that a subscriber from now on misses nothing. Any goroutine may call it.
+// Ready reports whether the cluster has been seen and every configured topic has a first position in each of its partitions, but for
+// topics that do not exist, so that a subscriber from now on misses nothing. Any goroutine may call it.
 func (s *Source) Ready() bool {
 	s.view.mu.Lock()
 	defer s.view.mu.Unlock()
@@ -114,6 +115,9 @@ func ready(metadata time.Time, topics []viewTopic) bool {
 		return false
 	}
 	for _, t := range topics {
+		if t.state == TopicFailed && len(t.parts) == 0 {
+			return false // It may exist: then records are missed until it may be read.
+		}
 		for _, p := range t.parts {
 			if p.routed.Load() < 0 {
 				return false

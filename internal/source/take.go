@@ -122,17 +122,17 @@ func (f *fetcher) readLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 			f.s.stopLocked(p, stop)
 			return false, nil
 		case errors.As(err, &bad):
-			f.badBatchLocked(p, bad.bt, bad, rp.HighWatermark)
-			return false, nil
+			return false, f.badBatchLocked(p, bad.bt, bad, rp.HighWatermark)
 		case errors.As(err, &pan):
 			at := p.routed.Load()
 			f.s.stats.Panics.Add(1)
 			f.s.log.Error("BUG: reading a record panicked", "topic", p.topic.name, "partition", p.id, "offset", max(from, at-1), "panic", pan.value, "stack", string(pan.stack))
 			if at == from { // Not even the next record could be found.
-				f.badBatchLocked(p, batch{lastDelta: -1}, pan, rp.HighWatermark)
-				return false, nil
+				return false, f.badBatchLocked(p, batch{lastDelta: -1}, pan, rp.HighWatermark)
 			}
-			p.topic.stats.Lost.Add(1) // The one at at-1; the walk goes on after it.
+			if err := f.s.loseLocked(p, LossUnreadable, at-1, at); err != nil { // The walk goes on after it.
+				return false, err
+			}
 		default:
 			return false, err
 		}
@@ -143,8 +143,8 @@ func (f *fetcher) readLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 const badTriesMax = 3
 
 // badBatchLocked deals with a batch that cannot be read: it is fetched again, since the damage may have happened on the way; if
-// that does not help, it is passed over, said and counted.
-func (f *fetcher) badBatchLocked(p *partition, bt batch, err error, high int64) {
+// that does not help, it is passed over as lost. The error is a *publishError.
+func (f *fetcher) badBatchLocked(p *partition, bt batch, err error, high int64) error {
 	at := p.routed.Load()
 	if p.badOffset != at {
 		p.badOffset, p.badTries = at, 0
@@ -153,7 +153,7 @@ func (f *fetcher) badBatchLocked(p *partition, bt batch, err error, high int64) 
 	permanent := errors.Is(err, errFormat) || errors.Is(err, errInflated)
 	if p.badTries < badTriesMax && !permanent {
 		f.s.failLocked(p, &kindError{ErrorCorrupt, err}, false)
-		return
+		return nil
 	}
 	f.s.stats.FetchErrors[ErrorCorrupt].Add(1)
 	// The header may be part of the damage. One offset further is the least that cannot loop for ever.
@@ -161,10 +161,10 @@ func (f *fetcher) badBatchLocked(p *partition, bt batch, err error, high int64) 
 	if last := bt.last(); bt.lastDelta >= 0 && last >= at && last < high {
 		to = last + 1
 	}
-	p.topic.stats.Lost.Add(uint64(to - at))
-	p.lossNote.fail(f.s.log, "a batch cannot be read and is passed over", "topic", p.topic.name, "partition", p.id, "from", at, "to", to-1, "tries", p.badTries, "err", err)
+	tries := p.badTries
 	p.routed.Store(to)
 	p.badOffset, p.badTries = to, badTriesMax-1 // Damage that goes on is not tried three times at each offset.
+	return f.s.loseLocked(p, LossUnreadable, at, to, "tries", tries, "err", err)
 }
 
 // refusedLocked deals with a broker's error for one partition.

@@ -38,6 +38,8 @@ func (s *Source) watch(ctx context.Context) {
 		}
 		if err != nil {
 			s.stats.MetadataErrors.Add(1)
+			s.stats.FetchErrors[kindOf(err)].Add(1)
+			s.stats.Reconnects.Add(1)
 			s.setViewError(err.Error())
 			s.metaProblem.fail(s.log, "the Kafka cluster cannot be read, retrying", "kind", kindOf(err), "err", err)
 			sleep(ctx, tries.next(), nil)
@@ -47,6 +49,7 @@ func (s *Source) watch(ctx context.Context) {
 		s.stats.MetadataRefreshes.Add(1)
 		s.setViewError("")
 		s.metaProblem.ok(s.log, "the Kafka cluster can be read again")
+		s.flushLosses()
 		sleep(ctx, lookPause, nil)
 		if settled {
 			unsettled.reset()
@@ -86,13 +89,27 @@ func (s *Source) look(ctx context.Context, c *conn) (_ *conn, settled bool, err 
 	var resp kmsg.MetadataResponse
 	if _, err := c.exchange(req, &resp, 0); err != nil {
 		c.close()
-		return nil, false, clearer("ask "+c.RemoteAddr().String()+" for metadata", err)
+		err = clearer("ask "+c.RemoteAddr().String()+" for metadata", err)
+		if s.o.SASL == nil && kindOf(err) == ErrorDisconnect && !s.everLooked() {
+			err = fmt.Errorf("%w (does it expect a login? kafka.sasl.mechanism is empty)", err)
+		}
+		return nil, false, err
 	}
 	if resp.ErrorCode != 0 {
 		c.close()
 		return nil, false, codeError(resp.ErrorCode)
 	}
-	settled = s.apply(&resp)
+	if err := s.askCleanup(c, &resp); err != nil {
+		c.close()
+		return nil, false, err
+	}
+	if err := s.askCommitted(ctx, &resp); err != nil {
+		return c, false, err
+	}
+	if settled, err = s.apply(&resp); err != nil {
+		c.close()
+		return nil, false, err
+	}
 	s.looksEnd(look)
 	return c, settled, nil
 }
@@ -107,8 +124,18 @@ func (s *Source) metadataRequest(c *conn) *kmsg.MetadataRequest {
 
 // dialAny connects to the first broker that can be reached.
 func (s *Source) dialAny(ctx context.Context) (*conn, error) {
+	c, err := s.dialFirst(ctx, s.seeds)
+	// Begin with another one next time, in case the first ones are gone for good.
+	if n := min(seedsTriedMax, len(s.seeds)-1); err != nil && n > 0 {
+		s.seeds = append(slices.Clone(s.seeds[n:]), s.seeds[:n]...)
+	}
+	return c, err
+}
+
+// dialFirst connects to the first of the addresses that can be reached; not all are tried. Any goroutine.
+func (s *Source) dialFirst(ctx context.Context, addrs []string) (*conn, error) {
 	var errs []error
-	for _, addr := range s.seeds {
+	for _, addr := range addrs[:min(len(addrs), seedsTriedMax)] {
 		c, err := s.dial(ctx, addr)
 		if err == nil {
 			return c, nil
@@ -117,15 +144,15 @@ func (s *Source) dialAny(ctx context.Context) (*conn, error) {
 			return nil, ctx.Err()
 		}
 		errs = append(errs, err)
-		if len(errs) == seedsTriedMax {
-			break
-		}
-	}
-	// Begin with another one next time, in case the first ones are gone for good.
-	if n := min(len(errs), len(s.seeds)-1); n > 0 {
-		s.seeds = append(slices.Clone(s.seeds[n:]), s.seeds[:n]...)
 	}
 	return nil, joinErrors(errs)
+}
+
+// seedsSeen returns the addresses to ask, the brokers last seen first. Any goroutine.
+func (s *Source) seedsSeen() []string {
+	s.view.mu.Lock()
+	defer s.view.mu.Unlock()
+	return s.view.seeds
 }
 
 // seedsTriedMax bounds the brokers tried in one look, and with them the length of its error.
@@ -167,6 +194,9 @@ func (s *Source) brokerAddrs(resp *kmsg.MetadataResponse) map[int32]string {
 		}
 	}
 	s.seeds = seeds
+	s.view.mu.Lock()
+	s.view.seeds = seeds
+	s.view.mu.Unlock()
 	return addrs
 }
 

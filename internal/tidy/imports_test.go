@@ -28,6 +28,7 @@ const (
 	ants       = "github.com/panjf2000/ants/v2"
 	flate      = "github.com/klauspost/compress/flate"
 	kafkaGo    = "github.com/segmentio/kafka-go"
+	franzGo    = "github.com/twmb/franz-go"
 	gjson      = "github.com/tidwall/gjson"
 	kmsg       = "github.com/twmb/franz-go/pkg/kmsg"
 	prometheus = "github.com/prometheus/client_golang"
@@ -53,7 +54,7 @@ var rules = map[string]rule{
 	"auth":      {own: []string{"routing"}, outside: []string{"github.com/golang-jwt/jwt/v5", "github.com/MicahParks/keyfunc/v3"}},
 	"admission": {own: []string{"stats"}, outside: []string{"github.com/containerd/cgroups/v3"}},
 	"shard":     {own: []string{"epoll", "wire", "proto", "bus", "routing", "stats"}, outside: []string{centrifuge, "github.com/gobwas/ws", unix}},
-	"source":    {own: []string{"bus", "epoll", "route", "routing", "proto", "wire", "stats"}, outside: []string{kafkaGo, kmsg}},
+	"source":    {own: []string{"bus", "epoll", "route", "routing", "proto", "wire", "stats"}, outside: []string{kafkaGo, kmsg, "github.com/klauspost/compress"}},
 	"recovery":  {own: []string{"route", "routing", "bus", "stats"}, outside: []string{kafkaGo}},
 	"control":   {},
 	"tlsconn":   {own: []string{"epoll"}, outside: []string{ants}},
@@ -62,10 +63,14 @@ var rules = map[string]rule{
 	"config":    {own: []string{"route"}, outside: []string{"go.yaml.in/yaml/v3"}},
 	"metrics":   {own: []string{"route", "routing", "stats", "bus", "deflate", "shard", "source", "steering", "admission"}, outside: []string{prometheus}},
 	"admin":     {},
-	"dev":       {outside: []string{"github.com/twmb/franz-go"}},
+	"dev":       {outside: []string{franzGo}},
 	"server":    {own: []string{all}, outside: []string{kafkaGo, unix}},
-	"testutil":  {outside: []string{unix, "github.com/stretchr/testify"}},
-	"tidy":      {},
+	// Apache Kafka for tests, and kfake beside it.
+	"kafkabroker":     {outside: []string{franzGo}},
+	"kafkabroker/run": {own: []string{"kafkabroker"}},
+	"kafkatest":       {own: []string{"kafkabroker"}, outside: []string{franzGo, "github.com/stretchr/testify"}},
+	"testutil":        {outside: []string{unix, "github.com/stretchr/testify"}},
+	"tidy":            {},
 
 	"../cmd/wsd":             {own: []string{"config", "route", "routing", "server", "control", "dev", "doctor"}, outside: []string{"github.com/alecthomas/kong", "github.com/KimMachineGun/automemlimit", unix}},
 	"../loadtest":            {own: []string{"epoll"}, outside: []string{"github.com/alecthomas/kong", "github.com/HdrHistogram/hdrhistogram-go", "github.com/go-echarts/go-echarts/v2", unix}},
@@ -82,6 +87,9 @@ var rules = map[string]rule{
 	"..":                     {}, // gen.go
 }
 
+// forTests are the packages that only tests import.
+var forTests = []string{"testutil", "kafkatest"}
+
 func TestImports(t *testing.T) {
 	for _, name := range files(t) {
 		if filepath.Ext(name) != ".go" {
@@ -97,8 +105,8 @@ func TestImports(t *testing.T) {
 		for _, imported := range imports(t, name) {
 			own, isOwn := strings.CutPrefix(imported, "wsd/internal/")
 			switch {
-			case own == "testutil" && !isTest:
-				t.Errorf("%s imports testutil, which is for tests", name)
+			case slices.Contains(forTests, own) && !isTest:
+				t.Errorf("%s imports %s, which is for tests", name, own)
 			case isTest:
 			case isOwn:
 				if !slices.Contains(r.own, own) && !slices.Contains(r.own, all) {

@@ -9,13 +9,15 @@ import (
 
 // Counters is what clients have met. All but Open and Behind only grow, except that Lost shrinks when a record comes late.
 type Counters struct {
-	Attempts int64 // Connections begun.
-	Refused  int64 // Attempts that the server answered by a refusal: HTTP status, error reply, close or RST before the subscription.
-	Failed   int64 // Attempts that ended in another way: timeouts, local errors, broken answers.
-	GivenUp  int64 // Clients that are not dialed again, since they would be refused again.
-	Held     int64 // Clients that were connected and subscribed.
-	Open     int64 // Of Held, those that still are.
-	Closed   int64 // Of Held, those that were disconnected, not by Close.
+	Attempts  int64 // Connections begun.
+	Connected int64 // Of Attempts, those for which TCP made a connection.
+	Refused   int64 // Attempts that the server answered by a refusal: HTTP status, error reply, close or RST before the subscription.
+	Failed    int64 // Attempts that ended in another way: timeouts, local errors, broken answers.
+	GivenUp   int64 // Clients that are not dialed again, since they would be refused again.
+	Held      int64 // Clients that were connected and subscribed.
+	Open      int64 // Of Held, those that still are.
+	Closed    int64 // Of Held, those that were disconnected, not by Close.
+	Left      int64 // Of Held, those that Close has ended in order: a close frame, and the server's end of the stream.
 
 	Deliveries    int64 // Records of this run, duplicates included.
 	DeliveryBytes int64 // Of the values of Deliveries.
@@ -57,23 +59,24 @@ func (c *Counters) clone() Counters {
 
 func (c *Counters) add(o *Counters) {
 	for _, p := range [][2]*int64{
-		{&c.Attempts, &o.Attempts}, {&c.Refused, &o.Refused}, {&c.Failed, &o.Failed}, {&c.GivenUp, &o.GivenUp}, {&c.Held, &o.Held}, {&c.Open, &o.Open},
+		{&c.Attempts, &o.Attempts}, {&c.Connected, &o.Connected}, {&c.Left, &o.Left}, {&c.Refused, &o.Refused}, {&c.Failed, &o.Failed}, {&c.GivenUp, &o.GivenUp}, {&c.Held, &o.Held}, {&c.Open, &o.Open},
 		{&c.Closed, &o.Closed}, {&c.Deliveries, &o.Deliveries}, {&c.DeliveryBytes, &o.DeliveryBytes}, {&c.WireBytes, &o.WireBytes}, {&c.Foreign, &o.Foreign},
 		{&c.Corrupt, &o.Corrupt}, {&c.Unexpected, &o.Unexpected}, {&c.Gaps, &o.Gaps}, {&c.Lost, &o.Lost}, {&c.LostClosed, &o.LostClosed},
 		{&c.Duplicates, &o.Duplicates}, {&c.Reordered, &o.Reordered}, {&c.Pings, &o.Pings}, {&c.Behind, &o.Behind},
 	} {
 		*p[0] += *p[1]
 	}
-	for _, p := range []struct {
-		to   *map[string]int64
-		from map[string]int64
-	}{{&c.Closes, o.Closes}, {&c.Refusals, o.Refusals}, {&c.Failures, o.Failures}} {
-		for reason, n := range p.from {
-			if *p.to == nil {
-				*p.to = map[string]int64{}
-			}
-			(*p.to)[reason] += n
+	addReasons(&c.Closes, o.Closes)
+	addReasons(&c.Refusals, o.Refusals)
+	addReasons(&c.Failures, o.Failures)
+}
+
+func addReasons(to *map[string]int64, from map[string]int64) {
+	for reason, n := range from {
+		if *to == nil {
+			*to = map[string]int64{}
 		}
+		(*to)[reason] += n
 	}
 }
 

@@ -112,6 +112,7 @@ func (l *loop) connected(who int32) {
 	case err != nil:
 		l.attemptFailed(who, "connect: "+err.Error())
 	default:
+		l.n.Connected++
 		c.state = stateHandshake
 		if l.send(who, l.requests[c.channel]) {
 			if err := l.poller.Modify(int(c.fd), epoll.Readable, who, c.fd); err != nil {

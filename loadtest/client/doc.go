@@ -5,7 +5,10 @@
 // non-blocking sockets, one read buffer for all clients of a loop, no goroutine and no buffer per client, and no JSON parser per
 // message. The records are made by Format, so that a record's number and time stand at a fixed place.
 //
-// Threads: the methods of Engine may be called from any goroutine. A loop's clients belong to its goroutine.
+// Disturbers are other clients, a goroutine each, that are slow, stopped or reset at random and come back, and know for each connection what
+// the server may have counted.
 //
-// It talks neither TLS nor compression, does not produce to Kafka, and reconnects no client that was subscribed once.
+// Threads: the methods of Engine and Disturbers may be called from any goroutine. A loop's clients belong to its goroutine.
+//
+// It talks neither TLS nor compression, does not produce to Kafka, and an Engine reconnects no client that was subscribed once.
 package client

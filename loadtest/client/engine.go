@@ -80,6 +80,7 @@ type Engine struct {
 	loops []*loop
 	phase atomic.Int32
 	last  []atomic.Uint64 // Per channel, the last record; set before phaseDrain.
+	seen  []atomic.Uint64 // Per channel, a record that came; hardly ever not the last that did.
 	grace atomic.Int64    // When closing ends, on the clock of Options.Now.
 
 	running sync.WaitGroup
@@ -92,7 +93,7 @@ func New(o Options) (*Engine, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	e := &Engine{o: o, last: make([]atomic.Uint64, len(o.Channels)), stopped: make(chan struct{})}
+	e := &Engine{o: o, last: make([]atomic.Uint64, len(o.Channels)), seen: make([]atomic.Uint64, len(o.Channels)), stopped: make(chan struct{})}
 	for i := range o.Loops {
 		l, err := newLoop(e, i)
 		if err != nil {
@@ -164,6 +165,9 @@ func (e *Engine) Snapshot() (n Counters, drained bool) {
 	}
 	return n, drained
 }
+
+// Seen returns the number of a record of a channel that some client has got, about the last one.
+func (e *Engine) Seen(channel int) uint64 { return e.seen[channel].Load() }
 
 // Close sends close frames, waits at most grace for the server to end the connections, and drops what is left. What clients that were
 // subscribed miss then, up to what Drain was told, is in Lost and LostClosed. It returns the final counters and the histograms, in

@@ -90,7 +90,8 @@ func TestDelivery(t *testing.T) {
 				})
 				n := finish(t, e, tc.last)
 				want := tc.want
-				want.Held, want.Attempts, want.DeliveryBytes, want.Closes = 1, 1, 128*want.Deliveries, tc.closes
+				want.Held, want.Attempts, want.Connected, want.Left = 1, 1, 1, want.Open
+				want.DeliveryBytes, want.Closes = 128*want.Deliveries, tc.closes
 				require.Equal(t, want, n)
 			})
 		}
@@ -108,7 +109,7 @@ func TestInBandPings(t *testing.T) {
 	})
 	e := start(t, s, JSON, 1)
 	eventually(t, e, func(n Counters, _ bool) bool { return n.Deliveries == 3 })
-	require.Equal(t, Counters{Attempts: 1, Held: 1, Open: 1, Deliveries: 3, DeliveryBytes: 3 * 128, Pings: 2, Unexpected: 1}, finish(t, e, 3))
+	require.Equal(t, Counters{Attempts: 1, Connected: 1, Held: 1, Open: 1, Left: 1, Deliveries: 3, DeliveryBytes: 3 * 128, Pings: 2, Unexpected: 1}, finish(t, e, 3))
 }
 
 func TestLargeRecords(t *testing.T) {
@@ -140,7 +141,7 @@ func TestManyClients(t *testing.T) {
 		})
 		eventually(t, e, func(n Counters, _ bool) bool { return n.Deliveries == 3*clients })
 		n := finish(t, e, 3)
-		require.Equal(t, Counters{Attempts: clients, Held: clients, Open: clients, Deliveries: 3 * clients,
+		require.Equal(t, Counters{Attempts: clients, Connected: clients, Held: clients, Open: clients, Left: clients, Deliveries: 3 * clients,
 			DeliveryBytes: 3 * clients * int64(SizeMin)}, n)
 		require.Equal(t, []string{"127.0.0.1", "127.0.0.2"}, s.sources())
 	}
@@ -164,7 +165,7 @@ func TestRefusals(t *testing.T) {
 		}))
 		e := start(t, s, Raw, 1)
 		eventually(t, e, func(n Counters, _ bool) bool { return n.Deliveries == 1 })
-		require.Equal(t, Counters{Attempts: 3, Refused: 2, Held: 1, Open: 1, Deliveries: 1, DeliveryBytes: 128,
+		require.Equal(t, Counters{Attempts: 3, Connected: 3, Refused: 2, Held: 1, Open: 1, Left: 1, Deliveries: 1, DeliveryBytes: 128,
 			Refusals: map[string]int64{"HTTP 503 Service Unavailable": 2}}, finish(t, e, 1))
 	})
 	t.Run("for good", func(t *testing.T) {

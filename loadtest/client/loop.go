@@ -96,12 +96,10 @@ func newLoop(e *Engine, index int) (*loop, error) {
 		return nil, fmt.Errorf("make client loop %d: %w", index, err)
 	}
 	share := (o.Clients - index + o.Loops - 1) / o.Loops
-	var nonce [16]byte
-	_, _ = rand.Read(nonce[:]) // Never fails.
 	l := &loop{
 		e: e, poller: poller, index: index, conns: make([]conn, share), buf: make([]byte, bufferBytes),
 		missing: missing{}, connect: newHistogram(), latency: newHistogram(),
-		key:      base64.StdEncoding.EncodeToString(nonce[:]),
+		key:      newKey(),
 		dialsMax: max(1, o.Dials/o.Loops),
 		pong:     wire.AppendMasked(nil, ws.OpText, []byte("{}"), mask),
 	}
@@ -112,7 +110,7 @@ func newLoop(e *Engine, index int) (*loop, error) {
 	for _, ch := range o.Channels {
 		path := "/connection/websocket"
 		if o.Protocol == Raw {
-			path = "/ws?channel=" + url.QueryEscape(ch.Name)
+			path = rawPath(ch.Name)
 		}
 		request := wire.AppendClientHandshake(nil, o.Host, path, "", l.key)
 		if o.Deflate {
@@ -124,6 +122,14 @@ func newLoop(e *Engine, index int) (*loop, error) {
 	}
 	return l, nil
 }
+
+func newKey() string {
+	var nonce [16]byte
+	_, _ = rand.Read(nonce[:]) // Never fails.
+	return base64.StdEncoding.EncodeToString(nonce[:])
+}
+
+func rawPath(channel string) string { return "/ws?channel=" + url.QueryEscape(channel) }
 
 // run is the loop's goroutine.
 func (l *loop) run() {
@@ -244,7 +250,11 @@ func (l *loop) close() {
 			if c.fd != ev.Pad {
 				continue
 			}
-			if n, err := epoll.Read(int(c.fd), l.buf); err == nil && n == 0 || err != nil && !again(err) {
+			n, err := epoll.Read(int(c.fd), l.buf)
+			if err == nil && n == 0 && c.state == stateHeld {
+				l.n.Left++
+			}
+			if err == nil && n == 0 || err != nil && !again(err) {
 				l.drop(c, epoll.Close)
 			}
 		}

@@ -237,6 +237,9 @@ func (l *loop) record(who int32, b []byte, length int) {
 		if seq > l.e.o.Unmeasured {
 			record(l.latency, l.now-ts)
 		}
+		if seen := &l.e.seen[c.channel]; seq > seen.Load() {
+			seen.Store(seq)
+		}
 		c.order.take(who, seq, l.missing, &l.n)
 	}
 }

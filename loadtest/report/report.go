@@ -9,18 +9,21 @@ import "github.com/HdrHistogram/hdrhistogram-go"
 
 // Report is the result of one run. The label tags are the names in the table, the unit tags what stands behind the number.
 type Report struct {
-	Passed      bool     `json:"passed" label:"passed"`
-	Interrupted bool     `json:"interrupted" label:"interrupted"`
-	Reasons     []string `json:"reasons" label:"reasons"` // Why Passed is false.
-	Run         Run      `json:"run" label:"Run"`
-	Clients     Clients  `json:"clients" label:"Clients"`
-	Records     Records  `json:"records" label:"Records"`
-	Latency     Micros   `json:"latency" label:"Latency, from before produce to after read"`
-	Server      *Server  `json:"server" label:"Server"` // Nil when its process cannot be seen.
-	ServerNote  string   `json:"server_note,omitempty" label:"server not measured"`
-	Shards      *Shards  `json:"shards" label:"Shards"` // Nil without an admin port.
-	Kernel      *Kernel  `json:"kernel" label:"Kernel, whole machine"`
-	Loadtest    Loadtest `json:"loadtest" label:"Load generator"`
+	Passed      bool      `json:"passed" label:"passed"`
+	Interrupted bool      `json:"interrupted" label:"interrupted"`
+	Reasons     []string  `json:"reasons" label:"reasons"` // Why Passed is false.
+	Run         Run       `json:"run" label:"Run"`
+	Clients     Clients   `json:"clients" label:"Clients"`
+	Records     Records   `json:"records" label:"Records"`
+	Latency     Micros    `json:"latency" label:"Latency, from before produce to after read"`
+	Soak        *Soak     `json:"soak,omitempty" label:"Clients that disturb"` // Nil but for a soak.
+	Memory      *Memory   `json:"memory,omitempty" label:"Memory while producing"`
+	Accounts    []Account `json:"accounts,omitempty" label:"The server's counters, and what clients did and saw"`
+	Server      *Server   `json:"server" label:"Server"` // Nil when its process cannot be seen.
+	ServerNote  string    `json:"server_note,omitempty" label:"server not measured"`
+	Shards      *Shards   `json:"shards" label:"Shards"` // Nil without an admin port.
+	Kernel      *Kernel   `json:"kernel" label:"Kernel, whole machine"`
+	Loadtest    Loadtest  `json:"loadtest" label:"Load generator"`
 }
 
 // Run is what was asked.

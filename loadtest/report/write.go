@@ -57,6 +57,17 @@ func field(t *tabwriter.Writer, f reflect.StructField, v reflect.Value) {
 		v = v.Elem()
 	}
 	switch v.Kind() {
+	case reflect.Slice:
+		accounts, ok := v.Interface().([]Account)
+		if !ok {
+			panic("BUG: report field " + f.Name + " is a slice of another kind")
+		}
+		if len(accounts) > 0 {
+			_, _ = fmt.Fprintf(t, "\n%s\n", label)
+		}
+		for _, a := range accounts {
+			_, _ = fmt.Fprintf(t, "  %s\t%s\t%s\n", a.What, group(strconv.FormatInt(a.Server, 10)), a.verdict())
+		}
 	case reflect.Struct:
 		_, _ = fmt.Fprintf(t, "\n%s\n", label) // An error comes back from Flush.
 		for i := range v.NumField() {

@@ -69,6 +69,14 @@ func (h *Health) ConnectionsPerShard() (fewest, most int64) {
 	return slices.Min(n), slices.Max(n)
 }
 
+// Deliveries is the sum of all shards.
+func (h *Health) Deliveries() (n uint64) {
+	for _, s := range h.Shards {
+		n += s.Deliveries
+	}
+	return n
+}
+
 // Topic returns the state of a topic: unknown, present, missing or failed, or "" for one that the server does not serve.
 func (h *Health) Topic(name string) string {
 	for _, t := range h.Kafka.Topics {

@@ -131,3 +131,28 @@ func TestSlabBytes(t *testing.T) {
 	_, err = tree(t, nil).SlabBytes()
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
+
+func TestMetrics(t *testing.T) {
+	text := "# HELP wsd_closed_total x\n# TYPE wsd_closed_total counter\nwsd_closed_total{reason=\"gone\",shard=\"0\"} 2\n" +
+		"wsd_closed_total{reason=\"gone\",shard=\"1\"} 3\nwsd_closed_total{reason=\"slow\",shard=\"1\"} 1e+06\nwsd_ready 1\n"
+	status := http.StatusOK
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		_, _ = w.Write([]byte(text))
+	}))
+	defer s.Close()
+	m, err := ReadMetrics(t.Context(), s.URL)
+	require.NoError(t, err)
+	require.InDelta(t, 1000005, m["wsd_closed_total"], 0)
+	require.InDelta(t, 1, m["wsd_ready"], 0)
+	require.InDelta(t, 5, m[`wsd_closed_total{reason="gone"}`], 0)
+	require.Equal(t, map[string]int64{"gone": 5, "slow": 1000000}, m.Values("wsd_closed_total", "reason"))
+	require.Empty(t, m.Values("wsd_closed_total", "other"))
+
+	text = "wsd_ready one\n"
+	_, err = ReadMetrics(t.Context(), s.URL)
+	require.ErrorContains(t, err, `line "wsd_ready one" is no sample`)
+	status = http.StatusNotFound
+	_, err = ReadMetrics(t.Context(), s.URL)
+	require.ErrorContains(t, err, "HTTP 404")
+}

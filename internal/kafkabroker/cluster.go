@@ -1,0 +1,291 @@
+package kafkabroker
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+const (
+	formatMax = time.Minute      // For the tool that prepares a broker's directory.
+	stopGrace = 20 * time.Second // Between SIGTERM and SIGKILL.
+	startsMax = 3                // When another process takes a port in the moment between, others are chosen.
+)
+
+// Cluster is Apache Kafka, with brokers numbered from 1.
+type Cluster struct {
+	o        Options
+	brokers  []*broker
+	identity *identity // nil: no TLS.
+}
+
+// broker is one of them. Its process is nil while it is down.
+type broker struct {
+	id                          int
+	dir                         string
+	port, controller, sasl, tls int
+	process                     *process
+}
+
+func (b *broker) log() string { return filepath.Join(b.dir, "log") }
+
+// Start prepares the brokers' directories and starts them all. It returns when each has all others in its metadata. Close must follow.
+func Start(ctx context.Context, o Options) (*Cluster, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	for try := 1; ; try++ {
+		c := &Cluster{o: o}
+		if err = c.start(ctx); err == nil {
+			return c, nil
+		}
+		_ = c.Close() // The first error says what is wrong.
+		if !errors.Is(err, errPort) || try == startsMax || o.Port != 0 {
+			return nil, err
+		}
+		if err := os.RemoveAll(o.Dir); err != nil {
+			return nil, fmt.Errorf("begin again: %w", err)
+		}
+	}
+}
+
+func (c *Cluster) start(ctx context.Context) error {
+	if c.o.TLS {
+		var err error
+		if c.identity, err = newIdentity(); err != nil {
+			return err
+		}
+	}
+	if err := c.choosePorts(); err != nil {
+		return err
+	}
+	if err := c.format(ctx); err != nil {
+		return err
+	}
+	return c.StartAll(ctx)
+}
+
+// StartAll starts every broker that does not run, at the same time: a cluster that has lost most has no controller before.
+func (c *Cluster) StartAll(ctx context.Context) error {
+	for _, b := range c.brokers {
+		if b.process == nil {
+			if err := c.launch(b); err != nil {
+				return err
+			}
+		}
+	}
+	for _, b := range c.brokers {
+		if err := c.await(ctx, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Cluster) choosePorts() error {
+	const each = 4
+	ports, err := freePorts(each * c.o.Brokers)
+	if err != nil {
+		return err
+	}
+	for i := range c.o.Brokers {
+		p := ports[each*i : each*i+each]
+		b := &broker{id: i + 1, dir: filepath.Join(c.o.Dir, strconv.Itoa(i+1)), port: p[0], controller: p[1], sasl: p[2], tls: p[3]}
+		if c.o.Port != 0 {
+			b.port = c.o.Port + i
+			if err := free(b.port); err != nil {
+				return err
+			}
+		}
+		c.brokers = append(c.brokers, b)
+	}
+	return nil
+}
+
+// format writes settings and prepares all directories, at the same time.
+func (c *Cluster) format(ctx context.Context) error {
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // It never fails.
+	cluster := base64.RawURLEncoding.EncodeToString(id[:])
+	if err := writeLogging(filepath.Join(c.o.Dir, "log4j2.properties")); err != nil {
+		return fmt.Errorf("write Kafka's settings: %w", err)
+	}
+	deadline, cancel := context.WithTimeout(ctx, formatMax)
+	defer cancel()
+	var running []*process
+	for _, b := range c.brokers {
+		if err := os.MkdirAll(b.dir, 0o755); err != nil {
+			return fmt.Errorf("make a broker's directory: %w", err)
+		}
+		settings := filepath.Join(b.dir, "server.properties")
+		if err := writeProperties(settings, c.properties(b)); err != nil {
+			return fmt.Errorf("write Kafka's settings: %w", err)
+		}
+		args := c.java("kafka.tools.StorageTool", "format", "--cluster-id", cluster, "--config", settings)
+		for name, password := range c.o.Users {
+			for _, mechanism := range []string{"SCRAM-SHA-256", "SCRAM-SHA-512"} {
+				args = append(args, "--add-scram", fmt.Sprintf("%s=[name=%s,password=%s]", mechanism, name, password))
+			}
+		}
+		p, err := startProcess(b.log(), args)
+		if err != nil {
+			return err
+		}
+		running = append(running, p)
+	}
+	var errs []error
+	for i, p := range running {
+		select {
+		case <-p.done:
+			if p.err != nil {
+				errs = append(errs, fmt.Errorf("prepare broker %d's directory: %w\n%s", i+1, p.err, tail(c.brokers[i].log(), 10)))
+			}
+		case <-deadline.Done():
+			_ = p.end(syscall.SIGKILL, stopGrace)
+			errs = append(errs, fmt.Errorf("prepare broker %d's directory: %w", i+1, deadline.Err()))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// java returns the command line of one of Kafka's programs. Compiled code is the quick compiler's: what a test waits for is the start.
+func (c *Cluster) java(main string, args ...string) []string {
+	line := []string{
+		"java", fmt.Sprintf("-Xmx%dm", c.o.HeapMB), "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Xlog:disable", "-Xlog:all=error:stderr",
+		"-Dlog4j2.configurationFile=" + filepath.Join(c.o.Dir, "log4j2.properties"), "-Djava.awt.headless=true",
+		"-cp", filepath.Join(c.o.Home, "lib", "*"),
+	}
+	switch archive := filepath.Join(c.o.Home, archiveName); {
+	case c.o.archive != "" && main == brokerMain:
+		line = append(line, "-XX:ArchiveClassesAtExit="+c.o.archive)
+	case c.o.archive == "":
+		if _, err := os.Stat(archive); err == nil {
+			line = append(line, "-XX:SharedArchiveFile="+archive)
+		}
+	}
+	return append(append(line, main), args...)
+}
+
+const brokerMain = "kafka.Kafka"
+
+func (c *Cluster) launch(b *broker) (err error) {
+	b.process, err = startProcess(b.log(), c.java(brokerMain, filepath.Join(b.dir, "server.properties")))
+	return err
+}
+
+// StartBroker starts a broker that was stopped or killed. It returns when the broker is one of the cluster again; its replicas may be
+// behind: see CaughtUp.
+func (c *Cluster) StartBroker(ctx context.Context, id int) error {
+	b := c.brokers[id-1]
+	if b.process != nil {
+		return fmt.Errorf("BUG: broker %d runs already", id)
+	}
+	if err := c.launch(b); err != nil {
+		return err
+	}
+	return c.await(ctx, b)
+}
+
+// Stop ends a broker in good order: it gives its leaderships away, if others run.
+func (c *Cluster) Stop(id int) error { return c.end(id, syscall.SIGTERM) }
+
+// Kill ends a broker at once, by SIGKILL.
+func (c *Cluster) Kill(id int) error { return c.end(id, syscall.SIGKILL) }
+
+func (c *Cluster) end(id int, signal syscall.Signal) error {
+	b := c.brokers[id-1]
+	if b.process == nil {
+		return fmt.Errorf("BUG: broker %d does not run", id)
+	}
+	p := b.process
+	b.process = nil
+	if !p.running() {
+		return fmt.Errorf("broker %d had ended before: %w\n%s", id, p.err, tail(b.log(), 20))
+	}
+	return p.end(signal, stopGrace)
+}
+
+// Close kills every broker that runs; their directories stay, and StartAll would start them again.
+func (c *Cluster) Close() error {
+	var errs []error
+	for _, b := range c.brokers {
+		if b.process != nil {
+			errs = append(errs, c.Kill(b.id))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Brokers is how many there are, running or not.
+func (c *Cluster) Brokers() int { return len(c.brokers) }
+
+// Addrs returns where the brokers listen for plain text, broker 1 first, also those that are down.
+func (c *Cluster) Addrs() []string { return c.addrs(func(b *broker) int { return b.port }) }
+
+// SASLAddrs is the same for SASL in plain text.
+func (c *Cluster) SASLAddrs() []string { return c.addrs(func(b *broker) int { return b.sasl }) }
+
+// TLSAddrs is the same for TLS.
+func (c *Cluster) TLSAddrs() []string { return c.addrs(func(b *broker) int { return b.tls }) }
+
+func (c *Cluster) addrs(port func(*broker) int) []string {
+	var out []string
+	for _, b := range c.brokers {
+		out = append(out, address(port(b)))
+	}
+	return out
+}
+
+// RootCAs is what vouches for the brokers' certificates; nil without TLS.
+func (c *Cluster) RootCAs() *x509.CertPool {
+	if c.identity == nil {
+		return nil
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(c.identity.certificate)
+	return pool
+}
+
+// Logs returns the last lines that each broker has written.
+func (c *Cluster) Logs(lines int) string {
+	var out string
+	for _, b := range c.brokers {
+		out += fmt.Sprintf("broker %d, the end of %s:\n%s\n", b.id, b.log(), tail(b.log(), lines))
+	}
+	return out
+}
+
+// archiveName is the file in Home that holds Kafka's classes as this machine's Java has them in memory. Another Java passes it over.
+var archiveName = "classes-" + runtime.GOARCH + ".jsa"
+
+// Prepare makes the start of brokers from home quicker, by half: it starts one and has Java write its classes to a file there. Once
+// that is there, it does nothing. dir is an empty directory for that broker.
+func Prepare(ctx context.Context, home, dir string) error {
+	archive := filepath.Join(home, archiveName)
+	if _, err := os.Stat(archive); err == nil {
+		return nil
+	}
+	part := archive + ".part"
+	c, err := Start(ctx, Options{Home: home, Dir: dir, archive: part})
+	if err != nil {
+		return err
+	}
+	if err := c.Stop(1); err != nil {
+		_ = c.Close()
+		return fmt.Errorf("write the class archive: %w", err)
+	}
+	if err := os.Rename(part, archive); err != nil {
+		return fmt.Errorf("keep the class archive: %w", err)
+	}
+	return nil
+}

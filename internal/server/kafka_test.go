@@ -1,0 +1,106 @@
+package server
+
+import (
+	"net"
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"wsd/internal/admin"
+)
+
+// wsd that starts before its Kafka serves clients, says that it is not ready and why, and is ready when Kafka has come.
+func TestKafkaComesLater(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	address := ln.Addr().(*net.TCPAddr)
+	require.NoError(t, ln.Close())
+	r := newRig(t, map[string]any{"kafka.brokers": []string{address.String()}})
+	c := r.dial("/ws?channel=a")
+	r.eventually("told", func() bool { return len(r.server.Health().Reasons) > 0 })
+	code, body := r.get("/ready")
+	require.Equal(t, http.StatusServiceUnavailable, code)
+	require.Contains(t, body, "connect to broker "+address.String())
+	require.Contains(t, body, "connection refused")
+	code, body = r.get("/health")
+	require.Equal(t, http.StatusOK, code, "clients are served")
+	require.Contains(t, body, `{"name":"a","state":"unknown","current":false,`)
+	_, body = r.get("/metrics")
+	require.Contains(t, body, "wsd_ready 0")
+	require.NotContains(t, body, `wsd_kafka_fetch_errors_total{kind="connect"} 0`)
+	require.NotContains(t, body, "wsd_kafka_reconnects_total 0\n")
+
+	late, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(address.Port), kfake.SeedTopics(1, "a"))
+	require.NoError(t, err)
+	t.Cleanup(late.Close)
+	r.ready()
+	producer, err := kgo.NewClient(kgo.SeedBrokers(late.ListenAddrs()...))
+	require.NoError(t, err)
+	defer producer.Close()
+	require.NoError(t, producer.ProduceSync(t.Context(), &kgo.Record{Topic: "a", Value: []byte("hello")}).FirstErr())
+	require.Equal(t, "hello", c.message())
+	r.eventually("current", func() bool { return r.server.Health().Kafka.Topics[0].Current })
+	require.Equal(t, admin.StatusOK, r.server.Health().Status)
+	_, body = r.get("/metrics")
+	require.Contains(t, body, "wsd_ready 1")
+	require.Contains(t, body, `wsd_kafka_position{partition="0",topic="a"} 1`)
+	require.Contains(t, body, `wsd_kafka_lag{partition="0",topic="a"} 0`)
+	require.Contains(t, body, "wsd_delivery_latency_seconds_count 1")
+}
+
+// A wrong password is said in the log, in /health and in /ready.
+func TestWrongPassword(t *testing.T) {
+	for _, mechanism := range []string{"PLAIN", "SCRAM-SHA-256"} {
+		cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "a"), kfake.EnableSASL(), kfake.Superuser(mechanism, "wsd", "right"))
+		require.NoError(t, err)
+		t.Cleanup(cluster.Close)
+		r := newRig(t, map[string]any{
+			"kafka.brokers": cluster.ListenAddrs(), "kafka.sasl.mechanism": mechanism, "kafka.sasl.username": "wsd", "kafka.sasl.password": "guessed",
+		})
+		const says = "check kafka.sasl.username and the password"
+		r.eventually("told", func() bool { return len(r.server.Health().Reasons) > 0 })
+		for _, path := range []string{"/health", "/ready"} {
+			_, body := r.get(path)
+			require.Contains(t, body, says, path)
+			require.NotContains(t, body, "guessed")
+		}
+		require.Contains(t, r.log.String(), says)
+		_, body := r.get("/metrics")
+		require.NotContains(t, body, `wsd_kafka_fetch_errors_total{kind="auth"} 0`)
+	}
+}
+
+// A topic that may not be read is said so, and wsd is not ready: what comes there is missed.
+func TestForbiddenTopic(t *testing.T) {
+	r := newRig(t, map[string]any{"kafka.topics": []string{"a", "secret"}})
+	r.ready() // It does not exist, which holds nothing up.
+	require.NoError(t, r.stop())
+
+	r.kafka.ControlKey(int16(kmsg.Metadata), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+		r.kafka.KeepControl()
+		req := kreq.(*kmsg.MetadataRequest)
+		if len(req.Topics) != 2 {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.MetadataResponse)
+		for _, rt := range req.Topics {
+			st := kmsg.NewMetadataResponseTopic()
+			st.Topic, st.ErrorCode = rt.Topic, kerr.TopicAuthorizationFailed.Code
+			resp.Topics = append(resp.Topics, st)
+		}
+		return resp, nil, true
+	})
+	r.start(configure(t, map[string]any{"kafka.topics": []string{"a", "secret"}, "kafka.brokers": r.kafka.ListenAddrs()}))
+	r.eventually("told", func() bool { return len(r.server.Health().Reasons) > 1 })
+	_, body := r.get("/health")
+	require.Contains(t, body, "topic secret: [29] Topic Authorization Failed")
+	code, body := r.get("/ready")
+	require.Equal(t, http.StatusServiceUnavailable, code)
+	require.Contains(t, body, "topic secret: [29] Topic Authorization Failed")
+	require.Contains(t, r.log.String(), `msg="a topic cannot be read" topic=secret kind=auth`)
+}

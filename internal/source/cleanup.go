@@ -1,0 +1,98 @@
+package source
+
+import (
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// cleanup is what becomes of a topic's old records, as its cleanup.policy says.
+type cleanup uint32
+
+const (
+	cleanupUnknown cleanup = iota
+	cleanupDelete          // Removed from the start of the log on, so that a hole in it is a loss.
+	cleanupCompact         // Also removed out of its middle.
+)
+
+// cleanupInterval is how often the policies are asked for again.
+const cleanupInterval = time.Minute
+
+// askCleanup asks over c for the cleanup policies of the topics in resp that are new or were not asked for lately. An error is one of the
+// connection; a topic whose policy we may not know keeps none.
+func (s *Source) askCleanup(c *conn, resp *kmsg.MetadataResponse) error {
+	req := kmsg.NewDescribeConfigsRequest()
+	key := req.Key()
+	highest, ok := c.versions[key]
+	if !ok {
+		return nil
+	}
+	req.Version = min(highest, req.MaxVersion())
+	asked := make(map[string]*topic)
+	now := time.Now()
+	for i := range resp.Topics {
+		rt := &resp.Topics[i]
+		if rt.Topic == nil || rt.ErrorCode != 0 {
+			continue
+		}
+		t := s.topicNamed(*rt.Topic)
+		if t == nil || rt.TopicID == t.cleanupOf && now.Sub(t.cleanupAt) < cleanupInterval {
+			continue
+		}
+		if rt.TopicID != t.cleanupOf {
+			t.cleanup.Store(uint32(cleanupUnknown))
+		}
+		t.cleanupAt, t.cleanupOf = now, rt.TopicID
+		asked[t.name] = t
+		r := kmsg.NewDescribeConfigsRequestResource()
+		r.ResourceType, r.ResourceName, r.ConfigNames = kmsg.ConfigResourceTypeTopic, t.name, []string{cleanupConfig}
+		req.Resources = append(req.Resources, r)
+	}
+	if len(asked) == 0 {
+		return nil
+	}
+	var answer kmsg.DescribeConfigsResponse
+	if _, err := c.exchange(&req, &answer, 0); err != nil {
+		return clearer("ask "+c.RemoteAddr().String()+" for the topics' "+cleanupConfig, err)
+	}
+	for i := range answer.Resources {
+		r := &answer.Resources[i]
+		if t := asked[r.ResourceName]; t != nil {
+			s.takeCleanup(t, r)
+		}
+	}
+	return nil
+}
+
+const cleanupConfig = "cleanup.policy"
+
+func (s *Source) takeCleanup(t *topic, r *kmsg.DescribeConfigsResponseResource) {
+	policy := cleanupUnknown
+	for _, c := range r.Configs {
+		if c.Name != cleanupConfig || c.Value == nil {
+			continue
+		}
+		policy = cleanupDelete
+		for _, word := range strings.Split(*c.Value, ",") {
+			if strings.TrimSpace(word) == "compact" {
+				policy = cleanupCompact
+			}
+		}
+	}
+	t.cleanup.Store(uint32(policy))
+	if policy == cleanupUnknown && !t.cleanupNoted {
+		t.cleanupNoted = true
+		s.log.Info("the cleanup.policy of a topic cannot be read (the permission DESCRIBE_CONFIGS would allow it): holes in its log count as gaps, not as losses",
+			"topic", t.name, "err", topicError(r.ErrorCode))
+	}
+}
+
+func (s *Source) topicNamed(name string) *topic {
+	for _, t := range s.topics {
+		if t.name == name {
+			return t
+		}
+	}
+	return nil
+}

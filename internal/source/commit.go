@@ -1,0 +1,185 @@
+package source
+
+import (
+	"context"
+	"runtime/pprof"
+	"time"
+)
+
+// committer keeps the source's positions in Options.CommitGroup, in a goroutine of its own: routing only tells it that something
+// changed. What it commits has been published on the bus.
+type committer struct {
+	s     *Source
+	kick  chan struct{} // Something was published; holds one.
+	final chan struct{} // Closed when all is published and the last commit is due.
+	done  chan struct{}
+
+	ctx     context.Context
+	cancel  context.CancelFunc
+	started bool // Whoever starts and stops the source.
+
+	// Its goroutine's own.
+	at      coordinator
+	written map[*partition]int64 // The position that was committed last.
+	problem edge
+}
+
+// commitOf is a position to be committed.
+type commitOf struct {
+	p           *partition
+	offset      int64
+	leaderEpoch int32
+}
+
+func newCommitter(s *Source) *committer {
+	c := &committer{s: s, kick: make(chan struct{}, 1), final: make(chan struct{}), done: make(chan struct{}), at: coordinator{s: s}, written: make(map[*partition]int64)}
+	c.problem.interval = s.o.LogInterval
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	return c
+}
+
+func (c *committer) start() {
+	c.started = true
+	go pprof.Do(c.ctx, pprof.Labels("component", "source", "part", "committer"), c.run)
+}
+
+// changed says that positions have moved. Any goroutine; it never waits.
+func (c *committer) changed() {
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+}
+
+// stop commits once more, unless ctx ends first. Everything must have been published.
+func (c *committer) stop(ctx context.Context) {
+	defer c.cancel()
+	if !c.started {
+		return
+	}
+	c.started = false
+	close(c.final)
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+	}
+	c.cancel()
+	<-c.done
+}
+
+// run commits what changed, at most once in CommitInterval.
+func (c *committer) run(ctx context.Context) {
+	defer close(c.done)
+	defer c.at.close()
+	tries := backoff{min: c.s.o.BackoffMin, max: c.s.o.BackoffMax}
+	for last := false; !last; {
+		select {
+		case <-c.kick:
+		case <-c.final: // All was published before: one try, and no more.
+			last = true
+		case <-ctx.Done():
+			return
+		}
+		err := c.commit(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			c.s.stats.CommitErrors.Add(1)
+			c.problem.fail(c.s.log, "committing positions failed, retrying; records are delivered all the same", "group", c.s.o.CommitGroup, "kind", kindOf(err), "err", err)
+		}
+		if err != nil {
+			c.changed()
+			sleep(ctx, tries.next(), c.final)
+			continue
+		}
+		tries.reset()
+		c.problem.ok(c.s.log, "committing positions works again", "group", c.s.o.CommitGroup)
+		sleep(ctx, c.s.o.CommitInterval, c.final)
+	}
+}
+
+// commit writes the positions that moved since the last commit.
+func (c *committer) commit(ctx context.Context) error {
+	list, all := c.moved()
+	for p := range c.written {
+		if !all[p] {
+			delete(c.written, p) // Of a topic that was created again.
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	// A connection that was used before may have been idle for too long, or the group is kept elsewhere now: then once more.
+	again := c.at.c != nil
+	err := c.commitAt(ctx, list)
+	if err != nil && again && ctx.Err() == nil {
+		err = c.commitAt(ctx, list)
+	}
+	if err != nil {
+		return err
+	}
+	c.s.stats.Commits.Add(1)
+	for _, o := range list {
+		c.written[o.p] = o.offset
+	}
+	return nil
+}
+
+func (c *committer) commitAt(ctx context.Context, list []commitOf) error {
+	err := c.at.connect(ctx)
+	if err == nil {
+		err = c.at.commit(list)
+	}
+	if err != nil {
+		c.at.close()
+	}
+	return err
+}
+
+// moved returns the positions that are not committed yet, and which partitions there are.
+func (c *committer) moved() (list []commitOf, all map[*partition]bool) {
+	c.s.stats.mu.Lock()
+	parts := c.s.stats.partitions
+	c.s.stats.mu.Unlock()
+	all = make(map[*partition]bool, len(parts))
+	for _, p := range parts {
+		all[p] = true
+		offset, epoch := p.published.Load(), p.publishedEpoch.Load()
+		if written, ok := c.written[p]; offset >= 0 && (!ok || written != offset) {
+			list = append(list, commitOf{p, offset, epoch})
+		}
+	}
+	return list, all
+}
+
+// touchLocked notes that p's position has moved, to be told to the committer when all before it is on the bus.
+func (r *router) touchLocked(p *partition) {
+	if r.s.committer != nil && !p.touched {
+		p.touched = true
+		r.touched = append(r.touched, p)
+	}
+}
+
+// publishedLocked says that everything that was routed is on the bus.
+func (r *router) publishedLocked() {
+	if len(r.touched) == 0 {
+		return
+	}
+	moved := false
+	for _, p := range r.touched {
+		p.touched = false
+		at := p.routed.Load()
+		moved = moved || at != p.published.Load()
+		p.publishedEpoch.Store(p.lastEpoch)
+		p.published.Store(at)
+	}
+	clear(r.touched)
+	r.touched = r.touched[:0]
+	if moved {
+		r.s.committer.changed()
+	}
+}
+
+// commitInterval is the default of Options.CommitInterval.
+const commitInterval = time.Second

@@ -1,0 +1,232 @@
+package source
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+
+	kafka "github.com/segmentio/kafka-go"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// A group is only a name under which positions are kept in Kafka (Options.CommitGroup): wsd is no member of it, so that nobody shares
+// its partitions out. The broker that keeps a group is its coordinator.
+
+// Highest versions used: later ones ask for several groups at a time, or name topics by id alone.
+const (
+	coordinatorVersionMax = 3
+	groupCommitVersionMax = 9
+	groupFetchVersionMax  = 7
+)
+
+// coordinator is the connection to the broker that keeps the group. One goroutine uses it.
+type coordinator struct {
+	s *Source
+	c *conn
+}
+
+func (k *coordinator) close() {
+	if k.c != nil {
+		k.c.close()
+		k.c = nil
+	}
+}
+
+// connect finds the coordinator and connects to it, unless it has. Ending ctx closes the connection.
+func (k *coordinator) connect(ctx context.Context) error {
+	if k.c != nil {
+		return nil
+	}
+	asked, err := k.s.dialFirst(ctx, k.s.seedsSeen())
+	if err != nil {
+		return err
+	}
+	defer asked.close()
+	req := kmsg.NewFindCoordinatorRequest()
+	req.CoordinatorKey = k.s.o.CommitGroup
+	req.Version = min(coordinatorVersionMax, asked.versions[req.Key()])
+	var resp kmsg.FindCoordinatorResponse
+	if _, err := asked.exchange(&req, &resp, 0); err != nil {
+		return clearer("ask "+asked.RemoteAddr().String()+" who keeps the group", err)
+	}
+	if resp.ErrorCode != 0 {
+		return k.explain(resp.ErrorCode)
+	}
+	k.c, err = k.s.dial(ctx, net.JoinHostPort(resp.Host, strconv.Itoa(int(resp.Port))))
+	return err
+}
+
+// explain is an error code of the coordinator, in words where its own would mislead.
+func (k *coordinator) explain(code int16) error {
+	if e := kafka.Error(code); e == kafka.UnknownMemberId || e == kafka.IllegalGeneration || e == kafka.RebalanceInProgress {
+		return &kindError{ErrorBroker, fmt.Errorf("the group %q has consumers of its own, so nobody else may keep positions in it: let kafka.commit_group be a name that only wsd uses (%w)", k.s.o.CommitGroup, e)}
+	}
+	return fmt.Errorf("group %q: %w", k.s.o.CommitGroup, codeError(code))
+}
+
+// committed is a position that is kept in the group.
+type committed struct {
+	offset      int64
+	leaderEpoch int32
+	topicID     [16]byte // Of the life of the topic that the offset belongs to; zero when that is not known.
+}
+
+// fetch returns what is committed for the partitions of the topics.
+func (k *coordinator) fetch(topics map[string][]int32) (map[partKey]committed, error) {
+	req := kmsg.NewOffsetFetchRequest()
+	req.Version = min(groupFetchVersionMax, k.c.versions[req.Key()])
+	req.Group = k.s.o.CommitGroup
+	for name, parts := range topics {
+		rt := kmsg.NewOffsetFetchRequestTopic()
+		rt.Topic, rt.Partitions = name, parts
+		req.Topics = append(req.Topics, rt)
+	}
+	var resp kmsg.OffsetFetchResponse
+	if _, err := k.c.exchange(&req, &resp, 0); err != nil {
+		return nil, clearer("ask "+k.c.RemoteAddr().String()+" for the committed positions", err)
+	}
+	switch {
+	case kafka.Error(resp.ErrorCode) == kafka.GroupIdNotFound:
+		return nil, nil // Nothing was ever committed.
+	case resp.ErrorCode != 0:
+		return nil, k.explain(resp.ErrorCode)
+	}
+	found := make(map[partKey]committed)
+	for i := range resp.Topics {
+		for _, rp := range resp.Topics[i].Partitions {
+			if rp.ErrorCode != 0 {
+				return nil, k.explain(rp.ErrorCode)
+			}
+			if rp.Offset >= 0 {
+				found[partKey{topic: resp.Topics[i].Topic, id: rp.Partition}] = committed{rp.Offset, rp.LeaderEpoch, topicIDOf(rp.Metadata)}
+			}
+		}
+	}
+	return found, nil
+}
+
+// commit keeps positions in the group. The error is the first that a partition met.
+func (k *coordinator) commit(list []commitOf) error {
+	req := kmsg.NewOffsetCommitRequest()
+	req.Version = min(groupCommitVersionMax, k.c.versions[req.Key()])
+	req.Group = k.s.o.CommitGroup
+	topics := make(map[string]int)
+	for _, c := range list {
+		name := c.p.topic.name
+		at, ok := topics[name]
+		if !ok {
+			at = len(req.Topics)
+			topics[name] = at
+			rt := kmsg.NewOffsetCommitRequestTopic()
+			rt.Topic = name
+			req.Topics = append(req.Topics, rt)
+		}
+		rp := kmsg.NewOffsetCommitRequestTopicPartition()
+		rp.Partition, rp.Offset, rp.LeaderEpoch, rp.Metadata = c.p.id, c.offset, c.leaderEpoch, metadataOf(c.p.topicID)
+		req.Topics[at].Partitions = append(req.Topics[at].Partitions, rp)
+	}
+	var resp kmsg.OffsetCommitResponse
+	if _, err := k.c.exchange(&req, &resp, 0); err != nil {
+		return clearer("commit at broker "+k.c.RemoteAddr().String(), err)
+	}
+	var errs []error
+	for i := range resp.Topics {
+		for _, rp := range resp.Topics[i].Partitions {
+			if rp.ErrorCode != 0 {
+				errs = append(errs, fmt.Errorf("topic %s, partition %d: %w", resp.Topics[i].Topic, rp.Partition, k.explain(rp.ErrorCode)))
+			}
+		}
+	}
+	if len(errs) > 0 {
+		return errs[0]
+	}
+	return nil
+}
+
+// The topic's id goes with a position, as the metadata that Kafka keeps beside it: a topic that was deleted and created again while
+// wsd was away is then not read on from an offset of its earlier life.
+const metadataPrefix = "topic "
+
+func metadataOf(id [16]byte) *string {
+	if id == ([16]byte{}) {
+		return kmsg.StringPtr("")
+	}
+	return kmsg.StringPtr(metadataPrefix + base64.RawURLEncoding.EncodeToString(id[:]))
+}
+
+func topicIDOf(metadata *string) (id [16]byte) {
+	if metadata == nil || len(*metadata) <= len(metadataPrefix) || (*metadata)[:len(metadataPrefix)] != metadataPrefix {
+		return id
+	}
+	if b, err := base64.RawURLEncoding.DecodeString((*metadata)[len(metadataPrefix):]); err == nil && len(b) == len(id) {
+		copy(id[:], b)
+	}
+	return id
+}
+
+var errGroupEmpty = errors.New("kafka.start is committed, but kafka.commit_group is empty: name the group whose positions to go on from")
+
+// askCommitted gets the committed positions of the topics in resp that are seen for the first time, with StartCommitted. While they cannot be
+// had nothing is read: starting elsewhere would lose or repeat records.
+func (s *Source) askCommitted(ctx context.Context, resp *kmsg.MetadataResponse) error {
+	s.committed = nil
+	if s.o.Start.Mode != StartCommitted {
+		return nil
+	}
+	topics := make(map[string][]int32)
+	for i := range resp.Topics {
+		rt := &resp.Topics[i]
+		if rt.Topic == nil || rt.ErrorCode != 0 {
+			continue
+		}
+		if t := s.topicNamed(*rt.Topic); t == nil || t.seen || len(t.retired) > 0 {
+			continue
+		}
+		for _, rp := range rt.Partitions {
+			topics[*rt.Topic] = append(topics[*rt.Topic], rp.Partition)
+		}
+	}
+	if len(topics) == 0 {
+		return nil
+	}
+	k := coordinator{s: s}
+	defer k.close()
+	if err := k.connect(ctx); err != nil {
+		return fmt.Errorf("kafka.start committed: %w", err)
+	}
+	found, err := k.fetch(topics)
+	if err != nil {
+		return fmt.Errorf("kafka.start committed: %w", err)
+	}
+	s.committed = found
+	return nil
+}
+
+// resume says where the partitions of a topic that is seen for the first time begin, with StartCommitted. A partition without a
+// position in a topic that has some appeared while wsd was away, like a topic that has another id now: from the beginning.
+func (s *Source) resume(t *topic, id int32, rt *kmsg.MetadataResponseTopic) (at committed, from Start) {
+	known := false
+	for i := range rt.Partitions {
+		c, ok := s.committed[partKey{topic: t.name, id: rt.Partitions[i].Partition}]
+		if !ok {
+			continue
+		}
+		if none := ([16]byte{}); c.topicID != rt.TopicID && c.topicID != none && rt.TopicID != none {
+			if !known {
+				s.log.Warn("the committed positions of a topic are from before it was deleted and created again: reading the new one from its beginning", "topic", t.name)
+			}
+			return committed{offset: -1}, Start{Mode: StartEarliest}
+		}
+		known = true
+	}
+	if c, ok := s.committed[partKey{topic: t.name, id: id}]; ok {
+		return c, Start{}
+	}
+	if known || t.missed {
+		return committed{offset: -1}, Start{Mode: StartEarliest}
+	}
+	return committed{offset: -1}, Start{Mode: StartLatest}
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"wsd/loadtest/client"
+	"wsd/loadtest/report"
+	"wsd/loadtest/serverstat"
+)
+
+// books are what the accounts of a soak are made of.
+type books struct {
+	counted  serverstat.Metrics // What the server's counters grew by, and its gauges at the end.
+	health   serverstat.Health  // At the end.
+	healthBy uint64             // What the deliveries of /health grew by.
+	topic    string
+	produced uint64 // Records that Kafka took.
+	good     *client.Counters
+	bad      *client.Disturbed
+}
+
+// grown returns what the counters grew by, and the gauges as they are now.
+func grown(before, after serverstat.Metrics) serverstat.Metrics {
+	m := serverstat.Metrics{}
+	for series, n := range after {
+		m[series] = n
+		if isCounter(series) {
+			m[series] -= before[series]
+		}
+	}
+	return m
+}
+
+func isCounter(series string) bool {
+	name, _, _ := strings.Cut(series, "{")
+	return strings.HasSuffix(name, "_total")
+}
+
+// closeReasons is what a close frame of the server says, by reason of wsd_closed_total.
+var closeReasons = map[string]string{
+	"1008 slow": "slow", "3008 slow": "slow", "1008 no pong": "no_pong", "3012 no pong": "no_pong",
+	"1013 messages were missed, reconnect": "insufficient_state", "1001 shutdown": "shutdown", "3001 shutdown": "shutdown",
+	"1008 message incomplete for too long": "frame_timeout", "1008 stale": "stale", "3502 stale": "stale", "1008 bad request": "bad_request",
+	"3501 bad request": "bad_request", "1008 not available": "not_available", "1009 message too big": "too_big", "1011 internal error": "internal",
+}
+
+// accounts compares the server's counters with what the clients did and saw. Each line is exact where the clients can know: a connection that they
+// reset may have been ended by the server just before, when there was a reason to; only then a line has a range.
+func (b *books) accounts() []report.Account {
+	var list []report.Account
+	exactly := func(what string, server float64, want int64) {
+		list = append(list, report.Account{What: what, Server: int64(server), Least: want, Most: want})
+	}
+	between := func(what string, server float64, least, most int64) {
+		list = append(list, report.Account{What: what, Server: int64(server), Least: least, Most: most})
+	}
+	good, bad := b.good, b.bad
+	connected := good.Connected + bad.Connected
+	exactly("connections accepted", b.counted["wsd_accepted_total"], connected)
+	exactly("connections ended, all reasons", b.counted["wsd_closed_total"], connected)
+
+	// Good clients that did not get through, or did not leave in order, ended one does not know how. A soak with any fails anyway.
+	frames, unknown := map[string]int64{}, good.Connected-good.Closed-good.Left
+	for _, closes := range []map[string]int64{good.Closes, bad.Frames} {
+		for text, n := range closes {
+			if reason, known := closeReasons[text]; known {
+				frames[reason] += n
+			} else {
+				unknown += n
+			}
+		}
+	}
+	closed := b.counted.Values("wsd_closed_total", "reason")
+	count := func(reason string) int64 { return closed[reason] }
+	maybe := bad.ResetBehind + unknown
+	exactly("ended by the client's close frame", float64(count("client")), good.Left+bad.Left)
+	between("ended as slow", float64(count("slow")), frames["slow"], frames["slow"]+bad.MayBeSlow+unknown)
+	between("ended without a pong", float64(count("no_pong")), frames["no_pong"], frames["no_pong"]+bad.MayBeLate+unknown)
+	ended := frames["slow"] + frames["no_pong"] + bad.Cut
+	between("ended as slow or without a pong", float64(count("slow")+count("no_pong")), ended, ended+maybe)
+	between("refused by HTTP status", float64(count("handshake_rejected")), bad.Refused, bad.Refused+bad.ResetWhole+unknown)
+	reset := bad.ResetClear + bad.ResetUpgrade
+	refused := count("handshake_rejected") - bad.Refused // Of those that were reset before they could read it.
+	between("ended by a reset", float64(count("gone")+count("write_error")+refused), reset, reset+maybe)
+	for _, reason := range slices.Sorted(maps.Keys(closed)) {
+		switch reason {
+		case "client", "slow", "no_pong", "handshake_rejected", "gone", "write_error":
+		default:
+			between("ended as "+reason, float64(closed[reason]), frames[reason], frames[reason]+unknown)
+		}
+	}
+	exactly("times the slow policy disconnected, to those ended as slow", b.counted[`wsd_slow_total{policy="disconnect"}`], count("slow"))
+	exactly("times the slow policy conflated", b.counted[`wsd_slow_total{policy="conflate"}`], 0)
+	return append(list, b.recordAccounts()...)
+}
+
+// recordAccounts are those of records and of what must be over.
+func (b *books) recordAccounts() []report.Account {
+	good, bad := b.good, b.bad
+	came := good.Deliveries + good.Foreign + good.Corrupt + bad.Deliveries + bad.Foreign + bad.Corrupt
+	deliveries, dropped := int64(b.counted["wsd_deliveries_total"]), int64(b.counted["wsd_dropped_total"])
+	// A good client that was lost makes the soak fail; what it missed is no more than this.
+	lost := good.Lost + good.LostClosed
+	list := []report.Account{
+		{What: "records read from Kafka", Server: int64(b.counted[`wsd_kafka_records_total{topic="`+b.topic+`"}`]), Least: int64(b.produced), Most: int64(b.produced)},
+		{What: "records delivered, dropped or conflated, to those that came", Server: deliveries + dropped + int64(b.counted["wsd_conflated_total"]),
+			Least: came, Most: came + int64(bad.UnreadMax) + lost},
+		{What: "records delivered, to those that came", Server: deliveries, Least: came - int64(bad.PartialMax), Most: came + int64(bad.InKernelMax) + lost},
+		{What: "records dropped", Server: dropped, Least: 0, Most: int64(bad.UnreadMax+bad.PartialMax) + lost},
+		{What: "records delivered as /health has it", Server: int64(b.healthBy), Least: deliveries, Most: deliveries},
+	}
+	_, most := b.health.ConnectionsPerShard()
+	list = append(list, report.Account{What: "connections at the end, most of a shard, as /health has it", Server: most})
+	for _, left := range []struct{ name, what string }{
+		{"wsd_connections", "connections at the end"}, {"wsd_clients", "clients at the end"}, {"wsd_subscriptions", "subscriptions at the end"},
+		{"wsd_channels", "channels at the end"}, {"wsd_outbound_bytes", "bytes waiting at the end"}, {"wsd_bus_pinned_bytes", "bytes pinned at the end"},
+		{"wsd_shard_reattached_total", "shards that fell behind the bus"}, {"wsd_recalled_total", "subscriptions ended because records were missed"}, {"wsd_accept_errors_total", "accept errors"},
+		{"wsd_kafka_lost_total", "records that Kafka deleted before they were read"},
+	} {
+		list = append(list, report.Account{What: left.what, Server: int64(b.counted[left.name])})
+	}
+	return list
+}
