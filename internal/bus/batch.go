@@ -152,9 +152,12 @@ type Batch struct {
 // gone makes Batch.layouts negative.
 const gone = math.MinInt64 / 2
 
-// grow counts n more bytes of layouts.
+// grow counts n more bytes of layouts. A shard that has the batch in hand when it is released may lay it out afterwards.
 func (b *Batch) grow(n int) {
-	if b.layouts.Add(int64(n)) > 0 && b.stats != nil {
+	switch {
+	case b.layouts.Add(int64(n)) < 0:
+		b.repin()
+	case b.stats != nil:
 		b.stats.RetainedBytes.Add(int64(n))
 	}
 }
@@ -162,9 +165,7 @@ func (b *Batch) grow(n int) {
 // release ends the counting and returns what was counted. A shard may still hold the batch, and even lay it out, for a turn.
 func (b *Batch) release() int64 {
 	layouts := b.layouts.Add(gone) - gone
-	if !b.pin.CompareAndSwap(nil, &nobody) {
-		b.pin.Load().release(layouts)
-	}
+	b.repin()
 	return int64(b.memory) + layouts
 }
 

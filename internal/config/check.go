@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"wsd/internal/route"
 )
@@ -53,6 +52,7 @@ func (l *loader) check() {
 	l.checkRoutes(c)
 	l.checkSlowPolicies(c.Client.SlowPolicies)
 	l.checkSteering(c)
+	l.checkRecovery(c)
 	l.checkChoices(c)
 }
 
@@ -268,20 +268,17 @@ func (l *loader) checkSlowPolicies(policies []SlowPolicy) {
 	seen := make(map[string]bool)
 	everything := ""
 	for _, p := range policies {
+		problem, remedy := patternFault(p.Channel)
 		switch {
-		case p.Channel == "":
-			l.complain(key, p.String(), "it names no channel", "write a channel's name, or the beginning of names and *, such as prices.*")
-		case !utf8.ValidString(p.Channel):
-			l.complain(key, p.String(), "the channel is not valid UTF-8", "")
-		case strings.Contains(strings.TrimSuffix(p.Channel, "*"), "*"):
-			l.complain(key, p.String(), "only the last character may be a *", "write the beginning of names and *, such as prices.*")
+		case problem != "":
+			l.complain(key, p.String(), problem, remedy)
 		case everything != "":
 			l.complain(key, p.String(), fmt.Sprintf("it has no effect behind %s, which fits every channel", everything), "put it before that")
 		case seen[p.Channel]:
 			l.complain(key, p.String(), "its channel is named twice", "leave one")
 		}
-		if p.Policy != "disconnect" && p.Policy != "conflate" {
-			l.complain(key, p.String(), fmt.Sprintf("%s is no policy", strconv.Quote(p.Policy)), "disconnect and conflate are known")
+		if p.Policy != "disconnect" && p.Policy != "conflate" && p.Policy != "resync" {
+			l.complain(key, p.String(), fmt.Sprintf("%s is no policy", strconv.Quote(p.Policy)), "disconnect, conflate and resync are known")
 		}
 		if p.Channel == "*" {
 			everything = p.String()

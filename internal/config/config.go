@@ -13,6 +13,7 @@ type Config struct {
 	Overrides Overrides `key:"overrides"`
 	Steering  Steering  `key:"steering"`
 	Bus       Bus       `key:"bus"`
+	Recovery  Recovery  `key:"recovery"`
 	Shutdown  Shutdown  `key:"shutdown"`
 	Log       Log       `key:"log"`
 	Debug     Debug     `key:"debug"`
@@ -24,7 +25,7 @@ type Client struct {
 	Listen           []string      `key:"listen" def:":8000" help:"Addresses that clients connect to, host:port; an empty host is every address."`
 	KernelSendBuffer Bytes         `key:"kernel_send_buffer" def:"32KiB" help:"SO_SNDBUF of a connection; the kernel doubles it and limits it to net.core.wmem_max. 0: the kernel lets it grow to 4 MB for a client that does not read."`
 	OutboundMax      Bytes         `key:"outbound_max" def:"1MiB" help:"Bytes that may wait in wsd for one connection; beyond it the client is closed with 3008 (raw: 1008)."`
-	SlowPolicies     []SlowPolicy  `key:"slow_policies" help:"What a client meets that does not keep up with a channel: PATTERN=POLICY, the pattern being a channel's name or its beginning and *, the policy disconnect or conflate (the newest record of each key); the first that fits wins. Default: disconnect."`
+	SlowPolicies     []SlowPolicy  `key:"slow_policies" help:"What a client meets that does not keep up with a channel: PATTERN=POLICY, the pattern being a channel's name or its beginning and *, the policy disconnect, conflate (the newest record of each key) or resync (subscribe again and recover); the first that fits wins. Default: disconnect."`
 	MessageMax       Bytes         `key:"message_max" def:"64KiB" help:"Largest message from a client; a larger one closes it with 1009."`
 	HeadMax          Bytes         `key:"head_max" def:"8KiB" help:"Largest upgrade request."`
 	HandshakeTimeout time.Duration `key:"handshake_timeout" def:"5s" help:"From accept to a complete upgrade request."`
@@ -63,6 +64,7 @@ type Kafka struct {
 	FetchMaxBytes    Bytes         `key:"fetch_max_bytes" def:"1MiB" help:"Bytes of one partition in one response."`
 	MaxRecordBytes   Bytes         `key:"max_record_bytes" def:"1MiB" help:"Largest record delivered: its key, value and headers. A larger one is left out, counted in wsd_kafka_lost_total, and logged once a topic. Above client.outbound_max one still reaches clients that keep up."`
 	MetadataInterval time.Duration `key:"metadata_interval" def:"2s" help:"Between two looks at the cluster's layout."`
+	Partitioner      string        `key:"partitioner" help:"How those who produce records choose a partition by the key: murmur2, the Java clients' default, or crc32, librdkafka's. Then clients can recover channels that a key names. Default: not known."`
 	TLS              TLS           `key:"tls"`
 	SASL             SASL          `key:"sasl"`
 }
@@ -99,7 +101,7 @@ type Overrides struct {
 // SlowPolicy says what a client meets that does not keep up with a channel.
 type SlowPolicy struct {
 	Channel string `key:"channel" help:"A channel's name, or the beginning of names and *."`
-	Policy  string `key:"policy" help:"disconnect or conflate."`
+	Policy  string `key:"policy" help:"disconnect, conflate or resync."`
 }
 
 // Steering is how new connections find their shard. What Mode, PinDir, PinGroup and Limits.SourcesMax do not say, `wsd steer` may change
@@ -139,6 +141,19 @@ type Bus struct {
 	RingBytesMax  Bytes         `key:"ring_bytes_max" def:"64MiB" help:"Bytes that the ring holds, laid out messages included."`
 	PinnedMax     Bytes         `key:"pinned_max" def:"256MiB" help:"Bytes of laid out messages that clients which do not keep up may hold, all together, after the ring has let them go; beyond it those that hold the oldest are closed as slow."`
 	StallMax      time.Duration `key:"stall_max" def:"1s" help:"How long the source waits for a shard that makes no progress; then the shard is detached and its subscribers are told to come back."`
+}
+
+// Recovery is what clients that come back are given of what they missed, see docs/recovery.md.
+type Recovery struct {
+	Enabled         bool          `key:"enabled" def:"true" help:"Let clients recover what they missed, and ask for history."`
+	MaxPublications int           `key:"max_publications" def:"300" help:"Publications that a client may have missed in a channel, or may have of its history at once, at most 10000."`
+	MaxBytes        Bytes         `key:"max_bytes" def:"1MiB" help:"Bytes of those publications, with about 100 for each."`
+	Timeout         time.Duration `key:"timeout" def:"3s" help:"How long a client waits for what it missed; then it is told that it has not recovered. Clients give up after some seconds, the SDKs after 5."`
+	CacheBytes      Bytes         `key:"cache_bytes" def:"64MiB" help:"Bytes of the records read last that are kept, as Kafka sent them, so that most clients recover without a read; 0: none."`
+	ReadBytes       Bytes         `key:"read_bytes" def:"64MiB" help:"Bytes of what was read from Kafka again that are kept for a few seconds, and that answers in the making may hold."`
+	Concurrency     int           `key:"concurrency" def:"4" help:"Partitions that are read again at the same time, each over a connection of its own, at most 64."`
+	WaitingMax      int           `key:"waiting_max" def:"100000" help:"Subscriptions and history requests that may wait for an answer; beyond it they are told at once that there is none."`
+	CacheChannels   []string      `key:"cache_channels" help:"Channels of which a client that comes, or comes back, recovers the last publication only: names, or beginnings of names and *."`
 }
 
 // Shutdown is how wsd ends.

@@ -48,6 +48,7 @@ func (c *Config) Rules() []route.Rule {
 	rules := make([]route.Rule, len(c.Routes))
 	for i, r := range c.Routes {
 		rules[i] = route.Rule(r)
+		rules[i].Partitioner = route.Partitioner(c.Kafka.Partitioner)
 	}
 	return rules
 }
@@ -69,7 +70,7 @@ func (l *loader) checkRoutes(c *Config) {
 		if strings.HasPrefix(option, "routes") {
 			option = "routes"
 		}
-		if l.bad[option] {
+		if l.bad[option] || strings.HasSuffix(f.Key, ".partitioner") { // That is kafka.partitioner's, and said there.
 			continue
 		}
 		value := f.Value

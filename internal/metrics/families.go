@@ -18,7 +18,7 @@ import (
 // families lists every metric of wsd, in the order of the documentation.
 func families(o Options) []family {
 	var list []family
-	for _, part := range [][]family{o.server(), o.connections(), o.steering(), o.delivery(), o.compression(), o.loop(), o.bus(), o.kafka(), process()} {
+	for _, part := range [][]family{o.server(), o.connections(), o.steering(), o.delivery(), o.recovery(), o.compression(), o.loop(), o.bus(), o.kafka(), process()} {
 		list = append(list, part...)
 	}
 	return list
@@ -134,7 +134,7 @@ func (o Options) delivery() []family {
 			func(s *shard.Stats) *atomic.Uint64 { return &s.Conflated }),
 		o.counter("wsd_absent_total", "Messages for a connection that was gone.", func(s *shard.Stats) *atomic.Uint64 { return &s.Absent }),
 		{
-			name: "wsd_slow_total", help: "Times a policy for slow clients acted: connections closed by client.outbound_max, times one began to conflate.",
+			name: "wsd_slow_total", help: "Times a policy for slow clients acted: connections closed by client.outbound_max, times one began to conflate, or was told to resubscribe.",
 			kind: counter, labels: []string{"shard", "policy"},
 			values: func(emit func(float64, ...string)) {
 				for i, s := range o.Shards {

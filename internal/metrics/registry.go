@@ -9,6 +9,7 @@ import (
 
 	"wsd/internal/bus"
 	"wsd/internal/deflate"
+	"wsd/internal/recovery"
 	"wsd/internal/shard"
 	"wsd/internal/source"
 	"wsd/internal/stats"
@@ -21,7 +22,8 @@ type Options struct {
 	Shards          []*shard.Stats // By shard id.
 	Ring            *bus.Stats
 	Source          *source.Stats
-	Deflate         *deflate.Pool // Nil: compression is off, and its figures are 0.
+	Recovery        *recovery.Stats // Nil: nothing can be recovered, and its figures are 0.
+	Deflate         *deflate.Pool   // Nil: compression is off, and its figures are 0.
 	Steering        *steering.Steering
 	Channels        func() int  // Channels with a subscriber.
 	Ready           func() bool // As /ready has it.

@@ -80,7 +80,7 @@ func (t *Topic) CanName(partition int32, channel string) bool {
 		return true
 	}
 	for _, r := range t.rules {
-		if !r.drop && r.channel.canBe(channel, t.name, partition) || r.onError == ErrorChannel && string(r.fallback) == channel {
+		if !r.drop && r.channel.canBe(channel, t.name, partition) || r.fallsBackTo(channel) {
 			return true
 		}
 	}
@@ -129,4 +129,9 @@ func (p *part) fill(topic string, partition int32) string {
 	default:
 		return p.text
 	}
+}
+
+// fallsBackTo reports whether records that the rule cannot place go to the channel.
+func (r *rule) fallsBackTo(channel string) bool {
+	return r.onError == ErrorChannel && string(r.fallback) == channel
 }

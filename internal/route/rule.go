@@ -20,6 +20,10 @@ type Rule struct {
 	Channel string  // Template: text with {topic}, {key}, {partition}, {header.NAME} and {json.FIELD}.
 	Drop    bool    // In place of Channel: such records go nowhere.
 	OnError OnError // What becomes of a record that has not what the template needs.
+
+	// How those who produce the records choose a partition by the key, so that a channel named by a key is known to be fed by one
+	// partition alone. Default: not known.
+	Partitioner Partitioner
 }
 
 // OnError is what becomes of a record that its rule fits but cannot place.
@@ -50,6 +54,8 @@ type rule struct {
 	drop       bool
 	onError    ErrorAction
 	fallback   []byte // The channel of ErrorChannel.
+
+	partitioner Partitioner
 }
 
 // parser makes rules ready, and collects faults.
@@ -70,7 +76,7 @@ func (p *parser) fault(field, value, problem, remedy string) {
 // rule checks r and makes it ready.
 func (p *parser) rule(index int, r *Rule) rule {
 	p.prefix = fmt.Sprintf("routes[%d]", index)
-	out := rule{index: index, anyTopic: r.Topic == "", anyKey: r.Key == "", drop: r.Drop, onError: r.OnError.Action}
+	out := rule{index: index, anyTopic: r.Topic == "", anyKey: r.Key == "", drop: r.Drop, onError: r.OnError.Action, partitioner: r.Partitioner}
 	var err error
 	if r.Topic != "" {
 		if out.topic, err = ParseTopic(r.Topic); err != nil {
@@ -89,6 +95,9 @@ func (p *parser) rule(index int, r *Rule) rule {
 	}
 	for _, c := range r.Fields {
 		out.conditions = append(out.conditions, p.fieldCondition(c))
+	}
+	if err := r.Partitioner.check(); err != nil {
+		p.fault("partitioner", string(r.Partitioner), err.Error(), "")
 	}
 	p.channel(r, &out)
 	p.onError(r, &out)

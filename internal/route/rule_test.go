@@ -405,3 +405,29 @@ func FuzzRules(f *testing.F) {
 		}
 	})
 }
+
+// A channel has one key only if nothing else can put a record into it.
+func TestKey(t *testing.T) {
+	keyed := Rule{Channel: "k.{key}", Partitioner: PartitionerCRC32}
+	key, by, ok := mustTopic(t, "t", Rule{Key: "x", Drop: true}, keyed).Key("k.a")
+	require.True(t, ok)
+	require.Equal(t, "a", key)
+	require.Equal(t, PartitionerCRC32, by)
+	for name, rules := range map[string][]Rule{
+		"fallback":   {{Key: "x", Channel: "{json.f}", OnError: OnError{Action: ErrorChannel, Channel: "k.a"}}, keyed},
+		"field":      {{Key: "x", Channel: "k.{json.f}"}, keyed},
+		"fixed":      {{Key: "x", Channel: "k.a"}, keyed},
+		"other key":  {{Key: "x", Channel: "{key}", Partitioner: PartitionerCRC32}, keyed},
+		"none":       {{Channel: "x.{key}"}},
+		"only drops": {{Drop: true}},
+	} {
+		_, _, ok := mustTopic(t, "t", rules...).Key("k.a")
+		require.False(t, ok, name)
+	}
+	o := allHeaders
+	o.ChannelsMax = 1
+	table, err := New([]Rule{keyed}, &o)
+	require.NoError(t, err)
+	_, _, ok = table.Topic("t").Key("k.a")
+	require.False(t, ok, "a header may name it")
+}

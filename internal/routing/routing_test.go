@@ -90,13 +90,13 @@ func TestInterest(t *testing.T) {
 	require.Greater(t, table.Add("a", 1), b, "an id is given out once")
 }
 
-func TestLookupAllocatesNothing(t *testing.T) {
+func TestTakeAllocatesNothing(t *testing.T) {
 	table := NewInterest()
 	table.Add("here", 1)
 	here, away := []byte("here"), []byte("away")
 	require.Zero(t, testing.AllocsPerRun(100, func() {
-		table.Lookup(here)
-		table.Lookup(away)
+		table.Take(here, 1)
+		table.Take(away, 1)
 	}))
 }
 
@@ -167,7 +167,7 @@ func TestNothingBetween(t *testing.T) {
 		running.Go(func() {
 			for offset := range int64(len(wanted)) {
 				position.Store(offset + 1)
-				_, wanted[offset] = table.Lookup([]byte("a"))
+				_, wanted[offset] = table.Take([]byte("a"), uint64(offset)+1)
 			}
 		})
 		running.Go(func() {
@@ -183,7 +183,7 @@ func TestNothingBetween(t *testing.T) {
 	}
 }
 
-func BenchmarkLookup(b *testing.B) {
+func BenchmarkTake(b *testing.B) {
 	away := []byte("nobody's")
 	for _, channels := range []int{10, 100_000} {
 		table := NewInterest()
@@ -202,7 +202,7 @@ func BenchmarkLookup(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/channels=%d", c.name, channels), func(b *testing.B) {
 				b.ReportAllocs()
 				for n := 0; b.Loop(); n++ {
-					table.Lookup(c.look(n))
+					table.Take(c.look(n), uint64(n))
 				}
 			})
 		}
@@ -261,4 +261,110 @@ func TestReserved(t *testing.T) {
 	require.Equal(t, 1, table.Len())
 	_, ok := table.Lookup([]byte(Everybody))
 	require.True(t, ok)
+}
+
+// What was noted lasts while the channel has subscribers, and for a while after that, under the same epoch.
+func TestNoted(t *testing.T) {
+	table := NewInterest()
+	noted := func(epoch string) []uint64 {
+		since, last, ok := table.Noted("a", epoch)
+		if !ok {
+			return nil
+		}
+		return []uint64{since, last}
+	}
+	table.Begin("a", "e", 5)
+	require.Nil(t, noted("e"), "nobody is there")
+	_, ok := table.Take([]byte("a"), 4)
+	require.False(t, ok)
+
+	first := table.Add("a", 1)
+	require.Nil(t, noted("e"), "not begun")
+	require.Nil(t, noted(""))
+	table.Begin("a", "e", 5)
+	require.Equal(t, []uint64{5, 0}, noted("e"))
+	ch, ok := table.Take([]byte("a"), 7)
+	require.True(t, ok)
+	require.Equal(t, first, ch.ID)
+	table.Add("a", 2)
+	table.Begin("a", "e", 9)
+	require.Equal(t, []uint64{5, 7}, noted("e"), "the first counts")
+	require.Nil(t, noted("other"))
+
+	table.Remove("a", 1)
+	table.Remove("a", 2)
+	require.Zero(t, table.Len())
+	require.Empty(t, table.Names(9))
+	_, ok = table.Lookup([]byte("a"))
+	require.False(t, ok)
+	_, ok = table.Take([]byte("a"), 12)
+	require.False(t, ok, "nobody wants it")
+	table.Sweep()
+	require.Equal(t, []uint64{5, 12}, noted("e"), "it is still noted")
+	require.Greater(t, table.Add("a", 1), first)
+	table.Sweep()
+	table.Sweep()
+	require.Equal(t, []uint64{5, 12}, noted("e"), "who is there is not swept")
+
+	table.Begin("a", "other", 3)
+	require.Equal(t, []uint64{3, 12}, noted("other"), "a last record of another epoch can only make it look as if something came")
+	require.Nil(t, noted("e"))
+	table.Remove("a", 1)
+	table.Sweep()
+	table.Sweep()
+	require.Nil(t, noted("other"))
+}
+
+func TestLeftIsBounded(t *testing.T) {
+	table := NewInterest()
+	const many = 3 * stripes * leftMax
+	for n := range many {
+		name := fmt.Sprint("channel.", n)
+		table.Add(name, 0)
+		table.Begin(name, "e", 1)
+		table.Remove(name, 0)
+	}
+	remembered := 0
+	for i := range table.stripes {
+		require.Equal(t, table.stripes[i].left, len(table.stripes[i].channels))
+		remembered += table.stripes[i].left
+	}
+	require.LessOrEqual(t, remembered, stripes*leftMax)
+	require.Zero(t, table.Len())
+	table.Add("silent", 0)
+	table.Remove("silent", 0)
+	table.Sweep()
+	table.Sweep()
+	for i := range table.stripes {
+		require.Empty(t, table.stripes[i].channels)
+	}
+}
+
+// A shard that adds itself and then finds nothing noted after some offset is given whatever comes after that offset.
+func TestNothingUnnoted(t *testing.T) {
+	const rounds = 20_000
+	for range rounds {
+		table := NewInterest()
+		table.Add("a", 1)
+		table.Begin("a", "e", 1)
+		var wanted [3]bool
+		var last uint64
+		var running sync.WaitGroup
+		running.Go(func() {
+			for n := range wanted {
+				ch, _ := table.Take([]byte("a"), uint64(n)+2)
+				wanted[n] = ch.Shards.Has(0)
+			}
+		})
+		running.Go(func() {
+			table.Add("a", 0)
+			_, last, _ = table.Noted("a", "e")
+		})
+		running.Wait()
+		for n := range wanted {
+			if uint64(n)+2 > last {
+				require.True(t, wanted[n], "record %d was not given to the shard that found %d to be the last", n+2, last)
+			}
+		}
+	}
 }

@@ -19,6 +19,7 @@ import (
 	"wsd/internal/deflate"
 	"wsd/internal/listen"
 	"wsd/internal/metrics"
+	"wsd/internal/recovery"
 	"wsd/internal/routing"
 	"wsd/internal/shard"
 	"wsd/internal/source"
@@ -115,7 +116,26 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 		o.Start.Mode = source.StartCommitted
 	}
 	o.Routes, o.Overrides = s.cfg.Rules(), s.cfg.RouteOverrides()
+	if s.cfg.Recovery.Enabled {
+		o.RecentBytesMax = int(s.cfg.Recovery.CacheBytes)
+	}
 	return o, nil
+}
+
+func (s *Server) recoveryOptions() recovery.Options {
+	r := s.cfg.Recovery
+	return recovery.Options{
+		Source: s.source, Interest: s.interest, PublicationsMax: r.MaxPublications, BytesMax: int(r.MaxBytes), ReadBytesMax: int(r.ReadBytes),
+		Timeout: r.Timeout, Concurrency: r.Concurrency, WaitingMax: r.WaitingMax, Logger: s.log,
+	}
+}
+
+// shardRecovery is how shards let clients recover. Without it its Recoverer must be nil, and not an interface with nil in it.
+func (s *Server) shardRecovery() shard.RecoveryOptions {
+	if s.recovery == nil {
+		return shard.RecoveryOptions{}
+	}
+	return shard.RecoveryOptions{Recoverer: s.recovery, Most: s.cfg.Recovery.MaxPublications, Cached: s.cfg.Recovery.CacheChannels}
 }
 
 // slowPolicies returns client.slow_policies as the shards take it. The names were checked.
@@ -193,7 +213,7 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int) shard.Options
 			CloseGrace: min(closeGrace, s.cfg.Shutdown.Drain/2), BatchBytesPerTurn: batchBytesPerTurn,
 			PinnedMax: int(s.cfg.Bus.PinnedMax),
 		},
-		Slow: s.slowPolicies(), Deflate: s.shardDeflate(),
+		Slow: s.slowPolicies(), Deflate: s.shardDeflate(), Recovery: s.shardRecovery(),
 		Version: "wsd " + s.build.Version, Nonce: s.nonce, ShardHeader: s.cfg.Debug.ShardHeader, Logger: s.log,
 	}
 }
@@ -203,10 +223,14 @@ func (s *Server) adminOptions() admin.Options {
 	for i, sh := range s.shards {
 		stats[i] = sh.Stats()
 	}
+	var recoveryStats *recovery.Stats
+	if s.recovery != nil {
+		recoveryStats = s.recovery.Stats()
+	}
 	return admin.Options{
 		Listen: s.cfg.Admin.Listen, Health: s.Health, Ready: s.Ready,
 		Metrics: metrics.Handler(metrics.Options{
-			Version: s.build.Version, Commit: s.build.Commit, Shards: stats, Ring: s.ring.Stats(), Source: s.source.Stats(), Deflate: s.deflate,
+			Version: s.build.Version, Commit: s.build.Commit, Shards: stats, Ring: s.ring.Stats(), Source: s.source.Stats(), Recovery: recoveryStats, Deflate: s.deflate,
 			Steering: s.steering, Channels: s.interest.Len, Ready: func() bool { ready, _ := s.Ready(); return ready },
 		}),
 		Pprof: enabled(os.Getenv("ENABLE_PPROF")), ClientPort: int(s.groups[0].Address.Port()), Channels: s.channels, Logger: s.log,

@@ -21,6 +21,7 @@ import (
 	"wsd/internal/control"
 	"wsd/internal/deflate"
 	"wsd/internal/listen"
+	"wsd/internal/recovery"
 	"wsd/internal/routing"
 	"wsd/internal/shard"
 	"wsd/internal/source"
@@ -46,7 +47,8 @@ type Server struct {
 	interest *routing.Interest
 	ring     *bus.Ring
 	source   *source.Source
-	deflate  *deflate.Pool // Nil without client.compression.
+	recovery *recovery.Recovery // Nil without recovery.enabled.
+	deflate  *deflate.Pool      // Nil without client.compression.
 	shards   []*shard.Shard
 	control  *control.Server
 	admin    *admin.Server
@@ -98,6 +100,11 @@ func (s *Server) assemble() (err error) {
 	}
 	if s.source, err = source.New(sourceOptions); err != nil {
 		return err
+	}
+	if cfg.Recovery.Enabled {
+		if s.recovery, err = recovery.New(s.recoveryOptions()); err != nil {
+			return err
+		}
 	}
 	if cfg.Client.Compression {
 		if s.deflate, err = deflate.New(s.deflateOptions(shards)); err != nil {
@@ -198,6 +205,9 @@ func (s *Server) Run(ctx context.Context, served func()) error {
 	}
 	s.serving.Store(true)
 	s.source.Start()
+	if s.recovery != nil {
+		s.recovery.Start()
+	}
 	s.setStage(admin.StatusOK)
 	s.logStart()
 	if served != nil {
@@ -249,6 +259,9 @@ func (s *Server) stop() error {
 	cancel()
 	if err != nil {
 		s.log.Warn("records that were read are not delivered", "error", err)
+	}
+	if s.recovery != nil {
+		s.recovery.Stop()
 	}
 	for _, sh := range s.shards {
 		sh.PostShutdown(deadline)

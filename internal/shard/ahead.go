@@ -14,18 +14,21 @@ const (
 )
 
 // takeAhead appends to s.pendings. With hold, channels wait some of whose subscribers wait for the kernel: they are what the brake
-// holds for.
-func (s *Shard) takeAhead(hold bool) {
+// holds for. It returns whether there may be batches that it has not looked at.
+func (s *Shard) takeAhead(hold bool) (more bool) {
 	next, state := s.cursor.Next()
 	if state != bus.StateReady {
-		return
+		return false
 	}
 	budget := s.limits.BatchBytesPerTurn
 	s.aheadSeq = max(s.aheadSeq, next.Seq)
 	for range aheadBatches {
 		batch := s.cursor.Peek(s.aheadSeq)
-		if batch == nil || batch.Break != nil || budget <= 0 {
-			return // Nothing is taken ahead of a break.
+		if batch == nil || batch.Break != nil { // Nothing is taken ahead of a break.
+			return false
+		}
+		if budget <= 0 {
+			return true
 		}
 		s.aheadSeq++
 		taken := false
@@ -53,6 +56,7 @@ func (s *Shard) takeAhead(hold bool) {
 			s.oldest = append(s.oldest, batch.Oldest)
 		}
 	}
+	return true
 }
 
 // gotInTurn returns the bytes of values that the channel has got in this turn.

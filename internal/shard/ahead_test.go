@@ -65,6 +65,39 @@ func TestAheadOfHold(t *testing.T) {
 	require.Positive(t, held)
 }
 
+// And what is more than a turn takes ahead waits for no event: the loop goes on.
+func TestAheadOfHoldGoesOn(t *testing.T) {
+	r := newStepped(t, func(o *Options) { o.Limits.OutboundMax, o.Limits.BatchBytesPerTurn = 256<<10, 8<<10 })
+	const others = 6
+	var clients []*client
+	r.during(func() {
+		for range 8 {
+			c := r.dial("/ws?channel=a")
+			require.NoError(t, c.conn.(*net.TCPConn).SetReadBuffer(4096))
+		}
+		for i := range others {
+			clients = append(clients, r.dial(fmt.Sprint("/ws?channel=b", i)))
+		}
+	})
+	for r.shard.pacing.until == 0 {
+		r.publish("a", many(100, 100)...)
+		r.step()
+	}
+	r.publish("a", "1")
+	for i := range others {
+		r.publish(fmt.Sprint("b", i), many(60, 100)...)
+	}
+	records := r.shard.Stats().Records.Load() + others*60
+	for more := true; more; {
+		more, _ = r.shard.turnOver(false)
+	}
+	require.NotZero(t, r.shard.pacing.until, "the brake still holds")
+	require.Equal(t, records, r.shard.Stats().Records.Load())
+	for _, c := range clients {
+		require.Equal(t, many(1, 100)[0], c.message(wire.EventText))
+	}
+}
+
 // Whatever is taken ahead, each client gets each channel's records from its subscription on, in order and once: clients that read now
 // and then, join meanwhile, and channels with more than a turn takes.
 func TestAheadOrder(t *testing.T) {

@@ -12,6 +12,8 @@ type channel struct {
 	name        string
 	subscribers []subscriber
 	policy      Policy // For subscribers that do not keep up.
+	epoch       string // Of the stream whose position the interest table was told.
+	recovering  int    // Subscribers whose reply waits for an answer, see Shard.recover.
 	joinedSeq   uint64 // Batches up to this sequence may hold records from before some subscription; see subscription.start.
 
 	// See ahead.go.
@@ -65,6 +67,10 @@ func (s *Shard) subscribe(c *conn, name string) (offset uint64, epoch string, kn
 	if known {
 		// The batch being filled now may hold records up to that position, later ones only what follows.
 		ch.joinedSeq = s.head()
+		if ch.epoch != epoch {
+			ch.epoch = epoch
+			s.interest.Begin(ch.name, epoch, offset)
+		}
 	}
 	ch.subscribers = append(ch.subscribers, subscriber{slot: c.slot, at: uint32(len(c.subs))})
 	c.subs = append(c.subs, subscription{channel: index, at: uint32(len(ch.subscribers) - 1), start: offset})
@@ -78,6 +84,11 @@ func (s *Shard) subscribe(c *conn, name string) (offset uint64, epoch string, kn
 func (s *Shard) unsubscribe(c *conn, i int) {
 	sub := c.subs[i]
 	ch := &s.channels[sub.channel]
+	if ch.recovering > 0 {
+		if rec := s.recoverings[recoveringKey{c.slot, sub.channel}]; rec != nil {
+			s.endRecovering(c, rec)
+		}
+	}
 	if c.merge != nil && ch.policy == PolicyConflate {
 		s.dropMergedOf(c, sub.channel)
 	}

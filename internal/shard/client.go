@@ -12,9 +12,6 @@ import (
 	"wsd/internal/wire"
 )
 
-// flagRejectUnrecovered asks for error 112 instead of a subscription that has not recovered (protocol.md A7).
-const flagRejectUnrecovered = 1 << 1
-
 // ending is the error with which a command ends its connection.
 type ending Reason
 
@@ -56,19 +53,18 @@ func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 		reply.Connect = s.connect(c)
 	case cmd.Subscribe != nil:
 		s.tell(c)
-		result, refusal := s.subscribeCommand(c, cmd.Subscribe)
-		if refusal != nil {
-			reply.Error = refusal.Reply()
-		} else {
-			reply.Subscribe = result
+		if reply = s.subscribeCommand(c, cmd.Id, cmd.Subscribe); reply == nil {
+			return nil // It comes later.
 		}
 	case cmd.Unsubscribe != nil:
 		s.tell(c)
-		if i := s.find(c, cmd.Unsubscribe.Channel); i >= 0 {
-			s.unsubscribe(c, i)
-		}
+		s.unsubscribeCommand(c, cmd.Unsubscribe.Channel)
 		reply.Unsubscribe = &protocol.UnsubscribeResult{}
-	case cmd.Publish != nil, cmd.Presence != nil, cmd.PresenceStats != nil, cmd.History != nil:
+	case cmd.History != nil && cmd.Publish == nil && cmd.Presence == nil && cmd.PresenceStats == nil:
+		if reply = s.historyCommand(c, cmd.Id, cmd.History); reply == nil {
+			return nil // It comes later.
+		}
+	case cmd.Publish != nil, cmd.Presence != nil, cmd.PresenceStats != nil:
 		reply.Error = proto.ErrMethodNotFound.Reply()
 	case cmd.Ping != nil:
 		reply.Ping = &protocol.PingResult{}
@@ -108,24 +104,54 @@ func (s *Shard) connect(c *conn) *protocol.ConnectResult {
 	return result
 }
 
-// subscribeCommand subscribes c. A client that wants to recover is told that it has not (protocol.md A7); the position, where one
-// is known, tells it what it gets.
-func (s *Shard) subscribeCommand(c *conn, r *protocol.SubscribeRequest) (*protocol.SubscribeResult, *proto.Error) {
+// subscribeCommand subscribes c. It returns nil when the reply comes later.
+func (s *Shard) subscribeCommand(c *conn, id uint32, r *protocol.SubscribeRequest) *protocol.Reply {
+	refusal := (*proto.Error)(nil)
 	switch {
 	case r.Channel == "" || len(r.Channel) > s.limits.ChannelLengthMax || !utf8.ValidString(r.Channel):
-		return nil, proto.ErrBadRequest
+		refusal = proto.ErrBadRequest
 	case r.Type != 0 || r.Tf != nil: // Maps, shared polls and filters are not served.
-		return nil, proto.ErrNotAvailable
+		refusal = proto.ErrNotAvailable
 	case s.find(c, r.Channel) >= 0:
-		return nil, proto.ErrAlreadySubscribed
+		refusal = proto.ErrAlreadySubscribed
 	case len(c.subs)-c.firstChannel() >= s.limits.ChannelsMax:
-		return nil, proto.ErrLimitExceeded
-	case r.Recover && r.Flag&flagRejectUnrecovered != 0:
-		return nil, proto.ErrUnrecoverablePosition
+		refusal = proto.ErrLimitExceeded
+	case r.Recover && s.recovery.Recoverer != nil && !s.settled(r.Channel):
+		refusal = &notYet
 	}
-	result := &protocol.SubscribeResult{WasRecovering: r.Recover}
+	if refusal != nil {
+		return &protocol.Reply{Id: id, Error: refusal.Reply()}
+	}
+	result := &protocol.SubscribeResult{}
 	if offset, epoch, known := s.subscribe(c, r.Channel); known {
-		result.Offset, result.Epoch = offset, epoch
+		result.Offset, result.Epoch, result.Recoverable = offset, epoch, s.recovery.Recoverer != nil
 	}
-	return result, nil
+	if r.Recover {
+		return s.recover(c, id, r, result)
+	}
+	return &protocol.Reply{Id: id, Subscribe: result}
+}
+
+// notYet is for what needs the stream's position while reading has not begun: after a restart clients are back sooner than Kafka has
+// answered. They try again by themselves.
+var notYet = proto.Error{Code: proto.ErrNotAvailable.Code, Message: "not available yet", Temporary: true}
+
+// settled reports whether it is known where the channel's stream is, or that it has none.
+func (s *Shard) settled(channel string) bool {
+	_, _, known := s.positions.Position(channel)
+	return known || s.positions.Settled()
+}
+
+// unsubscribeCommand ends a subscription. One whose reply is still to come gets it first.
+func (s *Shard) unsubscribeCommand(c *conn, channel string) {
+	index, ok := s.channelIndex[channel]
+	if !ok {
+		return
+	}
+	if rec := s.recoverings[recoveringKey{c.slot, index}]; rec != nil {
+		s.failRecovering(rec)
+	}
+	if i := s.find(c, channel); i >= 0 {
+		s.unsubscribe(c, i)
+	}
 }

@@ -41,7 +41,7 @@ func TestCommandReplies(t *testing.T) {
 		{`{"id":2,"publish":{"channel":"a","data":{}}}`, `{"id":2,` + notFound + `}`},
 		{`{"id":2,"presence":{"channel":"a"}}`, `{"id":2,` + notFound + `}`},
 		{`{"id":2,"presence_stats":{"channel":"a"}}`, `{"id":2,` + notFound + `}`},
-		{`{"id":2,"history":{"channel":"a"}}`, `{"id":2,` + notFound + `}`},
+		{`{"id":2,"history":{"channel":"a"}}`, `{"id":2,"error":{"code":108,"message":"not available"}}`}, // Without a Recoverer.
 		{`{"id":2,"rpc":{"method":"m"}}`, `{"id":2,` + notFound + `}`},
 		{`{"id":2,"refresh":{"token":"t"}}`, `{"id":2,` + notFound + `}`},
 		{`{"id":2,"sub_refresh":{"channel":"a","token":"t"}}`, `{"id":2,` + notFound + `}`},

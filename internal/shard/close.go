@@ -120,6 +120,9 @@ func (s *Shard) release(c *conn, closeSocket func(int)) {
 	if c.isClient() {
 		s.countClients(-1)
 	}
+	if len(s.resynced) > 0 {
+		delete(s.resynced, c.slot)
+	}
 	s.disarm(c)
 	s.clearQueue(c)
 	s.countBlocked(c, -1)

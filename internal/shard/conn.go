@@ -39,10 +39,11 @@ type conn struct {
 	deflate      bool // Has negotiated permessage-deflate.
 	nativePing   bool // Pinged by WebSocket ping frames rather than in-band.
 	awaitingPong bool
-	user         bool // It has a user, whose entry is the first of subs.
-	dirty        bool // In Shard.dirty.
-	wantWritable bool // Watched for EPOLLOUT.
-	writeClosed  bool // stateClosing: everything is sent and our side is shut.
+	user         bool  // It has a user, whose entry is the first of subs.
+	dirty        bool  // In Shard.dirty.
+	wantWritable bool  // Watched for EPOLLOUT.
+	writeClosed  bool  // stateClosing: everything is sent and our side is shut.
+	histories    uint8 // History commands whose answer is still to come; at most historyMax.
 
 	recall uint32 // One more than its index in Shard.recalls; 0: it has nothing to be told.
 
@@ -71,6 +72,7 @@ type chunk struct {
 	pin          uint32 // Index into Shard.pins of what holds bytes; 0: nothing, they are the shard's own.
 	pong         bool   // A later pong may take its place.
 	waits        bool   // Not to be sent before it is compressed, see deflate.go.
+	of           uint32 // Index into Shard.channels, plus 1, of the publications; 0: it is something else.
 }
 
 // chunkOverhead is what a chunk takes in the queue beside its bytes. It counts as bytes that wait: a million answers of two bytes

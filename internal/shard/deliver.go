@@ -37,7 +37,7 @@ func (s *Shard) deliver() (more bool) {
 		more = s.gather()
 	}
 	if hold || more {
-		s.takeAhead(hold)
+		more = s.takeAhead(hold) || more
 	}
 	if len(s.pendings) == 0 {
 		return more
@@ -122,7 +122,8 @@ func (s *Shard) take(batch *bus.Batch, segment *bus.Segment, index uint32) {
 // delivery is a segment that is being given to connections.
 type delivery struct {
 	p      *pending
-	direct bool // Nothing else is delivered in this turn.
+	direct bool   // Nothing else is delivered in this turn.
+	of     uint32 // As in chunk.
 	chunks [2 * bus.VariantCount]chunk
 	built  [2 * bus.VariantCount]bool
 }
@@ -154,11 +155,16 @@ func (s *Shard) deliverSegment(p *pending, direct bool) {
 // deliverToSubscribers gives a segment to every subscriber of its channel.
 func (s *Shard) deliverToSubscribers(p *pending, d *delivery) {
 	ch := &s.channels[p.channel]
+	d.of = p.channel + 1
 	joined := p.batch.Seq <= ch.joinedSeq
 	conflate := ch.policy == PolicyConflate
+	recovering := ch.recovering > 0
 	for i := range ch.subscribers {
 		sub := ch.subscribers[i]
 		c := s.slab.get(sub.slot)
+		if recovering && s.hold(c, p, sub.at) {
+			continue
+		}
 		start := uint64(0)
 		if joined {
 			start = c.subs[sub.at].start
@@ -167,9 +173,15 @@ func (s *Shard) deliverToSubscribers(p *pending, d *delivery) {
 			s.mergeSegment(c, p, start)
 			continue
 		}
+		if ch.policy == PolicyResync && s.resyncs(c, p) {
+			continue
+		}
 		s.give(c, d, start)
 	}
 	s.singles.reset()
+	if len(s.resyncing) > 0 {
+		s.endResyncs()
+	}
 }
 
 // give gives a segment to one connection. Records up to start are not for it.
@@ -178,17 +190,20 @@ func (s *Shard) give(c *conn, d *delivery, start uint64) {
 	if !d.built[form] {
 		d.built[form] = true
 		d.chunks[form] = s.layout(p.segment, form)
+		d.chunks[form].of = d.of
 	}
 	k := d.chunks[form]
 	switch {
 	case start >= p.segment.Records[0].Offset:
-		s.queuePublications(c, layoutAfter(c.variant, p.segment, start))
+		part := layoutAfter(c.variant, p.segment, start)
+		part.of = d.of
+		s.queuePublications(c, part)
 	case len(k.bytes) == 0:
 	case k.waits:
 		k.pin = s.pin(p)
 		s.queuePublications(c, k)
 		s.await(c, p.segment, k.bytes)
-	case d.direct && c.out == nil && c.isClient():
+	case d.direct && c.out == nil && c.wrote < writePerTurn && c.isClient():
 		s.send(c, k, p)
 	default:
 		k.pin = s.pin(p)

@@ -267,6 +267,17 @@ func TestVanishingClients(t *testing.T) {
 	eventually(t, "gone", func() bool { return stats.Connections.Load() == 1 })
 }
 
+// What a refused write kept from a client is counted like what waited for it.
+func TestWriteError(t *testing.T) {
+	r := newStepped(t, nil)
+	r.during(func() { r.dial("/ws?channel=a") })
+	require.NoError(t, unix.Shutdown(int(r.shard.slab.get(0).fd), unix.SHUT_WR))
+	r.publish("a", "1", "2")
+	r.step()
+	require.EqualValues(t, 1, r.reason(ReasonWriteError))
+	require.EqualValues(t, 2, r.shard.Stats().Dropped.Load())
+}
+
 // Stopping delivers what is on the bus, then says goodbye.
 func TestShutdown(t *testing.T) {
 	r := newRig(t, nil)

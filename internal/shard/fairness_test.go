@@ -50,6 +50,25 @@ func TestWritePerTurn(t *testing.T) {
 	}
 }
 
+// A queue that ends exactly with what a turn may write leaves nothing for a record that comes in the same turn: it waits for the next.
+func TestWritePerTurnUsedUp(t *testing.T) {
+	r := newStepped(t, func(o *Options) { o.Limits.OutboundMax = 8 << 20 })
+	var c *client
+	r.during(func() { c = r.dial("/ws?channel=a") })
+	require.NoError(t, unix.SetsockoptInt(int(r.shard.slab.get(0).fd), unix.SOL_SOCKET, unix.SO_SNDBUF, 1<<20))
+	require.NoError(t, c.conn.(*net.TCPConn).SetReadBuffer(1<<20))
+	r.publish("a", strings.Repeat("1", 2*writePerTurn-headerMax))
+	r.step()
+	r.publish("a", "x")
+	fd, buf, got := rawFD(t, c.conn), make([]byte, 1<<20), 0
+	eventually(t, "all has come", func() bool {
+		r.step()
+		n, _ := epoll.Read(fd, buf)
+		got += max(n, 0)
+		return got == 2*writePerTurn+len("\x81\x01x")
+	})
+}
+
 func many(n, size int) (values []string) {
 	for i := range n {
 		values = append(values, fmt.Sprintf("%0*d", size, i))

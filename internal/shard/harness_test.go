@@ -41,6 +41,8 @@ type place struct {
 	mu     sync.Mutex
 	offset map[string]uint64
 	block  atomic.Pointer[chan struct{}]
+
+	unsettled atomic.Bool
 }
 
 func (p *place) Position(channel string) (uint64, string, bool) {
@@ -52,6 +54,8 @@ func (p *place) Position(channel string) (uint64, string, bool) {
 	offset, ok := p.offset[channel]
 	return offset, "epoch", ok
 }
+
+func (p *place) Settled() bool { return !p.unsettled.Load() }
 
 func (p *place) set(channel string, offset uint64) {
 	p.mu.Lock()
@@ -108,10 +112,15 @@ func newRigStalling(t testing.TB, stallMax time.Duration, change func(*Options))
 	return r
 }
 
-// newStepped returns a rig whose loop turns only in step and during.
+// newStepped returns a rig whose loop turns only in step and during, and which pings nobody: a turn may take long.
 func newStepped(t testing.TB, change func(*Options)) *rig {
 	t.Helper()
-	r := newIdleRig(t, waitMax, change)
+	r := newIdleRig(t, waitMax, func(o *Options) {
+		o.Limits.PingInterval = 24 * time.Hour
+		if change != nil {
+			change(o)
+		}
+	})
 	r.stepped = true
 	return r
 }
@@ -230,7 +239,7 @@ func (r *rig) add(channel string, values ...string) {
 			r.place.offset[channel] = r.offset
 		}
 		r.place.mu.Unlock()
-		if ch, ok := r.interest.Lookup([]byte(channel)); ok {
+		if ch, ok := r.interest.Take([]byte(channel), r.offset); ok {
 			r.builder.Add(ch, record(r.offset, v), time.Now())
 		}
 	}
@@ -326,6 +335,7 @@ func (c *client) next() (wire.Event, string, error) {
 			return event, text, nil
 		}
 		chunk := make([]byte, 64<<10)
+		_ = c.conn.SetReadDeadline(time.Now().Add(waitMax)) // Fails where the Read does.
 		got, err := c.in.Read(chunk)
 		if err != nil {
 			return wire.EventNone, "", err

@@ -91,6 +91,9 @@ func (s *Shard) takeRequests() {
 	if bits&requestLayouts != 0 {
 		s.takeLayouts()
 	}
+	if bits&requestAnswers != 0 {
+		s.takeAnswers()
+	}
 	if bits&requestShutdown != 0 {
 		s.closing = true
 	}

@@ -26,6 +26,8 @@ type Positions interface {
 	// Position returns the offset (Kafka's + 1) of the last record routed of the partition that alone feeds channel, and the
 	// epoch that names it; ok is false when no single partition is known to feed it.
 	Position(channel string) (offset uint64, epoch string, ok bool)
+	// Settled reports whether reading has begun everywhere, so that a channel without a position has none at all.
+	Settled() bool
 }
 
 // Limits bounds what one connection may take. Every field must be positive.
@@ -60,6 +62,7 @@ type Options struct {
 	Limits      Limits
 	Slow        []SlowPolicy // The first whose pattern fits a channel counts; none: PolicyDisconnect.
 	Deflate     Deflate
+	Recovery    RecoveryOptions
 
 	Version     string // Told to protocol clients in the connect result.
 	Nonce       uint64 // Random for the process: the first half of client ids.
@@ -83,6 +86,9 @@ func (o Options) validate() error {
 	}
 	if d := o.Deflate; d.Deflater != nil && (d.Least < 1 || d.Inline < 0) {
 		return fmt.Errorf("BUG: shard compresses from %d bytes on, up to %d by itself", d.Least, d.Inline)
+	}
+	if r := o.Recovery; r.Recoverer != nil && r.Most < 1 {
+		return fmt.Errorf("BUG: shard recovers %d publications at most", r.Most)
 	}
 	l := o.Limits
 	for name, v := range map[string]int64{

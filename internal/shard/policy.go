@@ -10,16 +10,17 @@ type Policy uint8
 const (
 	PolicyDisconnect Policy = iota // Everything is queued until the limit closes the connection.
 	PolicyConflate                 // Of what comes while the client is behind it gets the newest record of each key. See merge.
+	PolicyResync                   // What waits of the channel is dropped, and the client is told to subscribe again. See resync.
 	policyCount
 )
 
-var policyNames = [policyCount]string{PolicyDisconnect: "disconnect", PolicyConflate: "conflate"}
+var policyNames = [policyCount]string{PolicyDisconnect: "disconnect", PolicyConflate: "conflate", PolicyResync: "resync"}
 
 // String is the policy's name in the configuration and its metric label.
 func (p Policy) String() string { return policyNames[p] }
 
 // Policies lists every policy.
-func Policies() []Policy { return []Policy{PolicyDisconnect, PolicyConflate} }
+func Policies() []Policy { return []Policy{PolicyDisconnect, PolicyConflate, PolicyResync} }
 
 // SlowPolicy says which policy channels have.
 type SlowPolicy struct {
@@ -27,17 +28,18 @@ type SlowPolicy struct {
 	Policy  Policy
 }
 
-func (p *SlowPolicy) fits(channel string) bool {
-	if beginning, ok := strings.CutSuffix(p.Pattern, "*"); ok {
+// fits reports whether a pattern, see SlowPolicy.Pattern, is of the channel.
+func fits(pattern, channel string) bool {
+	if beginning, ok := strings.CutSuffix(pattern, "*"); ok {
 		return strings.HasPrefix(channel, beginning)
 	}
-	return p.Pattern == channel
+	return pattern == channel
 }
 
 // policyOf returns the policy of a channel: that of the first pattern that fits.
 func policyOf(list []SlowPolicy, channel string) Policy {
 	for i := range list {
-		if list[i].fits(channel) {
+		if fits(list[i].Pattern, channel) {
 			return list[i].Policy
 		}
 	}

@@ -63,6 +63,7 @@ func (s *Shard) recall(c *conn, concerned func(channel uint32) bool) {
 	if !c.isClient() {
 		return
 	}
+	s.failRecoveringOf(c, concerned)
 	var channels []string
 	for i := len(c.subs) - 1; i >= c.firstChannel(); i-- {
 		index := c.subs[i].channel

@@ -25,6 +25,7 @@ const (
 	requestStopAccepting uint32 = 1 << iota
 	requestShutdown
 	requestLayouts // A segment that this shard waits for has been compressed.
+	requestAnswers // There is something in Shard.answers.
 )
 
 // Shard is one event loop with the connections that it owns. See the package comment for who may touch what.
@@ -41,6 +42,7 @@ type Shard struct {
 	slow        []SlowPolicy
 	logger      *slog.Logger
 	deflate     Deflate
+	recovery    RecoveryOptions
 
 	version     string
 	nonce       uint64
@@ -50,7 +52,8 @@ type Shard struct {
 	stats    *Stats
 	poller   *epoll.Poller // Its Wake only.
 	requests atomic.Uint32
-	deadline atomic.Int64 // Of the shutdown, in nanoseconds since start.
+	answers  atomic.Pointer[posted] // Newest first.
+	deadline atomic.Int64           // Of the shutdown, in nanoseconds since start.
 	done     chan struct{}
 
 	// Connections.
@@ -86,6 +89,14 @@ type Shard struct {
 	channelByID  map[routing.ChannelID]uint32
 	freeChannels []uint32
 	everybody    routing.ChannelID // Of routing.Everybody while there are clients.
+
+	// Subscriptions whose reply waits for an answer.
+	recoverings map[recoveringKey]*recovering
+	heldBytes   int
+
+	// Slow clients that are to resubscribe.
+	resyncing []resync
+	resynced  map[uint32]resyncs // By slot.
 
 	// Listeners.
 	listeners     []int
@@ -149,11 +160,11 @@ func newShard(o Options) (*Shard, error) {
 	}
 	s := &Shard{
 		id: o.ID, limits: o.Limits, cursor: o.Cursor, head: o.Head, interest: o.Interest, positions: o.Positions, load: o.Load, descriptors: o.Descriptors,
-		serving: o.Serving, slow: o.Slow, deflate: o.Deflate, logger: o.Logger, version: o.Version, nonce: o.Nonce, shardHeader: o.ShardHeader,
+		serving: o.Serving, slow: o.Slow, deflate: o.Deflate, recovery: o.Recovery, logger: o.Logger, version: o.Version, nonce: o.Nonce, shardHeader: o.ShardHeader,
 		stats: newStats(), poller: poller, done: make(chan struct{}),
 		// Whatever is incomplete fits in with room to spare: a message with its header, or a head.
 		readBuf:      make([]byte, max(o.Limits.HeadMax, wire.DeflatedMax(o.Limits.MessageMax)+readMargin)+readMargin),
-		channelIndex: make(map[string]uint32), channelByID: make(map[routing.ChannelID]uint32),
+		channelIndex: make(map[string]uint32), channelByID: make(map[routing.ChannelID]uint32), recoverings: make(map[recoveringKey]*recovering), resynced: make(map[uint32]resyncs),
 		listeners: o.Listeners, wheel: newWheel(), random: rand.New(rand.NewPCG(o.Nonce, uint64(o.ID))),
 	}
 	s.pacing.moment, s.pins = 1, make([]pin, 1)

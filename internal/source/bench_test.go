@@ -91,13 +91,14 @@ func report(b *testing.B, from usage, records uint64) {
 
 func BenchmarkFetch(b *testing.B) {
 	for _, size := range []int{100, 1000} {
-		b.Run(fmt.Sprintf("value=%d/no subscriber", size), func(b *testing.B) { benchSource(b, startBenchBroker(b, "none", size)) })
-		b.Run(fmt.Sprintf("value=%d/one shard", size), func(b *testing.B) { benchSource(b, startBenchBroker(b, "none", size), benchTopics...) })
+		b.Run(fmt.Sprintf("value=%d/no subscriber", size), func(b *testing.B) { benchSource(b, startBenchBroker(b, "none", size), 0) })
+		b.Run(fmt.Sprintf("value=%d/no subscriber, what is read is kept", size), func(b *testing.B) { benchSource(b, startBenchBroker(b, "none", size), 64<<20) })
+		b.Run(fmt.Sprintf("value=%d/one shard", size), func(b *testing.B) { benchSource(b, startBenchBroker(b, "none", size), 0, benchTopics...) })
 	}
 }
 
 // startBenchSource starts a source that reads from the broker and waits until it is warm.
-func startBenchSource(b *testing.B, addr string, channels ...string) (r *rig, records func() uint64) {
+func startBenchSource(b *testing.B, addr string, kept int, channels ...string) (r *rig, records func() uint64) {
 	b.Helper()
 	r = &rig{sink: newSink(b, 1, ringSize{slots: 1024, bytes: 64 << 20})}
 	r.drop = true
@@ -105,14 +106,14 @@ func startBenchSource(b *testing.B, addr string, channels ...string) (r *rig, re
 	for _, c := range channels {
 		r.interest.Add(c, 0)
 	}
-	r.start(b, Options{Brokers: []string{addr}, Topics: benchTopics, Start: Start{Mode: StartEarliest}, FetchMaxWait: 500 * time.Millisecond, MetadataInterval: 2 * time.Second})
+	r.start(b, Options{Brokers: []string{addr}, Topics: benchTopics, Start: Start{Mode: StartEarliest}, FetchMaxWait: 500 * time.Millisecond, MetadataInterval: 2 * time.Second, RecentBytesMax: kept})
 	records = func() uint64 { return r.topic(0).Records.Load() + r.topic(1).Records.Load() }
 	eventually(b, func() bool { return records() > 100_000 }, func() string { return r.logs.String() })
 	return r, records
 }
 
-func benchSource(b *testing.B, addr string, channels ...string) {
-	_, records := startBenchSource(b, addr, channels...)
+func benchSource(b *testing.B, addr string, kept int, channels ...string) {
+	_, records := startBenchSource(b, addr, kept, channels...)
 	b.ResetTimer()
 	from, begun := used(), records()
 	for records() < begun+uint64(b.N) {
@@ -153,7 +154,7 @@ func benchAgainstBare(b *testing.B, codec string, size int) {
 		}
 		until := time.Now().Add(benchRound)
 		bareCPU, _ := round(func() uint64 { return bare.loop(b, func(uint64) bool { return time.Now().After(until) }) })
-		r, records := startBenchSource(b, addr)
+		r, records := startBenchSource(b, addr, 0)
 		ours, allocs := round(func() uint64 {
 			begun := records()
 			time.Sleep(benchRound) // Its length; the work is done by the source's goroutines.

@@ -23,7 +23,7 @@ func TestSubscribeRace(t *testing.T) {
 	k := newSink(t, 1, ringSize{slots: 64, bytes: 64 << 20})
 	b.Source.o.Ring, b.Source.o.Interest = k.ring, k.interest
 	b.Source.topics[0].seen = true
-	b.Source.positions.Store(buildPositions(b.Source.topics))
+	b.Source.streams.Store(buildStreams(b.Source.topics))
 
 	data := simple(0, perFeed).encode()
 	rp := kmsg.FetchResponseTopicPartition{LastStableOffset: 1 << 40, HighWatermark: 1 << 40, RecordBatches: data}

@@ -83,6 +83,7 @@ func (s *Source) truncateLocked(p *partition, to, at int64) error {
 	p.routed.Store(-1) // See Position.
 	p.cut.Store(&cut)
 	p.routed.Store(to)
+	s.recent.forget(&p.window) // From now on its offsets name other records.
 	p.lastEpoch = -1
 	return s.loseLocked(p, LossTruncated, to, at, "why", "a new leader did not have what the old one had")
 }

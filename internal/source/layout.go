@@ -25,8 +25,8 @@ func (s *Source) apply(resp *kmsg.MetadataResponse) (settled bool, err error) {
 	}
 	s.forget(0)
 	if changed || len(s.forgotten) > 0 {
-		// Before any record of the new partitions is routed: a channel that two partitions feed from now on has no position any more.
-		s.positions.Store(buildPositions(s.topics))
+		// Before any record of the new partitions is routed: a channel that two partitions feed from now on has no stream any more.
+		s.streams.Store(buildStreams(s.topics))
 		var all []*partition
 		for _, t := range s.topics {
 			all = append(all, t.parts...)

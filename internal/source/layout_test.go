@@ -7,8 +7,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
-
-	"wsd/internal/route"
 )
 
 func addPartitions(t testing.TB, c *kfake.Cluster, topic string, total int32) {
@@ -80,48 +78,4 @@ func TestRetiredTopicIDIsIgnored(t *testing.T) {
 	require.False(t, r.Source.applyTopic(top, answer(1), leaders))
 	require.Equal(t, [16]byte{2}, top.parts[0].topicID)
 	require.EqualValues(t, 1, top.stats.Recreations.Load())
-}
-
-func TestPositionOnlyWhereOnePartitionFeeds(t *testing.T) {
-	s := &Source{}
-	parts := func(name, channel string, n int32) *topic {
-		table, err := route.New([]Route{{Channel: channel}}, nil)
-		require.NoError(t, err)
-		tp := &topic{name: name, route: table.Topic(name), id: [16]byte{1}}
-		for i := range n {
-			p := s.newPartition(tp, i, Start{})
-			p.routed.Store(int64(i) + 5)
-			tp.parts = append(tp.parts, p)
-		}
-		return tp
-	}
-	for _, c := range []struct {
-		name   string
-		topics []*topic
-		want   []string
-	}{
-		{"one partition", []*topic{parts("a", "{topic}", 1)}, []string{"a"}},
-		{"two partitions on one channel", []*topic{parts("a", "{topic}", 2)}, nil},
-		{"a channel a partition", []*topic{parts("a", "{topic}-{partition}", 2)}, []string{"a-0", "a-1"}},
-		{"two topics on one channel", []*topic{parts("a", "x", 1), parts("b", "x", 1), parts("c", "{topic}", 1)}, []string{"c"}},
-		{"keys may name it", []*topic{parts("a", "{topic}", 1), parts("b", "{key}", 1)}, nil},
-		{"keys of a topic that does not exist yet", []*topic{parts("a", "{topic}", 1), parts("b", "{key}", 0)}, nil},
-		{"keys cannot name it", []*topic{parts("a", "{topic}", 1), parts("b", "b:{key}", 1)}, []string{"a"}},
-		{"headers cannot name it: too short", []*topic{parts("a", "x.", 1), parts("b", "x.{header.h}", 1)}, []string{"x."}},
-		{"partition numbers may name it", []*topic{parts("a", "x.7", 1), parts("b", "{header.h}.{partition}", 1)}, nil},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			s.positions.Store(buildPositions(c.topics))
-			var got []string
-			for name := range s.positions.Load().byChannel {
-				got = append(got, name)
-			}
-			require.ElementsMatch(t, c.want, got)
-		})
-	}
-	s.positions.Store(buildPositions([]*topic{parts("a", "{topic}-{partition}", 2)}))
-	offset, epoch, ok := s.Position("a-1")
-	require.True(t, ok)
-	require.EqualValues(t, 6, offset)
-	require.Equal(t, "AQAAAAAAAAAAAAAAAAAAAA.1.2", epoch)
 }

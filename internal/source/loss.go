@@ -57,7 +57,7 @@ func (s *Source) breakLocked(parts ...*partition) (told bool, err error) {
 	done := make(map[string]bool)
 	for _, p := range parts {
 		br, name := p.brokenChannels()
-		if br == nil || done[name] {
+		if done[name] {
 			continue
 		}
 		done[name] = true
@@ -158,25 +158,27 @@ func (s *Source) flushLosses() {
 // holeLocked decides what the offsets from from to before to are that are missing in front of a batch. What lies below the start of
 // the log has been deleted. Above it a compacted topic explains them; transactions do not, as markers and aborted records are
 // there to be read. In any other topic records do not vanish: they are lost.
-func (s *Source) holeLocked(p *partition, from, to, logStart int64) error {
+// readFrom is where what is read now joins on to what was read before: at from, unless records between are lost.
+func (s *Source) holeLocked(p *partition, from, to, logStart int64) (readFrom int64, err error) {
 	p.routed.Store(to)
+	readFrom = from
 	if deleted := min(logStart, to); deleted > from {
 		if err := s.loseLocked(p, LossRetention, from, deleted); err != nil {
-			return err
+			return to, err
 		}
-		if from = deleted; from == to {
-			return nil
+		if from, readFrom = deleted, deleted; from == to {
+			return to, nil
 		}
 	}
 	switch cleanup(p.topic.cleanup.Load()) {
 	case cleanupCompact:
 		s.router.counts.compacted += uint64(to - from)
 	case cleanupDelete:
-		return s.loseLocked(p, LossMissing, from, to)
+		return to, s.loseLocked(p, LossMissing, from, to)
 	case cleanupUnknown:
 		p.topic.stats.Gaps.Add(uint64(to - from))
 		p.gapNote.fail(s.log, "offsets are missing between two batches: removed by compaction, or lost; which one cannot be told without the topic's cleanup.policy",
 			"topic", p.topic.name, "partition", p.id, "from", from, "to", to-1)
 	}
-	return nil
+	return readFrom, nil
 }

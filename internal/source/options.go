@@ -65,6 +65,7 @@ type Options struct {
 	RequestTimeout   time.Duration // For an answer, beyond the FetchMaxWait that a fetch may wait. Default 10 s.
 	BackoffMin       time.Duration // First wait after an error; doubles, with jitter. Default 10 ms.
 	BackoffMax       time.Duration // Longest wait after errors. Default 1 s.
+	RecentBytesMax   int           // Bytes of the batches read last that are kept for Recent. Default 0: none.
 	ReturnWait       time.Duration // How long the subscribers of a topic that was created again have to come back before it is read. Default 1 s.
 	StallAfter       time.Duration // Records are there but none comes for so long: reconnect. Default 10 s.
 	LogInterval      time.Duration // Least time between two lines about one lasting problem. Default 30 s.

@@ -42,6 +42,8 @@ type partition struct {
 	topicID [16]byte
 	channel []byte // The channel that all records go to; nil when they differ. Fixed.
 
+	stream *Stream // Of the last layout; the watcher's.
+
 	// Any goroutine reads these; who holds Source.mu writes them.
 	routed     atomic.Int64 // Next offset to be routed: all before it have been. -1: not known yet.
 	high       atomic.Int64 // High watermark at the last fetch, -1 before it.
@@ -51,6 +53,7 @@ type partition struct {
 	publishedEpoch atomic.Int32 // The leader epoch of what was published last.
 
 	lastError atomic.Pointer[string]
+	window    window                 // Has a lock of its own; who adds holds Source.mu, too.
 	published atomic.Int64           // As routed, but for what is still in the batch being built; kept only for the committer.
 	cut       atomic.Pointer[string] // What the log's last truncation adds to the epoch; nil: there was none.
 	stopped   atomic.Pointer[string] // Why a rule ended the reading; nil: it did not.

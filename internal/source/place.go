@@ -47,7 +47,7 @@ func (r *router) recordLocked(p *partition, bt *batch, rec *record, offset int64
 	if p.channel == nil {
 		return r.placedLocked(p, bt, rec, offset)
 	}
-	ch, ok := r.s.o.Interest.Lookup(p.channel)
+	ch, ok := r.s.o.Interest.Take(p.channel, uint64(offset)+1)
 	if !ok {
 		r.counts.routed[route.ByRule].unwanted++
 		return nil
@@ -67,7 +67,7 @@ func (r *router) placedLocked(p *partition, bt *batch, rec *record, offset int64
 		var value bus.Record
 		checked := false // Its value is checked once however many channels it goes to.
 		for _, name := range r.to.Channels {
-			ch, ok := r.s.o.Interest.Lookup(name)
+			ch, ok := r.s.o.Interest.Take(name, uint64(offset)+1)
 			if !ok {
 				r.counts.routed[by].unwanted++
 				continue

@@ -138,6 +138,7 @@ func (e *batchError) Unwrap() error { return e.err }
 func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition) (err error) {
 	defer recovered(&err)
 	defer f.s.router.flushLocked(p)
+	defer f.s.recent.trim()
 	f.s.router.touchLocked(p)
 	f.aborted.reset(rp.AbortedTransactions)
 	ts := p.topic.stats
@@ -149,12 +150,13 @@ func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 		if err != nil {
 			return &batchError{bt, err}
 		}
+		raw := rest[:len(rest)-len(after)]
 		rest = after
 		f.aborted.advance(bt.last())
 		next := p.routed.Load()
 		fresh := bt.last() >= next
 		if fresh && bt.base > next {
-			if err := f.s.holeLocked(p, next, bt.base, rp.LogStartOffset); err != nil {
+			if next, err = f.s.holeLocked(p, next, bt.base, rp.LogStartOffset); err != nil {
 				return err
 			}
 		}
@@ -166,11 +168,15 @@ func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 			}
 			if fresh {
 				ts.Markers.Add(1)
+				f.s.recent.add(&p.window, next, bt.last()+1, nil)
 			}
 		case !fresh:
 		case f.aborted.drops(&bt):
 			ts.Aborted.Add(uint64(bt.count))
+			f.s.recent.add(&p.window, next, bt.last()+1, nil)
 		default:
+			// Before anybody can learn of a position in it.
+			f.s.recent.add(&p.window, next, bt.last()+1, raw)
 			if err := f.s.router.batchLocked(p, &bt, &f.inflate); err != nil {
 				return batchFault(bt, err)
 			}

@@ -42,7 +42,7 @@ type Source struct {
 	kick chan struct{} // Asks the watcher to look at once; holds one.
 	view view
 
-	positions atomic.Pointer[positions]
+	streams atomic.Pointer[streams]
 
 	// mu makes routing one writer and guards what is marked "mu" in partition and fetcher. It is held while the bus is full.
 	mu      sync.Mutex
@@ -50,6 +50,7 @@ type Source struct {
 	looks   uint64 // Metadata requests begun.
 	looked  uint64 // The newest of them that was answered and applied.
 	router  router
+	recent  recent
 }
 
 // New checks the options and returns a source that does nothing yet.
@@ -73,7 +74,7 @@ func New(o Options) (*Source, error) {
 	s.metaProblem.interval = o.LogInterval
 	s.fetchCtx, s.stopFetch = context.WithCancel(context.Background())
 	s.publishCtx, s.stopPublish = context.WithCancel(context.Background())
-	s.positions.Store(&positions{})
+	s.streams.Store(&streams{})
 	s.full.interval = o.LogInterval
 	for _, text := range o.Topics {
 		p, err := route.ParseTopic(text)
@@ -92,6 +93,7 @@ func New(o Options) (*Source, error) {
 	s.stats.setTopics(s.topics)
 	s.publishView()
 	s.router.init(s)
+	s.recent.bytesMax, s.recent.total = o.RecentBytesMax, &s.stats.RecentBytes
 	if o.CommitGroup != "" {
 		s.committer = newCommitter(s)
 	}

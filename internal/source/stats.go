@@ -23,6 +23,7 @@ type Stats struct {
 	Commits           atomic.Uint64 // Requests by which positions were committed.
 	CommitErrors      atomic.Uint64 // Tries that failed.
 	Panics            atomic.Uint64 // Records skipped because reading them panicked.
+	RecentBytes       atomic.Int64  // Bytes of the batches read last that are kept, see Options.RecentBytesMax.
 	PublishErrors     atomic.Uint64 // Batches the bus did not take; only when stopping.
 
 	Routed      [route.ByCount]Routed         // By what chose their place. A record for several channels counts once for each.

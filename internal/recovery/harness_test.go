@@ -1,0 +1,202 @@
+package recovery
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.uber.org/goleak"
+
+	"wsd/internal/bus"
+	"wsd/internal/routing"
+	"wsd/internal/source"
+)
+
+const waitMax = 20 * time.Second
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// rig is a Recovery over a source that reads a kfake. Nobody is subscribed to anything.
+type rig struct {
+	*Recovery
+	t      testing.TB
+	kafka  *kfake.Cluster
+	client *kgo.Client
+	source *source.Source
+	log    map[string][]bus.Record // What channels' streams hold, as the test produced it.
+	counts map[string]int
+}
+
+// newRig makes a topic k of some partitions, whose keys name the channels c.KEY. kept is Options.RecentBytesMax of the source.
+func newRig(t testing.TB, partitions int32, kept int, change func(*Options)) *rig {
+	t.Helper()
+	r := &rig{t: t, log: make(map[string][]bus.Record), counts: make(map[string]int)}
+	var err error
+	r.kafka, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(partitions, "k"))
+	require.NoError(t, err)
+	t.Cleanup(r.kafka.Close)
+	r.client = r.newClient()
+	r.start(kept, change)
+	return r
+}
+
+func (r *rig) newClient(o ...kgo.Opt) *kgo.Client {
+	r.t.Helper()
+	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(r.kafka.ListenAddrs()...), kgo.ProducerLinger(0), kgo.ProducerBatchCompression(kgo.NoCompression())}, o...)...)
+	require.NoError(r.t, err)
+	r.t.Cleanup(cl.Close)
+	return cl
+}
+
+// start starts a source and a Recovery, as another node would.
+func (r *rig) start(kept int, change func(*Options)) {
+	r.t.Helper()
+	ring, err := bus.New(bus.Options{Shards: 1, Slots: 2, BytesMax: 1 << 20, StallMax: time.Minute, Wake: func(routing.ShardID) {}, Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(r.t, err)
+	interest := routing.NewInterest()
+	r.source, err = source.New(source.Options{
+		Brokers: r.kafka.ListenAddrs(), Topics: []string{"k"}, Start: source.Start{Mode: source.StartEarliest},
+		Routes:       []source.Route{{Channel: "c.{key}", Partitioner: "murmur2"}},
+		FetchMaxWait: 50 * time.Millisecond, MetadataInterval: 50 * time.Millisecond, BackoffMax: 50 * time.Millisecond, RecentBytesMax: kept,
+		Interest: interest, Ring: ring, Builder: bus.BuilderOptions{RecordsMax: 512, BytesMax: 1 << 20}, Logger: slog.New(slog.DiscardHandler),
+	})
+	require.NoError(r.t, err)
+	o := Options{
+		Source: r.source, Interest: interest, PublicationsMax: 50, BytesMax: 1 << 20, ReadBytesMax: 8 << 20, Timeout: waitMax, Concurrency: 2,
+		WaitingMax: 10_000, Logger: slog.New(slog.DiscardHandler),
+	}
+	if change != nil {
+		change(&o)
+	}
+	r.Recovery, err = New(o)
+	require.NoError(r.t, err)
+	r.source.Start()
+	r.Start()
+	recovery, src := r.Recovery, r.source
+	r.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), waitMax)
+		defer cancel()
+		_ = src.Stop(ctx)
+		recovery.Stop()
+		require.Zero(r.t, recovery.Stats().Waiting.Load(), "queries left")
+		require.Zero(r.t, recovery.held.Load(), "bytes left")
+	})
+	r.eventually("ready", r.source.Ready)
+}
+
+func (r *rig) eventually(what string, cond func() bool) {
+	r.t.Helper()
+	require.Eventually(r.t, cond, waitMax, time.Millisecond, what)
+}
+
+// produce writes records of the keys, in as few batches as can be, and waits until they are read.
+func (r *rig) produce(value func(n int) string, keys ...string) {
+	r.t.Helper()
+	var list []*kgo.Record
+	for _, key := range keys {
+		list = append(list, &kgo.Record{Topic: "k", Key: []byte(key), Value: []byte(value(r.counts[key]))})
+		r.counts[key]++
+	}
+	require.NoError(r.t, r.client.ProduceSync(r.t.Context(), list...).FirstErr())
+	for _, rec := range list {
+		r.note(rec)
+	}
+	r.eventually("read", func() bool { return r.position(string(list[0].Key)) > uint64(list[0].Offset) })
+	for _, rec := range list {
+		r.eventually("read", func() bool { return r.position(string(rec.Key)) > uint64(rec.Offset) })
+	}
+}
+
+// note adds a record to what the test knows of its channel.
+func (r *rig) note(rec *kgo.Record) {
+	ch := "c." + string(rec.Key)
+	r.log[ch] = append(r.log[ch], bus.Record{Offset: uint64(rec.Offset) + 1, Value: rec.Value, JSON: rec.Value, Text: true})
+}
+
+func number(n int) string { return fmt.Sprintf(`{"n":%d}`, n) }
+
+func (r *rig) position(key string) uint64 {
+	offset, _, ok := r.source.Position("c." + key)
+	if !ok {
+		return 0
+	}
+	return offset
+}
+
+// query returns one for all of a channel's stream up to now.
+func (r *rig) query(key string) bus.Query {
+	r.t.Helper()
+	offset, epoch, ok := r.source.Position("c." + key)
+	require.True(r.t, ok)
+	return bus.Query{Channel: "c." + key, Epoch: epoch, UpTo: offset, Most: 1 << 20}
+}
+
+// ask waits for the answer to q.
+func (r *rig) ask(q bus.Query) bus.Answer {
+	r.t.Helper()
+	got := make(chan bus.Answer, 1)
+	r.Ask(q, func(a bus.Answer) { got <- a })
+	select {
+	case a := <-got:
+		return a
+	case <-time.After(waitMax + 5*time.Second):
+		require.Fail(r.t, "no answer")
+		return bus.Answer{}
+	}
+}
+
+// want returns the right answer to a query that can be answered.
+func (r *rig) want(q bus.Query) (list []bus.Record) {
+	for _, rec := range r.log[q.Channel] {
+		if rec.Offset > q.After && rec.Offset <= q.UpTo {
+			list = append(list, rec)
+		}
+	}
+	switch n := len(list) - min(q.Most, r.o.PublicationsMax); {
+	case n <= 0:
+	case q.Kind == bus.QueryLast:
+		list = list[n:]
+	default:
+		list = list[:len(list)-n]
+	}
+	return list
+}
+
+func (r *rig) request(req kmsg.Request) kmsg.Response {
+	r.t.Helper()
+	resp, err := r.client.Request(r.t.Context(), req)
+	require.NoError(r.t, err)
+	return resp
+}
+
+// deleteRecords has the log of a partition begin at offset.
+func (r *rig) deleteRecords(partition int32, offset int64) {
+	r.t.Helper()
+	req := kmsg.NewDeleteRecordsRequest()
+	req.TimeoutMillis = 5000
+	topic := kmsg.NewDeleteRecordsRequestTopic()
+	topic.Topic = "k"
+	topic.Partitions = append(topic.Partitions, kmsg.DeleteRecordsRequestTopicPartition{Partition: partition, Offset: offset})
+	req.Topics = append(req.Topics, topic)
+	require.Zero(r.t, r.request(&req).(*kmsg.DeleteRecordsResponse).Topics[0].Partitions[0].ErrorCode)
+}
+
+// recreate deletes the topic and creates it again.
+func (r *rig) recreate(partitions int32) {
+	r.t.Helper()
+	del := kmsg.NewDeleteTopicsRequest()
+	del.TopicNames = []string{"k"}
+	del.Topics = append(del.Topics, kmsg.DeleteTopicsRequestTopic{Topic: kmsg.StringPtr("k")})
+	require.Zero(r.t, r.request(&del).(*kmsg.DeleteTopicsResponse).Topics[0].ErrorCode)
+	create := kmsg.NewCreateTopicsRequest()
+	topic := kmsg.NewCreateTopicsRequestTopic()
+	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = "k", partitions, 1
+	create.Topics = append(create.Topics, topic)
+	require.Zero(r.t, r.request(&create).(*kmsg.CreateTopicsResponse).Topics[0].ErrorCode)
+}

@@ -1,0 +1,106 @@
+package shard
+
+import (
+	"slices"
+	"unicode/utf8"
+
+	"github.com/centrifugal/protocol"
+
+	"wsd/internal/bus"
+	"wsd/internal/proto"
+	"wsd/internal/routing"
+)
+
+// historyMax is how many history commands of a connection may wait for their answers.
+const historyMax = 16
+
+// errTryAgain is for a history that could not be had in time, or for want of room.
+var errTryAgain = proto.Error{Code: proto.ErrInternal.Code, Message: "history cannot be read now", Temporary: true}
+
+// historyCommand answers with what the channel's stream holds. It returns nil when the reply comes later.
+//
+// Without a position the history is that of the last publications, at most RecoveryOptions.Most; it may reach back less far when they are
+// few in a large log. With a position it is what follows it, or reversed what was before it.
+func (s *Shard) historyCommand(c *conn, id uint32, r *protocol.HistoryRequest) *protocol.Reply {
+	refuse := func(e *proto.Error) *protocol.Reply { return &protocol.Reply{Id: id, Error: e.Reply()} }
+	if r.Channel == "" || len(r.Channel) > s.limits.ChannelLengthMax || !utf8.ValidString(r.Channel) {
+		return refuse(proto.ErrBadRequest)
+	}
+	if s.recovery.Recoverer == nil {
+		return refuse(proto.ErrNotAvailable)
+	}
+	position, epoch, known := s.positions.Position(r.Channel)
+	switch {
+	case !known && !s.positions.Settled():
+		return refuse(&notYet)
+	case !known:
+		return refuse(proto.ErrNotAvailable)
+	case r.Since != nil && r.Since.Epoch != "" && r.Since.Epoch != epoch:
+		return refuse(proto.ErrUnrecoverablePosition)
+	}
+	result := &protocol.HistoryResult{Publications: []*protocol.Publication{}, Epoch: epoch, Offset: position} // SDKs take no null for a list.
+	most := s.recovery.Most
+	if r.Limit >= 0 {
+		most = min(most, int(r.Limit))
+	}
+	q := bus.Query{Channel: r.Channel, Epoch: epoch, UpTo: position, Most: most, Kind: bus.QueryLast}
+	switch {
+	case r.Since == nil && !r.Reverse:
+		q.Most = s.recovery.Most // The first of the last.
+	case r.Since == nil:
+	case r.Reverse:
+		q.UpTo = min(position, max(r.Since.Offset, 1)-1)
+	default:
+		q.After, q.Kind = r.Since.Offset, bus.QueryFirst
+	}
+	if most == 0 || q.After >= q.UpTo {
+		return &protocol.Reply{Id: id, History: result}
+	}
+	if c.histories == historyMax {
+		return refuse(proto.ErrTooManyRequests)
+	}
+	c.histories++
+	h := &history{
+		who: routing.MakeConnID(s.id, c.generation, c.slot), command: id, result: result, most: most, reverse: r.Reverse, last: q.Kind == bus.QueryLast,
+	}
+	s.recovery.Recoverer.Ask(q, func(a bus.Answer) { s.postAnswer(func() { s.replyHistory(h, a) }) })
+	return nil
+}
+
+// history is a history command that waits for its answer.
+type history struct {
+	who     routing.ConnID
+	command uint32
+	result  *protocol.HistoryResult
+	most    int
+	reverse bool
+	last    bool // As many of the last as can be had will do.
+}
+
+// replyHistory replies to a history command whose answer has come, if its connection is still there.
+func (s *Shard) replyHistory(h *history, a bus.Answer) {
+	c := s.slab.get(h.who.Slot())
+	if c.generation != h.who.Generation() || c.state != stateJoined {
+		return
+	}
+	c.histories--
+	reply := &protocol.Reply{Id: h.command}
+	enough := a.Result == bus.ResultOK || h.last && (len(a.Records) > 0 || a.Result == bus.ResultLimit || a.Result == bus.ResultGone)
+	switch {
+	case a.Result == bus.ResultEpoch: // The topic was created again meanwhile.
+		reply.Error = proto.ErrUnrecoverablePosition.Reply()
+	case enough:
+		s.stats.Histories.Add(1)
+		reply.History = h.result
+		list := append(h.result.Publications, publicationsOf(c.variant, a.Records)...)
+		if h.reverse {
+			slices.Reverse(list)
+		}
+		h.result.Publications = list[:min(h.most, len(list))]
+	case a.Result == bus.ResultTimeout, a.Result == bus.ResultOverload, a.Result == bus.ResultError:
+		reply.Error = errTryAgain.Reply()
+	default:
+		reply.Error = proto.ErrUnrecoverablePosition.Reply()
+	}
+	s.sendReply(c, reply, publicationsIn(reply))
+}

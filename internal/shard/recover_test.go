@@ -1,0 +1,388 @@
+package shard
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/gobwas/ws"
+	"github.com/stretchr/testify/require"
+
+	"wsd/internal/bus"
+	"wsd/internal/wire"
+)
+
+// past is a Recoverer that knows what the test has published, and answers when the test says so.
+type past struct {
+	mu      sync.Mutex
+	records []bus.Record
+	queries []bus.Query
+	done    []func(bus.Answer)
+}
+
+func (p *past) Ask(q bus.Query, done func(bus.Answer)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.queries, p.done = append(p.queries, q), append(p.done, done)
+}
+
+// waiting returns the queries that have not been answered.
+func (p *past) waiting() []bus.Query {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]bus.Query(nil), p.queries...)
+}
+
+// answer answers the first query that waits, with result, and if that is ResultOK with its records.
+func (p *past) answer(result bus.Result) {
+	p.mu.Lock()
+	q, done := p.queries[0], p.done[0]
+	p.queries, p.done = p.queries[1:], p.done[1:]
+	a := bus.Answer{Result: result}
+	if result == bus.ResultOK {
+		for _, r := range p.records {
+			if r.Offset > q.After && r.Offset <= q.UpTo {
+				a.Records = append(a.Records, r)
+			}
+		}
+		switch n := len(a.Records) - q.Most; {
+		case n > 0 && q.Kind == bus.QueryAll:
+			a = bus.Answer{Result: bus.ResultLimit}
+		case n > 0 && q.Kind == bus.QueryFirst:
+			a.Records = a.Records[:q.Most]
+		case n > 0:
+			a.Records = a.Records[n:]
+		}
+	}
+	p.mu.Unlock()
+	done(a)
+}
+
+// pastRig is a rig whose channel "a" has a stream that clients recover.
+type pastRig struct {
+	*rig
+	past *past
+	told uint64 // Offset of the last reply, or publication in it, that say read.
+}
+
+func newPastRig(t *testing.T, change func(*Options)) *pastRig {
+	t.Helper()
+	p := &pastRig{past: &past{}}
+	p.rig = newStepped(t, func(o *Options) {
+		o.Recovery = RecoveryOptions{Recoverer: p.past, Most: 5, Cached: []string{"cached"}}
+		if change != nil {
+			change(o)
+		}
+	})
+	p.place.set("a", 0)
+	return p
+}
+
+// numbers publishes the numbers as records of a, whoever wants them.
+func (p *pastRig) numbers(from, to int) {
+	p.t.Helper()
+	for n := from; n < to; n++ {
+		p.past.records = append(p.past.records, record(uint64(n), fmt.Sprint(n)))
+		p.offset = uint64(n) - 1
+		p.publish("a", fmt.Sprint(n))
+	}
+}
+
+func (p *pastRig) joined(channels ...string) (c *client) {
+	p.t.Helper()
+	p.during(func() { c = p.join(channels...) })
+	return c
+}
+
+// say sends a command, and turns the loop until it is taken.
+func (p *pastRig) say(c *client, command string) {
+	p.t.Helper()
+	before := p.shard.Stats().Commands.Load()
+	c.send(ws.OpText, command)
+	for p.shard.Stats().Commands.Load() == before {
+		p.step()
+	}
+	p.step()
+}
+
+// hear returns the next message, which must be there already.
+func (p *pastRig) hear(c *client) string {
+	p.t.Helper()
+	p.step()
+	return c.message(wire.EventText)
+}
+
+func back(offset int, more string) string {
+	return fmt.Sprintf(`{"id":5,"subscribe":{"channel":"a","recover":true,"epoch":"epoch","offset":%d%s}}`, offset, more)
+}
+
+const recoveredWith = `{"id":5,"subscribe":{"recoverable":true,"epoch":"epoch",%s"recovered":true,"offset":%d,"was_recovering":true}}`
+
+func pubs(from, to int) string {
+	var list []string
+	for n := from; n < to; n++ {
+		list = append(list, fmt.Sprintf(`{"data":%d,"offset":%d}`, n, n))
+	}
+	return `"publications":[` + strings.Join(list, ",") + `],`
+}
+
+func push(n int) string {
+	return fmt.Sprintf(`{"push":{"channel":"a","pub":{"data":%d,"offset":%d}}}`, n, n)
+}
+
+// What comes while the reply waits comes behind it; other commands are answered meanwhile.
+func TestRecoverHolds(t *testing.T) {
+	p := newPastRig(t, nil)
+	p.numbers(1, 6)
+	c := p.joined()
+	p.say(c, back(2, ""))
+	require.Equal(t, []bus.Query{{Channel: "a", Epoch: "epoch", After: 2, UpTo: 5, Most: 5}}, p.past.waiting())
+	p.numbers(6, 8)
+	p.say(c, `{"id":6,"ping":{}}`)
+	require.JSONEq(t, `{"id":6,"ping":{}}`, p.hear(c))
+	p.say(c, back(2, ""))
+	require.Contains(t, p.hear(c), `"code":105`, "already subscribed")
+	p.past.answer(bus.ResultOK)
+	require.JSONEq(t, fmt.Sprintf(recoveredWith, pubs(3, 6), 2), p.hear(c))
+	require.Equal(t, push(6), p.hear(c))
+	require.Equal(t, push(7), p.hear(c))
+	p.numbers(8, 9)
+	require.Equal(t, push(8), p.hear(c))
+	require.EqualValues(t, 1, p.shard.Stats().Recovered[RecoveryMemory].Load())
+	require.Zero(t, p.shard.heldBytes)
+}
+
+// A client that missed nothing is told so without a question, while somebody has the channel.
+func TestRecoverByTable(t *testing.T) {
+	p := newPastRig(t, nil)
+	p.numbers(1, 3)
+	p.joined("a")
+	p.numbers(3, 4)
+	p.place.set("a", 9) // Records of other channels.
+	for offset, want := range map[int]RecoverySource{3: RecoveryTable, 4: RecoveryTable, 8: RecoveryTable, 9: RecoveryNone} {
+		before := p.shard.Stats().Recovered[want].Load()
+		c := p.joined()
+		p.say(c, back(offset, ""))
+		require.JSONEq(t, fmt.Sprintf(recoveredWith, "", offset), p.hear(c))
+		require.Equal(t, before+1, p.shard.Stats().Recovered[want].Load(), offset)
+	}
+	require.Empty(t, p.past.waiting())
+	c := p.joined()
+	p.say(c, back(2, ""))
+	require.Len(t, p.past.waiting(), 1, "3 was missed")
+	p.past.answer(bus.ResultOK)
+	require.JSONEq(t, fmt.Sprintf(recoveredWith, pubs(3, 4), 2), p.hear(c))
+	p.say(p.joined(), back(1, ""))
+	require.Len(t, p.past.waiting(), 1, "it is not noted what came before 2")
+	p.past.answer(bus.ResultOK)
+}
+
+// A client that cannot be given all gets nothing of it, and goes on from the position as it is then.
+func TestUnrecovered(t *testing.T) {
+	const unrecovered = `{"id":5,"subscribe":{"recoverable":true,"epoch":"epoch","offset":%d,"was_recovering":true}}`
+	p := newPastRig(t, nil)
+	p.numbers(1, 6)
+	c := p.joined()
+	p.say(c, back(2, ""))
+	p.numbers(6, 8)
+	p.step()
+	p.past.answer(bus.ResultGone)
+	require.JSONEq(t, fmt.Sprintf(unrecovered, 7), p.hear(c))
+	p.numbers(8, 9)
+	require.Equal(t, push(8), p.hear(c))
+	require.EqualValues(t, 2, p.shard.Stats().Dropped.Load())
+	require.EqualValues(t, 1, p.shard.Stats().Unrecovered[RecoveryMemory].Load())
+
+	c = p.joined()
+	p.say(c, strings.ReplaceAll(back(2, ""), `"epoch":"epoch"`, `"epoch":"another"`))
+	require.JSONEq(t, fmt.Sprintf(unrecovered, 8), p.hear(c))
+	require.EqualValues(t, 1, p.shard.Stats().Unrecovered[RecoveryNone].Load())
+
+	c = p.joined()
+	p.say(c, back(2, `,"flag":2`))
+	p.past.answer(bus.ResultTimeout)
+	require.Contains(t, p.hear(c), `"error":{"code":112`)
+	require.EqualValues(t, 2, p.shard.Stats().Subscriptions.Load(), "it has none")
+	p.say(c, strings.ReplaceAll(back(2, ""), `"a"`, `"b"`))
+	require.JSONEq(t, `{"id":5,"subscribe":{"was_recovering":true}}`, p.hear(c), "a channel without a stream")
+	require.Empty(t, p.past.waiting())
+}
+
+// A client from another node that is ahead of this one gets nothing that it has already.
+func TestRecoverAhead(t *testing.T) {
+	p := newPastRig(t, nil)
+	p.numbers(1, 4)
+	c := p.joined()
+	p.say(c, back(6, ""))
+	require.Equal(t, []bus.Query{{Channel: "a", Epoch: "epoch", After: 6, UpTo: 3, Most: 5}}, p.past.waiting())
+	p.numbers(4, 9)
+	p.step()
+	p.past.answer(bus.ResultOK)
+	require.JSONEq(t, fmt.Sprintf(recoveredWith, "", 6), p.hear(c))
+	require.Equal(t, push(7), p.hear(c))
+	require.Equal(t, push(8), p.hear(c))
+
+	c = p.joined()
+	p.say(c, back(12, ""))
+	p.numbers(9, 11)
+	p.step()
+	p.past.answer(bus.ResultAhead)
+	require.Contains(t, p.hear(c), `"offset":10,"was_recovering":true`)
+	p.numbers(11, 12)
+	require.Equal(t, push(11), p.hear(c))
+}
+
+// The subscription ends while its reply waits: by the client, by the socket, by the shard.
+func TestRecoverEnds(t *testing.T) {
+	p := newPastRig(t, nil)
+	p.numbers(1, 6)
+	c := p.joined()
+	p.say(c, back(2, ""))
+	p.numbers(6, 7)
+	p.say(c, `{"id":6,"unsubscribe":{"channel":"a"}}`)
+	require.Contains(t, p.hear(c), `{"id":5,"subscribe":{"recoverable":true,"epoch":"epoch","offset":6,"was_recovering":true}}`)
+	require.JSONEq(t, `{"id":6,"unsubscribe":{}}`, p.hear(c))
+	p.past.answer(bus.ResultOK)
+	p.step()
+
+	p.say(c, back(2, ""))
+	p.numbers(7, 8)
+	p.step()
+	require.Positive(t, p.shard.heldBytes)
+	require.NoError(t, c.conn.Close())
+	for p.shard.Stats().Clients.Load() > 0 {
+		p.step()
+	}
+	p.past.answer(bus.ResultOK)
+	p.step()
+	require.Zero(t, p.shard.heldBytes)
+	require.Empty(t, p.shard.recoverings)
+
+	c = p.joined("b")
+	p.say(c, back(2, ""))
+	p.shard.reattach()
+	p.past.answer(bus.ResultOK)
+	require.Contains(t, p.hear(c), `"was_recovering":true`)
+	text := p.hear(c)
+	require.Contains(t, text, `"channel":"a","unsubscribe":{"code":2500`)
+	require.Contains(t, text, `"channel":"b","unsubscribe":{"code":2500`)
+}
+
+// More comes than may be held.
+func TestRecoverHoldsTooMuch(t *testing.T) {
+	p := newPastRig(t, func(o *Options) { o.Limits.OutboundMax = 1000 })
+	c := p.joined()
+	p.numbers(1, 3)
+	p.say(c, back(0, ""))
+	p.numbers(3, 30)
+	p.step()
+	text := p.hear(c)
+	require.Contains(t, text, `"was_recovering":true`)
+	var r struct{ Subscribe struct{ Offset int } }
+	require.NoError(t, json.Unmarshal([]byte(text), &r))
+	require.Equal(t, 29, r.Subscribe.Offset)
+	p.past.answer(bus.ResultOK)
+	p.numbers(30, 31)
+	require.Equal(t, push(30), p.hear(c))
+	require.Zero(t, p.shard.heldBytes)
+}
+
+// While it is not known where streams are, a client is told to try again.
+func TestRecoverNotSettled(t *testing.T) {
+	p := newPastRig(t, nil)
+	p.place.unsettled.Store(true)
+	c := p.joined()
+	for command, want := range map[string]string{
+		`{"id":5,"subscribe":{"channel":"new","recover":true}}`: `{"id":5,"error":{"code":108,"message":"not available yet","temporary":true}}`,
+		`{"id":5,"history":{"channel":"new"}}`:                  `{"id":5,"error":{"code":108,"message":"not available yet","temporary":true}}`,
+	} {
+		p.say(c, command)
+		require.JSONEq(t, want, p.hear(c))
+	}
+	require.Zero(t, p.shard.Stats().Subscriptions.Load())
+}
+
+// In a channel that is a cache a client gets the last publication, with whatever position it comes.
+func TestRecoverCached(t *testing.T) {
+	p := newPastRig(t, func(o *Options) { o.Recovery.Cached = []string{"a*"} })
+	p.numbers(1, 6)
+	for _, epoch := range []string{"", "another"} {
+		c := p.joined()
+		p.say(c, fmt.Sprintf(`{"id":5,"subscribe":{"channel":"a","recover":true,"epoch":%q}}`, epoch))
+		require.Equal(t, []bus.Query{{Channel: "a", Epoch: "epoch", UpTo: 5, Most: 1, Kind: bus.QueryLast}}, p.past.waiting())
+		p.past.answer(bus.ResultOK)
+		require.JSONEq(t, `{"id":5,"subscribe":{"recoverable":true,"epoch":"epoch",`+pubs(5, 6)+`"recovered":true,"was_recovering":true}}`, p.hear(c))
+	}
+	c := p.joined()
+	p.say(c, back(2, ""))
+	p.past.answer(bus.ResultOK)
+	require.JSONEq(t, fmt.Sprintf(recoveredWith, pubs(5, 6), 2), p.hear(c), "one, though three were missed")
+	c = p.joined()
+	p.say(c, back(5, ""))
+	require.JSONEq(t, fmt.Sprintf(recoveredWith, "", 5), p.hear(c), "it has it")
+	p.past.records = nil
+	c = p.joined()
+	p.say(c, back(0, ""))
+	p.past.answer(bus.ResultOK)
+	require.NotContains(t, p.hear(c), `"recovered":true`, "there is none")
+}
+
+func TestHistory(t *testing.T) {
+	p := newPastRig(t, nil)
+	p.numbers(1, 9)
+	c := p.joined()
+	const none = `"publications":[],`
+	const history = `{"id":5,"history":{%s"epoch":"epoch","offset":8}}`
+	for request, want := range map[string]string{
+		`"limit":0`:                       none,
+		`"limit":-1`:                      pubs(4, 9),
+		`"limit":2`:                       pubs(4, 6),
+		`"limit":2,"reverse":true`:        `"publications":[{"data":8,"offset":8},{"data":7,"offset":7}],`,
+		`"limit":2,"since":{"offset":1}`:  pubs(2, 4),
+		`"limit":99,"since":{"offset":5}`: pubs(6, 9),
+		`"limit":2,"since":{"offset":8}`:  none,
+		`"limit":2,"since":{"offset":77}`: none,
+		`"limit":2,"since":{"offset":3,"epoch":"epoch"},"reverse":true`: `"publications":[{"data":2,"offset":2},{"data":1,"offset":1}],`,
+		`"limit":2,"since":{"offset":1},"reverse":true`:                 none,
+		`"limit":2,"since":{"offset":0},"reverse":true`:                 none,
+		`"limit":9,"since":{"offset":99},"reverse":true`:                `"publications":[{"data":8,"offset":8},{"data":7,"offset":7},{"data":6,"offset":6},{"data":5,"offset":5},{"data":4,"offset":4}],`,
+	} {
+		p.say(c, `{"id":5,"history":{"channel":"a",`+request+`}}`)
+		if len(p.past.waiting()) > 0 {
+			p.past.answer(bus.ResultOK)
+		}
+		require.JSONEq(t, fmt.Sprintf(history, want), p.hear(c), request)
+	}
+	for request, want := range map[string]string{
+		`"channel":"none","limit":1`:                    `"code":108`,
+		`"channel":"","limit":1`:                        `"code":107`,
+		`"channel":"a","limit":1,"since":{"epoch":"x"}`: `"code":112`,
+	} {
+		p.say(c, `{"id":5,"history":{`+request+`}}`)
+		require.Contains(t, p.hear(c), want, request)
+	}
+	for result, want := range map[bus.Result]string{
+		bus.ResultGone: `"code":112`, bus.ResultLimit: `"code":112`, bus.ResultEpoch: `"code":112`, bus.ResultTimeout: `"temporary":true`, bus.ResultOverload: `"temporary":true`,
+	} {
+		p.say(c, `{"id":5,"history":{"channel":"a","limit":1,"since":{"offset":1}}}`)
+		p.past.answer(result)
+		require.Contains(t, p.hear(c), want)
+	}
+	for range historyMax {
+		p.say(c, `{"id":5,"history":{"channel":"a","limit":1}}`)
+	}
+	p.say(c, `{"id":6,"history":{"channel":"a","limit":1}}`)
+	require.Contains(t, p.hear(c), `{"id":6,"error":{"code":111`)
+	require.NoError(t, c.conn.Close())
+	for p.shard.Stats().Clients.Load() > 0 {
+		p.step()
+	}
+	next := p.joined() // In the same slot.
+	for range historyMax {
+		p.past.answer(bus.ResultOK)
+	}
+	p.say(next, `{"id":6,"ping":{}}`)
+	require.JSONEq(t, `{"id":6,"ping":{}}`, p.hear(next), "answers for the one before are not for it")
+}

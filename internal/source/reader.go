@@ -1,0 +1,312 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	kafka "github.com/segmentio/kafka-go"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Errors of Reader.Read beside those of Kafka and of the context.
+var (
+	// ErrRangeGone: the log begins behind the range, or has lost a part of it.
+	ErrRangeGone = errors.New("the range is no longer in the log")
+	// ErrRangeBytes: the range holds more bytes than the caller takes.
+	ErrRangeBytes = errors.New("the range holds too many bytes")
+	// ErrStreamEnded: the topic was deleted, or created again.
+	ErrStreamEnded = errors.New("the topic that the stream was of is gone")
+)
+
+// Recent returns the block of the stream that holds the offset before to, if it is among what was read last. The caller calls
+// Block.Done when it has read it. Any goroutine.
+func (s *Source) Recent(st *Stream, to int64) (Block, bool) { return st.p.window.find(to) }
+
+// Reader reads ranges of partitions again, on connections of its own: one a broker, kept from one Read to the next. One goroutine
+// uses it.
+type Reader struct {
+	s        *Source
+	ctx      context.Context
+	conns    map[string]readerConn
+	aborted  abortedSet
+	requests uint64
+}
+
+// readerConn is a connection to one broker, and what ends the context that it was dialled with.
+type readerConn struct {
+	*conn
+	cancel context.CancelFunc
+}
+
+// drop closes the connection to a broker.
+func (r *Reader) drop(addr string) {
+	if c, ok := r.conns[addr]; ok {
+		c.close()
+		c.cancel()
+		delete(r.conns, addr)
+	}
+}
+
+// NewReader returns a reader without a connection. When ctx ends its connections are closed, and Read fails.
+func (s *Source) NewReader(ctx context.Context) *Reader {
+	return &Reader{s: s, ctx: ctx, conns: make(map[string]readerConn)}
+}
+
+// Close closes the connections. The reader can be used again.
+func (r *Reader) Close() {
+	for addr := range r.conns {
+		r.drop(addr)
+	}
+}
+
+// Requests counts the fetches that were sent.
+func (r *Reader) Requests() uint64 { return r.requests }
+
+// Read returns the block of a stream from offset from to offset to, to excluded, which must be routed. If the log begins behind from
+// it begins there. It tries again after errors that pass, until ctx ends.
+func (r *Reader) Read(ctx context.Context, st *Stream, from, to int64, bytesMax int) (Block, error) {
+	tries := backoff{min: r.s.o.BackoffMin, max: r.s.o.BackoffMax}
+	b := Block{From: from, To: to}
+	next := from
+	for next < to {
+		err := r.fetch(ctx, st, &b, &next, bytesMax)
+		if err == nil {
+			continue
+		}
+		switch {
+		case r.ctx.Err() != nil:
+			return Block{}, r.ctx.Err()
+		case errors.Is(err, ErrRangeGone), errors.Is(err, ErrRangeBytes), errors.Is(err, ErrStreamEnded), errors.Is(err, errFormat):
+			return Block{}, err
+		}
+		sleep(ctx, tries.next(), nil)
+		if ctx.Err() != nil {
+			return Block{}, fmt.Errorf("read %s/%d from offset %d to %d again: %w: %w", st.p.topic.name, st.p.id, next, to-1, ctx.Err(), err)
+		}
+	}
+	return b, nil
+}
+
+// fetch reads what one response holds behind next.
+func (r *Reader) fetch(ctx context.Context, st *Stream, b *Block, next *int64, bytesMax int) error {
+	p := st.p
+	addr, ok := r.s.leaderAddr(p)
+	if !ok {
+		return r.missing(p, errNoLeader)
+	}
+	c, err := r.connect(ctx, addr)
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+	rp, err := r.exchange(c, p, *next)
+	if err == nil && kafka.Error(rp.ErrorCode) == kafka.OffsetOutOfRange {
+		err = r.beginning(c, p, b, next)
+		rp = nil
+	}
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	switch {
+	case errors.Is(err, ErrRangeGone):
+		return err
+	case err != nil:
+		r.drop(addr)
+		return clearer("fetch from broker "+addr, err)
+	case rp == nil:
+		return nil
+	}
+	if code := kafka.Error(rp.ErrorCode); code != 0 {
+		switch kindOfCode(code) {
+		case ErrorUnknownTopic:
+			return r.missing(p, code)
+		case ErrorLeader:
+			r.s.kickWatcher()
+		}
+		return code
+	}
+	b.First = b.First || b.From == 0 || rp.LogStartOffset >= b.From
+	return r.take(p, rp, b, next, bytesMax)
+}
+
+// missing has the metadata looked at because the partition is not where it was. It returns err unless the partition is gone for good.
+func (r *Reader) missing(p *partition, err error) error {
+	r.s.kickWatcher()
+	if r.s.ended(p) {
+		return ErrStreamEnded
+	}
+	return err
+}
+
+// beginning goes on where the log begins, which is behind next.
+func (r *Reader) beginning(c *conn, p *partition, b *Block, next *int64) error {
+	start, err := r.logStart(c, p)
+	if err != nil {
+		return err
+	}
+	if start <= *next || start >= b.To {
+		// Nothing of the range is left, or the broker that answers has less than the one that we read from.
+		return ErrRangeGone
+	}
+	// What was read of the range before is no longer part of one without a hole.
+	b.From, b.First, b.batches = start, true, nil
+	*next = start
+	return nil
+}
+
+// take appends the batches of a response to b.
+func (r *Reader) take(p *partition, rp *kmsg.FetchResponseTopicPartition, b *Block, next *int64, bytesMax int) error {
+	r.aborted.reset(rp.AbortedTransactions)
+	before := *next
+	for rest := rp.RecordBatches; len(rest) > 0 && *next < b.To; {
+		bt, after, err := parseBatch(rest)
+		if errors.Is(err, errPartial) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		raw := rest[:len(rest)-len(after)]
+		rest = after
+		r.aborted.advance(bt.last())
+		if bt.last() < *next {
+			continue
+		}
+		if bt.base > *next && cleanup(p.topic.cleanup.Load()) == cleanupDelete {
+			return ErrRangeGone // Nothing explains the hole, see Source.holeLocked.
+		}
+		*next = bt.last() + 1
+		if bt.attributes.Control() {
+			var marker record
+			if _, err := parseRecord(bt.records, &marker); err == nil {
+				r.aborted.marker(&bt, &marker)
+			}
+			continue
+		}
+		if r.aborted.drops(&bt) || bt.count == 0 || bt.base >= b.To {
+			continue
+		}
+		if len(b.batches)+len(raw) > bytesMax {
+			return ErrRangeBytes
+		}
+		b.batches = append(b.batches, raw...)
+	}
+	if *next == before && len(rp.RecordBatches) == 0 && rp.LastStableOffset >= b.To {
+		*next = b.To // All of it was compacted away.
+	}
+	if *next == before {
+		return errStalled // Nothing came, though the range is routed: a follower that lags behind, or a batch cut short.
+	}
+	return nil
+}
+
+// exchange asks for what follows next.
+func (r *Reader) exchange(c *conn, p *partition, next int64) (*kmsg.FetchResponseTopicPartition, error) {
+	version := c.fetchVersion()
+	if p.topicID == ([16]byte{}) {
+		version = min(version, 11)
+	}
+	req := kmsg.NewFetchRequest()
+	req.Version = version
+	req.MinBytes, req.MaxWaitMillis = 1, int32(r.s.o.BackoffMax.Milliseconds())
+	req.MaxBytes = int32(r.s.o.FetchMaxBytes)
+	req.IsolationLevel = 1 // Read committed.
+	part := kmsg.NewFetchRequestTopicPartition()
+	part.Partition, part.FetchOffset, part.PartitionMaxBytes = p.id, next, int32(r.s.o.FetchMaxBytes)
+	topic := kmsg.NewFetchRequestTopic()
+	topic.Topic, topic.TopicID = p.topic.name, p.topicID
+	topic.Partitions = append(topic.Partitions, part)
+	req.Topics = append(req.Topics, topic)
+	var resp kmsg.FetchResponse
+	r.requests++
+	if _, err := c.exchange(&req, &resp, r.s.o.BackoffMax); err != nil {
+		return nil, err
+	}
+	if resp.ErrorCode != 0 {
+		return nil, codeError(resp.ErrorCode)
+	}
+	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 || resp.Topics[0].Partitions[0].Partition != p.id {
+		return nil, errNoOffset
+	}
+	if t := time.Duration(resp.ThrottleMillis) * time.Millisecond; t > 0 {
+		sleep(r.ctx, min(t, r.s.o.BackoffMax), nil)
+	}
+	return &resp.Topics[0].Partitions[0], nil
+}
+
+// logStart asks where the partition's log begins.
+func (r *Reader) logStart(c *conn, p *partition) (int64, error) {
+	req := kmsg.NewListOffsetsRequest()
+	req.Version = min(5, c.versions[req.Key()])
+	part := kmsg.NewListOffsetsRequestTopicPartition()
+	part.Partition, part.Timestamp = p.id, timeEarliest
+	topic := kmsg.NewListOffsetsRequestTopic()
+	topic.Topic = p.topic.name
+	topic.Partitions = append(topic.Partitions, part)
+	req.Topics = append(req.Topics, topic)
+	var resp kmsg.ListOffsetsResponse
+	if _, err := c.exchange(&req, &resp, 0); err != nil {
+		return 0, err
+	}
+	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
+		return 0, errNoOffset
+	}
+	rp := &resp.Topics[0].Partitions[0]
+	if rp.ErrorCode != 0 {
+		return 0, codeError(rp.ErrorCode)
+	}
+	return rp.Offset, nil
+}
+
+// errNoLeader: the partition has no leader that we know of.
+var errNoLeader = &kindError{ErrorLeader, errors.New("the partition has no leader now")}
+
+// connect returns the connection to a broker.
+func (r *Reader) connect(ctx context.Context, addr string) (*conn, error) {
+	if c, ok := r.conns[addr]; ok {
+		return c.conn, nil
+	}
+	// The connection outlives ctx, but dialling does not.
+	dialCtx, cancel := context.WithCancel(r.ctx)
+	stop := context.AfterFunc(ctx, cancel)
+	c, err := r.s.dial(dialCtx, addr)
+	if !stop() && err == nil {
+		c.close()
+		err = ctx.Err()
+	}
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	r.conns[addr] = readerConn{c, cancel}
+	return c, nil
+}
+
+// leaderAddr returns the address of the broker that leads the partition. Any goroutine.
+func (s *Source) leaderAddr(p *partition) (addr string, ok bool) {
+	id := p.leaderSeen.Load()
+	s.view.mu.Lock()
+	defer s.view.mu.Unlock()
+	for _, f := range s.view.fetchers {
+		if f.id == id {
+			return f.addr, true
+		}
+	}
+	return "", false
+}
+
+// ended reports whether the partition is no longer part of the layout. Any goroutine.
+func (s *Source) ended(p *partition) bool {
+	s.view.mu.Lock()
+	defer s.view.mu.Unlock()
+	for _, t := range s.view.topics {
+		for _, q := range t.parts {
+			if p == q {
+				return t.state == TopicMissing
+			}
+		}
+	}
+	return true
+}
