@@ -88,6 +88,7 @@ type Shard struct {
 	channelIndex map[string]uint32
 	channelByID  map[routing.ChannelID]uint32
 	freeChannels []uint32
+	everybody    routing.ChannelID // Of routing.Everybody while there are clients.
 
 	// Subscriptions whose reply waits for an answer.
 	recoverings map[recoveringKey]*recovering

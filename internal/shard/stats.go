@@ -23,6 +23,7 @@ type Stats struct {
 	Commands      atomic.Uint64                      // Client protocol commands received.
 	Compressed    atomic.Uint64                      // Upgrades that negotiated permessage-deflate.
 	Inflated      atomic.Uint64                      // Compressed messages received and decompressed.
+	Absent        atomic.Uint64                      // Messages for a connection that is gone.
 	Turns         atomic.Uint64                      // Turns of the loop.
 	Wakeups       atomic.Uint64                      // Times another goroutine woke the loop out of its wait.
 	Batches       atomic.Uint64                      // Batches taken from the bus.
