@@ -334,7 +334,9 @@ func TestDeflatedCommands(t *testing.T) {
 
 // Many clients of every kind, random values, channels and delays of the pool: each reads what was published, in order.
 func TestDeflateOrder(t *testing.T) {
-	r, d := newDeflateRig(t, func(o *Options) { o.Limits.OutboundMax = 8 << 20 })
+	r, d := newDeflateRig(t, func(o *Options) {
+		o.Limits.OutboundMax, o.Limits.PingInterval = 8<<20, 24*time.Hour // Nobody answers pings, however long it takes.
+	})
 	random := rand.New(rand.NewPCG(8, 9))
 	var clients []*client
 	for i := range 12 {
