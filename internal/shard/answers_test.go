@@ -116,3 +116,23 @@ func (p *pastRig) hearAll(c *client) (text string) {
 	p.during(func() { _, text, _ = c.next() })
 	return text
 }
+
+// A topic gets more partitions, so that a channel's records now come from another one, where offsets are lower: who is subscribed gets them,
+// and who waits for what it missed has not recovered.
+func TestRecoverAnotherEpoch(t *testing.T) {
+	p := newPastRig(t, nil)
+	p.offset = 1000
+	p.place.set("a", 1000)
+	old, waits := p.joined("a"), p.joined()
+	p.say(waits, back(900, ""))
+	p.place.begin("another")
+	p.place.set("a", 5)
+	fresh := p.joined("a")
+	p.past.answer(bus.ResultOK)
+	require.JSONEq(t, `{"id":5,"subscribe":{"recoverable":true,"epoch":"another","offset":5,"was_recovering":true}}`, p.hear(waits))
+	p.offset = 5
+	p.publish("a", "6")
+	for _, c := range []*client{old, waits, fresh} {
+		require.Equal(t, push(6), p.hear(c))
+	}
+}

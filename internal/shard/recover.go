@@ -131,6 +131,9 @@ func (s *Shard) recovered(rec *recovering, a bus.Answer) {
 	held := rec.held
 	rec.held = nil
 	s.endRecovering(c, rec)
+	if _, epoch, known := s.positions.Position(s.channels[rec.channel].name); !known || epoch != rec.epoch {
+		a = bus.Answer{Result: bus.ResultEpoch, Kafka: a.Kafka} // What comes now is of another stream than the answer.
+	}
 	from := RecoveryMemory
 	if a.Kafka {
 		from = RecoveryKafka
@@ -210,11 +213,13 @@ func (s *Shard) replyRecovered(c *conn, rec *recovering, from RecoverySource, a 
 func (s *Shard) position(c *conn, at int) *protocol.SubscribeResult {
 	ch := &s.channels[c.subs[at].channel]
 	offset, epoch, known := s.positions.Position(ch.name)
+	if known {
+		s.begin(ch, epoch, offset)
+	}
 	c.subs[at].start = offset
 	if !known {
 		return &protocol.SubscribeResult{}
 	}
-	ch.joinedSeq = s.head()
 	return &protocol.SubscribeResult{Recoverable: s.recovery.Recoverer != nil, Offset: offset, Epoch: epoch}
 }
 
