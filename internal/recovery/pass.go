@@ -192,7 +192,10 @@ func (p *pass) collect(b source.Block, top int64) error {
 	from := top
 	p.each(func(w *want) { from = min(from, w.after) })
 	p.walker.Open(p.st.Stream, b, max(from, b.From), min(top, b.To))
+	t := p.r.turns.begin()
+	defer func() { t.end() }()
 	for p.walker.Next() {
+		t.walked()
 		list := p.wants[string(p.walker.Channel())]
 		if len(list) == 0 {
 			continue

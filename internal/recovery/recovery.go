@@ -38,8 +38,9 @@ type Recovery struct {
 	running sync.WaitGroup
 	ready   chan struct{} // A group wants a worker; holds one for each worker.
 
-	past past
-	held atomic.Int64 // Bytes of records of answers in the making.
+	past  past
+	turns turns
+	held  atomic.Int64 // Bytes of records of answers in the making.
 
 	mu      sync.Mutex
 	groups  map[stream]*group // Those with queries that wait or are being answered.
@@ -86,7 +87,7 @@ func New(o Options) (*Recovery, error) {
 			return nil, fmt.Errorf("BUG: recovery option %s is %d, must be positive", name, v)
 		}
 	}
-	r := &Recovery{o: o, stats: NewStats(), groups: make(map[stream]*group), ready: make(chan struct{}, o.Concurrency)}
+	r := &Recovery{o: o, stats: NewStats(), groups: make(map[stream]*group), ready: make(chan struct{}, o.Concurrency), turns: newTurns()}
 	r.past.init(o.ReadBytesMax)
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r, nil
