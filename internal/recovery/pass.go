@@ -317,6 +317,7 @@ func (p *pass) fail(err error) {
 		result = bus.ResultEpoch
 	case errors.Is(err, context.DeadlineExceeded):
 		result = bus.ResultTimeout
+		p.r.logProblem(now, err) // It says what Kafka did meanwhile.
 	default:
 		p.r.logProblem(now, err)
 	}
