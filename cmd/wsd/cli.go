@@ -25,7 +25,7 @@ type cli struct {
 func newCLI() *cli {
 	c := &cli{}
 	for _, o := range []*options{
-		&c.Serve.options, &c.Dev.options, &c.Health.options, &c.Config.Check.options, &c.Config.Show.options, &c.Doctor.options,
+		&c.Serve.options, &c.Dev.options, &c.Health.options, &c.Config.Check.options, &c.Config.Show.options, &c.Config.TestRoute.options, &c.Doctor.options,
 	} {
 		o.init()
 	}
@@ -96,7 +96,7 @@ func (o *options) load(e env) (*config.Loaded, error) {
 // groups titles the sections of the help, in the order of the configuration.
 func groups() []kong.Group {
 	titles := map[string]string{
-		"client": "Clients", "admin": "Admin port", "control": "Control socket", "general": "General", "kafka": "Kafka", "steering": "Steering",
+		"client": "Clients", "admin": "Admin port", "control": "Control socket", "general": "General", "kafka": "Kafka", "overrides": "Header overrides", "steering": "Steering",
 		"bus": "Bus", "shutdown": "Shutdown", "log": "Log", "debug": "Debug", "dev": "wsd dev",
 	}
 	var list []kong.Group

@@ -10,6 +10,8 @@ type configCmd struct {
 	Check    configCheckCmd    `cmd:"" help:"Check the configuration; exit 2 and name every fault when it is wrong."`
 	Defaults configDefaultsCmd `cmd:"" help:"Print a configuration file with every option, its meaning and its default."`
 	Show     configShowCmd     `cmd:"" help:"Print the effective configuration and where each value comes from."`
+
+	TestRoute testRouteCmd `cmd:"" help:"Print where a record would go by routes and overrides, and which rule says so; exit 1 when it has no place."`
 }
 
 type configCheckCmd struct {

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"wsd/internal/dev"
+	"wsd/internal/route"
 	"wsd/internal/server"
 )
 
@@ -25,16 +26,25 @@ func (c *devCmd) Run(e env) error {
 	}
 	ctx, stop := signals()
 	defer stop()
+	// Patterns find what is made here and later; names are made.
+	var names, patterns []string
+	for _, t := range cfg.Kafka.Topics {
+		if p, err := route.ParseTopic(t); err == nil && p.Exact() {
+			names = append(names, t)
+		} else {
+			patterns = append(patterns, t)
+		}
+	}
 	// The feeds end with the cluster, after the server.
 	cluster, err := dev.Start(ctx, dev.Options{
-		Listen: cfg.Dev.KafkaListen, Topics: slices.Concat(cfg.Kafka.Topics, cfg.Dev.Topics), Rate: cfg.Dev.Rate, Stdin: cfg.Dev.Stdin,
+		Listen: cfg.Dev.KafkaListen, Topics: slices.Concat(names, cfg.Dev.Topics), Rate: cfg.Dev.Rate, Stdin: cfg.Dev.Stdin,
 		In: e.stdin, Logger: logger,
 	})
 	if err != nil {
 		return err
 	}
 	defer cluster.Stop()
-	cfg.Kafka.Brokers, cfg.Kafka.Topics = cluster.Brokers(), cluster.Topics()
+	cfg.Kafka.Brokers, cfg.Kafka.Topics = cluster.Brokers(), append(cluster.Topics(), patterns...)
 	if !loaded.Given("kafka.start") {
 		cfg.Kafka.Start = "earliest" // Everything in this Kafka is new.
 	}

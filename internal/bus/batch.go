@@ -35,10 +35,10 @@ func (v Variant) Deflated() Variant { return v + VariantCount }
 // Plain returns the variant whose compressed form v is, or v when it is not compressed.
 func (v Variant) Plain() Variant { return v % VariantCount }
 
-// Segment is what a batch holds for one channel: the unit of framing and writing.
+// Segment is what a batch holds for one channel, or a part of it between messages: the unit of framing and writing.
 type Segment struct {
 	Channel routing.ChannelID
-	Name    string
+	Name    string           // Of the channel; empty: the records are messages, to a connection, a user or everybody.
 	Records []Record         // At least one, in the order in which they were added.
 	Bytes   int              // Of all values.
 	Shards  routing.ShardSet // Those that had a subscriber when one of the records was routed: others need not look the channel up.

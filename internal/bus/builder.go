@@ -18,9 +18,17 @@ type BuilderOptions struct {
 type Builder struct {
 	o        BuilderOptions
 	batch    *Batch
-	segments map[routing.ChannelID]*Segment
-	arena    []byte // The unused rest is arena[len:cap].
-	next     int    // Size of the next piece of arena.
+	segments map[routing.ChannelID]place
+	last     routing.ChannelID // Of the newest record.
+	stretch  uint32            // Segments of earlier stretches take no more records.
+	arena    []byte            // The unused rest is arena[len:cap].
+	next     int               // Size of the next piece of arena.
+}
+
+// place is where the records of a channel are put.
+type place struct {
+	segment *Segment
+	stretch uint32
 }
 
 // The arena of a batch grows piece by piece, doubling, so that a batch of one small record stays small and a large one takes few
@@ -32,7 +40,7 @@ const (
 
 // NewBuilder returns a builder with an empty batch.
 func NewBuilder(o BuilderOptions) *Builder {
-	return &Builder{o: o, segments: make(map[routing.ChannelID]*Segment)}
+	return &Builder{o: o, segments: make(map[routing.ChannelID]place)}
 }
 
 // Add puts a copy of r, which came at ts, behind the channel's other records and returns whether the batch is now full. Full or
@@ -43,13 +51,15 @@ func (b *Builder) Add(ch routing.Channel, r Record, ts time.Time) (full bool) {
 		b.arena, b.next = nil, arenaMin
 	}
 	batch := b.batch
-	seg, ok := b.segments[ch.ID]
-	if !ok {
+	at := b.segments[ch.ID]
+	seg := at.segment
+	if seg == nil || at.stretch != b.stretch {
 		seg = &Segment{Channel: ch.ID, Name: ch.Name, batch: batch}
-		b.segments[ch.ID] = seg
+		b.segments[ch.ID] = place{seg, b.stretch}
 		batch.Segments = append(batch.Segments, seg)
 		batch.memory += segmentSize
 	}
+	b.last = ch.ID
 	size := len(r.Value)
 	shared := len(r.JSON) > 0 && len(r.JSON) == size && unsafe.SliceData(r.JSON) == unsafe.SliceData(r.Value)
 	r.Value = b.keep(r.Value)
@@ -70,11 +80,21 @@ func (b *Builder) Add(ch routing.Channel, r Record, ts time.Time) (full bool) {
 	return batch.Records >= b.o.RecordsMax || batch.Bytes >= b.o.BytesMax
 }
 
+// AddMessage is Add for a message, which is to stand between the records that were added before it and those that come after it. Segments
+// are delivered in their order, so that each is then continued in another one.
+func (b *Builder) AddMessage(ch routing.Channel, r Record, ts time.Time) (full bool) {
+	ch.Name = ""
+	if b.last != ch.ID {
+		b.stretch++
+	}
+	return b.Add(ch, r, ts)
+}
+
 // AddKeyed is Add for a record whose key is kept: Segment.Key returns it. It takes either all records of a channel or none. Keys are
 // apart from the records because most have no use for them.
 func (b *Builder) AddKeyed(ch routing.Channel, r Record, key []byte, ts time.Time) (full bool) {
 	full = b.Add(ch, r, ts)
-	seg := b.segments[ch.ID]
+	seg := b.segments[ch.ID].segment
 	if seg.keys == nil {
 		seg.keys = new([][]byte)
 	}
@@ -117,7 +137,7 @@ func (b *Builder) Seal() *Batch {
 			batch.memory += cap(*seg.keys) * keySize
 		}
 	}
-	b.batch, b.arena = nil, nil
+	b.batch, b.arena, b.last = nil, nil, 0
 	clear(b.segments)
 	return batch
 }

@@ -148,3 +148,39 @@ func TestKeys(t *testing.T) {
 	require.Nil(t, plain.Segments[0].Key(2))
 	require.Greater(t, keyed.memory, plain.memory)
 }
+
+// A message stands between what came before it and what comes after it.
+func TestMessagesInOrder(t *testing.T) {
+	b := NewBuilder(BuilderOptions{RecordsMax: 100, BytesMax: 1 << 20})
+	a, c := routing.Channel{ID: 1, Name: "a"}, routing.Channel{ID: 2, Name: "c"}
+	m, n := routing.Channel{ID: routing.ConnChannel(7)}, routing.Channel{ID: 3, Name: routing.Everybody}
+	add := func(ch routing.Channel, value string) { b.Add(ch, Record{Value: []byte(value)}, time.Now()) }
+	tell := func(ch routing.Channel, value string) { b.AddMessage(ch, Record{Value: []byte(value)}, time.Now()) }
+	for range 2 { // A builder that is used again knows nothing of the last batch.
+		add(a, "1")
+		add(c, "1")
+		add(a, "2")
+		tell(m, "1")
+		tell(m, "2")
+		tell(n, "1")
+		tell(m, "3")
+		add(a, "3")
+		add(a, "4")
+		tell(m, "4")
+		add(a, "5")
+		batch := b.Seal()
+		var got []string
+		for _, seg := range batch.Segments {
+			text := seg.Name
+			if text == "" {
+				text = fmt.Sprint(seg.Channel & 0xff)
+			}
+			for _, r := range seg.Records {
+				text += " " + string(r.Value)
+			}
+			got = append(got, text)
+		}
+		require.Equal(t, []string{"a 1 2", "c 1", "7 1 2", "3 1", "7 3", "a 3 4", "7 4", "a 5"}, got)
+		require.Equal(t, 11, batch.Records)
+	}
+}

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"wsd/internal/route"
 )
 
 // StartTime returns the time that Start names, if it is one.
@@ -47,7 +49,7 @@ func (l *loader) check() {
 	l.checkRanges(c)
 	l.checkAddresses(c)
 	l.checkKafka(c)
-	l.checkRoutes(c.Routes)
+	l.checkRoutes(c)
 	l.checkSlowPolicies(c.Client.SlowPolicies)
 	l.checkSteering(c)
 	l.checkRecovery(c)
@@ -82,6 +84,10 @@ func (l *loader) checkRanges(c *Config) {
 	number(l, "kafka.fetch_max_bytes", k.FetchMaxBytes, 1<<10, 1<<30)
 	number(l, "kafka.max_record_bytes", k.MaxRecordBytes, 1<<10, 1<<30)
 	number(l, "kafka.metadata_interval", k.MetadataInterval, 10*time.Millisecond, time.Hour)
+	number(l, "kafka.topics_max", k.TopicsMax, 1, 10_000)
+	if !c.Overrides.Enabled { // Else it is checked with the routes.
+		number(l, "overrides.channels_max", c.Overrides.ChannelsMax, 1, route.ChannelsMaxMost)
+	}
 	number(l, "bus.batch_max", b.BatchMax, 1, 1<<20)
 	number(l, "bus.batch_bytes_max", b.BatchBytesMax, 1<<10, 1<<30)
 	number(l, "bus.batch_age", b.BatchAge, 0, time.Minute)
@@ -175,7 +181,12 @@ func (l *loader) checkKafka(c *Config) {
 	for _, b := range k.Brokers {
 		l.address("kafka.brokers", b, false)
 	}
-	l.topics("kafka.topics", k.Topics)
+	l.unique("kafka.topics", k.Topics)
+	for _, t := range k.Topics {
+		if _, err := route.ParseTopic(t); err != nil {
+			l.complain("kafka.topics", t, err.Error(), "")
+		}
+	}
 	l.topics("dev.topics", c.Dev.Topics)
 	if c.Dev.Stdin != "" {
 		l.topics("dev.stdin", []string{c.Dev.Stdin})
@@ -249,22 +260,6 @@ func (l *loader) checkSASL(s *SASL) {
 		}
 	case s.Password == "":
 		l.complain("kafka.sasl.password", "", "kafka.sasl.mechanism needs one", "set kafka.sasl.password_file")
-	}
-}
-
-var placeholder = regexp.MustCompile(`\{(topic|key|partition|header\.[^{}]+)\}`)
-
-func (l *loader) checkRoutes(routes []Route) {
-	for _, r := range routes {
-		if r.Topic != "" && !topicName.MatchString(r.Topic) {
-			l.complain("routes", r.String(), fmt.Sprintf("%q is no topic's name", r.Topic), "a name has 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-'")
-		}
-		if r.Channel == "" {
-			l.complain("routes", r.String(), "the channel is empty", "write a template such as {topic} or user.{key}")
-		}
-		if strings.ContainsAny(placeholder.ReplaceAllString(r.Channel, ""), "{}") {
-			l.complain("routes", r.String(), "the template has a brace that belongs to no placeholder", "{topic}, {key}, {partition} and {header.NAME} are known")
-		}
 	}
 }
 

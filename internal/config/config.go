@@ -4,19 +4,20 @@ import "time"
 
 // Config is every option of wsd.
 type Config struct {
-	Client   Client   `key:"client"`
-	Admin    Admin    `key:"admin"`
-	Control  Control  `key:"control"`
-	Shards   int      `key:"shards" def:"0" help:"Event loops; 0: as many as CPUs that wsd may use (GOMAXPROCS). At most 256."`
-	Kafka    Kafka    `key:"kafka"`
-	Routes   []Route  `key:"routes" help:"Which channel a topic's records go to: [TOPIC=]CHANNEL with {topic}, {key}, {partition} and {header.NAME}; the first whose topic fits wins. Default: {topic}."`
-	Steering Steering `key:"steering"`
-	Bus      Bus      `key:"bus"`
-	Recovery Recovery `key:"recovery"`
-	Shutdown Shutdown `key:"shutdown"`
-	Log      Log      `key:"log"`
-	Debug    Debug    `key:"debug"`
-	Dev      Dev      `key:"dev"`
+	Client    Client    `key:"client"`
+	Admin     Admin     `key:"admin"`
+	Control   Control   `key:"control"`
+	Shards    int       `key:"shards" def:"0" help:"Event loops; 0: as many as CPUs that wsd may use (GOMAXPROCS). At most 256."`
+	Kafka     Kafka     `key:"kafka"`
+	Routes    []Route   `key:"routes" help:"Where records go: rules of which the first that fits a record decides (docs/routing.md). In a flag or variable [TOPIC=]CHANNEL, a template with {topic}, {key}, {partition}, {header.NAME} and {json.FIELD}. Default: {topic}."`
+	Overrides Overrides `key:"overrides"`
+	Steering  Steering  `key:"steering"`
+	Bus       Bus       `key:"bus"`
+	Recovery  Recovery  `key:"recovery"`
+	Shutdown  Shutdown  `key:"shutdown"`
+	Log       Log       `key:"log"`
+	Debug     Debug     `key:"debug"`
+	Dev       Dev       `key:"dev"`
 }
 
 // Client is what clients meet.
@@ -54,7 +55,8 @@ type Control struct {
 // Kafka is where records come from.
 type Kafka struct {
 	Brokers          []string      `key:"brokers" def:"127.0.0.1:9092" help:"host:port of brokers to learn the cluster from."`
-	Topics           []string      `key:"topics" help:"Topics to read, every partition of each. Those that do not exist yet are picked up when they appear."`
+	Topics           []string      `key:"topics" help:"Topics to read, every partition of each. Those that do not exist yet are picked up when they appear. re:EXPRESSION stands for all topics whose name the expression matches as a whole, now or later."`
+	TopicsMax        int           `key:"topics_max" def:"1000" help:"Topics read at most, those that patterns find included, 1 to 10000."`
 	Start            string        `key:"start" def:"latest" help:"Where to begin: latest, earliest, a time (RFC 3339, such as 2026-01-31T08:00:00Z), or committed: where commit_group stands, and latest in topics that it has no position of."`
 	CommitGroup      string        `key:"commit_group" help:"Consumer group under which positions are kept in Kafka, at most once a second, so that its own tools show wsd's lag; wsd does not join it. Nobody else may use it, each wsd needs one of its own. Empty: none."`
 	ClientID         string        `key:"client_id" def:"wsd" help:"Name that the brokers log and apply quotas to."`
@@ -85,10 +87,15 @@ type SASL struct {
 	PasswordFile string `key:"password_file" help:"File whose content, without the last line break, is the password."`
 }
 
-// Route sends the records of a topic to a channel.
-type Route struct {
-	Topic   string `key:"topic" help:"Exact name of a topic; empty: any."`
-	Channel string `key:"channel" help:"Template of the channel's name."`
+// Overrides are headers by which records themselves say where they go.
+type Overrides struct {
+	Enabled     bool     `key:"enabled" def:"false" help:"Whether headers of a record may say where it goes, whatever routes says: whoever may produce can then reach every client (docs/routing.md)."`
+	Topics      []string `key:"topics" help:"Topics whose records are believed, as names or patterns. Default: all."`
+	Channels    string   `key:"channels" def:"wsd-channels" help:"Header with names of channels, parted by commas; empty: none."`
+	Client      string   `key:"client" def:"wsd-client" help:"Header with the id that a client got in the answer to its connect command; empty: none."`
+	User        string   `key:"user" def:"wsd-user" help:"Header with a user; empty: none."`
+	Broadcast   string   `key:"broadcast" def:"wsd-broadcast" help:"Header that is true for a message to every client; empty: none."`
+	ChannelsMax int      `key:"channels_max" def:"16" help:"Channels that one record may name, at most 256."`
 }
 
 // SlowPolicy says what a client meets that does not keep up with a channel.

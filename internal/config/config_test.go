@@ -100,7 +100,7 @@ func TestFiles(t *testing.T) {
 		"debug: {shard_header: yes please}":                   "write true or false",
 		"routes: [{topic: a, chanel: b}]":                     "unknown key \"chanel\"",
 		"routes: [{topic: a, channel: [b]}]":                  "channel is no text",
-		"routes: ['a{b}']":                                    "brace that belongs to no placeholder",
+		"routes: ['a{b}']":                                    "unknown placeholder {b}",
 		"routes: [{channel: ''}]":                             "the channel is empty",
 		"routes: [{topic: 'a b', channel: x}]":                "no topic's name",
 		"client: {slow_policies: [{channel: a, polcy: b}]}":   `the policy in line 1 has an unknown key "polcy": channel and policy are known`,

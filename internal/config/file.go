@@ -159,13 +159,29 @@ func (l *loader) value(key, origin string, node *yaml.Node) {
 		nodes = node.Content
 	}
 	g := given{origin: origin, strict: true, texts: []string{}}
-	for _, n := range nodes {
+	if o.Kind == kindRoute {
+		g.routes = make([]Route, len(nodes))
+	}
+	for i, n := range nodes {
+		if n := resolved(n); o.Kind == kindRoute && n.Kind == yaml.MappingNode {
+			r, problem := routeOf(n)
+			if problem != "" {
+				l.fault(Fault{Key: fmt.Sprintf("%s[%d]", key, i), Origin: origin, Problem: problem})
+				return
+			}
+			g.routes[i] = r
+			g.texts = append(g.texts, r.String())
+			continue
+		}
 		text, problem := o.text(n)
 		if problem != "" {
 			wrong(problem)
 			return
 		}
 		g.texts = append(g.texts, text)
+		if o.Kind == kindRoute {
+			_ = g.routes[i].UnmarshalText([]byte(text)) // It takes every text.
+		}
 	}
 	l.loaded.given[key] = g
 }
@@ -173,13 +189,8 @@ func (l *loader) value(key, origin string, node *yaml.Node) {
 // text returns a node's value as the flag would be written.
 func (o Option) text(n *yaml.Node) (text, problem string) {
 	n = resolved(n)
-	if n.Kind == yaml.MappingNode {
-		switch o.Kind {
-		case kindRoute:
-			return routeText(n)
-		case kindPolicy:
-			return pairText(n, "policy", "channel", "policy")
-		}
+	if n.Kind == yaml.MappingNode && o.Kind == kindPolicy {
+		return pairText(n, "policy", "channel", "policy")
 	}
 	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
 		return "", "it must be a plain value"
@@ -188,15 +199,6 @@ func (o Option) text(n *yaml.Node) (text, problem string) {
 		return "=" + n.Value, ""
 	}
 	return n.Value, ""
-}
-
-// routeText returns a route written as a mapping in the form TOPIC=CHANNEL.
-func routeText(n *yaml.Node) (text, problem string) {
-	text, problem = pairText(n, "route", "topic", "channel")
-	if topic := pairValue(n, "topic"); problem == "" && strings.Contains(topic, "=") { // TOPIC=CHANNEL would be cut at it.
-		return "", fmt.Sprintf("the route in line %d: %q is no topic's name", n.Line, topic)
-	}
-	return text, problem
 }
 
 // pairText returns a mapping with the keys first and second, a what, in the form FIRST=SECOND. One that is left out is empty.

@@ -38,7 +38,8 @@ type Loaded struct {
 type given struct {
 	texts  []string // One, unless the option is a list.
 	origin string
-	strict bool // From YAML, where a list is a list: texts are not cut at commas.
+	strict bool    // From YAML, where a list is a list: texts are not cut at commas.
+	routes []Route // In place of texts: a route in YAML may hold more than its text.
 }
 
 // Load gathers all values and checks them. When something is wrong it returns an *Error with every fault.
@@ -182,6 +183,10 @@ func (o Option) decode(field reflect.Value, g given) error {
 			return fmt.Errorf("it takes one value, not %d", len(g.texts))
 		}
 		return decodeScalar(field, o.Kind, g.texts[0])
+	}
+	if g.routes != nil {
+		field.Set(reflect.ValueOf(g.routes))
+		return nil
 	}
 	var texts []string
 	for _, text := range g.texts {

@@ -92,7 +92,7 @@ func (o Option) scalar(value reflect.Value) *yaml.Node {
 	switch o.Kind {
 	case kindRoute:
 		r := value.Interface().(Route)
-		return &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle, Content: []*yaml.Node{text("topic"), text(r.Topic), text("channel"), text(r.Channel)}}
+		return r.node()
 	case kindPolicy:
 		p := value.Interface().(SlowPolicy)
 		return &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle, Content: []*yaml.Node{text("channel"), text(p.Channel), text("policy"), text(p.Policy)}}

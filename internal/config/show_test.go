@@ -151,7 +151,7 @@ func TestDocExamples(t *testing.T) {
 	fromEnviron, err := Load(Input{Environ: environ})
 	require.NoError(t, err)
 	require.Equal(t, normal(fromFile.Config), normal(fromEnviron.Config))
-	require.Equal(t, []Route{{"trades", "trades.{key}"}, {"", "{topic}"}}, fromFile.Config.Routes)
+	require.Equal(t, []Route{{Topic: "trades", Channel: "trades.{key}"}, {Channel: "{topic}"}}, fromFile.Config.Routes)
 }
 
 func FuzzFile(f *testing.F) {

@@ -87,21 +87,3 @@ func (p *SlowPolicy) UnmarshalText(text []byte) error {
 
 // String returns the policy as UnmarshalText reads it.
 func (p SlowPolicy) String() string { return p.Channel + "=" + p.Policy }
-
-// UnmarshalText reads [TOPIC=]CHANNEL.
-func (r *Route) UnmarshalText(text []byte) error {
-	topic, channel, found := strings.Cut(string(text), "=")
-	if !found {
-		topic, channel = "", string(text)
-	}
-	*r = Route{Topic: topic, Channel: channel}
-	return nil
-}
-
-// String returns the route as UnmarshalText reads it.
-func (r Route) String() string {
-	if r.Topic == "" {
-		return r.Channel
-	}
-	return r.Topic + "=" + r.Channel
-}

@@ -8,7 +8,7 @@ import (
 )
 
 // filesBeside is what wsd keeps open apart from its clients: program, pins,
-// log, admin port, brokers, and a listener, an epoll and an eventfd per shard
+// log, admin port, brokers, and a listener and an epoll descriptor per shard
 // for up to 256 shards.
 const filesBeside = 1024
 

@@ -132,8 +132,9 @@ func (o Options) delivery() []family {
 			func(s *shard.Stats) *atomic.Uint64 { return &s.Dropped }),
 		o.counter("wsd_conflated_total", "Publications that gave way to a later record of their key while they waited for a connection.",
 			func(s *shard.Stats) *atomic.Uint64 { return &s.Conflated }),
+		o.counter("wsd_absent_total", "Messages for a connection that was gone.", func(s *shard.Stats) *atomic.Uint64 { return &s.Absent }),
 		{
-			name: "wsd_slow_total", help: "Times a policy for slow clients acted: connections closed by client.outbound_max, times one began to conflate, or was told to resubscribe.",
+			name: "wsd_slow_total", help: "Times a policy for slow clients acted: connections closed by client.outbound_max or bus.pinned_max, times one began to conflate, or was told to resubscribe.",
 			kind: counter, labels: []string{"shard", "policy"},
 			values: func(emit func(float64, ...string)) {
 				for i, s := range o.Shards {
@@ -152,7 +153,7 @@ func (o Options) delivery() []family {
 		o.counter("wsd_commands_total", "Commands of the client protocol received.", func(s *shard.Stats) *atomic.Uint64 { return &s.Commands }),
 		{
 			name: "wsd_delivery_latency_seconds", kind: histogram,
-			help: "From a batch's oldest record timestamp to the end of the shard's writes of it; once per batch and shard.",
+			help: "From a batch's oldest record timestamp to the end of the shard's writes of it; once per batch and shard, once more if a part of it was taken ahead.",
 			histogram: func() stats.HistogramSnapshot {
 				list := make([]stats.HistogramSnapshot, 0, len(o.Shards))
 				for _, s := range o.Shards {
@@ -252,13 +253,19 @@ func (o Options) kafka() []family {
 			func(p source.PartitionStats) int64 { return p.Position }),
 		{
 			name: "wsd_broadcast_routed_messages_total", kind: counter, labels: []string{"type", "by"},
-			help: "Records by where they went: every shard (broadcast), some (targeted), none for want of a subscriber (unwanted).",
+			help: "Records by where they went, every shard (broadcast), some (targeted) or none for want of a receiver (unwanted), and by what chose their place: a rule, or the header for channels, a connection, a user or everybody. A record for several channels counts once for each.",
 			values: func(emit func(float64, ...string)) {
-				emit(float64(s.Broadcast.Load()), "broadcast", "channel")
-				emit(float64(s.Targeted.Load()), "targeted", "channel")
-				emit(float64(s.Unwanted.Load()), "unwanted", "channel")
+				for _, by := range route.AllBy() {
+					n := &s.Routed[by]
+					emit(float64(n.Broadcast.Load()), "broadcast", by.String())
+					emit(float64(n.Targeted.Load()), "targeted", by.String())
+					emit(float64(n.Unwanted.Load()), "unwanted", by.String())
+				}
 			},
 		},
+		o.topic("wsd_kafka_dropped_total", "Records that a rule drops.", func(t *source.TopicStats) uint64 { return t.Dropped.Load() }),
+		o.partition("wsd_kafka_stopped", "1 when reading has stopped at a record that a rule with on_error: stop could not place.",
+			func(p source.PartitionStats) int64 { return int64(boolean(p.Stopped)) }),
 		{name: "wsd_kafka_batch_size", help: "Records in a fetch response that had any.", kind: histogram, histogram: s.BatchSize.Snapshot},
 		single("wsd_kafka_fetches_total", "Fetch responses taken.", counter, s.Fetches.Load),
 		single("wsd_kafka_fetch_bytes_total", "Their bytes on the wire.", counter, s.FetchBytes.Load),
@@ -274,11 +281,12 @@ func (o Options) kafka() []family {
 		single("wsd_kafka_stalls_total", "Connections dropped because they gave no records though there were some.", counter, s.Stalls.Load),
 		single("wsd_kafka_metadata_refreshes_total", "Looks at the cluster's layout.", counter, s.MetadataRefreshes.Load),
 		single("wsd_kafka_metadata_errors_total", "Looks that failed.", counter, s.MetadataErrors.Load),
+		single("wsd_kafka_topics_left_out", "Topics that a pattern of kafka.topics finds but that are not read, as there are kafka.topics_max already.", gauge, s.LeftOut.Load),
 		single("wsd_kafka_commits_total", "Times positions were committed to kafka.commit_group.", counter, s.Commits.Load),
 		single("wsd_kafka_commit_errors_total", "Tries that failed.", counter, s.CommitErrors.Load),
 		single("wsd_kafka_panics_total", "Records skipped because reading them panicked.", counter, s.Panics.Load),
 		{
-			name: "wsd_kafka_unplaced_total", help: "Records without a channel to go to, by reason.", kind: counter, labels: []string{"topic", "reason"},
+			name: "wsd_kafka_unplaced_total", help: "Records that their rule or header could not place, by reason (docs/routing.md explains each).", kind: counter, labels: []string{"topic", "reason"},
 			values: func(emit func(float64, ...string)) {
 				for _, t := range s.Topics() {
 					for _, u := range route.AllUnplaced() {

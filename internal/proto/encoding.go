@@ -13,6 +13,7 @@ type Encoding struct {
 	Decode                func(frame []byte, fn func(*protocol.Command) error) error
 	AppendReply           func(dst []byte, r *protocol.Reply) ([]byte, error)
 	AppendPublication     func(dst []byte, channel string, data []byte, offset uint64) []byte
+	AppendMessage         func(dst, data []byte) []byte
 	AppendUnsubscribePush func(dst []byte, channel string, code uint32, reason string) []byte
 }
 
@@ -20,10 +21,10 @@ type Encoding struct {
 var (
 	JSON = Encoding{
 		Name: "centrifuge-json", Separator: "\n", Ping: PingFrameJSON, Decode: DecodeJSON, AppendReply: AppendReply,
-		AppendPublication: AppendPublication, AppendUnsubscribePush: AppendUnsubscribePush,
+		AppendPublication: AppendPublication, AppendMessage: AppendMessage, AppendUnsubscribePush: AppendUnsubscribePush,
 	}
 	Protobuf = Encoding{
 		Name: "centrifuge-protobuf", Binary: true, Ping: PingFrameProtobuf, Decode: DecodeProtobuf, AppendReply: AppendReplyProtobuf,
-		AppendPublication: AppendPublicationProtobuf, AppendUnsubscribePush: AppendUnsubscribePushProtobuf,
+		AppendPublication: AppendPublicationProtobuf, AppendMessage: AppendMessageProtobuf, AppendUnsubscribePush: AppendUnsubscribePushProtobuf,
 	}
 )

@@ -132,6 +132,13 @@ func AppendUnsubscribePush(dst []byte, channel string, code uint32, reason strin
 	return append(dst, "}}}"...)
 }
 
+// AppendMessage appends the push of a message as JSON, without a newline: {"push":{"message":{"data":…}}}. data is compact JSON and copied
+// as it is. It allocates nothing when dst has the room.
+func AppendMessage(dst, data []byte) []byte {
+	dst = append(append(dst, `{"push":{"message":{"data":`...), data...)
+	return append(dst, "}}}"...)
+}
+
 func appendPush(dst []byte, channel string) []byte {
 	return cfjson.AppendString(append(dst, `{"push":{"channel":`...), channel)
 }

@@ -1,6 +1,7 @@
 package proto
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -233,4 +234,22 @@ func TestAppendPublicationDoesNotAllocate(t *testing.T) {
 	require.Zero(t, testing.AllocsPerRun(100, func() {
 		dst = AppendPublication(dst[:0], "trades", data, 1234567)
 	}))
+}
+
+func TestAppendMessage(t *testing.T) {
+	for _, data := range []string{`{"a":1}`, "null", `"text"`} {
+		want := &protocol.Reply{Push: &protocol.Push{Message: &protocol.Message{Data: []byte(data)}}}
+		got := AppendMessage([]byte("before"), []byte(data))
+		require.Equal(t, "before"+string(want.AppendJSON(nil)), string(got))
+
+		out, err := AppendReplyProtobuf([]byte("before"), want)
+		require.NoError(t, err)
+		require.Equal(t, out, AppendMessageProtobuf([]byte("before"), []byte(data)))
+	}
+	big := bytes.Repeat([]byte{0xff}, 300)
+	out, err := AppendReplyProtobuf(nil, &protocol.Reply{Push: &protocol.Push{Message: &protocol.Message{Data: big}}})
+	require.NoError(t, err)
+	require.Equal(t, out, AppendMessageProtobuf(nil, big))
+	dst := make([]byte, 0, 1024)
+	require.Zero(t, testing.AllocsPerRun(100, func() { dst = AppendMessage(dst[:0], big) }))
 }

@@ -68,7 +68,7 @@ func AppendReplyProtobuf(dst []byte, r *protocol.Reply) ([]byte, error) {
 	return dst, nil
 }
 
-// Tags of the fields of Reply, Push, Publication and Unsubscribe that are written
+// Tags of the fields of Reply, Push, Publication, Message and Unsubscribe that are written
 // here: the field's number, and in the lowest three bits the wire type: 0 for a
 // varint, 2 for bytes with their length (client.proto; protobuf.dev, encoding).
 const (
@@ -76,8 +76,10 @@ const (
 	tagPushChannel       = 2<<3 | 2
 	tagPushPub           = 4<<3 | 2
 	tagPushUnsubscribe   = 7<<3 | 2
+	tagPushMessage       = 8<<3 | 2
 	tagPublicationData   = 4<<3 | 2
 	tagPublicationOffset = 6 << 3
+	tagMessageData       = 1<<3 | 2
 	tagUnsubscribeCode   = 2 << 3
 	tagUnsubscribeReason = 3<<3 | 2
 
@@ -105,6 +107,16 @@ func AppendUnsubscribePushProtobuf(dst []byte, channel string, code uint32, reas
 	dst = appendPushProtobuf(dst, channel, tagPushUnsubscribe, size)
 	dst = binary.AppendUvarint(append(dst, tagUnsubscribeCode), uint64(code))
 	return append(appendLength(append(dst, tagUnsubscribeReason), len(reason)), reason...)
+}
+
+// AppendMessageProtobuf is AppendMessage with a length before it. data may be any bytes.
+func AppendMessageProtobuf(dst, data []byte) []byte {
+	message := delimited(len(data))
+	push := delimited(message)
+	dst = appendLength(dst, delimited(push))
+	dst = appendLength(append(dst, tagReplyPush), push)
+	dst = appendLength(append(dst, tagPushMessage), message)
+	return append(appendLength(append(dst, tagMessageData), len(data)), data...)
 }
 
 // appendPushProtobuf appends a push up to the content of its field with that tag,

@@ -1,7 +1,7 @@
 package route
 
 import (
-	"fmt"
+	"errors"
 	"strings"
 )
 
@@ -21,14 +21,20 @@ func (p Partitioner) check() error {
 	case PartitionerNone, PartitionerMurmur2, PartitionerCRC32:
 		return nil
 	}
-	return fmt.Errorf("partitioner %q is not known: murmur2 and crc32 are", string(p))
+	return errors.New("it is not known: murmur2 and crc32 are")
 }
 
 // Key returns the only key that records can have which go to the channel, and the partitioner of those who produce them. ok is false
 // when there may be others, or none. It is for the same moments as CanFill.
 func (t *Topic) Key(channel string) (key string, by Partitioner, ok bool) {
+	if t.listsChannels() {
+		return "", PartitionerNone, false
+	}
 	for _, r := range t.rules {
-		if !r.channel.canBe(channel, t.name, AnyPartition) {
+		if r.fallsBackTo(channel) {
+			return "", PartitionerNone, false
+		}
+		if r.drop || !r.channel.canBe(channel, t.name, AnyPartition) {
 			continue
 		}
 		k, one := r.channel.key(channel, t.name)

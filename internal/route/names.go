@@ -3,6 +3,8 @@ package route
 import (
 	"strconv"
 	"strings"
+
+	"wsd/internal/routing"
 )
 
 // AnyPartition stands for all partitions of a topic, and for those that it may get.
@@ -10,36 +12,36 @@ const AnyPartition = -1
 
 // Always returns the channel that every record of the partition goes to, whatever it holds; nil when records differ.
 func (t *Topic) Always(partition int32) []byte {
-	if len(t.rules) == 0 || !t.rules[0].channel.fixed() {
+	if t.overrides != nil || len(t.rules) == 0 {
 		return nil
 	}
-	return t.rules[0].name(t.name, partition)
+	if r := t.rules[0]; r.unconditional() && !r.drop && r.channel.fixed() {
+		return r.channel.fixedName(t.name, partition)
+	}
+	return nil
 }
 
 // Fixed returns the channels that topic and partition alone name: records of the partition may go there, whatever they hold beside what the
-// rules ask for.
+// rules ask for. A name may be there twice.
 func (t *Topic) Fixed(partition int32) (names [][]byte) {
 	for _, r := range t.rules {
-		if r.channel.fixed() {
-			if name := r.name(t.name, partition); name != nil {
+		if !r.drop && r.channel.fixed() {
+			if name := r.channel.fixedName(t.name, partition); name != nil {
 				names = append(names, name)
 			}
+		}
+		if r.onError == ErrorChannel {
+			names = append(names, r.fallback)
 		}
 	}
 	return names
 }
 
-// name returns the channel of a rule whose template is fixed; nil when it is too long.
-func (r *rule) name(topic string, partition int32) []byte {
-	name, why := r.channel.render(nil, topic, partition, &Record{})
-	if why != Placed {
-		return nil
-	}
-	return name
-}
-
 // Open reports whether some channel's name depends on what a record holds.
 func (t *Topic) Open() bool {
+	if t.listsChannels() {
+		return true
+	}
 	for _, r := range t.rules {
 		if !r.channel.fixed() {
 			return true
@@ -48,9 +50,18 @@ func (t *Topic) Open() bool {
 	return false
 }
 
+// listsChannels reports whether a header of a record may name any channel.
+func (t *Topic) listsChannels() bool { return t.overrides != nil && t.overrides.channels != "" }
+
 // CanFill reports whether some record, of whatever partition, can go to the channel because of what it holds: its key, for example. When it
 // says no, none can. It is for the moments when the layout changes or a client comes, not for each record.
 func (t *Topic) CanFill(channel string) bool {
+	if routing.Reserved(channel) {
+		return false
+	}
+	if t.listsChannels() {
+		return true
+	}
 	for _, r := range t.rules {
 		if !r.channel.fixed() && r.channel.canBe(channel, t.name, AnyPartition) {
 			return true
@@ -62,8 +73,14 @@ func (t *Topic) CanFill(channel string) bool {
 // CanName reports whether some record of the partition, or with AnyPartition of any, can go to the channel. When it says no, none can. It is for the
 // same moments as CanFill.
 func (t *Topic) CanName(partition int32, channel string) bool {
+	if routing.Reserved(channel) {
+		return false
+	}
+	if t.listsChannels() {
+		return true
+	}
 	for _, r := range t.rules {
-		if r.channel.canBe(channel, t.name, partition) {
+		if !r.drop && r.channel.canBe(channel, t.name, partition) || r.fallsBackTo(channel) {
 			return true
 		}
 	}
@@ -112,4 +129,9 @@ func (p *part) fill(topic string, partition int32) string {
 	default:
 		return p.text
 	}
+}
+
+// fallsBackTo reports whether records that the rule cannot place go to the channel.
+func (r *rule) fallsBackTo(channel string) bool {
+	return r.onError == ErrorChannel && string(r.fallback) == channel
 }

@@ -12,17 +12,17 @@ type Record struct {
 // with their lengths before them, all numbers being zigzag varints. Nil is none. AppendHeaders makes them of pairs.
 type Headers []byte
 
-// Get returns the value of the last header with the name; nil when there is none or its value is null. A malformed header ends
+// Find returns the value of the last header with the name, nil when that is null, and whether there is one. A malformed header ends
 // the search.
-func (h Headers) Get(name string) (value []byte) {
+func (h Headers) Find(name string) (value []byte, there bool) {
 	n, b, ok := varint(h)
 	for ; ok && n > 0; n-- {
 		var k, v []byte
 		if k, v, b, ok = next(b); ok && string(k) == name {
-			value = v
+			value, there = v, true
 		}
 	}
-	return value
+	return value, there
 }
 
 // AppendHeaders encodes pairs of name and value.

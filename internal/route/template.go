@@ -6,6 +6,9 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+	"unsafe"
+
+	"github.com/tidwall/gjson"
 )
 
 // ChannelBytesMax is the longest name of a channel, as the client protocol has it.
@@ -17,8 +20,9 @@ type template struct {
 }
 
 type part struct {
-	kind partKind
-	text string // Literal text, or a header's name.
+	kind  partKind
+	text  string // Literal text, a header's name, or a field's path.
+	field int    // Index of the field in its table.
 }
 
 type partKind uint8
@@ -29,9 +33,13 @@ const (
 	partPartition
 	partKey
 	partHeader
+	partField
 )
 
-const headerPrefix = "header."
+const (
+	headerPrefix = "header."
+	fieldPrefix  = "json."
+)
 
 func parseTemplate(text string) (t template, err error) {
 	if !utf8.ValidString(text) {
@@ -82,8 +90,14 @@ func parsePlaceholder(name string) (part, error) {
 		return part{kind: partKey}, nil
 	case strings.HasPrefix(name, headerPrefix) && len(name) > len(headerPrefix):
 		return part{kind: partHeader, text: name[len(headerPrefix):]}, nil
+	case strings.HasPrefix(name, fieldPrefix):
+		path, fault := fieldPath(name[len(fieldPrefix):])
+		if fault != nil {
+			return part{}, fmt.Errorf("{%s}: %s", name, fault.Problem)
+		}
+		return part{kind: partField, text: path}, nil
 	default:
-		return part{}, fmt.Errorf("unknown placeholder {%s}: {topic}, {key}, {partition} and {header.NAME} are known", name)
+		return part{}, fmt.Errorf("unknown placeholder {%s}: {topic}, {key}, {partition}, {header.NAME} and {json.FIELD} are known", name)
 	}
 }
 
@@ -100,15 +114,24 @@ func (t *template) fixed() bool {
 // open reports whether the part stands for text of a record.
 func (p *part) open() bool { return p.kind > partPartition }
 
-// render appends the channel of a record to dst, which keeps its memory when it has room for ChannelBytesMax more.
-func (t *template) render(dst []byte, topic string, partition int32, r *Record) (name []byte, why Unplaced) {
-	start := len(dst)
+// fixedName returns the name of a template that is fixed; nil when it is too long.
+func (t *template) fixedName(topic string, partition int32) []byte {
+	name, why := t.render(&Placement{}, nil, topic, partition, &Record{})
+	if why != Placed {
+		return nil
+	}
+	return name
+}
+
+// render writes the channel of a record into the scratch of p. fields are those of the table.
+func (t *template) render(p *Placement, fields []string, topic string, partition int32, r *Record) (name []byte, why Unplaced) {
+	dst := p.names[:0]
 	for i := range t.parts {
-		p := &t.parts[i]
+		at := &t.parts[i]
 		var b []byte
-		switch p.kind {
+		switch at.kind {
 		case partText:
-			dst = append(dst, p.text...)
+			dst = append(dst, at.text...)
 			continue
 		case partTopic:
 			dst = append(dst, topic...)
@@ -119,17 +142,32 @@ func (t *template) render(dst []byte, topic string, partition int32, r *Record) 
 		case partKey:
 			b = r.Key
 		case partHeader:
-			b = r.Headers.Get(p.text)
+			b, _ = r.Headers.Find(at.text)
+		case partField:
+			b = scalar(p.field(fields, at.field, r))
 		}
-		if why := textFault(b, len(dst)-start); why != Placed {
-			return dst[:start], why
+		if why := textFault(b, len(dst)); why != Placed {
+			return nil, why
 		}
 		dst = append(dst, b...)
 	}
-	if len(dst)-start > ChannelBytesMax {
-		return dst[:start], UnplacedLength
+	if len(dst) > ChannelBytesMax {
+		return nil, UnplacedLength
 	}
 	return dst, Placed
+}
+
+// scalar returns a text as it is, and a number or a boolean as it is written; nil for anything else.
+func scalar(v *gjson.Result) []byte {
+	text := v.Raw
+	switch v.Type {
+	case gjson.String:
+		text = v.Str
+	case gjson.Number, gjson.True, gjson.False:
+	default:
+		return nil
+	}
+	return unsafe.Slice(unsafe.StringData(text), len(text))
 }
 
 // textFault says what keeps a record's text from standing in a name behind so many bytes.

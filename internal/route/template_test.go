@@ -18,7 +18,7 @@ func headers(pairs ...string) Headers {
 // mustTopic returns the rules as they apply to a topic.
 func mustTopic(t testing.TB, topic string, rules ...Rule) *Topic {
 	t.Helper()
-	table, err := New(rules)
+	table, err := New(rules, nil)
 	require.NoError(t, err)
 	return table.Topic(topic)
 }
@@ -32,7 +32,9 @@ func place(topic *Topic, partition int32, rec Record) Placement {
 
 func TestTemplateErrors(t *testing.T) {
 	for channel, want := range map[string]string{
-		"":                       "empty",
+		"":                       "the channel is empty",
+		"{json.}":                "no path",
+		"{json.a..b}":            "an empty name",
 		"a{":                     "the { at byte 1 is not closed",
 		"a{topic":                "the { at byte 1 is not closed",
 		"a}b":                    "a } without its { at byte 1",
@@ -45,7 +47,7 @@ func TestTemplateErrors(t *testing.T) {
 		"\xff":                   "not valid UTF-8",
 		strings.Repeat("x", 256): "256 bytes of text",
 	} {
-		_, err := New([]Rule{{Channel: "{topic}"}, {Channel: channel}})
+		_, err := New([]Rule{{Channel: "{topic}"}, {Channel: channel}}, nil)
 		require.ErrorContains(t, err, want)
 		require.ErrorContains(t, err, "routes[1].channel")
 	}
@@ -183,7 +185,7 @@ func FuzzPlace(f *testing.F) {
 	f.Add("{topic}:{key}", []byte("k"), []byte{2, 2, 'h', 2, 'v'})
 	f.Add("{header.h}{partition}", []byte(nil), []byte{})
 	f.Fuzz(func(t *testing.T, channel string, key, headers []byte) {
-		table, err := New([]Rule{{Channel: channel}})
+		table, err := New([]Rule{{Channel: channel}}, nil)
 		if err != nil {
 			return
 		}

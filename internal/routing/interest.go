@@ -34,6 +34,7 @@ const (
 type Interest struct {
 	seed    maphash.Seed
 	lastID  atomic.Uint64
+	apart   atomic.Int64 // Names in the table that are Reserved.
 	stripes [stripes]stripe
 }
 
@@ -74,6 +75,9 @@ func (t *Interest) Add(name string, s ShardID) ChannelID {
 	case e == nil:
 		e = &entry{Channel: Channel{ID: ChannelID(t.lastID.Add(1)), Name: strings.Clone(name)}}
 		p.channels[e.Name] = e
+		if Reserved(name) {
+			t.apart.Add(1)
+		}
 	case e.Shards.Empty():
 		e.ID = ChannelID(t.lastID.Add(1))
 		p.left--
@@ -98,6 +102,9 @@ func (t *Interest) Remove(name string, s ShardID) {
 	}
 	if e.epoch == "" || p.left == leftMax {
 		delete(p.channels, name)
+		if Reserved(name) {
+			t.apart.Add(-1)
+		}
 		return
 	}
 	e.left = p.sweep
@@ -180,7 +187,7 @@ func (t *Interest) Shards(match func(name string) bool) (shards ShardSet) {
 		p := &t.stripes[i]
 		p.mu.Lock()
 		for name, ch := range p.channels {
-			if match(name) {
+			if !Reserved(name) && match(name) {
 				shards.Union(&ch.Shards)
 			}
 		}
@@ -189,7 +196,7 @@ func (t *Interest) Shards(match func(name string) bool) (shards ShardSet) {
 	return shards
 }
 
-// Len counts the channels with subscribers. Any goroutine.
+// Len counts the channels with subscribers; Reserved names are none. Any goroutine.
 func (t *Interest) Len() (n int) {
 	for i := range t.stripes {
 		p := &t.stripes[i]
@@ -197,7 +204,7 @@ func (t *Interest) Len() (n int) {
 		n += len(p.channels) - p.left
 		p.mu.Unlock()
 	}
-	return n
+	return n - int(t.apart.Load())
 }
 
 // Names returns the names of channels with subscribers, at most so many of them, in no order. Any goroutine.
@@ -210,7 +217,7 @@ func (t *Interest) Names(most int) []string {
 			if len(names) == most {
 				break
 			}
-			if !e.Shards.Empty() {
+			if !e.Shards.Empty() && !Reserved(name) {
 				names = append(names, name)
 			}
 		}

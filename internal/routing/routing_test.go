@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 )
@@ -219,6 +220,47 @@ func BenchmarkAddRemove(b *testing.B) {
 			table.Remove(name, id)
 		}
 	})
+}
+
+func TestClientID(t *testing.T) {
+	id := MakeConnID(3, 2, 1)
+	text := AppendClientID(nil, 0xfedcba9876543210, id)
+	require.Equal(t, "fedcba98765432100003000002000001", string(text))
+	nonce, got, ok := ParseClientID(text)
+	require.True(t, ok)
+	require.Equal(t, uint64(0xfedcba9876543210), nonce)
+	require.Equal(t, id, got)
+	for _, bad := range []string{"", "0", string(text[1:]), string(text) + "0", "FEDCBA98765432100003000002000001", "xedcba98765432100003000002000001"} {
+		_, _, ok := ParseClientID([]byte(bad))
+		require.False(t, ok, bad)
+	}
+	conn, ok := ConnChannel(id).Conn()
+	require.True(t, ok)
+	require.Equal(t, id, conn)
+	_, ok = ChannelID(1).Conn()
+	require.False(t, ok)
+	require.Zero(t, testing.AllocsPerRun(10, func() { ParseClientID(text) }))
+}
+
+// Reserved names are apart from channels.
+func TestReserved(t *testing.T) {
+	table := NewInterest()
+	user := string(AppendUser(nil, []byte("ann")))
+	for _, name := range []string{Everybody, user} {
+		require.True(t, Reserved(name))
+		require.False(t, utf8.ValidString(name), "no channel can have it")
+		table.Add(name, 0)
+	}
+	require.False(t, Reserved("everybody"))
+	require.False(t, Reserved(""))
+	table.Add("a", 0)
+	require.Equal(t, 1, table.Len())
+	require.Equal(t, []string{"a"}, table.Names(10))
+	table.Remove(user, 0)
+	table.Remove(user, 0)
+	require.Equal(t, 1, table.Len())
+	_, ok := table.Lookup([]byte(Everybody))
+	require.True(t, ok)
 }
 
 // What was noted lasts while the channel has subscribers, and for a while after that, under the same epoch.

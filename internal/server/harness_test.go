@@ -69,7 +69,13 @@ func configure(t testing.TB, flags map[string]any) *config.Config {
 	for k, v := range flags {
 		all[k] = v
 	}
-	loaded, err := config.Load(config.Input{Flags: all})
+	in := config.Input{Flags: all}
+	if text, ok := all["file"].(string); ok { // What only a file can say.
+		delete(all, "file")
+		in.File = filepath.Join(t.TempDir(), "wsd.yaml")
+		require.NoError(t, os.WriteFile(in.File, []byte(text), 0o600))
+	}
+	loaded, err := config.Load(in)
 	require.NoError(t, err)
 	return &loaded.Config
 }

@@ -76,9 +76,20 @@ func kafkaProblems(st source.Status) (problems []string) {
 			problems = append(problems, fmt.Sprintf("Kafka broker %d at %s: %s", b.ID, b.Address, b.Error))
 		}
 	}
+	if st.LeftOut > 0 {
+		problems = append(problems, fmt.Sprintf("%d topics that kafka.topics finds are not read: kafka.topics_max is reached", st.LeftOut))
+	}
 	for _, t := range st.Topics {
+		for _, p := range t.Partitions {
+			if p.Stopped {
+				problems = append(problems, fmt.Sprintf("topic %s, partition %d: %s", t.Name, p.Partition, p.Error))
+			}
+		}
 		switch t.State {
 		case source.TopicMissing:
+			if t.Found {
+				continue
+			}
 			problems = append(problems, fmt.Sprintf("topic %s does not exist", t.Name))
 		case source.TopicFailed:
 			problems = append(problems, fmt.Sprintf("topic %s: %s", t.Name, t.Error))

@@ -20,7 +20,6 @@ import (
 	"wsd/internal/listen"
 	"wsd/internal/metrics"
 	"wsd/internal/recovery"
-	"wsd/internal/route"
 	"wsd/internal/routing"
 	"wsd/internal/shard"
 	"wsd/internal/source"
@@ -102,7 +101,7 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 		CommitGroup: k.CommitGroup, RecordBytesMax: int(k.MaxRecordBytes),
 		FetchMaxWait: k.FetchMaxWait, FetchMaxBytes: int(k.FetchMaxBytes), MetadataInterval: k.MetadataInterval,
 		Interest: s.interest, Ring: s.ring, Builder: bus.BuilderOptions{RecordsMax: b.BatchMax, BytesMax: int(b.BatchBytesMax)},
-		BatchAge: b.BatchAge, Shards: shards, Logger: s.log,
+		BatchAge: b.BatchAge, Shards: shards, Nonce: s.nonce, TopicsMax: k.TopicsMax, Logger: s.log,
 	}
 	for _, p := range s.slowPolicies() {
 		o.Keys = o.Keys || p.Policy == shard.PolicyConflate
@@ -116,9 +115,7 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 	case k.Start == "committed":
 		o.Start.Mode = source.StartCommitted
 	}
-	for _, r := range s.cfg.Routes {
-		o.Routes = append(o.Routes, route.Rule{Topic: r.Topic, Channel: r.Channel, Partitioner: route.Partitioner(k.Partitioner)})
-	}
+	o.Routes, o.Overrides = s.cfg.Rules(), s.cfg.RouteOverrides()
 	if s.cfg.Recovery.Enabled {
 		o.RecentBytesMax = int(s.cfg.Recovery.CacheBytes)
 	}
@@ -200,7 +197,7 @@ func (s *Server) shardDeflate() shard.Deflate {
 	return shard.Deflate{Deflater: s.deflate, Least: int(s.cfg.Client.CompressionThreshold), Inline: deflateInline}
 }
 
-func (s *Server) shardOptions(id routing.ShardID, listeners []int, nonce uint64) shard.Options {
+func (s *Server) shardOptions(id routing.ShardID, listeners []int) shard.Options {
 	c := s.cfg.Client
 	var positions shard.Positions = s.source
 	if s.hooks.positions != nil {
@@ -217,7 +214,7 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int, nonce uint64)
 			PinnedMax: int(s.cfg.Bus.PinnedMax),
 		},
 		Slow: s.slowPolicies(), Deflate: s.shardDeflate(), Recovery: s.shardRecovery(),
-		Version: "wsd " + s.build.Version, Nonce: nonce, ShardHeader: s.cfg.Debug.ShardHeader, Logger: s.log,
+		Version: "wsd " + s.build.Version, Nonce: s.nonce, ShardHeader: s.cfg.Debug.ShardHeader, Logger: s.log,
 	}
 }
 

@@ -39,6 +39,7 @@ type Server struct {
 	build Build
 	log   *slog.Logger
 	began time.Time
+	nonce uint64 // That the ids of this process's connections begin with.
 
 	// Fixed after New, in the order in which they are built. What New did not get to is nil.
 	groups   []listen.Group
@@ -71,7 +72,7 @@ type hooks struct {
 }
 
 func newServer(cfg *config.Config, build Build, logger *slog.Logger, h hooks) (*Server, error) {
-	s := &Server{cfg: cfg, build: build, log: logger, began: time.Now(), interest: routing.NewInterest(), hooks: h}
+	s := &Server{cfg: cfg, build: build, log: logger, began: time.Now(), nonce: rand.Uint64(), interest: routing.NewInterest(), hooks: h}
 	s.setStage(admin.StatusStarting)
 	if err := s.assemble(); err != nil {
 		s.discard()
@@ -133,7 +134,6 @@ func (s *Server) listen(shards int) error {
 }
 
 func (s *Server) buildShards(n int) error {
-	nonce := rand.Uint64()
 	groups := s.groups
 	s.groups = nil // From here on each shard owns its listeners, also when building it fails.
 	for id := range n {
@@ -141,7 +141,7 @@ func (s *Server) buildShards(n int) error {
 		for _, g := range groups {
 			listeners = append(listeners, g.FDs[id])
 		}
-		built, err := shard.New(s.shardOptions(routing.ShardID(id), listeners, nonce))
+		built, err := shard.New(s.shardOptions(routing.ShardID(id), listeners))
 		if err != nil {
 			for _, g := range groups {
 				err = errors.Join(err, listen.Group{FDs: g.FDs[id+1:]}.Close())

@@ -34,11 +34,14 @@ func (s *Shard) takeAhead(hold bool) (more bool) {
 		taken := false
 		for _, segment := range batch.Segments {
 			index, ok := s.wants(segment)
-			if !ok {
+			if !ok || index >= toConnection { // Messages that no subscription asked for wait for the cursor.
 				continue
 			}
 			ch := &s.channels[index]
 			switch {
+			case batch.Seq == ch.servedSeq && ch.gotTurn == s.turnNumber: // Messages part its records in this batch, which go together.
+				s.take(batch, segment, index)
+				budget -= segment.Bytes
 			case batch.Seq <= ch.servedSeq: // From before the channel's first subscription.
 			case ch.heldSeq >= next.Seq, s.gotInTurn(ch)+segment.Bytes > aheadBytes, hold && s.anyBlocked(ch):
 				ch.heldSeq = batch.Seq

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"wsd/internal/epoll"
+	"wsd/internal/routing"
 	"wsd/internal/wire"
 )
 
@@ -138,15 +139,17 @@ func testAheadOrder(t *testing.T, rnd *rand.Rand) {
 				continue
 			}
 			name := names[min(rnd.IntN(8), len(names)-1)] // d has the most.
-			n := 1 + rnd.IntN(1+rnd.IntN(200))
-			for i := range n {
-				published[name] = append(published[name], r.offset+uint64(i)+1)
+			for range 1 + rnd.IntN(2)*rnd.IntN(3) {       // Parts of a batch with a message between them.
+				n := 1 + rnd.IntN(1+rnd.IntN(200))
+				values := many(n, 99)
+				for i, v := range values {
+					published[name] = append(published[name], r.offset+uint64(i)+1)
+					values[i] = "1" + v // A number.
+				}
+				r.add(name, values...)
+				require.True(t, r.tell(routing.Everybody, "0"))
 			}
-			values := many(n, 99)
-			for i, v := range values {
-				values[i] = "1" + v // A number.
-			}
-			r.publish(name, values...)
+			r.seal()
 		case 4:
 			if len(readers) < 8 {
 				join()
@@ -206,7 +209,7 @@ func (o *orderReader) read(t *testing.T, published map[string][]uint64) {
 			}
 			require.NoError(t, json.Unmarshal([]byte(line), &m))
 			if m.Push.Channel == "" {
-				continue // A ping.
+				continue // A ping, or a message.
 			}
 			at := o.next[m.Push.Channel]
 			require.Less(t, at, len(published[m.Push.Channel]))

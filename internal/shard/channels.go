@@ -31,7 +31,7 @@ type subscriber struct {
 // find returns the index of the channel in c's subscriptions, or -1.
 func (s *Shard) find(c *conn, name string) int {
 	index, ok := s.channelIndex[name]
-	if !ok {
+	if !ok || routing.Reserved(name) { // What a connection gets as its user's is not the client's to leave.
 		return -1
 	}
 	for i := range c.subs {
@@ -55,9 +55,12 @@ func (s *Shard) subscribe(c *conn, name string) (offset uint64, epoch string, kn
 		s.channels[index].servedSeq = s.head() - 1 // What is on the bus before the interest is not for it.
 		s.channelIndex[name] = index
 		ch := &s.channels[index]
-		ch.name, ch.id, ch.policy = name, s.interest.Add(name, s.id), policyOf(s.slow, name)
+		ch.name, ch.id = name, s.interest.Add(name, s.id)
 		s.channelByID[ch.id] = index
-		s.stats.Channels.Add(1)
+		if !routing.Reserved(name) { // Messages to a user have no keys: none takes the place of another.
+			ch.policy = policyOf(s.slow, name)
+			s.stats.Channels.Add(1)
+		}
 	}
 	ch := &s.channels[index]
 	offset, epoch, known = s.positions.Position(name)
@@ -71,7 +74,9 @@ func (s *Shard) subscribe(c *conn, name string) (offset uint64, epoch string, kn
 	}
 	ch.subscribers = append(ch.subscribers, subscriber{slot: c.slot, at: uint32(len(c.subs))})
 	c.subs = append(c.subs, subscription{channel: index, at: uint32(len(ch.subscribers) - 1), start: offset})
-	s.stats.Subscriptions.Add(1)
+	if !routing.Reserved(name) {
+		s.stats.Subscriptions.Add(1)
+	}
 	return offset, epoch, known
 }
 
@@ -103,7 +108,9 @@ func (s *Shard) unsubscribe(c *conn, i int) {
 	if last == 0 {
 		c.subs = nil
 	}
-	s.stats.Subscriptions.Add(-1)
+	if !routing.Reserved(ch.name) {
+		s.stats.Subscriptions.Add(-1)
+	}
 
 	switch {
 	case len(ch.subscribers) == 0:
@@ -135,7 +142,9 @@ func (s *Shard) dropChannel(index uint32) {
 	s.interest.Remove(ch.name, s.id)
 	delete(s.channelIndex, ch.name)
 	delete(s.channelByID, ch.id)
+	if !routing.Reserved(ch.name) {
+		s.stats.Channels.Add(-1)
+	}
 	*ch = channel{}
 	s.freeChannels = append(s.freeChannels, index)
-	s.stats.Channels.Add(-1)
 }

@@ -2,7 +2,6 @@ package shard
 
 import (
 	"errors"
-	"fmt"
 	"time"
 	"unicode/utf8"
 
@@ -96,7 +95,7 @@ func (s *Shard) connect(c *conn) *protocol.ConnectResult {
 	c.deadline = 0
 	s.schedulePings(c)
 	result := &protocol.ConnectResult{
-		Client:  fmt.Sprintf("%016x%016x", s.nonce, uint64(routing.MakeConnID(s.id, c.generation, c.slot))),
+		Client:  string(routing.AppendClientID(nil, s.nonce, routing.MakeConnID(s.id, c.generation, c.slot))),
 		Version: s.version,
 	}
 	if !c.nativePing {
@@ -115,7 +114,7 @@ func (s *Shard) subscribeCommand(c *conn, id uint32, r *protocol.SubscribeReques
 		refusal = proto.ErrNotAvailable
 	case s.find(c, r.Channel) >= 0:
 		refusal = proto.ErrAlreadySubscribed
-	case len(c.subs) >= s.limits.ChannelsMax:
+	case len(c.subs)-c.firstChannel() >= s.limits.ChannelsMax:
 		refusal = proto.ErrLimitExceeded
 	case r.Recover && s.recovery.Recoverer != nil && !s.settled(r.Channel):
 		refusal = &notYet

@@ -63,7 +63,7 @@ func (s *Shard) beginClosing(c *conn, reason Reason) {
 	s.unsubscribeAll(c)
 	s.stopWaiting(c)
 	if c.isClient() {
-		s.stats.Clients.Add(-1)
+		s.countClients(-1)
 	}
 	c.state, c.reason = stateClosing, reason
 	c.in, c.reader = nil, wire.Reader{}
@@ -82,7 +82,7 @@ func (s *Shard) doom(c *conn, reason Reason) {
 		return
 	}
 	// Until then nothing is queued for it, and nothing it sends is read.
-	s.stats.Clients.Add(-1)
+	s.countClients(-1)
 	c.state, c.reason = stateDoomed, reason
 	s.doomed = append(s.doomed, c.slot)
 }
@@ -118,7 +118,7 @@ func (s *Shard) release(c *conn, closeSocket func(int)) {
 	}
 	s.unsubscribeAll(c)
 	if c.isClient() {
-		s.stats.Clients.Add(-1)
+		s.countClients(-1)
 	}
 	if len(s.resynced) > 0 {
 		delete(s.resynced, c.slot)

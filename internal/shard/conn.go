@@ -39,6 +39,7 @@ type conn struct {
 	deflate      bool // Has negotiated permessage-deflate.
 	nativePing   bool // Pinged by WebSocket ping frames rather than in-band.
 	awaitingPong bool
+	user         bool  // It has a user, whose entry is the first of subs.
 	dirty        bool  // In Shard.dirty.
 	wantWritable bool  // Watched for EPOLLOUT.
 	writeClosed  bool  // stateClosing: everything is sent and our side is shut.
@@ -102,6 +103,17 @@ type slab struct {
 
 // get returns the connection in a slot that has been taken at least once.
 func (s *slab) get(slot uint32) *conn { return &s.blocks[slot>>blockBits][slot&(blockSlots-1)] }
+
+// find returns the connection that has the slot with that generation, nil when there is none any more.
+func (s *slab) find(slot, generation uint32) *conn {
+	if slot>>blockBits >= uint32(len(s.blocks)) {
+		return nil
+	}
+	if c := s.get(slot); c.generation == generation && c.state != stateFree {
+		return c
+	}
+	return nil
+}
 
 // take returns an empty slot, or nil when all are in use.
 func (s *slab) take() *conn {

@@ -183,7 +183,7 @@ func (s *Shard) stopWaiting(c *conn) {
 
 // hurry ends the waiting of a connection that is behind because of it, and not of its own: nobody is slow for our sake.
 func (s *Shard) hurry(c *conn) {
-	if c.behind != 0 && len(c.out) > 0 && c.out[0].waits {
+	if c.outLen > s.limits.OutboundMax/2 && len(c.out) > 0 && c.out[0].waits {
 		s.stopWaiting(c)
 	}
 }

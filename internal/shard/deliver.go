@@ -16,10 +16,16 @@ const batchesPerTurn = 64
 // pending is a segment that waits to be delivered in this turn.
 type pending struct {
 	segment *bus.Segment
-	channel uint32 // Index into Shard.channels.
+	channel uint32 // Index into Shard.channels, or one of those below.
 	batch   *bus.Batch
 	pin     uint32 // Index into Shard.pins; 0: nothing was queued yet.
 }
+
+// What stands in place of a channel's index for messages that no subscription asked for.
+const (
+	toEverybody  = math.MaxUint32 - iota // To all clients of the shard.
+	toConnection                         // To the connection that the segment's ChannelID stands for.
+)
 
 // deliver takes batches from the bus and gives their segments to the subscribers. Many batches that wait become one write per
 // connection: the kernel's price is per write, not per byte (design.md §1). It returns whether there may be more on the bus that is to be
@@ -74,7 +80,7 @@ func (s *Shard) gather() (more bool) {
 		wanted := false
 		for _, segment := range batch.Segments {
 			index, ok := s.wants(segment)
-			if !ok || batch.Seq <= s.channels[index].servedSeq {
+			if !ok || index < toConnection && batch.Seq <= s.channels[index].servedSeq {
 				continue
 			}
 			wanted = true
@@ -90,10 +96,13 @@ func (s *Shard) gather() (more bool) {
 	return true
 }
 
-// wants returns the index of the segment's channel if it has a subscriber here.
+// wants returns the index of the segment's channel if it has a subscriber here; or what stands in its place for messages.
 func (s *Shard) wants(segment *bus.Segment) (index uint32, ok bool) {
 	if !segment.Shards.Has(s.id) {
 		return 0, false
+	}
+	if _, is := segment.Channel.Conn(); is {
+		return toConnection, true
 	}
 	index, ok = s.channelByID[segment.Channel]
 	return index, ok
@@ -103,16 +112,50 @@ func (s *Shard) wants(segment *bus.Segment) (index uint32, ok bool) {
 func (s *Shard) take(batch *bus.Batch, segment *bus.Segment, index uint32) {
 	s.pendings = append(s.pendings, pending{segment: segment, channel: index, batch: batch})
 	s.turn.records += uint64(len(segment.Records))
+	if index >= toConnection {
+		return
+	}
 	ch := &s.channels[index]
 	ch.got, ch.gotTurn = uint32(min(s.gotInTurn(ch)+segment.Bytes, math.MaxUint32)), s.turnNumber
 }
 
-// deliverSegment gives one segment to every subscriber of its channel. It must not change the channel's subscribers: connections
-// that fail are doomed.
+// delivery is a segment that is being given to connections.
+type delivery struct {
+	p      *pending
+	direct bool   // Nothing else is delivered in this turn.
+	of     uint32 // As in chunk.
+	chunks [2 * bus.VariantCount]chunk
+	built  [2 * bus.VariantCount]bool
+}
+
+// deliverSegment gives one segment to every subscriber of its channel, or to those whom it is for without one. It must not change the channel's
+// subscribers: connections that fail are doomed.
 func (s *Shard) deliverSegment(p *pending, direct bool) {
+	d := delivery{p: p, direct: direct}
+	switch p.channel {
+	case toEverybody:
+		s.slab.each(func(c *conn) {
+			if c.isMember() {
+				s.give(c, &d, 0)
+			}
+		})
+	case toConnection:
+		id, _ := p.segment.Channel.Conn()
+		if c := s.slab.find(id.Slot(), id.Generation()); c != nil && c.isMember() {
+			s.give(c, &d, 0)
+		} else {
+			s.stats.Absent.Add(uint64(len(p.segment.Records)))
+		}
+	default:
+		s.deliverToSubscribers(p, &d)
+	}
+	s.unpin(p.pin)
+}
+
+// deliverToSubscribers gives a segment to every subscriber of its channel.
+func (s *Shard) deliverToSubscribers(p *pending, d *delivery) {
 	ch := &s.channels[p.channel]
-	var chunks [2 * bus.VariantCount]chunk
-	var built [2 * bus.VariantCount]bool
+	d.of = p.channel + 1
 	joined := p.batch.Seq <= ch.joinedSeq
 	conflate := ch.policy == PolicyConflate
 	recovering := ch.recovering > 0
@@ -122,49 +165,49 @@ func (s *Shard) deliverSegment(p *pending, direct bool) {
 		if recovering && s.hold(c, p, sub.at) {
 			continue
 		}
+		start := uint64(0)
+		if joined {
+			start = c.subs[sub.at].start
+		}
 		if conflate && s.conflates(c) {
-			start := uint64(0)
-			if joined {
-				start = c.subs[sub.at].start
-			}
 			s.mergeSegment(c, p, start)
 			continue
 		}
 		if ch.policy == PolicyResync && s.resyncs(c, p) {
 			continue
 		}
-		form := c.form()
-		if !built[form] {
-			built[form] = true
-			chunks[form] = s.layout(p.segment, form)
-			chunks[form].of = p.channel + 1
-		}
-		k := chunks[form]
-		if joined {
-			if start := c.subs[sub.at].start; start >= p.segment.Records[0].Offset {
-				part := layoutAfter(c.variant, p.segment, start)
-				part.of = p.channel + 1
-				s.queuePublications(c, part)
-				continue
-			}
-		}
-		switch {
-		case len(k.bytes) == 0:
-		case k.waits:
-			k.pin = s.pin(p)
-			s.queuePublications(c, k)
-			s.await(c, p.segment, k.bytes)
-		case direct && c.out == nil && c.wrote < writePerTurn && c.isClient():
-			s.send(c, k, p)
-		default:
-			k.pin = s.pin(p)
-			s.queuePublications(c, k)
-		}
+		s.give(c, d, start)
 	}
-	s.unpin(p.pin)
 	s.singles.reset()
 	if len(s.resyncing) > 0 {
 		s.endResyncs()
+	}
+}
+
+// give gives a segment to one connection. Records up to start are not for it.
+func (s *Shard) give(c *conn, d *delivery, start uint64) {
+	p, form := d.p, c.form()
+	if !d.built[form] {
+		d.built[form] = true
+		d.chunks[form] = s.layout(p.segment, form)
+		d.chunks[form].of = d.of
+	}
+	k := d.chunks[form]
+	switch {
+	case start >= p.segment.Records[0].Offset:
+		part := layoutAfter(c.variant, p.segment, start)
+		part.of = d.of
+		s.queuePublications(c, part)
+	case len(k.bytes) == 0:
+	case k.waits:
+		k.pin = s.pin(p)
+		s.queuePublications(c, k)
+		s.await(c, p.segment, k.bytes)
+	case d.direct && c.out == nil && c.wrote < writePerTurn && c.isClient():
+		s.send(c, k, p)
+	default:
+		k.pin = s.pin(p)
+		s.queuePublications(c, k)
 	}
 }
 

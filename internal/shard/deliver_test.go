@@ -146,6 +146,32 @@ func TestSlowClient(t *testing.T) {
 	}
 }
 
+// A pong does not close a client that has as much waiting as may.
+func TestPongBeyondLimit(t *testing.T) {
+	r := newStepped(t, func(o *Options) { o.Limits.OutboundMax = 64 << 10 })
+	var c *client
+	r.during(func() {
+		c = r.dial("/ws?channel=a")
+		for range 3 { // So that one client is no reason to brake.
+			r.dial("/ws?channel=b")
+		}
+	})
+	require.NoError(t, c.conn.(*net.TCPConn).SetReadBuffer(4096))
+	conn, stats := r.shard.slab.get(0), r.shard.Stats()
+	for !r.shard.overLimit(conn) {
+		r.publish("a", many(1, 1000)...)
+		r.step()
+	}
+	frames := stats.FramesIn.Load()
+	for range 3 {
+		c.send(ws.OpPing, "p")
+	}
+	eventually(t, "the pings are seen", func() bool { r.step(); return stats.FramesIn.Load() == frames+3 })
+	require.True(t, conn.isClient())
+	require.True(t, conn.out[len(conn.out)-1].pong)
+	require.False(t, conn.out[len(conn.out)-2].pong, "the newest takes the place of the others")
+}
+
 // A slow client that reads again in time sees whole messages up to a point, then the reason.
 func TestSlowClientSeesReason(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Limits.OutboundMax = 64 << 10; o.Limits.CloseGrace = waitMax })

@@ -65,19 +65,20 @@ func (s *Shard) addQueued(c *conn, n int) {
 	s.noteQueue(c)
 }
 
-// queuePong answers a ping. While a pong waits, the newest takes its place (RFC 6455 §5.5.3).
+// queuePong answers a ping. While a pong waits, the newest takes its place (RFC 6455 §5.5.3). So there are never more pongs than other
+// chunks, and no pong makes a client slow.
 func (s *Shard) queuePong(c *conn, payload []byte) {
 	k := chunk{bytes: wire.AppendFrame(nil, opPong, payload), pong: true}
 	last := len(c.out) - 1
 	if !c.isClient() || last < 0 || !c.out[last].pong || last == 0 && c.outOff > 0 {
-		s.queueReply(c, k)
+		s.queue(c, k)
 		return
 	}
 	s.addQueued(c, k.cost()-c.out[last].cost())
 	c.out[last] = k
 }
 
-// queueReply is queue for answers to what the client sends. A client that sends and does not read is slow.
+// queueReply is queue for answers to commands and for what ends subscriptions. A client that sends and does not read is slow.
 func (s *Shard) queueReply(c *conn, k chunk) {
 	s.hurry(c)
 	if c.isClient() && s.overLimit(c) {

@@ -44,7 +44,7 @@ func (s *Shard) handshake(c *conn, head []byte) {
 		return
 	}
 	s.replies = out[:0]
-	s.stats.Clients.Add(1)
+	s.countClients(1)
 	c.deadline = 0
 	c.protocol, c.nativePing, c.variant = req.protocol, req.native || !req.protocol, req.variant
 	if req.deflate {

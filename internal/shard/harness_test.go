@@ -180,6 +180,8 @@ func newIdleRig(t testing.TB, stallMax time.Duration, change func(*Options)) *ri
 		require.Zero(t, r.ring.Stats().PinnedBytes.Load(), "bytes pinned")
 		require.Len(t, r.shard.freePins, len(r.shard.pins)-1, "pins left")
 		require.Zero(t, r.interest.Len(), "interest left")
+		_, ok := r.interest.Lookup([]byte(routing.Everybody))
+		require.False(t, ok, "interest in messages for everybody left")
 		require.Equal(t, stats.Accepted.Load(), r.load.accepted.Load(), "accepts reported to steering")
 		require.Equal(t, stats.Accepted.Load(), r.load.closed.Load(), "closes reported to steering")
 		require.Zero(t, r.load.busy.Load())
@@ -223,6 +225,13 @@ func listenTCP(t testing.TB, sendBuffer int) (fd int, address string) {
 // publish puts values onto a channel, in one batch, as the source does. Nobody interested: they are gone.
 func (r *rig) publish(channel string, values ...string) {
 	r.t.Helper()
+	r.add(channel, values...)
+	r.seal()
+}
+
+// add is publish without the end of the batch.
+func (r *rig) add(channel string, values ...string) {
+	r.t.Helper()
 	for _, v := range values {
 		r.offset++
 		r.place.mu.Lock()
@@ -234,7 +243,6 @@ func (r *rig) publish(channel string, values ...string) {
 			r.builder.Add(ch, record(r.offset, v), time.Now())
 		}
 	}
-	r.seal()
 }
 
 func (r *rig) seal() {

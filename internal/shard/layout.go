@@ -74,7 +74,7 @@ func appendRaw(dst []byte, records []bus.Record) []byte {
 	return dst
 }
 
-// layoutPublications makes one WebSocket message of all publications, in the encoding of variant v (protocol.md A1).
+// layoutPublications makes one WebSocket message of all publications, or of messages when channel is empty, in the encoding of variant v (protocol.md A1).
 func layoutPublications(v bus.Variant, channel string, records []bus.Record, valueBytes int) []byte {
 	const perPublication = 64 // Bytes around the value, the channel's name not counted.
 	e := encodings[v]
@@ -87,7 +87,11 @@ func layoutPublications(v bus.Variant, channel string, records []bus.Record, val
 		if len(buf) > headerMax {
 			buf = append(buf, e.Separator...)
 		}
-		buf = e.AppendPublication(buf, channel, value, records[i].Offset)
+		if channel == "" {
+			buf = e.AppendMessage(buf, value)
+		} else {
+			buf = e.AppendPublication(buf, channel, value, records[i].Offset)
+		}
 	}
 	if len(buf) == headerMax {
 		return nil

@@ -20,7 +20,7 @@ const (
 	ReasonBadRequest               // A command broke the client protocol.
 	ReasonNotAvailable             // A command asked for what this server does not do.
 	ReasonStale                    // No connect command within client.stale_close_delay.
-	ReasonSlow                     // More than client.outbound_max bytes were waiting.
+	ReasonSlow                     // More than client.outbound_max bytes were waiting, or bus.pinned_max for all.
 	ReasonNoPong                   // No pong within client.pong_timeout.
 	ReasonInsufficientState        // Messages were missed, or the stream became another one; see recall.go.
 	ReasonShutdown                 // The server is stopping.

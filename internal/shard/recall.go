@@ -3,6 +3,7 @@ package shard
 import (
 	"wsd/internal/bus"
 	"wsd/internal/proto"
+	"wsd/internal/routing"
 	"wsd/internal/wire"
 )
 
@@ -40,7 +41,7 @@ func (s *Shard) breakStreams(br *bus.Break) {
 		}
 	} else {
 		for name, index := range s.channelIndex {
-			if br.Match(name) {
+			if !routing.Reserved(name) && br.Match(name) {
 				concerned[index], last = true, index
 			}
 		}
@@ -64,7 +65,7 @@ func (s *Shard) recall(c *conn, concerned func(channel uint32) bool) {
 	}
 	s.failRecoveringOf(c, concerned)
 	var channels []string
-	for i := len(c.subs) - 1; i >= 0; i-- {
+	for i := len(c.subs) - 1; i >= c.firstChannel(); i-- {
 		index := c.subs[i].channel
 		if !concerned(index) {
 			continue

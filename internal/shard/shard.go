@@ -88,6 +88,7 @@ type Shard struct {
 	channelIndex map[string]uint32
 	channelByID  map[routing.ChannelID]uint32
 	freeChannels []uint32
+	everybody    routing.ChannelID // Of routing.Everybody while there are clients.
 
 	// Subscriptions whose reply waits for an answer.
 	recoverings map[recoveringKey]*recovering
@@ -186,7 +187,7 @@ func (s *Shard) Start() {
 // Stats returns the shard's counters.
 func (s *Shard) Stats() *Stats { return s.stats }
 
-// PostWake makes the loop look at the bus. Any goroutine; it costs a system call only when the shard waits.
+// PostWake makes the loop look at the bus. Any goroutine; it costs an atomic operation unless the shard waits.
 func (s *Shard) PostWake() { s.poller.Wake() }
 
 // PostStopAccepting makes the shard take what is in its accept queues and close its listeners. Any goroutine.

@@ -23,6 +23,7 @@ type Stats struct {
 	Commands      atomic.Uint64                      // Client protocol commands received.
 	Compressed    atomic.Uint64                      // Upgrades that negotiated permessage-deflate.
 	Inflated      atomic.Uint64                      // Compressed messages received and decompressed.
+	Absent        atomic.Uint64                      // Messages for a connection that is gone.
 	Turns         atomic.Uint64                      // Turns of the loop.
 	Wakeups       atomic.Uint64                      // Times another goroutine woke the loop out of its wait.
 	Batches       atomic.Uint64                      // Batches taken from the bus.
@@ -32,7 +33,7 @@ type Stats struct {
 	Conflated     atomic.Uint64                      // Publications that gave way to a later record of their key while they waited for a connection.
 	Writes        atomic.Uint64                      // write and writev calls that sent something.
 	BytesOut      atomic.Uint64                      // Bytes that the kernel took.
-	Slow          [policyCount]atomic.Uint64         // Times a policy for slow clients acted: connections closed by the outbound limit, conflations begun, resyncs.
+	Slow          [policyCount]atomic.Uint64         // Times a policy for slow clients acted: connections closed by the limits of waiting bytes, conflations begun, resyncs.
 	Recovered     [recoverySourceCount]atomic.Uint64 // Subscriptions that recovered, by RecoverySource,
 	Unrecovered   [recoverySourceCount]atomic.Uint64 // and that wanted to and could not.
 	Histories     atomic.Uint64                      // History commands answered with publications.
@@ -43,7 +44,7 @@ type Stats struct {
 	TurnMaxNanos  atomic.Uint64                      // Longest turn so far, in nanoseconds.
 	TurnLastNanos atomic.Uint64                      // Last turn, in nanoseconds.
 
-	Latency *stats.Histogram // Seconds from a batch's oldest record timestamp to the end of its flush, observed once a batch.
+	Latency *stats.Histogram // Seconds from a batch's oldest record timestamp to the end of its flush, observed once a batch, once more if a part of it was taken ahead.
 }
 
 func newStats() *Stats { return &Stats{Latency: stats.NewHistogram(stats.LatencyBounds())} }

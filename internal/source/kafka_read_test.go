@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"wsd/internal/kafkatest"
+	"wsd/internal/route"
 )
 
 var codecs = map[string]kgo.CompressionCodec{
@@ -54,7 +55,7 @@ func everyCompression(t *testing.T, k *kafkatest.Cluster) {
 	}
 	total := partitions * len(want[all[0]])
 	require.EqualValues(t, total, r.topic(0).Records.Load())
-	require.EqualValues(t, 2*total, r.Stats().Broadcast.Load())
+	require.EqualValues(t, 2*total, r.Stats().Routed[route.ByRule].Broadcast.Load())
 	r.wantIntact(t)
 	r.waitCurrent(t)
 	for _, ts := range r.Status().Topics {

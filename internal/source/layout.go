@@ -23,7 +23,8 @@ func (s *Source) apply(resp *kmsg.MetadataResponse) (settled bool, err error) {
 			}
 		}
 	}
-	if changed {
+	s.forget(0)
+	if changed || len(s.forgotten) > 0 {
 		// Before any record of the new partitions is routed: a channel that two partitions feed from now on has no stream any more.
 		s.streams.Store(buildStreams(s.topics))
 		var all []*partition
@@ -36,6 +37,9 @@ func (s *Source) apply(resp *kmsg.MetadataResponse) (settled bool, err error) {
 		if err := s.endFormer(t); err != nil {
 			return false, err
 		}
+	}
+	if err := s.endForgotten(); err != nil {
+		return false, err
 	}
 	settled = s.assign(addrs, leaders)
 	s.publishView()
@@ -79,10 +83,16 @@ func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders ma
 	case 0, kafka.LeaderNotAvailable:
 	case kafka.UnknownTopicOrPartition, kafka.UnknownTopicID:
 		t.missed = true
-		if t.state != TopicMissing {
+		switch {
+		case t.state == TopicMissing:
+		case t.found:
+			s.log.Info("a topic that a pattern found is gone", "topic", t.name)
+		default:
 			s.log.Warn("a topic does not exist; it will be read from its beginning when it appears (it is not created)", "topic", t.name)
 		}
-		t.state, t.err = TopicMissing, topicError(rt.ErrorCode)
+		if t.state, t.err = TopicMissing, topicError(rt.ErrorCode); t.goneAt.IsZero() {
+			t.goneAt = time.Now()
+		}
 		return false
 	default:
 		t.state, t.err = TopicFailed, topicError(rt.ErrorCode)
@@ -110,7 +120,7 @@ func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders ma
 		s.log.Info("a topic has appeared", "topic", t.name, "partitions", len(rt.Partitions))
 	}
 	t.problem.ok(s.log, "a topic can be read again", "topic", t.name)
-	t.state, t.err = TopicPresent, topicError(rt.ErrorCode)
+	t.state, t.err, t.goneAt = TopicPresent, topicError(rt.ErrorCode), time.Time{}
 
 	sortPartitions(rt.Partitions)
 	for i := range rt.Partitions {
@@ -240,7 +250,7 @@ func (s *Source) publishView() {
 	v := &s.view
 	topics := make([]viewTopic, 0, len(s.topics))
 	for _, t := range s.topics {
-		topics = append(topics, viewTopic{name: t.name, state: t.state, err: t.err, parts: slices.Clone(t.parts)})
+		topics = append(topics, viewTopic{name: t.name, found: t.found, state: t.state, err: t.err, parts: slices.Clone(t.parts)})
 	}
 	fetchers := make([]*fetcher, 0, len(s.fetchers))
 	for _, f := range s.fetchers {

@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"wsd/internal/bus"
+	"wsd/internal/route"
 	"wsd/internal/routing"
 )
 
@@ -147,7 +148,7 @@ func TestSubscriptionChurnUnderLoad(t *testing.T) {
 	}
 	// However the shards are scheduled, some records have no subscriber, and some a subscriber on one shard alone.
 	produceBatch(0)
-	eventually(t, func() bool { return r.Stats().Unwanted.Load() == partitions*perBatch }, func() string { return "not read" })
+	eventually(t, func() bool { return r.Stats().Routed[route.ByRule].Unwanted.Load() == partitions*perBatch }, func() string { return "not read" })
 	for len(churners[0].last) < partitions {
 		churners[0].turn()
 	}
@@ -168,7 +169,7 @@ func TestSubscriptionChurnUnderLoad(t *testing.T) {
 		seen += c.seen
 	}
 	t.Logf("%d records seen by %d shards, %d changes by the first", seen, shards, churners[0].churned)
-	require.NotZero(t, r.Stats().Targeted.Load())
+	require.NotZero(t, r.Stats().Routed[route.ByRule].Targeted.Load())
 }
 
 // A shard that does not move fills the bus; then fetching stops, memory stays where it is, and nothing is lost.
@@ -369,14 +370,14 @@ func TestOptionErrors(t *testing.T) {
 		return Options{Brokers: []string{"h:1"}, Topics: []string{"a"}, Interest: k.interest, Ring: k.ring, Logger: discard, Builder: bus.BuilderOptions{RecordsMax: 1, BytesMax: 1}}
 	}
 	for want, change := range map[string]func(*Options){
-		"BUG":                         func(o *Options) { o.Ring = nil },
-		"kafka.brokers is empty":      func(o *Options) { o.Brokers = nil },
-		`"h" is not host:port`:        func(o *Options) { o.Brokers = []string{"h"} },
-		"kafka.topics is empty":       func(o *Options) { o.Topics = nil },
-		`names "a" twice`:             func(o *Options) { o.Topics = []string{"a", "a"} },
-		"a topic's name has 1 to 249": func(o *Options) { o.Topics = []string{""} },
-		"kafka.start is a time":       func(o *Options) { o.Start.Mode = StartTime },
-		"routes[0].channel":           func(o *Options) { o.Routes = []Route{{Channel: "{x}"}} },
+		"BUG":                    func(o *Options) { o.Ring = nil },
+		"kafka.brokers is empty": func(o *Options) { o.Brokers = nil },
+		`"h" is not host:port`:   func(o *Options) { o.Brokers = []string{"h"} },
+		"kafka.topics is empty":  func(o *Options) { o.Topics = nil },
+		`names "a" twice`:        func(o *Options) { o.Topics = []string{"a", "a"} },
+		"a name has 1 to 249":    func(o *Options) { o.Topics = []string{""} },
+		"kafka.start is a time":  func(o *Options) { o.Start.Mode = StartTime },
+		"routes[0].channel":      func(o *Options) { o.Routes = []Route{{Channel: "{x}"}} },
 	} {
 		o := good()
 		change(&o)

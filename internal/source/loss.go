@@ -86,14 +86,17 @@ func (s *Source) concerned(br *bus.Break) routing.ShardSet {
 	return ch.Shards
 }
 
-// brokenChannels returns a break of the channels that p's records may go to, and a name that tells different breaks apart. With a key or
-// header in the template, whose channels the lost records were for cannot be known: all of them.
+// brokenChannels returns a break of the channels that p's records may go to, and a name that tells different breaks apart; nil when
+// they go nowhere. When what a record holds decides, whose channels the lost records were for cannot be known: all of them.
 func (p *partition) brokenChannels() (br *bus.Break, name string) {
-	if p.channel != nil {
+	t := p.topic.route
+	switch {
+	case p.channel != nil:
 		return &bus.Break{Channel: string(p.channel)}, "=" + string(p.channel)
+	case !t.Open() && len(t.Fixed(p.id)) == 0:
+		return nil, ""
 	}
-	canName := func(channel string) bool { return p.topic.route.CanName(route.AnyPartition, channel) }
-	return &bus.Break{Match: canName}, p.topic.name
+	return &bus.Break{Match: func(channel string) bool { return t.CanName(route.AnyPartition, channel) }}, "*" + p.topic.name
 }
 
 // lossesPerInterval is how many losses of a partition are logged one by one in Options.LogInterval.

@@ -39,17 +39,21 @@ type Route = route.Rule
 // Options is what a source is built from.
 type Options struct {
 	Brokers []string // host:port of brokers to learn the cluster from; at least one.
-	Topics  []string // At least one, each once.
+	Topics  []string // At least one, each once: names, and patterns of names (route.ParseTopic).
 	Start   Start
 	// CommitGroup is the consumer group under which positions are kept in Kafka, for Kafka's own tools and for StartCommitted;
 	// empty: none. The source does not join it.
 	CommitGroup    string
 	CommitInterval time.Duration // Least time between two commits. Default 1 s.
 
-	ClientID string         // Default "wsd".
-	TLS      *tls.Config    // nil: plain text. An empty ServerName becomes each broker's host.
-	SASL     sasl.Mechanism // nil: none.
-	Routes   []Route        // Default: one rule, channel "{topic}".
+	TopicsMax int            // Topics read at most, those that patterns find included. Default 1000.
+	ClientID  string         // Default "wsd".
+	TLS       *tls.Config    // nil: plain text. An empty ServerName becomes each broker's host.
+	SASL      sasl.Mechanism // nil: none.
+	Routes    []Route        // Default: one rule, channel "{topic}".
+
+	Overrides *route.Overrides // Headers by which records choose their place; nil: none.
+	Nonce     uint64           // That client ids of this process begin with.
 
 	FetchMaxWait     time.Duration // How long a broker holds a fetch that has no record. Default 500 ms; costs no latency.
 	FetchMaxBytes    int           // Bytes of one partition in one response. Default 1 MiB.
@@ -75,8 +79,6 @@ type Options struct {
 	Logger   *slog.Logger
 }
 
-const topicBytesMax = 249 // Longest topic name in Kafka.
-
 // withDefaults returns o with every unset option set, or what is wrong with it.
 func (o Options) withDefaults() (Options, error) {
 	if o.Interest == nil || o.Ring == nil || o.Logger == nil {
@@ -96,10 +98,11 @@ func (o Options) withDefaults() (Options, error) {
 	seen := make(map[string]bool, len(o.Topics))
 	for _, t := range o.Topics {
 		switch {
-		case t == "" || len(t) > topicBytesMax:
-			return o, fmt.Errorf("kafka.topics %q has %d bytes: a topic's name has 1 to %d", t, len(t), topicBytesMax)
 		case seen[t]:
 			return o, fmt.Errorf("kafka.topics names %q twice", t)
+		}
+		if _, err := route.ParseTopic(t); err != nil {
+			return o, fmt.Errorf("kafka.topics %q: %w", t, err)
 		}
 		seen[t] = true
 	}
@@ -115,6 +118,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.ClientID == "" {
 		o.ClientID = "wsd"
 	}
+	setInt(&o.TopicsMax, 1000)
 	setInt(&o.FetchMaxBytes, 1<<20)
 	setInt(&o.FetchTotalBytes, 8*o.FetchMaxBytes)
 	setInt(&o.BatchBytesMax, 128<<20)

@@ -7,12 +7,14 @@ import (
 	"wsd/internal/route"
 )
 
-// topic is a configured topic. Its fields belong to the watcher, except where they say otherwise.
+// topic is a topic that is read, because it is named or because a pattern found it. Its fields belong to the watcher, except where they say otherwise.
 type topic struct {
 	name  string
 	stats *TopicStats
 	route *route.Topic // Fixed after New.
 
+	found   bool      // By a pattern: it is forgotten some time after it is gone.
+	goneAt  time.Time // When it was first seen to be missing; zero: it is not.
 	state   TopicState
 	err     string
 	seen    bool       // It existed at some look: what appears from now on is new and read from its beginning.
@@ -55,6 +57,7 @@ type partition struct {
 	window    window                 // Has a lock of its own; who adds holds Source.mu, too.
 	published atomic.Int64           // As routed, but for what is still in the batch being built; kept only for the committer.
 	cut       atomic.Pointer[string] // What the log's last truncation adds to the epoch; nil: there was none.
+	stopped   atomic.Pointer[string] // Why a rule ended the reading; nil: it did not.
 
 	// mu
 	touched     bool     // In router.touched.
@@ -110,7 +113,7 @@ func (p *partition) resumeAt(at committed) {
 }
 
 func (p *partition) stats() PartitionStats {
-	st := PartitionStats{Topic: p.topic.name, Partition: p.id, Position: p.routed.Load(), HighWatermark: p.high.Load()}
+	st := PartitionStats{Topic: p.topic.name, Partition: p.id, Position: p.routed.Load(), HighWatermark: p.high.Load(), Stopped: p.stopped.Load() != nil}
 	if st.Position >= 0 && st.HighWatermark > st.Position {
 		st.Lag = st.HighWatermark - st.Position
 	}
@@ -118,14 +121,19 @@ func (p *partition) stats() PartitionStats {
 }
 
 func (p *partition) errorText() string {
-	if e := p.lastError.Load(); e != nil {
-		return *e
+	for _, e := range []*string{p.stopped.Load(), p.lastError.Load()} {
+		if e != nil {
+			return *e
+		}
 	}
 	return ""
 }
 
 // readyLocked reports whether p may be asked for now, and if only time is missing, when.
 func (p *partition) readyLocked(looked uint64, now time.Time) (ok bool, at time.Time) {
+	if p.stopped.Load() != nil {
+		return false, now.Add(time.Hour)
+	}
 	if p.heldLook != 0 && looked <= p.heldLook {
 		return false, time.Time{}
 	}

@@ -17,7 +17,9 @@ import (
 // router is the one writer of the bus. Everything in it belongs to Source.mu.
 type router struct {
 	s       *Source
-	to      route.Placement // Scratch.
+	to      route.Placement // Of the record being routed.
+	placing int64           // The offset behind a record that is being placed; else 0.
+	name    []byte          // Scratch for a name in the interest table.
 	json    []byte          // Scratch for a compacted value.
 	open    int             // Records in the batch being built.
 	since   time.Time
@@ -29,7 +31,8 @@ type router struct {
 
 // counts collects what one partition's part of a response adds to the shared counters.
 type counts struct {
-	records, bytes, broadcast, targeted, unwanted, compacted uint64
+	records, bytes, dropped, compacted uint64
+	routed                             [route.ByCount]routed
 }
 
 func (r *router) init(s *Source) {
@@ -174,12 +177,8 @@ func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 		default:
 			// Before anybody can learn of a position in it.
 			f.s.recent.add(&p.window, next, bt.last()+1, raw)
-			err := f.s.router.batchLocked(p, &bt, &f.inflate)
-			if pe := (*publishError)(nil); errors.As(err, &pe) {
-				return pe
-			}
-			if err != nil {
-				return &batchError{bt, err}
+			if err := f.s.router.batchLocked(p, &bt, &f.inflate); err != nil {
+				return batchFault(bt, err)
 			}
 		}
 		if fresh {
@@ -188,6 +187,16 @@ func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 		}
 	}
 	return nil
+}
+
+// batchFault tells what is wrong with a batch from what only passes through it: errors of the bus, and a rule that stops the partition.
+func batchFault(bt batch, err error) error {
+	var pe *publishError
+	var se *stopError
+	if errors.As(err, &pe) || errors.As(err, &se) {
+		return err
+	}
+	return &batchError{bt, err}
 }
 
 // batchLocked routes the records of one batch that lie at the partition's position or after it.
@@ -211,6 +220,11 @@ func (r *router) batchLocked(p *partition, bt *batch, f *inflater) error {
 		if offset < next {
 			continue // The broker sends whole batches: these were before the offset asked for.
 		}
+		if p.channel == nil && tooLarge == 0 {
+			if err := r.placeLocked(p, &rec, offset); err != nil {
+				return err
+			}
+		}
 		r.counts.compacted += uint64(offset - next)
 		next = offset + 1
 		// The order matters: position first, interest second; a shard does it the other way round (design.md §3). A record that
@@ -228,59 +242,6 @@ func (r *router) batchLocked(p *partition, bt *batch, f *inflater) error {
 	return nil
 }
 
-// recordLocked puts one record on the bus if somebody wants it.
-func (r *router) recordLocked(p *partition, bt *batch, rec *record, offset int64) error {
-	r.counts.records++
-	r.counts.bytes += uint64(len(rec.value))
-	name := p.channel
-	if name == nil {
-		p.topic.route.Place(&r.to, p.id, &route.Record{Key: rec.key, Value: rec.value, Headers: rec.headers})
-		if r.to.Why != route.Placed {
-			r.unplaced(p, r.to.Why, offset)
-			return nil
-		}
-		name = r.to.Channels[0]
-	}
-	ch, ok := r.s.o.Interest.Take(name, uint64(offset)+1)
-	if !ok {
-		r.counts.unwanted++
-		return nil
-	}
-	if p.channel == nil {
-		r.checkLocked(p, name, offset)
-	}
-	if ch.Shards.Len() >= r.s.o.Shards {
-		r.counts.broadcast++
-	} else {
-		r.counts.targeted++
-	}
-	value := r.value(p, rec.value, offset)
-	value.Offset = uint64(offset) + 1
-	if r.open == 0 {
-		r.since = time.Now()
-	}
-	r.open++
-	var full bool
-	if r.s.o.Keys {
-		full = r.s.builder.AddKeyed(ch, value, rec.key, bt.timestamp(rec))
-	} else {
-		full = r.s.builder.Add(ch, value, bt.timestamp(rec))
-	}
-	if full {
-		return r.sealLocked()
-	}
-	return nil
-}
-
-// unplaced counts a record without a channel, and logs the first of each kind and topic.
-func (r *router) unplaced(p *partition, why route.Unplaced, offset int64) {
-	ts := p.topic.stats
-	ts.Unplaced[why].Add(1)
-	if !ts.unplacedNote[why].Swap(true) {
-		r.s.log.Warn("a record has no channel to go to; counted from now on", "topic", p.topic.name, "partition", p.id, "offset", offset, "reason", why)
-	}
-}
-
 // tooLarge counts a record above the limit, and logs the first of each topic. It is a loss for its subscribers, but no reason to come
 // back: it would be the same again.
 func (r *router) tooLarge(p *partition, offset, bytes int64) {
@@ -294,13 +255,21 @@ func (r *router) tooLarge(p *partition, offset, bytes int64) {
 
 // flushLocked adds what was counted to the shared counters.
 func (r *router) flushLocked(p *partition) {
-	c := r.counts
-	r.counts = counts{}
+	if r.placing != 0 { // Placing it panicked: like one that panics later, it is passed over.
+		p.routed.Store(r.placing)
+		r.placing = 0
+	}
+	c := &r.counts
 	ts := p.topic.stats
 	stats.Add(&ts.Records, c.records)
 	stats.Add(&ts.Bytes, c.bytes)
+	stats.Add(&ts.Dropped, c.dropped)
 	stats.Add(&ts.Compacted, c.compacted)
-	stats.Add(&r.s.stats.Broadcast, c.broadcast)
-	stats.Add(&r.s.stats.Targeted, c.targeted)
-	stats.Add(&r.s.stats.Unwanted, c.unwanted)
+	for by := range c.routed {
+		to, n := &r.s.stats.Routed[by], &c.routed[by]
+		stats.Add(&to.Broadcast, n.broadcast)
+		stats.Add(&to.Targeted, n.targeted)
+		stats.Add(&to.Unwanted, n.unwanted)
+	}
+	r.counts = counts{}
 }

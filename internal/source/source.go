@@ -26,7 +26,12 @@ type Source struct {
 
 	// The watcher's own.
 	topics      []*topic
-	seeds       []string // Addresses to ask for metadata: brokers last seen, then the configured ones.
+	table       *route.Table
+	patterns    []route.Pattern // Of topics to be found.
+	forgotten   []*partition    // Of topics that are read no more, whose subscribers are yet to be told.
+	found       time.Time       // When topics were last looked for; zero: never.
+	full        edge            // More topics than TopicsMax.
+	seeds       []string        // Addresses to ask for metadata: brokers last seen, then the configured ones.
 	fetchers    map[int32]*fetcher
 	metaProblem edge
 	committed   map[partKey]committed // For topics that are seen for the first time; see askCommitted.
@@ -54,7 +59,7 @@ func New(o Options) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	table, err := route.New(o.Routes)
+	table, err := route.New(o.Routes, o.Overrides)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +67,7 @@ func New(o Options) (*Source, error) {
 		o.Shards = len(o.Ring.Stats().Detached)
 	}
 	s := &Source{
-		o: o, log: o.Logger, stats: newStats(o.Topics), seeds: o.Brokers,
+		o: o, log: o.Logger, stats: newStats(), table: table, seeds: o.Brokers,
 		fetchers: make(map[int32]*fetcher), kick: make(chan struct{}, 1), builder: bus.NewBuilder(o.Builder),
 	}
 	s.view.seeds = o.Brokers
@@ -70,12 +75,23 @@ func New(o Options) (*Source, error) {
 	s.fetchCtx, s.stopFetch = context.WithCancel(context.Background())
 	s.publishCtx, s.stopPublish = context.WithCancel(context.Background())
 	s.streams.Store(&streams{})
-	for i, name := range o.Topics {
-		t := &topic{name: name, stats: s.stats.topics[i], route: table.Topic(name), state: TopicUnknown}
-		t.problem.interval = o.LogInterval
-		s.topics = append(s.topics, t)
-		s.view.topics = append(s.view.topics, viewTopic{name: name, state: TopicUnknown})
+	s.full.interval = o.LogInterval
+	for _, text := range o.Topics {
+		p, err := route.ParseTopic(text)
+		if err != nil {
+			return nil, err
+		}
+		if !p.Exact() {
+			s.patterns = append(s.patterns, p)
+			continue
+		}
+		s.addTopic(text)
 	}
+	if len(s.topics) > o.TopicsMax {
+		return nil, fmt.Errorf("kafka.topics names %d topics, kafka.topics_max allows %d", len(s.topics), o.TopicsMax)
+	}
+	s.stats.setTopics(s.topics)
+	s.publishView()
 	s.router.init(s)
 	s.recent.bytesMax, s.recent.total = o.RecentBytesMax, &s.stats.RecentBytes
 	if o.CommitGroup != "" {

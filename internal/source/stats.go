@@ -19,24 +19,32 @@ type Stats struct {
 	Stalls            atomic.Uint64    // Times the watchdog dropped a connection that gave no records though there were some.
 	MetadataRefreshes atomic.Uint64
 	MetadataErrors    atomic.Uint64
-	Broadcast         atomic.Uint64 // Records put on the bus for every shard.
-	Targeted          atomic.Uint64 // Records put on the bus for some shards.
-	Unwanted          atomic.Uint64 // Records for a channel without a subscriber here; not looked at further.
+	LeftOut           atomic.Int64  // Topics that a pattern finds but that are not read, as there are TopicsMax already.
 	Commits           atomic.Uint64 // Requests by which positions were committed.
 	CommitErrors      atomic.Uint64 // Tries that failed.
 	Panics            atomic.Uint64 // Records skipped because reading them panicked.
 	RecentBytes       atomic.Int64  // Bytes of the batches read last that are kept, see Options.RecentBytesMax.
 	PublishErrors     atomic.Uint64 // Batches the bus did not take; only when stopping.
 
+	Routed      [route.ByCount]Routed         // By what chose their place. A record for several channels counts once for each.
 	FetchErrors [errorKindCount]atomic.Uint64 // By ErrorKind; looks at the metadata included.
 
-	topics []*TopicStats // Fixed after New.
-
-	mu         sync.Mutex // Guards partitions.
+	mu         sync.Mutex // Guards what follows; each list is replaced as a whole.
+	topics     []*TopicStats
 	partitions []*partition
 }
 
-// TopicStats are the counters of one configured topic.
+// Routed counts records by where they went.
+type Routed struct {
+	Broadcast atomic.Uint64 // Put on the bus for every shard.
+	Targeted  atomic.Uint64 // Put on the bus for some shards.
+	Unwanted  atomic.Uint64 // Nobody here wants them; not looked at further.
+}
+
+// routed is what one partition's part of a response adds to Routed.
+type routed struct{ broadcast, targeted, unwanted uint64 }
+
+// TopicStats are the counters of one topic.
 type TopicStats struct {
 	Name        string
 	Records     atomic.Uint64 // Committed data records read.
@@ -52,7 +60,8 @@ type TopicStats struct {
 	Recreations atomic.Uint64 // Times the topic came back with another id.
 
 	Lost     [lossCount]atomic.Uint64           // By LossReason: offsets never delivered.
-	Unplaced [route.UnplacedCount]atomic.Uint64 // Records with no channel to go to.
+	Dropped  atomic.Uint64                      // Records that a rule drops.
+	Unplaced [route.UnplacedCount]atomic.Uint64 // Records that their rule or header cannot place.
 
 	invalidLogged atomic.Bool
 	tooLargeNoted atomic.Bool
@@ -66,10 +75,26 @@ type PartitionStats struct {
 	Position      int64 // Next Kafka offset to be read; -1 before the first one is known.
 	HighWatermark int64 // End of the log at the last fetch; -1 before it.
 	Lag           int64 // Offsets between the two; 0 while one is unknown.
+	Stopped       bool  // A rule with on_error: stop ended the reading.
 }
 
-// Topics returns the counters of every configured topic, in the configured order.
-func (s *Stats) Topics() []*TopicStats { return s.topics }
+// Topics returns the counters of every topic that is read: those configured in their order, then those that patterns found.
+func (s *Stats) Topics() []*TopicStats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.topics
+}
+
+// setTopics replaces the list of topics.
+func (s *Stats) setTopics(topics []*topic) {
+	list := make([]*TopicStats, len(topics))
+	for i, t := range topics {
+		list[i] = t.stats
+	}
+	s.mu.Lock()
+	s.topics = list
+	s.mu.Unlock()
+}
 
 // Partitions returns where every known partition stands, by topic and partition.
 func (s *Stats) Partitions() []PartitionStats {
@@ -96,10 +121,4 @@ func (s *Stats) setPartitions(parts []*partition) {
 	s.mu.Unlock()
 }
 
-func newStats(topics []string) *Stats {
-	s := &Stats{BatchSize: stats.NewHistogram(stats.BatchBounds())}
-	for _, t := range topics {
-		s.topics = append(s.topics, &TopicStats{Name: t})
-	}
-	return s
-}
+func newStats() *Stats { return &Stats{BatchSize: stats.NewHistogram(stats.BatchBounds())} }

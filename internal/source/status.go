@@ -13,13 +13,14 @@ type TopicState string
 const (
 	TopicUnknown TopicState = "unknown" // The cluster has not been asked yet.
 	TopicPresent TopicState = "present"
-	TopicMissing TopicState = "missing" // Does not exist; it is read from its beginning when it appears.
+	TopicMissing TopicState = "missing" // Does not exist, or no more; it is read from its beginning when it appears.
 	TopicFailed  TopicState = "failed"  // The cluster answered with an error, such as a missing permission.
 )
 
-// TopicStatus is a configured topic as the cluster last described it.
+// TopicStatus is a topic as the cluster last described it.
 type TopicStatus struct {
 	Name       string            `json:"name"`
+	Found      bool              `json:"found"` // By a pattern: that it is missing is no fault.
 	State      TopicState        `json:"state"`
 	Error      string            `json:"error,omitempty"`
 	Current    bool              `json:"current"` // Every partition was read to its end at its last fetch.
@@ -33,7 +34,8 @@ type PartitionStatus struct {
 	Position      int64  `json:"position"` // Next Kafka offset to be read; -1 before the first one is known.
 	HighWatermark int64  `json:"high_watermark"`
 	Lag           int64  `json:"lag"`
-	Error         string `json:"error,omitempty"` // The last error; empty after the next good answer.
+	Error         string `json:"error,omitempty"` // The last error; empty after the next good answer. What stopped it stays.
+	Stopped       bool   `json:"stopped"`         // A rule with on_error: stop ended the reading.
 }
 
 // BrokerStatus is the connection to one broker that leads partitions of ours.
@@ -50,6 +52,7 @@ type Status struct {
 	Error    string         `json:"error,omitempty"` // Why the cluster's metadata could not be read at the last try.
 	Metadata time.Time      `json:"metadata"`        // When it was last read; zero: never.
 	Topics   []TopicStatus  `json:"topics"`
+	LeftOut  int64          `json:"left_out"` // Topics that a pattern finds but that are not read, as there are TopicsMax already.
 	Brokers  []BrokerStatus `json:"brokers"`
 }
 
@@ -66,6 +69,7 @@ type view struct {
 
 type viewTopic struct {
 	name  string
+	found bool
 	state TopicState
 	err   string
 	parts []*partition
@@ -75,17 +79,17 @@ type viewTopic struct {
 func (s *Source) Status() Status {
 	v := &s.view
 	v.mu.Lock()
-	st := Status{Error: v.err, Metadata: v.metadata}
+	st := Status{Error: v.err, Metadata: v.metadata, LeftOut: s.stats.LeftOut.Load()}
 	topics, fetchers := v.topics, v.fetchers
 	v.mu.Unlock()
 
 	st.Ready = ready(st.Metadata, topics)
 	for _, t := range topics {
-		ts := TopicStatus{Name: t.name, State: t.state, Error: t.err, Current: t.state == TopicPresent, Partitions: []PartitionStatus{}}
+		ts := TopicStatus{Name: t.name, Found: t.found, State: t.state, Error: t.err, Current: t.state == TopicPresent, Partitions: []PartitionStatus{}}
 		for _, p := range t.parts {
 			ps := p.stats()
 			ts.Partitions = append(ts.Partitions, PartitionStatus{
-				Partition: p.id, Leader: p.leaderSeen.Load(), Position: ps.Position, HighWatermark: ps.HighWatermark, Lag: ps.Lag, Error: p.errorText(),
+				Partition: p.id, Leader: p.leaderSeen.Load(), Position: ps.Position, HighWatermark: ps.HighWatermark, Lag: ps.Lag, Error: p.errorText(), Stopped: ps.Stopped,
 			})
 			ts.Current = ts.Current && ps.Position >= 0 && ps.HighWatermark >= 0 && p.caughtUp.Load()
 		}

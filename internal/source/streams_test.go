@@ -17,7 +17,7 @@ import (
 func TestStreams(t *testing.T) {
 	s := &Source{}
 	topicWith := func(name string, r Route, n int32) *topic {
-		table, err := route.New([]Route{r})
+		table, err := route.New([]Route{r}, nil)
 		require.NoError(t, err)
 		tp := &topic{name: name, route: table.Topic(name), id: [16]byte{1}}
 		for i := range n {
@@ -93,8 +93,8 @@ func TestPartitioners(t *testing.T) {
 		require.Equal(t, want%1000, partitionOf(route.PartitionerMurmur2, []byte(key), 1000), key)
 	}
 	require.Equal(t, 0xcbf43926%1000, partitionOf(route.PartitionerCRC32, []byte("123456789"), 1000))
-	_, err := route.New([]Route{{Channel: "{key}", Partitioner: "random"}})
-	require.ErrorContains(t, err, `routes[0].partitioner "random" is not known: murmur2 and crc32 are`)
+	_, err := route.New([]Route{{Channel: "{key}", Partitioner: "random"}}, nil)
+	require.ErrorContains(t, err, `routes[0].partitioner "random": it is not known: murmur2 and crc32 are`)
 }
 
 // Producers with another partitioner: it is noticed, and nothing is promised of their keys.

@@ -108,14 +108,19 @@ func (f *fetcher) readLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 	for {
 		from := p.routed.Load()
 		err := f.walkLocked(p, rp)
+		if err == nil {
+			return true, nil // Before what errors.As needs is allocated.
+		}
 		var pub *publishError
 		var bad *batchError
 		var pan *panicError
+		var stop *stopError
 		switch {
-		case err == nil:
-			return true, nil
 		case errors.As(err, &pub):
 			return false, pub
+		case errors.As(err, &stop):
+			f.s.stopLocked(p, stop)
+			return false, nil
 		case errors.As(err, &bad):
 			return false, f.badBatchLocked(p, bad.bt, bad, rp.HighWatermark)
 		case errors.As(err, &pan):

@@ -15,7 +15,7 @@ const jsonScratchMax = 1 << 20
 // value checks a record's value once for all its receivers. Its slices are valid until the next call.
 func (r *router) value(p *partition, value []byte, offset int64) bus.Record {
 	if value == nil {
-		return bus.Record{JSON: jsonNull, Text: true}
+		return bus.Record{Offset: uint64(offset) + 1, JSON: jsonNull, Text: true}
 	}
 	out, ok := proto.CompactJSON(r.json[:0], value)
 	if !ok {
@@ -24,7 +24,7 @@ func (r *router) value(p *partition, value []byte, offset int64) bus.Record {
 		if !ts.invalidLogged.Swap(true) {
 			r.s.log.Warn("a value is not JSON: it goes to raw clients only; counted from now on", "topic", p.topic.name, "partition", p.id, "offset", offset, "bytes", len(value))
 		}
-		return bus.Record{Value: value, Text: utf8.Valid(value)}
+		return bus.Record{Offset: uint64(offset) + 1, Value: value, Text: utf8.Valid(value)}
 	}
 	// Compacted into our scratch, or value itself when there was nothing to remove.
 	if len(out) > 0 && &out[0] != &value[0] {
@@ -32,5 +32,5 @@ func (r *router) value(p *partition, value []byte, offset int64) bus.Record {
 			r.json = nil
 		}
 	}
-	return bus.Record{Value: value, JSON: out, Text: true} // JSON is UTF-8 throughout.
+	return bus.Record{Offset: uint64(offset) + 1, Value: value, JSON: out, Text: true} // JSON is UTF-8 throughout.
 }

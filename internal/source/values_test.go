@@ -100,11 +100,13 @@ func TestGarbageBurst(t *testing.T) {
 	r.wantValues(t, "good", want)
 	ts := r.topic(0)
 	// The last good record may come before the garbage behind it.
-	eventually(t, func() bool { return ts.Records.Load() == 200*25 && r.Stats().Unwanted.Load() == 200*6 }, func() string { return fmt.Sprint(ts.Records.Load(), " records read") })
+	eventually(t, func() bool {
+		return ts.Records.Load() == 200*25 && r.Stats().Routed[route.ByRule].Unwanted.Load() == 200*6
+	}, func() string { return fmt.Sprint(ts.Records.Load(), " records read") })
 	require.EqualValues(t, 200*6, ts.Unplaced[route.UnplacedMissing].Load())
 	require.EqualValues(t, 200*6, ts.Unplaced[route.UnplacedText].Load())
 	require.EqualValues(t, 200*6, ts.Unplaced[route.UnplacedLength].Load())
-	require.EqualValues(t, 200*6, r.Stats().Unwanted.Load())
+	require.EqualValues(t, 200*6, r.Stats().Routed[route.ByRule].Unwanted.Load())
 	require.Zero(t, ts.InvalidJSON.Load(), "what nobody wants is not checked")
 	require.Zero(t, r.Stats().Panics.Load()+lost(ts))
 	require.LessOrEqual(t, r.logs.count("no channel to go to"), 3, "logged once a topic and reason")

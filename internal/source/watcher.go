@@ -74,9 +74,12 @@ func (s *Source) look(ctx context.Context, c *conn) (_ *conn, settled bool, err 
 			return nil, false, err
 		}
 	}
-	req := kmsg.NewMetadataRequest()
-	req.Version = min(12, c.versions[int16(protocol.Metadata)])
-	req.AllowAutoTopicCreation = false
+	if err := s.discover(c); err != nil {
+		c.close()
+		return nil, false, clearer("ask "+c.RemoteAddr().String()+" for all topics", err)
+	}
+	req := s.metadataRequest(c)
+	req.Topics = []kmsg.MetadataRequestTopic{} // Nil would ask for all.
 	for _, t := range s.topics {
 		rt := kmsg.NewMetadataRequestTopic()
 		rt.Topic = kmsg.StringPtr(t.name)
@@ -84,7 +87,7 @@ func (s *Source) look(ctx context.Context, c *conn) (_ *conn, settled bool, err 
 	}
 	look := s.looksBegin()
 	var resp kmsg.MetadataResponse
-	if _, err := c.exchange(&req, &resp, 0); err != nil {
+	if _, err := c.exchange(req, &resp, 0); err != nil {
 		c.close()
 		err = clearer("ask "+c.RemoteAddr().String()+" for metadata", err)
 		if s.o.SASL == nil && kindOf(err) == ErrorDisconnect && !s.everLooked() {
@@ -109,6 +112,14 @@ func (s *Source) look(ctx context.Context, c *conn) (_ *conn, settled bool, err 
 	}
 	s.looksEnd(look)
 	return c, settled, nil
+}
+
+// metadataRequest returns a request for all topics, as the broker takes it.
+func (s *Source) metadataRequest(c *conn) *kmsg.MetadataRequest {
+	req := kmsg.NewPtrMetadataRequest()
+	req.Version = min(12, c.versions[int16(protocol.Metadata)])
+	req.AllowAutoTopicCreation = false
+	return req
 }
 
 // dialAny connects to the first broker that can be reached.

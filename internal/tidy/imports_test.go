@@ -29,6 +29,7 @@ const (
 	flate      = "github.com/klauspost/compress/flate"
 	kafkaGo    = "github.com/segmentio/kafka-go"
 	franzGo    = "github.com/twmb/franz-go"
+	gjson      = "github.com/tidwall/gjson"
 	kmsg       = "github.com/twmb/franz-go/pkg/kmsg"
 	prometheus = "github.com/prometheus/client_golang"
 	centrifuge = "github.com/centrifugal/protocol"
@@ -42,7 +43,7 @@ const all = "*"
 var rules = map[string]rule{
 	"stats":     {},
 	"routing":   {},
-	"route":     {},
+	"route":     {own: []string{"routing"}, outside: []string{gjson}},
 	"wire":      {outside: []string{"github.com/gobwas/ws", "github.com/gobwas/httphead"}},
 	"deflate":   {outside: []string{ants, flate}},
 	"proto":     {own: []string{"routing"}, outside: []string{centrifuge}},
@@ -59,7 +60,7 @@ var rules = map[string]rule{
 	"tlsconn":   {own: []string{"epoll"}, outside: []string{ants}},
 	"doctor":    {outside: []string{unix}},
 	"handover":  {outside: []string{unix}},
-	"config":    {outside: []string{"go.yaml.in/yaml/v3"}},
+	"config":    {own: []string{"route"}, outside: []string{"go.yaml.in/yaml/v3"}},
 	"metrics":   {own: []string{"recovery", "route", "routing", "stats", "bus", "deflate", "shard", "source", "steering", "admission"}, outside: []string{prometheus}},
 	"admin":     {},
 	"dev":       {outside: []string{franzGo}},
@@ -71,7 +72,7 @@ var rules = map[string]rule{
 	"testutil":        {outside: []string{unix, "github.com/stretchr/testify"}},
 	"tidy":            {},
 
-	"../cmd/wsd":             {own: []string{"config", "server", "control", "dev", "doctor"}, outside: []string{"github.com/alecthomas/kong", "github.com/KimMachineGun/automemlimit", unix}},
+	"../cmd/wsd":             {own: []string{"config", "route", "routing", "server", "control", "dev", "doctor"}, outside: []string{"github.com/alecthomas/kong", "github.com/KimMachineGun/automemlimit", unix}},
 	"../loadtest":            {own: []string{"epoll"}, outside: []string{"github.com/alecthomas/kong", "github.com/HdrHistogram/hdrhistogram-go", "github.com/go-echarts/go-echarts/v2", unix}},
 	"../loadtest/client":     {own: []string{"wire", "epoll"}, outside: []string{"github.com/gobwas/ws", "github.com/HdrHistogram/hdrhistogram-go", unix}},
 	"../loadtest/producer":   {outside: []string{kafkaGo}},

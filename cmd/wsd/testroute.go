@@ -1,0 +1,208 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"wsd/internal/config"
+	"wsd/internal/route"
+	"wsd/internal/routing"
+)
+
+type testRouteCmd struct {
+	options
+	Topic     string   `required:"" help:"Topic of the record."`
+	Partition int32    `default:"0" help:"Its partition."`
+	Key       *string  `help:"Its key. Default: none."`
+	Header    []string `sep:"none" placeholder:"NAME=VALUE" help:"A header of it; may be given again."`
+	Value     *string  `help:"Its value. Default: null."`
+	JSON      bool     `name:"json" help:"Print JSON."`
+}
+
+// errUnplaced: the record has no place. What there is to say has been printed.
+var errUnplaced = failure{errors.New("the record cannot be placed")}
+
+// placed is where a record goes, as it is printed.
+type placed struct {
+	To       string   `json:"to"` // channels, connection, user, everybody, drop, nobody or stop.
+	By       string   `json:"by"` // What decides: rule, a header, or none.
+	Channels []string `json:"channels,omitempty"`
+	Client   string   `json:"client,omitempty"` // For a connection.
+	User     string   `json:"user,omitempty"`
+	Rule     *int     `json:"rule,omitempty"`     // Index in routes.
+	Route    string   `json:"route,omitempty"`    // Its text.
+	Reason   string   `json:"reason,omitempty"`   // Why the rule or the header cannot place the record.
+	OnError  string   `json:"on_error,omitempty"` // What the rule does then.
+	Note     string   `json:"note,omitempty"`
+}
+
+// Run places one record. It ends with exit code 1 when the record has no place.
+func (c *testRouteCmd) Run(e env) error {
+	loaded, err := c.load(e)
+	if err != nil {
+		return err
+	}
+	cfg := &loaded.Config
+	table, err := route.New(cfg.Rules(), cfg.RouteOverrides())
+	if err != nil {
+		return usageError{err}
+	}
+	if topic, err := route.ParseTopic(c.Topic); err != nil || !topic.Exact() {
+		return usageError{fmt.Errorf("--topic %q is no topic's name", c.Topic)}
+	}
+	if c.Partition < 0 {
+		return usageError{fmt.Errorf("--partition %d: a partition's number is 0 or more", c.Partition)}
+	}
+	rec, err := c.record()
+	if err != nil {
+		return usageError{err}
+	}
+	var p route.Placement
+	table.Topic(c.Topic).Place(&p, c.Partition, rec)
+	out := describe(cfg, &p)
+	if !reads(cfg, c.Topic) {
+		out.Note = "kafka.topics does not name this topic: its records are not read"
+	}
+	if c.JSON {
+		encoder := json.NewEncoder(e.stdout)
+		encoder.SetEscapeHTML(false)
+		err = encoder.Encode(out)
+	} else {
+		err = out.print(e.stdout)
+	}
+	if err == nil && (p.To == route.ToNobody || p.To == route.ToStop) {
+		err = errUnplaced
+	}
+	return err
+}
+
+func (c *testRouteCmd) record() (*route.Record, error) {
+	rec := &route.Record{}
+	if c.Key != nil {
+		rec.Key = []byte(*c.Key)
+	}
+	if c.Value != nil {
+		rec.Value = []byte(*c.Value)
+	}
+	var pairs [][2]string
+	for _, h := range c.Header {
+		name, value, ok := strings.Cut(h, "=")
+		if !ok || name == "" {
+			return nil, fmt.Errorf("--header %q is not NAME=VALUE", h)
+		}
+		pairs = append(pairs, [2]string{name, value})
+	}
+	rec.Headers = route.AppendHeaders(nil, pairs...)
+	return rec, nil
+}
+
+// reads reports whether the topic is one of those to be read.
+func reads(cfg *config.Config, topic string) bool {
+	for _, t := range cfg.Kafka.Topics {
+		if p, err := route.ParseTopic(t); err == nil && p.MatchString(topic) {
+			return true
+		}
+	}
+	return false
+}
+
+func describe(cfg *config.Config, p *route.Placement) placed {
+	out := placed{By: p.By().String()}
+	if p.Rule >= 0 {
+		out.Rule = &p.Rule
+		out.Route = "{topic}"
+		var onError route.OnError
+		if len(cfg.Routes) > 0 {
+			out.Route, onError = cfg.Routes[p.Rule].String(), cfg.Routes[p.Rule].OnError
+		}
+		if p.Why != route.Placed {
+			out.OnError = [...]string{route.ErrorSkip: "skip", route.ErrorChannel: "channel " + onError.Channel, route.ErrorStop: "stop"}[onError.Action]
+		}
+	}
+	if p.Why != route.Placed {
+		out.Reason = p.Why.String()
+	}
+	switch p.To {
+	case route.ToChannels:
+		out.To = "channels"
+		for _, name := range p.Channels {
+			out.Channels = append(out.Channels, string(name))
+		}
+	case route.ToConnection:
+		out.To, out.Client = "connection", string(routing.AppendClientID(nil, p.Nonce, p.Conn))
+	case route.ToUser:
+		out.To, out.User = "user", string(p.User)
+	case route.ToEverybody:
+		out.To = "everybody"
+	case route.ToDrop:
+		out.To = "drop"
+	case route.ToStop:
+		out.To = "stop"
+	case route.ToNobody:
+		out.To = "nobody"
+		if p.Rule < 0 {
+			out.By = "none"
+		}
+		if p.Rule < 0 && p.Why != route.UnplacedNoRoute {
+			out.By = "header"
+		}
+	}
+	return out
+}
+
+// reasons explains why a record has no place.
+var reasons = map[string]string{
+	"no_route":   "no rule fits the record",
+	"missing":    "what the channel's name needs is missing, empty, or no text, number or boolean",
+	"not_utf8":   "what the channel's name needs is not UTF-8",
+	"too_long":   fmt.Sprintf("the channel's name would have more than %d bytes", route.ChannelBytesMax),
+	"bad_header": "a header that overrides the rules holds no possible target",
+}
+
+// headers tell what decided in place of a rule.
+var headers = map[string]string{
+	"channels": "the header for channels", "connection": "the header for a connection", "user": "the header for a user", "everybody": "the header for everybody",
+	"header": "a header",
+}
+
+// print writes the placement for people.
+func (p *placed) print(w io.Writer) error {
+	var b strings.Builder
+	switch p.To {
+	case "channels":
+		for _, name := range p.Channels {
+			fmt.Fprintf(&b, "channel %s\n", name)
+		}
+	case "connection":
+		fmt.Fprintf(&b, "connection %s, if it is one of the wsd that reads the record\n", p.Client)
+	case "user":
+		fmt.Fprintf(&b, "user %s\n", p.User)
+	case "everybody":
+		b.WriteString("everybody\n")
+	case "drop":
+		b.WriteString("nowhere: the rule drops it\n")
+	case "stop":
+		b.WriteString("nowhere: its partition stops before it\n")
+	default:
+		b.WriteString("nowhere: it is skipped and counted\n")
+	}
+	if p.Rule != nil {
+		fmt.Fprintf(&b, "by      routes[%d]: %s\n", *p.Rule, p.Route)
+	} else if by := headers[p.By]; by != "" {
+		fmt.Fprintf(&b, "by      %s\n", by)
+	}
+	if p.Reason != "" {
+		fmt.Fprintf(&b, "reason  %s: %s\n", p.Reason, reasons[p.Reason])
+	}
+	if p.OnError != "" {
+		fmt.Fprintf(&b, "error   on_error: %s\n", p.OnError)
+	}
+	if p.Note != "" {
+		fmt.Fprintf(&b, "note    %s\n", p.Note)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}

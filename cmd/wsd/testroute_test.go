@@ -1,0 +1,74 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestTestRoute(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "wsd.yaml")
+	require.NoError(t, os.WriteFile(file, []byte(`
+kafka: {topics: [trades, "re:orders-.*"]}
+overrides: {enabled: true, topics: [trades]}
+routes:
+  - match: {topic: re:orders-.*, json: {type: test}}
+    drop: true
+  - match: {topic: re:orders-.*}
+    channel: orders.{json.id}
+    on_error: {channel: orders.lost}
+  - {topic: trades, channel: "trades.{key}", on_error: stop}
+  - match: {headers: {copy: {exists: true}}}
+    channel: copy.{header.copy}
+`), 0o600))
+	id := strings.Repeat("0a", 16)
+	for args, want := range map[string]struct {
+		code   int
+		stdout string
+	}{
+		"--topic orders-eu --value {\"type\":\"test\"}":              {exitOK, "nowhere: the rule drops it\nby      routes[0]: {match: {topic: 're:orders-.*', json: {type: test}}, drop: true}\n"},
+		"--topic orders-eu --value {\"id\":7}":                       {exitOK, "channel orders.7\nby      routes[1]: {match: {topic: 're:orders-.*'}, channel: 'orders.{json.id}', on_error: {channel: orders.lost}}\n"},
+		"--topic orders-eu --value text":                             {exitOK, "channel orders.lost\nby      routes[1]: "},
+		"--topic trades --key AAPL":                                  {exitOK, "channel trades.AAPL\nby      routes[2]: {match: {topic: trades}, channel: 'trades.{key}', on_error: stop}\n"},
+		"--topic trades":                                             {exitRunTime, "nowhere: its partition stops before it\nby      routes[2]: "},
+		"--topic trades --header wsd-channels=a,b":                   {exitOK, "channel a\nchannel b\nby      the header for channels\n"},
+		"--topic trades --header wsd-user=ann":                       {exitOK, "user ann\nby      the header for a user\n"},
+		"--topic trades --header wsd-broadcast=true":                 {exitOK, "everybody\nby      the header for everybody\n"},
+		"--topic trades --header wsd-client=" + id:                   {exitOK, "connection " + id + ", if it is one of the wsd that reads the record\n"},
+		"--topic trades --header wsd-client=x":                       {exitRunTime, "nowhere: it is skipped and counted\nby      a header\nreason  bad_header: "},
+		"--topic other --header copy=1 --header wsd-broadcast=true":  {exitOK, "channel copy.1\nby      routes[3]: {match: {headers: {copy: {exists: true}}}, channel: 'copy.{header.copy}'}\nnote    kafka.topics does not name this topic: its records are not read\n"},
+		"--topic trades --partition 3 --key A --kafka.topics trades": {exitOK, "channel trades.A\n"},
+		"--topic other": {exitRunTime, "nowhere: it is skipped and counted\nreason  no_route: no rule fits the record\n"},
+	} {
+		code, stdout, stderr := call(append([]string{"config", "test-route", "--config", file}, strings.Fields(args)...)...)
+		require.Equal(t, want.code, code, args+stdout+stderr)
+		require.Contains(t, stdout, want.stdout, args)
+		require.Empty(t, stderr, args)
+	}
+	code, stdout, _ := call("config", "test-route", "--config", file, "--topic", "trades", "--json")
+	require.Equal(t, exitRunTime, code)
+	var got placed
+	require.NoError(t, json.Unmarshal([]byte(stdout), &got))
+	rule := 2
+	require.Equal(t, placed{To: "stop", By: "rule", Rule: &rule, Route: "{match: {topic: trades}, channel: 'trades.{key}', on_error: stop}", Reason: "missing", OnError: "stop"}, got)
+	for args, want := range map[string]string{
+		"":                                "missing flags: --topic",
+		"--topic re:a":                    "no topic's name",
+		"--topic a --header b":            `--header "b" is not NAME=VALUE`,
+		"--topic a --partition=-1":        "a partition's number is 0 or more",
+		"--topic a --partition x":         "--partition",
+		"--topic a --routes {x}":          "unknown placeholder {x}",
+		"--topic a --header h=a --nosuch": "unknown flag",
+	} {
+		code, _, stderr := call(append([]string{"config", "test-route"}, strings.Fields(args)...)...)
+		require.Equal(t, exitUsage, code, args)
+		require.Contains(t, stderr, want, args)
+	}
+	code, stdout, _ = call("config", "test-route", "--help")
+	require.Equal(t, exitOK, code)
+	require.Contains(t, stdout, "--header=NAME=VALUE")
+}

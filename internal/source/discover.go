@@ -1,0 +1,140 @@
+package source
+
+import (
+	"strings"
+	"time"
+
+	kafka "github.com/segmentio/kafka-go"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// forgetAfter is how long a topic that a pattern found and that is gone keeps its place: a broker that has just started may not know it
+// yet, and whoever forgets a topic reads it from its beginning when it is there again.
+const forgetAfter = 10 * time.Minute
+
+// internalPrefix begins the names of topics that Kafka and what runs on it keep for themselves: no pattern finds them.
+const internalPrefix = "__"
+
+// addTopic begins to ask for a topic.
+func (s *Source) addTopic(name string) *topic {
+	t := &topic{name: name, stats: &TopicStats{Name: name}, route: s.table.Topic(name), state: TopicUnknown}
+	t.problem.interval = s.o.LogInterval
+	s.topics = append(s.topics, t)
+	return t
+}
+
+// discover asks for the names of all topics and adds those that a pattern finds. Topics that exist when it is first asked begin where
+// Options.Start says, later ones at their beginning. It asks once in MetadataInterval: the answer of a large cluster is large.
+func (s *Source) discover(c *conn) error {
+	if len(s.patterns) == 0 || !s.found.IsZero() && time.Since(s.found) < s.o.MetadataInterval {
+		return nil
+	}
+	var resp kmsg.MetadataResponse
+	if _, err := c.exchange(s.metadataRequest(c), &resp, 0); err != nil {
+		return err
+	}
+	if resp.ErrorCode != 0 {
+		return codeError(resp.ErrorCode)
+	}
+	later := !s.found.IsZero()
+	s.found = time.Now()
+	known := make(map[string]bool, len(s.topics))
+	for _, t := range s.topics {
+		known[t.name] = true
+	}
+	added, left := 0, 0
+	for i := range resp.Topics {
+		rt := &resp.Topics[i]
+		if rt.Topic == nil || known[*rt.Topic] || rt.IsInternal || strings.HasPrefix(*rt.Topic, internalPrefix) || !s.wanted(*rt.Topic) ||
+			kafka.Error(rt.ErrorCode) == kafka.UnknownTopicOrPartition {
+			continue
+		}
+		if len(s.topics) >= s.o.TopicsMax && !s.forget(1) {
+			left++
+			continue
+		}
+		known[*rt.Topic] = true
+		t := s.addTopic(*rt.Topic)
+		t.found, t.missed = true, later
+		added++
+		s.log.Info("a pattern of kafka.topics has found a topic", "topic", t.name)
+	}
+	if left > 0 {
+		s.full.fail(s.log, "the patterns of kafka.topics find more topics than kafka.topics_max allows: raise it, or narrow the patterns", "topics", len(s.topics), "left_out", left)
+	} else {
+		s.full.ok(s.log, "all topics that the patterns of kafka.topics find are read", "topics", len(s.topics))
+	}
+	s.stats.LeftOut.Store(int64(left))
+	if added > 0 {
+		s.stats.setTopics(s.topics)
+	}
+	return nil
+}
+
+// wanted reports whether a pattern finds the topic.
+func (s *Source) wanted(name string) bool {
+	for i := range s.patterns {
+		if s.patterns[i].MatchString(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// forget drops topics that a pattern found and that have been gone for long, or with need so many of those gone longest, however short.
+// It reports whether it dropped any.
+func (s *Source) forget(need int) bool {
+	var oldest *topic
+	kept := s.topics[:0:0]
+	for _, t := range s.topics {
+		gone := t.found && t.state == TopicMissing
+		if gone && need > 0 && (oldest == nil || t.goneAt.Before(oldest.goneAt)) {
+			oldest = t
+		}
+		if gone && time.Since(t.goneAt) > forgetAfter {
+			s.dropped(t)
+			continue
+		}
+		kept = append(kept, t)
+	}
+	if len(kept) == len(s.topics) && oldest != nil {
+		s.dropped(oldest)
+		kept = kept[:0]
+		for _, t := range s.topics {
+			if t != oldest {
+				kept = append(kept, t)
+			}
+		}
+	}
+	if len(kept) == len(s.topics) {
+		return false
+	}
+	s.topics = kept
+	s.stats.setTopics(s.topics)
+	return true
+}
+
+// dropped takes a topic's partitions from their fetchers.
+func (s *Source) dropped(t *topic) {
+	s.log.Info("a topic that a pattern found is gone and is forgotten", "topic", t.name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range t.parts {
+		p.owner = nil
+	}
+	s.forgotten = append(s.forgotten, t.parts...)
+}
+
+// endForgotten tells the subscribers of topics that were forgotten that their streams have ended: if such a topic comes back, it is another
+// one. Their positions must be gone. The error is a *publishError.
+func (s *Source) endForgotten() error {
+	if len(s.forgotten) == 0 {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	parts := s.forgotten
+	s.forgotten = nil
+	_, err := s.breakLocked(parts...)
+	return err
+}

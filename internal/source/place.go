@@ -1,0 +1,157 @@
+package source
+
+import (
+	"fmt"
+	"time"
+
+	"wsd/internal/bus"
+	"wsd/internal/route"
+	"wsd/internal/routing"
+)
+
+// stopError: a rule wants its partition to stop at a record that it cannot place.
+type stopError struct {
+	offset int64
+	rule   int
+	why    route.Unplaced
+}
+
+func (e *stopError) Error() string {
+	return fmt.Sprintf("stopped at offset %d: routes[%d] cannot place that record (%v) and has on_error: stop; correct the rule or wait until the record is gone, then restart", e.offset, e.rule, e.why)
+}
+
+// stopLocked ends the reading of a partition for this process's life.
+func (s *Source) stopLocked(p *partition, e *stopError) {
+	text := e.Error()
+	p.stopped.Store(&text)
+	p.topic.stats.Unplaced[e.why].Add(1)
+	s.log.Error("a partition is stopped: its rule cannot place a record and has on_error: stop; correct the rule or wait until the record is gone, then restart",
+		"topic", p.topic.name, "partition", p.id, "offset", e.offset, "route", e.rule, "reason", e.why)
+}
+
+// placeLocked decides where a record goes, before the partition's position passes it: a rule may want it not to.
+func (r *router) placeLocked(p *partition, rec *record, offset int64) error {
+	r.placing = offset + 1
+	p.topic.route.Place(&r.to, p.id, &route.Record{Key: rec.key, Value: rec.value, Headers: rec.headers})
+	r.placing = 0
+	if r.to.To == route.ToStop {
+		return &stopError{offset: offset, rule: r.to.Rule, why: r.to.Why}
+	}
+	return nil
+}
+
+// recordLocked puts one record on the bus if somebody wants it. Where it goes stands in r.to, unless its partition has one channel.
+func (r *router) recordLocked(p *partition, bt *batch, rec *record, offset int64) error {
+	r.counts.records++
+	r.counts.bytes += uint64(len(rec.value))
+	if p.channel == nil {
+		return r.placedLocked(p, bt, rec, offset)
+	}
+	ch, ok := r.s.o.Interest.Take(p.channel, uint64(offset)+1)
+	if !ok {
+		r.counts.routed[route.ByRule].unwanted++
+		return nil
+	}
+	value := r.value(p, rec.value, offset)
+	return r.putLocked(&ch, &value, bt, rec, route.ByRule)
+}
+
+// placedLocked puts a record where r.to says.
+func (r *router) placedLocked(p *partition, bt *batch, rec *record, offset int64) error {
+	if r.to.Why != route.Placed {
+		r.unplaced(p, r.to.Why, offset)
+	}
+	by := r.to.By()
+	switch r.to.To {
+	case route.ToChannels:
+		var value bus.Record
+		checked := false // Its value is checked once however many channels it goes to.
+		for _, name := range r.to.Channels {
+			ch, ok := r.s.o.Interest.Take(name, uint64(offset)+1)
+			if !ok {
+				r.counts.routed[by].unwanted++
+				continue
+			}
+			if by == route.ByRule {
+				r.checkLocked(p, name, offset)
+			}
+			if !checked {
+				value, checked = r.value(p, rec.value, offset), true
+			}
+			if err := r.putLocked(&ch, &value, bt, rec, by); err != nil {
+				return err
+			}
+		}
+	case route.ToConnection, route.ToUser, route.ToEverybody:
+		ch, ok := r.receiversLocked()
+		if !ok {
+			r.counts.routed[by].unwanted++
+			return nil
+		}
+		value := r.value(p, rec.value, offset)
+		r.countLocked(&ch, by)
+		return r.addedLocked(r.s.builder.AddMessage(ch, value, bt.timestamp(rec)))
+	case route.ToDrop:
+		r.counts.dropped++
+	case route.ToNobody, route.ToStop:
+	}
+	return nil
+}
+
+// receiversLocked returns under which id the bus carries the message that r.to is about, and the shards that want it.
+func (r *router) receiversLocked() (ch routing.Channel, ok bool) {
+	switch r.to.To {
+	case route.ToConnection:
+		id := r.to.Conn
+		if r.to.Nonce != r.s.o.Nonce || int(id.Shard()) >= r.s.o.Shards { // Of another process, or of one that is gone.
+			return ch, false
+		}
+		ch.ID = routing.ConnChannel(id)
+		ch.Shards.Add(id.Shard())
+		return ch, true
+	case route.ToUser:
+		r.name = routing.AppendUser(r.name[:0], r.to.User)
+	default:
+		r.name = append(r.name[:0], routing.Everybody...)
+	}
+	return r.s.o.Interest.Lookup(r.name)
+}
+
+// putLocked puts a record on the bus for a channel's subscribers.
+func (r *router) putLocked(ch *routing.Channel, value *bus.Record, bt *batch, rec *record, by route.By) error {
+	r.countLocked(ch, by)
+	if r.s.o.Keys {
+		return r.addedLocked(r.s.builder.AddKeyed(*ch, *value, rec.key, bt.timestamp(rec)))
+	}
+	return r.addedLocked(r.s.builder.Add(*ch, *value, bt.timestamp(rec)))
+}
+
+// countLocked counts a record that goes on the bus for ch.
+func (r *router) countLocked(ch *routing.Channel, by route.By) {
+	if ch.Shards.Len() >= r.s.o.Shards {
+		r.counts.routed[by].broadcast++
+	} else {
+		r.counts.routed[by].targeted++
+	}
+	if r.open == 0 {
+		r.since = time.Now()
+	}
+	r.open++
+}
+
+// addedLocked seals a batch that is full.
+func (r *router) addedLocked(full bool) error {
+	if full {
+		return r.sealLocked()
+	}
+	return nil
+}
+
+// unplaced counts a record without a channel, and logs the first of each kind and topic.
+func (r *router) unplaced(p *partition, why route.Unplaced, offset int64) {
+	ts := p.topic.stats
+	ts.Unplaced[why].Add(1)
+	if !ts.unplacedNote[why].Swap(true) {
+		r.s.log.Warn("a record has no channel to go to; counted from now on", "topic", p.topic.name, "partition", p.id, "offset", offset, "reason", why)
+	}
+}
