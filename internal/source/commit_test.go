@@ -243,7 +243,7 @@ func TestResumeAfterRecreation(t *testing.T) {
 	deleteTopic(t, cl, "a")
 	other := mustClient(t, c.ListenAddrs())
 	createTopic(t, other, "a", 1)
-	// kfake forgets the positions with the topic, a broker keeps them: what a broker would have is put back.
+	// Kafka deletes the positions with the topic, a moment later: one that it has not come to is put back.
 	commit := kmsg.NewOffsetCommitRequest()
 	commit.Version, commit.Group = 8, "g"
 	rt := kmsg.NewOffsetCommitRequestTopic()
