@@ -65,12 +65,7 @@ func (s *Shard) subscribe(c *conn, name string) (offset uint64, epoch string, kn
 	ch := &s.channels[index]
 	offset, epoch, known = s.positions.Position(name)
 	if known {
-		// The batch being filled now may hold records up to that position, later ones only what follows.
-		ch.joinedSeq = s.head()
-		if ch.epoch != epoch {
-			ch.epoch = epoch
-			s.interest.Begin(ch.name, epoch, offset)
-		}
+		s.begin(ch, epoch, offset)
 	}
 	ch.subscribers = append(ch.subscribers, subscriber{slot: c.slot, at: uint32(len(c.subs))})
 	c.subs = append(c.subs, subscription{channel: index, at: uint32(len(ch.subscribers) - 1), start: offset})
@@ -78,6 +73,23 @@ func (s *Shard) subscribe(c *conn, name string) (offset uint64, epoch string, kn
 		s.stats.Subscriptions.Add(1)
 	}
 	return offset, epoch, known
+}
+
+// begin notes that a subscription of the channel begins at the position, which was read after the interest was noted.
+func (s *Shard) begin(ch *channel, epoch string, offset uint64) {
+	// The batch being filled now may hold records up to that position, later ones only what follows.
+	ch.joinedSeq = s.head()
+	if ch.epoch == epoch {
+		return
+	}
+	if ch.epoch != "" {
+		// Records now come from another partition, perhaps with lower offsets: where earlier subscriptions began says nothing about them.
+		for _, sub := range ch.subscribers {
+			s.slab.get(sub.slot).subs[sub.at].start = 0
+		}
+	}
+	ch.epoch = epoch
+	s.interest.Begin(ch.name, epoch, offset)
 }
 
 // unsubscribe removes entry i of c's subscriptions.

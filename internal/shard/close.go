@@ -61,6 +61,7 @@ func (s *Shard) beginClosing(c *conn, reason Reason) {
 		s.queueMerged(c)
 	}
 	s.unsubscribeAll(c)
+	s.dropPutOff(c)
 	s.stopWaiting(c)
 	if c.isClient() {
 		s.countClients(-1)
@@ -117,6 +118,7 @@ func (s *Shard) release(c *conn, closeSocket func(int)) {
 		s.dropMerged(c)
 	}
 	s.unsubscribeAll(c)
+	s.dropPutOff(c)
 	if c.isClient() {
 		s.countClients(-1)
 	}

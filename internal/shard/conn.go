@@ -43,6 +43,7 @@ type conn struct {
 	dirty        bool  // In Shard.dirty.
 	wantWritable bool  // Watched for EPOLLOUT.
 	writeClosed  bool  // stateClosing: everything is sent and our side is shut.
+	hasPutOff    bool  // It has answers in Shard.putOff.
 	histories    uint8 // History commands whose answer is still to come; at most historyMax.
 
 	recall uint32 // One more than its index in Shard.recalls; 0: it has nothing to be told.

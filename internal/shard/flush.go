@@ -165,6 +165,9 @@ func (s *Shard) flush(c *conn) {
 			if c.merge != nil && s.drained(c) {
 				s.queueMerged(c)
 			}
+			if c.hasPutOff && s.hasRoom(c) {
+				s.takePutOff(c)
+			}
 		case unix.EAGAIN:
 			s.watchWritable(c, true)
 			return

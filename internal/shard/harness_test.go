@@ -2,6 +2,7 @@ package shard
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"fmt"
@@ -40,6 +41,7 @@ func eventually(t testing.TB, what string, cond func() bool) {
 type place struct {
 	mu     sync.Mutex
 	offset map[string]uint64
+	epoch  string // Empty: "epoch".
 	block  atomic.Pointer[chan struct{}]
 
 	unsettled atomic.Bool
@@ -52,7 +54,7 @@ func (p *place) Position(channel string) (uint64, string, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	offset, ok := p.offset[channel]
-	return offset, "epoch", ok
+	return offset, cmp.Or(p.epoch, "epoch"), ok
 }
 
 func (p *place) Settled(string) bool { return !p.unsettled.Load() }
@@ -61,6 +63,13 @@ func (p *place) set(channel string, offset uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.offset[channel] = offset
+}
+
+// begin lets all streams have another epoch.
+func (p *place) begin(epoch string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.epoch = epoch
 }
 
 type load struct {

@@ -8,7 +8,6 @@ import (
 
 	"wsd/internal/bus"
 	"wsd/internal/proto"
-	"wsd/internal/routing"
 )
 
 // historyMax is how many history commands of a connection may wait for their answers.
@@ -61,15 +60,18 @@ func (s *Shard) historyCommand(c *conn, id uint32, r *protocol.HistoryRequest) *
 	}
 	c.histories++
 	h := &history{
-		who: routing.MakeConnID(s.id, c.generation, c.slot), command: id, result: result, most: most, reverse: r.Reverse, last: q.Kind == bus.QueryLast,
+		c: c, command: id, result: result, most: most, reverse: r.Reverse, last: q.Kind == bus.QueryLast,
 	}
-	s.recovery.Recoverer.Ask(q, func(a bus.Answer) { s.postAnswer(func() { s.replyHistory(h, a) }) })
+	slot, generation := c.slot, c.generation
+	s.recovery.Recoverer.Ask(q, func(a bus.Answer) {
+		s.postAnswer(&answer{Answer: a, slot: slot, generation: generation, take: func(a bus.Answer) { s.replyHistory(h, a) }})
+	})
 	return nil
 }
 
 // history is a history command that waits for its answer.
 type history struct {
-	who     routing.ConnID
+	c       *conn
 	command uint32
 	result  *protocol.HistoryResult
 	most    int
@@ -77,12 +79,9 @@ type history struct {
 	last    bool // As many of the last as can be had will do.
 }
 
-// replyHistory replies to a history command whose answer has come, if its connection is still there.
+// replyHistory replies to a history command whose answer has come.
 func (s *Shard) replyHistory(h *history, a bus.Answer) {
-	c := s.slab.get(h.who.Slot())
-	if c.generation != h.who.Generation() || c.state != stateJoined {
-		return
-	}
+	c := h.c
 	c.histories--
 	reply := &protocol.Reply{Id: h.command}
 	enough := a.Result == bus.ResultOK || h.last && (len(a.Records) > 0 || a.Result == bus.ResultLimit || a.Result == bus.ResultGone)

@@ -52,7 +52,7 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 	s.flushDirty()
 	s.observeLatency()
 	s.endTurn(began)
-	more = more || len(events) == eventsPerTurn || s.closing && s.stats.Connections.Load() == 0
+	more = more || len(events) == eventsPerTurn || len(s.answered) > 0 || s.closing && s.stats.Connections.Load() == 0
 	return more, false
 }
 
@@ -91,7 +91,7 @@ func (s *Shard) takeRequests() {
 	if bits&requestLayouts != 0 {
 		s.takeLayouts()
 	}
-	if bits&requestAnswers != 0 {
+	if bits&requestAnswers != 0 || len(s.answered) > 0 {
 		s.takeAnswers()
 	}
 	if bits&requestShutdown != 0 {

@@ -84,32 +84,6 @@ type recovering struct {
 
 type recoveringKey struct{ slot, channel uint32 }
 
-// posted is an answer on its way to the shard, or several.
-type posted struct {
-	take func() // By the shard's goroutine.
-	next *posted
-}
-
-// postAnswer has take called by the shard's goroutine. Any goroutine.
-func (s *Shard) postAnswer(take func()) {
-	p := &posted{take: take}
-	for {
-		p.next = s.answers.Load()
-		if s.answers.CompareAndSwap(p.next, p) {
-			break
-		}
-	}
-	s.post(requestAnswers)
-}
-
-// takeAnswers acts on the answers that came, in no order.
-func (s *Shard) takeAnswers() {
-	for p := s.answers.Swap(nil); p != nil; p = p.next {
-		p.take()
-	}
-	s.endDoomed()
-}
-
 // recover answers a client that wants to recover, whose subscription has begun at result's position. It returns nil when the reply comes
 // later.
 func (s *Shard) recover(c *conn, command uint32, r *protocol.SubscribeRequest, result *protocol.SubscribeResult) *protocol.Reply {
@@ -141,7 +115,10 @@ func (s *Shard) recover(c *conn, command uint32, r *protocol.SubscribeRequest, r
 	sub.start = max(position, q.After)
 	ch.recovering++
 	s.recoverings[recoveringKey{c.slot, sub.channel}] = rec
-	s.recovery.Recoverer.Ask(q, func(a bus.Answer) { s.postAnswer(func() { s.recovered(rec, a) }) })
+	slot, generation := c.slot, c.generation
+	s.recovery.Recoverer.Ask(q, func(a bus.Answer) {
+		s.postAnswer(&answer{Answer: a, slot: slot, generation: generation, take: func(a bus.Answer) { s.recovered(rec, a) }})
+	})
 	return nil
 }
 
@@ -154,6 +131,9 @@ func (s *Shard) recovered(rec *recovering, a bus.Answer) {
 	held := rec.held
 	rec.held = nil
 	s.endRecovering(c, rec)
+	if _, epoch, known := s.positions.Position(s.channels[rec.channel].name); !known || epoch != rec.epoch {
+		a = bus.Answer{Result: bus.ResultEpoch, Kafka: a.Kafka} // What comes now is of another stream than the answer.
+	}
 	from := RecoveryMemory
 	if a.Kafka {
 		from = RecoveryKafka
@@ -233,11 +213,13 @@ func (s *Shard) replyRecovered(c *conn, rec *recovering, from RecoverySource, a 
 func (s *Shard) position(c *conn, at int) *protocol.SubscribeResult {
 	ch := &s.channels[c.subs[at].channel]
 	offset, epoch, known := s.positions.Position(ch.name)
+	if known {
+		s.begin(ch, epoch, offset)
+	}
 	c.subs[at].start = offset
 	if !known {
 		return &protocol.SubscribeResult{}
 	}
-	ch.joinedSeq = s.head()
 	return &protocol.SubscribeResult{Recoverable: s.recovery.Recoverer != nil, Offset: offset, Epoch: epoch}
 }
 
@@ -271,7 +253,7 @@ func (s *Shard) hold(c *conn, p *pending, at uint32) bool {
 		s.stats.Dropped.Add(uint64(k.publications))
 		s.dropHeld(rec)
 		rec.full = true
-		s.postAnswer(func() { s.failRecovering(rec) })
+		s.postAnswer(&answer{slot: c.slot, generation: c.generation, take: func(bus.Answer) { s.failRecovering(rec) }})
 		return true
 	}
 	if start < p.segment.Records[0].Offset {

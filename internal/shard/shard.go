@@ -52,7 +52,7 @@ type Shard struct {
 	stats    *Stats
 	poller   *epoll.Poller // Its Wake only.
 	requests atomic.Uint32
-	answers  atomic.Pointer[posted] // Newest first.
+	answers  atomic.Pointer[answer] // Newest first.
 	deadline atomic.Int64           // Of the shutdown, in nanoseconds since start.
 	done     chan struct{}
 
@@ -92,7 +92,9 @@ type Shard struct {
 
 	// Subscriptions whose reply waits for an answer.
 	recoverings map[recoveringKey]*recovering
-	heldBytes   int
+	heldBytes   int                  // Of publications held for them, and of answers put off.
+	answered    []*answer            // Answers that came, in order, and wait for a turn.
+	putOff      map[uint32][]*answer // By slot: answers for which the connection had no room.
 
 	// Slow clients that are to resubscribe.
 	resyncing []resync
@@ -164,7 +166,7 @@ func newShard(o Options) (*Shard, error) {
 		stats: newStats(), poller: poller, done: make(chan struct{}),
 		// Whatever is incomplete fits in with room to spare: a message with its header, or a head.
 		readBuf:      make([]byte, max(o.Limits.HeadMax, wire.DeflatedMax(o.Limits.MessageMax)+readMargin)+readMargin),
-		channelIndex: make(map[string]uint32), channelByID: make(map[routing.ChannelID]uint32), recoverings: make(map[recoveringKey]*recovering), resynced: make(map[uint32]resyncs),
+		channelIndex: make(map[string]uint32), channelByID: make(map[routing.ChannelID]uint32), recoverings: make(map[recoveringKey]*recovering), putOff: make(map[uint32][]*answer), resynced: make(map[uint32]resyncs),
 		listeners: o.Listeners, wheel: newWheel(), random: rand.New(rand.NewPCG(o.Nonce, uint64(o.ID))),
 	}
 	s.pacing.moment, s.pins = 1, make([]pin, 1)

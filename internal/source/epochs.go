@@ -25,6 +25,7 @@ func (f *fetcher) checkEpochs(c *conn, questions []question) error {
 		for _, q := range questions {
 			if q.p.owner == f && q.p.resolve == resolveEpoch {
 				q.p.resolve = resolveNothing
+				q.p.vouchLocked()
 			}
 		}
 		return nil
@@ -70,6 +71,7 @@ func (f *fetcher) checkEpochs(c *conn, questions []question) error {
 					return err
 				}
 			}
+			q.p.vouchLocked()
 		}
 	}
 	return nil

@@ -243,6 +243,7 @@ func (p *partition) newEpochLocked(epoch int32) {
 	if isNew && p.lastEpoch >= 0 && p.resolve != resolveStart {
 		p.resolve = resolveEpoch
 	}
+	p.vouchLocked()
 }
 
 // publishView lets Status see the layout.

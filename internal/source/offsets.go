@@ -177,6 +177,7 @@ func (s *Source) rejoin(f *fetcher, p *partition, first, last int64) error {
 		return nil
 	}
 	p.resolve, p.progressAt = resolveNothing, time.Now()
+	defer p.vouchLocked()
 	switch at := p.routed.Load(); {
 	case at < first:
 		p.routed.Store(first)

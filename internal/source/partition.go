@@ -53,6 +53,9 @@ type partition struct {
 
 	publishedEpoch atomic.Int32 // The leader epoch of what was published last.
 
+	// The leader epoch in which the log is known to hold what was routed, or one of those below: only of that log is anything read again.
+	vouched atomic.Int32
+
 	lastError atomic.Pointer[string]
 	window    window                 // Has a lock of its own; who adds holds Source.mu, too.
 	published atomic.Int64           // As routed, but for what is still in the batch being built; kept only for the committer.
@@ -89,10 +92,27 @@ const (
 	resolveEpoch               // There is a new leader: does its log hold what was read?
 )
 
+// Values of partition.vouched that are no epoch.
+const (
+	epochUnknown = -1 // Brokers before Kafka 2.1 tell none.
+	epochDoubted = -2 // There is a new leader, or a position outside of its log, and it has not been compared yet.
+)
+
+// vouchLocked notes whether the leader's log is the one that was read. It is called when that may have changed, and after a truncation.
+func (p *partition) vouchLocked() {
+	switch p.resolve {
+	case resolveRange, resolveEpoch:
+		p.vouched.Store(epochDoubted)
+	case resolveNothing, resolveStart:
+		p.vouched.Store(p.leaderEpoch)
+	}
+}
+
 func (s *Source) newPartition(t *topic, id int32, from Start) *partition {
 	p := &partition{topic: t, id: id, topicID: t.id, from: from, resolve: resolveStart, leaderEpoch: -1, lastEpoch: -1, badOffset: -1}
 	p.routed.Store(-1)
 	p.published.Store(-1)
+	p.vouched.Store(epochUnknown)
 	p.high.Store(-1)
 	p.leaderSeen.Store(-1)
 	p.failures = backoff{min: s.o.BackoffMin, max: s.o.BackoffMax}
@@ -107,6 +127,7 @@ func (p *partition) resumeAt(at committed) {
 	if at.leaderEpoch >= 0 {
 		p.lastEpoch, p.resolve = at.leaderEpoch, resolveEpoch
 	}
+	p.vouchLocked()
 	p.routed.Store(at.offset)
 	p.published.Store(at.offset)
 	p.publishedEpoch.Store(at.leaderEpoch)

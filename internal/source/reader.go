@@ -92,6 +92,10 @@ func (r *Reader) Read(ctx context.Context, st *Stream, from, to int64, bytesMax 
 // fetch reads what one response holds behind next.
 func (r *Reader) fetch(ctx context.Context, st *Stream, b *Block, next *int64, bytesMax int) error {
 	p := st.p
+	epoch := p.vouched.Load()
+	if epoch == epochDoubted {
+		return errDoubted
+	}
 	addr, ok := r.s.leaderAddr(p)
 	if !ok {
 		return r.missing(p, errNoLeader)
@@ -101,7 +105,7 @@ func (r *Reader) fetch(ctx context.Context, st *Stream, b *Block, next *int64, b
 		return err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
-	rp, err := r.exchange(c, p, *next)
+	rp, err := r.exchange(c, p, epoch, *next)
 	if err == nil && kafka.Error(rp.ErrorCode) == kafka.OffsetOutOfRange {
 		err = r.beginning(c, p, b, next)
 		rp = nil
@@ -190,8 +194,8 @@ func (r *Reader) take(p *partition, rp *kmsg.FetchResponseTopicPartition, b *Blo
 		}
 		b.batches = append(b.batches, raw...)
 	}
-	if *next == before && len(rp.RecordBatches) == 0 && rp.LastStableOffset >= b.To {
-		*next = b.To // All of it was compacted away.
+	if *next == before && len(rp.RecordBatches) == 0 && rp.LastStableOffset >= b.To && cleanup(p.topic.cleanup.Load()) == cleanupCompact {
+		*next = b.To // All of it was compacted away. In any other log it is there, and could not be had in time: tiered storage.
 	}
 	if *next == before {
 		return errStalled // Nothing came, though the range is routed: a follower that lags behind, or a batch cut short.
@@ -199,8 +203,8 @@ func (r *Reader) take(p *partition, rp *kmsg.FetchResponseTopicPartition, b *Blo
 	return nil
 }
 
-// exchange asks for what follows next.
-func (r *Reader) exchange(c *conn, p *partition, next int64) (*kmsg.FetchResponseTopicPartition, error) {
+// exchange asks for what follows next in the log of a leader's epoch.
+func (r *Reader) exchange(c *conn, p *partition, epoch int32, next int64) (*kmsg.FetchResponseTopicPartition, error) {
 	version := c.fetchVersion()
 	if p.topicID == ([16]byte{}) {
 		version = min(version, 11)
@@ -211,7 +215,7 @@ func (r *Reader) exchange(c *conn, p *partition, next int64) (*kmsg.FetchRespons
 	req.MaxBytes = int32(r.s.o.FetchMaxBytes)
 	req.IsolationLevel = 1 // Read committed.
 	part := kmsg.NewFetchRequestTopicPartition()
-	part.Partition, part.FetchOffset, part.PartitionMaxBytes = p.id, next, int32(r.s.o.FetchMaxBytes)
+	part.Partition, part.CurrentLeaderEpoch, part.FetchOffset, part.PartitionMaxBytes = p.id, epoch, next, int32(r.s.o.FetchMaxBytes)
 	topic := kmsg.NewFetchRequestTopic()
 	topic.Topic, topic.TopicID = p.topic.name, p.topicID
 	topic.Partitions = append(topic.Partitions, part)
@@ -259,6 +263,9 @@ func (r *Reader) logStart(c *conn, p *partition) (int64, error) {
 
 // errNoLeader: the partition has no leader that we know of.
 var errNoLeader = &kindError{ErrorLeader, errors.New("the partition has no leader now")}
+
+// errDoubted: see epochDoubted.
+var errDoubted = &kindError{ErrorLeader, errors.New("the partition has a new leader, whose log has not been compared yet")}
 
 // connect returns the connection to a broker.
 func (r *Reader) connect(ctx context.Context, addr string) (*conn, error) {

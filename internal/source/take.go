@@ -173,6 +173,7 @@ func (f *fetcher) refusedLocked(p *partition, code kafka.Error) {
 	case ErrorOffset:
 		// The topic may have been recreated, so the metadata is looked at before the range of offsets.
 		p.resolve = resolveRange
+		p.vouchLocked()
 		f.s.failLocked(p, code, true)
 	case ErrorLeader, ErrorUnknownTopic:
 		f.s.failLocked(p, code, true)
