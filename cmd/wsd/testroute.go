@@ -102,7 +102,7 @@ func (c *testRouteCmd) record() (*route.Record, error) {
 // reads reports whether the topic is one of those to be read.
 func reads(cfg *config.Config, topic string) bool {
 	for _, t := range cfg.Kafka.Topics {
-		if p, err := route.ParseTopic(t); err == nil && p.MatchString(topic) {
+		if p, err := route.ParseTopic(t); err == nil && p.FindsTopic(topic) {
 			return true
 		}
 	}

@@ -41,6 +41,7 @@ routes:
 		"--topic trades --header wsd-client=" + id:                   {exitOK, "connection " + id + ", if it is one of the wsd that reads the record\n"},
 		"--topic trades --header wsd-client=x":                       {exitRunTime, "nowhere: it is skipped and counted\nby      a header\nreason  bad_header: "},
 		"--topic other --header copy=1 --header wsd-broadcast=true":  {exitOK, "channel copy.1\nby      routes[3]: {match: {headers: {copy: {exists: true}}}, channel: 'copy.{header.copy}'}\nnote    kafka.topics does not name this topic: its records are not read\n"},
+		"--topic __offsets --header copy=2 --kafka.topics re:.*":     {exitOK, "channel copy.2\nby      routes[3]: {match: {headers: {copy: {exists: true}}}, channel: 'copy.{header.copy}'}\nnote    kafka.topics does not name this topic: its records are not read\n"},
 		"--topic trades --partition 3 --key A --kafka.topics trades": {exitOK, "channel trades.A\n"},
 		"--topic other": {exitRunTime, "nowhere: it is skipped and counted\nreason  no_route: no rule fits the record\n"},
 	} {

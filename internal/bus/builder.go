@@ -19,10 +19,10 @@ type Builder struct {
 	o        BuilderOptions
 	batch    *Batch
 	segments map[routing.ChannelID]place
-	last     routing.ChannelID // Of the newest record.
-	stretch  uint32            // Segments of earlier stretches take no more records.
-	arena    []byte            // The unused rest is arena[len:cap].
-	next     int               // Size of the next piece of arena.
+	newest   *Segment // That the last record went to; nil in an empty batch.
+	stretch  uint32   // Segments of earlier stretches take no more records.
+	arena    []byte   // The unused rest is arena[len:cap].
+	next     int      // Size of the next piece of arena.
 }
 
 // place is where the records of a channel are put.
@@ -51,15 +51,11 @@ func (b *Builder) Add(ch routing.Channel, r Record, ts time.Time) (full bool) {
 		b.arena, b.next = nil, arenaMin
 	}
 	batch := b.batch
-	at := b.segments[ch.ID]
-	seg := at.segment
-	if seg == nil || at.stretch != b.stretch {
-		seg = &Segment{Channel: ch.ID, Name: ch.Name, batch: batch}
-		b.segments[ch.ID] = place{seg, b.stretch}
-		batch.Segments = append(batch.Segments, seg)
-		batch.memory += segmentSize
+	seg := b.newest // Records of one channel often come one behind the other.
+	if seg == nil || seg.Channel != ch.ID {
+		seg = b.segment(ch)
+		b.newest = seg
 	}
-	b.last = ch.ID
 	size := len(r.Value)
 	shared := len(r.JSON) > 0 && len(r.JSON) == size && unsafe.SliceData(r.JSON) == unsafe.SliceData(r.Value)
 	r.Value = b.keep(r.Value)
@@ -80,11 +76,23 @@ func (b *Builder) Add(ch routing.Channel, r Record, ts time.Time) (full bool) {
 	return batch.Records >= b.o.RecordsMax || batch.Bytes >= b.o.BytesMax
 }
 
+// segment returns where records of the channel are put, a new segment when there is none in this stretch.
+func (b *Builder) segment(ch routing.Channel) *Segment {
+	if at := b.segments[ch.ID]; at.segment != nil && at.stretch == b.stretch {
+		return at.segment
+	}
+	seg := &Segment{Channel: ch.ID, Name: ch.Name, batch: b.batch}
+	b.segments[ch.ID] = place{seg, b.stretch}
+	b.batch.Segments = append(b.batch.Segments, seg)
+	b.batch.memory += segmentSize
+	return seg
+}
+
 // AddMessage is Add for a message, which is to stand between the records that were added before it and those that come after it. Segments
 // are delivered in their order, so that each is then continued in another one.
 func (b *Builder) AddMessage(ch routing.Channel, r Record, ts time.Time) (full bool) {
 	ch.Name = ""
-	if b.last != ch.ID {
+	if b.newest == nil || b.newest.Channel != ch.ID {
 		b.stretch++
 	}
 	return b.Add(ch, r, ts)
@@ -94,7 +102,7 @@ func (b *Builder) AddMessage(ch routing.Channel, r Record, ts time.Time) (full b
 // apart from the records because most have no use for them.
 func (b *Builder) AddKeyed(ch routing.Channel, r Record, key []byte, ts time.Time) (full bool) {
 	full = b.Add(ch, r, ts)
-	seg := b.segments[ch.ID].segment
+	seg := b.newest
 	if seg.keys == nil {
 		seg.keys = new([][]byte)
 	}
@@ -137,7 +145,7 @@ func (b *Builder) Seal() *Batch {
 			batch.memory += cap(*seg.keys) * keySize
 		}
 	}
-	b.batch, b.arena, b.last = nil, nil, 0
+	b.batch, b.arena, b.newest = nil, nil, nil
 	clear(b.segments)
 	return batch
 }

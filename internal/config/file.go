@@ -167,7 +167,7 @@ func (l *loader) value(key, origin string, node *yaml.Node) {
 			r, problem := routeOf(n)
 			if problem != "" {
 				l.fault(Fault{Key: fmt.Sprintf("%s[%d]", key, i), Origin: origin, Problem: problem})
-				return
+				r = Route{Drop: true} // The others are looked at, too.
 			}
 			g.routes[i] = r
 			g.texts = append(g.texts, r.String())

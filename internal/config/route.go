@@ -130,8 +130,11 @@ func (r *routeReader) boolean(n *yaml.Node, what string) bool {
 		r.wrong(n, "%s is neither true nor false", what)
 		return false
 	}
-	return n.Value == "true"
+	return isTrue(n)
 }
+
+// isTrue reads a !!bool, which YAML lets write true, True and TRUE.
+func isTrue(n *yaml.Node) bool { return strings.EqualFold(n.Value, "true") }
 
 // routeOf reads a rule.
 func routeOf(n *yaml.Node) (out Route, problem string) {
@@ -209,7 +212,7 @@ func (r *routeReader) condition(name string, n *yaml.Node) route.Condition {
 	case n.Tag == "!!int", n.Tag == "!!float":
 		c.Test = route.TestNumber
 	case n.Tag == "!!bool":
-		c.Test = route.TestBool
+		c.Test, c.Value = route.TestBool, fmt.Sprint(isTrue(n))
 	default:
 		r.wrong(n, "%s is asked to be %q, which is no text, number or boolean: put quotes around a text, or write {exists: true}", name, n.Value)
 	}

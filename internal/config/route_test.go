@@ -11,11 +11,11 @@ import (
 
 const routesExample = `
 routes:
-  - match: {topic: re:orders-.*, key: re:eu-.*, headers: {kind: order, trace: {exists: true}}, json: {status: open, n: 3, big: 1.5e3, ok: true, no: false, old: {exists: false}, text: "3"}}
+  - match: {topic: re:orders-.*, key: re:eu-.*, headers: {kind: order, trace: {exists: TRUE}}, json: {status: open, n: 3, big: 1.5e3, ok: True, no: FALSE, old: {exists: false}, text: "3"}}
     channel: orders.{json.id}
     on_error: {channel: lost}
   - match: {headers: {noise: "1"}}
-    drop: true
+    drop: True
   - {topic: trades, channel: "trades.{key}", on_error: stop}
   - {match: {key: k}, channel: x, on_error: skip}
   - trades=t
@@ -81,6 +81,10 @@ func TestRouteFaults(t *testing.T) {
 	got := faults(t, Input{File: tempFile(t, "wsd.yaml", "routes: [a, {channel: x}, {topic: a b, channel: '{x}'}]\n")})
 	require.Contains(t, got, "routes[2].topic = a b")
 	require.Contains(t, got, "routes[2].channel = {x}", "every fault is named")
+	got = faults(t, Input{File: tempFile(t, "wsd.yaml", "routes: [{drop: 1}, {channel: '{x}'}, {chanel: y}]\n")})
+	for _, want := range []string{"routes[0] ", "routes[1].channel", "routes[2] "} {
+		require.Contains(t, got, want)
+	}
 }
 
 func TestOverrides(t *testing.T) {

@@ -298,3 +298,32 @@ func TestOverload(t *testing.T) {
 		require.Equal(t, bus.ResultOK, <-got)
 	}
 }
+
+// A range of which compaction has left little is answered with what is left.
+func TestCompacted(t *testing.T) {
+	r := newRig(t, 1, 0, nil)
+	alter := kmsg.NewIncrementalAlterConfigsRequest()
+	topic := kmsg.NewIncrementalAlterConfigsRequestResource()
+	topic.ResourceType, topic.ResourceName = kmsg.ConfigResourceTypeTopic, "k"
+	for name, value := range map[string]string{"cleanup.policy": "compact", "segment.bytes": "1", "min.cleanable.dirty.ratio": "0.01"} {
+		topic.Configs = append(topic.Configs, kmsg.IncrementalAlterConfigsRequestResourceConfig{Name: name, Value: kmsg.StringPtr(value)})
+	}
+	alter.Resources = append(alter.Resources, topic)
+	require.Zero(t, r.request(&alter).(*kmsg.IncrementalAlterConfigsResponse).Resources[0].ErrorCode)
+	r.produce(number, "first") // kfake has the log begin at the first record that is left.
+	for range 20 {
+		r.produce(number, "a", "b", "b")
+	}
+	q := r.query("a")
+	r.kafka.Compact()
+	r.start(0, nil) // Another node, which finds the topic compacted.
+	a := r.ask(q)
+	require.Equal(t, bus.ResultOK, a.Result)
+	require.NotEmpty(t, a.Records)
+	require.Less(t, len(a.Records), 20, "some are gone")
+	require.Equal(t, r.log["c.a"][19].Offset, a.Records[len(a.Records)-1].Offset)
+	q.Kind, q.Most = bus.QueryLast, 1
+	a = r.ask(q)
+	require.Len(t, a.Records, 1)
+	require.JSONEq(t, `{"n":19}`, string(a.Records[0].JSON))
+}

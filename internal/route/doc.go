@@ -6,7 +6,7 @@
 //
 // Threads: Table and Topic never change and may be used by any goroutine; a Placement is its caller's own.
 //
-// Placing a record allocates nothing, whatever the record holds. A channel's name has at most ChannelBytesMax bytes.
+// Placing a record allocates nothing, but for a JSON text or name with escapes in it. A channel's name has at most ChannelBytesMax bytes.
 //
 // It knows neither who is subscribed to a channel (routing.Interest) nor how records are read (source).
 package route

@@ -225,6 +225,14 @@ func ParseTopic(text string) (Pattern, error) {
 	return p, nil
 }
 
+// internalPrefix begins the names of topics that Kafka and what runs on it keep for themselves.
+const internalPrefix = "__"
+
+// FindsTopic reports whether the name of a topic to be read, or a pattern of names, means the topic. No pattern means one that Kafka keeps for itself.
+func (p *Pattern) FindsTopic(name string) bool {
+	return p.MatchString(name) && (p.Exact() || !strings.HasPrefix(name, internalPrefix))
+}
+
 // unconditional reports whether the rule fits every record of the topics that it fits.
 func (r *rule) unconditional() bool { return r.anyKey && len(r.conditions) == 0 }
 

@@ -51,7 +51,7 @@ type entry struct {
 	Channel
 	epoch string // Of the stream that since belongs to; empty: none is known.
 	since uint64 // Every record of the channel with a higher offset has been noted.
-	last  uint64 // Offset of the last record noted, of whatever epoch.
+	last  uint64 // Highest offset of a record noted, of whatever epoch and partition.
 	left  uint64 // The sweep at which the last shard left.
 }
 
@@ -141,7 +141,7 @@ func (t *Interest) Begin(name, epoch string, offset uint64) {
 	}
 }
 
-// Noted returns the offset of the last record of the channel, if all those after since have been noted; it may lie before since.
+// Noted returns an offset that no record of the channel is behind, if all those after since have been noted; it may lie before since.
 // Any goroutine.
 func (t *Interest) Noted(name, epoch string) (since, last uint64, ok bool) {
 	p := t.stripe(name)
@@ -164,7 +164,8 @@ func (t *Interest) Take(name []byte, offset uint64) (Channel, bool) {
 	if e == nil {
 		return Channel{}, false
 	}
-	e.last = offset
+	// The highest: a channel that two partitions feed for a while may be one stream again, of the same epoch, afterwards.
+	e.last = max(e.last, offset)
 	return e.Channel, !e.Shards.Empty()
 }
 

@@ -289,6 +289,8 @@ func TestNoted(t *testing.T) {
 	table.Add("a", 2)
 	table.Begin("a", "e", 9)
 	require.Equal(t, []uint64{5, 7}, noted("e"), "the first counts")
+	table.Take([]byte("a"), 2)
+	require.Equal(t, []uint64{5, 7}, noted("e"), "a record of another partition takes nothing back")
 	require.Nil(t, noted("other"))
 
 	table.Remove("a", 1)

@@ -85,6 +85,7 @@ func kafkaProblems(st source.Status) (problems []string) {
 				problems = append(problems, fmt.Sprintf("topic %s, partition %d: %s", t.Name, p.Partition, p.Error))
 			}
 		}
+		problems = append(problems, partitionProblem(&t)...)
 		switch t.State {
 		case source.TopicMissing:
 			if t.Found {
@@ -97,6 +98,32 @@ func kafkaProblems(st source.Status) (problems []string) {
 		}
 	}
 	return problems
+}
+
+// partitionProblem says how many partitions of a topic cannot be read, and why the first of them. One line for all: they may be thousands.
+func partitionProblem(t *source.TopicStatus) []string {
+	n, first, why := 0, int32(0), ""
+	for _, p := range t.Partitions {
+		text := p.Error
+		switch {
+		case p.Stopped, t.State != source.TopicPresent:
+			continue
+		case p.Leader < 0:
+			text = "it has no leader that can be reached"
+		case text == "":
+			continue
+		}
+		if n++; n == 1 {
+			first, why = p.Partition, text
+		}
+	}
+	switch n {
+	case 0:
+		return nil
+	case 1:
+		return []string{fmt.Sprintf("topic %s, partition %d: %s", t.Name, first, why)}
+	}
+	return []string{fmt.Sprintf("topic %s: %d partitions cannot be read now, the first of them, %d: %s", t.Name, n, first, why)}
 }
 
 // Ready tells whether new clients are to be sent here, and if not, why. Any goroutine.

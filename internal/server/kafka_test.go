@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"wsd/internal/admin"
+	"wsd/internal/source"
 )
 
 // wsd that starts before its Kafka serves clients, says that it is not ready and why, and is ready when Kafka has come.
@@ -103,4 +104,22 @@ func TestForbiddenTopic(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	require.Contains(t, body, "topic secret: [29] Topic Authorization Failed")
 	require.Contains(t, r.log.String(), `msg="a topic cannot be read" topic=secret kind=auth`)
+}
+
+// What keeps partitions from being read is a reason of /health, one for a topic however many they are.
+func TestPartitionProblems(t *testing.T) {
+	partitions := func(list ...source.PartitionStatus) source.Status {
+		for i := range list {
+			list[i].Partition = int32(i)
+		}
+		return source.Status{Topics: []source.TopicStatus{{Name: "a", State: source.TopicPresent, Partitions: list}}}
+	}
+	good, orphan, failed := source.PartitionStatus{Leader: 1}, source.PartitionStatus{Leader: -1}, source.PartitionStatus{Leader: 1, Error: "no"}
+	require.Empty(t, kafkaProblems(partitions(good, good)))
+	require.Equal(t, []string{"topic a, partition 1: it has no leader that can be reached"}, kafkaProblems(partitions(good, orphan)))
+	require.Equal(t, []string{"topic a, partition 0: no"}, kafkaProblems(partitions(failed, good)))
+	require.Equal(t, []string{"topic a: 2 partitions cannot be read now, the first of them, 1: it has no leader that can be reached"}, kafkaProblems(partitions(good, orphan, failed)))
+	missing := partitions(orphan)
+	missing.Topics[0].State = source.TopicMissing
+	require.Equal(t, []string{"topic a does not exist"}, kafkaProblems(missing))
 }

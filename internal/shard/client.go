@@ -139,7 +139,7 @@ var notYet = proto.Error{Code: proto.ErrNotAvailable.Code, Message: "not availab
 // settled reports whether it is known where the channel's stream is, or that it has none.
 func (s *Shard) settled(channel string) bool {
 	_, _, known := s.positions.Position(channel)
-	return known || s.positions.Settled()
+	return known || s.positions.Settled(channel)
 }
 
 // unsubscribeCommand ends a subscription. One whose reply is still to come gets it first.

@@ -57,7 +57,7 @@ func (p *place) Position(channel string) (uint64, string, bool) {
 	return offset, cmp.Or(p.epoch, "epoch"), ok
 }
 
-func (p *place) Settled() bool { return !p.unsettled.Load() }
+func (p *place) Settled(string) bool { return !p.unsettled.Load() }
 
 func (p *place) set(channel string, offset uint64) {
 	p.mu.Lock()

@@ -30,7 +30,7 @@ func (s *Shard) historyCommand(c *conn, id uint32, r *protocol.HistoryRequest) *
 	}
 	position, epoch, known := s.positions.Position(r.Channel)
 	switch {
-	case !known && !s.positions.Settled():
+	case !known && !s.positions.Settled(r.Channel):
 		return refuse(&notYet)
 	case !known:
 		return refuse(proto.ErrNotAvailable)

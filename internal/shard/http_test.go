@@ -238,7 +238,7 @@ func (f positionsFunc) Position(string) (uint64, string, bool) {
 	return 0, "", false
 }
 
-func (positionsFunc) Settled() bool { return true }
+func (positionsFunc) Settled(string) bool { return true }
 
 // Whoever has seen the 101 misses nothing from then on: it is written after the subscription.
 func TestSubscribedBeforeAnswer(t *testing.T) {

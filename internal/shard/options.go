@@ -26,8 +26,8 @@ type Positions interface {
 	// Position returns the offset (Kafka's + 1) of the last record routed of the partition that alone feeds channel, and the
 	// epoch that names it; ok is false when no single partition is known to feed it.
 	Position(channel string) (offset uint64, epoch string, ok bool)
-	// Settled reports whether reading has begun everywhere, so that a channel without a position has none at all.
-	Settled() bool
+	// Settled reports whether a channel without a position has none at all, rather than one that is not known yet.
+	Settled(channel string) bool
 }
 
 // Limits bounds what one connection may take. Every field must be positive.

@@ -2,8 +2,11 @@ package source
 
 import (
 	"context"
+	"errors"
 	"runtime/pprof"
 	"time"
+
+	kafka "github.com/segmentio/kafka-go"
 )
 
 // committer keeps the source's positions in Options.CommitGroup, in a goroutine of its own: routing only tells it that something
@@ -20,8 +23,14 @@ type committer struct {
 
 	// Its goroutine's own.
 	at      coordinator
-	written map[*partition]int64 // The position that was committed last.
+	written map[*partition]written
 	problem edge
+}
+
+// written is what was committed last of a partition, and when.
+type written struct {
+	offset int64
+	at     time.Time
 }
 
 // commitOf is a position to be committed.
@@ -32,7 +41,7 @@ type commitOf struct {
 }
 
 func newCommitter(s *Source) *committer {
-	c := &committer{s: s, kick: make(chan struct{}, 1), final: make(chan struct{}), done: make(chan struct{}), at: coordinator{s: s}, written: make(map[*partition]int64)}
+	c := &committer{s: s, kick: make(chan struct{}, 1), final: make(chan struct{}), done: make(chan struct{}), at: coordinator{s: s}, written: make(map[*partition]written)}
 	c.problem.interval = s.o.LogInterval
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
@@ -72,9 +81,12 @@ func (c *committer) run(ctx context.Context) {
 	defer close(c.done)
 	defer c.at.close()
 	tries := backoff{min: c.s.o.BackoffMin, max: c.s.o.BackoffMax}
+	again := time.NewTicker(c.s.o.CommitAgain)
+	defer again.Stop()
 	for last := false; !last; {
 		select {
 		case <-c.kick:
+		case <-again.C:
 		case <-c.final: // All was published before: one try, and no more.
 			last = true
 		case <-ctx.Done():
@@ -99,9 +111,9 @@ func (c *committer) run(ctx context.Context) {
 	}
 }
 
-// commit writes the positions that moved since the last commit.
+// commit writes the positions that moved since the last commit, or were committed long ago.
 func (c *committer) commit(ctx context.Context) error {
-	list, all := c.moved()
+	list, all := c.due()
 	for p := range c.written {
 		if !all[p] {
 			delete(c.written, p) // Of a topic that was created again.
@@ -112,33 +124,42 @@ func (c *committer) commit(ctx context.Context) error {
 	}
 	// A connection that was used before may have been idle for too long, or the group is kept elsewhere now: then once more.
 	again := c.at.c != nil
-	err := c.commitAt(ctx, list)
+	list, err := c.commitAt(ctx, list)
 	if err != nil && again && ctx.Err() == nil {
-		err = c.commitAt(ctx, list)
-	}
-	if err != nil {
-		return err
-	}
-	c.s.stats.Commits.Add(1)
-	for _, o := range list {
-		c.written[o.p] = o.offset
-	}
-	return nil
-}
-
-func (c *committer) commitAt(ctx context.Context, list []commitOf) error {
-	err := c.at.connect(ctx)
-	if err == nil {
-		err = c.at.commit(list)
-	}
-	if err != nil {
-		c.at.close()
+		_, err = c.commitAt(ctx, list)
 	}
 	return err
 }
 
-// moved returns the positions that are not committed yet, and which partitions there are.
-func (c *committer) moved() (list []commitOf, all map[*partition]bool) {
+// commitAt commits the list and returns what of it was not, with an error when there is some.
+func (c *committer) commitAt(ctx context.Context, list []commitOf) (left []commitOf, err error) {
+	var refused map[*partition]error
+	if err = c.at.connect(ctx); err == nil {
+		refused, err = c.at.commit(list)
+	}
+	if err != nil {
+		c.at.close()
+		return list, err
+	}
+	now := time.Now()
+	for _, o := range list {
+		// The positions of a topic that was deleted are deleted, too.
+		if e := refused[o.p]; e != nil && !(errors.Is(e, kafka.UnknownTopicOrPartition) && c.s.ended(o.p)) {
+			left, err = append(left, o), e
+			continue
+		}
+		c.written[o.p] = written{o.offset, now}
+	}
+	if err != nil {
+		c.at.close() // Another broker may keep the group now.
+		return left, err
+	}
+	c.s.stats.Commits.Add(1)
+	return nil, nil
+}
+
+// due returns the positions that are to be committed, and which partitions there are.
+func (c *committer) due() (list []commitOf, all map[*partition]bool) {
 	c.s.stats.mu.Lock()
 	parts := c.s.stats.partitions
 	c.s.stats.mu.Unlock()
@@ -146,7 +167,7 @@ func (c *committer) moved() (list []commitOf, all map[*partition]bool) {
 	for _, p := range parts {
 		all[p] = true
 		offset, epoch := p.published.Load(), p.publishedEpoch.Load()
-		if written, ok := c.written[p]; offset >= 0 && (!ok || written != offset) {
+		if w, ok := c.written[p]; offset >= 0 && (!ok || w.offset != offset || time.Since(w.at) >= c.s.o.CommitAgain) {
 			list = append(list, commitOf{p, offset, epoch})
 		}
 	}
@@ -181,5 +202,9 @@ func (r *router) publishedLocked() {
 	}
 }
 
-// commitInterval is the default of Options.CommitInterval.
-const commitInterval = time.Second
+// Defaults of Options.CommitInterval and Options.CommitAgain. Kafka forgets a position some time after it was committed (offsets.retention.minutes), and
+// a partition without one would be read from its beginning.
+const (
+	commitInterval = time.Second
+	commitAgain    = time.Hour
+)

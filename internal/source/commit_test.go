@@ -135,6 +135,54 @@ func TestCommitErrors(t *testing.T) {
 	eventually(t, func() bool { return r.logs.count("committing positions works again") == 1 }, func() string { return r.logs.String() })
 }
 
+// Kafka forgets positions that were committed long ago: they are committed again though nothing came.
+func TestCommitAgain(t *testing.T) {
+	c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a"))
+	cl := mustClient(t, c.ListenAddrs())
+	produce(t, cl, "a", 0, offsets(0, 5)...)
+	startRig(t, Options{Brokers: c.ListenAddrs(), Topics: []string{"a"}, CommitGroup: "g", CommitInterval: time.Millisecond, CommitAgain: 20 * time.Millisecond}, "a")
+	for range 2 {
+		eventually(t, func() bool { return committedOf(t, cl, "g", "a") == 5 }, func() string { return "not committed" })
+		req := kmsg.NewDeleteGroupsRequest()
+		req.Groups = []string{"g"}
+		require.Zero(t, request(t, cl, &req).(*kmsg.DeleteGroupsResponse).Groups[0].ErrorCode)
+	}
+}
+
+// What the group takes is not committed again because it refuses another topic, and one that is gone is no error.
+func TestCommitRefusedInPart(t *testing.T) {
+	c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a", "b"))
+	cl := mustClient(t, c.ListenAddrs())
+	var asked [2]atomic.Int32
+	c.ControlKey(int16(kmsg.OffsetCommit), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		req := kreq.(*kmsg.OffsetCommitRequest)
+		resp := req.ResponseKind().(*kmsg.OffsetCommitResponse)
+		for i := range req.Topics {
+			rt := kmsg.NewOffsetCommitResponseTopic()
+			rt.Topic = req.Topics[i].Topic
+			rp := kmsg.NewOffsetCommitResponseTopicPartition()
+			if rt.Topic == "b" {
+				rp.ErrorCode = kerr.UnknownTopicOrPartition.Code
+				asked[1].Add(1)
+			} else {
+				asked[0].Add(1)
+			}
+			rt.Partitions = append(rt.Partitions, rp)
+			resp.Topics = append(resp.Topics, rt)
+		}
+		return resp, nil, true
+	})
+	r := startRig(t, Options{Brokers: c.ListenAddrs(), Topics: []string{"a", "b"}, CommitGroup: "g", CommitInterval: time.Millisecond})
+	r.waitReady(t)
+	eventually(t, func() bool { return asked[1].Load() > 4 }, func() string { return r.logs.String() })
+	require.EqualValues(t, 1, asked[0].Load())
+	require.Contains(t, r.logs.String(), "topic b, partition 0")
+	deleteTopic(t, cl, "b")
+	eventually(t, func() bool { return r.logs.count("committing positions works again") == 1 }, func() string { return r.logs.String() })
+	require.EqualValues(t, 1, asked[0].Load())
+}
+
 // A coordinator that says nothing does not hold up the end for longer than allowed.
 func TestCommitAtStopIsBounded(t *testing.T) {
 	c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a"))
@@ -195,7 +243,7 @@ func TestResumeAfterRecreation(t *testing.T) {
 	deleteTopic(t, cl, "a")
 	other := mustClient(t, c.ListenAddrs())
 	createTopic(t, other, "a", 1)
-	// kfake forgets the positions with the topic, a broker keeps them: what a broker would have is put back.
+	// Kafka deletes the positions with the topic, a moment later: one that it has not come to is put back.
 	commit := kmsg.NewOffsetCommitRequest()
 	commit.Version, commit.Group = 8, "g"
 	rt := kmsg.NewOffsetCommitRequestTopic()

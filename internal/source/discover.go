@@ -1,7 +1,6 @@
 package source
 
 import (
-	"strings"
 	"time"
 
 	kafka "github.com/segmentio/kafka-go"
@@ -11,9 +10,6 @@ import (
 // forgetAfter is how long a topic that a pattern found and that is gone keeps its place: a broker that has just started may not know it
 // yet, and whoever forgets a topic reads it from its beginning when it is there again.
 const forgetAfter = 10 * time.Minute
-
-// internalPrefix begins the names of topics that Kafka and what runs on it keep for themselves: no pattern finds them.
-const internalPrefix = "__"
 
 // addTopic begins to ask for a topic.
 func (s *Source) addTopic(name string) *topic {
@@ -45,7 +41,7 @@ func (s *Source) discover(c *conn) error {
 	added, left := 0, 0
 	for i := range resp.Topics {
 		rt := &resp.Topics[i]
-		if rt.Topic == nil || known[*rt.Topic] || rt.IsInternal || strings.HasPrefix(*rt.Topic, internalPrefix) || !s.wanted(*rt.Topic) ||
+		if rt.Topic == nil || known[*rt.Topic] || rt.IsInternal || !s.wanted(*rt.Topic) ||
 			kafka.Error(rt.ErrorCode) == kafka.UnknownTopicOrPartition {
 			continue
 		}
@@ -74,7 +70,7 @@ func (s *Source) discover(c *conn) error {
 // wanted reports whether a pattern finds the topic.
 func (s *Source) wanted(name string) bool {
 	for i := range s.patterns {
-		if s.patterns[i].MatchString(name) {
+		if s.patterns[i].FindsTopic(name) {
 			return true
 		}
 	}

@@ -84,7 +84,7 @@ func kindOfCode(code kafka.Error) ErrorKind {
 	case kafka.NotLeaderForPartition, kafka.LeaderNotAvailable, kafka.ReplicaNotAvailable, kafka.FencedLeaderEpoch, kafka.UnknownLeaderEpoch,
 		kafka.KafkaStorageError, kafka.OffsetNotAvailable:
 		return ErrorLeader
-	case kafka.TopicAuthorizationFailed, kafka.ClusterAuthorizationFailed, kafka.SASLAuthenticationFailed, kafka.UnsupportedSASLMechanism, kafka.IllegalSASLState:
+	case kafka.TopicAuthorizationFailed, kafka.GroupAuthorizationFailed, kafka.ClusterAuthorizationFailed, kafka.SASLAuthenticationFailed, kafka.UnsupportedSASLMechanism, kafka.IllegalSASLState:
 		return ErrorAuth
 	case kafka.InvalidMessage:
 		return ErrorCorrupt

@@ -108,14 +108,16 @@ func (k *coordinator) fetch(topics map[string][]int32) (map[partKey]committed, e
 	return found, nil
 }
 
-// commit keeps positions in the group. The error is the first that a partition met.
-func (k *coordinator) commit(list []commitOf) error {
+// commit keeps positions in the group. refused are those that it did not take, and why.
+func (k *coordinator) commit(list []commitOf) (refused map[*partition]error, err error) {
 	req := kmsg.NewOffsetCommitRequest()
 	req.Version = min(groupCommitVersionMax, k.c.versions[req.Key()])
 	req.Group = k.s.o.CommitGroup
 	topics := make(map[string]int)
+	asked := make(map[partKey]*partition, len(list))
 	for _, c := range list {
 		name := c.p.topic.name
+		asked[partKey{topic: name, id: c.p.id}] = c.p
 		at, ok := topics[name]
 		if !ok {
 			at = len(req.Topics)
@@ -130,20 +132,18 @@ func (k *coordinator) commit(list []commitOf) error {
 	}
 	var resp kmsg.OffsetCommitResponse
 	if _, err := k.c.exchange(&req, &resp, 0); err != nil {
-		return clearer("commit at broker "+k.c.RemoteAddr().String(), err)
+		return nil, clearer("commit at broker "+k.c.RemoteAddr().String(), err)
 	}
-	var errs []error
+	refused = make(map[*partition]error)
 	for i := range resp.Topics {
 		for _, rp := range resp.Topics[i].Partitions {
 			if rp.ErrorCode != 0 {
-				errs = append(errs, fmt.Errorf("topic %s, partition %d: %w", resp.Topics[i].Topic, rp.Partition, k.explain(rp.ErrorCode)))
+				p := asked[partKey{topic: resp.Topics[i].Topic, id: rp.Partition}]
+				refused[p] = fmt.Errorf("topic %s, partition %d: %w", resp.Topics[i].Topic, rp.Partition, k.explain(rp.ErrorCode))
 			}
 		}
 	}
-	if len(errs) > 0 {
-		return errs[0]
-	}
-	return nil
+	return refused, nil
 }
 
 // The topic's id goes with a position, as the metadata that Kafka keeps beside it: a topic that was deleted and created again while

@@ -30,6 +30,7 @@ var suite = []struct {
 	{"topic created again with a shorter log", func(t *testing.T, k *kafkatest.Cluster) { recreated(t, k, 50) }},
 	{"topic created again with a longer log", func(t *testing.T, k *kafkatest.Cluster) { recreated(t, k, 150) }},
 	{"topic deleted and later created again", deletedThenRecreated},
+	{"positions in a group", groupPositions},
 	{"sasl", saslSuite},
 	{"tls", tlsSuite},
 	{"leader moves", leaderMoves},

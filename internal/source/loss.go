@@ -56,7 +56,7 @@ func (s *Source) loseLocked(p *partition, why LossReason, from, to int64, attrs 
 func (s *Source) breakLocked(parts ...*partition) (told bool, err error) {
 	done := make(map[string]bool)
 	for _, p := range parts {
-		br, name := p.brokenChannels()
+		br, name := p.brokenChannels(len(parts) == 1)
 		if done[name] {
 			continue
 		}
@@ -87,16 +87,20 @@ func (s *Source) concerned(br *bus.Break) routing.ShardSet {
 }
 
 // brokenChannels returns a break of the channels that p's records may go to, and a name that tells different breaks apart; nil when
-// they go nowhere. When what a record holds decides, whose channels the lost records were for cannot be known: all of them.
-func (p *partition) brokenChannels() (br *bus.Break, name string) {
-	t := p.topic.route
+// they go nowhere. When what a record holds decides, whose channels the lost records were for cannot be known: all of them. Not alone: those
+// of the topic's other partitions, too, which one break then tells as well.
+func (p *partition) brokenChannels(alone bool) (br *bus.Break, name string) {
+	t, partition := p.topic.route, p.id
+	if !alone {
+		partition = route.AnyPartition
+	}
 	switch {
 	case p.channel != nil:
 		return &bus.Break{Channel: string(p.channel)}, "=" + string(p.channel)
 	case !t.Open() && len(t.Fixed(p.id)) == 0:
 		return nil, ""
 	}
-	return &bus.Break{Match: func(channel string) bool { return t.CanName(route.AnyPartition, channel) }}, "*" + p.topic.name
+	return &bus.Break{Match: func(channel string) bool { return t.CanName(partition, channel) }}, "*" + p.topic.name
 }
 
 // lossesPerInterval is how many losses of a partition are logged one by one in Options.LogInterval.

@@ -66,6 +66,7 @@ func TestBrokenChannels(t *testing.T) {
 		{"{topic}", nil, []string{"a"}},
 		{"x:{key}", []string{"x:1", "x:2", "y:1", "x:"}, []string{"x:1", "x:2"}},
 		{"x", []string{"y"}, nil},
+		{"{partition}:{key}", []string{"0:k", "1:k"}, []string{"0:k"}},
 	} {
 		b := newBench(t, Options{Routes: []Route{{Channel: c.route}}})
 		b.Source.topics[0].cleanup.Store(uint32(cleanupDelete))

@@ -45,6 +45,7 @@ type Options struct {
 	// empty: none. The source does not join it.
 	CommitGroup    string
 	CommitInterval time.Duration // Least time between two commits. Default 1 s.
+	CommitAgain    time.Duration // After it a position is committed again though it has not moved, at most as long again later. Default 1 h.
 
 	TopicsMax int            // Topics read at most, those that patterns find included. Default 1000.
 	ClientID  string         // Default "wsd".
@@ -130,6 +131,7 @@ func (o Options) withDefaults() (Options, error) {
 	setDuration(&o.BackoffMin, 10*time.Millisecond)
 	setDuration(&o.BackoffMax, time.Second)
 	setDuration(&o.CommitInterval, commitInterval)
+	setDuration(&o.CommitAgain, commitAgain)
 	setDuration(&o.ReturnWait, time.Second)
 	setDuration(&o.StallAfter, 10*time.Second)
 	setDuration(&o.LogInterval, 30*time.Second)

@@ -63,7 +63,7 @@ func (r *router) checkLocked(p *partition, channel []byte, offset int64) {
 	if p.wanted++; p.wanted > straysFirst && p.wanted%straysOf != 0 {
 		return
 	}
-	st, ok := r.s.Stream(string(channel))
+	st, ok := r.s.streams.Load().find(string(channel), true) // Also while strays are known: the ten minutes begin anew with each.
 	if !ok || st.p == p || st.p.topicID != p.topicID {
 		return
 	}

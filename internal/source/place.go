@@ -52,8 +52,7 @@ func (r *router) recordLocked(p *partition, bt *batch, rec *record, offset int64
 		r.counts.routed[route.ByRule].unwanted++
 		return nil
 	}
-	value := r.value(p, rec.value, offset)
-	return r.putLocked(&ch, &value, bt, rec, route.ByRule)
+	return r.putLocked(ch, r.value(p, rec.value, offset), bt, rec, route.ByRule)
 }
 
 // placedLocked puts a record where r.to says.
@@ -78,7 +77,7 @@ func (r *router) placedLocked(p *partition, bt *batch, rec *record, offset int64
 			if !checked {
 				value, checked = r.value(p, rec.value, offset), true
 			}
-			if err := r.putLocked(&ch, &value, bt, rec, by); err != nil {
+			if err := r.putLocked(ch, value, bt, rec, by); err != nil {
 				return err
 			}
 		}
@@ -89,7 +88,7 @@ func (r *router) placedLocked(p *partition, bt *batch, rec *record, offset int64
 			return nil
 		}
 		value := r.value(p, rec.value, offset)
-		r.countLocked(&ch, by)
+		r.countLocked(ch.Shards.Len(), by)
 		return r.addedLocked(r.s.builder.AddMessage(ch, value, bt.timestamp(rec)))
 	case route.ToDrop:
 		r.counts.dropped++
@@ -118,17 +117,17 @@ func (r *router) receiversLocked() (ch routing.Channel, ok bool) {
 }
 
 // putLocked puts a record on the bus for a channel's subscribers.
-func (r *router) putLocked(ch *routing.Channel, value *bus.Record, bt *batch, rec *record, by route.By) error {
-	r.countLocked(ch, by)
+func (r *router) putLocked(ch routing.Channel, value bus.Record, bt *batch, rec *record, by route.By) error {
+	r.countLocked(ch.Shards.Len(), by)
 	if r.s.o.Keys {
-		return r.addedLocked(r.s.builder.AddKeyed(*ch, *value, rec.key, bt.timestamp(rec)))
+		return r.addedLocked(r.s.builder.AddKeyed(ch, value, rec.key, bt.timestamp(rec)))
 	}
-	return r.addedLocked(r.s.builder.Add(*ch, *value, bt.timestamp(rec)))
+	return r.addedLocked(r.s.builder.Add(ch, value, bt.timestamp(rec)))
 }
 
-// countLocked counts a record that goes on the bus for ch.
-func (r *router) countLocked(ch *routing.Channel, by route.By) {
-	if ch.Shards.Len() >= r.s.o.Shards {
+// countLocked counts a record that goes on the bus for so many shards.
+func (r *router) countLocked(shards int, by route.By) {
+	if shards >= r.s.o.Shards {
 		r.counts.routed[by].broadcast++
 	} else {
 		r.counts.routed[by].targeted++

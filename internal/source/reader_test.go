@@ -2,6 +2,7 @@ package source
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"testing"
 
@@ -11,12 +12,15 @@ import (
 )
 
 // again reads a range of topic a again and returns the values in it.
-func (r *rig) again(t *testing.T, from, to int64) (values []string, err error) {
-	ctx, cancel := context.WithTimeout(t.Context(), waitMax)
+func (r *rig) again(ctx context.Context, from, to int64) (values []string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, waitMax)
 	defer cancel()
 	reader := r.NewReader(ctx)
 	defer reader.Close()
-	st, _ := r.Stream("a")
+	st, ok := r.Stream("a")
+	if !ok {
+		return nil, errors.New("topic a has no stream")
+	}
 	b, err := reader.Read(ctx, st, from, to, 1<<20)
 	if err != nil {
 		return nil, err
@@ -39,7 +43,7 @@ func TestReadAgainFromANewLeader(t *testing.T) {
 			r.waitReady(t)
 			produce(t, cl, "a", 0, offsets(0, 10)...)
 			r.wantValues(t, "a", offsets(0, 10))
-			got, err := r.again(t, 2, 5)
+			got, err := r.again(t.Context(), 2, 5)
 			require.NoError(t, err)
 			require.Equal(t, offsets(2, 5), got)
 
@@ -61,7 +65,7 @@ func TestReadAgainFromANewLeader(t *testing.T) {
 			require.NoError(t, c.MoveTopicPartition("a", 0, node))
 			answered := make(chan error, 1)
 			go func() {
-				_, err := r.again(t, 2, 5)
+				_, err := r.again(t.Context(), 2, 5)
 				answered <- err
 			}()
 			eventually(t, asked.Load, func() string { return "the new leader was not asked" })
@@ -100,7 +104,7 @@ func TestReadAgainOfNothing(t *testing.T) {
 			resp.Topics = append(resp.Topics, rt)
 			return resp, nil, true
 		})
-		got, err := r.again(t, 2, 5)
+		got, err := r.again(t.Context(), 2, 5)
 		require.NoError(t, err)
 		require.Equal(t, want, got, policy)
 	}

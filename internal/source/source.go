@@ -43,6 +43,7 @@ type Source struct {
 	view view
 
 	streams atomic.Pointer[streams]
+	begun   atomic.Bool // Reading has begun everywhere, once; see Ready.
 
 	// mu makes routing one writer and guards what is marked "mu" in partition and fetcher. It is held while the bus is full.
 	mu      sync.Mutex

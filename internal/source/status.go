@@ -23,7 +23,7 @@ type TopicStatus struct {
 	Found      bool              `json:"found"` // By a pattern: that it is missing is no fault.
 	State      TopicState        `json:"state"`
 	Error      string            `json:"error,omitempty"`
-	Current    bool              `json:"current"` // Every partition was read to its end at its last fetch.
+	Current    bool              `json:"current"` // Every partition can be read, and was to its end at its last fetch.
 	Partitions []PartitionStatus `json:"partitions"`
 }
 
@@ -83,7 +83,14 @@ func (s *Source) Status() Status {
 	topics, fetchers := v.topics, v.fetchers
 	v.mu.Unlock()
 
-	st.Ready = ready(st.Metadata, topics)
+	st.Ready = s.Ready()
+	st.Brokers = []BrokerStatus{}
+	connected := make(map[int32]bool, len(fetchers))
+	for _, f := range fetchers {
+		b := f.status()
+		st.Brokers = append(st.Brokers, b)
+		connected[b.ID] = b.Connected
+	}
 	for _, t := range topics {
 		ts := TopicStatus{Name: t.name, Found: t.found, State: t.state, Error: t.err, Current: t.state == TopicPresent, Partitions: []PartitionStatus{}}
 		for _, p := range t.parts {
@@ -91,23 +98,27 @@ func (s *Source) Status() Status {
 			ts.Partitions = append(ts.Partitions, PartitionStatus{
 				Partition: p.id, Leader: p.leaderSeen.Load(), Position: ps.Position, HighWatermark: ps.HighWatermark, Lag: ps.Lag, Error: p.errorText(), Stopped: ps.Stopped,
 			})
-			ts.Current = ts.Current && ps.Position >= 0 && ps.HighWatermark >= 0 && p.caughtUp.Load()
+			ts.Current = ts.Current && ps.Position >= 0 && ps.HighWatermark >= 0 && p.caughtUp.Load() && connected[p.leaderSeen.Load()] && p.lastError.Load() == nil
 		}
 		st.Topics = append(st.Topics, ts)
-	}
-	st.Brokers = []BrokerStatus{}
-	for _, f := range fetchers {
-		st.Brokers = append(st.Brokers, f.status())
 	}
 	return st
 }
 
 // Ready reports whether the cluster has been seen and every configured topic has a first position in each of its partitions, but for
-// topics that do not exist, so that a subscriber from now on misses nothing. Any goroutine may call it.
+// topics that do not exist, so that a subscriber from now on misses nothing. Once it does it stays so: what appears later is read from its
+// beginning. Any goroutine may call it.
 func (s *Source) Ready() bool {
+	if s.begun.Load() {
+		return true
+	}
 	s.view.mu.Lock()
 	defer s.view.mu.Unlock()
-	return ready(s.view.metadata, s.view.topics)
+	if !ready(s.view.metadata, s.view.topics) {
+		return false
+	}
+	s.begun.Store(true)
+	return true
 }
 
 func ready(metadata time.Time, topics []viewTopic) bool {
@@ -115,8 +126,8 @@ func ready(metadata time.Time, topics []viewTopic) bool {
 		return false
 	}
 	for _, t := range topics {
-		if t.state == TopicFailed && len(t.parts) == 0 {
-			return false // It may exist: then records are missed until it may be read.
+		if (t.state == TopicFailed || t.state == TopicPresent) && len(t.parts) == 0 {
+			return false // It may have partitions: then records are missed until they are known.
 		}
 		for _, p := range t.parts {
 			if p.routed.Load() < 0 {

@@ -39,9 +39,12 @@ type streams struct {
 
 // Stream returns the stream of the channel. ok is false when no single partition is known, from the channel's name and the
 // configuration, to feed it. Any goroutine.
-func (s *Source) Stream(channel string) (st *Stream, ok bool) { return s.streams.Load().find(channel) }
+func (s *Source) Stream(channel string) (st *Stream, ok bool) {
+	return s.streams.Load().find(channel, false)
+}
 
-func (t *streams) find(channel string) (found *Stream, ok bool) {
+// find returns the stream of the channel: with told the one that it would have if records lay where the partitioner says.
+func (t *streams) find(channel string, told bool) (found *Stream, ok bool) {
 	found, some := t.byChannel[channel]
 	if some && found == nil {
 		return nil, false
@@ -51,7 +54,7 @@ func (t *streams) find(channel string) (found *Stream, ok bool) {
 		if !f.route.CanFill(channel) {
 			continue
 		}
-		st := f.stream(channel)
+		st := f.stream(channel, told)
 		if st == nil || found != nil && found != st {
 			return nil, false
 		}
@@ -72,9 +75,15 @@ func (s *Source) Position(channel string) (offset uint64, epoch string, ok bool)
 	return st.Position()
 }
 
-// Settled reports whether the cluster has been seen and reading has begun everywhere, so that a channel without a position now has none
-// at all. Any goroutine.
-func (s *Source) Settled() bool { return s.Ready() }
+// Settled reports whether it is known where the channel's stream stands, or that it has none: the cluster has been seen and reading has begun.
+// Any goroutine.
+func (s *Source) Settled(channel string) bool {
+	if st, ok := s.Stream(channel); ok {
+		_, _, known := st.Position()
+		return known
+	}
+	return s.Ready()
+}
 
 // buildStreams finds the streams of all channels. A channel that two partitions may feed has none; a topic that does not exist yet
 // counts, so that a stream once given stays true.
@@ -113,8 +122,8 @@ type feed struct {
 	streams []*Stream
 }
 
-// stream returns the only partition that may put a record into the channel, nil when there are several, or none is known.
-func (f *feed) stream(channel string) *Stream {
+// stream returns the only partition that may put a record into the channel, nil when there are several, or none is known; told is as in find.
+func (f *feed) stream(channel string, told bool) *Stream {
 	if len(f.streams) == 1 {
 		return f.streams[0]
 	}
@@ -124,7 +133,7 @@ func (f *feed) stream(channel string) *Stream {
 			continue
 		}
 		if found != nil {
-			return f.keyed(channel)
+			return f.keyed(channel, told)
 		}
 		found = st
 	}
@@ -133,9 +142,9 @@ func (f *feed) stream(channel string) *Stream {
 
 // keyed returns the partition of the only key that records of the channel have, nil when there is none, or it is not known where its
 // records go.
-func (f *feed) keyed(channel string) *Stream {
+func (f *feed) keyed(channel string, told bool) *Stream {
 	key, by, ok := f.route.Key(channel)
-	if !ok || by == route.PartitionerNone || f.streams[0].p.topic.strays.recent() {
+	if !ok || by == route.PartitionerNone || !told && f.streams[0].p.topic.strays.recent() {
 		return nil
 	}
 	id := partitionOf(by, []byte(key), len(f.streams))

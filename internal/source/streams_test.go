@@ -57,7 +57,7 @@ func TestStreams(t *testing.T) {
 			list := buildStreams(c.topics)
 			for channel, want := range c.want {
 				got := ""
-				if st, ok := list.find(channel); ok {
+				if st, ok := list.find(channel, false); ok {
 					got = fmt.Sprintf("%s/%d", st.p.topic.name, st.p.id)
 				}
 				require.Equal(t, want, got, channel)
@@ -116,7 +116,15 @@ func TestStrays(t *testing.T) {
 	_, ok := r.Stream("k")
 	require.False(t, ok)
 	require.Contains(t, r.logs.String(), "kafka.partitioner")
-	r.Source.topics[0].strays.last.Add(-int64(straysLast))
+	later := func() { r.Source.topics[0].strays.last.Add(-int64(straysLast) / 2) }
+	later()
+	record((right + 1) % 4)
+	r.wantValues(t, "k", []string{"1", "1", "1"})
+	require.EqualValues(t, 2, r.topic(0).Strays.Load(), "they are looked for also while some are known")
+	later()
 	_, ok = r.Stream("k")
-	require.True(t, ok, "ten minutes later")
+	require.False(t, ok, "five minutes after the last")
+	later()
+	_, ok = r.Stream("k")
+	require.True(t, ok, "ten minutes after it")
 }

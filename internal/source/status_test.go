@@ -1,0 +1,64 @@
+package source
+
+import (
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// A topic that appears and whose first position cannot be had keeps no new clients away: it will be read from its beginning. But its
+// channels' streams are not known, while those of others are known not to be.
+func TestReadyStays(t *testing.T) {
+	c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a"))
+	cl := mustClient(t, c.ListenAddrs())
+	r := startRig(t, Options{Brokers: c.ListenAddrs(), Topics: []string{"a", "re:b.*"}}, "a", "b")
+	require.False(t, r.Settled("none"), "nothing is known yet")
+	r.waitReady(t)
+	var answers atomic.Bool
+	c.ControlKey(int16(kmsg.ListOffsets), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		if answers.Load() {
+			return nil, nil, false
+		}
+		req := kreq.(*kmsg.ListOffsetsRequest)
+		resp := req.ResponseKind().(*kmsg.ListOffsetsResponse)
+		for i := range req.Topics {
+			rt := kmsg.NewListOffsetsResponseTopic()
+			rt.Topic = req.Topics[i].Topic
+			rp := kmsg.NewListOffsetsResponseTopicPartition()
+			rp.ErrorCode = kerr.LeaderNotAvailable.Code
+			rt.Partitions = append(rt.Partitions, rp)
+			resp.Topics = append(resp.Topics, rt)
+		}
+		return resp, nil, true
+	})
+	createTopic(t, cl, "b", 1)
+	eventually(t, func() bool { st := r.Status(); return len(st.Topics) == 2 && len(st.Topics[1].Partitions) == 1 }, r.logs.String)
+	require.True(t, r.Ready())
+	require.True(t, r.Status().Ready)
+	require.False(t, r.Settled("b"))
+	require.True(t, r.Settled("a"))
+	require.True(t, r.Settled("none"))
+
+	produce(t, cl, "b", 0, "first")
+	answers.Store(true)
+	r.wantValues(t, "b", []string{"first"})
+	require.True(t, r.Settled("b"))
+}
+
+// A topic whose broker is away is not current, however little it lags.
+func TestCurrentNeedsTheBroker(t *testing.T) {
+	c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a"))
+	r := startRig(t, Options{Brokers: c.ListenAddrs(), Topics: []string{"a"}}, "a")
+	current := func() bool { return r.Status().Topics[0].Current }
+	say := func() string { return fmt.Sprintf("%+v", r.Status()) }
+	eventually(t, current, say)
+	c.Close()
+	eventually(t, func() bool { return !current() }, say)
+	require.Zero(t, r.Status().Topics[0].Partitions[0].Lag)
+}
