@@ -116,6 +116,7 @@ func (c *Cluster) choosePorts() error {
 func (c *Cluster) format(ctx context.Context) error {
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // It never fails.
+	id[0] &= 0x7f           // So that its text cannot begin with a dash, which the tool would take for an option.
 	cluster := base64.RawURLEncoding.EncodeToString(id[:])
 	if err := writeLogging(filepath.Join(c.o.Dir, "log4j2.properties")); err != nil {
 		return fmt.Errorf("write Kafka's settings: %w", err)
