@@ -91,7 +91,7 @@ type subscription struct {
 
 // Slots of the slab come in blocks, so that a connection never moves.
 const (
-	blockBits  = 6 // 11 KB: small against many shards that have few connections each.
+	blockBits  = 6 // 10 KiB: small against many shards that have few connections each.
 	blockSlots = 1 << blockBits
 	slotsMax   = 1 << 24 // A routing.ConnID has 24 bits for the slot.
 )

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go/protocol"
+
+	"wsd/internal/route"
 )
 
 // batch is one record batch of format 2 (Kafka 0.11 and newer), its header decoded and its records still as bytes.
@@ -98,7 +100,7 @@ var errRecord = errors.New("malformed record")
 
 // parseRecord decodes the record at the start of b into r.
 func parseRecord(b []byte, r *record) error {
-	size, b, ok := varint(b)
+	size, b, ok := route.Varint(b)
 	if !ok || size < 1 || size > int64(len(b)) {
 		return errRecord
 	}
@@ -111,10 +113,10 @@ func (r *record) parse(b []byte) (err error) {
 		return err
 	}
 	var ok bool
-	if r.key, b, ok = nullBytes(b); !ok {
+	if r.key, b, ok = route.NullBytes(b); !ok {
 		return errRecord
 	}
-	if r.value, b, ok = nullBytes(b); !ok {
+	if r.value, b, ok = route.NullBytes(b); !ok {
 		return errRecord
 	}
 	r.headers = b
@@ -125,38 +127,13 @@ func (r *record) parse(b []byte) (err error) {
 func (r *record) parseHead(b []byte) (rest []byte, err error) {
 	var ok bool
 	b = b[1:] // Its attributes are not used by Kafka.
-	if r.time, b, ok = varint(b); !ok {
+	if r.time, b, ok = route.Varint(b); !ok {
 		return nil, errRecord
 	}
-	if r.delta, b, ok = varint(b); !ok || r.delta < 0 {
+	if r.delta, b, ok = route.Varint(b); !ok || r.delta < 0 {
 		return nil, errRecord
 	}
 	return b, nil
-}
-
-func varint(b []byte) (v int64, rest []byte, ok bool) {
-	if len(b) > 0 && b[0] < 0x80 {
-		u := uint64(b[0])
-		return int64(u>>1) ^ -int64(u&1), b[1:], true
-	}
-	v, n := binary.Varint(b)
-	if n <= 0 {
-		return 0, nil, false
-	}
-	return v, b[n:], true
-}
-
-// nullBytes takes a length and so many bytes; a negative length is null.
-func nullBytes(b []byte) (v, rest []byte, ok bool) {
-	n, b, ok := varint(b)
-	switch {
-	case !ok || n > int64(len(b)):
-		return nil, nil, false
-	case n < 0:
-		return nil, b, true
-	default:
-		return b[:n:n], b[n:], true
-	}
 }
 
 // timestamp returns when the record was made, or when the broker took it, as the topic is set up.

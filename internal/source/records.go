@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"wsd/internal/route"
 )
 
 // recordReader goes through the records of a batch where they lie in the response, or through a window over a compressed batch
@@ -46,7 +48,7 @@ func (r *recordReader) close() {
 // which is passed over: of it rec has only the time and the offset.
 func (r *recordReader) next(rec *record) (tooLarge int64, err error) {
 	for {
-		size, body, ok := varint(r.data)
+		size, body, ok := route.Varint(r.data)
 		switch {
 		case ok && size < 1:
 			return 0, errRecord
@@ -73,7 +75,7 @@ func (r *recordReader) skip(rec *record, size int64) error {
 			return err
 		}
 	}
-	_, body, _ := varint(r.data)
+	_, body, _ := route.Varint(r.data)
 	if _, err := rec.parseHead(body); err != nil {
 		return err
 	}
