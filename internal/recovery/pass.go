@@ -162,6 +162,7 @@ func (p *pass) block(top, lowest int64) (b source.Block, read bool, err error) {
 	}
 	if has(p.st.Stream, p.st.epoch) {
 		p.r.past.add(p.st, b, now)
+		p.r.startClock()
 	}
 	return b, true, nil
 }

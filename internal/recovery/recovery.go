@@ -37,6 +37,7 @@ type Recovery struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	ready   chan struct{} // A group wants a worker; holds one for each worker.
+	timed   chan struct{} // There is something to be timed; holds one.
 
 	past  past
 	turns turns
@@ -87,7 +88,8 @@ func New(o Options) (*Recovery, error) {
 			return nil, fmt.Errorf("BUG: recovery option %s is %d, must be positive", name, v)
 		}
 	}
-	r := &Recovery{o: o, stats: NewStats(), groups: make(map[stream]*group), ready: make(chan struct{}, o.Concurrency), turns: newTurns()}
+	r := &Recovery{o: o, stats: NewStats(), groups: make(map[stream]*group), ready: make(chan struct{}, o.Concurrency),
+		timed: make(chan struct{}, 1), turns: newTurns()}
 	r.past.init(o.ReadBytesMax)
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r, nil
@@ -151,6 +153,7 @@ func (r *Recovery) Ask(b bus.Query, done func(bus.Answer)) {
 		r.enqueueLocked(q)
 	}
 	r.mu.Unlock()
+	r.startClock()
 }
 
 // has reports whether a stream is still that of the epoch.
@@ -205,23 +208,43 @@ const (
 	sweepInterval = 30 * time.Second      // A channel without subscribers is remembered by the interest table for one to two of these.
 )
 
-// watch answers queries whose time is over, or whose stream has come to where they are, and forgets what was not asked for lately.
+// watch answers queries whose time is over, or whose stream has come to where they are, and forgets what was not asked for lately. Its
+// clock stands still while there is nothing of that: each tick would wake an idle process, and the runtime's monitor thread with it.
 func (r *Recovery) watch() {
 	clock, sweep := time.NewTicker(clockInterval), time.NewTicker(sweepInterval)
 	defer clock.Stop()
 	defer sweep.Stop()
+	running := true
 	for {
 		select {
+		case <-r.timed:
+			if !running { // A reset puts the next tick off: many queries would stop the clock.
+				clock.Reset(clockInterval)
+				running = true
+			}
 		case now := <-clock.C:
 			r.catchUp(now)
 			r.expire(now)
 			r.past.expire(now)
-			r.stats.PastBytes.Store(int64(r.past.size()))
+			past := r.past.size()
+			r.stats.PastBytes.Store(int64(past))
+			if past == 0 && r.stats.Waiting.Load() == 0 {
+				clock.Stop()
+				running = false
+			}
 		case <-sweep.C:
 			r.o.Interest.Sweep()
 		case <-r.ctx.Done():
 			return
 		}
+	}
+}
+
+// startClock is called when there is a query or something kept of the past.
+func (r *Recovery) startClock() {
+	select {
+	case r.timed <- struct{}{}:
+	default:
 	}
 }
 

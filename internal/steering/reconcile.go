@@ -66,9 +66,11 @@ func (s *Steering) Reconcile() {
 		}
 		// First what is subtracted, see Figures: never too few in flight.
 		accepted := atomic.LoadUint64(&slot.cells.Accepted)
-		waiting := s.acceptQueue(i)
-		closed := atomic.LoadUint64(&slot.cells.Closed)
-		handshakes := atomic.LoadInt64(&slot.tally.Load) + int64(closed-accepted) - waiting //nolint:gosec // Modulo 2^64.
+		handshakes := slot.unaccepted(accepted)
+		if handshakes > 0 { // Else an idle server would ask the kernel for every shard's queue.
+			waiting := s.acceptQueue(i)
+			handshakes = slot.unaccepted(accepted) - waiting
+		}
 		if lost := s.pending[i].least(handshakes); lost > 0 {
 			s.pending[i].forget(lost)
 			slot.writeOff(uint64(lost))
@@ -76,6 +78,12 @@ func (s *Steering) Reconcile() {
 		// Some that were just written off may have been accepted meanwhile.
 		slot.count(atomic.LoadUint64(&slot.cells.Accepted))
 	}
+}
+
+// unaccepted returns how many picks a shard that has accepted so many connections has not accepted.
+func (s *Slot) unaccepted(accepted uint64) int64 {
+	closed := atomic.LoadUint64(&s.cells.Closed)
+	return atomic.LoadInt64(&s.tally.Load) + int64(closed-accepted) //nolint:gosec // Modulo 2^64.
 }
 
 // acceptQueue returns how many connections wait to be accepted by a shard.
