@@ -90,7 +90,10 @@ func (l *loader) checkRanges(c *Config) {
 	}
 	number(l, "bus.batch_max", b.BatchMax, 1, 1<<20)
 	number(l, "bus.batch_bytes_max", b.BatchBytesMax, 1<<10, 1<<30)
-	number(l, "bus.batch_age", b.BatchAge, 0, time.Minute)
+	number(l, "bus.batch_age", b.BatchAge, 0, time.Second)
+	if b.BatchAge%time.Millisecond != 0 {
+		l.complain("bus.batch_age", b.BatchAge.String(), "it must be whole milliseconds, which is what Kafka counts in", "")
+	}
 	number(l, "bus.ring_batches", b.RingBatches, 2, 1<<20)
 	number(l, "bus.ring_bytes_max", b.RingBytesMax, 1<<10, math.MaxInt64)
 	number(l, "bus.pinned_max", b.PinnedMax, 1<<20, 1<<40)

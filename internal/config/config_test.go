@@ -44,7 +44,7 @@ func TestDefaults(t *testing.T) {
 	require.Equal(t, 25*time.Second, c.Client.PingInterval)
 	require.Equal(t, []string{"127.0.0.1:9092"}, c.Kafka.Brokers)
 	require.Empty(t, c.Kafka.Topics)
-	require.Zero(t, c.Bus.BatchAge)
+	require.Equal(t, 5*time.Millisecond, c.Bus.BatchAge)
 	require.Equal(t, originDefault, l.Origin("client.listen"))
 	require.ErrorContains(t, c.RequireTopics(), "kafka.topics")
 }
@@ -112,6 +112,7 @@ func TestFiles(t *testing.T) {
 		"recovery: {cache_channels: [a, a]}":                  "recovery.cache_channels = a (file FILE:1): it is named twice",
 		"recovery: {read_bytes: 2MiB, max_bytes: 4MiB}":       "recovery.read_bytes = 2MiB (file FILE:1): it must hold at least one answer, and recovery.max_bytes is 4MiB",
 		"recovery: {max_publications: 0}":                     "recovery.max_publications = 0 (file FILE:1): it must be from 1 to 10000",
+		"bus: {batch_age: 1500us}":                            "bus.batch_age = 1.5ms (file FILE:1): it must be whole milliseconds",
 		"kafka: {partitioner: random}":                        "kafka.partitioner = random (file FILE:1): it must be murmur2 or crc32, or empty",
 		"client: {slow_policies: ['a*b=conflate']}":           "only the last character may be a *",
 		"client: {slow_policies: ['**=conflate']}":            "only the last character may be a *",

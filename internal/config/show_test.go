@@ -18,7 +18,7 @@ var update = flag.Bool("update", false, "write docs/configuration.md anew")
 func TestRoundTrip(t *testing.T) {
 	l, err := Load(Input{Flags: map[string]any{
 		"client.listen": []string{":1", "[::1]:2"}, "kafka.topics": []string{"a"}, "client.slow_policies": []string{"a=b.*=conflate", "*=disconnect"}, "routes": []string{"a=x.{key}", "{topic}: 'odd', #"},
-		"bus.batch_age": "1500us", "client.outbound_max": "1000001", "admin.listen": "", "shards": "7", "kafka.client_id": "true",
+		"bus.stall_max": "1500us", "client.outbound_max": "1000001", "admin.listen": "", "shards": "7", "kafka.client_id": "true",
 	}})
 	require.NoError(t, err)
 	var shown strings.Builder

@@ -42,7 +42,7 @@ func TestSubscribeRace(t *testing.T) {
 				return
 			}
 			b.Source.mu.Lock()
-			err := b.Source.router.endLocked()
+			err := b.Source.router.sealLocked()
 			b.Source.mu.Unlock()
 			if err != nil {
 				t.Error(err)

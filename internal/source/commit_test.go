@@ -81,21 +81,17 @@ func TestCommitAndResume(t *testing.T) {
 
 // A position is committed only when everything before it is on the bus.
 func TestCommitOnlyWhatIsPublished(t *testing.T) {
-	c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a"))
-	cl := mustClient(t, c.ListenAddrs())
-	r := startRig(t, Options{
-		Brokers: c.ListenAddrs(), Topics: []string{"a"}, Start: Start{Mode: StartEarliest}, CommitGroup: "g", CommitInterval: time.Millisecond, BatchAge: time.Hour,
-	}, "a")
-	r.waitReady(t)
-	produce(t, cl, "a", 0, offsets(0, 5)...)
-	eventually(t, func() bool { at, _, _ := r.Position("a"); return at == 5 }, func() string { return "not routed" })
-	fetches := r.Stats().Fetches.Load()
-	eventually(t, func() bool { return r.Stats().Fetches.Load() > fetches+3 }, func() string { return "no fetches" })
-	require.LessOrEqual(t, committedOf(t, cl, "g", "a"), int64(0))
-	require.Empty(t, r.records("a"))
-	r.stopNow(t)
-	r.wantValues(t, "a", offsets(0, 5))
-	require.EqualValues(t, 5, committedOf(t, cl, "g", "a"))
+	b := newBench(t, Options{CommitGroup: "g"})
+	data := simple(0, 5).encode()
+	before := b.p.published.Load()
+	taken := b.f.takeOne(asked{p: b.p}, &kmsg.FetchResponseTopicPartition{HighWatermark: 5, LastStableOffset: 5, RecordBatches: data})
+	require.NoError(t, taken.err)
+	require.EqualValues(t, 5, b.p.routed.Load())
+	require.Equal(t, before, b.p.published.Load(), "committed before it is on the bus")
+	b.Source.mu.Lock()
+	defer b.Source.mu.Unlock()
+	require.NoError(t, b.Source.router.sealLocked())
+	require.EqualValues(t, 5, b.p.published.Load())
 }
 
 // The group may move to another broker, and its coordinator be away: it is said once, counted, and holds nothing up.

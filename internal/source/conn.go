@@ -25,6 +25,7 @@ type conn struct {
 	inMax      int             // Bytes that in may keep between two responses.
 	frameMax   int             // Bytes of the largest response accepted.
 	id         int32
+	deadline   time.Time // Of reads and writes; zero: it must be set.
 	stopCancel func() bool
 }
 
@@ -80,7 +81,7 @@ func (s *Source) dial(ctx context.Context, addr string) (_ *conn, err error) {
 			return nil, err
 		}
 	}
-	c.timeout = s.o.RequestTimeout
+	c.timeout, c.deadline = s.o.RequestTimeout, time.Time{}
 	return c, c.SetDeadline(time.Time{})
 }
 
@@ -120,6 +121,17 @@ func (c *conn) negotiate() error {
 	return nil
 }
 
+// allow lets the next exchange take timeout, and what the broker may wait. It may get up to a quarter more: moving a deadline is dear
+// next to a small fetch, so that one serves for many.
+func (c *conn) allow(wait time.Duration) error {
+	until := time.Now().Add(c.timeout + wait)
+	if !c.deadline.Before(until) {
+		return nil
+	}
+	c.deadline = until.Add(c.timeout / 4)
+	return c.SetDeadline(c.deadline)
+}
+
 // roundTrip exchanges a message of kafka-go. Its decoder may panic on bytes that are no Kafka answer; that is an error here.
 func (c *conn) roundTrip(req protocol.Message) (res protocol.Message, err error) {
 	defer func() {
@@ -138,7 +150,7 @@ var (
 // exchange sends a request of kmsg in the version set in it and reads the answer into resp, which points into c.in until the next
 // exchange. It returns the answer's size.
 func (c *conn) exchange(req kmsg.Request, resp kmsg.Response, wait time.Duration) (int, error) {
-	if err := c.SetDeadline(time.Now().Add(c.timeout + wait)); err != nil {
+	if err := c.allow(wait); err != nil {
 		return 0, err
 	}
 	c.id++

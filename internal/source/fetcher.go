@@ -31,6 +31,7 @@ type fetcher struct {
 	rotate  int // Which partition is first in the next request.
 	inflate inflater
 	aborted abortedSet
+	gather  gatherer
 	problem edge
 	tries   backoff
 	idle    backoff // Waits between responses that hold bytes but no whole batch.
@@ -55,9 +56,9 @@ const fetchByID = 13 // Version of Fetch from which topics are named by id.
 func (s *Source) newFetcher(id int32, addr string) *fetcher {
 	f := &fetcher{
 		s: s, id: id, addr: addr, wake: make(chan struct{}, 1), asked: make(map[partKey]asked),
-		inflate: inflater{max: s.o.BatchBytesMax},
-		tries:   backoff{min: s.o.BackoffMin, max: s.o.BackoffMax},
-		idle:    backoff{min: s.o.BackoffMin, max: s.o.BackoffMax},
+		inflate: inflater{max: s.o.BatchBytesMax}, gather: newGatherer(&s.o),
+		tries: backoff{min: s.o.BackoffMin, max: s.o.BackoffMax},
+		idle:  backoff{min: s.o.BackoffMin, max: s.o.BackoffMax},
 	}
 	f.problem.interval = s.o.LogInterval
 	return f
@@ -224,7 +225,8 @@ func (f *fetcher) plan(version int16) (questions []*partition, wait time.Duratio
 	f.rotate++
 	f.request = kmsg.NewFetchRequest()
 	f.request.Version = version
-	f.request.MinBytes = 1
+	minBytes, poll := f.gather.next(now, poll)
+	f.request.MinBytes = int32(minBytes)
 	f.request.MaxBytes = int32(f.s.o.FetchTotalBytes)
 	f.request.IsolationLevel = 1 // Read committed.
 	f.request.MaxWaitMillis = int32(max(poll.Milliseconds(), 1))

@@ -315,28 +315,6 @@ func TestRotationServesEveryPartition(t *testing.T) {
 	require.Len(t, first, 4, "every partition is first at some time")
 }
 
-func TestBatchAge(t *testing.T) {
-	c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a"))
-	cl := mustClient(t, c.ListenAddrs())
-	r := startRig(t, Options{Brokers: c.ListenAddrs(), Topics: []string{"a"}, Start: Start{Mode: StartEarliest}, BatchAge: 200 * time.Millisecond, FetchMaxBytes: 1, FetchTotalBytes: 1}, "a")
-	began := time.Now()
-	for n := range 10 { // Ten responses, since a response holds one batch.
-		produce(t, cl, "a", 0, fmt.Sprint(n))
-	}
-	if took := time.Since(began); took > 100*time.Millisecond {
-		t.Skipf("this machine is too slow for the test: producing took %v", took)
-	}
-	r.wantValues(t, "a", offsets(0, 10))
-	require.LessOrEqual(t, r.ring.Stats().Batches.Load(), uint64(2), "records of several responses share a batch")
-	// What waits is published when the source stops.
-	produce(t, cl, "a", 0, "last")
-	eventually(t, func() bool { at, _, _ := r.Position("a"); return at == 11 }, func() string { return "the last record is not routed" })
-	ctx, cancel := context.WithTimeout(context.Background(), waitMax)
-	defer cancel()
-	require.NoError(t, r.Stop(ctx))
-	r.wantValues(t, "a", append(offsets(0, 10), "last"))
-}
-
 // What nobody wants costs no allocation.
 func TestUnwantedAllocatesNothing(t *testing.T) {
 	allocs := func(records int, route string) float64 {

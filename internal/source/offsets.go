@@ -111,7 +111,7 @@ func (f *fetcher) listOffsets(c *conn, questions []question, isolation int8) (fo
 		req.Topics[at].Partitions = append(req.Topics[at].Partitions, listoffsets.RequestPartition{Partition: q.p.id, CurrentLeaderEpoch: q.epoch, Timestamp: q.time})
 		byName[partKey{topic: q.p.topic.name, id: q.p.id}] = q.p
 	}
-	if err := c.SetDeadline(time.Now().Add(f.s.o.RequestTimeout)); err != nil {
+	if err := c.allow(0); err != nil {
 		return nil, err
 	}
 	msg, err := c.roundTrip(req)

@@ -75,7 +75,7 @@ type Options struct {
 	Ring     *bus.Ring
 	Builder  bus.BuilderOptions
 	Keys     bool          // Whether the bus keeps the keys of records, which costs a copy of each. Default: no.
-	BatchAge time.Duration // How long a batch may wait for more records. Default 0: sealed as soon as a response is routed.
+	BatchAge time.Duration // How long a record may wait in Kafka for a batch to fill where records come fast, see gatherer. Default 0: not at all.
 	Shards   int           // Tells a record for every shard (broadcast) from one for some (targeted). Default: as the ring has.
 	Logger   *slog.Logger
 }

@@ -2,7 +2,6 @@ package source
 
 import (
 	"fmt"
-	"time"
 
 	"wsd/internal/bus"
 	"wsd/internal/route"
@@ -132,10 +131,6 @@ func (r *router) countLocked(shards int, by route.By) {
 	} else {
 		r.counts.routed[by].targeted++
 	}
-	if r.open == 0 {
-		r.since = time.Now()
-	}
-	r.open++
 }
 
 // addedLocked seals a batch that is full.

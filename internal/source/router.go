@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"runtime/debug"
 	"strings"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -21,11 +20,7 @@ type router struct {
 	placing int64           // The offset behind a record that is being placed; else 0.
 	name    []byte          // Scratch for a name in the interest table.
 	json    []byte          // Scratch for a compacted value.
-	open    int             // Records in the batch being built.
-	since   time.Time
-	timer   *time.Timer // Seals a batch that reached its age; nil with BatchAge 0.
-	stopped bool
-	touched []*partition // Whose position moved since everything was on the bus.
+	touched []*partition    // Whose position moved since everything was on the bus.
 	counts  counts
 }
 
@@ -35,33 +30,8 @@ type counts struct {
 	routed                             [route.ByCount]routed
 }
 
-func (r *router) init(s *Source) {
-	r.s = s
-	if s.o.BatchAge > 0 {
-		r.timer = time.AfterFunc(time.Hour, func() {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			if !r.stopped && r.open > 0 {
-				_ = r.sealLocked() // Counted there.
-			}
-		})
-		r.timer.Stop()
-	}
-}
-
-func (r *router) stopLocked() {
-	r.stopped = true
-	if r.timer != nil {
-		r.timer.Stop()
-	}
-}
-
-// sealLocked publishes the batch being built. It waits while the bus is full: that is what stops the fetching.
+// sealLocked publishes the batch being built, if there is one. It waits while the bus is full: that is what stops the fetching.
 func (r *router) sealLocked() error {
-	if r.timer != nil {
-		r.timer.Stop()
-	}
-	r.open = 0
 	if b := r.s.builder.Seal(); b != nil {
 		if err := r.publishLocked(b); err != nil {
 			return err
@@ -78,24 +48,6 @@ func (r *router) publishLocked(b *bus.Batch) error {
 		return &publishError{err}
 	}
 	return nil
-}
-
-// endLocked is called when a response has been routed: the batch is sealed now, or when it reaches its age.
-func (r *router) endLocked() error {
-	switch age := r.s.o.BatchAge; {
-	case r.open == 0:
-		r.publishedLocked()
-		return nil
-	case age <= 0:
-		return r.sealLocked()
-	default:
-		left := age - time.Since(r.since)
-		if left <= 0 {
-			return r.sealLocked()
-		}
-		r.timer.Reset(left)
-		return nil
-	}
 }
 
 // publishError: the bus did not take a batch, which happens only when stopping.

@@ -93,7 +93,7 @@ func New(o Options) (*Source, error) {
 	}
 	s.stats.setTopics(s.topics)
 	s.publishView()
-	s.router.init(s)
+	s.router.s = s
 	s.recent.bytesMax, s.recent.total = o.RecentBytesMax, &s.stats.RecentBytes
 	if o.CommitGroup != "" {
 		s.committer = newCommitter(s)
@@ -126,23 +126,10 @@ func (s *Source) Stop(ctx context.Context) error {
 		s.stopPublish()
 		<-done // Everything that waits listens to one of the two contexts.
 	}
-	if e := s.sealLast(ctx); err == nil && e != nil {
-		err = fmt.Errorf("stop the Kafka source: %w", e)
-	}
 	if s.committer != nil {
 		s.committer.stop(ctx)
 	}
 	return err
-}
-
-func (s *Source) sealLast(ctx context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.router.stopLocked()
-	if ctx.Err() != nil {
-		return nil
-	}
-	return s.router.sealLocked()
 }
 
 // Stats returns the counters. Any goroutine.

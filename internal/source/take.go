@@ -41,9 +41,10 @@ func (f *fetcher) take(resp *kmsg.FetchResponse) (moved bool, bytes int, err err
 	}
 	if records > 0 {
 		f.s.stats.BatchSize.Observe(float64(records), 1)
+		f.gather.took(int(records), bytes)
 	}
 	f.s.mu.Lock()
-	err = f.s.router.endLocked()
+	err = f.s.router.sealLocked()
 	f.s.mu.Unlock()
 	if err == nil && stalled {
 		f.s.stats.Stalls.Add(1)
