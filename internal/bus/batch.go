@@ -42,6 +42,7 @@ type Segment struct {
 	Records []Record         // At least one, in the order in which they were added.
 	Bytes   int              // Of all values.
 	Shards  routing.ShardSet // Those that had a subscriber when one of the records was routed: others need not look the channel up.
+	At      uint32           // Where one of them keeps the channel (routing.Channel.At).
 
 	keys    *[][]byte // Of the records, where the source keeps keys; else nil.
 	batch   *Batch
@@ -142,6 +143,9 @@ type Batch struct {
 	Oldest   time.Time // Timestamp of the oldest record.
 	Break    *Break    // What the batch is about in place of records; nil for others.
 
+	byShard []*Segment // Those of the first shard, the second, and so on; nil: most shards want most segments.
+	ends    []uint32   // Where those of a shard end there, by shard.
+
 	before  uint64       // Bytes of values of all batches published before it.
 	memory  int          // Bytes held, layouts not counted.
 	layouts atomic.Int64 // Bytes held by layouts, with gone added when the ring has released the batch.
@@ -151,6 +155,53 @@ type Batch struct {
 
 // gone makes Batch.layouts negative.
 const gone = math.MinInt64 / 2
+
+// SegmentsOf returns what shard s is to look through: the segments that it wants, in order, or all of them. Any shard's goroutine.
+func (b *Batch) SegmentsOf(s routing.ShardID) []*Segment {
+	switch {
+	case b.ends == nil:
+		return b.Segments
+	case int(s) >= len(b.ends):
+		return nil
+	case s == 0:
+		return b.byShard[:b.ends[0]]
+	}
+	return b.byShard[b.ends[s-1]:b.ends[s]]
+}
+
+// sort lists the segments by shard. Otherwise every shard that wants one of a batch would look at all, and a record for one client would
+// cost more the more shards there are.
+func (b *Batch) sort() {
+	shards, total, last := 0, 0, routing.ShardID(0)
+	for s := range b.Shards.All() {
+		shards, last = shards+1, s
+	}
+	for _, seg := range b.Segments {
+		total += seg.Shards.Len()
+	}
+	if 2*total >= shards*len(b.Segments) {
+		return
+	}
+	b.ends = make([]uint32, last+1)
+	for _, seg := range b.Segments {
+		for s := range seg.Shards.All() {
+			b.ends[s]++
+		}
+	}
+	next := uint32(0) // Where a shard's begin; its ends is counted up from there.
+	for s, n := range b.ends {
+		b.ends[s] = next
+		next += n
+	}
+	b.byShard = make([]*Segment, total)
+	for _, seg := range b.Segments {
+		for s := range seg.Shards.All() {
+			b.byShard[b.ends[s]] = seg
+			b.ends[s]++
+		}
+	}
+	b.memory += total*pointerSize + len(b.ends)*4
+}
 
 // grow counts n more bytes of layouts. A shard that has the batch in hand when it is released may lay it out afterwards.
 func (b *Batch) grow(n int) {
@@ -174,4 +225,5 @@ const (
 	keySize     = int(unsafe.Sizeof([]byte{}))
 	segmentSize = int(unsafe.Sizeof(Segment{}))
 	batchSize   = int(unsafe.Sizeof(Batch{}))
+	pointerSize = int(unsafe.Sizeof(uintptr(0)))
 )

@@ -81,7 +81,7 @@ func (b *Builder) segment(ch routing.Channel) *Segment {
 	if at := b.segments[ch.ID]; at.segment != nil && at.stretch == b.stretch {
 		return at.segment
 	}
-	seg := &Segment{Channel: ch.ID, Name: ch.Name, batch: b.batch}
+	seg := &Segment{Channel: ch.ID, Name: ch.Name, At: ch.At, batch: b.batch}
 	b.segments[ch.ID] = place{seg, b.stretch}
 	b.batch.Segments = append(b.batch.Segments, seg)
 	b.batch.memory += segmentSize
@@ -145,6 +145,7 @@ func (b *Builder) Seal() *Batch {
 			batch.memory += cap(*seg.keys) * keySize
 		}
 	}
+	batch.sort()
 	b.batch, b.arena, b.newest = nil, nil, nil
 	clear(b.segments)
 	return batch

@@ -3,6 +3,7 @@ package bus
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -183,4 +184,54 @@ func TestMessagesInOrder(t *testing.T) {
 		require.Equal(t, []string{"a 1 2", "c 1", "7 1 2", "3 1", "7 3", "a 3 4", "7 4", "a 5"}, got)
 		require.Equal(t, 11, batch.Records)
 	}
+}
+
+// Each shard finds its segments, in order, and none of others where few want each.
+func TestSegmentsOf(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	listed := 0
+	for range 2000 {
+		b := NewBuilder(BuilderOptions{RecordsMax: 1 << 20, BytesMax: 1 << 20})
+		channels, shards, most := 1+random.IntN(40), 1+random.IntN(routing.ShardsMax), 1+random.IntN(4)
+		for range random.IntN(100) {
+			ch := routing.Channel{ID: routing.ChannelID(1 + random.IntN(channels))}
+			for range 1 + random.IntN(most) {
+				ch.Shards.Add(routing.ShardID(random.IntN(shards)))
+			}
+			add := b.Add
+			if random.IntN(10) == 0 {
+				add = b.AddMessage
+			}
+			add(ch, Record{Offset: 1}, time.Now())
+		}
+		batch := b.Seal()
+		if batch == nil {
+			continue
+		}
+		looked := 0
+		for i := range routing.ShardsMax {
+			s := routing.ShardID(i)
+			var want, got []*Segment
+			for _, seg := range batch.Segments {
+				if seg.Shards.Has(s) {
+					want = append(want, seg)
+				}
+			}
+			for _, seg := range batch.SegmentsOf(s) {
+				looked++
+				if seg.Shards.Has(s) {
+					got = append(got, seg)
+				}
+			}
+			require.Equal(t, len(want), len(got))
+			for i := range want {
+				require.Same(t, want[i], got[i], "shard %d, segment %d", s, i)
+			}
+		}
+		if batch.ends != nil {
+			listed++
+			require.Len(t, batch.byShard, looked, "a shard looks at what is its own")
+		}
+	}
+	require.Greater(t, listed, 100)
 }

@@ -12,6 +12,7 @@ type Channel struct {
 	ID     ChannelID
 	Name   string
 	Shards ShardSet // Shards with at least one subscriber.
+	At     uint32   // Where one of them, the last that came, keeps the channel.
 }
 
 const (
@@ -64,9 +65,9 @@ func NewInterest() *Interest {
 	return t
 }
 
-// Add notes that shard s has a subscriber of the channel and returns the channel's id. Adding again changes nothing. Any
-// goroutine.
-func (t *Interest) Add(name string, s ShardID) ChannelID {
+// Add notes that shard s has a subscriber of the channel, which it keeps at the given place of its own, and returns the channel's id.
+// Adding again changes nothing but the place. Any goroutine.
+func (t *Interest) Add(name string, s ShardID, at uint32) ChannelID {
 	p := t.stripe(name)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -83,6 +84,7 @@ func (t *Interest) Add(name string, s ShardID) ChannelID {
 		p.left--
 	}
 	e.Shards.Add(s)
+	e.At = at
 	return e.ID
 }
 

@@ -62,14 +62,14 @@ func TestConnID(t *testing.T) {
 
 func TestInterest(t *testing.T) {
 	table := NewInterest()
-	a := table.Add("a", 1)
-	require.Equal(t, a, table.Add("a", 1), "again")
-	require.Equal(t, a, table.Add("a", 200))
-	b := table.Add("b", 1)
+	a := table.Add("a", 1, 0)
+	require.Equal(t, a, table.Add("a", 1, 0), "again")
+	require.Equal(t, a, table.Add("a", 200, 9))
+	b := table.Add("b", 1, 0)
 	require.NotEqual(t, a, b)
 	ch, ok := table.Lookup([]byte("a"))
 	require.True(t, ok)
-	require.Equal(t, Channel{ID: a, Name: "a", Shards: ch.Shards}, ch)
+	require.Equal(t, Channel{ID: a, Name: "a", Shards: ch.Shards, At: 9}, ch)
 	require.Equal(t, []ShardID{1, 200}, slices.Collect(ch.Shards.All()))
 	_, ok = table.Lookup([]byte("c"))
 	require.False(t, ok)
@@ -82,17 +82,17 @@ func TestInterest(t *testing.T) {
 	table.Remove("a", 5)
 	table.Remove("c", 5)
 	table.Remove("a", 1)
-	require.Equal(t, a, table.Add("a", 2), "the id lasts as long as somebody is there")
+	require.Equal(t, a, table.Add("a", 2, 0), "the id lasts as long as somebody is there")
 	table.Remove("a", 2)
 	table.Remove("a", 200)
 	_, ok = table.Lookup([]byte("a"))
 	require.False(t, ok)
-	require.Greater(t, table.Add("a", 1), b, "an id is given out once")
+	require.Greater(t, table.Add("a", 1, 0), b, "an id is given out once")
 }
 
 func TestTakeAllocatesNothing(t *testing.T) {
 	table := NewInterest()
-	table.Add("here", 1)
+	table.Add("here", 1, 0)
 	here, away := []byte("here"), []byte("away")
 	require.Zero(t, testing.AllocsPerRun(100, func() {
 		table.Take(here, 1)
@@ -119,7 +119,7 @@ func TestInterestChurn(t *testing.T) {
 					delete(held[id], name)
 					continue
 				}
-				table.Add(name, id)
+				table.Add(name, id, 0)
 				held[id][name] = true
 				if ch, ok := table.Lookup([]byte(name)); !ok || !ch.Shards.Has(id) {
 					t.Errorf("shard %d does not find itself at %s", id, name)
@@ -171,7 +171,7 @@ func TestNothingBetween(t *testing.T) {
 			}
 		})
 		running.Go(func() {
-			table.Add("a", 0)
+			table.Add("a", 0, 0)
 			told = position.Load()
 		})
 		running.Wait()
@@ -190,7 +190,7 @@ func BenchmarkTake(b *testing.B) {
 		var names [][]byte
 		for n := range channels {
 			names = append(names, fmt.Appendf(nil, "channel.%d", n))
-			table.Add(string(names[n]), ShardID(n%8))
+			table.Add(string(names[n]), ShardID(n%8), 0)
 		}
 		for _, c := range []struct {
 			name string
@@ -216,7 +216,7 @@ func BenchmarkAddRemove(b *testing.B) {
 		id := ShardID(shard.Add(1))
 		for n := 0; pb.Next(); n++ {
 			name := fmt.Sprint("channel.", n%1000)
-			table.Add(name, id)
+			table.Add(name, id, 0)
 			table.Remove(name, id)
 		}
 	})
@@ -249,11 +249,11 @@ func TestReserved(t *testing.T) {
 	for _, name := range []string{Everybody, user} {
 		require.True(t, Reserved(name))
 		require.False(t, utf8.ValidString(name), "no channel can have it")
-		table.Add(name, 0)
+		table.Add(name, 0, 0)
 	}
 	require.False(t, Reserved("everybody"))
 	require.False(t, Reserved(""))
-	table.Add("a", 0)
+	table.Add("a", 0, 0)
 	require.Equal(t, 1, table.Len())
 	require.Equal(t, []string{"a"}, table.Names(10))
 	table.Remove(user, 0)
@@ -278,7 +278,7 @@ func TestNoted(t *testing.T) {
 	_, ok := table.Take([]byte("a"), 4)
 	require.False(t, ok)
 
-	first := table.Add("a", 1)
+	first := table.Add("a", 1, 0)
 	require.Nil(t, noted("e"), "not begun")
 	require.Nil(t, noted(""))
 	table.Begin("a", "e", 5)
@@ -286,7 +286,7 @@ func TestNoted(t *testing.T) {
 	ch, ok := table.Take([]byte("a"), 7)
 	require.True(t, ok)
 	require.Equal(t, first, ch.ID)
-	table.Add("a", 2)
+	table.Add("a", 2, 0)
 	table.Begin("a", "e", 9)
 	require.Equal(t, []uint64{5, 7}, noted("e"), "the first counts")
 	table.Take([]byte("a"), 2)
@@ -303,7 +303,7 @@ func TestNoted(t *testing.T) {
 	require.False(t, ok, "nobody wants it")
 	table.Sweep()
 	require.Equal(t, []uint64{5, 12}, noted("e"), "it is still noted")
-	require.Greater(t, table.Add("a", 1), first)
+	require.Greater(t, table.Add("a", 1, 0), first)
 	table.Sweep()
 	table.Sweep()
 	require.Equal(t, []uint64{5, 12}, noted("e"), "who is there is not swept")
@@ -322,7 +322,7 @@ func TestLeftIsBounded(t *testing.T) {
 	const many = 3 * stripes * leftMax
 	for n := range many {
 		name := fmt.Sprint("channel.", n)
-		table.Add(name, 0)
+		table.Add(name, 0, 0)
 		table.Begin(name, "e", 1)
 		table.Remove(name, 0)
 	}
@@ -333,7 +333,7 @@ func TestLeftIsBounded(t *testing.T) {
 	}
 	require.LessOrEqual(t, remembered, stripes*leftMax)
 	require.Zero(t, table.Len())
-	table.Add("silent", 0)
+	table.Add("silent", 0, 0)
 	table.Remove("silent", 0)
 	table.Sweep()
 	table.Sweep()
@@ -347,7 +347,7 @@ func TestNothingUnnoted(t *testing.T) {
 	const rounds = 20_000
 	for range rounds {
 		table := NewInterest()
-		table.Add("a", 1)
+		table.Add("a", 1, 0)
 		table.Begin("a", "e", 1)
 		var wanted [3]bool
 		var last uint64
@@ -359,7 +359,7 @@ func TestNothingUnnoted(t *testing.T) {
 			}
 		})
 		running.Go(func() {
-			table.Add("a", 0)
+			table.Add("a", 0, 0)
 			_, last, _ = table.Noted("a", "e")
 		})
 		running.Wait()

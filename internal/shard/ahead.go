@@ -32,7 +32,7 @@ func (s *Shard) takeAhead(hold bool) (more bool) {
 		}
 		s.aheadSeq++
 		taken := false
-		for _, segment := range batch.Segments {
+		for _, segment := range batch.SegmentsOf(s.id) {
 			index, ok := s.wants(segment)
 			if !ok || index >= toConnection { // Messages that no subscription asked for wait for the cursor.
 				continue

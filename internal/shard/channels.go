@@ -55,7 +55,7 @@ func (s *Shard) subscribe(c *conn, name string) (offset uint64, epoch string, kn
 		s.channels[index].servedSeq = s.head() - 1 // What is on the bus before the interest is not for it.
 		s.channelIndex[name] = index
 		ch := &s.channels[index]
-		ch.name, ch.id = name, s.interest.Add(name, s.id)
+		ch.name, ch.id = name, s.interest.Add(name, s.id, index)
 		s.channelByID[ch.id] = index
 		if !routing.Reserved(name) { // Messages to a user have no keys: none takes the place of another.
 			ch.policy = policyOf(s.slow, name)

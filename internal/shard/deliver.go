@@ -78,7 +78,7 @@ func (s *Shard) gather() (more bool) {
 			continue
 		}
 		wanted := false
-		for _, segment := range batch.Segments {
+		for _, segment := range batch.SegmentsOf(s.id) {
 			index, ok := s.wants(segment)
 			if !ok || index < toConnection && batch.Seq <= s.channels[index].servedSeq {
 				continue
@@ -103,6 +103,11 @@ func (s *Shard) wants(segment *bus.Segment) (index uint32, ok bool) {
 	}
 	if _, is := segment.Channel.Conn(); is {
 		return toConnection, true
+	}
+	// Mostly one shard has the channel, and the interest table said where: a look into the map costs a rare channel's delivery more than
+	// all else that is done for it here.
+	if at := segment.At; at < uint32(len(s.channels)) && s.channels[at].id == segment.Channel {
+		return at, true
 	}
 	index, ok = s.channelByID[segment.Channel]
 	return index, ok

@@ -12,7 +12,7 @@ func (s *Shard) countClients(n int64) {
 		s.interest.Remove(routing.Everybody, s.id)
 		delete(s.channelByID, s.everybody)
 	case n: // There were none.
-		s.everybody = s.interest.Add(routing.Everybody, s.id)
+		s.everybody = s.interest.Add(routing.Everybody, s.id, 0)
 		s.channelByID[s.everybody] = toEverybody
 	}
 }

@@ -118,7 +118,7 @@ func newBench(t testing.TB, o Options) *bench {
 	t.Helper()
 	b := &bench{rig: &rig{sink: newSink(t, 1, ringSize{slots: 1024, bytes: 64 << 20})}}
 	b.read(t, 0, b.collect)
-	b.interest.Add("a", 0)
+	b.interest.Add("a", 0, 0)
 	o.Brokers, o.Topics, o.BackoffMin, o.BackoffMax = []string{"127.0.0.1:1"}, []string{"a"}, time.Hour, time.Hour
 	b.start(t, o)
 	eventually(t, func() bool { return b.Stats().MetadataErrors.Load() == 1 }, func() string { return "" })

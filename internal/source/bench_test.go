@@ -104,7 +104,7 @@ func startBenchSource(b *testing.B, addr string, kept int, channels ...string) (
 	r.drop = true
 	r.read(b, 0, r.collect)
 	for _, c := range channels {
-		r.interest.Add(c, 0)
+		r.interest.Add(c, 0, 0)
 	}
 	r.start(b, Options{Brokers: []string{addr}, Topics: benchTopics, Start: Start{Mode: StartEarliest}, FetchMaxWait: 500 * time.Millisecond, MetadataInterval: 2 * time.Second, RecentBytesMax: kept})
 	records = func() uint64 { return r.topic(0).Records.Load() + r.topic(1).Records.Load() }

@@ -28,8 +28,8 @@ func TestCatchUpMemory(t *testing.T) {
 			r.drop = true
 			r.read(t, 0, r.collect)
 			r.read(t, 1, func(*bus.Batch) { time.Sleep(100 * time.Microsecond) }) // It is the slowness that is tested.
-			r.interest.Add(benchTopics[0], 0)
-			r.interest.Add(benchTopics[1], 1)
+			r.interest.Add(benchTopics[0], 0, 0)
+			r.interest.Add(benchTopics[1], 1, 0)
 			runtime.GC()
 			var before, now runtime.MemStats
 			runtime.ReadMemStats(&before)

@@ -90,7 +90,7 @@ func TestSubscribeRace(t *testing.T) {
 	}()
 	rounds := 0
 	for began := time.Now(); time.Since(began) < lasts; rounds++ {
-		k.interest.Add("a", 0)
+		k.interest.Add("a", 0, 0)
 		at, _, ok := b.Position("a")
 		require.True(t, ok)
 		require.Equal(t, at+1, first(at), "round %d, after %d records routed", rounds, routed.Load())

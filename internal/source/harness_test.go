@@ -299,7 +299,7 @@ func startRig(t testing.TB, o Options, channels ...string) *rig {
 	r := &rig{sink: newSink(t, 1, ringSize{slots: 64, bytes: 64 << 20}), logs: &logs{}}
 	r.read(t, 0, r.collect)
 	for _, c := range channels {
-		r.interest.Add(c, 0)
+		r.interest.Add(c, 0, 0)
 	}
 	r.start(t, o)
 	return r

@@ -259,7 +259,7 @@ func overtaken(t *testing.T, k *kafkatest.Cluster, topic string, produced int, t
 	r := &rig{sink: newSink(t, 1, ringSize{slots: 2, bytes: 1 << 20})}
 	r.read(t, 0, r.collect)
 	r.frozen = true
-	r.interest.Add(ch, 0)
+	r.interest.Add(ch, 0, 0)
 	// One batch in a response, and a bus that takes two: the reader stands early in the log.
 	o := reading(k, topic)
 	o.FetchMaxBytes, o.FetchTotalBytes = 1, 1

@@ -42,7 +42,7 @@ func (c *churner) turn() {
 		delete(c.last, name)
 		return
 	}
-	c.r.interest.Add(name, c.id)
+	c.r.interest.Add(name, c.id, 0)
 	offset, _, ok := c.r.Position(name)
 	if !ok {
 		c.t.Errorf("no position for %s", name)
@@ -216,7 +216,7 @@ func TestBackPressureStopsFetching(t *testing.T) {
 		}
 	})
 	for p := range 4 {
-		r.interest.Add(fmt.Sprint(p), 0)
+		r.interest.Add(fmt.Sprint(p), 0, 0)
 	}
 	const total = mib // Bytes of a response.
 	r.start(t, Options{
@@ -254,7 +254,7 @@ func TestStopWhileTheBusIsFull(t *testing.T) {
 		produce(t, cl, "a", 0, fmt.Sprint(n))
 	}
 	r := &rig{sink: newSink(t, 1, ringSize{slots: 2, bytes: 1 << 20})}
-	r.interest.Add("a", 0) // Nobody reads.
+	r.interest.Add("a", 0, 0) // Nobody reads.
 	r.start(t, Options{Brokers: c.ListenAddrs(), Topics: []string{"a"}, Start: Start{Mode: StartEarliest}, Builder: bus.BuilderOptions{RecordsMax: 1, BytesMax: 1 << 20}})
 	eventually(t, func() bool { return r.ring.Stats().Stalls.Load() > 0 }, func() string { return "the bus does not fill" })
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)

@@ -71,7 +71,7 @@ func TestBrokenChannels(t *testing.T) {
 		b := newBench(t, Options{Routes: []Route{{Channel: c.route}}})
 		b.Source.topics[0].cleanup.Store(uint32(cleanupDelete))
 		for _, name := range c.others {
-			b.interest.Add(name, 0)
+			b.interest.Add(name, 0, 0)
 		}
 		b.feedFrom(t, 6, 0, join(simple(3, 3)))
 		eventually(t, func() bool { return b.ring.Cursor(0).Lag() == 0 }, func() string { return "the bus is not read" })
