@@ -56,15 +56,20 @@ func BenchmarkPublish(b *testing.B) {
 	}
 }
 
-// A record of 100 bytes put into a batch of 512.
+// A record of 100 bytes put into a batch of 512: all of one channel, or each of its own.
 func BenchmarkAdd(b *testing.B) {
-	builder := NewBuilder(BuilderOptions{RecordsMax: 512, BytesMax: 1 << 20})
-	ch := routing.Channel{ID: 1, Name: "a"}
-	value, now := make([]byte, 100), time.Now()
-	b.ReportAllocs()
-	for b.Loop() {
-		if builder.Add(ch, Record{Value: value, JSON: value}, now) {
-			builder.Seal()
-		}
+	for _, channels := range []int{1, 10_000} {
+		b.Run(fmt.Sprintf("channels=%d", channels), func(b *testing.B) {
+			builder := NewBuilder(BuilderOptions{RecordsMax: 512, BytesMax: 1 << 20})
+			value, now := make([]byte, 100), time.Now()
+			b.ReportAllocs()
+			for n := 0; b.Loop(); n++ {
+				ch := routing.Channel{ID: routing.ChannelID(1 + n%channels), Name: "a"}
+				ch.Shards.Add(0)
+				if builder.Add(ch, Record{Value: value, JSON: value}, now) {
+					builder.Seal()
+				}
+			}
+		})
 	}
 }
