@@ -145,6 +145,7 @@ func (b *Builder) Seal() *Batch {
 			batch.memory += cap(*seg.keys) * keySize
 		}
 	}
+	batch.memory += cap(batch.Segments) * pointerSize
 	batch.sort()
 	b.batch, b.arena, b.newest = nil, nil, nil
 	clear(b.segments)

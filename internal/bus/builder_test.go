@@ -223,7 +223,7 @@ func TestSegmentsOf(t *testing.T) {
 					got = append(got, seg)
 				}
 			}
-			require.Equal(t, len(want), len(got))
+			require.Len(t, got, len(want))
 			for i := range want {
 				require.Same(t, want[i], got[i], "shard %d, segment %d", s, i)
 			}
@@ -231,6 +231,9 @@ func TestSegmentsOf(t *testing.T) {
 		if batch.ends != nil {
 			listed++
 			require.Len(t, batch.byShard, looked, "a shard looks at what is its own")
+			again := Batch{Segments: batch.Segments, Shards: batch.Shards}
+			again.sort()
+			require.Equal(t, len(again.byShard)*pointerSize+len(again.ends)*4, again.memory)
 		}
 	}
 	require.Greater(t, listed, 100)

@@ -162,7 +162,7 @@ func (p *pass) block(top, lowest int64) (b source.Block, read bool, err error) {
 	}
 	if has(p.st.Stream, p.st.epoch) {
 		p.r.past.add(p.st, b, now)
-		p.r.startClock()
+		p.r.startClock() // It may just have found nothing kept.
 	}
 	return b, true, nil
 }

@@ -102,8 +102,12 @@ func (p *past) removeLocked(st stream, gone func(*pastBlock) bool) {
 	}
 }
 
-func (p *past) size() int {
+// size returns what is kept. A block of nothing but aborted transactions has no bytes.
+func (p *past) size() (bytes, blocks int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.bytes
+	for _, list := range p.kept {
+		blocks += len(list)
+	}
+	return p.bytes, blocks
 }

@@ -226,9 +226,9 @@ func (r *Recovery) watch() {
 			r.catchUp(now)
 			r.expire(now)
 			r.past.expire(now)
-			past := r.past.size()
-			r.stats.PastBytes.Store(int64(past))
-			if past == 0 && r.stats.Waiting.Load() == 0 {
+			bytes, blocks := r.past.size()
+			r.stats.PastBytes.Store(int64(bytes))
+			if blocks == 0 && r.stats.Waiting.Load() == 0 {
 				clock.Stop()
 				running = false
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"wsd/internal/bus"
+	"wsd/internal/source"
 )
 
 // Random queries while records come, against what the test knows it has produced: with everything in memory, with little of it, and with
@@ -326,4 +327,18 @@ func TestCompacted(t *testing.T) {
 	a = r.ask(q)
 	require.Len(t, a.Records, 1)
 	require.JSONEq(t, `{"n":19}`, string(a.Records[0].JSON))
+}
+
+// What nothing of is left but aborted transactions has no bytes, and is forgotten like anything else: the clock goes on for it.
+func TestPastWithoutBytes(t *testing.T) {
+	var p past
+	p.init(1 << 20)
+	now := time.Now()
+	p.add(stream{}, source.Block{From: 0, To: 10}, now)
+	bytes, blocks := p.size()
+	require.Zero(t, bytes)
+	require.Equal(t, 1, blocks)
+	p.expire(now.Add(2 * pastIdle))
+	_, blocks = p.size()
+	require.Zero(t, blocks)
 }

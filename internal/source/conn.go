@@ -18,14 +18,14 @@ import (
 type conn struct {
 	*protocol.Conn
 	formatter  *kmsg.RequestFormatter
-	timeout    time.Duration
+	timeout    time.Duration   // For an answer; 0: while dialling, which has a deadline of its own.
 	versions   map[int16]int16 // Highest version that the broker takes, by API key.
 	out        []byte          // The request being written; reused.
 	in         []byte          // The last response; reused, and given back when it had to grow beyond inMax.
 	inMax      int             // Bytes that in may keep between two responses.
 	frameMax   int             // Bytes of the largest response accepted.
 	id         int32
-	deadline   time.Time // Of reads and writes; zero: it must be set.
+	deadline   time.Time // Of reads and writes, see allow.
 	stopCancel func() bool
 }
 
@@ -66,23 +66,20 @@ func (s *Source) dial(ctx context.Context, addr string) (_ *conn, err error) {
 		socket = t
 	}
 	c := &conn{
-		Conn: protocol.NewConn(socket, s.o.ClientID), stopCancel: stop, timeout: s.o.DialTimeout,
+		Conn: protocol.NewConn(socket, s.o.ClientID), stopCancel: stop,
 		formatter: kmsg.NewRequestFormatter(kmsg.FormatterClientID(s.o.ClientID)),
 		inMax:     2 * s.o.FetchTotalBytes, frameMax: s.o.FetchTotalBytes + s.o.BatchBytesMax + 1<<20,
 	}
 	if err = c.negotiate(); err != nil {
 		return nil, &kindError{ErrorConnect, clearer("ask broker "+addr+" for its versions (does it expect TLS on this port?)", err)}
 	}
-	if err = c.SetDeadline(deadline); err != nil {
-		return nil, err
-	}
 	if s.o.SASL != nil {
 		if err = c.authenticate(dialCtx, s.o.SASL, addr); err != nil {
 			return nil, err
 		}
 	}
-	c.timeout, c.deadline = s.o.RequestTimeout, time.Time{}
-	return c, c.SetDeadline(time.Time{})
+	c.timeout = s.o.RequestTimeout
+	return c, nil
 }
 
 func (c *conn) close() {
@@ -121,11 +118,14 @@ func (c *conn) negotiate() error {
 	return nil
 }
 
-// allow lets the next exchange take timeout, and what the broker may wait. It may get up to a quarter more: moving a deadline is dear
-// next to a small fetch, so that one serves for many.
+// allow lets the next exchange take timeout, and what the broker may wait. It may get up to a quarter of timeout more: moving a deadline
+// is dear next to a small fetch, so that one serves for many.
 func (c *conn) allow(wait time.Duration) error {
+	if c.timeout == 0 {
+		return nil
+	}
 	until := time.Now().Add(c.timeout + wait)
-	if !c.deadline.Before(until) {
+	if more := c.deadline.Sub(until); more >= 0 && more <= c.timeout/4 {
 		return nil
 	}
 	c.deadline = until.Add(c.timeout / 4)

@@ -8,6 +8,9 @@ import (
 // the wait is worth.
 const gatherRate = 4000
 
+// gatherWindow is the least time over which the rate is taken: a short burst is none.
+const gatherWindow = 50 * time.Millisecond
+
 // gatherer decides whether a fetch is answered by the first record that is there, or waits for a batch to fill (Kafka's
 // fetch.min.bytes and fetch.max.wait.ms). Records that come one by one are never held; where they come so fast that each response
 // holds a few, the costs of a response (asking, waking, sealing a batch, waking shards) are shared by as many as come in BatchAge.
@@ -41,10 +44,10 @@ func (g *gatherer) next(now time.Time, longest time.Duration) (bytes int, wait t
 	if g.age <= 0 {
 		return 1, longest
 	}
-	if passed := now.Sub(g.since); passed >= g.age {
+	if passed := now.Sub(g.since); passed >= max(g.age, gatherWindow) {
 		g.need = 1
 		if g.records > 0 && float64(g.records) >= gatherRate*passed.Seconds() {
-			g.need = max(1, min(g.bytes/g.records*g.fill, g.bytesMax))
+			g.need = max(1, min(g.bytes*g.fill/g.records, g.bytesMax))
 		}
 		g.since, g.records, g.bytes = now, 0, 0
 	}

@@ -1,7 +1,6 @@
 package source
 
 import (
-	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -20,7 +19,7 @@ func TestGather(t *testing.T) {
 		records, bytes int
 	}
 	for name, c := range map[string]struct {
-		age       time.Duration
+		age, wait time.Duration
 		responses []response
 		bytes     int
 	}{
@@ -29,13 +28,16 @@ func TestGather(t *testing.T) {
 		"one by one, slowly":        {age: age, responses: []response{{time.Second, 1, 100}, {time.Second, 1, 100}}, bytes: 1},
 		"in bursts":                 {age: age, responses: []response{{16 * time.Millisecond, 10, 1000}, {16 * time.Millisecond, 10, 1000}}, bytes: 1},
 		"a large burst":             {age: age, responses: []response{{time.Second, 1000, 100_000}}, bytes: 1},
-		"one by one, fast":          {age: age, responses: many(response{100 * time.Microsecond, 1, 100}, 20), bytes: 100 * 50},
-		"some each time":            {age: age, responses: many(response{time.Millisecond, 20, 2000}, 4), bytes: 100 * 50},
-		"waited for":                {age: age, responses: many(response{3 * time.Millisecond, 60, 6000}, 4), bytes: 100 * 50},
-		"large records":             {age: age, responses: many(response{time.Millisecond, 20, 200_000}, 4), bytes: 50_000},
-		"larger ones than may wait": {age: age, responses: many(response{time.Millisecond, 20, 20_000_000}, 4), bytes: 50_000},
-		"fast, then slow":           {age: age, responses: append(many(response{time.Millisecond, 20, 2000}, 4), response{2 * time.Millisecond, 1, 100}), bytes: 1},
-		"fast, then nothing":        {age: age, responses: append(many(response{time.Millisecond, 20, 2000}, 4), response{2 * time.Millisecond, 0, 0}), bytes: 1},
+		"one by one, fast":          {age: age, responses: many(response{100 * time.Microsecond, 1, 100}, 1000), bytes: 100 * 50},
+		"some each time":            {age: age, responses: many(response{time.Millisecond, 20, 2000}, 60), bytes: 100 * 50},
+		"a short burst":             {age: age, responses: many(response{time.Millisecond, 20, 2000}, 4), bytes: 1},
+		"long batches":              {age: 200 * time.Millisecond, wait: 200 * time.Millisecond, responses: many(response{time.Millisecond, 20, 2000}, 200), bytes: 100 * 50},
+		"tiny records":              {age: age, responses: many(response{time.Millisecond, 1000, 1990}, 60), bytes: 99},
+		"waited for":                {age: age, responses: many(response{3 * time.Millisecond, 60, 6000}, 20), bytes: 100 * 50},
+		"large records":             {age: age, responses: many(response{time.Millisecond, 20, 200_000}, 60), bytes: 50_000},
+		"larger ones than may wait": {age: age, responses: many(response{time.Millisecond, 20, 20_000_000}, 60), bytes: 50_000},
+		"fast, then slow":           {age: age, responses: append(many(response{time.Millisecond, 20, 2000}, 60), response{50 * time.Millisecond, 1, 100}), bytes: 1},
+		"fast, then nothing":        {age: age, responses: append(many(response{time.Millisecond, 20, 2000}, 60), response{50 * time.Millisecond, 0, 0}), bytes: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newGatherer(&Options{BatchAge: c.age, FetchMaxBytes: 100_000, Builder: bus.BuilderOptions{RecordsMax: 50, BytesMax: 1 << 20}})
@@ -50,7 +52,7 @@ func TestGather(t *testing.T) {
 			}
 			require.Equal(t, c.bytes, bytes)
 			if c.bytes > 1 {
-				require.Equal(t, age, wait)
+				require.Equal(t, max(age, c.wait), wait)
 			} else {
 				require.Equal(t, longest, wait)
 			}
@@ -91,10 +93,8 @@ func TestBatchAge(t *testing.T) {
 	r.waitReady(t)
 	n := 0
 	for gathered := 0; gathered == 0; {
-		for range 200 {
-			produce(t, cl, "a", 0, fmt.Sprint(n))
-			n++
-		}
+		produce(t, cl, "a", 0, offsets(n, n+100)...)
+		n += 100
 		mu.Lock()
 		gathered = gathering
 		mu.Unlock()

@@ -1,0 +1,77 @@
+package source
+
+import (
+	"context"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// A connection that works lives longer than a deadline.
+func TestDeadlineMoves(t *testing.T) {
+	c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a"))
+	r := startRig(t, Options{
+		Brokers: c.ListenAddrs(), Topics: []string{"a"}, Start: Start{Mode: StartEarliest}, RequestTimeout: time.Second, FetchMaxWait: 20 * time.Millisecond,
+	}, "a")
+	r.waitReady(t)
+	began := time.Now()
+	eventually(t, func() bool { return time.Since(began) > 2*time.Second }, func() string { return "" })
+	produce(t, mustClient(t, c.ListenAddrs()), "a", 0, "x")
+	r.wantValues(t, "a", []string{"x"})
+	require.Zero(t, r.Stats().Reconnects.Load())
+}
+
+// A broker that does not answer is given up.
+func TestDeadlineFires(t *testing.T) {
+	c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a"))
+	var hang atomic.Bool
+	stop := make(chan struct{})
+	defer close(stop)
+	c.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		if hang.CompareAndSwap(true, false) {
+			c.SleepControl(func() { <-stop })
+		}
+		return nil, nil, false
+	})
+	r := startRig(t, Options{Brokers: c.ListenAddrs(), Topics: []string{"a"}, Start: Start{Mode: StartEarliest}, RequestTimeout: 200 * time.Millisecond}, "a")
+	r.waitReady(t)
+	hang.Store(true)
+	eventually(t, func() bool { return r.Stats().Reconnects.Load() > 0 }, func() string { return "the broker is never given up" })
+}
+
+// A short exchange behind a long one does not get the long one's time, and many alike share a deadline.
+func TestDeadlineFits(t *testing.T) {
+	c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a"))
+	r := startRig(t, Options{Brokers: c.ListenAddrs(), Topics: []string{"a"}, RequestTimeout: time.Minute, FetchMaxWait: time.Minute}, "a")
+	k, err := r.Source.dial(context.Background(), c.ListenAddrs()[0])
+	require.NoError(t, err)
+	defer k.close()
+	for _, wait := range []time.Duration{time.Minute, 0, 10 * time.Second, time.Hour, 0} {
+		require.NoError(t, k.allow(wait))
+		left := time.Until(k.deadline)
+		require.GreaterOrEqual(t, left, wait+55*time.Second)
+		require.LessOrEqual(t, left, wait+75*time.Second)
+		before := k.deadline
+		require.NoError(t, k.allow(wait))
+		require.Equal(t, before, k.deadline)
+	}
+}
+
+// What accepts and says nothing is given up.
+func TestDialDeadline(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") // Accepts by its backlog.
+	require.NoError(t, err)
+	defer l.Close()
+	r := startRig(t, Options{Brokers: []string{"127.0.0.1:1"}, Topics: []string{"a"}, DialTimeout: 200 * time.Millisecond})
+	ctx, cancel := context.WithTimeout(context.Background(), waitMax)
+	defer cancel()
+	_, err = r.Source.dial(ctx, l.Addr().String())
+	require.ErrorContains(t, err, "timeout")
+	require.NoError(t, ctx.Err())
+}
