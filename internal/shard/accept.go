@@ -11,8 +11,10 @@ import (
 const (
 	// acceptsPerTurn bounds the connections taken from one listener in a turn; the rest wait in the backlog.
 	acceptsPerTurn = 64
-	// acceptStreak is after how many turns in a row with a connection to accept a turn takes twice as many.
+	// acceptStreak is after how many turns in a row with a connection to accept a turn takes twice as many, and longTurn how long the turn
+	// before must have been for as many as may be.
 	acceptStreak = 8
+	longTurn     = time.Millisecond
 	// acceptPause is how long a shard without free descriptors stops accepting. Waiting connections stay in the backlog.
 	acceptPause = 100 * time.Millisecond
 )
@@ -20,15 +22,19 @@ const (
 // acceptReady takes connections from the listener with the given index, which epoll says has one.
 //
 // It does not ask until there is none: accept4 makes a file before it looks at the queue, so that this answer costs as much as half an
-// accept (3.5 µs; another look by epoll 0.2), and mostly one connection waits. Where more do, as the turns tell in which some come, it takes
-// more at a time.
+// accept (3.5 µs; another look by epoll 0.2), and mostly one connection waits. It takes more at a time where more must wait: turn after turn
+// had some, or the last turn took long.
 func (s *Shard) acceptReady(index int) {
 	if s.turnNumber-s.acceptTurn > 1 {
 		s.acceptTurns = 0
 	}
 	s.acceptTurn = s.turnNumber
 	s.acceptTurns++
-	if s.accept(index, min(1<<min(s.acceptTurns/acceptStreak, 16), acceptsPerTurn)) {
+	most := min(1<<min(s.acceptTurns/acceptStreak, 16), acceptsPerTurn)
+	if s.stats.TurnLastNanos.Load() >= uint64(longTurn) {
+		most = acceptsPerTurn
+	}
+	if s.accept(index, most) {
 		s.acceptTurns = 0
 	}
 }
