@@ -331,14 +331,11 @@ func TestCompacted(t *testing.T) {
 
 // What nothing of is left but aborted transactions has no bytes, and is forgotten like anything else: the clock goes on for it.
 func TestPastWithoutBytes(t *testing.T) {
-	var p past
-	p.init(1 << 20)
-	now := time.Now()
-	p.add(stream{}, source.Block{From: 0, To: 10}, now)
-	bytes, blocks := p.size()
+	r := newRig(t, 1, 0, nil)
+	r.past.add(stream{}, source.Block{From: 0, To: 10}, time.Now().Add(10*clockInterval-pastIdle))
+	r.startClock()
+	bytes, blocks := r.past.size()
 	require.Zero(t, bytes)
 	require.Equal(t, 1, blocks)
-	p.expire(now.Add(2 * pastIdle))
-	_, blocks = p.size()
-	require.Zero(t, blocks)
+	r.eventually("forgotten", func() bool { _, blocks := r.past.size(); return blocks == 0 })
 }

@@ -11,60 +11,50 @@ import (
 const (
 	// acceptsPerTurn bounds the connections taken from one listener in a turn; the rest wait in the backlog.
 	acceptsPerTurn = 64
-	// acceptStreak is after how many turns in a row with a connection to accept a turn takes twice as many, and longTurn how long the turn
-	// before must have been for as many as may be.
-	acceptStreak = 8
-	longTurn     = time.Millisecond
+	// longTurn is how long a turn must be for the next to accept as many as may be.
+	longTurn = 250 * time.Microsecond
 	// acceptPause is how long a shard without free descriptors stops accepting. Waiting connections stay in the backlog.
 	acceptPause = 100 * time.Millisecond
 )
 
 // acceptReady takes connections from the listener with the given index, which epoll says has one.
 //
-// It does not ask until there is none: accept4 makes a file before it looks at the queue, so that this answer costs as much as half an
-// accept (3.5 µs; another look by epoll 0.2), and mostly one connection waits. It takes more at a time where more must wait: turn after turn
-// had some, or the last turn took long.
-func (s *Shard) acceptReady(index int) {
-	if s.turnNumber-s.acceptTurn > 1 {
-		s.acceptTurns = 0
-	}
-	s.acceptTurn = s.turnNumber
-	s.acceptTurns++
-	most := min(1<<min(s.acceptTurns/acceptStreak, 16), acceptsPerTurn)
-	if s.stats.TurnLastNanos.Load() >= uint64(longTurn) {
+// It takes one and does not ask for more: accept4 makes a file before it looks at the queue, so that to be told that nobody waits costs
+// half an accept (3.5 µs; another look by epoll 0.2), and mostly nobody does. Whoever does wait is seen by the next turn. Only where turns are
+// long, or epoll has more than it can tell at once (full), would that take too long.
+func (s *Shard) acceptReady(index int, full bool) {
+	most := 1
+	if full || s.stats.TurnLastNanos.Load() >= uint64(longTurn) {
 		most = acceptsPerTurn
 	}
-	if s.accept(index, most) {
-		s.acceptTurns = 0
-	}
+	s.accept(index, most)
 }
 
-// accept takes at most so many connections from the listener with the given index. It returns whether there was none any more.
-func (s *Shard) accept(index, most int) (empty bool) {
+// accept takes at most so many connections from the listener with the given index.
+func (s *Shard) accept(index, most int) {
 	for range most {
 		if s.descriptors.full() {
 			s.pauseAccepting(errDescriptorsKept)
-			return false
+			return
 		}
 		fd, err := epoll.Accept(s.listeners[index])
 		switch err {
 		case nil:
 			s.open(fd)
 		case unix.EAGAIN:
-			return true
+			return
 		case unix.ECONNABORTED, unix.EINTR, unix.EPROTO, unix.ENETDOWN, unix.ENOPROTOOPT, unix.EHOSTDOWN, unix.ENONET, unix.EHOSTUNREACH, unix.ENETUNREACH:
 			// The client is gone already (accept(2) passes on errors of the new socket): taken from the queue, and closed.
 			s.acceptedInTurn++
 			s.closedInTurn++
 		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
 			s.pauseAccepting(err)
-			return false
+			return
 		default:
 			s.pauseAccepting(err)
-			return false
+			return
 		}
 	}
-	return false
 }
 
 // open makes a connection of an accepted descriptor.

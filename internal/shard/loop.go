@@ -62,7 +62,7 @@ func (s *Shard) serve(events []epoll.Event) {
 		ev := &events[i]
 		if ev.Fd < 0 {
 			if index := int(-1 - ev.Fd); index < len(s.listeners) && s.acceptAgainAt == 0 {
-				s.acceptReady(index)
+				s.acceptReady(index, len(events) == eventsPerTurn)
 			}
 			continue
 		}

@@ -124,9 +124,6 @@ type Shard struct {
 	outboundBytes int64
 	pacing        pacing
 
-	acceptTurn  uint32 // The last turn that accepted, and how many did in a row.
-	acceptTurns int
-
 	// For the load reporter.
 	acceptedInTurn uint64
 	closedInTurn   uint64

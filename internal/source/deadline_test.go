@@ -68,7 +68,7 @@ func TestDialDeadline(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0") // Accepts by its backlog.
 	require.NoError(t, err)
 	defer l.Close()
-	r := startRig(t, Options{Brokers: []string{"127.0.0.1:1"}, Topics: []string{"a"}, DialTimeout: 200 * time.Millisecond})
+	r := startRig(t, Options{Brokers: []string{"127.0.0.1:1"}, Topics: []string{"a"}, DialTimeout: 200 * time.Millisecond, RequestTimeout: time.Hour})
 	ctx, cancel := context.WithTimeout(context.Background(), waitMax)
 	defer cancel()
 	_, err = r.Source.dial(ctx, l.Addr().String())

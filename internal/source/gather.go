@@ -12,8 +12,8 @@ const gatherRate = 4000
 const gatherWindow = 50 * time.Millisecond
 
 // gatherer decides whether a fetch is answered by the first record that is there, or waits for a batch to fill (Kafka's
-// fetch.min.bytes and fetch.max.wait.ms). Records that come one by one are never held; where they come so fast that each response
-// holds a few, the costs of a response (asking, waking, sealing a batch, waking shards) are shared by as many as come in BatchAge.
+// fetch.min.bytes and fetch.max.wait.ms). Records that come one by one are not held, but for gatherWindow behind a fast stretch; where they
+// come so fast that each response holds a few, the costs of a response (asking, waking, sealing a batch, waking shards) are shared by as many as come in BatchAge.
 //
 // Waiting is left to the broker, which knows when there is enough, and costs no timer here. Records wait in Kafka, not in a batch of
 // ours: nothing is to be sealed when the source stops. One goroutine uses it.

@@ -68,7 +68,6 @@ static int by_channel[CHANNELS_MAX]; /* The client of a channel; 0: none. */
 
 /* The work under way. */
 static struct frames frames;
-static unsigned turn; /* Of the loop. */
 static uint64_t groups_left, interval, due, late_max, offset, records;
 static uint32_t channels; /* 0: every record to every client. */
 
@@ -132,28 +131,16 @@ static void forget(int fd)
 	close(fd);
 }
 
-/*
- * To be told that nobody waits costs as much as half an accept, since a file is made for it first.
- * So it takes one, and more only where somebody waits each time.
+/* Takes one: to be told that nobody waits costs half an accept, since a file is made for it first.
  */
-static void accept_some(void)
+static void accept_one(void)
 {
-	static unsigned last, times;
-	int most;
+	int fd = accept4(listener_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
-	times = turn == last + 1 ? times + 1 : 0;
-	last = turn;
-	most = times < 8 * 6 ? 1 << times / 8 : 64;
-	while (most--) {
-		int fd = accept4(listener_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-
-		if (fd < 0 && (errno == EAGAIN || errno == ECONNABORTED)) {
-			times = 0;
-			return;
-		}
-		check(fd >= 0 && (uint32_t)fd < files_max, "accept a client");
-		watch(fd);
-	}
+	if (fd < 0 && (errno == EAGAIN || errno == ECONNABORTED))
+		return;
+	check(fd >= 0 && (uint32_t)fd < files_max, "accept a client");
+	watch(fd);
 }
 
 static int upgrade(int fd, const char *head)
@@ -324,7 +311,7 @@ static void clear(int fd)
 static void event(int fd)
 {
 	if (fd == listener_fd) {
-		accept_some();
+		accept_one();
 	} else if (fd == timer_fd) {
 		clear(fd);
 	} else if (fd == chain_fd) {
@@ -404,7 +391,6 @@ int main(int argc, char **argv)
 		int n = epoll_wait(epoll_fd, events, EVENTS_MAX, ready ? 0 : -1);
 
 		check(n >= 0 || errno == EINTR, "wait for events");
-		turn++;
 		for (int i = 0; i < n; i++)
 			event(events[i].data.fd);
 		if (groups_left && now() >= due)
