@@ -102,12 +102,9 @@ func (p *past) removeLocked(st stream, gone func(*pastBlock) bool) {
 	}
 }
 
-// size returns what is kept. A block of nothing but aborted transactions has no bytes.
-func (p *past) size() (bytes, blocks int) {
+// size returns the bytes that are kept, and of how many streams. A block of nothing but aborted transactions has no bytes.
+func (p *past) size() (bytes, streams int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, list := range p.kept {
-		blocks += len(list)
-	}
-	return p.bytes, blocks
+	return p.bytes, len(p.kept)
 }

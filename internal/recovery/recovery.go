@@ -226,9 +226,9 @@ func (r *Recovery) watch() {
 			r.catchUp(now)
 			r.expire(now)
 			r.past.expire(now)
-			bytes, blocks := r.past.size()
+			bytes, streams := r.past.size()
 			r.stats.PastBytes.Store(int64(bytes))
-			if blocks == 0 && r.stats.Waiting.Load() == 0 {
+			if streams == 0 && r.stats.Waiting.Load() == 0 {
 				clock.Stop()
 				running = false
 			}

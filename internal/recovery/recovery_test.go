@@ -334,8 +334,8 @@ func TestPastWithoutBytes(t *testing.T) {
 	r := newRig(t, 1, 0, nil)
 	r.past.add(stream{}, source.Block{From: 0, To: 10}, time.Now().Add(10*clockInterval-pastIdle))
 	r.startClock()
-	bytes, blocks := r.past.size()
+	bytes, streams := r.past.size()
 	require.Zero(t, bytes)
-	require.Equal(t, 1, blocks)
-	r.eventually("forgotten", func() bool { _, blocks := r.past.size(); return blocks == 0 })
+	require.Equal(t, 1, streams)
+	r.eventually("forgotten", func() bool { _, streams := r.past.size(); return streams == 0 })
 }

@@ -132,13 +132,7 @@ func (s *Shard) closeListeners() {
 	}
 	s.stopAccepting = true
 	for i := range s.listeners {
-		for range closeAcceptsMax / acceptsPerTurn {
-			before := s.stats.Accepted.Load()
-			s.accept(i, acceptsPerTurn)
-			if s.stats.Accepted.Load() == before {
-				break
-			}
-		}
+		s.accept(i, closeAcceptsMax)
 	}
 	for _, fd := range s.listeners {
 		epoll.Close(fd)

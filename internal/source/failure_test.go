@@ -190,7 +190,7 @@ func TestSilentBrokerTimesOut(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer ln.Close()
-	r := startRig(t, Options{Brokers: []string{ln.Addr().String()}, Topics: []string{"a"}, DialTimeout: 50 * time.Millisecond})
+	r := startRig(t, Options{Brokers: []string{ln.Addr().String()}, Topics: []string{"a"}, DialTimeout: 50 * time.Millisecond, RequestTimeout: time.Hour})
 	eventually(t, func() bool { return r.Stats().MetadataErrors.Load() > 1 }, func() string { return "no timeout" })
 	require.Contains(t, r.Status().Error, "timeout")
 }

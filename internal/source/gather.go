@@ -1,8 +1,6 @@
 package source
 
-import (
-	"time"
-)
+import "time"
 
 // gatherRate is how many records a second must come from a broker for a fetch to wait for more. Fewer save less by coming together than
 // the wait is worth.
@@ -13,7 +11,8 @@ const gatherWindow = 50 * time.Millisecond
 
 // gatherer decides whether a fetch is answered by the first record that is there, or waits for a batch to fill (Kafka's
 // fetch.min.bytes and fetch.max.wait.ms). Records that come one by one are not held, but for gatherWindow behind a fast stretch; where they
-// come so fast that each response holds a few, the costs of a response (asking, waking, sealing a batch, waking shards) are shared by as many as come in BatchAge.
+// come so fast that each response holds a few, the costs of a response (asking, waking, sealing a batch, waking shards) are shared by
+// as many as come in BatchAge.
 //
 // Waiting is left to the broker, which knows when there is enough, and costs no timer here. Records wait in Kafka, not in a batch of
 // ours: nothing is to be sealed when the source stops. One goroutine uses it.

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -28,17 +29,17 @@ func TestGather(t *testing.T) {
 		"one by one, slowly":        {age: age, responses: []response{{time.Second, 1, 100}, {time.Second, 1, 100}}, bytes: 1},
 		"in bursts":                 {age: age, responses: []response{{16 * time.Millisecond, 10, 1000}, {16 * time.Millisecond, 10, 1000}}, bytes: 1},
 		"a large burst":             {age: age, responses: []response{{time.Second, 1000, 100_000}}, bytes: 1},
-		"one by one, fast":          {age: age, responses: many(response{100 * time.Microsecond, 1, 100}, 1000), bytes: 100 * 50},
-		"some each time":            {age: age, responses: many(response{time.Millisecond, 20, 2000}, 60), bytes: 100 * 50},
-		"a short burst":             {age: age, responses: many(response{time.Millisecond, 20, 2000}, 48), bytes: 1},
-		"a burst for long batches":  {age: 200 * time.Millisecond, responses: append(many(response{time.Millisecond, 10, 1000}, 70), response{130 * time.Millisecond, 1, 100}), bytes: 1},
-		"long batches":              {age: 200 * time.Millisecond, wait: 200 * time.Millisecond, responses: many(response{time.Millisecond, 20, 2000}, 200), bytes: 100 * 50},
-		"tiny records":              {age: age, responses: many(response{time.Millisecond, 1000, 1990}, 60), bytes: 99},
-		"waited for":                {age: age, responses: many(response{3 * time.Millisecond, 60, 6000}, 20), bytes: 100 * 50},
-		"large records":             {age: age, responses: many(response{time.Millisecond, 20, 200_000}, 60), bytes: 50_000},
-		"larger ones than may wait": {age: age, responses: many(response{time.Millisecond, 20, 20_000_000}, 60), bytes: 50_000},
-		"fast, then slow":           {age: age, responses: append(many(response{time.Millisecond, 20, 2000}, 60), response{50 * time.Millisecond, 1, 100}), bytes: 1},
-		"fast, then nothing":        {age: age, responses: append(many(response{time.Millisecond, 20, 2000}, 60), response{50 * time.Millisecond, 0, 0}), bytes: 1},
+		"one by one, fast":          {age: age, responses: slices.Repeat([]response{{100 * time.Microsecond, 1, 100}}, 1000), bytes: 100 * 50},
+		"some each time":            {age: age, responses: slices.Repeat([]response{{time.Millisecond, 20, 2000}}, 60), bytes: 100 * 50},
+		"a short burst":             {age: age, responses: slices.Repeat([]response{{time.Millisecond, 20, 2000}}, 48), bytes: 1},
+		"a burst for long batches":  {age: 200 * time.Millisecond, responses: append(slices.Repeat([]response{{time.Millisecond, 10, 1000}}, 70), response{130 * time.Millisecond, 1, 100}), bytes: 1},
+		"long batches":              {age: 200 * time.Millisecond, wait: 200 * time.Millisecond, responses: slices.Repeat([]response{{time.Millisecond, 20, 2000}}, 200), bytes: 100 * 50},
+		"tiny records":              {age: age, responses: slices.Repeat([]response{{time.Millisecond, 1000, 1990}}, 60), bytes: 99},
+		"waited for":                {age: age, responses: slices.Repeat([]response{{3 * time.Millisecond, 60, 6000}}, 20), bytes: 100 * 50},
+		"large records":             {age: age, responses: slices.Repeat([]response{{time.Millisecond, 20, 200_000}}, 60), bytes: 50_000},
+		"larger ones than may wait": {age: age, responses: slices.Repeat([]response{{time.Millisecond, 20, 20_000_000}}, 60), bytes: 50_000},
+		"fast, then slow":           {age: age, responses: append(slices.Repeat([]response{{time.Millisecond, 20, 2000}}, 60), response{50 * time.Millisecond, 1, 100}), bytes: 1},
+		"fast, then nothing":        {age: age, responses: append(slices.Repeat([]response{{time.Millisecond, 20, 2000}}, 60), response{50 * time.Millisecond, 0, 0}), bytes: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newGatherer(&Options{BatchAge: c.age, FetchMaxBytes: 100_000, Builder: bus.BuilderOptions{RecordsMax: 50, BytesMax: 1 << 20}})
@@ -59,14 +60,6 @@ func TestGather(t *testing.T) {
 			}
 		})
 	}
-}
-
-func many[T any](v T, n int) []T {
-	list := make([]T, n)
-	for i := range list {
-		list[i] = v
-	}
-	return list
 }
 
 // Where records come fast a fetch waits for more of them, for BatchAge; a record that comes alone is not waited with.

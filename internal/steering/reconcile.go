@@ -80,12 +80,6 @@ func (s *Steering) Reconcile() {
 	}
 }
 
-// unaccepted returns how many picks a shard that has accepted so many connections has not accepted.
-func (s *Slot) unaccepted(accepted uint64) int64 {
-	closed := atomic.LoadUint64(&s.cells.Closed)
-	return atomic.LoadInt64(&s.tally.Load) + int64(closed-accepted) //nolint:gosec // Modulo 2^64.
-}
-
 // acceptQueue returns how many connections wait to be accepted by a shard.
 func (s *Steering) acceptQueue(shard int) (n int64) {
 	for _, fds := range s.listeners {

@@ -68,6 +68,12 @@ func (s *Slot) count(accepted uint64) {
 	}
 }
 
+// unaccepted returns how many picks a shard that has accepted so many connections has not accepted.
+func (s *Slot) unaccepted(accepted uint64) int64 {
+	closed := atomic.LoadUint64(&s.cells.Closed)
+	return atomic.LoadInt64(&s.tally.Load) + int64(closed-accepted) //nolint:gosec // Modulo 2^64.
+}
+
 // writeOff takes picks off the load that never became a connection.
 func (s *Slot) writeOff(n uint64) {
 	atomic.AddUint64(&s.cells.Lost, n)

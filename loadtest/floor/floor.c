@@ -131,8 +131,7 @@ static void forget(int fd)
 	close(fd);
 }
 
-/* Takes one: to be told that nobody waits costs half an accept, since a file is made for it first.
- */
+/* Takes one: to be told that nobody waits costs half an accept, as a file is made for it first. */
 static void accept_one(void)
 {
 	int fd = accept4(listener_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
