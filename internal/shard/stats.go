@@ -8,41 +8,42 @@ import (
 
 // Stats counts what a shard does. The shard's goroutine writes; any goroutine may read.
 type Stats struct {
-	Connections   atomic.Int64 // Sockets the shard owns now, handshakes included.
-	Clients       atomic.Int64 // Upgraded WebSocket connections now.
-	Subscriptions atomic.Int64 // Subscriptions now.
-	Channels      atomic.Int64 // Channels with a subscriber on this shard now.
-	OutboundBytes atomic.Int64 // Bytes queued for connections that the kernel has not taken yet.
+	// What nearly every turn counts, in two cache lines: with many shards they are cold each time.
+	Turns         atomic.Uint64 // Turns of the loop.
+	TurnLastNanos atomic.Uint64 // Last turn, in nanoseconds.
+	TurnMaxNanos  atomic.Uint64 // Longest turn so far, in nanoseconds.
+	OutboundBytes atomic.Int64  // Bytes queued for connections that the kernel has not taken yet.
+	Wakeups       atomic.Uint64 // Times another goroutine woke the loop out of its wait.
+	Writes        atomic.Uint64 // write and writev calls that sent something.
+	BytesOut      atomic.Uint64 // Bytes that the kernel took.
+	Deliveries    atomic.Uint64 // Publications whose bytes the kernel took, summed over connections.
+	Batches       atomic.Uint64 // Batches taken from the bus.
+	Records       atomic.Uint64 // Records of channels with a subscriber here, taken from the bus.
+	Accepted      atomic.Uint64 // Connections accepted.
+	Connections   atomic.Int64  // Sockets the shard owns now, handshakes included.
+	BytesIn       atomic.Uint64 // Bytes read from sockets.
+	Clients       atomic.Int64  // Upgraded WebSocket connections now.
+	Subscriptions atomic.Int64  // Subscriptions now.
+	Channels      atomic.Int64  // Channels with a subscriber on this shard now.
 
-	Accepted      atomic.Uint64                      // Connections accepted.
-	AcceptErrors  atomic.Uint64                      // accept failed for want of descriptors or memory; accepting paused each time.
-	Closed        [reasonCount]atomic.Uint64         // Connections closed, by Reason.
-	Rejected      atomic.Uint64                      // Upgrade requests refused with an HTTP status.
-	FramesIn      atomic.Uint64                      // WebSocket frames received.
-	BytesIn       atomic.Uint64                      // Bytes read from sockets.
-	Commands      atomic.Uint64                      // Client protocol commands received.
-	Compressed    atomic.Uint64                      // Upgrades that negotiated permessage-deflate.
-	Inflated      atomic.Uint64                      // Compressed messages received and decompressed.
-	Absent        atomic.Uint64                      // Messages for a connection that is gone.
-	Turns         atomic.Uint64                      // Turns of the loop.
-	Wakeups       atomic.Uint64                      // Times another goroutine woke the loop out of its wait.
-	Batches       atomic.Uint64                      // Batches taken from the bus.
-	Records       atomic.Uint64                      // Records of channels with a subscriber here, taken from the bus.
-	Deliveries    atomic.Uint64                      // Publications whose bytes the kernel took, summed over connections.
-	Dropped       atomic.Uint64                      // Publications for a connection that was closed, or left the channel, before they were sent.
-	Conflated     atomic.Uint64                      // Publications that gave way to a later record of their key while they waited for a connection.
-	Writes        atomic.Uint64                      // write and writev calls that sent something.
-	BytesOut      atomic.Uint64                      // Bytes that the kernel took.
-	Slow          [policyCount]atomic.Uint64         // Times a policy for slow clients acted: connections closed by the limits of waiting bytes, conflations begun, resyncs.
-	Recovered     [recoverySourceCount]atomic.Uint64 // Subscriptions that recovered, by RecoverySource,
-	Unrecovered   [recoverySourceCount]atomic.Uint64 // and that wanted to and could not.
-	Histories     atomic.Uint64                      // History commands answered with publications.
-	Paced         atomic.Uint64                      // Times batches were left on the bus for a moment because clients were behind.
-	Reattached    atomic.Uint64                      // Times the shard came back after the bus had detached it.
-	Recalled      atomic.Uint64                      // Subscriptions ended because messages were missed or their stream became another one.
-	PauseAccepts  atomic.Int64                       // 1 while accepting is paused for want of descriptors.
-	TurnMaxNanos  atomic.Uint64                      // Longest turn so far, in nanoseconds.
-	TurnLastNanos atomic.Uint64                      // Last turn, in nanoseconds.
+	AcceptErrors atomic.Uint64                      // accept failed for want of descriptors or memory; accepting paused each time.
+	Closed       [reasonCount]atomic.Uint64         // Connections closed, by Reason.
+	Rejected     atomic.Uint64                      // Upgrade requests refused with an HTTP status.
+	FramesIn     atomic.Uint64                      // WebSocket frames received.
+	Commands     atomic.Uint64                      // Client protocol commands received.
+	Compressed   atomic.Uint64                      // Upgrades that negotiated permessage-deflate.
+	Inflated     atomic.Uint64                      // Compressed messages received and decompressed.
+	Absent       atomic.Uint64                      // Messages for a connection that is gone.
+	Dropped      atomic.Uint64                      // Publications for a connection that was closed, or left the channel, before they were sent.
+	Conflated    atomic.Uint64                      // Publications that gave way to a later record of their key while they waited for a connection.
+	Slow         [policyCount]atomic.Uint64         // Times a policy for slow clients acted: connections closed by the limits of waiting bytes, conflations begun, resyncs.
+	Recovered    [recoverySourceCount]atomic.Uint64 // Subscriptions that recovered, by RecoverySource,
+	Unrecovered  [recoverySourceCount]atomic.Uint64 // and that wanted to and could not.
+	Histories    atomic.Uint64                      // History commands answered with publications.
+	Paced        atomic.Uint64                      // Times batches were left on the bus for a moment because clients were behind.
+	Reattached   atomic.Uint64                      // Times the shard came back after the bus had detached it.
+	Recalled     atomic.Uint64                      // Subscriptions ended because messages were missed or their stream became another one.
+	PauseAccepts atomic.Int64                       // 1 while accepting is paused for want of descriptors.
 
 	Latency *stats.Histogram // Seconds from a batch's oldest record timestamp to the end of its flush, observed once a batch, once more if a part of it was taken ahead.
 }
