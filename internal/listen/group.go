@@ -93,7 +93,7 @@ func listen(want *net.TCPAddr, o Options, opened func(fd int) error) (fd int, bo
 				return fmt.Errorf("set SO_REUSEPORT: %w", err)
 			}
 			return control(c, func(fd int) error {
-				if err := inherited(fd, o.SendBuffer); err != nil || opened == nil {
+				if err := o.set(fd); err != nil || opened == nil {
 					return err
 				}
 				return opened(fd)
@@ -131,12 +131,15 @@ func listen(want *net.TCPAddr, o Options, opened func(fd int) error) (fd int, bo
 // holds only one, and each waits 40 ms for its delayed ACK (RFC 1122, 4.2.3.2). Networks have smaller segments anyway.
 const segmentMax = 16 << 10
 
-// inherited sets what accepted connections take over from their listener. It must
+// deferSeconds is for how long a silent client is held back; the kernel rounds it to its next SYN-ACK.
+const deferSeconds = 1
+
+// set makes the listener's options, most of which accepted connections take over. It must
 // come before listen: the kernel derives the window it offers from it.
-func inherited(fd, sendBuffer int) error {
-	if sendBuffer > 0 {
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer); err != nil {
-			return fmt.Errorf("set SO_SNDBUF to %d: %w", sendBuffer, err)
+func (o *Options) set(fd int) error {
+	if o.SendBuffer > 0 {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, o.SendBuffer); err != nil {
+			return fmt.Errorf("set SO_SNDBUF to %d: %w", o.SendBuffer, err)
 		}
 	}
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, segmentMax); err != nil {
@@ -144,6 +147,11 @@ func inherited(fd, sendBuffer int) error {
 	}
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
 		return fmt.Errorf("set TCP_NODELAY: %w", err)
+	}
+	if o.DeferAccept {
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, deferSeconds); err != nil {
+			return fmt.Errorf("set TCP_DEFER_ACCEPT: %w", err)
+		}
 	}
 	return nil
 }

@@ -23,6 +23,12 @@ type Options struct {
 	// the kernel to grow it, up to 4 MB for a client that does not read.
 	SendBuffer int
 
+	// DeferAccept has the kernel hold a connection back until its client has sent
+	// something (TCP_DEFER_ACCEPT, tcp(7)), so that accept and the first read need one
+	// wake-up. One whose client says nothing is given out when the kernel has sent its
+	// SYN-ACK once more, after about a second.
+	DeferAccept bool
+
 	// Opened, if it is there, is called with the first socket of each group, by the
 	// group's place in Addresses, before it is bound; the descriptor is good for that
 	// call alone. Listening is called with each descriptor as soon as it listens, in

@@ -29,7 +29,7 @@ import (
 func (s *Server) listenOptions(shards int) listen.Options {
 	c := s.cfg.Client
 	return listen.Options{
-		Addresses: c.Listen, Shards: shards, SendBuffer: int(c.KernelSendBuffer), Opened: s.steering.Attach, Listening: s.steering.Add,
+		Addresses: c.Listen, Shards: shards, SendBuffer: int(c.KernelSendBuffer), DeferAccept: c.DeferAccept, Opened: s.steering.Attach, Listening: s.steering.Add,
 	}
 }
 

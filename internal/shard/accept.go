@@ -57,7 +57,7 @@ func (s *Shard) accept(index, most int) {
 	}
 }
 
-// open makes a connection of an accepted descriptor.
+// open makes a connection of an accepted descriptor, and takes what it has sent.
 func (s *Shard) open(fd int) {
 	s.stats.Accepted.Add(1)
 	s.acceptedInTurn++
@@ -71,13 +71,18 @@ func (s *Shard) open(fd int) {
 	c.fd, c.state = int32(fd), stateHead
 	s.stats.Connections.Add(1)
 	s.descriptors.open.Add(1)
+	c.deadline = s.tick + ticks(s.limits.HandshakeTimeout)
+	// Mostly the request came with the connection (listen.Options.DeferAccept). Read before the socket is watched, it makes no event.
+	s.readable(c)
+	if c.state == stateFree {
+		return
+	}
 	if err := s.poller.Add(fd, epoll.Readable, int32(c.slot), int32(c.generation)); err != nil {
 		s.logger.Warn("watch accepted connection", "error", err)
 		c.reason = ReasonInternal
 		s.abort(c)
 		return
 	}
-	c.deadline = s.tick + ticks(s.limits.HandshakeTimeout)
 	s.rearm(c)
 }
 
@@ -106,6 +111,7 @@ func (s *Shard) resumeAccepting() {
 	fd, err := epoll.Accept(s.listeners[0])
 	if err == nil {
 		s.open(fd)
+		s.endDoomed()
 	}
 	if err == nil || err == unix.EAGAIN {
 		// EAGAIN alone does not prove a free descriptor: the kernel looks for one before it looks at the queue.

@@ -2,9 +2,13 @@ package shard
 
 import (
 	"net"
+	"net/http"
 	"testing"
 
+	"github.com/gobwas/ws"
 	"github.com/stretchr/testify/require"
+
+	"wsd/internal/wire"
 )
 
 // A turn takes one connection, but all that it may behind a long turn, and where epoll cannot tell everything at once.
@@ -35,4 +39,34 @@ func TestAcceptsByNeed(t *testing.T) {
 	require.EqualValues(t, 1, accepted(func() { r.shard.acceptReady(0, false) }))
 	require.EqualValues(t, acceptsPerTurn-1, step(uint64(longTurn)), "there are no more")
 	require.Zero(t, step(0))
+}
+
+// A request that came with its connection, and the commands behind it, are answered in the turn that accepts.
+func TestReadsWhatItAccepts(t *testing.T) {
+	r := newStepped(t, nil)
+	c := r.open()
+	c.write(append(wire.AppendClientHandshake(nil, r.address, pathProtocol, "", testKey), wire.AppendMasked(nil, ws.OpText, []byte(`{"id":1,"connect":{}}`), [4]byte{})...))
+	r.step()
+	status, _ := c.response()
+	require.Equal(t, http.StatusSwitchingProtocols, status)
+	require.Contains(t, c.message(wire.EventText), `{"id":1,"connect":{`)
+
+	// It is watched from then on.
+	c.write(wire.AppendMasked(nil, ws.OpText, []byte(`{"id":2,"ping":{}}`), [4]byte{}))
+	r.step()
+	require.Contains(t, c.message(wire.EventText), `{"id":2,"ping":{}}`)
+}
+
+// Whoever is gone before the turn that accepts is counted once, and leaves nothing.
+func TestAcceptsTheGone(t *testing.T) {
+	r := newStepped(t, nil)
+	stats := r.shard.Stats()
+	require.NoError(t, r.open().conn.Close())
+	r.step()
+	require.EqualValues(t, 1, stats.Accepted.Load())
+	require.EqualValues(t, 1, r.reason(ReasonGone))
+	require.Zero(t, stats.Connections.Load())
+	require.Len(t, r.shard.slab.free, blockSlots)
+	r.step()
+	require.EqualValues(t, 1, r.reason(ReasonGone))
 }

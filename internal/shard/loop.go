@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"runtime"
 	"time"
 
 	"wsd/internal/epoll"
@@ -24,6 +25,11 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 	if wait {
 		s.setTimer()
 		s.load.BeginTurn(0)
+		if s.accepting {
+			// Clients come in crowds. Behind the other loops' turns this one often finds the next at once, which spares it to park and to
+			// be woken: at 64 shards 6 % of a connection's CPU time.
+			runtime.Gosched()
+		}
 	}
 	// A batch published since deliver found the bus empty has woken the poller: Wait then does not block.
 	events, woken, err := s.poller.Wait(wait)
@@ -193,6 +199,7 @@ func (s *Shard) endTurn(began time.Duration) {
 		s.stats.TurnMaxNanos.Store(took)
 	}
 	s.load.EndTurn(s.acceptedInTurn, s.closedInTurn, took)
+	s.accepting = s.acceptedInTurn > 0
 	s.acceptedInTurn, s.closedInTurn = 0, 0
 }
 

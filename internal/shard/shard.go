@@ -126,6 +126,7 @@ type Shard struct {
 
 	// For the load reporter.
 	acceptedInTurn uint64
+	accepting      bool // The turn before has accepted somebody.
 	closedInTurn   uint64
 }
 

@@ -131,17 +131,6 @@ static void forget(int fd)
 	close(fd);
 }
 
-/* Takes one: to be told that nobody waits costs half an accept, as a file is made for it first. */
-static void accept_one(void)
-{
-	int fd = accept4(listener_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-
-	if (fd < 0 && (errno == EAGAIN || errno == ECONNABORTED))
-		return;
-	check(fd >= 0 && (uint32_t)fd < files_max, "accept a client");
-	watch(fd);
-}
-
 static int upgrade(int fd, const char *head)
 {
 	char answer[ANSWER_SIZE], channel[CHANNEL_SIZE];
@@ -191,22 +180,40 @@ static int answer_frames(int fd, uint8_t *b, size_t n)
 	return 1;
 }
 
-static void client_event(int fd)
+/* 0: the client is forgotten. */
+static int client_event(int fd)
 {
 	static uint8_t buffer[REQUEST_SIZE + 1];
 	ssize_t n = read(fd, buffer, REQUEST_SIZE);
 	int keep;
 
 	if (n < 0 && errno == EAGAIN)
-		return;
-	if (n <= 0) {
-		forget(fd);
-		return;
-	}
-	buffer[n] = 0;
-	keep = clients[fd].place ? answer_frames(fd, buffer, n) : upgrade(fd, (const char *)buffer);
+		return 1;
+	buffer[n > 0 ? n : 0] = 0;
+	if (n <= 0)
+		keep = 0;
+	else if (clients[fd].place)
+		keep = answer_frames(fd, buffer, n);
+	else
+		keep = upgrade(fd, (const char *)buffer);
 	if (!keep)
 		forget(fd);
+	return keep;
+}
+
+/*
+ * Takes one: to be told that nobody waits costs half an accept, as a file is made for it first. Its
+ * request came with it, mostly, and is read before it is watched, so that it makes no event.
+ */
+static void accept_one(void)
+{
+	int fd = accept4(listener_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+	if (fd < 0 && (errno == EAGAIN || errno == ECONNABORTED))
+		return;
+	check(fd >= 0 && (uint32_t)fd < files_max, "accept a client");
+	if (client_event(fd))
+		watch(fd);
 }
 
 /* Takes a line of standard input. */
@@ -349,6 +356,7 @@ static void prepare(int send_buffer, int chained)
 {
 	struct rlimit files;
 	uint16_t port, feed = 0;
+	int defer = 1; /* Seconds, as wsd has it. */
 
 	signal(SIGPIPE, SIG_IGN);
 	check(getrlimit(RLIMIT_NOFILE, &files) == 0, "read the limit on open files");
@@ -362,6 +370,8 @@ static void prepare(int send_buffer, int chained)
 	timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 	check(clients && open_fds && epoll_fd >= 0 && timer_fd >= 0, "make the loop");
 	listener_fd = listen_any(send_buffer, SOCK_NONBLOCK, &port);
+	check(setsockopt(listener_fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &defer, sizeof(defer)) == 0,
+	      "set TCP_DEFER_ACCEPT");
 	watch(listener_fd);
 	watch(timer_fd);
 	watch(STDIN_FILENO);
