@@ -24,7 +24,7 @@ type Config struct {
 type Client struct {
 	Listen           []string      `key:"listen" def:":8000" help:"Addresses that clients connect to, host:port; an empty host is every address."`
 	KernelSendBuffer Bytes         `key:"kernel_send_buffer" def:"32KiB" help:"SO_SNDBUF of a connection; the kernel doubles it and limits it to net.core.wmem_max. 0: the kernel lets it grow to 4 MB for a client that does not read."`
-	DeferAccept      bool          `key:"defer_accept" def:"true" help:"Take a client when its request is there, which saves a quarter of the CPU time of a connection (TCP_DEFER_ACCEPT). One that says nothing is taken after about a second, and from then on handshake_timeout counts."`
+	DeferAccept      bool          `key:"defer_accept" def:"true" help:"Take a client when its request is there, which saves a quarter of the CPU time of a connection (TCP_DEFER_ACCEPT). One that says nothing is taken after about a second, and from then on handshake_timeout counts; when wsd stops before that, it is reset."`
 	OutboundMax      Bytes         `key:"outbound_max" def:"1MiB" help:"Bytes that may wait in wsd for one connection; beyond it the client is closed with 3008 (raw: 1008)."`
 	SlowPolicies     []SlowPolicy  `key:"slow_policies" help:"What a client meets that does not keep up with a channel: PATTERN=POLICY, the pattern being a channel's name or its beginning and *, the policy disconnect, conflate (the newest record of each key) or resync (subscribe again and recover); the first that fits wins. Default: disconnect."`
 	MessageMax       Bytes         `key:"message_max" def:"64KiB" help:"Largest message from a client; a larger one closes it with 1009."`

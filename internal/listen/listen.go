@@ -26,7 +26,8 @@ type Options struct {
 	// DeferAccept has the kernel hold a connection back until its client has sent
 	// something (TCP_DEFER_ACCEPT, tcp(7)), so that accept and the first read need one
 	// wake-up. One whose client says nothing is given out when the kernel has sent its
-	// SYN-ACK once more, after about a second.
+	// SYN-ACK once more, after about a second; after three if that is lost. Until then it
+	// takes a place in the SYN queue, and closing its listener resets it.
 	DeferAccept bool
 
 	// Opened, if it is there, is called with the first socket of each group, by the

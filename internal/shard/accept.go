@@ -131,7 +131,8 @@ func (s *Shard) watchListeners(ready uint32) {
 }
 
 // closeListeners accepts what the kernel has already queued and closes the listeners: connections left in a queue would be reset
-// unless another shard still listens.
+// unless another shard still listens, as those are that it holds back until their client says something. None of those it takes
+// becomes a client (decide), so nobody is doomed here.
 func (s *Shard) closeListeners() {
 	if s.stopAccepting {
 		return

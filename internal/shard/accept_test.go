@@ -1,9 +1,12 @@
 package shard
 
 import (
+	"bytes"
+	"log/slog"
 	"net"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/gobwas/ws"
 	"github.com/stretchr/testify/require"
@@ -43,7 +46,8 @@ func TestAcceptsByNeed(t *testing.T) {
 
 // A request that came with its connection, and the commands behind it, are answered in the turn that accepts.
 func TestReadsWhatItAccepts(t *testing.T) {
-	r := newStepped(t, nil)
+	const timeout = 50 * time.Millisecond
+	r := newStepped(t, func(o *Options) { o.Limits.HandshakeTimeout = timeout })
 	c := r.open()
 	c.write(append(wire.AppendClientHandshake(nil, r.address, pathProtocol, "", testKey), wire.AppendMasked(nil, ws.OpText, []byte(`{"id":1,"connect":{}}`), [4]byte{})...))
 	r.step()
@@ -51,7 +55,10 @@ func TestReadsWhatItAccepts(t *testing.T) {
 	require.Equal(t, http.StatusSwitchingProtocols, status)
 	require.Contains(t, c.message(wire.EventText), `{"id":1,"connect":{`)
 
-	// It is watched from then on.
+	// It is watched from then on, and the time for its handshake is over.
+	for until := time.Now().Add(2 * timeout); time.Now().Before(until); {
+		r.step()
+	}
 	c.write(wire.AppendMasked(nil, ws.OpText, []byte(`{"id":2,"ping":{}}`), [4]byte{}))
 	r.step()
 	require.Contains(t, c.message(wire.EventText), `{"id":2,"ping":{}}`)
@@ -59,7 +66,8 @@ func TestReadsWhatItAccepts(t *testing.T) {
 
 // Whoever is gone before the turn that accepts is counted once, and leaves nothing.
 func TestAcceptsTheGone(t *testing.T) {
-	r := newStepped(t, nil)
+	var logged bytes.Buffer
+	r := newStepped(t, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&logged, nil)) })
 	stats := r.shard.Stats()
 	require.NoError(t, r.open().conn.Close())
 	r.step()
@@ -69,4 +77,5 @@ func TestAcceptsTheGone(t *testing.T) {
 	require.Len(t, r.shard.slab.free, blockSlots)
 	r.step()
 	require.EqualValues(t, 1, r.reason(ReasonGone))
+	require.Empty(t, logged.String(), "a descriptor that is closed may be somebody else's: it is not watched")
 }
