@@ -31,6 +31,9 @@ func waiting(tb testing.TB, fds []int) (n int) {
 // A client comes with what it said, and one that says nothing comes nevertheless.
 func TestDeferAccept(t *testing.T) {
 	g := mustDefer(t, true)
+	for _, fd := range g.FDs {
+		require.Equal(t, 1, option(t, fd, unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT), "seconds, as the kernel rounds them; steering.Reconcile allows two")
+	}
 	c := mustDial(t, g.Address.String())
 	require.Zero(t, waiting(t, g.FDs), "it has said nothing yet")
 	_, err := c.Write([]byte("hello"))

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -78,4 +79,16 @@ func TestAcceptsTheGone(t *testing.T) {
 	r.step()
 	require.EqualValues(t, 1, r.reason(ReasonGone))
 	require.Empty(t, logged.String(), "a descriptor that is closed may be somebody else's: it is not watched")
+}
+
+// A client that is slow in its first read already ends with the part of the turn that accepts it, also behind a pause.
+func TestAcceptsTheSlow(t *testing.T) {
+	r := newStepped(t, func(o *Options) { o.Limits.OutboundMax = 100 })
+	command := func(json string) []byte { return wire.AppendMasked(nil, ws.OpText, []byte(json), [4]byte{}) }
+	c := r.open()
+	c.write(slices.Concat(wire.AppendClientHandshake(nil, r.address, pathProtocol, "", testKey), command(`{"id":1,"connect":{}}`),
+		bytes.Repeat(command(`{"id":2,"ping":{}}`), 20)))
+	r.shard.resumeAccepting()
+	require.EqualValues(t, 1, r.shard.stats.Slow[PolicyDisconnect].Load())
+	require.Empty(t, r.shard.doomed)
 }
