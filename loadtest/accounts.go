@@ -58,8 +58,9 @@ func (b *books) accounts() []report.Account {
 	}
 	good, bad := b.good, b.bad
 	connected := good.Connected + bad.Connected
-	exactly("connections accepted", b.counted["wsd_accepted_total"], connected)
-	exactly("connections ended, all reasons", b.counted["wsd_closed_total"], connected)
+	accepted := b.counted["wsd_accepted_total"]
+	between("connections accepted", accepted, connected-bad.ResetSilent, connected)
+	exactly("connections ended, all reasons", b.counted["wsd_closed_total"], int64(accepted))
 
 	// Good clients that did not get through, or did not leave in order, ended one does not know how. A soak with any fails anyway.
 	frames, unknown := map[string]int64{}, good.Connected-good.Closed-good.Left
@@ -83,7 +84,7 @@ func (b *books) accounts() []report.Account {
 	between("refused by HTTP status", float64(count("handshake_rejected")), bad.Refused, bad.Refused+bad.ResetWhole+unknown)
 	reset := bad.ResetClear + bad.ResetUpgrade
 	refused := count("handshake_rejected") - bad.Refused // Of those that were reset before they could read it.
-	between("ended by a reset", float64(count("gone")+count("write_error")+refused), reset, reset+maybe)
+	between("ended by a reset", float64(count("gone")+count("write_error")+refused), reset-bad.ResetSilent, reset+maybe)
 	for _, reason := range slices.Sorted(maps.Keys(closed)) {
 		switch reason {
 		case "client", "slow", "no_pong", "handshake_rejected", "gone", "write_error":

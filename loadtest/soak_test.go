@@ -82,7 +82,7 @@ func TestSoak(t *testing.T) {
 func TestAccounts(t *testing.T) {
 	good := &client.Counters{Connected: 100, Held: 100, Left: 100, Deliveries: 5000}
 	bad := &client.Disturbed{
-		Connected: 55, ResetUpgrade: 10, ResetWhole: 2, ResetClear: 20, ResetBehind: 3, Left: 9, Cut: 4, Refused: 1, MayBeSlow: 5, MayBeLate: 6,
+		Connected: 55, ResetUpgrade: 10, ResetWhole: 2, ResetSilent: 1, ResetClear: 20, ResetBehind: 3, Left: 9, Cut: 4, Refused: 1, MayBeSlow: 5, MayBeLate: 6,
 		Frames:     map[string]int64{"1008 slow": 5, "1008 no pong": 2, "1008 message incomplete for too long": 1},
 		Deliveries: 700, UnreadMax: 90, InKernelMax: 40, PartialMax: 6,
 	}
@@ -108,16 +108,18 @@ func TestAccounts(t *testing.T) {
 		return list
 	}
 	require.Empty(t, mismatches(nil))
+	require.Empty(t, mismatches(map[string]float64{"wsd_accepted_total": -1, "wsd_closed_total": -1, `wsd_closed_total{reason="gone"}`: -1}), "the silent one")
 	for _, tc := range []struct {
 		change map[string]float64
 		want   string
 	}{
-		{map[string]float64{"wsd_accepted_total": 1}, "connections accepted: 156  NOT 155"},
+		{map[string]float64{"wsd_accepted_total": 1}, "connections accepted: 156  NOT in 154 to 155"},
+		{map[string]float64{"wsd_accepted_total": -2}, "connections accepted: 153  NOT in 154 to 155"},
 		{map[string]float64{"wsd_closed_total": -1}, "connections ended, all reasons: 154  NOT 155"},
 		{map[string]float64{`wsd_closed_total{reason="client"}`: 1}, "ended by the client's close frame: 110  NOT 109"},
 		{map[string]float64{`wsd_closed_total{reason="slow"}`: 3}, "ended as slow: 13  NOT in 5 to 10"},
 		{map[string]float64{`wsd_closed_total{reason="no_pong"}`: -2}, "ended without a pong: 1  NOT in 2 to 8"},
-		{map[string]float64{`wsd_closed_total{reason="gone"}`: -2}, "ended by a reset: 29  NOT in 30 to 33"},
+		{map[string]float64{`wsd_closed_total{reason="gone"}`: -3}, "ended by a reset: 28  NOT in 29 to 33"},
 		{map[string]float64{`wsd_closed_total{reason="protocol_error"}`: 1}, "ended as protocol_error: 1  NOT 0"},
 		{map[string]float64{`wsd_closed_total{reason="frame_timeout"}`: -1}, "ended as frame_timeout: 0  NOT 1"},
 		{map[string]float64{`wsd_slow_total{policy="disconnect"}`: 1}, "times the slow policy disconnected, to those ended as slow: 11  NOT 10"},

@@ -16,7 +16,8 @@ type Disturbed struct {
 
 	Refused      int64 // Answered by another HTTP status than 101.
 	ResetUpgrade int64 // Reset by us before the answer to the upgrade request was read.
-	ResetWhole   int64 // Of ResetUpgrade, those that had sent the whole request.
+	ResetWhole   int64 // Of ResetUpgrade, those that had sent the whole request,
+	ResetSilent  int64 // and those that had sent nothing: the kernel need not give them to the server (TCP_DEFER_ACCEPT).
 	ResetClear   int64 // Reset by us, when the server had no reason yet to end it.
 	ResetBehind  int64 // Reset by us, when the server may have ended it already.
 	HalfFrames   int64 // Of the two, those that had sent a part of a frame.
@@ -67,7 +68,7 @@ func (d *Disturbed) fault(what string) {
 func (d *Disturbed) add(o *Disturbed) {
 	for _, p := range [][2]*int64{
 		{&d.Connected, &o.Connected}, {&d.Upgraded, &o.Upgraded}, {&d.Stops, &o.Stops}, {&d.Slows, &o.Slows}, {&d.Recovered, &o.Recovered},
-		{&d.Refused, &o.Refused}, {&d.ResetUpgrade, &o.ResetUpgrade}, {&d.ResetWhole, &o.ResetWhole}, {&d.ResetClear, &o.ResetClear},
+		{&d.Refused, &o.Refused}, {&d.ResetUpgrade, &o.ResetUpgrade}, {&d.ResetWhole, &o.ResetWhole}, {&d.ResetSilent, &o.ResetSilent}, {&d.ResetClear, &o.ResetClear},
 		{&d.ResetBehind, &o.ResetBehind}, {&d.HalfFrames, &o.HalfFrames}, {&d.Left, &o.Left}, {&d.Cut, &o.Cut},
 		{&d.MayBeSlow, &o.MayBeSlow}, {&d.MayBeLate, &o.MayBeLate},
 		{&d.Deliveries, &o.Deliveries}, {&d.Duplicates, &o.Duplicates}, {&d.Corrupt, &o.Corrupt}, {&d.Foreign, &o.Foreign},

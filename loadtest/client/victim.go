@@ -51,6 +51,7 @@ type victim struct {
 	in         []byte // What came and is not complete.
 	closed     string // Code and text of the server's close frame.
 	sentHead   bool   // The whole upgrade request is sent.
+	silent     bool   // Nothing is sent, and nothing will be.
 	buffer     int    // What the kernel held at most on our side, when the connection was ended.
 	slow, late bool   // When the connection was ended, the server may have had this reason to.
 	noCause    bool   // It had none.
@@ -82,7 +83,7 @@ func (v *victim) upgradeReset(ctx context.Context, chance *rand.Rand) {
 	if !v.write(part) {
 		return
 	}
-	v.sentHead = len(part) == len(v.d.request)
+	v.sentHead, v.silent = len(part) == len(v.d.request), len(part) == 0
 	pause(ctx, time.Duration(chance.Int64N(int64(upgradeHoldMax))))
 	v.resetSocket()
 	v.end = endUpgrade

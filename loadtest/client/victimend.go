@@ -67,6 +67,9 @@ func (v *victim) account() {
 			v.n.ResetWhole++
 			v.unread(true)
 		}
+		if v.silent {
+			v.n.ResetSilent++
+		}
 	case endReset:
 		if v.noCause {
 			v.n.ResetClear++
