@@ -10,10 +10,7 @@ import (
 
 func mustDefer(tb testing.TB, deferred bool) Group {
 	tb.Helper()
-	groups, err := Open(Options{Addresses: []string{"127.0.0.1:0"}, Shards: 2, DeferAccept: deferred})
-	require.NoError(tb, err)
-	tb.Cleanup(func() { require.NoError(tb, groups[0].Close()) })
-	return groups[0]
+	return mustOpenWith(tb, Options{Addresses: []string{"127.0.0.1:0"}, Shards: 2, DeferAccept: deferred})[0]
 }
 
 // waiting is how many connections the sockets would give out.

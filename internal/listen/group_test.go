@@ -46,13 +46,7 @@ func mustDial(tb testing.TB, address string) net.Conn {
 }
 
 func TestGroup(t *testing.T) {
-	groups, err := Open(Options{Addresses: []string{"127.0.0.1:0", "[::1]:0"}, Shards: 5, SendBuffer: 20_000})
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		for _, g := range groups {
-			require.NoError(t, g.Close())
-		}
-	})
+	groups := mustOpenWith(t, Options{Addresses: []string{"127.0.0.1:0", "[::1]:0"}, Shards: 5, SendBuffer: 20_000})
 	require.Len(t, groups, 2)
 	require.Equal(t, netip.MustParseAddr("127.0.0.1"), groups[0].Address.Addr())
 	require.Equal(t, netip.MustParseAddr("::1"), groups[1].Address.Addr())

@@ -51,7 +51,12 @@ func mustChild(tb testing.TB, arg string) (pid int, line string) {
 // mustOpen opens groups that close when the test ends.
 func mustOpen(tb testing.TB, shards int, addresses ...string) []Group {
 	tb.Helper()
-	groups, err := Open(Options{Addresses: addresses, Shards: shards})
+	return mustOpenWith(tb, Options{Addresses: addresses, Shards: shards})
+}
+
+func mustOpenWith(tb testing.TB, o Options) []Group {
+	tb.Helper()
+	groups, err := Open(o)
 	require.NoError(tb, err)
 	tb.Cleanup(func() {
 		for _, g := range groups {

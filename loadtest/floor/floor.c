@@ -185,17 +185,15 @@ static int client_event(int fd)
 {
 	static uint8_t buffer[REQUEST_SIZE + 1];
 	ssize_t n = read(fd, buffer, REQUEST_SIZE);
-	int keep;
+	int keep = 0;
 
 	if (n < 0 && errno == EAGAIN)
 		return 1;
-	buffer[n > 0 ? n : 0] = 0;
-	if (n <= 0)
-		keep = 0;
-	else if (clients[fd].place)
-		keep = answer_frames(fd, buffer, n);
-	else
-		keep = upgrade(fd, (const char *)buffer);
+	if (n > 0) {
+		buffer[n] = 0;
+		keep = clients[fd].place ? answer_frames(fd, buffer, n)
+					 : upgrade(fd, (const char *)buffer);
+	}
 	if (!keep)
 		forget(fd);
 	return keep;
