@@ -20,7 +20,7 @@ func (o Options) recovery() []family {
 			help: "Subscriptions that wanted to recover, by whether they did, and by what that was known from (docs/recovery.md explains each).",
 			values: func(emit func(float64, ...string)) {
 				for i, s := range o.Shards {
-					for _, from := range shard.RecoverySources() {
+					for _, from := range shard.RecoveryOrigins() {
 						emit(float64(s.Recovered[from].Load()), strconv.Itoa(i), "recovered", from.String())
 						emit(float64(s.Unrecovered[from].Load()), strconv.Itoa(i), "unrecovered", from.String())
 					}

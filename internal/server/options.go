@@ -135,7 +135,7 @@ func (s *Server) shardRecovery() shard.RecoveryOptions {
 	if s.recovery == nil {
 		return shard.RecoveryOptions{}
 	}
-	return shard.RecoveryOptions{Recoverer: s.recovery, Most: s.cfg.Recovery.MaxPublications, Cached: s.cfg.Recovery.CacheChannels}
+	return shard.RecoveryOptions{Recoverer: s.recovery, PublicationsMax: s.cfg.Recovery.MaxPublications, Cached: s.cfg.Recovery.CacheChannels}
 }
 
 // slowPolicies returns client.slow_policies as the shards take it. The names were checked.

@@ -122,7 +122,7 @@ func TestRecoveryStorm(t *testing.T) {
 			st := target.server.recovery.Stats()
 			var from [4]uint64
 			for _, s := range target.server.shards {
-				for _, source := range shard.RecoverySources() {
+				for _, source := range shard.RecoveryOrigins() {
 					from[source] += s.Stats().Recovered[source].Load()
 					require.Zero(t, s.Stats().Unrecovered[source].Load())
 				}

@@ -31,14 +31,14 @@ func TestAcceptsByNeed(t *testing.T) {
 	}
 	step := func(before uint64) uint64 { // before: nanoseconds of the turn before.
 		return accepted(func() {
-			stats.TurnLastNanos.Store(before)
+			r.shard.lastTurn = before
 			r.step()
 		})
 	}
 	require.EqualValues(t, 1, step(0))
 	require.EqualValues(t, 1, step(uint64(longTurn)-1))
 	require.EqualValues(t, acceptsPerTurn, step(uint64(longTurn)))
-	stats.TurnLastNanos.Store(0)
+	r.shard.lastTurn = 0
 	require.EqualValues(t, acceptsPerTurn, accepted(func() { r.shard.acceptReady(0, true) }))
 	require.EqualValues(t, 1, accepted(func() { r.shard.acceptReady(0, false) }))
 	require.EqualValues(t, acceptsPerTurn-1, step(uint64(longTurn)), "there are no more")
@@ -90,5 +90,7 @@ func TestAcceptsTheSlow(t *testing.T) {
 		bytes.Repeat(command(`{"id":2,"ping":{}}`), 20)))
 	r.shard.resumeAccepting()
 	require.EqualValues(t, 1, r.shard.stats.Slow[PolicyDisconnect].Load())
-	require.Empty(t, r.shard.doomed)
+	r.step()
+	require.Empty(t, r.shard.failed)
+	require.Equal(t, stateClosing, r.shard.slab.get(0).state)
 }

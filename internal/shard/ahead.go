@@ -1,76 +1,93 @@
 package shard
 
-import "wsd/internal/bus"
+import (
+	"math"
 
-// The bus is one queue, and one channel's backlog on it must not delay another channel's message. So when a turn leaves batches on
-// the bus, because its budget is used up or because the brake holds (pace.go), it looks through the rest, each batch once, and takes
-// what is little and ahead of nothing of its own channel:
-//
-//   - channel.servedSeq: up to there the channel's segments have been taken ahead, and the cursor passes over them;
-//   - channel.heldSeq: a segment there was left. Until the cursor is past it, later ones are left, too: a channel's order is kept.
-const (
-	aheadBytes   = 16 << 10 // Of values that a channel may have taken ahead in a turn, those that it got in order included.
-	aheadBatches = 1024     // Looked at in a turn.
+	"wsd/internal/bus"
 )
 
-// takeAhead appends to s.pendings. With hold, channels wait some of whose subscribers wait for the kernel: they are what the brake
-// holds for. It returns whether there may be batches that it has not looked at.
-func (s *Shard) takeAhead(hold bool) (more bool) {
-	next, state := s.cursor.Next()
+// The bus is one queue, and one channel's backlog on it must not delay another channel's message. So when a turn leaves
+// batches on the bus, because its budget is used up or because the brake holds (pace.go), it looks through the rest, each
+// batch once, and gathers segments that are small and would overtake nothing of their own channel.
+const (
+	aheadBytes   = 16 << 10 // Of values that a channel may get ahead in a turn, including those that it got in order.
+	aheadBatches = 1024     // Batches looked at in a turn.
+)
+
+// aheadState is what a channel's order needs when segments are gathered ahead.
+type aheadState struct {
+	servedSeq uint64 // Up to this sequence the channel's segments have been gathered; the cursor passes over them.
+	leftSeq   uint64 // A segment of this sequence was left: until the cursor is past it, later ones are left too.
+	got       uint32 // Bytes of values that the channel got in turn gotTurn.
+	gotTurn   uint32
+}
+
+// gatherAhead gathers what may overtake the backlog. With braking, channels are left some of whose subscribers are
+// blocked: the brake holds for those. It returns whether there may be batches that it has not looked at.
+func (s *Shard) gatherAhead(braking bool) (more bool) {
+	g := &s.gathered
+	next, state := s.opts.Cursor.Next()
 	if state != bus.StateReady {
 		return false
 	}
-	budget := s.limits.BatchBytesPerTurn
-	s.aheadSeq = max(s.aheadSeq, next.Seq)
+	budget := s.opts.Limits.BatchBytesPerTurn
+	g.aheadSeq = max(g.aheadSeq, next.Seq)
 	for range aheadBatches {
-		batch := s.cursor.Peek(s.aheadSeq)
-		if batch == nil || batch.Break != nil { // Nothing is taken ahead of a break.
+		batch := s.opts.Cursor.Peek(g.aheadSeq)
+		if batch == nil || batch.Break != nil { // Nothing overtakes a break.
 			return false
 		}
 		if budget <= 0 {
 			return true
 		}
-		s.aheadSeq++
+		g.aheadSeq++
 		taken := false
-		for _, segment := range batch.SegmentsOf(s.id) {
+		for _, segment := range batch.SegmentsOf(s.opts.ID) {
 			index, ok := s.wants(segment)
 			if !ok || index >= toConnection { // Messages that no subscription asked for wait for the cursor.
 				continue
 			}
-			ch := &s.channels[index]
+			ch := &s.channels.list[index]
+			a := &ch.ahead
 			switch {
-			case batch.Seq == ch.servedSeq && ch.gotTurn == s.turnNumber: // Messages part its records in this batch, which go together.
-				s.take(batch, segment, index)
+			case batch.Seq == a.servedSeq && a.gotTurn == g.turn:
+				// Messages split the channel's records in this batch; they go together.
+				s.gatherSegment(batch, segment, index)
 				budget -= segment.Bytes
-			case batch.Seq <= ch.servedSeq: // From before the channel's first subscription.
-			case ch.heldSeq >= next.Seq, s.gotInTurn(ch)+segment.Bytes > aheadBytes, hold && s.anyBlocked(ch):
-				ch.heldSeq = batch.Seq
+			case batch.Seq <= a.servedSeq: // From before the channel's first subscription.
+			case a.leftSeq >= next.Seq, a.gotIn(g.turn)+segment.Bytes > aheadBytes, braking && s.anyBlocked(ch):
+				a.leftSeq = batch.Seq
 			default:
-				ch.servedSeq = batch.Seq
-				s.take(batch, segment, index)
+				a.servedSeq = batch.Seq
+				s.gatherSegment(batch, segment, index)
 				budget -= segment.Bytes
 				taken = true
 			}
 		}
 		if taken {
-			s.oldest = append(s.oldest, batch.Oldest)
+			g.oldest = append(g.oldest, batch.Oldest)
 		}
 	}
 	return true
 }
 
-// gotInTurn returns the bytes of values that the channel has got in this turn.
-func (s *Shard) gotInTurn(ch *channel) int {
-	if ch.gotTurn != s.turnNumber {
+// gotIn returns the bytes of values that the channel has got in a turn.
+func (a *aheadState) gotIn(turn uint32) int {
+	if a.gotTurn != turn {
 		return 0
 	}
-	return int(ch.got)
+	return int(a.got)
 }
 
-// anyBlocked reports whether a subscriber of the channel waits until the kernel takes more.
+// add counts bytes of values that the channel gets in a turn.
+func (a *aheadState) add(turn uint32, bytes int) {
+	a.got, a.gotTurn = uint32(min(a.gotIn(turn)+bytes, math.MaxUint32)), turn
+}
+
+// anyBlocked reports whether a subscriber of the channel is blocked.
 func (s *Shard) anyBlocked(ch *channel) bool {
 	for i := range ch.subscribers {
-		if s.slab.get(ch.subscribers[i].slot).wantWritable {
+		if s.slab.get(ch.subscribers[i].slot).out.blocked {
 			return true
 		}
 	}

@@ -33,7 +33,7 @@ func TestAheadOfBacklog(t *testing.T) {
 		require.LessOrEqual(t, r.turnsUntil(other, fmt.Sprintf(`"data":%d`, n)), 2)
 		require.Less(t, r.shard.Stats().Records.Load(), uint64(batches*records/2), "the backlog is still there")
 	}
-	eventually(t, "gathered", func() bool { r.step(); return r.shard.cursor.Lag() == 0 })
+	eventually(t, "gathered", func() bool { r.step(); return r.shard.opts.Cursor.Lag() == 0 })
 	require.EqualValues(t, batches*records+10, r.shard.Stats().Records.Load())
 }
 
@@ -52,7 +52,7 @@ func TestAheadOfHold(t *testing.T) {
 	for n := range 60 {
 		r.publish("a", many(100, 100)...)
 		r.step()
-		if r.shard.pacing.until == 0 {
+		if r.shard.sender.pacing.until == 0 {
 			continue
 		}
 		held++
@@ -79,7 +79,7 @@ func TestAheadOfHoldGoesOn(t *testing.T) {
 			clients = append(clients, r.dial(fmt.Sprint("/ws?channel=b", i)))
 		}
 	})
-	for r.shard.pacing.until == 0 {
+	for r.shard.sender.pacing.until == 0 {
 		r.publish("a", many(100, 100)...)
 		r.step()
 	}
@@ -91,7 +91,7 @@ func TestAheadOfHoldGoesOn(t *testing.T) {
 	for more := true; more; {
 		more, _ = r.shard.turnOver(false)
 	}
-	require.NotZero(t, r.shard.pacing.until, "the brake still holds")
+	require.NotZero(t, r.shard.sender.pacing.until, "the brake still holds")
 	require.Equal(t, records, r.shard.Stats().Records.Load())
 	for _, c := range clients {
 		require.Equal(t, many(1, 100)[0], c.message(wire.EventText))
@@ -169,7 +169,7 @@ func testAheadOrder(t *testing.T, rnd *rand.Rand) {
 		}
 		return done
 	})
-	require.Positive(t, r.shard.aheadSeq)
+	require.Positive(t, r.shard.gathered.aheadSeq)
 }
 
 // orderReader is a client that knows what is to come next.

@@ -54,8 +54,8 @@ func TestRecoverManyChannels(t *testing.T) {
 	}
 	require.Greater(t, strings.Index(joined, `"push":{"channel":"c7"`), strings.Index(joined, `{"id":17,`))
 	require.Zero(t, p.reason(ReasonSlow))
-	require.Zero(t, p.shard.heldBytes)
-	require.Empty(t, p.shard.recoverings)
+	require.Zero(t, p.shard.sender.parkedBytes)
+	require.Empty(t, p.shard.recoveries.waiting)
 }
 
 // A client that reads nothing keeps answers waiting: their bytes are bounded, beyond that they are that it has not recovered.
@@ -70,11 +70,11 @@ func TestRecoverAnswersWait(t *testing.T) {
 			p.past.answer(bus.ResultOK)
 		}
 		p.step()
-		require.LessOrEqual(t, p.shard.heldBytes, heldMany*p.shard.limits.OutboundMax)
+		require.LessOrEqual(t, p.shard.sender.parkedBytes, parkedMany*p.shard.opts.Limits.OutboundMax)
 	}
 	unrecovered := p.shard.Stats().Unrecovered[RecoveryMemory].Load()
 	require.Positive(t, unrecovered)
-	require.Positive(t, p.shard.heldBytes)
+	require.Positive(t, p.shard.sender.parkedBytes)
 	c := clients[0]
 	c.send(ws.OpText, `{"id":99,"unsubscribe":{"channel":"c7"}}`)
 	p.step()
@@ -84,8 +84,8 @@ func TestRecoverAnswersWait(t *testing.T) {
 	for p.shard.Stats().Clients.Load() > 0 {
 		p.step()
 	}
-	require.Zero(t, p.shard.heldBytes)
-	require.Empty(t, p.shard.recoverings)
+	require.Zero(t, p.shard.sender.parkedBytes)
+	require.Empty(t, p.shard.recoveries.waiting)
 }
 
 // A turn takes answers up to a number of bytes, those that came first before the others.

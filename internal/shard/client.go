@@ -9,7 +9,6 @@ import (
 
 	"wsd/internal/proto"
 	"wsd/internal/routing"
-	"wsd/internal/wire"
 )
 
 // ending is the error with which a command ends its connection.
@@ -17,14 +16,14 @@ type ending Reason
 
 func (e ending) Error() string { return Reason(e).String() }
 
-// commands acts on one frame of the client protocol. The replies go out together, in one frame and before any publication that
-// comes later.
+// commands acts on one frame of the client protocol. The replies go out together, in one frame and before any publication
+// that comes later.
 func (s *Shard) commands(c *conn, frame []byte) {
-	e := encodings[c.variant]
+	d := c.speaks()
 	s.replies = s.replies[:0]
-	err := e.Decode(frame, func(cmd *protocol.Command) error { return s.command(c, cmd) })
+	err := d.encoding.Decode(frame, func(cmd *protocol.Command) error { return s.command(c, cmd) })
 	if len(s.replies) > 0 {
-		s.queueReply(c, chunk{bytes: wire.AppendFrame(make([]byte, 0, headerMax+len(s.replies)), opOf(e), s.replies)})
+		s.queueReply(c, chunk{bytes: d.frame(s.replies)})
 	}
 	if err == nil {
 		return
@@ -36,12 +35,14 @@ func (s *Shard) commands(c *conn, frame []byte) {
 	s.end(c, reason)
 }
 
-// command acts on one command. The first must be connect; of several requests in one command the first in the protocol's order
-// counts (protocol.md A2).
+// command acts on one command. The first must be connect. Of several requests in one command, the first in the order of
+// the protocol's Command message counts. A connection that has failed meanwhile does nothing any longer.
 func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 	s.stats.Commands.Add(1)
 	reply := &protocol.Reply{Id: cmd.Id}
 	switch {
+	case !c.isClient():
+		return nil
 	case cmd.Id == 0 && cmd.Send == nil: // The decoder lets nothing else through without an id: a pong.
 		if c.nativePing || !s.pong(c) {
 			return ending(ReasonBadRequest)
@@ -52,12 +53,12 @@ func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 	case cmd.Connect != nil:
 		reply.Connect = s.connect(c)
 	case cmd.Subscribe != nil:
-		s.tell(c)
+		s.notify(c)
 		if reply = s.subscribeCommand(c, cmd.Id, cmd.Subscribe); reply == nil {
 			return nil // It comes later.
 		}
 	case cmd.Unsubscribe != nil:
-		s.tell(c)
+		s.notify(c)
 		s.unsubscribeCommand(c, cmd.Unsubscribe.Channel)
 		reply.Unsubscribe = &protocol.UnsubscribeResult{}
 	case cmd.History != nil && cmd.Publish == nil && cmd.Presence == nil && cmd.PresenceStats == nil:
@@ -73,17 +74,17 @@ func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 	default:
 		reply.Error = proto.ErrMethodNotFound.Reply()
 	}
-	return s.reply(encodings[c.variant], reply)
+	return s.reply(c.speaks().encoding, reply)
 }
 
-// reply puts r behind the other replies of the frame.
+// reply appends r to the replies of the frame.
 func (s *Shard) reply(e *proto.Encoding, r *protocol.Reply) error {
 	if len(s.replies) > 0 {
 		s.replies = append(s.replies, e.Separator...)
 	}
 	out, err := e.AppendReply(s.replies, r)
 	if err != nil {
-		s.logger.Error("BUG: encode reply", "error", err)
+		s.opts.Logger.Error("BUG: encode reply", "error", err)
 		return ending(ReasonInternal)
 	}
 	s.replies = out
@@ -95,11 +96,11 @@ func (s *Shard) connect(c *conn) *protocol.ConnectResult {
 	c.deadline = 0
 	s.schedulePings(c)
 	result := &protocol.ConnectResult{
-		Client:  string(routing.AppendClientID(nil, s.nonce, routing.MakeConnID(s.id, c.generation, c.slot))),
-		Version: s.version,
+		Client:  string(routing.AppendClientID(nil, s.opts.Nonce, routing.MakeConnID(s.opts.ID, c.generation, c.slot))),
+		Version: s.opts.Version,
 	}
 	if !c.nativePing {
-		result.Ping, result.Pong = uint32(max(1, s.limits.PingInterval/time.Second)), true
+		result.Ping, result.Pong = uint32(max(1, s.opts.Limits.PingInterval/time.Second)), true
 	}
 	return result
 }
@@ -108,15 +109,15 @@ func (s *Shard) connect(c *conn) *protocol.ConnectResult {
 func (s *Shard) subscribeCommand(c *conn, id uint32, r *protocol.SubscribeRequest) *protocol.Reply {
 	refusal := (*proto.Error)(nil)
 	switch {
-	case r.Channel == "" || len(r.Channel) > s.limits.ChannelLengthMax || !utf8.ValidString(r.Channel):
+	case r.Channel == "" || len(r.Channel) > s.opts.Limits.ChannelLengthMax || !utf8.ValidString(r.Channel):
 		refusal = proto.ErrBadRequest
 	case r.Type != 0 || r.Tf != nil: // Maps, shared polls and filters are not served.
 		refusal = proto.ErrNotAvailable
 	case s.find(c, r.Channel) >= 0:
 		refusal = proto.ErrAlreadySubscribed
-	case len(c.subs)-c.firstChannel() >= s.limits.ChannelsMax:
+	case len(c.subs)-c.firstChannel() >= s.opts.Limits.ChannelsMax:
 		refusal = proto.ErrLimitExceeded
-	case r.Recover && s.recovery.Recoverer != nil && !s.settled(r.Channel):
+	case r.Recover && s.opts.Recovery.Recoverer != nil && !s.settled(r.Channel):
 		refusal = &notYet
 	}
 	if refusal != nil {
@@ -124,34 +125,35 @@ func (s *Shard) subscribeCommand(c *conn, id uint32, r *protocol.SubscribeReques
 	}
 	result := &protocol.SubscribeResult{}
 	if offset, epoch, known := s.subscribe(c, r.Channel); known {
-		result.Offset, result.Epoch, result.Recoverable = offset, epoch, s.recovery.Recoverer != nil
+		result.Offset, result.Epoch, result.Recoverable = offset, epoch, s.opts.Recovery.Recoverer != nil
 	}
 	if r.Recover {
-		return s.recover(c, id, r, result)
+		return s.beginRecovery(c, id, r, result)
 	}
 	return &protocol.Reply{Id: id, Subscribe: result}
 }
 
-// notYet is for what needs the stream's position while reading has not begun: after a restart clients are back sooner than Kafka has
-// answered. They try again by themselves.
+// notYet is for what needs the stream's position while reading has not begun: after a restart clients are back before
+// Kafka has answered. They try again by themselves.
 var notYet = proto.Error{Code: proto.ErrNotAvailable.Code, Message: "not available yet", Temporary: true}
 
-// settled reports whether it is known where the channel's stream is, or that it has none.
+// settled reports whether the position of the channel's stream is known, or that it has none.
 func (s *Shard) settled(channel string) bool {
-	_, _, known := s.positions.Position(channel)
-	return known || s.positions.Settled(channel)
+	_, _, known := s.opts.Positions.Position(channel)
+	return known || s.opts.Positions.Settled(channel)
 }
 
-// unsubscribeCommand ends a subscription. One whose reply is still to come gets it first.
+// unsubscribeCommand ends a subscription. If its reply is still to come, that is sent first.
 func (s *Shard) unsubscribeCommand(c *conn, channel string) {
-	index, ok := s.channelIndex[channel]
-	if !ok {
+	i := s.find(c, channel)
+	if i < 0 {
 		return
 	}
-	if rec := s.recoverings[recoveringKey{c.slot, index}]; rec != nil {
-		s.failRecovering(rec)
+	if rec := s.recoveryOf(c, c.subs[i].channel); rec != nil {
+		s.failRecovery(c, rec)
+		if i = s.find(c, channel); i < 0 { // It was rejected.
+			return
+		}
 	}
-	if i := s.find(c, channel); i >= 0 {
-		s.unsubscribe(c, i)
-	}
+	s.unsubscribe(c, i, false)
 }

@@ -2,28 +2,29 @@ package shard
 
 import "wsd/internal/bus"
 
-// A client that falls behind on a channel with PolicyConflate gets the newest record of each key instead of all of them. While more
-// than a part of OutboundMax waits for it, what comes of such channels is not queued but merged: a record takes the place of the one
-// before of its channel and key. Once the queue is nearly empty all that was merged goes into it at once, in the order in which it
-// came, and the client is like any other again. At once, because a key that changes all the time would otherwise be put last again
-// and again, and never be sent.
+// A client that falls behind on a channel with PolicyConflate gets the newest record of each key instead of all records.
+// While more than a part of OutboundMax waits for it, records of such channels are not queued but merged: a record
+// replaces the earlier one of its channel and key. Once the queue is nearly empty, all that was merged goes into it at
+// once, in the order in which it came, and the client is like any other again. At once, because a key that changes all
+// the time would otherwise be put last again and again, and never be sent.
 //
-// The merged records count as waiting bytes: a client that has too many keys for OutboundMax is closed like any other. Records
-// without a key share one. A record that has nothing for the client's variant does not touch what waits, except a null for a raw
-// client: it takes the key's record away, as that no longer holds.
+// The merged records count as waiting bytes: a client that has too many keys for OutboundMax is closed like any other.
+// Records without a key share one. A record that has nothing for the client's dialect does not touch what waits, except
+// a null in a dialect where it removes the key's record (dialect.nullRemoves), as that record no longer holds.
 const (
-	conflatePart = 8  // More than OutboundMax/conflatePart waits behind the message being sent: the client is behind,
+	conflatePart = 8  // The client is behind when more than OutboundMax/conflatePart waits after the message being sent,
 	mergedPart   = 16 // until no more than OutboundMax/mergedPart is queued.
 
 	// mergeOverhead is what a merged record takes beside its bytes and its key, in the list and the map.
 	mergeOverhead = 192
 )
 
-// merge is what waits of a connection that conflates. Its records are laid out and shared by all connections of the shard.
+// merge is what waits of a connection that conflates. Its records are laid out and shared by all connections of the
+// shard.
 type merge struct {
-	newest  map[mergeKey]int // Where in records the newest of each key is.
-	records []merged         // In the order in which they came. Those without bytes are replaced ones.
-	cost    int              // Of the records that are not replaced.
+	newest  map[mergeKey]int // Index in records of the newest of each key.
+	records []merged         // In the order in which they came. Those without bytes were replaced.
+	cost    int              // Of the records that were not replaced.
 }
 
 type mergeKey struct {
@@ -50,15 +51,15 @@ func (m *merge) put(r merged) (replaced int) {
 	return replaced
 }
 
-// remove takes the record of a key out and returns how many that were.
+// remove removes the record of a key and returns how many records that were, 0 or 1.
 func (m *merge) remove(key mergeKey) int {
-	at, ok := m.newest[key]
+	i, ok := m.newest[key]
 	if !ok {
 		return 0
 	}
 	delete(m.newest, key)
-	m.cost -= m.records[at].cost()
-	m.records[at] = merged{}
+	m.cost -= m.records[i].cost()
+	m.records[i] = merged{}
 	return 1
 }
 
@@ -75,9 +76,9 @@ func (m *merge) compact() {
 	m.records = kept
 }
 
-// singles are the records of one segment laid out each for itself, for all connections that conflate.
+// singles are the records of one segment, each laid out by itself, for all connections that conflate.
 type singles struct {
-	keys  []string // By record; empty: not made yet.
+	keys  []string // By record; empty: not built yet.
 	bytes [bus.VariantCount][][]byte
 }
 
@@ -89,8 +90,9 @@ func (l *singles) of(v bus.Variant, seg *bus.Segment) (bytes [][]byte, keys []st
 		}
 	}
 	if len(l.bytes[v]) == 0 {
+		d := &dialects[v]
 		for i := range seg.Records {
-			l.bytes[v] = append(l.bytes[v], layoutRecords(v, seg.Name, seg.Records[i:i+1]))
+			l.bytes[v] = append(l.bytes[v], d.layoutRecords(seg.Name, seg.Records[i:i+1]))
 		}
 	}
 	return l.bytes[v], l.keys
@@ -108,90 +110,104 @@ func (l *singles) reset() {
 	}
 }
 
-// conflates reports whether what comes for c of a channel with PolicyConflate is to be merged. A connection that is behind only because
-// it waits for a compressed segment is not: it stops waiting.
-func (s *Shard) conflates(c *conn) bool {
-	if c.merge != nil {
+// conflates reports whether records of a channel with PolicyConflate are to be merged for o. A connection that is behind
+// only because it waits for a compressed segment is not to conflate: it stops waiting.
+func (s *sender) conflates(o *outbox) bool {
+	if o.merge != nil {
 		return true
 	}
-	limit := s.limits.OutboundMax / conflatePart
-	if c.outLen <= limit || c.outLen-c.out[0].cost() <= limit {
+	if !o.exceeds(s.outboundMax / conflatePart) {
 		return false
 	}
-	if c.out[0].waits {
-		s.stopWaiting(c)
+	if o.chunks[0].deferred {
+		s.sendUncompressed(o)
 		return false
 	}
 	return true
 }
 
-// mergeSegment merges what p holds for a connection that conflates. Records up to start are not for it.
-func (s *Shard) mergeSegment(c *conn, p *pending, start uint64) {
-	if !c.isClient() {
-		return
+// mergeSegment merges the records of a segment with an offset above start into o, which conflates. began reports that
+// it did not conflate before.
+func (s *sender) mergeSegment(o *outbox, v bus.Variant, p *pending, start uint64) (began bool, _ verdict) {
+	d := &dialects[v]
+	s.sendUncompressedIfBehind(o)
+	if o.exceeds(s.outboundMax) {
+		s.drop(d.layoutAfter(p.segment, start).publications)
+		return false, verdictSlow
 	}
-	s.hurry(c)
-	if s.overLimit(c) {
-		s.closeSlow(c, layoutAfter(c.variant, p.segment, start).publications)
-		return
+	if began = o.merge == nil; began {
+		s.setMerge(o, &merge{newest: make(map[mergeKey]int)})
 	}
-	if c.merge == nil {
-		s.stats.Slow[PolicyConflate].Add(1)
-		s.setMerge(c, &merge{newest: make(map[mergeKey]int)})
-	}
-	m, before := c.merge, c.merge.cost
-	bytes, keys := s.singles.of(c.variant, p.segment)
+	m, before := o.merge, o.merge.cost
+	bytes, keys := s.singles.of(v, p.segment)
 	for i := range p.segment.Records {
 		r := &p.segment.Records[i]
 		key := mergeKey{p.channel, keys[i]}
 		switch {
 		case r.Offset <= start:
 		case len(bytes[i]) > 0:
-			s.turn.conflated += uint64(m.put(merged{bytes[i], key}))
-		case c.variant == bus.VariantRaw: // A null.
-			s.turn.conflated += uint64(m.remove(key))
+			s.counts.conflated += uint64(m.put(merged{bytes[i], key}))
+		case d.nullRemoves:
+			s.counts.conflated += uint64(m.remove(key))
 		}
 	}
-	s.addQueued(c, m.cost-before)
+	s.add(o, m.cost-before)
+	return began, verdictOK
 }
 
-// drained reports whether c, which conflates, can be given what was merged.
-func (s *Shard) drained(c *conn) bool {
-	return c.outLen-c.merge.cost <= s.limits.OutboundMax/mergedPart
+// mergedFits reports whether what was merged may go into the queue.
+func (s *sender) mergedFits(o *outbox) bool {
+	return o.merge != nil && o.cost-o.merge.cost <= s.outboundMax/mergedPart
 }
 
-// queueMerged puts what was merged into c's queue and ends the conflation.
-func (s *Shard) queueMerged(c *conn) {
-	m := c.merge
-	s.endMerge(c)
+// queueMerged appends what was merged to the queue and ends the conflation, if there is one.
+func (s *sender) queueMerged(o *outbox) {
+	m := s.takeMerged(o)
+	if m == nil {
+		return
+	}
 	for i := range m.records {
 		if bytes := m.records[i].bytes; bytes != nil {
-			k := chunk{bytes: bytes, publications: 1}
-			c.out = append(c.out, k)
-			s.addQueued(c, k.cost())
+			s.push(o, chunk{bytes: bytes, publications: 1})
 		}
 	}
 }
 
-// dropMerged forgets what was merged and ends the conflation.
-func (s *Shard) dropMerged(c *conn) {
-	s.stats.Dropped.Add(uint64(len(c.merge.newest)))
-	s.endMerge(c)
+// dropMerged drops what was merged and ends the conflation, if there is one.
+func (s *sender) dropMerged(o *outbox) {
+	if m := s.takeMerged(o); m != nil {
+		s.counts.dropped += uint64(len(m.newest))
+	}
 }
 
-func (s *Shard) endMerge(c *conn) {
-	cost := c.merge.cost
-	s.setMerge(c, nil)
-	s.addQueued(c, -cost)
+func (s *sender) takeMerged(o *outbox) *merge {
+	m := o.merge
+	if m != nil {
+		s.setMerge(o, nil)
+		s.add(o, -m.cost)
+	}
+	return m
 }
 
-// dropMergedOf forgets what was merged of one channel, which c leaves.
-func (s *Shard) dropMergedOf(c *conn, channel uint32) {
-	m, before := c.merge, c.merge.cost
+// dropMergedOf drops what was merged of one channel, which the connection leaves.
+func (s *sender) dropMergedOf(o *outbox, channel uint32) {
+	m, before := o.merge, o.merge.cost
 	for key := range m.newest {
 		if key.channel == channel {
-			s.stats.Dropped.Add(uint64(m.remove(key)))
+			s.counts.dropped += uint64(m.remove(key))
 		}
 	}
-	s.addQueued(c, m.cost-before)
+	s.add(o, m.cost-before)
+}
+
+// leaveChannel ends the conflation of a channel that the connection leaves: what was merged of it is dropped or, with
+// keep, queued with all else that was merged.
+func (s *sender) leaveChannel(o *outbox, channel uint32, keep bool) {
+	switch {
+	case o.merge == nil:
+	case keep:
+		s.queueMerged(o)
+	default:
+		s.dropMergedOf(o, channel)
+	}
 }

@@ -146,7 +146,7 @@ func (l *listener) settle() {
 			return true
 		}
 		unsent, err := unix.IoctlGetInt(int(l.conn.fd), unix.SIOCOUTQ)
-		return err == nil && unsent == 0 && len(l.conn.out) == 0 && !l.drain(1)
+		return err == nil && unsent == 0 && len(l.conn.out.chunks) == 0 && !l.drain(1)
 	})
 }
 
@@ -163,8 +163,8 @@ func (m *model) publish() {
 		}
 	}
 	m.seal()
-	for state := bus.StateReady; state != bus.StateEmpty; _, state = m.shard.cursor.Next() {
-		if m.shard.pacing.until != 0 { // The batch is left on the bus for a moment: it passes.
+	for state := bus.StateReady; state != bus.StateEmpty; _, state = m.shard.opts.Cursor.Next() {
+		if m.shard.sender.pacing.until != 0 { // The batch is left on the bus for a moment: it passes.
 			m.shard.start = m.shard.start.Add(-tickLength)
 		}
 		m.step()
@@ -273,22 +273,16 @@ func (m *model) forget() {
 		kept = append(kept, l)
 	}
 	m.listeners = kept
-	s, p := m.shard, m.shard.pacing
-	var bytes, apartBytes, apart, blocked int64
+	s := m.shard
 	s.slab.each(func(c *conn) {
-		bytes += int64(c.outLen)
-		switch {
-		case c.merge != nil:
-			require.NotEmpty(m.t, c.out)
-			apart, apartBytes = apart+1, apartBytes+int64(c.outLen)
-		case c.wantWritable:
-			blocked++
+		if c.out.merge != nil {
+			require.NotEmpty(m.t, c.out.chunks)
 		}
 		if c.isClient() {
-			require.LessOrEqual(m.t, c.outLen, s.limits.OutboundMax+8<<10)
+			require.LessOrEqual(m.t, c.out.cost, s.opts.Limits.OutboundMax+8<<10)
 		}
 	})
-	require.Equal(m.t, []int64{bytes, apart, apartBytes, blocked}, []int64{s.outboundBytes, p.apart, p.apartBytes, int64(p.blocked)})
+	check(m.t, s)
 }
 
 // Clients of all sorts read, stop, leave channels and vanish at random while records of several channels come. Whoever stays has the
@@ -332,7 +326,7 @@ func TestConflateModel(t *testing.T) {
 				}
 			}
 			m.forget()
-			require.Zero(t, m.shard.pacing.apart, "nothing is left of the conflations")
+			require.Zero(t, m.shard.sender.pacing.conflating, "nothing is left of the conflations")
 			stats := m.shard.Stats()
 			for stats.Connections.Load() > int64(len(m.listeners)) {
 				m.step()

@@ -77,7 +77,7 @@ func TestConflateJoinInTheMiddle(t *testing.T) {
 	r.during(func() { c = r.join("c.1"); r.join("c.2") })
 	require.NoError(t, c.conn.(*net.TCPConn).SetReadBuffer(4096))
 	behind := r.shard.slab.get(0)
-	for behind.merge == nil {
+	for behind.out.merge == nil {
 		r.publish("c.1", `{"n":"`+strings.Repeat("x", 8<<10)+`"}`)
 		r.step()
 	}
@@ -97,7 +97,7 @@ func TestConflateJoinInTheMiddle(t *testing.T) {
 	add(3)
 	r.seal()
 	r.step()
-	require.Len(t, behind.merge.newest, 2, "the newest of c.1, which has no keys, and one of c.2")
-	require.Equal(t, "\x03", behind.merge.records[len(behind.merge.records)-1].key.key)
-	require.Equal(t, PolicyConflate, r.shard.channels[behind.subs[1].channel].policy)
+	require.Len(t, behind.out.merge.newest, 2, "the newest of c.1, which has no keys, and one of c.2")
+	require.Equal(t, "\x03", behind.out.merge.records[len(behind.out.merge.records)-1].key.key)
+	require.Equal(t, PolicyConflate, r.shard.channels.list[behind.subs[1].channel].policy)
 }

@@ -11,54 +11,46 @@ type connState uint8
 const (
 	stateFree    connState = iota // The slot is empty.
 	stateHead                     // Waiting for a complete upgrade request.
-	stateRaw                      // Upgraded on /ws.
-	stateJoining                  // Upgraded on /connection/websocket, no connect command yet.
-	stateJoined                   // Connected client of the protocol.
+	stateJoining                  // Upgraded, but the connect command of its dialect has not come yet.
+	stateJoined                   // A client that has said whatever it must say first.
 	stateClosing                  // The last bytes are queued or sent; what comes in is discarded.
-	stateDoomed                   // Ends when the current part of the turn is over, see Shard.doom.
+	stateFailed                   // Ends at the end of the turn, see Shard.fail.
 )
 
-// conn is one connection. It is plain data that could be written to a socket: no closure, no channel, no pointer into the shard
-// (design.md §6). Every field belongs to the shard's goroutine.
+// conn is one connection. It is plain data, with no closure, channel or pointer into the shard, so that a connection
+// could be written to a socket and go on in another process. Every field belongs to the shard's goroutine.
 type conn struct {
-	fd         int32
+	transport
 	generation uint32 // Of the slot: tells a late event for an earlier connection from one for this one.
 	slot       uint32
 
-	// Timer: position in the wheel and the deadlines behind it, in ticks; 0 means none.
+	// Timer: links of the wheel's list, and deadlines in ticks; 0 means none.
 	timerNext, timerPrev int32
-	timerAt              uint32 // Where the wheel holds the connection; at or before the earliest deadline.
+	timerAt              uint32 // Where the wheel holds the connection: at or before the earliest deadline.
 	pingAt               uint32 // Next ping, or the pong's deadline while one is awaited.
 	deadline             uint32 // End of the state: handshake, connect command, close.
-	frameAt              uint32 // End of the incomplete message.
+	frameAt              uint32 // Deadline of the incomplete message.
 
 	state        connState
-	variant      bus.Variant // That the connection reads.
-	reason       Reason
-	protocol     bool // Speaks the client protocol, whatever its state.
-	deflate      bool // Has negotiated permessage-deflate.
-	nativePing   bool // Pinged by WebSocket ping frames rather than in-band.
+	variant      bus.Variant // Of the layouts that the connection reads, and so its dialect.
+	reason       Reason      // Why it ends.
+	deflate      bool        // It has negotiated permessage-deflate.
+	nativePing   bool        // It is pinged by WebSocket ping frames rather than in-band.
 	awaitingPong bool
 	user         bool  // It has a user, whose entry is the first of subs.
-	dirty        bool  // In Shard.dirty.
-	wantWritable bool  // Watched for EPOLLOUT.
-	writeClosed  bool  // stateClosing: everything is sent and our side is shut.
-	hasPutOff    bool  // It has answers in Shard.putOff.
-	histories    uint8 // History commands whose answer is still to come; at most historyMax.
-
-	recall uint32 // One more than its index in Shard.recalls; 0: it has nothing to be told.
-
-	wrote uint32 // Bytes that the kernel has taken in this turn, while more is to be sent in it; at most writePerTurn.
+	recalled     bool  // It has an entry in Shard.recalls.
+	resynced     bool  // It has an entry in Shard.resyncs.
+	hasPutOff    bool  // It has completions that were put off.
+	histories    uint8 // History commands whose reply is still to come; at most historyMax.
 
 	reader wire.Reader    // Fragmented message under way.
-	in     *incomplete    // Bytes of an incomplete request or frame; nil otherwise.
-	out    []chunk        // What the kernel has not taken; nil when empty.
-	outOff uint32         // Bytes of out[0] already taken.
-	behind uint32         // 0, or the pacing.moment in which it fell behind.
-	outLen int            // Cost of what is in out, bytes taken included, and in merge.
-	merge  *merge         // What waits behind out of channels with PolicyConflate; nil: c does not conflate.
+	in     *incomplete    // Bytes of an incomplete request or frame; nil for none.
+	out    outbox         // What waits to be sent.
 	subs   []subscription // What the connection is subscribed to.
 }
+
+// isClient reports whether the connection is upgraded and not at its end.
+func (c *conn) isClient() bool { return c.state == stateJoining || c.state == stateJoined }
 
 // incomplete is what a connection has sent of a request or frame.
 type incomplete struct {
@@ -66,27 +58,11 @@ type incomplete struct {
 	headSeen int // Of a request: bytes already searched for its end.
 }
 
-// chunk is a run of bytes to send, usually shared with many connections. It ends at a frame boundary.
-type chunk struct {
-	bytes        []byte
-	publications uint32
-	pin          uint32 // Index into Shard.pins of what holds bytes; 0: nothing, they are the shard's own.
-	pong         bool   // A later pong may take its place.
-	waits        bool   // Not to be sent before it is compressed, see deflate.go.
-	of           uint32 // Index into Shard.channels, plus 1, of the publications; 0: it is something else.
-}
-
-// chunkOverhead is what a chunk takes in the queue beside its bytes. It counts as bytes that wait: a million answers of two bytes
-// must not pass for two megabytes.
-const chunkOverhead = 64
-
-func (k *chunk) cost() int { return len(k.bytes) + chunkOverhead }
-
 // subscription is one entry of a connection's list.
 type subscription struct {
-	channel uint32 // Index into Shard.channels.
-	at      uint32 // Index into that channel's subscribers.
-	start   uint64 // Publications up to this offset were routed before the subscription and are not for it; 0: no such bound.
+	channel    uint32 // Index into channels.list.
+	subscriber uint32 // Index into that channel's subscribers.
+	start      uint64 // Records up to this offset were routed before it began, and are not for it; 0: no such bound.
 }
 
 // Slots of the slab come in blocks, so that a connection never moves.
@@ -105,7 +81,7 @@ type slab struct {
 // get returns the connection in a slot that has been taken at least once.
 func (s *slab) get(slot uint32) *conn { return &s.blocks[slot>>blockBits][slot&(blockSlots-1)] }
 
-// find returns the connection that has the slot with that generation, nil when there is none any more.
+// find returns the connection that has the slot with that generation, nil when it has gone.
 func (s *slab) find(slot, generation uint32) *conn {
 	if slot>>blockBits >= uint32(len(s.blocks)) {
 		return nil

@@ -9,36 +9,49 @@ import (
 
 // Deflater compresses for all shards, which call it from their own goroutines.
 type Deflater interface {
-	// Append appends payload to dst as the data of one compressed message (RFC 7692 §7.2.1), without the context of any other.
+	// Append appends payload to dst as the data of one compressed message (RFC 7692 §7.2.1), without the context of any
+	// other.
 	Append(dst, payload []byte) []byte
-	// Post has job called soon by a goroutine of the Deflater's own. It returns false when too many jobs wait, and job is then not
-	// called. It must not block.
+	// Post has job called soon by a goroutine of the Deflater's own. It returns false when too many jobs wait; job is
+	// then not called. It must not block.
 	Post(job func()) bool
 }
 
 // Deflate is how a shard compresses. All shards that share a bus must do it alike.
 type Deflate struct {
 	Deflater Deflater // Nil: compression is not offered.
-	Least    int      // Bytes of a message from which on it is compressed.
-	Inline   int      // Bytes of a segment's messages up to which the shard compresses them itself, beyond it the Deflater's goroutines.
+	Least    int      // Messages of fewer bytes are not compressed.
+	Inline   int      // Bytes of a segment's messages up to which the shard compresses them itself; beyond, it posts a job.
 }
 
-// A large segment is compressed elsewhere, while the loop goes on. What is to become of it stands in the queue of each connection
-// that gets it compressed, as a chunk that waits: the plain layout, which counts and can be sent at any time, but is not sent before
-// the compressed one takes its place. So order needs nothing else, and giving up waiting is to send the chunk as it is.
+// A large segment is compressed elsewhere, while the loop goes on. Until then its place in each outbox is taken by a
+// deferred chunk: the plain layout, which counts and could be sent at any time, but is not sent before the compressed one
+// replaces it. So order needs nothing else, and to give up waiting is to send the chunk as it is.
 
-// wait is a segment that is being compressed, and who waits for it here.
-type wait struct {
+// compressor lays segments out in compressed form for one shard. It belongs to the shard's goroutine.
+type compressor struct {
+	Deflate
+	ready func() // Wakes the shard when a layout that it awaits is there; any goroutine.
+
+	awaited []awaited
+	spares  [][]connRef // Empty lists for reuse.
+}
+
+// awaited is a segment that is being compressed, and the connections in whose outboxes it is deferred.
+type awaited struct {
 	segment *bus.Segment
 	form    bus.Variant
 	plain   []byte
-	holders []holder
+	conns   []connRef
 }
 
-// holder names a connection, as epoll events do.
-type holder struct{ slot, generation uint32 }
+// connRef names a connection, as epoll events do.
+type connRef struct{ slot, generation uint32 }
 
-// form is the layout that c gets.
+// sparesOfConns bounds the lists that are kept for reuse.
+const sparesOfConns = 8
+
+// form is the layout that c gets: its variant, compressed if that was negotiated.
 func (c *conn) form() bus.Variant {
 	if c.deflate {
 		return c.variant.Deflated()
@@ -46,38 +59,38 @@ func (c *conn) form() bus.Variant {
 	return c.variant
 }
 
-// layout returns a segment in a form, as a chunk that waits if it is still to be compressed by others.
-func (s *Shard) layout(seg *bus.Segment, form bus.Variant) chunk {
-	v := form.Plain()
-	k := chunk{publications: publications(v, seg.Records)}
-	if form == v {
-		k.bytes = seg.Layout(v, layouts[v])
+// layout returns a segment in a form, as a deferred chunk if it is still to be compressed elsewhere.
+func (z *compressor) layout(seg *bus.Segment, form bus.Variant) chunk {
+	d := &dialects[form.Plain()]
+	k := chunk{publications: d.publications(seg.Records)}
+	if form == form.Plain() {
+		k.bytes = seg.Layout(form, d.layout)
 		return k
 	}
 	var built bool
 	if k.bytes, built = seg.Built(form); built {
 		return k
 	}
-	plain := seg.Layout(v, layouts[v])
-	switch n := s.compressible(v, seg, plain); {
+	plain := seg.Layout(form.Plain(), d.layout)
+	switch n := d.compressible(seg, plain, z.Least); {
 	case n == 0:
 		k.bytes = seg.Layout(form, func(*bus.Segment) []byte { return plain })
-	case n <= s.deflate.Inline:
-		k.bytes = seg.Layout(form, func(*bus.Segment) []byte { return deflated(&s.deflate, plain) })
+	case n <= z.Inline:
+		k.bytes = seg.Layout(form, func(*bus.Segment) []byte { return deflated(&z.Deflate, plain) })
 	default:
-		k.bytes, k.waits = s.layoutElsewhere(seg, form, plain)
+		k.bytes, k.deferred = z.layoutElsewhere(seg, form, plain)
 	}
 	return k
 }
 
-// layoutElsewhere has a segment compressed by the Deflater's goroutines. It returns the plain layout when the result is still to
-// come, and also when there is no room for one more: then it is the compressed one for every shard.
-func (s *Shard) layoutElsewhere(seg *bus.Segment, form bus.Variant, plain []byte) (b []byte, waits bool) {
-	b, built, first := seg.Await(form, s.layoutReady)
+// layoutElsewhere has the Deflater's goroutines compress a segment. It returns the plain layout when the result is still
+// to come, and also when there is no room for another job: then it is the compressed one for every shard.
+func (z *compressor) layoutElsewhere(seg *bus.Segment, form bus.Variant, plain []byte) (b []byte, deferred bool) {
+	b, built, first := seg.Await(form, z.ready)
 	if built {
 		return b, false
 	}
-	d := s.deflate
+	d := z.Deflate
 	if first && !d.Deflater.Post(func() { seg.Provide(form, deflated(&d, plain)) }) {
 		seg.Provide(form, plain)
 		return plain, false
@@ -85,23 +98,7 @@ func (s *Shard) layoutElsewhere(seg *bus.Segment, form bus.Variant, plain []byte
 	return plain, true
 }
 
-// compressible returns the bytes of those of a segment's messages that are large enough to be compressed.
-func (s *Shard) compressible(v bus.Variant, seg *bus.Segment, plain []byte) (n int) {
-	if v != bus.VariantRaw {
-		if len(plain) >= s.deflate.Least {
-			n = len(plain)
-		}
-		return n
-	}
-	for i := range seg.Records {
-		if size := len(seg.Records[i].Value); size >= s.deflate.Least {
-			n += size
-		}
-	}
-	return n
-}
-
-// deflated returns a layout with its messages compressed, plain itself when none of them gets smaller. Any goroutine.
+// deflated returns a layout with its messages compressed, or plain itself when none of them gets smaller. Any goroutine.
 func deflated(d *Deflate, plain []byte) []byte {
 	b := wire.AppendDeflated(make([]byte, 0, len(plain)/2), plain, d.Least, d.Deflater.Append)
 	if len(b) >= len(plain) {
@@ -113,77 +110,59 @@ func deflated(d *Deflate, plain []byte) []byte {
 	return b
 }
 
-// await notes that c waits for a segment, in the last chunk of its queue.
-func (s *Shard) await(c *conn, seg *bus.Segment, plain []byte) {
-	w := s.waitFor(seg, c.form(), plain)
-	w.holders = append(w.holders, holder{c.slot, c.generation})
+// await notes that the last chunk of c's outbox is the deferred one of a segment.
+func (z *compressor) await(c *conn, seg *bus.Segment, plain []byte) {
+	w := z.entry(seg, c.form(), plain)
+	w.conns = append(w.conns, connRef{c.slot, c.generation})
 }
 
-// waitFor returns the entry for a segment, which is among the last if it is there.
-func (s *Shard) waitFor(seg *bus.Segment, form bus.Variant, plain []byte) *wait {
-	for i := len(s.waits) - 1; i >= 0 && s.waits[i].segment == seg; i-- {
-		if s.waits[i].form == form {
-			return &s.waits[i]
+// entry returns the entry of a segment, which is among the last if it is there.
+func (z *compressor) entry(seg *bus.Segment, form bus.Variant, plain []byte) *awaited {
+	for i := len(z.awaited) - 1; i >= 0 && z.awaited[i].segment == seg; i-- {
+		if z.awaited[i].form == form {
+			return &z.awaited[i]
 		}
 	}
-	w := wait{segment: seg, form: form, plain: plain}
-	if n := len(s.holders); n > 0 {
-		w.holders, s.holders = s.holders[n-1], s.holders[:n-1]
+	w := awaited{segment: seg, form: form, plain: plain}
+	if n := len(z.spares); n > 0 {
+		w.conns, z.spares = z.spares[n-1], z.spares[:n-1]
 	}
-	s.waits = append(s.waits, w)
-	return &s.waits[len(s.waits)-1]
+	z.awaited = append(z.awaited, w)
+	return &z.awaited[len(z.awaited)-1]
 }
 
-// takeLayouts puts what has been compressed in place of the chunks that wait for it.
-func (s *Shard) takeLayouts() {
-	s.waits = slices.DeleteFunc(s.waits, func(w wait) bool {
+// replaceDeferred puts what has been compressed in place of the deferred chunks.
+func (s *Shard) replaceDeferred() {
+	z := &s.compressor
+	z.awaited = slices.DeleteFunc(z.awaited, func(w awaited) bool {
 		b, built := w.segment.Built(w.form)
 		if !built {
 			return false
 		}
-		for _, h := range w.holders {
-			if c := s.slab.get(h.slot); c.generation == h.generation {
-				s.fill(c, w.plain, b)
+		for _, ref := range w.conns {
+			c := s.slab.get(ref.slot)
+			if c.generation == ref.generation && s.sender.replace(&c.out, w.plain, b) {
+				s.markDirty(c)
 			}
 		}
-		if len(s.holders) < keepHolders {
-			s.holders = append(s.holders, w.holders[:0])
+		if len(z.spares) < sparesOfConns {
+			z.spares = append(z.spares, w.conns[:0])
 		}
 		return true
 	})
 }
 
-// keepHolders is how many lists of holders are kept for reuse.
-const keepHolders = 8
-
-// fill puts b in place of the chunk of c that waits with the bytes of plain. There is none when c did not wait that long.
-func (s *Shard) fill(c *conn, plain, b []byte) {
-	for i := len(c.out) - 1; i >= 0; i-- {
-		k := &c.out[i]
-		if k.waits && &k.bytes[0] == &plain[0] {
-			s.addQueued(c, len(b)-len(k.bytes))
-			k.bytes, k.waits = b, false
-			s.markDirty(c)
-			return
-		}
+// sendUncompressed has what is deferred sent as it is.
+func (s *sender) sendUncompressed(o *outbox) {
+	for i := range o.chunks {
+		o.chunks[i].deferred = false
 	}
 }
 
-// stopWaiting has c sent what it has, compressed or not.
-func (s *Shard) stopWaiting(c *conn) {
-	waited := false
-	for i := range c.out {
-		waited = waited || c.out[i].waits
-		c.out[i].waits = false
-	}
-	if waited {
-		s.markDirty(c)
-	}
-}
-
-// hurry ends the waiting of a connection that is behind because of it, and not of its own: nobody is slow for our sake.
-func (s *Shard) hurry(c *conn) {
-	if c.outLen > s.limits.OutboundMax/2 && len(c.out) > 0 && c.out[0].waits {
-		s.stopWaiting(c)
+// sendUncompressedIfBehind is sendUncompressed for a connection that is behind because its first chunk is deferred: a
+// connection must not become slow for want of a compressed layout.
+func (s *sender) sendUncompressedIfBehind(o *outbox) {
+	if o.cost > s.outboundMax/2 && len(o.chunks) > 0 && o.chunks[0].deferred {
+		s.sendUncompressed(o)
 	}
 }

@@ -97,7 +97,7 @@ func TestDeflateConflating(t *testing.T) {
 		r.step()
 	}
 	conn := r.shard.slab.get(0)
-	for !conn.wantWritable { // Until the kernel takes no more.
+	for !conn.out.blocked { // Until the kernel takes no more.
 		r.publish("a", many(8, 190)...)
 		r.step()
 	}
@@ -111,17 +111,17 @@ func TestDeflateConflating(t *testing.T) {
 	eventually(t, "only what waits for the pool is left", func() bool {
 		_, _ = epoll.Read(fd, buf)
 		r.step()
-		return conn.out[0].waits
+		return conn.out.chunks[0].deferred
 	})
-	require.NotNil(t, conn.merge, "it is not drained")
-	for len(conn.out) > 0 && conn.out[0].waits {
+	require.NotNil(t, conn.out.merge, "it is not drained")
+	for len(conn.out.chunks) > 0 && conn.out.chunks[0].deferred {
 		n++
 		keyed(n)
 	}
 	eventually(t, "back to normal", func() bool {
 		_, _ = epoll.Read(fd, buf)
 		r.step()
-		return conn.merge == nil && conn.out == nil
+		return conn.out.merge == nil && conn.out.chunks == nil
 	})
 	require.Zero(t, stats.Slow[PolicyDisconnect].Load())
 	require.True(t, conn.isClient())

@@ -1,66 +1,87 @@
 package shard
 
 import (
-	"math"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"wsd/internal/bus"
-	"wsd/internal/epoll"
 )
 
 // batchesPerTurn bounds the batches gathered in a turn, whatever their size.
 const batchesPerTurn = 64
 
+// gathered is what a turn has taken from the bus and is to deliver.
+type gathered struct {
+	turn     uint32 // Number of the turn; it may wrap around.
+	segments []pending
+	oldest   []time.Time // Oldest record of each batch gathered in this turn.
+	aheadSeq uint64      // Next batch that gatherAhead looks at.
+	wakeAt   uint32      // Tick at which the brake is to be looked at again; 0: it does not hold.
+}
+
 // pending is a segment that waits to be delivered in this turn.
 type pending struct {
 	segment *bus.Segment
-	channel uint32 // Index into Shard.channels, or one of those below.
+	channel uint32 // Index into channels.list, toEverybody or toConnection.
 	batch   *bus.Batch
-	pin     uint32 // Index into Shard.pins; 0: nothing was queued yet.
+	hold    uint32 // Index into sender.holds; 0: no chunk of it waits yet.
 }
 
-// What stands in place of a channel's index for messages that no subscription asked for.
-const (
-	toEverybody  = math.MaxUint32 - iota // To all clients of the shard.
-	toConnection                         // To the connection that the segment's ChannelID stands for.
-)
-
-// deliver takes batches from the bus and gives their segments to the subscribers. Many batches that wait become one write per
-// connection: the kernel's price is per write, not per byte (design.md §1). It returns whether there may be more on the bus that is to be
-// taken at once.
+// deliver takes batches from the bus and gives their segments to the subscribers. Many batches that wait become one write
+// per connection: the kernel's price is per write and hardly per byte. It returns whether there may be more on the bus
+// that is to be taken at once.
 func (s *Shard) deliver() (more bool) {
-	s.turnNumber++
-	hold := s.pace()
-	if !hold {
+	g := &s.gathered
+	g.turn++
+	braking := s.brake()
+	if !braking {
 		more = s.gather()
 	}
-	if hold || more {
-		more = s.takeAhead(hold) || more
+	if braking || more {
+		more = s.gatherAhead(braking) || more
 	}
-	if len(s.pendings) == 0 {
+	if len(g.segments) == 0 {
 		return more
 	}
 	// A single segment needs no queue: nothing can follow it in this turn.
-	direct := len(s.pendings) == 1
-	for i := range s.pendings {
-		s.deliverSegment(&s.pendings[i], direct)
+	direct := len(g.segments) == 1
+	for i := range g.segments {
+		s.deliverSegment(&g.segments[i], direct)
 	}
-	clear(s.pendings) // Do not hold the batches' memory.
-	s.pendings = s.pendings[:0]
-	s.endDoomed()
+	clear(g.segments) // Do not hold the batches' memory.
+	g.segments = g.segments[:0]
 	return more
+}
+
+// brake reports whether the bus is to be left alone in this turn, because clients are behind. An event or the timer
+// brings the next one.
+func (s *Shard) brake() (hold bool) {
+	p := &s.sender.pacing
+	in := paceInput{
+		tick: s.tick, outboundMax: int64(s.opts.Limits.OutboundMax), clients: int64(s.clients), bytes: s.sender.bytes,
+	}
+	held := p.until != 0
+	if p.blocked > 0 && !held {
+		if next, state := s.opts.Cursor.Next(); state == bus.StateReady {
+			in.ready, in.backlog = true, s.opts.Cursor.Waiting(next)
+		}
+	}
+	hold = p.decide(in)
+	if hold && !held {
+		s.stats.Paced.Add(1)
+	}
+	s.gathered.wakeAt = p.wakeAt()
+	return hold
 }
 
 // gather collects the segments that have a subscriber here.
 func (s *Shard) gather() (more bool) {
-	budget := s.limits.BatchBytesPerTurn
+	g := &s.gathered
+	budget := s.opts.Limits.BatchBytesPerTurn
 	for range batchesPerTurn {
 		if budget <= 0 {
 			return true
 		}
-		batch, state := s.cursor.Next()
+		batch, state := s.opts.Cursor.Next()
 		switch state {
 		case bus.StateEmpty:
 			return false
@@ -70,182 +91,204 @@ func (s *Shard) gather() (more bool) {
 		case bus.StateReady:
 		}
 		if batch.Break != nil {
-			if len(s.pendings) > 0 {
+			if len(g.segments) > 0 {
 				return true // First what was published before it.
 			}
 			s.breakStreams(batch.Break)
-			s.cursor.Advance()
+			s.opts.Cursor.Advance()
 			continue
 		}
 		wanted := false
-		for _, segment := range batch.SegmentsOf(s.id) {
+		for _, segment := range batch.SegmentsOf(s.opts.ID) {
 			index, ok := s.wants(segment)
-			if !ok || index < toConnection && batch.Seq <= s.channels[index].servedSeq {
+			if !ok || index < toConnection && batch.Seq <= s.channels.list[index].ahead.servedSeq {
 				continue
 			}
 			wanted = true
-			s.take(batch, segment, index)
+			s.gatherSegment(batch, segment, index)
 			budget -= segment.Bytes
 		}
 		s.turn.batches++
 		if wanted {
-			s.oldest = append(s.oldest, batch.Oldest)
+			g.oldest = append(g.oldest, batch.Oldest)
 		}
-		s.cursor.Advance()
+		s.opts.Cursor.Advance()
 	}
 	return true
 }
 
-// wants returns the index of the segment's channel if it has a subscriber here; or what stands in its place for messages.
+// wants returns the index of the segment's channel if it has a subscriber here, or what stands in its place for messages.
 func (s *Shard) wants(segment *bus.Segment) (index uint32, ok bool) {
-	if !segment.Shards.Has(s.id) {
+	if !segment.Shards.Has(s.opts.ID) {
 		return 0, false
 	}
 	if _, is := segment.Channel.Conn(); is {
 		return toConnection, true
 	}
-	// Mostly one shard has the channel, and the interest table said where: a look into the map costs a rare channel's delivery more than
-	// all else that is done for it here.
-	if at := segment.At; at < uint32(len(s.channels)) && s.channels[at].id == segment.Channel {
-		return at, true
+	// Mostly one shard has the channel, and the interest table said where: for a channel that is seldom used, a look into
+	// the map costs more than the rest of the delivery.
+	list := s.channels.list
+	if hint := segment.At; hint < uint32(len(list)) && list[hint].id == segment.Channel {
+		return hint, true
 	}
-	index, ok = s.channelByID[segment.Channel]
+	index, ok = s.channels.byID[segment.Channel]
 	return index, ok
 }
 
-// take has the segment delivered in this turn.
-func (s *Shard) take(batch *bus.Batch, segment *bus.Segment, index uint32) {
-	s.pendings = append(s.pendings, pending{segment: segment, channel: index, batch: batch})
+// gatherSegment has the segment delivered in this turn.
+func (s *Shard) gatherSegment(batch *bus.Batch, segment *bus.Segment, index uint32) {
+	g := &s.gathered
+	g.segments = append(g.segments, pending{segment: segment, channel: index, batch: batch})
 	s.turn.records += uint64(len(segment.Records))
-	if index >= toConnection {
-		return
+	if index < toConnection {
+		s.channels.list[index].ahead.add(g.turn, segment.Bytes)
 	}
-	ch := &s.channels[index]
-	ch.got, ch.gotTurn = uint32(min(s.gotInTurn(ch)+segment.Bytes, math.MaxUint32)), s.turnNumber
 }
 
 // delivery is a segment that is being given to connections.
 type delivery struct {
-	p      *pending
-	direct bool   // Nothing else is delivered in this turn.
-	of     uint32 // As in chunk.
-	chunks [2 * bus.VariantCount]chunk
-	built  [2 * bus.VariantCount]bool
+	p       *pending
+	direct  bool   // Nothing else is delivered in this turn.
+	channel uint32 // As in chunk.
+	chunks  [2 * bus.VariantCount]chunk
+	built   [2 * bus.VariantCount]bool
 }
 
-// deliverSegment gives one segment to every subscriber of its channel, or to those whom it is for without one. It must not change the channel's
-// subscribers: connections that fail are doomed.
+// deliverSegment gives one segment to every subscriber of its channel or, without a channel, to those whom it is for.
 func (s *Shard) deliverSegment(p *pending, direct bool) {
 	d := delivery{p: p, direct: direct}
 	switch p.channel {
 	case toEverybody:
 		s.slab.each(func(c *conn) {
 			if c.isMember() {
-				s.give(c, &d, 0)
+				s.deliverTo(c, &d, 0)
 			}
 		})
 	case toConnection:
 		id, _ := p.segment.Channel.Conn()
 		if c := s.slab.find(id.Slot(), id.Generation()); c != nil && c.isMember() {
-			s.give(c, &d, 0)
+			s.deliverTo(c, &d, 0)
 		} else {
 			s.stats.Absent.Add(uint64(len(p.segment.Records)))
 		}
 	default:
 		s.deliverToSubscribers(p, &d)
 	}
-	s.unpin(p.pin)
+	s.sender.holds.drop(p.hold)
 }
 
-// deliverToSubscribers gives a segment to every subscriber of its channel.
+// deliverToSubscribers gives a segment to every subscriber of its channel. While it walks them, nothing changes them:
+// subscriptions that have to end, and connections that fail, do so afterwards.
 func (s *Shard) deliverToSubscribers(p *pending, d *delivery) {
-	ch := &s.channels[p.channel]
-	d.of = p.channel + 1
+	ch := &s.channels.list[p.channel]
+	d.channel = p.channel + 1
 	joined := p.batch.Seq <= ch.joinedSeq
-	conflate := ch.policy == PolicyConflate
-	recovering := ch.recovering > 0
+	conflate, resync, recovering := ch.policy == PolicyConflate, ch.policy == PolicyResync, ch.recovering > 0
 	for i := range ch.subscribers {
 		sub := ch.subscribers[i]
 		c := s.slab.get(sub.slot)
-		if recovering && s.hold(c, p, sub.at) {
+		if recovering && s.parkFor(c, p, sub.sub) {
 			continue
 		}
 		start := uint64(0)
 		if joined {
-			start = c.subs[sub.at].start
+			start = c.subs[sub.sub].start
 		}
-		if conflate && s.conflates(c) {
-			s.mergeSegment(c, p, start)
-			continue
+		switch {
+		case conflate && s.sender.conflates(&c.out):
+			s.mergeFor(c, p, start)
+		case resync && s.mustResync(c, p):
+		default:
+			s.deliverTo(c, d, start)
 		}
-		if ch.policy == PolicyResync && s.resyncs(c, p) {
-			continue
-		}
-		s.give(c, d, start)
 	}
-	s.singles.reset()
-	if len(s.resyncing) > 0 {
+	if conflate {
+		s.sender.singles.reset()
+	}
+	if resync {
 		s.endResyncs()
+	}
+	if recovering {
+		s.failOverfull()
 	}
 }
 
-// give gives a segment to one connection. Records up to start are not for it.
-func (s *Shard) give(c *conn, d *delivery, start uint64) {
+// deliverTo gives a segment to one connection. Records up to start are not for it.
+func (s *Shard) deliverTo(c *conn, d *delivery, start uint64) {
 	p, form := d.p, c.form()
 	if !d.built[form] {
 		d.built[form] = true
-		d.chunks[form] = s.layout(p.segment, form)
-		d.chunks[form].of = d.of
+		d.chunks[form] = s.compressor.layout(p.segment, form)
+		d.chunks[form].channel = d.channel
 	}
 	k := d.chunks[form]
 	switch {
 	case start >= p.segment.Records[0].Offset:
-		part := layoutAfter(c.variant, p.segment, start)
-		part.of = d.of
-		s.queuePublications(c, part)
+		k = c.speaks().layoutAfter(p.segment, start)
+		k.channel = d.channel
+		s.offer(c, k)
 	case len(k.bytes) == 0:
-	case k.waits:
-		k.pin = s.pin(p)
-		s.queuePublications(c, k)
-		s.await(c, p.segment, k.bytes)
-	case d.direct && c.out == nil && c.wrote < writePerTurn && c.isClient():
-		s.send(c, k, p)
+	case k.deferred:
+		k.hold = s.holdOf(p)
+		s.offer(c, k)
+		s.compressor.await(c, p.segment, k.bytes)
+	case d.direct && c.out.chunks == nil && c.out.wrote < writePerTurn && c.isClient():
+		s.deliverNow(c, k, p)
 	default:
-		k.pin = s.pin(p)
-		s.queuePublications(c, k)
+		k.hold = s.holdOf(p)
+		s.offer(c, k)
 	}
 }
 
-// send writes k, of p's segment, to a connection that has nothing queued, without the detour over the queue.
-func (s *Shard) send(c *conn, k chunk, p *pending) {
-	n, err := epoll.Write(int(c.fd), k.bytes[:min(len(k.bytes), writePerTurn-int(c.wrote))])
+// deliverNow writes k, of p's segment, to a connection for which nothing waits, without the detour over the queue.
+func (s *Shard) deliverNow(c *conn, k chunk, p *pending) {
+	n, v := s.sender.writeNow(&c.transport, k.bytes[:min(len(k.bytes), writePerTurn-int(c.out.wrote))])
 	switch {
-	case err == nil:
-		s.turn.writes++
-		s.turn.bytesOut += uint64(n)
-	case err != unix.EAGAIN:
-		s.stats.Dropped.Add(uint64(k.publications))
-		s.doom(c, ReasonWriteError)
+	case v != verdictOK:
+		s.sender.drop(k.publications)
+		s.fail(c, v)
+	case n == len(k.bytes):
+		s.sender.counts.deliveries += uint64(k.publications)
+	default:
+		k.hold = s.holdOf(p)
+		s.sender.pushRest(&c.out, k, n)
+		s.markDirty(c)
+	}
+}
+
+// mergeFor merges a segment for a connection that conflates.
+func (s *Shard) mergeFor(c *conn, p *pending, start uint64) {
+	if !c.isClient() {
 		return
 	}
-	if n == len(k.bytes) {
-		s.turn.deliveries += uint64(k.publications)
+	began, v := s.sender.mergeSegment(&c.out, c.variant, p, start)
+	if v != verdictOK {
+		s.fail(c, v)
 		return
 	}
-	k.pin = s.pin(p)
-	s.queue(c, k)
-	c.outOff = uint32(n)
-	c.wrote += uint32(n)
+	if began {
+		s.stats.Slow[PolicyConflate].Add(1)
+	}
+	s.markDirty(c)
+}
+
+// holdOf returns the hold of p's batch, taken when it is first asked for; deliverSegment drops it at its end.
+func (s *Shard) holdOf(p *pending) uint32 {
+	if p.hold == 0 {
+		p.hold = s.sender.holds.take(p.batch)
+	}
+	return p.hold
 }
 
 // observeLatency is called after the flush.
 func (s *Shard) observeLatency() {
-	if len(s.oldest) == 0 {
+	g := &s.gathered
+	if len(g.oldest) == 0 {
 		return
 	}
 	now := time.Now()
-	for _, t := range s.oldest {
+	for _, t := range g.oldest {
 		s.stats.Latency.Observe(max(0, now.Sub(t).Seconds()), 1)
 	}
-	s.oldest = s.oldest[:0]
+	g.oldest = g.oldest[:0]
 }

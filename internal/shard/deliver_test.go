@@ -158,7 +158,7 @@ func TestPongBeyondLimit(t *testing.T) {
 	})
 	require.NoError(t, c.conn.(*net.TCPConn).SetReadBuffer(4096))
 	conn, stats := r.shard.slab.get(0), r.shard.Stats()
-	for !r.shard.overLimit(conn) {
+	for !conn.out.exceeds(r.shard.opts.Limits.OutboundMax) {
 		r.publish("a", many(1, 1000)...)
 		r.step()
 	}
@@ -168,8 +168,8 @@ func TestPongBeyondLimit(t *testing.T) {
 	}
 	eventually(t, "the pings are seen", func() bool { r.step(); return stats.FramesIn.Load() == frames+3 })
 	require.True(t, conn.isClient())
-	require.True(t, conn.out[len(conn.out)-1].pong)
-	require.False(t, conn.out[len(conn.out)-2].pong, "the newest takes the place of the others")
+	require.True(t, conn.out.chunks[len(conn.out.chunks)-1].pong)
+	require.False(t, conn.out.chunks[len(conn.out.chunks)-2].pong, "the newest takes the place of the others")
 }
 
 // A slow client that reads again in time sees whole messages up to a point, then the reason.

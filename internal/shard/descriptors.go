@@ -15,4 +15,4 @@ type Descriptors struct {
 // full reports whether there is no room for another connection. Shards that ask at the same moment may go over by one each.
 func (d *Descriptors) full() bool { return d.open.Load() >= d.Max }
 
-var errDescriptorsKept = errors.New("the descriptors that are left are kept for other uses")
+var errDescriptorsKept = errors.New("the remaining file descriptors are reserved for wsd itself")

@@ -1,121 +1,47 @@
 package shard
 
-import (
-	"bytes"
+import "wsd/internal/epoll"
 
-	"golang.org/x/sys/unix"
-
-	"wsd/internal/epoll"
-	"wsd/internal/wire"
-)
-
-const (
-	// keepQueues is how many empty queues are kept for reuse, and keepQueueMin and keepQueueCap how short and long they may be.
-	keepQueues   = 1024
-	keepQueueMin = 4
-	keepQueueCap = 64
-)
-
-// writePerTurn bounds the bytes that a turn writes to one connection: a long queue, or one large message, does not keep the turn from
-// the others. What is left waits like what the kernel has not taken, and goes on in the next turn.
-const writePerTurn = 256 << 10
-
-// queue puts k behind what waits for c, to be sent by the next flush. It takes everything but publications to a slow client, see
-// queuePublications.
+// queue has k sent by the turn's flush, whatever waits already: for what a connection must get.
 func (s *Shard) queue(c *conn, k chunk) {
-	if c.state == stateFree || c.state == stateDoomed {
-		return
-	}
-	if c.out == nil {
-		c.out = s.takeQueue()
-	}
-	c.out = append(c.out, k)
-	if k.pin != 0 {
-		s.pins[k.pin].holders++
-	}
-	s.addQueued(c, k.cost())
-	s.markDirty(c)
-}
-
-// sendCopy writes b, whose memory the caller uses again, to a connection that has nothing queued; what the kernel does not take is
-// copied and waits.
-func (s *Shard) sendCopy(c *conn, b []byte) {
-	n, err := epoll.Write(int(c.fd), b)
-	switch {
-	case err == nil:
-		s.turn.writes++
-		s.turn.bytesOut += uint64(n)
-	case err != unix.EAGAIN:
-		c.reason = ReasonWriteError
-		s.abort(c)
-		return
-	}
-	if n < len(b) {
-		s.queue(c, chunk{bytes: bytes.Clone(b[n:])})
+	if c.state != stateFree && c.state != stateFailed {
+		s.sender.push(&c.out, k)
+		s.markDirty(c)
 	}
 }
 
-// addQueued counts n more bytes, or fewer, that wait for c.
-func (s *Shard) addQueued(c *conn, n int) {
-	c.outLen += n
-	s.outboundBytes += int64(n)
-	if c.merge != nil {
-		s.pacing.apartBytes += int64(n)
-	}
-	s.noteQueue(c)
-}
-
-// queuePong answers a ping. While a pong waits, the newest takes its place (RFC 6455 §5.5.3). So there are never more pongs than other
-// chunks, and no pong makes a client slow.
-func (s *Shard) queuePong(c *conn, payload []byte) {
-	k := chunk{bytes: wire.AppendFrame(nil, opPong, payload), pong: true}
-	last := len(c.out) - 1
-	if !c.isClient() || last < 0 || !c.out[last].pong || last == 0 && c.outOff > 0 {
+// queueReply has the answer to a command or a push sent by the turn's flush. A client that sends and does not read is
+// slow.
+func (s *Shard) queueReply(c *conn, k chunk) {
+	if c.state == stateClosing {
 		s.queue(c, k)
 		return
 	}
-	s.addQueued(c, k.cost()-c.out[last].cost())
-	c.out[last] = k
+	s.offer(c, k)
 }
 
-// queueReply is queue for answers to commands and for what ends subscriptions. A client that sends and does not read is slow.
-func (s *Shard) queueReply(c *conn, k chunk) {
-	s.hurry(c)
-	if c.isClient() && s.overLimit(c) {
-		s.closeSlow(c, 0)
-		return
-	}
-	s.queue(c, k)
-}
-
-// queuePublications is queue for a segment. A client that already has more than OutboundMax bytes waiting, the message being sent
-// not counted, is slow and doomed; so one message of any size reaches a client that reads.
-func (s *Shard) queuePublications(c *conn, k chunk) {
+// offer has k sent by the turn's flush, unless too much waits already: then c fails.
+func (s *Shard) offer(c *conn, k chunk) {
 	if !c.isClient() || len(k.bytes) == 0 {
 		return
 	}
-	s.hurry(c)
-	if s.overLimit(c) {
-		s.closeSlow(c, k.publications)
+	if v := s.sender.offer(&c.out, k); v != verdictOK {
+		s.fail(c, v)
 		return
 	}
-	s.queue(c, k)
+	s.markDirty(c)
 }
 
-// closeSlow dooms c for the outbound limit, which kept publications from it.
-func (s *Shard) closeSlow(c *conn, publications uint32) {
-	s.stats.Slow[PolicyDisconnect].Add(1)
-	s.stats.Dropped.Add(uint64(publications))
-	s.doom(c, ReasonSlow)
+// pong answers a ping.
+func (s *Shard) queuePong(c *conn, payload []byte) {
+	s.sender.pong(&c.out, payload)
+	s.markDirty(c)
 }
 
-func (s *Shard) overLimit(c *conn) bool {
-	return c.outLen > s.limits.OutboundMax && c.outLen-c.out[0].cost() > s.limits.OutboundMax
-}
-
+// markDirty has the turn's flush look at c, unless it waits until its socket is writable.
 func (s *Shard) markDirty(c *conn) {
-	if !c.dirty && !c.wantWritable {
-		c.dirty = true
+	if !c.out.listed && !c.out.blocked {
+		c.out.listed = true
 		s.dirty = append(s.dirty, c.slot)
 	}
 }
@@ -124,169 +50,81 @@ func (s *Shard) markDirty(c *conn) {
 func (s *Shard) flushDirty() {
 	for i := 0; i < len(s.dirty); i++ { //nolint:intrange // It grows meanwhile.
 		c := s.slab.get(s.dirty[i])
-		if !c.dirty {
+		if !c.out.listed {
 			continue
 		}
-		c.dirty = false
-		if c.state != stateFree && c.state != stateDoomed {
+		c.out.listed = false
+		if c.state != stateFree {
 			s.flush(c)
-			c.wrote = 0
+			c.out.wrote = 0
 		}
 	}
 	s.dirty = s.dirty[:0]
 	for _, slot := range s.wrote {
-		s.slab.get(slot).wrote = 0
+		s.slab.get(slot).out.wrote = 0
 	}
 	s.wrote = s.wrote[:0]
 }
 
-// flush gives the kernel as much of c's queue as it takes, up to writePerTurn in a turn, and up to a chunk that waits.
+// flush gives the kernel what it takes of c's outbox. When a connection that is closing has sent all, our side is shut.
 func (s *Shard) flush(c *conn) {
-	for len(c.out) > 0 {
-		if c.out[0].waits {
-			s.watchWritable(c, false)
-			return
+	wasBlocked := c.out.blocked
+	if s.sender.flush(&c.out, &c.transport) != verdictOK {
+		if c.state != stateClosing {
+			c.reason = ReasonWriteError
 		}
-		left := writePerTurn - int(c.wrote)
-		if left == 0 {
-			s.watchWritable(c, true)
-			return
-		}
-		n, err := s.writeQueue(c, left)
-		switch err {
-		case nil:
-			s.turn.writes++
-			s.turn.bytesOut += uint64(n)
-			c.wrote += uint32(n)
-			if c.wantWritable && c.merge == nil {
-				s.pacing.drained += uint64(n)
-			}
-			s.sent(c, n)
-			if c.merge != nil && s.drained(c) {
-				s.queueMerged(c)
-			}
-			if c.hasPutOff && s.hasRoom(c) {
-				s.takePutOff(c)
-			}
-		case unix.EAGAIN:
-			s.watchWritable(c, true)
-			return
-		default:
-			if c.state != stateClosing {
-				c.reason = ReasonWriteError
-			}
-			s.abort(c)
-			return
-		}
-	}
-	s.clearQueue(c)
-	s.watchWritable(c, false)
-	if c.state == stateClosing && !c.writeClosed {
-		c.writeClosed = true
-		epoll.CloseWrite(int(c.fd))
-	}
-}
-
-// writeQueue writes up to most bytes of c's queue, up to a chunk that waits: by one write for one chunk, by one writev for several.
-func (s *Shard) writeQueue(c *conn, most int) (n int, err error) {
-	first := c.out[0].bytes[c.outOff:]
-	if len(c.out) == 1 || len(first) >= most {
-		return epoll.Write(int(c.fd), first[:min(len(first), most)])
-	}
-	s.iovecs.Reset()
-	s.iovecs.Add(first)
-	most -= len(first)
-	for i := 1; i < len(c.out) && most > 0 && !c.out[i].waits; i++ {
-		b := c.out[i].bytes
-		if !s.iovecs.Add(b[:min(len(b), most)]) {
-			break
-		}
-		most -= len(b)
-	}
-	return s.iovecs.Writev(int(c.fd))
-}
-
-// sent takes n bytes off the front of c's queue.
-func (s *Shard) sent(c *conn, n int) {
-	done, cost := 0, 0
-	for n > 0 {
-		k := c.out[done]
-		rest := len(k.bytes) - int(c.outOff)
-		if n < rest {
-			c.outOff += uint32(n)
-			break
-		}
-		n -= rest
-		c.outOff = 0
-		cost += k.cost()
-		s.turn.deliveries += uint64(k.publications)
-		s.unpin(k.pin)
-		done++
-	}
-	s.addQueued(c, -cost)
-	clear(c.out[:done])
-	if done == len(c.out) {
-		c.out = c.out[:0]
+		s.abort(c)
 		return
 	}
-	c.out = c.out[done:] // The front goes when an append needs room: moving the rest down each time would be quadratic.
-}
-
-// dropQueued forgets what waits for c, except the rest of a chunk that is partly sent: without it the next frame would be read as
-// part of that one.
-func (s *Shard) dropQueued(c *conn) {
-	keep := 0
-	if c.outOff > 0 {
-		keep = 1
+	if c.out.blocked != wasBlocked {
+		s.watch(c)
 	}
-	for i := keep; i < len(c.out); i++ {
-		s.stats.Dropped.Add(uint64(c.out[i].publications))
-		s.addQueued(c, -c.out[i].cost())
-		s.unpin(c.out[i].pin)
-		c.out[i] = chunk{}
-	}
-	if len(c.out) > keep {
-		c.out = c.out[:keep]
+	s.resumePutOff(c)
+	if c.state == stateClosing && c.out.empty() {
+		c.shutdown()
 	}
 }
 
-// clearQueue forgets c's whole queue and keeps its memory for another connection.
-func (s *Shard) clearQueue(c *conn) {
-	for i := range c.out {
-		s.stats.Dropped.Add(uint64(c.out[i].publications))
-		s.unpin(c.out[i].pin)
-	}
-	if cap(c.out) >= keepQueueMin && cap(c.out) <= keepQueueCap && len(s.queues) < keepQueues {
-		clear(c.out)
-		s.queues = append(s.queues, c.out[:0])
-	}
-	c.out, c.outOff = nil, 0
-	s.addQueued(c, -c.outLen)
-}
-
-func (s *Shard) takeQueue() []chunk {
-	if n := len(s.queues); n > 0 {
-		q := s.queues[n-1]
-		s.queues = s.queues[:n-1]
-		return q
-	}
-	return make([]chunk, 0, keepQueueMin)
-}
-
-// watchWritable starts or stops waiting until the kernel takes more of c's queue.
-func (s *Shard) watchWritable(c *conn, on bool) {
-	if c.wantWritable == on {
-		return
-	}
-	s.countBlocked(c, -1)
-	c.wantWritable = on
-	s.countBlocked(c, 1)
+// watch has the loop woken for what c waits for.
+func (s *Shard) watch(c *conn) {
 	ready := uint32(epoll.Readable)
-	if on {
+	if c.out.blocked {
 		ready |= epoll.Writable
 	}
 	if err := s.poller.Modify(int(c.fd), ready, int32(c.slot), int32(c.generation)); err != nil {
 		c.reason = ReasonInternal
 		s.abort(c)
 	}
+}
+
+// fail ends c for the verdict of an operation on its outbox, at the end of the turn: whoever asked may be walking a
+// channel's subscribers, which the end of a connection changes. Until then nothing is queued for it, and nothing that it
+// sends is read.
+func (s *Shard) fail(c *conn, v verdict) { s.failFor(c, v.reason()) }
+
+// failFor is fail for a reason of the caller's.
+func (s *Shard) failFor(c *conn, reason Reason) {
+	if !c.isClient() {
+		return
+	}
+	if reason == ReasonSlow {
+		s.stats.Slow[PolicyDisconnect].Add(1)
+	}
+	c.state, c.reason = stateFailed, reason
+	s.failed = append(s.failed, c.slot)
+}
+
+// endFailed ends the connections that failed in this turn.
+func (s *Shard) endFailed() {
+	for i := 0; i < len(s.failed); i++ { //nolint:intrange // It grows meanwhile.
+		c := s.slab.get(s.failed[i])
+		switch {
+		case c.state != stateFailed:
+		case c.reason == ReasonWriteError:
+			s.abort(c)
+		default:
+			s.end(c, c.reason)
+		}
+	}
+	s.failed = s.failed[:0]
 }

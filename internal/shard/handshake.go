@@ -22,11 +22,10 @@ const helpLine = "This is a WebSocket port: connect to /connection/websocket (Ce
 // request is what the shard wants of an upgrade request that it accepts.
 type request struct {
 	plainHTTP bool
-	protocol  bool // The client protocol rather than raw.
-	deflate   bool // Compressed messages.
-	native    bool // Ping frames rather than in-band pings.
-	variant   bus.Variant
-	channels  []string // Of a raw client.
+	deflate   bool        // Compressed messages.
+	native    bool        // Ping frames rather than in-band pings.
+	variant   bus.Variant // Of the dialect that the client speaks.
+	channels  []string    // Of a raw client.
 }
 
 // handshake answers the complete upgrade request in head.
@@ -46,25 +45,34 @@ func (s *Shard) handshake(c *conn, head []byte) {
 	s.replies = out[:0]
 	s.countClients(1)
 	c.deadline = 0
-	c.protocol, c.nativePing, c.variant = req.protocol, req.native || !req.protocol, req.variant
+	c.variant = req.variant
+	d := c.speaks()
+	c.nativePing = req.native || d.ping == nil
 	if req.deflate {
 		s.stats.Compressed.Add(1)
 		c.deflate = true
 		c.reader.AllowDeflate()
 	}
-	if req.protocol {
+	if d.takesCommands {
 		c.state = stateJoining
-		c.deadline = s.tick + ticks(s.limits.StaleCloseDelay)
+		c.deadline = s.tick + ticks(s.opts.Limits.StaleCloseDelay)
 		s.rearm(c)
 	} else {
-		c.state = stateRaw
+		c.state = stateJoined
 		for _, name := range req.channels {
 			s.subscribe(c, name)
 		}
 		s.schedulePings(c)
 	}
-	// Last: whoever has seen the answer misses nothing from then on.
-	s.sendCopy(c, out)
+	// Last: a client that has seen the answer misses nothing from then on.
+	if v := s.sender.writeCopy(&c.out, &c.transport, out); v != verdictOK {
+		c.reason = v.reason()
+		s.abort(c)
+		return
+	}
+	if !c.out.empty() {
+		s.markDirty(c)
+	}
 }
 
 // decide accepts or rejects a request.
@@ -73,13 +81,13 @@ func (s *Shard) decide(r *wire.Request, req *request) (wire.Accept, error) {
 		req.plainHTTP = true
 		return wire.Accept{}, s.plainAnswer(r)
 	}
-	if s.stopAccepting {
+	if s.accepting.stopped {
 		return wire.Accept{}, &wire.Reject{Status: 503, Body: "The server is stopping."}
 	}
-	req.deflate = r.Deflate && s.deflate.Deflater != nil
+	req.deflate = r.Deflate && s.opts.Deflate.Deflater != nil
 	accept := wire.Accept{Deflate: req.deflate}
-	if s.shardHeader {
-		accept.Header = [][2]string{{"X-Wsd-Shard", fmt.Sprint(s.id)}}
+	if s.opts.ShardHeader {
+		accept.Header = [][2]string{{"X-Wsd-Shard", fmt.Sprint(s.opts.ID)}}
 	}
 	query, err := url.ParseQuery(r.RawQuery)
 	if err != nil {
@@ -90,7 +98,6 @@ func (s *Shard) decide(r *wire.Request, req *request) (wire.Accept, error) {
 		req.channels, err = s.rawChannels(query)
 		return accept, err
 	case pathProtocol:
-		req.protocol = true
 		req.native = query.Get("cf_ws_frame_ping_pong") == "true"
 		accept.Protocol, req.variant = chooseEncoding(r.Protocols, query)
 		return accept, nil
@@ -104,7 +111,7 @@ func (s *Shard) plainAnswer(r *wire.Request) *wire.Reject {
 	switch {
 	case r.Path != pathHealth:
 		return &wire.Reject{Status: 426, Body: helpLine, Header: [][2]string{{"Upgrade", "websocket"}}}
-	case s.stopAccepting || !s.serving.Load():
+	case s.accepting.stopped || !s.opts.Serving.Load():
 		return &wire.Reject{Status: 503, Body: "not serving"}
 	default:
 		return &wire.Reject{Status: 200, Body: "ok"}
@@ -117,15 +124,15 @@ func (s *Shard) rawChannels(query url.Values) ([]string, error) {
 	if len(channels) == 0 {
 		return nil, &wire.Reject{Status: 400, Body: "Name at least one channel: /ws?channel=NAME."}
 	}
-	if len(channels) > s.limits.ChannelsMax {
-		return nil, &wire.Reject{Status: 400, Body: fmt.Sprintf("%d channels named, at most %d allowed.", len(channels), s.limits.ChannelsMax)}
+	if len(channels) > s.opts.Limits.ChannelsMax {
+		return nil, &wire.Reject{Status: 400, Body: fmt.Sprintf("%d channels named, at most %d allowed.", len(channels), s.opts.Limits.ChannelsMax)}
 	}
 	for i, name := range channels {
 		switch {
 		case name == "" || !utf8.ValidString(name):
 			return nil, &wire.Reject{Status: 400, Body: "A channel name must be non-empty UTF-8."}
-		case len(name) > s.limits.ChannelLengthMax:
-			return nil, &wire.Reject{Status: 400, Body: fmt.Sprintf("A channel name has %d bytes, at most %d allowed.", len(name), s.limits.ChannelLengthMax)}
+		case len(name) > s.opts.Limits.ChannelLengthMax:
+			return nil, &wire.Reject{Status: 400, Body: fmt.Sprintf("A channel name has %d bytes, at most %d allowed.", len(name), s.opts.Limits.ChannelLengthMax)}
 		case slices.Contains(channels[:i], name):
 			return nil, &wire.Reject{Status: 400, Body: "A channel is named twice."}
 		}
@@ -133,17 +140,17 @@ func (s *Shard) rawChannels(query url.Values) ([]string, error) {
 	return channels, nil
 }
 
-// chooseEncoding picks the encoding of the client protocol, by the query or by the first subprotocol offered that is one (protocol.md
-// A1). It also returns the subprotocol to answer with, empty if none was offered.
+// chooseEncoding picks the encoding of the client protocol: by the first subprotocol offered that names one, else by the
+// query, else JSON. It also returns the subprotocol to answer with, empty if none was offered.
 func chooseEncoding(offered []string, query url.Values) (subprotocol string, v bus.Variant) {
 	v = bus.VariantJSON
 	if query.Get("cf_protocol") == "protobuf" || query.Get("format") == "protobuf" {
 		v = bus.VariantProtobuf
 	}
 	for _, name := range offered {
-		for of, e := range encodings {
-			if e != nil && e.Name == name {
-				return name, bus.Variant(of)
+		for i := range dialects {
+			if e := dialects[i].encoding; e != nil && e.Name == name {
+				return name, bus.Variant(i)
 			}
 		}
 	}

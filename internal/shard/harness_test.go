@@ -134,8 +134,12 @@ func newStepped(t testing.TB, change func(*Options)) *rig {
 	return r
 }
 
-// step turns the loop over once, without waiting.
-func (r *rig) step() { r.shard.turnOver(false) }
+// step turns the loop over once, without waiting, and checks the shard's sums.
+func (r *rig) step() {
+	r.t.Helper()
+	r.shard.turnOver(false)
+	check(r.t, r.shard)
+}
 
 // during turns the loop over until do has returned, which runs in a goroutine of its own.
 func (r *rig) during(do func()) {
@@ -147,9 +151,10 @@ func (r *rig) during(do func()) {
 	for {
 		select {
 		case <-done:
+			check(r.t, r.shard)
 			return
 		default:
-			r.step()
+			r.shard.turnOver(false)
 		}
 	}
 }
@@ -187,7 +192,7 @@ func newIdleRig(t testing.TB, stallMax time.Duration, change func(*Options)) *ri
 		require.Zero(t, stats.Channels.Load(), "channels left")
 		require.Zero(t, stats.OutboundBytes.Load(), "bytes left")
 		require.Zero(t, r.ring.Stats().PinnedBytes.Load(), "bytes pinned")
-		require.Len(t, r.shard.freePins, len(r.shard.pins)-1, "pins left")
+		require.Len(t, r.shard.sender.holds.free, len(r.shard.sender.holds.list)-1, "pins left")
 		require.Zero(t, r.interest.Len(), "interest left")
 		_, ok := r.interest.Lookup([]byte(routing.Everybody))
 		require.False(t, ok, "interest in messages for everybody left")

@@ -18,84 +18,90 @@ var errTryAgain = proto.Error{Code: proto.ErrInternal.Code, Message: "history ca
 
 // historyCommand answers with what the channel's stream holds. It returns nil when the reply comes later.
 //
-// Without a position the history is that of the last publications, at most RecoveryOptions.Most; it may reach back less far when they are
-// few in a large log. With a position it is what follows it, or reversed what was before it.
+// Without a position the history is that of the last publications, at most RecoveryOptions.PublicationsMax. It may reach
+// back less far when they are few in a large log. With a position it is what follows it, or reversed what precedes it.
 func (s *Shard) historyCommand(c *conn, id uint32, r *protocol.HistoryRequest) *protocol.Reply {
 	refuse := func(e *proto.Error) *protocol.Reply { return &protocol.Reply{Id: id, Error: e.Reply()} }
-	if r.Channel == "" || len(r.Channel) > s.limits.ChannelLengthMax || !utf8.ValidString(r.Channel) {
+	if r.Channel == "" || len(r.Channel) > s.opts.Limits.ChannelLengthMax || !utf8.ValidString(r.Channel) {
 		return refuse(proto.ErrBadRequest)
 	}
-	if s.recovery.Recoverer == nil {
+	if s.opts.Recovery.Recoverer == nil {
 		return refuse(proto.ErrNotAvailable)
 	}
-	position, epoch, known := s.positions.Position(r.Channel)
+	position, epoch, known := s.opts.Positions.Position(r.Channel)
 	switch {
-	case !known && !s.positions.Settled(r.Channel):
+	case !known && !s.opts.Positions.Settled(r.Channel):
 		return refuse(&notYet)
 	case !known:
 		return refuse(proto.ErrNotAvailable)
 	case r.Since != nil && r.Since.Epoch != "" && r.Since.Epoch != epoch:
 		return refuse(proto.ErrUnrecoverablePosition)
 	}
-	result := &protocol.HistoryResult{Publications: []*protocol.Publication{}, Epoch: epoch, Offset: position} // SDKs take no null for a list.
-	most := s.recovery.Most
+	// SDKs accept no null for a list.
+	result := &protocol.HistoryResult{Publications: []*protocol.Publication{}, Epoch: epoch, Offset: position}
+	limit := s.opts.Recovery.PublicationsMax
 	if r.Limit >= 0 {
-		most = min(most, int(r.Limit))
+		limit = min(limit, int(r.Limit))
 	}
-	q := bus.Query{Channel: r.Channel, Epoch: epoch, UpTo: position, Most: most, Kind: bus.QueryLast}
+	q := bus.Query{Channel: r.Channel, Epoch: epoch, UpTo: position, Most: limit, Kind: bus.QueryLast}
 	switch {
 	case r.Since == nil && !r.Reverse:
-		q.Most = s.recovery.Most // The first of the last.
+		q.Most = s.opts.Recovery.PublicationsMax // The first of the last.
 	case r.Since == nil:
 	case r.Reverse:
 		q.UpTo = min(position, max(r.Since.Offset, 1)-1)
 	default:
 		q.After, q.Kind = r.Since.Offset, bus.QueryFirst
 	}
-	if most == 0 || q.After >= q.UpTo {
+	if limit == 0 || q.After >= q.UpTo {
 		return &protocol.Reply{Id: id, History: result}
 	}
 	if c.histories == historyMax {
 		return refuse(proto.ErrTooManyRequests)
 	}
-	c.histories++
-	h := &history{
-		c: c, command: id, result: result, most: most, reverse: r.Reverse, last: q.Kind == bus.QueryLast,
+	work := s.inbox.begin(c)
+	if work == nil {
+		return refuse(&errTryAgain)
 	}
-	slot, generation := c.slot, c.generation
-	s.recovery.Recoverer.Ask(q, func(a bus.Answer) {
-		s.postAnswer(&answer{Answer: a, slot: slot, generation: generation, take: func(a bus.Answer) { s.replyHistory(h, a) }})
+	c.histories++
+	h := &history{command: id, result: result, limit: limit, reverse: r.Reverse, last: q.Kind == bus.QueryLast}
+	s.opts.Recovery.Recoverer.Ask(q, func(a bus.Answer) {
+		work.post(answerBytes(&a), func(c *conn, room bool) {
+			if !room {
+				a = bus.Answer{Result: bus.ResultOverload}
+			}
+			s.replyHistory(c, h, a)
+		})
 	})
 	return nil
 }
 
 // history is a history command that waits for its answer.
 type history struct {
-	c       *conn
-	command uint32
+	command uint32 // To be replied to.
 	result  *protocol.HistoryResult
-	most    int
+	limit   int // Publications of the reply.
 	reverse bool
 	last    bool // As many of the last as can be had will do.
 }
 
 // replyHistory replies to a history command whose answer has come.
-func (s *Shard) replyHistory(h *history, a bus.Answer) {
-	c := h.c
+func (s *Shard) replyHistory(c *conn, h *history, a bus.Answer) {
 	c.histories--
 	reply := &protocol.Reply{Id: h.command}
-	enough := a.Result == bus.ResultOK || h.last && (len(a.Records) > 0 || a.Result == bus.ResultLimit || a.Result == bus.ResultGone)
+	enough := a.Result == bus.ResultOK ||
+		h.last && (len(a.Records) > 0 || a.Result == bus.ResultLimit || a.Result == bus.ResultGone)
 	switch {
 	case a.Result == bus.ResultEpoch: // The topic was created again meanwhile.
 		reply.Error = proto.ErrUnrecoverablePosition.Reply()
 	case enough:
 		s.stats.Histories.Add(1)
 		reply.History = h.result
-		list := append(h.result.Publications, publicationsOf(c.variant, a.Records)...)
+		list := append(h.result.Publications, publicationsOf(c.speaks(), a.Records)...)
 		if h.reverse {
 			slices.Reverse(list)
 		}
-		h.result.Publications = list[:min(h.most, len(list))]
+		h.result.Publications = list[:min(h.limit, len(list))]
 	case a.Result == bus.ResultTimeout, a.Result == bus.ResultOverload, a.Result == bus.ResultError:
 		reply.Error = errTryAgain.Reply()
 	default:

@@ -247,7 +247,7 @@ func TestSubscribedBeforeAnswer(t *testing.T) {
 	r = newStepped(t, func(o *Options) {
 		o.Positions = positionsFunc(func() {
 			asked++
-			require.Zero(t, r.shard.turn.writes)
+			require.Zero(t, r.shard.sender.counts.writes)
 		})
 	})
 	r.during(func() { r.dial("/ws?channel=a&channel=b") })

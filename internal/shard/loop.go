@@ -8,6 +8,9 @@ import (
 	"wsd/internal/stats"
 )
 
+// eventsPerTurn bounds the ready sockets that one turn serves.
+const eventsPerTurn = 256
+
 // closesPerTurn bounds the connections that a turn of the shutdown closes.
 const closesPerTurn = 512
 
@@ -19,15 +22,16 @@ func (s *Shard) run() {
 	}
 }
 
-// turnOver is one turn: it serves ready sockets, requests, timers and the bus, then flushes. With wait it first waits for something to
-// do. It returns whether the next turn has something to do without waiting, and whether the shard has ended.
+// turnOver is one turn: it serves ready sockets, the inbox, timers and the bus, ends the connections that failed, then
+// flushes. With wait it first waits for something to do. It returns whether the next turn has something to do without
+// waiting, and whether the shard has ended.
 func (s *Shard) turnOver(wait bool) (more, ended bool) {
 	if wait {
 		s.setTimer()
-		s.load.BeginTurn(0)
-		if s.accepting {
-			// Clients come in crowds. Behind the other loops' turns this one often finds the next at once, which spares it to park and to
-			// be woken: at 64 shards 6 % of a connection's CPU time.
+		s.opts.Load.BeginTurn(0)
+		if s.accepting.before {
+			// Clients come in crowds. After the other loops' turns this one often finds the next at once, which spares it
+			// parking and being woken: at 64 shards 6 % of a connection's CPU time.
 			runtime.Gosched()
 		}
 	}
@@ -37,18 +41,19 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 		panic("BUG: shard loop: " + err.Error())
 	}
 	began := time.Since(s.start)
-	s.load.BeginTurn(s.startMono + uint64(began))
+	s.opts.Load.BeginTurn(s.startMono + uint64(began))
 	s.tick = uint32(began / tickLength)
 	if woken {
 		s.stats.Wakeups.Add(1)
 	}
 	s.serve(events)
-	s.takeRequests()
+	s.takeInbox()
 	s.expireTimers(len(events))
 	more = s.deliver()
-	more = s.tellPortion() || more
-	if s.closing && (!more && s.pacing.until == 0 || int64(began) >= s.deadline.Load()) {
-		if more = s.closePortion(began); !more && s.stats.Connections.Load() == 0 {
+	more = s.notifyRecalled() || more
+	s.endFailed()
+	if s.closing && (!more && s.gathered.wakeAt == 0 || int64(began) >= s.deadline.Load()) {
+		if more = s.closePortion(began); !more && s.connections == 0 {
 			s.endTurn(began)
 			s.stop()
 			return false, true
@@ -58,7 +63,7 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 	s.flushDirty()
 	s.observeLatency()
 	s.endTurn(began)
-	more = more || len(events) == eventsPerTurn || len(s.answered) > 0 || s.closing && s.stats.Connections.Load() == 0
+	more = more || len(events) == eventsPerTurn || len(s.completions.due) > 0 || s.closing && s.connections == 0
 	return more, false
 }
 
@@ -67,7 +72,7 @@ func (s *Shard) serve(events []epoll.Event) {
 	for i := range events {
 		ev := &events[i]
 		if ev.Fd < 0 {
-			if index := int(-1 - ev.Fd); index < len(s.listeners) && s.acceptAgainAt == 0 {
+			if index := int(-1 - ev.Fd); index < len(s.accepting.listeners) && s.accepting.resumeAt == 0 {
 				s.acceptReady(index, len(events) == eventsPerTurn)
 			}
 			continue
@@ -78,7 +83,7 @@ func (s *Shard) serve(events []epoll.Event) {
 		}
 		if ev.Events&epoll.Writable != 0 {
 			s.flush(c)
-			if c.wrote > 0 {
+			if c.out.wrote > 0 {
 				s.wrote = append(s.wrote, c.slot)
 			}
 		}
@@ -86,27 +91,27 @@ func (s *Shard) serve(events []epoll.Event) {
 			s.readable(c)
 		}
 	}
-	s.endDoomed()
 }
 
-func (s *Shard) takeRequests() {
-	bits := s.requests.Swap(0)
-	if bits&requestStopAccepting != 0 {
+// takeInbox acts on what other goroutines have posted, and on completions that the turn before left.
+func (s *Shard) takeInbox() {
+	bits := s.inbox.takeSignals()
+	if bits&signalStopAccepting != 0 {
 		s.closeListeners()
 	}
-	if bits&requestLayouts != 0 {
-		s.takeLayouts()
+	if bits&signalLayouts != 0 {
+		s.replaceDeferred()
 	}
-	if bits&requestAnswers != 0 || len(s.answered) > 0 {
-		s.takeAnswers()
+	if bits&signalCompletions != 0 || len(s.completions.due) > 0 {
+		s.takeCompletions()
 	}
-	if bits&requestShutdown != 0 {
+	if bits&signalShutdown != 0 {
 		s.closing = true
 	}
 }
 
-// expireTimers runs what is due. While many sockets are ready it waits until each connection could be read once: after a pause of
-// the whole process the pongs are in the sockets, and nobody may be closed for a pong that is already here.
+// expireTimers runs what is due. While many sockets are ready it waits until each connection could be read once: after a
+// pause of the whole process the pongs are in the sockets, and nobody may be closed for a pong that has arrived.
 func (s *Shard) expireTimers(events int) {
 	if events == eventsPerTurn && s.heldTurns <= len(s.slab.blocks)*blockSlots/eventsPerTurn {
 		s.heldTurns++
@@ -114,30 +119,30 @@ func (s *Shard) expireTimers(events int) {
 	}
 	s.heldTurns = 0
 	if s.tick != s.wheel.now {
-		s.expire(s.tick)
+		for c := s.wheel.pop(s.tick); c != nil; c = s.wheel.pop(s.tick) {
+			s.due(c)
+		}
 	}
-	if s.acceptAgainAt != 0 && s.tick >= s.acceptAgainAt {
+	if s.accepting.resumeAt != 0 && s.tick >= s.accepting.resumeAt {
 		s.resumeAccepting()
 	}
 }
 
-// setTimer has the loop woken for the earliest timer. The timer is only touched when that changes.
+// setTimer has the loop woken for whatever is due first. The timer is only touched when that changes.
 func (s *Shard) setTimer() {
 	at := uint32(0)
+	earlier := func(tick uint32) {
+		if tick != 0 && (at == 0 || tick < at) {
+			at = tick
+		}
+	}
 	if ahead := s.wheel.next(); ahead != 0 {
 		at = s.wheel.now + ahead
 	}
-	if s.acceptAgainAt != 0 && (at == 0 || s.acceptAgainAt < at) {
-		at = s.acceptAgainAt
-	}
-	if look := s.pacing.next(); look != 0 && (at == 0 || look < at) {
-		at = look
-	}
+	earlier(s.accepting.resumeAt)
+	earlier(s.gathered.wakeAt)
 	if s.closing {
-		deadline := ticks(time.Duration(max(1, s.deadline.Load())))
-		if at == 0 || deadline < at {
-			at = deadline
-		}
+		earlier(ticks(time.Duration(max(1, s.deadline.Load()))))
 	}
 	switch {
 	case at == s.timerAt && at > s.tick:
@@ -181,33 +186,35 @@ func (s *Shard) closePortion(now time.Duration) (more bool) {
 // endTurn makes the turn's counts visible and its slots free.
 func (s *Shard) endTurn(began time.Duration) {
 	s.reclaim()
-	t := &s.turn
-	stats.Add(&s.stats.Writes, t.writes)
-	stats.Add(&s.stats.BytesOut, t.bytesOut)
-	stats.Add(&s.stats.Deliveries, t.deliveries)
+	t, sent := &s.turn, &s.sender.counts
+	stats.Add(&s.stats.Writes, sent.writes)
+	stats.Add(&s.stats.BytesOut, sent.bytesOut)
+	stats.Add(&s.stats.Deliveries, sent.deliveries)
 	stats.Add(&s.stats.BytesIn, t.bytesIn)
 	stats.Add(&s.stats.FramesIn, t.framesIn)
 	stats.Add(&s.stats.Batches, t.batches)
 	stats.Add(&s.stats.Records, t.records)
-	stats.Add(&s.stats.Conflated, t.conflated)
-	*t = turnCounts{}
-	s.stats.OutboundBytes.Store(s.outboundBytes)
+	stats.Add(&s.stats.Conflated, sent.conflated)
+	stats.Add(&s.stats.Dropped, sent.dropped)
+	*t, *sent = turnCounts{}, sendCounts{}
+	s.stats.OutboundBytes.Store(s.sender.bytes)
 	s.stats.Turns.Add(1)
-	took := uint64(time.Since(s.start) - began)
-	s.stats.TurnLastNanos.Store(took)
-	if took > s.stats.TurnMaxNanos.Load() {
-		s.stats.TurnMaxNanos.Store(took)
+	s.lastTurn = uint64(time.Since(s.start) - began)
+	s.stats.TurnLastNanos.Store(s.lastTurn)
+	if s.lastTurn > s.stats.TurnMaxNanos.Load() {
+		s.stats.TurnMaxNanos.Store(s.lastTurn)
 	}
-	s.load.EndTurn(s.acceptedInTurn, s.closedInTurn, took)
-	s.accepting = s.acceptedInTurn > 0
-	s.acceptedInTurn, s.closedInTurn = 0, 0
+	a := &s.accepting
+	s.opts.Load.EndTurn(a.accepted, a.closed, s.lastTurn)
+	a.before = a.accepted > 0
+	a.accepted, a.closed = 0, 0
 }
 
 // stop releases what the loop holds besides connections.
 func (s *Shard) stop() {
 	s.timer.Stop()
-	s.load.BeginTurn(0)
+	s.opts.Load.BeginTurn(0)
 	if err := s.poller.Close(); err != nil {
-		s.logger.Error("BUG: close epoll instance", "error", err)
+		s.opts.Logger.Error("BUG: close epoll instance", "error", err)
 	}
 }

@@ -3,22 +3,23 @@ package shard
 import "wsd/internal/routing"
 
 // isMember reports whether the client gets messages: it has said whatever it must say first.
-func (c *conn) isMember() bool { return c.state == stateRaw || c.state == stateJoined }
+func (c *conn) isMember() bool { return c.state == stateJoined }
 
 // countClients counts n more clients, or fewer. While there are any, messages for everybody are for this shard, too.
-func (s *Shard) countClients(n int64) {
-	switch s.stats.Clients.Add(n) {
+func (s *Shard) countClients(n int) {
+	s.clients += n
+	s.stats.Clients.Store(int64(s.clients))
+	switch s.clients {
 	case 0:
-		s.interest.Remove(routing.Everybody, s.id)
-		delete(s.channelByID, s.everybody)
+		s.opts.Interest.Remove(routing.Everybody, s.opts.ID)
+		s.channels.setEverybody(0)
 	case n: // There were none.
-		s.everybody = s.interest.Add(routing.Everybody, s.id, 0)
-		s.channelByID[s.everybody] = toEverybody
+		s.channels.setEverybody(s.opts.Interest.Add(routing.Everybody, s.opts.ID, 0))
 	}
 }
 
-// setUser makes c a connection of the user, before its first subscription: messages for the user reach it from now on, as if it had
-// subscribed to a channel of a name that no client can name.
+// setUser makes c a connection of the user, before its first subscription. From now on messages for the user reach it, as
+// if it had subscribed to a channel whose name no client can use.
 func (s *Shard) setUser(c *conn, user string) {
 	s.subscribe(c, string(routing.AppendUser(nil, []byte(user))))
 	c.user = true

@@ -11,17 +11,16 @@ import (
 	"wsd/internal/routing"
 )
 
-// LoadReporter takes what the shard tells the steering program in the kernel. The shard's goroutine calls it, three times a turn
-// at most; each method must be as cheap as a few atomic stores.
+// LoadReporter passes the shard's load on to the steering program in the kernel. The shard's goroutine calls it, three
+// times a turn at most; each method must be as cheap as a few atomic stores.
 type LoadReporter interface {
 	// BeginTurn stores when the current turn began, in CLOCK_MONOTONIC nanoseconds; 0 means that the shard waits.
 	BeginTurn(monotonicNanos uint64)
-	// EndTurn tells how many connections the turn took from the accept queues, how many of all those taken it closed, and how
-	// many nanoseconds it was busy.
+	// EndTurn reports how many connections the turn accepted, how many it closed, and how many nanoseconds it was busy.
 	EndTurn(accepted, closed, nanos uint64)
 }
 
-// Positions tells how far a channel's stream has been routed. Any shard's goroutine calls it.
+// Positions knows how far a channel's stream has been routed. Any shard's goroutine calls it.
 type Positions interface {
 	// Position returns the offset (Kafka's + 1) of the last record routed of the partition that alone feeds channel, and the
 	// epoch that names it; ok is false when no single partition is known to feed it.
@@ -32,7 +31,7 @@ type Positions interface {
 
 // Limits bounds what one connection may take. Every field must be positive.
 type Limits struct {
-	OutboundMax       int           // Bytes that may wait for the kernel behind the message being sent.
+	OutboundMax       int           // Bytes that may wait for the kernel after the message being sent.
 	MessageMax        int           // Bytes of one message from a client.
 	HeadMax           int           // Bytes of an upgrade request.
 	ChannelsMax       int           // Subscriptions of one connection.
@@ -44,13 +43,13 @@ type Limits struct {
 	PongTimeout       time.Duration
 	CloseGrace        time.Duration // How long a closing connection may take to read what is left and to answer; then it is reset.
 	BatchBytesPerTurn int           // Bytes of segments gathered before they are flushed.
-	PinnedMax         int           // Bytes of layouts that connections of all shards together may hold after the ring has let them go.
+	PinnedMax         int           // Bytes of layouts that all shards' connections may hold after the ring released them.
 }
 
 // Options is what a shard is built from.
 type Options struct {
 	ID        routing.ShardID
-	Listeners []int // Non-blocking listening descriptors; the shard owns and closes them, also when New fails.
+	Listeners []int // Non-blocking listening descriptors, one an address. The shard closes them, also when New fails.
 	Cursor    *bus.Cursor
 	Head      func() uint64 // The sequence that the bus gives to its next batch.
 	Interest  *routing.Interest
@@ -60,24 +59,28 @@ type Options struct {
 
 	Descriptors *Descriptors // Shared by all shards.
 	Limits      Limits
-	Slow        []SlowPolicy // The first whose pattern fits a channel counts; none: PolicyDisconnect.
+	Slow        []SlowPolicy // The first whose pattern fits a channel applies; none: PolicyDisconnect.
 	Deflate     Deflate
 	Recovery    RecoveryOptions
 
-	Version     string // Told to protocol clients in the connect result.
+	Version     string // In the connect result of protocol clients.
 	Nonce       uint64 // Random for the process: the first half of client ids.
 	ShardHeader bool   // Put the shard into an X-Wsd-Shard header of the 101.
 	Logger      *slog.Logger
 }
 
+// listenersMax is how many a connection can tell apart.
+const listenersMax = 256
+
 func (o Options) validate() error {
 	switch {
-	case o.Cursor == nil || o.Head == nil || o.Interest == nil || o.Positions == nil || o.Load == nil || o.Serving == nil || o.Descriptors == nil || o.Logger == nil:
+	case o.Cursor == nil || o.Head == nil || o.Interest == nil || o.Positions == nil || o.Load == nil || o.Serving == nil ||
+		o.Descriptors == nil || o.Logger == nil:
 		return errors.New("BUG: shard options with a nil dependency")
 	case int(o.ID) >= routing.ShardsMax:
 		return fmt.Errorf("BUG: shard id %d, at most %d", o.ID, routing.ShardsMax-1)
-	case len(o.Listeners) == 0:
-		return errors.New("BUG: shard without a listener")
+	case len(o.Listeners) == 0 || len(o.Listeners) > listenersMax:
+		return fmt.Errorf("BUG: shard with %d listeners, want 1 to %d", len(o.Listeners), listenersMax)
 	}
 	for _, p := range o.Slow {
 		if p.Policy >= policyCount {
@@ -87,8 +90,8 @@ func (o Options) validate() error {
 	if d := o.Deflate; d.Deflater != nil && (d.Least < 1 || d.Inline < 0) {
 		return fmt.Errorf("BUG: shard compresses from %d bytes on, up to %d by itself", d.Least, d.Inline)
 	}
-	if r := o.Recovery; r.Recoverer != nil && r.Most < 1 {
-		return fmt.Errorf("BUG: shard recovers %d publications at most", r.Most)
+	if r := o.Recovery; r.Recoverer != nil && r.PublicationsMax < 1 {
+		return fmt.Errorf("BUG: shard recovers %d publications at most", r.PublicationsMax)
 	}
 	l := o.Limits
 	for name, v := range map[string]int64{

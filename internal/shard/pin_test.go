@@ -63,5 +63,5 @@ func TestPinnedMax(t *testing.T) {
 	}
 	require.EqualValues(t, 3, s.stats.Slow[PolicyDisconnect].Load())
 	require.Positive(t, r.ring.Stats().PinnedBytes.Load(), "those of c")
-	require.NotEqual(t, bus.StateDetached, func() bus.State { _, state := s.cursor.Next(); return state }())
+	require.NotEqual(t, bus.StateDetached, func() bus.State { _, state := s.opts.Cursor.Next(); return state }())
 }

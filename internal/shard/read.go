@@ -3,7 +3,6 @@ package shard
 import (
 	"golang.org/x/sys/unix"
 
-	"wsd/internal/epoll"
 	"wsd/internal/wire"
 )
 
@@ -14,7 +13,7 @@ func (s *Shard) readable(c *conn) {
 	if c.in != nil {
 		kept = copy(s.readBuf, c.in.bytes)
 	}
-	n, err := epoll.Read(int(c.fd), s.readBuf[kept:])
+	n, err := c.read(s.readBuf[kept:])
 	switch {
 	case err == unix.EAGAIN:
 		return
@@ -43,21 +42,21 @@ func (s *Shard) peerClosed(c *conn) {
 	s.finish(c)
 }
 
-// readHead looks for a complete upgrade request in b and answers it. It returns the bytes behind it when c is then a client, else
-// nil.
+// readHead looks for a complete upgrade request in b and answers it. It returns the bytes that follow it when c is then a
+// client, else nil.
 func (s *Shard) readHead(c *conn, b []byte) []byte {
 	seen := 0
 	if c.in != nil {
 		seen = c.in.headSeen
 	}
 	length := wire.HeadLen(b, seen)
-	if length == 0 && len(b) <= s.limits.HeadMax {
+	if length == 0 && len(b) <= s.opts.Limits.HeadMax {
 		c.keep(b)
 		c.in.headSeen = len(b)
 		return nil
 	}
 	c.in = nil
-	if length == 0 || length > s.limits.HeadMax {
+	if length == 0 || length > s.opts.Limits.HeadMax {
 		s.refuseRequest(c, 431, "the upgrade request is too long", ReasonHandshakeRejected)
 		return nil
 	}
@@ -71,7 +70,7 @@ func (s *Shard) readHead(c *conn, b []byte) []byte {
 // readFrames acts on the complete frames in b and keeps the rest.
 func (s *Shard) readFrames(c *conn, b []byte) {
 	for len(b) > 0 && c.isClient() {
-		event, payload, n, closeErr := c.reader.Next(b, wire.RoleServer, s.limits.MessageMax)
+		event, payload, n, closeErr := c.reader.Next(b, wire.RoleServer, s.opts.Limits.MessageMax)
 		if closeErr != nil {
 			s.failFrame(c, closeErr)
 			return
@@ -103,7 +102,7 @@ func (s *Shard) keepIncomplete(c *conn, b []byte) {
 		return
 	}
 	if c.frameAt == 0 {
-		c.frameAt = s.tick + ticks(s.limits.FrameTimeout)
+		c.frameAt = s.tick + ticks(s.opts.Limits.FrameTimeout)
 		s.rearm(c)
 	}
 }
@@ -127,7 +126,7 @@ func (s *Shard) failFrame(c *conn, closeErr *wire.CloseError) {
 
 // inflate acts on a compressed message.
 func (s *Shard) inflate(c *conn, event wire.Event, payload []byte) {
-	event, payload, closeErr := s.inflater.Inflate(event, payload, s.limits.MessageMax)
+	event, payload, closeErr := s.inflater.Inflate(event, payload, s.opts.Limits.MessageMax)
 	if closeErr != nil {
 		s.failFrame(c, closeErr)
 		return
@@ -140,12 +139,11 @@ func (s *Shard) inflate(c *conn, event wire.Event, payload []byte) {
 func (s *Shard) frame(c *conn, event wire.Event, payload []byte) {
 	switch event {
 	case wire.EventText, wire.EventBinary:
-		if c.protocol {
+		if c.speaks().takesCommands {
 			s.commands(c, payload)
 		}
-		// A raw client only listens; what it says is read and ignored.
 	case wire.EventDeflatedText, wire.EventDeflatedBinary:
-		if c.protocol { // What a raw client says is not worth decompressing.
+		if c.speaks().takesCommands { // What is ignored is not worth decompressing.
 			s.inflate(c, event, payload)
 		}
 	case wire.EventPing:

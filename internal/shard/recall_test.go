@@ -97,9 +97,9 @@ func TestBreakInPortions(t *testing.T) {
 	r.step()
 	require.EqualValues(t, clients, r.shard.Stats().Recalled.Load())
 	require.Zero(t, r.shard.Stats().Subscriptions.Load())
-	require.Equal(t, closesPerTurn, r.shard.recallNext)
+	require.Equal(t, closesPerTurn, r.shard.recalls.next)
 	r.step()
-	require.Nil(t, r.shard.recalls)
+	require.Nil(t, r.shard.recalls.queue)
 	r.during(func() {
 		for _, c := range all {
 			code, _ := c.closed()
@@ -138,7 +138,7 @@ func TestCommandsBeforeTelling(t *testing.T) {
 	r.during(func() { c = r.join("a") })
 	s := r.shard
 	s.slab.each(func(c *conn) { s.recall(c, func(uint32) bool { return true }) })
-	require.Len(t, s.recalls, 1)
+	require.Len(t, s.recalls.queue, 1)
 	c.send(ws.OpText, `{"id":3,"subscribe":{"channel":"a"}}`) // A turn looks at sockets first.
 	r.during(func() {
 		require.Equal(t, fmt.Sprintf(unsubscribePush, "a"), c.message(wire.EventText))
@@ -158,5 +158,5 @@ func TestGoneBeforeTelling(t *testing.T) {
 	r.breakStream(bus.Break{Channel: "a"})
 	eventually(t, "gone", func() bool { r.step(); return r.shard.Stats().Connections.Load() == 0 })
 	r.step()
-	require.Nil(t, r.shard.recalls)
+	require.Nil(t, r.shard.recalls.queue)
 }

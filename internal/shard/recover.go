@@ -7,92 +7,105 @@ import (
 
 	"wsd/internal/bus"
 	"wsd/internal/proto"
-	"wsd/internal/wire"
 )
 
-// A client that comes back is told what it missed. Its subscription begins at once, at the position P; what the stream held between
-// the client's offset and P is asked of the Recoverer, and what the bus brings meanwhile is held. The reply comes when the answer does,
-// and behind it what was held: so the client gets its stream without a gap and nothing twice (design.md §3).
+// A client that comes back gets what it missed. Its subscription begins at once, at the position P. The Recoverer is asked
+// for what the stream held between the client's offset and P, and what the bus brings meanwhile is parked. The reply goes
+// out when the answer comes, and after it what was parked. So the client gets its stream without a gap and nothing twice.
 //
 // Where the interest table knows that nothing came after the client's offset, nobody is asked.
 //
-// A client that cannot be given all of it is told that it has not recovered, with the position as it is then, and goes on from there:
-// what was held is dropped. It is never given a part.
+// A client that cannot get all of it has not recovered: the reply says so, with the position as it is then, and the
+// subscription goes on from there. What was parked is dropped. A client never gets a part of what it missed.
 
 // Recoverer answers what channels' streams held.
 type Recoverer interface {
-	// Ask has done called with the answer to q, once, by any goroutine, perhaps before it returns. It must not block. Any shard's goroutine.
+	// Ask has done called with the answer to q, once, by any goroutine, perhaps before it returns. It must not block. Any
+	// shard's goroutine.
 	Ask(q bus.Query, done func(bus.Answer))
 }
 
 // RecoveryOptions is how a shard lets clients recover.
 type RecoveryOptions struct {
-	Recoverer Recoverer // Nil: nothing can be recovered.
-	Most      int       // Publications that a client may recover, or have of history at once.
-	Cached    []string  // Patterns of channels of which clients recover the last publication only; see SlowPolicy.Pattern.
+	Recoverer       Recoverer // Nil: nothing can be recovered.
+	PublicationsMax int       // Publications that a client may recover, or have of history at once.
+	Cached          []string  // Patterns of channels whose clients recover the last publication only; see SlowPolicy.Pattern.
 }
 
 func (o *RecoveryOptions) cached(channel string) bool {
 	return slices.ContainsFunc(o.Cached, func(pattern string) bool { return fits(pattern, channel) })
 }
 
-// flagRejectUnrecovered asks for error 112 instead of a subscription that has not recovered (protocol.md A7).
+// flagRejectUnrecovered, in a subscribe command's flags, asks for error 112 instead of a subscription that has not
+// recovered.
 const flagRejectUnrecovered = 1 << 1
 
-// heldPart of OutboundMax may be held for one subscription, and heldMany times OutboundMax in the shard.
+// OutboundMax/parkedPart bytes may be parked for one subscription, and OutboundMax*parkedMany in the shard.
 const (
-	heldPart = 2
-	heldMany = 16
+	parkedPart = 2
+	parkedMany = 16
 )
 
-// RecoverySource is where the answer to a client that came back is from.
-type RecoverySource uint8
+// RecoveryOrigin is where the answer to a client that came back is from.
+type RecoveryOrigin uint8
 
-// The sources.
+// The origins.
 const (
-	RecoveryNone   RecoverySource = iota // Nothing had to be known: its position is the stream's, or is not of this stream.
+	RecoveryNone   RecoveryOrigin = iota // Nobody was asked: its position is the stream's, or is not of this stream.
 	RecoveryTable                        // The interest table.
-	RecoveryMemory                       // What was read lately.
-	RecoveryKafka                        // Read again.
-	recoverySourceCount
+	RecoveryMemory                       // Record batches that were read recently.
+	RecoveryKafka                        // Kafka, read again.
+	recoveryOriginCount
 )
 
-// String is the source's metric label.
-func (r RecoverySource) String() string {
-	return [recoverySourceCount]string{"none", "table", "memory", "kafka"}[r]
+// String is the origin's metric label.
+func (r RecoveryOrigin) String() string {
+	return [recoveryOriginCount]string{"none", "table", "memory", "kafka"}[r]
 }
 
-// RecoverySources lists every source.
-func RecoverySources() []RecoverySource {
-	return []RecoverySource{RecoveryNone, RecoveryTable, RecoveryMemory, RecoveryKafka}
+// RecoveryOrigins lists every origin.
+func RecoveryOrigins() []RecoveryOrigin {
+	return []RecoveryOrigin{RecoveryNone, RecoveryTable, RecoveryMemory, RecoveryKafka}
 }
 
-// recovering is a subscription whose reply waits for an answer.
-type recovering struct {
-	slot      uint32 // Of the connection.
-	channel   uint32 // Index into Shard.channels.
-	command   uint32 // To be replied to.
-	reject    bool   // The client wants an error rather than a subscription that has not recovered.
-	cache     bool   // It wants the last publication only, and has none with offset 0.
-	over      bool   // Replied to, or the subscription has ended: an answer comes too late.
-	full      bool   // More came than may be held: it is to be told that it has not recovered.
-	offset    uint64 // The client's.
-	epoch     string // Of the stream that was asked for.
-	held      []chunk
-	heldBytes int
+// recoveries are the subscriptions whose reply waits for an answer.
+type recoveries struct {
+	waiting  map[recoveryKey]*recovery
+	overfull []*recovery // Found while a channel's subscribers were walked, to be failed afterwards.
 }
 
-type recoveringKey struct{ slot, channel uint32 }
+type recoveryKey struct{ slot, channel uint32 }
 
-// recover answers a client that wants to recover, whose subscription has begun at result's position. It returns nil when the reply comes
-// later.
-func (s *Shard) recover(c *conn, command uint32, r *protocol.SubscribeRequest, result *protocol.SubscribeResult) *protocol.Reply {
+// recovery is a subscription whose reply waits for an answer.
+type recovery struct {
+	key     recoveryKey
+	command uint32 // To be replied to.
+	reject  bool   // The client wants an error rather than a subscription that has not recovered.
+	cache   bool   // It wants the last publication only, and has none.
+	over    bool   // It was replied to, or the subscription has ended: an answer comes too late.
+	full    bool   // More came than may be parked: it fails.
+	offset  uint64 // The client's.
+	epoch   string // Of the stream that was asked for.
+	parked  parked // What the bus has brought meanwhile.
+}
+
+// beginRecovery answers a client that wants to recover, whose subscription has begun at result's position. It returns nil
+// when the reply comes later.
+func (s *Shard) beginRecovery(
+	c *conn, command uint32, r *protocol.SubscribeRequest, result *protocol.SubscribeResult,
+) *protocol.Reply {
+	o := &s.opts.Recovery
 	sub := &c.subs[len(c.subs)-1]
-	ch := &s.channels[sub.channel]
-	rec := &recovering{slot: c.slot, channel: sub.channel, command: command, reject: r.Flag&flagRejectUnrecovered != 0, offset: r.Offset, epoch: result.Epoch}
+	ch := &s.channels.list[sub.channel]
+	rec := &recovery{
+		key: recoveryKey{c.slot, sub.channel}, command: command, reject: r.Flag&flagRejectUnrecovered != 0,
+		offset: r.Offset, epoch: result.Epoch,
+	}
 	position, ours := sub.start, result.Recoverable && (r.Epoch == "" || r.Epoch == result.Epoch)
-	q := bus.Query{Channel: ch.name, Epoch: result.Epoch, After: r.Offset, UpTo: position, Most: s.recovery.Most, Kind: bus.QueryAll}
-	if result.Recoverable && s.recovery.cached(ch.name) {
+	q := bus.Query{
+		Channel: ch.name, Epoch: result.Epoch, After: r.Offset, UpTo: position, Most: o.PublicationsMax, Kind: bus.QueryAll,
+	}
+	if result.Recoverable && o.cached(ch.name) {
 		q.Kind, q.Most = bus.QueryLast, 1
 		if !ours || r.Epoch == "" {
 			q.After = 0
@@ -101,181 +114,201 @@ func (s *Shard) recover(c *conn, command uint32, r *protocol.SubscribeRequest, r
 		ours = true
 	}
 	if !ours {
-		return s.replyRecovered(c, rec, RecoveryNone, bus.Answer{Result: bus.ResultEpoch})
+		return s.replyRecovery(c, rec, RecoveryNone, bus.Answer{Result: bus.ResultEpoch})
 	}
 	if q.After == position && !rec.cache {
-		return s.replyRecovered(c, rec, RecoveryNone, bus.Answer{})
+		return s.replyRecovery(c, rec, RecoveryNone, bus.Answer{})
 	}
-	// What is noted was noted in the moment in which the bus was given the record, so here it is the client's offset that counts.
-	if since, last, ok := s.interest.Noted(ch.name, result.Epoch); ok && !rec.cache && since <= q.After && last <= q.After && q.After <= position {
+	// The table noted a record at the moment it was put on the bus, so here the client's offset counts.
+	since, last, ok := s.opts.Interest.Noted(ch.name, result.Epoch)
+	if ok && !rec.cache && since <= q.After && last <= q.After && q.After <= position {
 		sub.start = q.After
-		return s.replyRecovered(c, rec, RecoveryTable, bus.Answer{})
+		return s.replyRecovery(c, rec, RecoveryTable, bus.Answer{})
 	}
-	// A client may be ahead of us that comes from another node: then the reply waits until we are there.
+	work := s.inbox.begin(c)
+	if work == nil {
+		return s.replyRecovery(c, rec, RecoveryNone, bus.Answer{Result: bus.ResultOverload})
+	}
+	// A client that comes from another node may be ahead of this one: then the reply waits until this one is there.
 	sub.start = max(position, q.After)
 	ch.recovering++
-	s.recoverings[recoveringKey{c.slot, sub.channel}] = rec
-	slot, generation := c.slot, c.generation
-	s.recovery.Recoverer.Ask(q, func(a bus.Answer) {
-		s.postAnswer(&answer{Answer: a, slot: slot, generation: generation, take: func(a bus.Answer) { s.recovered(rec, a) }})
+	s.recoveries.waiting[rec.key] = rec
+	o.Recoverer.Ask(q, func(a bus.Answer) {
+		work.post(answerBytes(&a), func(c *conn, room bool) {
+			if !room {
+				a = bus.Answer{Result: bus.ResultOverload}
+			}
+			s.finishRecovery(c, rec, a)
+		})
 	})
 	return nil
 }
 
-// recovered replies to a client whose answer has come, and gives it what was held.
-func (s *Shard) recovered(rec *recovering, a bus.Answer) {
+// answerBytes returns how much memory the records of an answer take.
+func answerBytes(a *bus.Answer) (n int) {
+	for i := range a.Records {
+		n += len(a.Records[i].Value) + len(a.Records[i].JSON) + chunkOverhead
+	}
+	return n
+}
+
+// finishRecovery replies to a client whose answer has come, and gives it what was parked.
+func (s *Shard) finishRecovery(c *conn, rec *recovery, a bus.Answer) {
 	if rec.over {
 		return
 	}
-	c := s.slab.get(rec.slot)
-	held := rec.held
-	rec.held = nil
-	s.endRecovering(c, rec)
-	if _, epoch, known := s.positions.Position(s.channels[rec.channel].name); !known || epoch != rec.epoch {
+	s.forgetRecovery(rec)
+	if _, epoch, known := s.opts.Positions.Position(s.channels.list[rec.key.channel].name); !known || epoch != rec.epoch {
 		a = bus.Answer{Result: bus.ResultEpoch, Kafka: a.Kafka} // What comes now is of another stream than the answer.
 	}
-	from := RecoveryMemory
+	origin := RecoveryMemory
 	if a.Kafka {
-		from = RecoveryKafka
+		origin = RecoveryKafka
 	}
-	reply := s.replyRecovered(c, rec, from, a)
+	reply := s.replyRecovery(c, rec, origin, a)
 	s.sendReply(c, reply, publicationsIn(reply))
-	for _, k := range held {
-		if reply.Subscribe != nil && reply.Subscribe.Recovered {
-			s.queuePublications(c, k)
-		} else {
-			s.stats.Dropped.Add(uint64(k.publications))
-		}
-		s.unpin(k.pin)
+	if reply.Subscribe == nil || !reply.Subscribe.Recovered || !c.isClient() {
+		s.sender.unpark(&rec.parked, nil)
+		return
 	}
+	if v := s.sender.unpark(&rec.parked, &c.out); v != verdictOK {
+		s.fail(c, v)
+	}
+	s.markDirty(c)
 }
 
-// failRecovering replies at once that the client has not recovered.
-func (s *Shard) failRecovering(rec *recovering) {
-	s.recovered(rec, bus.Answer{Result: bus.ResultLimit})
+// failRecovery replies at once that the client has not recovered.
+func (s *Shard) failRecovery(c *conn, rec *recovery) {
+	s.finishRecovery(c, rec, bus.Answer{Result: bus.ResultLimit})
 }
 
-// failRecoveringOf is failRecovering for every subscription of c to a channel concerned.
-func (s *Shard) failRecoveringOf(c *conn, concerned func(channel uint32) bool) {
-	if len(s.recoverings) == 0 {
+// failRecoveriesOf is failRecovery for every subscription of c to a channel concerned.
+func (s *Shard) failRecoveriesOf(c *conn, concerned func(channel uint32) bool) {
+	if len(s.recoveries.waiting) == 0 {
 		return
 	}
 	for i := len(c.subs) - 1; i >= 0; i-- { // One that is rejected goes, and the last takes its place.
-		if rec := s.recoverings[recoveringKey{c.slot, c.subs[i].channel}]; rec != nil && concerned(rec.channel) {
-			s.failRecovering(rec)
+		if rec := s.recoveryOf(c, c.subs[i].channel); rec != nil && concerned(rec.key.channel) {
+			s.failRecovery(c, rec)
 		}
 	}
 }
 
-// endRecovering forgets that a reply waits, and what was held.
-func (s *Shard) endRecovering(c *conn, rec *recovering) {
-	rec.over = true
-	delete(s.recoverings, recoveringKey{c.slot, rec.channel})
-	s.channels[rec.channel].recovering--
-	s.dropHeld(rec)
-}
-
-func (s *Shard) dropHeld(rec *recovering) {
-	s.heldBytes -= rec.heldBytes
-	rec.heldBytes = 0
-	for _, k := range rec.held {
-		s.stats.Dropped.Add(uint64(k.publications))
-		s.unpin(k.pin)
+// failOverfull fails the recoveries for which too much was parked.
+func (s *Shard) failOverfull() {
+	for i, rec := range s.recoveries.overfull {
+		s.failRecovery(s.slab.get(rec.key.slot), rec)
+		s.recoveries.overfull[i] = nil
 	}
-	rec.held = nil
+	s.recoveries.overfull = s.recoveries.overfull[:0]
 }
 
-// replyRecovered makes the reply to a subscription that wanted to recover, and ends one that is to be rejected.
-func (s *Shard) replyRecovered(c *conn, rec *recovering, from RecoverySource, a bus.Answer) *protocol.Reply {
+// recoveryOf returns c's recovery of a channel, nil if there is none.
+func (s *Shard) recoveryOf(c *conn, channel uint32) *recovery {
+	return s.recoveries.waiting[recoveryKey{c.slot, channel}]
+}
+
+// endRecoveryOf drops c's recovery of a channel, if there is one: the subscription ends.
+func (s *Shard) endRecoveryOf(c *conn, channel uint32) {
+	if rec := s.recoveryOf(c, channel); rec != nil {
+		s.forgetRecovery(rec)
+		s.sender.unpark(&rec.parked, nil)
+	}
+}
+
+// forgetRecovery notes that no reply waits any longer.
+func (s *Shard) forgetRecovery(rec *recovery) {
+	rec.over = true
+	delete(s.recoveries.waiting, rec.key)
+	s.channels.list[rec.key.channel].recovering--
+}
+
+// replyRecovery makes the reply to a subscription that wanted to recover, and ends one that is to be rejected.
+func (s *Shard) replyRecovery(c *conn, rec *recovery, origin RecoveryOrigin, a bus.Answer) *protocol.Reply {
 	reply := &protocol.Reply{Id: rec.command}
-	at := s.find(c, s.channels[rec.channel].name)
+	ch := &s.channels.list[rec.key.channel]
 	if a.Result == bus.ResultOK && (!rec.cache || len(a.Records) > 0) {
-		s.stats.Recovered[from].Add(1)
+		s.stats.Recovered[origin].Add(1)
 		// What is on its way may hold records that the client has from another node.
-		s.channels[rec.channel].joinedSeq = s.head()
+		ch.joinedSeq = s.opts.Head()
 		reply.Subscribe = &protocol.SubscribeResult{
-			Recoverable: true, WasRecovering: true, Recovered: true, Offset: rec.offset, Epoch: rec.epoch, Publications: publicationsOf(c.variant, a.Records),
+			Recoverable: true, WasRecovering: true, Recovered: true, Offset: rec.offset, Epoch: rec.epoch,
+			Publications: publicationsOf(c.speaks(), a.Records),
 		}
 		return reply
 	}
-	s.stats.Unrecovered[from].Add(1)
+	s.stats.Unrecovered[origin].Add(1)
+	i := s.find(c, ch.name)
 	if rec.reject {
-		s.unsubscribe(c, at)
+		s.unsubscribe(c, i, false)
 		reply.Error = proto.ErrUnrecoverablePosition.Reply()
 		return reply
 	}
-	reply.Subscribe = s.position(c, at)
+	reply.Subscribe = s.restart(c, i)
 	reply.Subscribe.WasRecovering = true
 	return reply
 }
 
-// position has subscription at of c go on from where its stream stands now, and returns that.
-func (s *Shard) position(c *conn, at int) *protocol.SubscribeResult {
-	ch := &s.channels[c.subs[at].channel]
-	offset, epoch, known := s.positions.Position(ch.name)
+// restart has subscription i of c go on from where its stream stands now, and returns that.
+func (s *Shard) restart(c *conn, i int) *protocol.SubscribeResult {
+	ch := &s.channels.list[c.subs[i].channel]
+	offset, epoch, known := s.opts.Positions.Position(ch.name)
 	if known {
 		s.begin(ch, epoch, offset)
 	}
-	c.subs[at].start = offset
+	c.subs[i].start = offset
 	if !known {
 		return &protocol.SubscribeResult{}
 	}
-	return &protocol.SubscribeResult{Recoverable: s.recovery.Recoverer != nil, Offset: offset, Epoch: epoch}
+	return &protocol.SubscribeResult{Recoverable: s.opts.Recovery.Recoverer != nil, Offset: offset, Epoch: epoch}
 }
 
-// hold keeps a segment from a connection whose reply waits, until it comes. It returns false for any other connection.
-func (s *Shard) hold(c *conn, p *pending, at uint32) bool {
-	rec := s.recoverings[recoveringKey{c.slot, p.channel}]
+// parkFor keeps a segment from a connection whose reply waits, and returns true. It returns false for any other
+// connection.
+func (s *Shard) parkFor(c *conn, p *pending, sub uint32) bool {
+	rec := s.recoveryOf(c, p.channel)
 	if rec == nil {
 		return false
 	}
 	if !c.isClient() {
 		return true
 	}
-	start := c.subs[at].start
+	d, start, records := c.speaks(), c.subs[sub].start, p.segment.Records
 	var k chunk
-	switch records := p.segment.Records; {
+	switch {
 	case start >= records[len(records)-1].Offset:
 		return true
 	case start >= records[0].Offset:
-		k = layoutAfter(c.variant, p.segment, start)
+		k = d.layoutAfter(p.segment, start)
 	default:
-		k = chunk{bytes: p.segment.Layout(c.variant, layouts[c.variant]), publications: publications(c.variant, records)}
+		k = chunk{bytes: p.segment.Layout(c.variant, d.layout), publications: d.publications(records), hold: s.holdOf(p)}
 	}
+	k.channel = p.channel + 1
+	outboundMax := s.opts.Limits.OutboundMax
 	switch {
 	case len(k.bytes) == 0:
-		return true
 	case rec.full:
-		s.stats.Dropped.Add(uint64(k.publications))
-		return true
-	}
-	if rec.heldBytes+k.cost() > s.limits.OutboundMax/heldPart || s.heldBytes+k.cost() > s.limits.OutboundMax*heldMany {
-		s.stats.Dropped.Add(uint64(k.publications))
-		s.dropHeld(rec)
+		s.sender.drop(k.publications)
+	case rec.parked.cost+k.cost() > outboundMax/parkedPart, s.sender.parkedBytes+k.cost() > s.parkedMax():
+		s.sender.drop(k.publications)
+		s.sender.unpark(&rec.parked, nil)
 		rec.full = true
-		s.postAnswer(&answer{slot: c.slot, generation: c.generation, take: func(bus.Answer) { s.failRecovering(rec) }})
-		return true
+		s.recoveries.overfull = append(s.recoveries.overfull, rec)
+	default:
+		s.sender.park(&rec.parked, k)
 	}
-	if start < p.segment.Records[0].Offset {
-		k.pin = s.pin(p)
-		s.pins[k.pin].holders++
-	}
-	k.of = p.channel + 1
-	rec.held = append(rec.held, k)
-	rec.heldBytes += k.cost()
-	s.heldBytes += k.cost()
 	return true
 }
 
-// publicationsOf returns what variant v carries of records.
-func publicationsOf(v bus.Variant, records []bus.Record) []*protocol.Publication {
+// publicationsOf returns what a dialect carries of records.
+func publicationsOf(d *dialect, records []bus.Record) []*protocol.Publication {
 	if len(records) == 0 {
 		return nil
 	}
 	list := make([]protocol.Publication, 0, len(records))
 	refs := make([]*protocol.Publication, 0, len(records))
 	for i := range records {
-		if value := valueOf(v, &records[i]); value != nil {
+		if value := d.value(&records[i]); value != nil {
 			list = append(list, protocol.Publication{Data: value, Offset: records[i].Offset})
 			refs = append(refs, &list[len(list)-1])
 		}
@@ -295,12 +328,12 @@ func publicationsIn(r *protocol.Reply) uint32 {
 
 // sendReply sends a reply that comes later than those of its frame.
 func (s *Shard) sendReply(c *conn, r *protocol.Reply, publications uint32) {
-	e := encodings[c.variant]
-	payload, err := e.AppendReply(nil, r)
+	d := c.speaks()
+	payload, err := d.encoding.AppendReply(nil, r)
 	if err != nil {
-		s.logger.Error("BUG: encode reply", "error", err)
-		s.doom(c, ReasonInternal)
+		s.opts.Logger.Error("BUG: encode reply", "error", err)
+		s.failFor(c, ReasonInternal)
 		return
 	}
-	s.queueReply(c, chunk{bytes: wire.AppendFrame(make([]byte, 0, headerMax+len(payload)), opOf(e), payload), publications: publications})
+	s.queueReply(c, chunk{bytes: d.frame(payload), publications: publications})
 }

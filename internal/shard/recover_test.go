@@ -3,6 +3,7 @@ package shard
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -70,7 +71,7 @@ func newPastRig(t *testing.T, change func(*Options)) *pastRig {
 	t.Helper()
 	p := &pastRig{past: &past{}}
 	p.rig = newStepped(t, func(o *Options) {
-		o.Recovery = RecoveryOptions{Recoverer: p.past, Most: 5, Cached: []string{"cached"}}
+		o.Recovery = RecoveryOptions{Recoverer: p.past, PublicationsMax: 5, Cached: []string{"cached"}}
 		if change != nil {
 			change(o)
 		}
@@ -150,7 +151,7 @@ func TestRecoverHolds(t *testing.T) {
 	p.numbers(8, 9)
 	require.Equal(t, push(8), p.hear(c))
 	require.EqualValues(t, 1, p.shard.Stats().Recovered[RecoveryMemory].Load())
-	require.Zero(t, p.shard.heldBytes)
+	require.Zero(t, p.shard.sender.parkedBytes)
 }
 
 // A client that missed nothing is told so without a question, while somebody has the channel.
@@ -160,7 +161,7 @@ func TestRecoverByTable(t *testing.T) {
 	p.joined("a")
 	p.numbers(3, 4)
 	p.place.set("a", 9) // Records of other channels.
-	for offset, want := range map[int]RecoverySource{3: RecoveryTable, 4: RecoveryTable, 8: RecoveryTable, 9: RecoveryNone} {
+	for offset, want := range map[int]RecoveryOrigin{3: RecoveryTable, 4: RecoveryTable, 8: RecoveryTable, 9: RecoveryNone} {
 		before := p.shard.Stats().Recovered[want].Load()
 		c := p.joined()
 		p.say(c, back(offset, ""))
@@ -250,15 +251,15 @@ func TestRecoverEnds(t *testing.T) {
 	p.say(c, back(2, ""))
 	p.numbers(7, 8)
 	p.step()
-	require.Positive(t, p.shard.heldBytes)
+	require.Positive(t, p.shard.sender.parkedBytes)
 	require.NoError(t, c.conn.Close())
 	for p.shard.Stats().Clients.Load() > 0 {
 		p.step()
 	}
 	p.past.answer(bus.ResultOK)
 	p.step()
-	require.Zero(t, p.shard.heldBytes)
-	require.Empty(t, p.shard.recoverings)
+	require.Zero(t, p.shard.sender.parkedBytes)
+	require.Empty(t, p.shard.recoveries.waiting)
 
 	c = p.joined("b")
 	p.say(c, back(2, ""))
@@ -286,7 +287,7 @@ func TestRecoverHoldsTooMuch(t *testing.T) {
 	p.past.answer(bus.ResultOK)
 	p.numbers(30, 31)
 	require.Equal(t, push(30), p.hear(c))
-	require.Zero(t, p.shard.heldBytes)
+	require.Zero(t, p.shard.sender.parkedBytes)
 }
 
 // While it is not known where streams are, a client is told to try again.
@@ -385,4 +386,28 @@ func TestHistory(t *testing.T) {
 	}
 	p.say(next, `{"id":6,"ping":{}}`)
 	require.JSONEq(t, `{"id":6,"ping":{}}`, p.hear(next), "answers for the one before are not for it")
+}
+
+// A client over its limit whose recovery is ended by a break is closed in the turn that takes the break: nothing else may
+// ever wake the shard.
+func TestBreakEndsRecoveryOverLimit(t *testing.T) {
+	p := newPastRig(t, func(o *Options) { o.Limits.OutboundMax = 64 << 10 })
+	c := p.joined("b")
+	p.joined()
+	p.joined() // So that one client is no reason to brake.
+	p.joined()
+	require.NoError(t, c.conn.(*net.TCPConn).SetReadBuffer(4096))
+	conn := p.shard.slab.get(0)
+	for !conn.out.exceeds(p.shard.opts.Limits.OutboundMax) {
+		p.publish("b", many(1, 1000)...)
+		p.step()
+	}
+	p.place.set("a", 3)
+	p.say(c, back(1, ""))
+	require.Len(t, p.past.waiting(), 1)
+	p.breakStream(bus.Break{Channel: "a"})
+	p.step()
+	require.Equal(t, stateClosing, conn.state)
+	require.Equal(t, ReasonSlow, conn.reason)
+	p.past.answer(bus.ResultOK)
 }

@@ -24,7 +24,7 @@ func newResyncRig(t *testing.T, change func(*Options)) *resyncRig {
 	t.Helper()
 	r := &resyncRig{}
 	r.pastRig = newPastRig(t, func(o *Options) {
-		o.Limits.OutboundMax, o.Recovery.Most, o.Slow = 128<<10, 1<<20, []SlowPolicy{{"a", PolicyResync}}
+		o.Limits.OutboundMax, o.Recovery.PublicationsMax, o.Slow = 128<<10, 1<<20, []SlowPolicy{{"a", PolicyResync}}
 		if change != nil {
 			change(o)
 		}
@@ -148,12 +148,12 @@ func TestResyncOrDisconnect(t *testing.T) {
 	}
 	t.Run("other channels stay", func(t *testing.T) {
 		r := newResyncRig(t, nil)
-		for r.shard.slab.get(0).outLen < 32<<10 {
+		for r.shard.slab.get(0).out.cost < 32<<10 {
 			fill(r, "b", 1)
 		}
 		r.stuff()
 		require.EqualValues(t, 1, r.shard.Stats().Slow[PolicyResync].Load())
-		require.Greater(t, r.shard.slab.get(0).outLen, 24<<10)
+		require.Greater(t, r.shard.slab.get(0).out.cost, 24<<10)
 	})
 	t.Run("other channels are too much", func(t *testing.T) {
 		r := newResyncRig(t, nil)

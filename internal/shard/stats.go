@@ -37,8 +37,8 @@ type Stats struct {
 	Dropped      atomic.Uint64                      // Publications for a connection that was closed, or left the channel, before they were sent.
 	Conflated    atomic.Uint64                      // Publications that gave way to a later record of their key while they waited for a connection.
 	Slow         [policyCount]atomic.Uint64         // Times a policy for slow clients acted: connections closed by the limits of waiting bytes, conflations begun, resyncs.
-	Recovered    [recoverySourceCount]atomic.Uint64 // Subscriptions that recovered, by RecoverySource,
-	Unrecovered  [recoverySourceCount]atomic.Uint64 // and that wanted to and could not.
+	Recovered    [recoveryOriginCount]atomic.Uint64 // Subscriptions that recovered, by RecoveryOrigin.
+	Unrecovered  [recoveryOriginCount]atomic.Uint64 // Subscriptions that wanted to recover and could not, by RecoveryOrigin.
 	Histories    atomic.Uint64                      // History commands answered with publications.
 	Paced        atomic.Uint64                      // Times batches were left on the bus for a moment because clients were behind.
 	Reattached   atomic.Uint64                      // Times the shard came back after the bus had detached it.

@@ -5,9 +5,10 @@ import (
 	"time"
 )
 
-// The timing wheel: one slot a tick, a doubly linked list of connections in each, so that arming, moving and cancelling cost the
-// same however many there are (Varghese and Lauck, "Hashed and hierarchical timing wheels", 1987, scheme 6 with far deadlines
-// clamped). A connection is in the wheel once, at or before its earliest deadline; one that comes due early is armed again.
+// The timing wheel: one slot a tick, with a doubly linked list of connections in each, so that arming, moving and
+// cancelling cost the same however many there are (Varghese and Lauck, "Hashed and hierarchical timing wheels", 1987,
+// scheme 6 with far deadlines clamped). A connection is in the wheel once, at or before its earliest deadline; one that
+// comes due early is armed again.
 const (
 	tickLength = 50 * time.Millisecond
 	wheelSlots = 2048 // 102 s: pings and deadlines of the default configuration fit in one round.
@@ -15,13 +16,14 @@ const (
 )
 
 type wheel struct {
+	slab   *slab // Whose connections the lists link.
 	heads  [wheelSlots]int32
 	filled [wheelSlots / 64]uint64 // Bit set: the slot's list is not empty.
 	now    uint32                  // Ticks since start, all of them expired up to here.
 }
 
-func newWheel() *wheel {
-	w := new(wheel)
+func newWheel(conns *slab) *wheel {
+	w := &wheel{slab: conns}
 	for i := range w.heads {
 		w.heads[i] = timerNone
 	}
@@ -33,35 +35,34 @@ func ticks(d time.Duration) uint32 {
 	return uint32(max(1, min((d+tickLength-1)/tickLength, 1<<31)))
 }
 
-// arm puts c at tick at, clamped to the wheel's horizon, and never into the past.
-func (s *Shard) arm(c *conn, at uint32) {
-	w := s.wheel
-	at = max(at, w.now+1)
-	at = min(at, w.now+wheelSlots-1)
-	if c.timerAt == at {
+// arm puts c at the given tick, clamped to the wheel's horizon, and never into the past.
+func (w *wheel) arm(c *conn, tick uint32) {
+	tick = max(tick, w.now+1)
+	tick = min(tick, w.now+wheelSlots-1)
+	if c.timerAt == tick {
 		return
 	}
-	s.disarm(c)
-	i := at % wheelSlots
-	c.timerAt, c.timerPrev, c.timerNext = at, timerNone, w.heads[i]
+	w.disarm(c)
+	i := tick % wheelSlots
+	c.timerAt, c.timerPrev, c.timerNext = tick, timerNone, w.heads[i]
 	if w.heads[i] != timerNone {
-		s.slab.get(uint32(w.heads[i])).timerPrev = int32(c.slot)
+		w.slab.get(uint32(w.heads[i])).timerPrev = int32(c.slot)
 	}
 	w.heads[i] = int32(c.slot)
 	w.filled[i/64] |= 1 << (i % 64)
 }
 
 // disarm takes c out of the wheel.
-func (s *Shard) disarm(c *conn) {
+func (w *wheel) disarm(c *conn) {
 	if c.timerAt == 0 {
 		return
 	}
-	w, i := s.wheel, c.timerAt%wheelSlots
+	i := c.timerAt % wheelSlots
 	if c.timerNext != timerNone {
-		s.slab.get(uint32(c.timerNext)).timerPrev = c.timerPrev
+		w.slab.get(uint32(c.timerNext)).timerPrev = c.timerPrev
 	}
 	if c.timerPrev != timerNone {
-		s.slab.get(uint32(c.timerPrev)).timerNext = c.timerNext
+		w.slab.get(uint32(c.timerPrev)).timerNext = c.timerNext
 	} else {
 		w.heads[i] = c.timerNext
 		if c.timerNext == timerNone {
@@ -84,43 +85,45 @@ func (w *wheel) next() uint32 {
 	return 0
 }
 
-// expire runs the timers that are due, up to tick now. It works through a long pause slot by slot, and every slot at most once.
-func (s *Shard) expire(now uint32) {
-	w := s.wheel
+// pop removes a connection that is due at tick now and returns it, nil when there is none left. It works through a long
+// pause slot by slot, and every slot at most once.
+func (w *wheel) pop(now uint32) *conn {
 	if now-w.now > wheelSlots {
 		w.now = now - wheelSlots
 	}
-	for w.now != now {
-		w.now++
-		i := w.now % wheelSlots
-		for w.heads[i] != timerNone {
-			c := s.slab.get(uint32(w.heads[i]))
-			s.disarm(c)
-			s.due(c)
+	for {
+		if head := w.heads[w.now%wheelSlots]; head != timerNone {
+			c := w.slab.get(uint32(head))
+			w.disarm(c)
+			return c
 		}
+		if w.now == now {
+			return nil
+		}
+		w.now++
 	}
 }
 
 // rearm puts c into the wheel at its earliest deadline.
 func (s *Shard) rearm(c *conn) {
-	var at uint32
+	var earliest uint32
 	for _, d := range [...]uint32{c.pingAt, c.deadline, c.frameAt} {
-		if d != 0 && (at == 0 || d < at) {
-			at = d
+		if d != 0 && (earliest == 0 || d < earliest) {
+			earliest = d
 		}
 	}
-	if at == 0 {
-		s.disarm(c)
+	if earliest == 0 {
+		s.wheel.disarm(c)
 		return
 	}
-	s.arm(c, at)
+	s.wheel.arm(c, earliest)
 }
 
 // due acts on the deadlines of c that have passed.
 func (s *Shard) due(c *conn) {
 	now := s.tick
 	switch {
-	case c.state == stateFree || c.state == stateDoomed:
+	case c.state == stateFree || c.state == stateFailed:
 		return
 	case c.deadline != 0 && now >= c.deadline:
 		c.deadline = 0
@@ -148,21 +151,21 @@ func (s *Shard) due(c *conn) {
 	s.rearm(c)
 }
 
-// schedulePings starts the pings of c. The first comes at a moment of its own, so that clients which connected together, as they
-// do after a restart, are not pinged together for ever.
+// schedulePings starts the pings of c. The first comes after a random part of the interval, so that clients which connected
+// together, as they do after a restart, are not pinged together for ever.
 func (s *Shard) schedulePings(c *conn) {
-	interval := ticks(s.limits.PingInterval)
+	interval := ticks(s.opts.Limits.PingInterval)
 	c.pingAt = s.tick + interval/2 + s.random.Uint32N(interval/2+1)
 	s.rearm(c)
 }
 
 func (s *Shard) ping(c *conn) {
-	frame := pings[c.variant]
+	frame := c.speaks().ping
 	if c.nativePing {
 		frame = pingNative
 	}
 	c.awaitingPong = true
-	c.pingAt = s.tick + ticks(s.limits.PongTimeout)
+	c.pingAt = s.tick + ticks(s.opts.Limits.PongTimeout)
 	s.queue(c, chunk{bytes: frame})
 }
 
@@ -172,8 +175,8 @@ func (s *Shard) pong(c *conn) (expected bool) {
 		return false
 	}
 	c.awaitingPong = false
-	sent := c.pingAt - ticks(s.limits.PongTimeout)
-	c.pingAt = sent + max(ticks(s.limits.PingInterval), ticks(s.limits.PongTimeout))
+	sent := c.pingAt - ticks(s.opts.Limits.PongTimeout)
+	c.pingAt = sent + max(ticks(s.opts.Limits.PingInterval), ticks(s.opts.Limits.PongTimeout))
 	// The wheel still holds the pong's deadline, which is earlier: it will find the new one there.
 	return true
 }

@@ -13,10 +13,12 @@ import (
 
 // bare is a shard without a loop, for tests of its parts.
 func bare() *Shard {
-	return &Shard{
-		wheel: newWheel(), limits: testLimits(), stats: newStats(), load: &load{}, logger: slog.New(slog.DiscardHandler),
-		channelIndex: map[string]uint32{}, channelByID: map[routing.ChannelID]uint32{}, random: rand.New(rand.NewPCG(1, 2)),
+	s := &Shard{
+		opts:  Options{Limits: testLimits(), Load: &load{}, Logger: slog.New(slog.DiscardHandler)},
+		stats: newStats(), random: rand.New(rand.NewPCG(1, 2)),
 	}
+	s.init()
+	return s
 }
 
 // Against a plain list of deadlines: nothing is early, and nothing later than the tick it is due at.
@@ -68,12 +70,14 @@ func TestWheelModel(t *testing.T) {
 				want[slot] = true
 			}
 		}
-		s.expire(s.tick)
+		for c := s.wheel.pop(s.tick); c != nil; c = s.wheel.pop(s.tick) {
+			s.due(c)
+		}
 		for slot := range want {
 			c := s.slab.get(slot)
 			require.True(t, c.awaitingPong, "slot %d was due", slot)
-			require.Equal(t, s.tick+ticks(s.limits.PongTimeout), c.pingAt)
-			c.awaitingPong, c.dirty, c.out, c.outLen = false, false, nil, 0
+			require.Equal(t, s.tick+ticks(s.opts.Limits.PongTimeout), c.pingAt)
+			c.awaitingPong, c.out = false, outbox{}
 			deadlines[slot] = c.pingAt
 			fired++
 		}

@@ -1,0 +1,95 @@
+package shard
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// check recomputes every sum that the shard keeps by hand, and compares.
+func check(t testing.TB, s *Shard) {
+	t.Helper()
+	var (
+		bytes, conflating, conflatingBytes, blocked, behind int64
+		connections, clients, parkedBytes                   int
+		users                                               = make([]int, len(s.sender.holds.list))
+		recovering                                          = map[uint32]int{}
+	)
+	s.slab.each(func(c *conn) {
+		if c.state == stateFree {
+			return
+		}
+		connections++
+		if c.isClient() || c.state == stateFailed {
+			clients++
+		}
+		o, cost := &c.out, 0
+		for i := range o.chunks {
+			cost += o.chunks[i].cost()
+			users[o.chunks[i].hold]++
+		}
+		if o.merge != nil {
+			cost += o.merge.cost
+			conflating++
+			conflatingBytes += int64(o.cost)
+		} else if o.blocked {
+			blocked++
+		}
+		require.Equal(t, cost, o.cost, "cost of slot %d", c.slot)
+		isBehind := o.cost > s.opts.Limits.OutboundMax/2 && o.merge == nil
+		require.Equal(t, isBehind, o.behindRound != 0, "slot %d is behind", c.slot)
+		if o.behindRound == s.sender.pacing.round {
+			behind++
+		}
+		bytes += int64(o.cost)
+		list := s.completions.putOff[c.slot]
+		require.Equal(t, c.hasPutOff, len(list) > 0, "slot %d has put off completions", c.slot)
+		for _, k := range list {
+			parkedBytes += k.bytes
+		}
+		require.Equal(t, c.recalled, s.recalls.channels[c.slot] != nil || c.recalled && c.speaks().encoding == nil)
+		_, resynced := s.resyncs.last[c.slot]
+		require.Equal(t, c.resynced, resynced)
+		for i, sub := range c.subs {
+			require.Equal(t, subscriber{c.slot, uint32(i)}, s.channels.list[sub.channel].subscribers[sub.subscriber])
+		}
+	})
+	for key, rec := range s.recoveries.waiting {
+		require.False(t, rec.over)
+		require.Equal(t, key, rec.key)
+		recovering[key.channel]++
+		cost := 0
+		for i := range rec.parked.chunks {
+			cost += rec.parked.chunks[i].cost()
+			users[rec.parked.chunks[i].hold]++
+		}
+		require.Equal(t, cost, rec.parked.cost)
+		parkedBytes += cost
+	}
+	require.Equal(t, bytes, s.sender.bytes, "bytes that wait")
+	require.Equal(t, parkedBytes, s.sender.parkedBytes, "bytes parked")
+	p := &s.sender.pacing
+	require.Equal(t, []int64{blocked, behind, conflating, conflatingBytes},
+		[]int64{p.blocked, p.behind, p.conflating, p.conflatingBytes}, "blocked, behind, conflating and what waits for those")
+	require.Equal(t, []int{connections, clients}, []int{s.connections, s.clients}, "connections and clients")
+	require.EqualValues(t, connections, s.stats.Connections.Load())
+	require.EqualValues(t, clients, s.stats.Clients.Load())
+	users[0] = 0
+	for i := range s.sender.holds.list {
+		h := &s.sender.holds.list[i]
+		require.Equal(t, users[i], h.users, "users of hold %d", i)
+		require.Equal(t, h.users > 0, h.batch != nil, "hold %d", i)
+	}
+	for i := range s.channels.list {
+		ch := &s.channels.list[i]
+		require.Equal(t, recovering[uint32(i)], ch.recovering, "recoveries of channel %q", ch.name)
+		for j, sub := range ch.subscribers {
+			require.Equal(t, subscription{uint32(i), uint32(j), s.slab.get(sub.slot).subs[sub.sub].start},
+				s.slab.get(sub.slot).subs[sub.sub])
+		}
+	}
+	require.Empty(t, s.failed)
+	require.Empty(t, s.gathered.segments)
+	require.Empty(t, s.resyncs.ending)
+	require.Empty(t, s.recoveries.overfull)
+}

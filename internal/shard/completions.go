@@ -1,0 +1,78 @@
+package shard
+
+// Completions come in numbers: the recovered streams of all channels of a client that is back, and of all clients after a
+// restart. A turn takes them up to a number of bytes, and a connection gets the next one when it has taken most of what
+// waits for it. Otherwise a client with much to recover would be closed as slow for it, and again when it comes back.
+
+const (
+	// completedPerTurn bounds the bytes that a turn queues from completions.
+	completedPerTurn = 256 << 10
+	// A completion is taken while no more than OutboundMax/roomPart waits for its connection, or while it leaves half of
+	// OutboundMax free.
+	roomPart = 16
+)
+
+// completions are those that came from the inbox and were not taken yet.
+type completions struct {
+	due    []*completion            // In order; they wait for a turn.
+	putOff map[uint32][]*completion // By slot: the connection had no room.
+}
+
+// takeCompletions acts on the completions that came, the first ones first, as many as a turn takes.
+func (s *Shard) takeCompletions() {
+	s.completions.due = s.inbox.takeCompletions(s.completions.due)
+	due := s.completions.due
+	before, n := s.sender.bytes, 0
+	for ; n < len(due) && s.sender.bytes-before < completedPerTurn; n++ {
+		s.takeCompletion(due[n])
+	}
+	clear(due[:n])
+	if s.completions.due = due[n:]; len(s.completions.due) == 0 {
+		s.completions.due = nil
+	}
+}
+
+// takeCompletion acts on a completion, or puts it off until its connection has room for it.
+func (s *Shard) takeCompletion(k *completion) {
+	c := s.slab.find(k.conn.slot, k.conn.generation)
+	if c == nil || !c.isClient() {
+		return
+	}
+	switch {
+	case k.bytes == 0, s.hasRoom(c), c.out.cost+k.bytes <= s.opts.Limits.OutboundMax/2:
+		k.run(c, true)
+	case s.sender.parkedBytes+k.bytes > s.parkedMax():
+		k.run(c, false)
+	default:
+		s.sender.parkedBytes += k.bytes
+		s.completions.putOff[c.slot] = append(s.completions.putOff[c.slot], k)
+		c.hasPutOff = true
+	}
+}
+
+// hasRoom reports whether c can be given the result of a completion, whatever its size.
+func (s *Shard) hasRoom(c *conn) bool { return c.out.cost <= s.opts.Limits.OutboundMax/roomPart }
+
+// parkedMax bounds what a shard holds for its connections outside of their outboxes.
+func (s *Shard) parkedMax() int { return s.opts.Limits.OutboundMax * parkedMany }
+
+// resumePutOff makes the completions that were put off for c due, when it has room.
+func (s *Shard) resumePutOff(c *conn) {
+	if c.hasPutOff && s.hasRoom(c) {
+		s.completions.due = append(s.completions.due, s.takePutOff(c)...)
+	}
+}
+
+// takePutOff removes the completions that were put off for c, and returns them.
+func (s *Shard) takePutOff(c *conn) []*completion {
+	if !c.hasPutOff {
+		return nil
+	}
+	list := s.completions.putOff[c.slot]
+	for _, k := range list {
+		s.sender.parkedBytes -= k.bytes
+	}
+	delete(s.completions.putOff, c.slot)
+	c.hasPutOff = false
+	return list
+}

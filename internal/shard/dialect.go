@@ -1,0 +1,106 @@
+package shard
+
+import (
+	"github.com/gobwas/ws"
+
+	"wsd/internal/bus"
+	"wsd/internal/proto"
+	"wsd/internal/wire"
+)
+
+// dialect is how the shard talks to one kind of client. There is one for each variant of a segment's layout. Everything
+// in which clients differ stands here, so that the rest of the shard asks no client what it speaks.
+type dialect struct {
+	// layout lays a segment out. It returns nothing where the segment has nothing for the dialect.
+	layout func(*bus.Segment) []byte
+	// layoutRecords lays some records of a channel out by themselves.
+	layoutRecords func(channel string, records []bus.Record) []byte
+	// value returns what the dialect carries of a record, nil if nothing.
+	value func(*bus.Record) []byte
+	// separate says that each record is a message of its own, compressed by itself.
+	separate bool
+	// nullRemoves says that a null has no layout, but makes the record of its key that still waits obsolete.
+	nullRemoves bool
+
+	// takesCommands says that the client sends commands; otherwise what it says is ignored.
+	takesCommands bool
+	// encoding is that of commands, their replies and pushes; nil: the client gets values alone, so that a subscription
+	// can only end with the connection.
+	encoding *proto.Encoding
+	// ping is the frame that asks the client for a pong in-band; nil: it is a WebSocket ping.
+	ping []byte
+	// closeCode is the code and text of the close frame for a reason; code 0: there is none.
+	closeCode func(Reason) (code uint16, text string)
+}
+
+// dialects are the dialects by variant.
+var dialects = [bus.VariantCount]dialect{
+	bus.VariantRaw:      rawDialect(),
+	bus.VariantJSON:     protocolDialect(&proto.JSON, jsonValue),
+	bus.VariantProtobuf: protocolDialect(&proto.Protobuf, protobufValue),
+}
+
+// speaks returns the dialect of c. Before the upgrade it is raw.
+func (c *conn) speaks() *dialect { return &dialects[c.variant] }
+
+var pingNative = wire.AppendFrame(nil, opPing, nil)
+
+const (
+	opPing = ws.OpPing
+	opPong = ws.OpPong
+
+	codeNormal   = 1000 // RFC 6455 §7.4.1.
+	codeNoStatus = 1005
+	codeTooBig   = 1009
+
+	headerMax = 10 // Bytes of the longest header of an unmasked frame.
+)
+
+// publications counts the records that the dialect carries.
+func (d *dialect) publications(records []bus.Record) (n uint32) {
+	for i := range records {
+		if d.value(&records[i]) != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// layoutAfter lays out the records with an offset above start, for a subscriber that joined in the middle of a segment.
+func (d *dialect) layoutAfter(seg *bus.Segment, start uint64) chunk {
+	first := 0
+	for first < len(seg.Records) && seg.Records[first].Offset <= start {
+		first++
+	}
+	rest := seg.Records[first:]
+	return chunk{bytes: d.layoutRecords(seg.Name, rest), publications: d.publications(rest)}
+}
+
+// compressible returns the bytes of those of a segment's messages that have at least least bytes.
+func (d *dialect) compressible(seg *bus.Segment, plain []byte, least int) (n int) {
+	if !d.separate {
+		if len(plain) >= least {
+			n = len(plain)
+		}
+		return n
+	}
+	for i := range seg.Records {
+		if size := len(seg.Records[i].Value); size >= least {
+			n += size
+		}
+	}
+	return n
+}
+
+// frame makes a message of the client protocol out of a payload.
+func (d *dialect) frame(payload []byte) []byte {
+	return wire.AppendFrame(make([]byte, 0, headerMax+len(payload)), d.op(), payload)
+}
+
+// op is the kind of frame that messages of the client protocol have.
+func (d *dialect) op() ws.OpCode {
+	if d.encoding.Binary {
+		return ws.OpBinary
+	}
+	return ws.OpText
+}

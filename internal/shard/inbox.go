@@ -1,0 +1,90 @@
+package shard
+
+import "sync/atomic"
+
+// Signals that other goroutines post, as bits.
+const (
+	signalStopAccepting uint32 = 1 << iota
+	signalShutdown
+	signalLayouts // A segment that this shard awaits has been compressed.
+	signalCompletions
+)
+
+// inboxMax bounds the completions that a shard may be waiting for.
+const inboxMax = 1 << 20
+
+// inbox is the one way back onto the loop for work that is done elsewhere. Signals say that something is to be looked
+// at; a completion brings the result of work that was begun for one connection. Whatever is posted wakes the shard once,
+// until it has looked.
+type inbox struct {
+	wake func() // Any goroutine.
+
+	signals atomic.Uint32
+	newest  atomic.Pointer[completion]
+
+	// Of the shard's goroutine.
+	expected int // Completions that were begun and have not been taken yet.
+}
+
+// completion brings the result of work that was done elsewhere for one connection. It finds the connection by slot and
+// generation, and is dropped when that has gone.
+type completion struct {
+	inbox *inbox
+	conn  connRef
+	next  *completion
+
+	bytes int // Memory that the result takes, see post.
+	run   func(c *conn, room bool)
+}
+
+// begin reserves a place for the result of work for c, or returns nil when too much work is under way. The work must end
+// with one post, however it ends: the place is taken until then. The shard's goroutine.
+func (in *inbox) begin(c *conn) *completion {
+	if in.expected >= inboxMax {
+		return nil
+	}
+	in.expected++
+	return &completion{inbox: in, conn: connRef{c.slot, c.generation}}
+}
+
+// post hands the result to the shard, which calls run on its own goroutine as soon as the connection has room for it,
+// or with room false when too much waits already: then run must do with a short refusal. run is not called when the
+// connection has ended. bytes is the memory that the result holds meanwhile. Any goroutine; once.
+func (k *completion) post(bytes int, run func(c *conn, room bool)) {
+	in := k.inbox
+	k.bytes, k.run = bytes, run
+	for {
+		k.next = in.newest.Load()
+		if in.newest.CompareAndSwap(k.next, k) {
+			break
+		}
+	}
+	in.signal(signalCompletions)
+}
+
+// signal posts signals. Any goroutine.
+func (in *inbox) signal(bits uint32) {
+	in.signals.Or(bits)
+	in.wake()
+}
+
+// takeSignals returns the signals that were posted.
+func (in *inbox) takeSignals() uint32 {
+	if in.signals.Load() == 0 {
+		return 0
+	}
+	return in.signals.Swap(0)
+}
+
+// takeCompletions appends the completions that were posted to list, the first ones first.
+func (in *inbox) takeCompletions(list []*completion) []*completion {
+	known := len(list)
+	for k := in.newest.Swap(nil); k != nil; k = k.next {
+		list = append(list, k)
+		in.expected--
+	}
+	for i, j := known, len(list)-1; i < j; i, j = i+1, j-1 {
+		list[i], list[j] = list[j], list[i]
+	}
+	return list
+}

@@ -1,0 +1,69 @@
+package shard
+
+// outbox is the outbound side of one connection: what waits until the kernel takes it. It is plain data; the shard's
+// sender alone changes it, and keeps the sums over all outboxes.
+type outbox struct {
+	chunks []chunk // In the order of sending; nil when empty.
+	merge  *merge  // Publications that wait after chunks, merged by key; nil: the connection does not conflate.
+	cost   int     // Of chunks, bytes already written included, and of merge.
+	offset uint32  // Bytes of chunks[0] already written.
+
+	wrote       uint32 // Bytes written in this turn while more waits; at most writePerTurn.
+	behindRound uint32 // 0, or the sender's round in which the connection fell behind; see pacing.
+	blocked     bool   // The kernel has taken less than it was given: to go on when the socket is writable.
+	listed      bool   // In Shard.dirty: the turn's flush looks at it.
+}
+
+// chunk is a run of bytes to send, usually shared with many connections. It ends at a frame boundary.
+type chunk struct {
+	bytes        []byte
+	publications uint32
+	hold         uint32 // Index into sender.holds of the batch that bytes belong to; 0: to no batch.
+	channel      uint32 // One more than the index of the publications' channel; 0: the chunk is something else.
+	pong         bool   // A later pong may replace it.
+	deferred     bool   // bytes are still being compressed elsewhere: not to be sent before, see deflate.go.
+}
+
+// chunkOverhead is what a chunk takes in the queue beside its bytes. It counts as waiting bytes, so that a million
+// replies of two bytes do not pass for two megabytes.
+const chunkOverhead = 64
+
+func (k *chunk) cost() int { return len(k.bytes) + chunkOverhead }
+
+// empty reports whether nothing waits.
+func (o *outbox) empty() bool { return len(o.chunks) == 0 }
+
+// unsent returns the cost of what waits after the chunk being sent.
+func (o *outbox) unsent() int {
+	if len(o.chunks) == 0 {
+		return o.cost
+	}
+	return o.cost - o.chunks[0].cost()
+}
+
+// exceeds reports whether more than limit waits after the chunk being sent. That chunk does not count, so that one
+// message of any size reaches a client that reads.
+func (o *outbox) exceeds(limit int) bool { return o.cost > limit && o.unsent() > limit }
+
+// verdict is what became of an operation on an outbox. Its caller decides what follows.
+type verdict uint8
+
+const (
+	verdictOK     verdict = iota
+	verdictSlow           // More waits than a connection may have waiting; nothing was queued.
+	verdictBroken         // The socket refused a write.
+)
+
+// reason is why a connection with that verdict ends.
+func (v verdict) reason() Reason {
+	if v == verdictBroken {
+		return ReasonWriteError
+	}
+	return ReasonSlow
+}
+
+// parked is a list of chunks that may not go into an outbox yet. The sender counts their bytes.
+type parked struct {
+	chunks []chunk
+	cost   int
+}

@@ -1,0 +1,326 @@
+package shard
+
+import (
+	"bytes"
+
+	"golang.org/x/sys/unix"
+
+	"wsd/internal/epoll"
+	"wsd/internal/wire"
+)
+
+const (
+	// sparesMax bounds the empty queues that are kept for reuse, spareMin and spareMax how short and long they may be.
+	sparesMax = 1024
+	spareMin  = 4
+	spareMax  = 64
+)
+
+// writePerTurn bounds the bytes that a turn writes to one connection: neither a long queue nor one large message keeps
+// the turn from the others. What is left waits like what the kernel did not take, and goes on in the next turn.
+const writePerTurn = 256 << 10
+
+// sender owns what the outboxes of a shard share: the sums over them, the batches that their chunks hold, and memory
+// for reuse. Every change of an outbox goes through it. It belongs to the shard's goroutine.
+type sender struct {
+	outboundMax int // Limits.OutboundMax.
+
+	bytes       int64 // Cost of all outboxes.
+	parkedBytes int   // Cost of what is parked, and of the completions that were put off.
+	holds       holds
+	pacing      pacing
+	counts      sendCounts
+	singles     singles // Of the segment being delivered.
+
+	iovecs epoll.Iovecs
+	spares [][]chunk
+}
+
+// sendCounts are added to Stats once a turn.
+type sendCounts struct {
+	writes, bytesOut, deliveries, conflated, dropped uint64
+}
+
+func newSender(outboundMax int) sender {
+	return sender{outboundMax: outboundMax, holds: newHolds(), pacing: pacing{round: 1}}
+}
+
+// push appends k, whatever waits already. It is for what a connection must get, such as pings and close frames.
+func (s *sender) push(o *outbox, k chunk) {
+	if o.chunks == nil {
+		o.chunks = s.spare()
+	}
+	o.chunks = append(o.chunks, k)
+	s.holds.share(k.hold)
+	s.add(o, k.cost())
+}
+
+// offer appends k, unless more than OutboundMax waits: then the verdict is slow, and the publications count as dropped.
+func (s *sender) offer(o *outbox, k chunk) verdict {
+	s.sendUncompressedIfBehind(o)
+	if o.exceeds(s.outboundMax) {
+		s.drop(k.publications)
+		return verdictSlow
+	}
+	s.push(o, k)
+	return verdictOK
+}
+
+// pong appends a pong. While another waits, it takes that one's place (RFC 6455 §5.5.3 asks for an answer to the newest
+// ping only). So there are never more pongs than other chunks, and no pong makes a client slow.
+func (s *sender) pong(o *outbox, payload []byte) {
+	k := chunk{bytes: wire.AppendFrame(nil, opPong, payload), pong: true}
+	last := len(o.chunks) - 1
+	if last < 0 || !o.chunks[last].pong || last == 0 && o.offset > 0 {
+		s.push(o, k)
+		return
+	}
+	s.add(o, k.cost()-o.chunks[last].cost())
+	o.chunks[last] = k
+}
+
+// writeNow writes b past an empty outbox and returns how much was taken. The caller pushes the rest.
+func (s *sender) writeNow(t *transport, b []byte) (n int, v verdict) {
+	n, err := t.write(b)
+	switch {
+	case err == nil:
+		s.counts.writes++
+		s.counts.bytesOut += uint64(n)
+	case err != unix.EAGAIN:
+		return 0, verdictBroken
+	}
+	return n, verdictOK
+}
+
+// writeCopy writes b, whose memory the caller uses again, past an empty outbox. What is not taken is copied and waits.
+func (s *sender) writeCopy(o *outbox, t *transport, b []byte) verdict {
+	n, v := s.writeNow(t, b)
+	if v == verdictOK && n < len(b) {
+		s.push(o, chunk{bytes: bytes.Clone(b[n:])})
+	}
+	return v
+}
+
+// pushRest pushes k, of which n bytes are written.
+func (s *sender) pushRest(o *outbox, k chunk, n int) {
+	s.push(o, k)
+	o.offset = uint32(n)
+	o.wrote += uint32(n)
+}
+
+// flush gives the transport as much of the outbox as it takes, at most writePerTurn in a turn, and up to a deferred
+// chunk. Afterwards o.blocked says whether to go on when the socket is writable.
+func (s *sender) flush(o *outbox, t *transport) verdict {
+	for !o.empty() && !o.chunks[0].deferred {
+		left := writePerTurn - int(o.wrote)
+		if left == 0 {
+			s.setBlocked(o, true)
+			return verdictOK
+		}
+		n, err := s.writeQueue(o, t, left)
+		switch err {
+		case nil:
+			s.counts.writes++
+			s.counts.bytesOut += uint64(n)
+			o.wrote += uint32(n)
+			if o.blocked && o.merge == nil {
+				s.pacing.progress += uint64(n)
+			}
+			s.sent(o, n)
+			if s.mergedFits(o) {
+				s.queueMerged(o)
+			}
+		case unix.EAGAIN:
+			s.setBlocked(o, true)
+			return verdictOK
+		default:
+			return verdictBroken
+		}
+	}
+	if o.empty() {
+		s.recycle(o)
+	}
+	s.setBlocked(o, false)
+	return verdictOK
+}
+
+// writeQueue writes up to bytesMax bytes of the queue, up to a deferred chunk: by one write for one chunk, by one writev
+// for several.
+func (s *sender) writeQueue(o *outbox, t *transport, bytesMax int) (n int, err error) {
+	first := o.chunks[0].bytes[o.offset:]
+	if len(o.chunks) == 1 || len(first) >= bytesMax {
+		return t.write(first[:min(len(first), bytesMax)])
+	}
+	s.iovecs.Reset()
+	s.iovecs.Add(first)
+	bytesMax -= len(first)
+	for i := 1; i < len(o.chunks) && bytesMax > 0 && !o.chunks[i].deferred; i++ {
+		b := o.chunks[i].bytes
+		if !s.iovecs.Add(b[:min(len(b), bytesMax)]) {
+			break
+		}
+		bytesMax -= len(b)
+	}
+	return t.writev(&s.iovecs)
+}
+
+// sent takes n written bytes off the front of the queue.
+func (s *sender) sent(o *outbox, n int) {
+	done, cost := 0, 0
+	for n > 0 {
+		k := o.chunks[done]
+		rest := len(k.bytes) - int(o.offset)
+		if n < rest {
+			o.offset += uint32(n)
+			break
+		}
+		n -= rest
+		o.offset = 0
+		cost += k.cost()
+		s.counts.deliveries += uint64(k.publications)
+		s.holds.drop(k.hold)
+		done++
+	}
+	s.add(o, -cost)
+	clear(o.chunks[:done])
+	if done == len(o.chunks) {
+		o.chunks = o.chunks[:0]
+		return
+	}
+	o.chunks = o.chunks[done:] // An append that needs room frees the front: moving the rest down each time is quadratic.
+}
+
+// replace puts b in place of the deferred chunk whose bytes are plain, and reports whether there is one.
+func (s *sender) replace(o *outbox, plain, b []byte) bool {
+	for i := len(o.chunks) - 1; i >= 0; i-- {
+		k := &o.chunks[i]
+		if k.deferred && &k.bytes[0] == &plain[0] {
+			s.add(o, len(b)-len(k.bytes))
+			k.bytes, k.deferred = b, false
+			return true
+		}
+	}
+	return false
+}
+
+// dropWhere drops the chunks that fn selects, but for the rest of one that is partly sent: without it the client would
+// read the next frame as part of that one.
+func (s *sender) dropWhere(o *outbox, fn func(*chunk) bool) {
+	kept := o.chunks[:0]
+	for i, k := range o.chunks {
+		if i == 0 && o.offset > 0 || !fn(&k) {
+			kept = append(kept, k)
+			continue
+		}
+		s.drop(k.publications)
+		s.add(o, -k.cost())
+		s.holds.drop(k.hold)
+	}
+	clear(o.chunks[len(kept):])
+	o.chunks = kept
+}
+
+// dropChannel drops what waits of one channel, and gives the connection what was merged if there is room for it now.
+func (s *sender) dropChannel(o *outbox, channel uint32) {
+	s.sendUncompressedIfBehind(o)
+	s.dropWhere(o, func(k *chunk) bool { return k.channel == channel+1 })
+	if s.mergedFits(o) {
+		s.queueMerged(o)
+	}
+}
+
+// finish prepares the outbox for the last bytes of a connection: what waits is dropped, or all of it becomes ready to
+// be sent.
+func (s *sender) finish(o *outbox, drop bool) {
+	if drop {
+		s.dropMerged(o)
+		s.dropWhere(o, func(*chunk) bool { return true })
+	}
+	s.queueMerged(o)
+	s.sendUncompressed(o)
+}
+
+// discard empties the outbox of a connection whose socket is closed. It is all that the sender has to undo for it.
+func (s *sender) discard(o *outbox) {
+	s.dropMerged(o)
+	for i := range o.chunks {
+		s.drop(o.chunks[i].publications)
+		s.holds.drop(o.chunks[i].hold)
+	}
+	s.recycle(o)
+	s.setBlocked(o, false)
+}
+
+// recycle forgets the queue and keeps its memory for another connection.
+func (s *sender) recycle(o *outbox) {
+	if cap(o.chunks) >= spareMin && cap(o.chunks) <= spareMax && len(s.spares) < sparesMax {
+		clear(o.chunks)
+		s.spares = append(s.spares, o.chunks[:0])
+	}
+	o.chunks, o.offset = nil, 0
+	s.add(o, -o.cost)
+}
+
+func (s *sender) spare() []chunk {
+	if n := len(s.spares); n > 0 {
+		q := s.spares[n-1]
+		s.spares = s.spares[:n-1]
+		return q
+	}
+	return make([]chunk, 0, spareMin)
+}
+
+// drop counts publications that a connection does not get.
+func (s *sender) drop(publications uint32) { s.counts.dropped += uint64(publications) }
+
+// park appends k to q.
+func (s *sender) park(q *parked, k chunk) {
+	s.holds.share(k.hold)
+	q.chunks = append(q.chunks, k)
+	q.cost += k.cost()
+	s.parkedBytes += k.cost()
+}
+
+// unpark empties q: into o, as far as there is room, or with o nil to nowhere.
+func (s *sender) unpark(q *parked, o *outbox) (v verdict) {
+	for _, k := range q.chunks {
+		switch {
+		case o == nil, v != verdictOK:
+			s.drop(k.publications)
+		default:
+			v = s.offer(o, k)
+		}
+		s.holds.drop(k.hold)
+	}
+	s.parkedBytes -= q.cost
+	*q = parked{}
+	return v
+}
+
+// add counts n more bytes, or fewer, that wait in o.
+func (s *sender) add(o *outbox, n int) {
+	o.cost += n
+	s.bytes += int64(n)
+	if o.merge != nil {
+		s.pacing.conflatingBytes += int64(n)
+	}
+	s.noteBehind(o)
+}
+
+// setBlocked notes whether the kernel takes no more of o for now.
+func (s *sender) setBlocked(o *outbox, blocked bool) {
+	if o.blocked == blocked {
+		return
+	}
+	s.tally(o, -1)
+	o.blocked = blocked
+	s.tally(o, 1)
+}
+
+// setMerge makes o conflate, or with nil not.
+func (s *sender) setMerge(o *outbox, m *merge) {
+	s.tally(o, -1)
+	o.merge = m
+	s.tally(o, 1)
+	s.noteBehind(o)
+}

@@ -1,0 +1,38 @@
+package shard
+
+import "wsd/internal/epoll"
+
+// transport carries the bytes of one connection: the seam between what the shard has to say and the network. Nothing
+// above it makes a system call on a connection's descriptor.
+//
+// Its methods are those of a plain non-blocking socket, and never block. Whatever n bytes write or writev accepts, the
+// transport has taken: a transport that encrypts keeps what the kernel did not take and answers EAGAIN until it has
+// been written. Errors are unix.Errno values.
+type transport struct {
+	fd       int32
+	listener uint8 // Index of the listener in Options.Listeners that accepted the connection.
+	shut     bool  // Our side is shut.
+}
+
+// read reads into b, which must not be empty; 0 bytes without an error mean that the peer has sent its end.
+func (t *transport) read(b []byte) (n int, err error) { return epoll.Read(int(t.fd), b) }
+
+// write writes b, which must not be empty, and returns how much of it was taken.
+func (t *transport) write(b []byte) (n int, err error) { return epoll.Write(int(t.fd), b) }
+
+// writev writes the gathered slices in order and returns how many bytes were taken.
+func (t *transport) writev(v *epoll.Iovecs) (n int, err error) { return v.Writev(int(t.fd)) }
+
+// shutdown ends our side after what has been written. It does nothing the second time.
+func (t *transport) shutdown() {
+	if !t.shut {
+		t.shut = true
+		epoll.CloseWrite(int(t.fd))
+	}
+}
+
+// close closes the socket in order: the kernel still sends what it holds.
+func (t *transport) close() { epoll.Close(int(t.fd)) }
+
+// reset closes the socket at once, so that the kernel frees what a peer that does not read would hold.
+func (t *transport) reset() { epoll.Reset(int(t.fd)) }
