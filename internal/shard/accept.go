@@ -94,7 +94,7 @@ func (s *Shard) open(fd, listener int) {
 		s.abort(c)
 		return
 	}
-	s.rearm(c)
+	s.wheel.rearm(c)
 }
 
 // pauseAccepting stops watching the listeners for a while, so that one which stays readable does not make the loop spin.
@@ -102,7 +102,7 @@ func (s *Shard) pauseAccepting(cause error) {
 	s.stats.AcceptErrors.Add(1)
 	s.accepting.resumeAt = s.tick + ticks(acceptPause)
 	if !s.accepting.paused {
-		s.setPaused(true)
+		s.accepting.setPaused(true, s.stats)
 		s.opts.Logger.Warn("not accepting: the process is out of file descriptors or memory; clients wait in the backlog",
 			"shard", s.opts.ID, "error", cause, "connections", s.connections, "remedy", "raise the limit of open files (nofile)")
 	}
@@ -126,20 +126,20 @@ func (s *Shard) resumeAccepting() {
 	}
 	if err == nil || err == unix.EAGAIN {
 		// EAGAIN alone does not prove a free descriptor: the kernel looks for one before it looks at the queue.
-		s.setPaused(false)
+		s.accepting.setPaused(false, s.stats)
 		s.opts.Logger.Info("accepting resumed", "connections", s.connections)
 		return
 	}
 	s.pauseAccepting(err)
 }
 
-func (s *Shard) setPaused(paused bool) {
-	s.accepting.paused = paused
+func (a *accepting) setPaused(paused bool, st *Stats) {
+	a.paused = paused
 	gauge := int64(0)
 	if paused {
 		gauge = 1
 	}
-	s.stats.PauseAccepts.Store(gauge)
+	st.PauseAccepts.Store(gauge)
 }
 
 func (s *Shard) watchListeners(ready uint32) {
@@ -166,7 +166,7 @@ func (s *Shard) closeListeners() {
 	}
 	s.accepting.listeners = nil
 	s.accepting.resumeAt = 0
-	s.setPaused(false)
+	s.accepting.setPaused(false, s.stats)
 }
 
 // closeAcceptsMax bounds what closeListeners takes from one queue.

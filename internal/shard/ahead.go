@@ -22,18 +22,17 @@ type aheadState struct {
 	gotTurn   uint32
 }
 
-// gatherAhead gathers what may overtake the backlog. With braking, channels are left some of whose subscribers are
+// ahead gathers what may overtake the backlog. With braking, channels are left some of whose subscribers are
 // blocked: the brake holds for those. It returns whether there may be batches that it has not looked at.
-func (s *Shard) gatherAhead(braking bool) (more bool) {
-	g := &s.gathered
-	next, state := s.opts.Cursor.Next()
+func (g *gatherer) ahead(braking bool) (more bool) {
+	next, state := g.opts.Cursor.Next()
 	if state != bus.StateReady {
 		return false
 	}
-	budget := s.opts.Limits.BatchBytesPerTurn
+	budget := g.opts.Limits.BatchBytesPerTurn
 	g.aheadSeq = max(g.aheadSeq, next.Seq)
 	for range aheadBatches {
-		batch := s.opts.Cursor.Peek(g.aheadSeq)
+		batch := g.opts.Cursor.Peek(g.aheadSeq)
 		if batch == nil || batch.Break != nil { // Nothing overtakes a break.
 			return false
 		}
@@ -42,24 +41,24 @@ func (s *Shard) gatherAhead(braking bool) (more bool) {
 		}
 		g.aheadSeq++
 		taken := false
-		for _, segment := range batch.SegmentsOf(s.opts.ID) {
-			index, ok := s.wants(segment)
+		for _, segment := range batch.SegmentsOf(g.opts.ID) {
+			index, ok := g.channels.indexOf(segment)
 			if !ok || index >= toConnection { // Messages that no subscription asked for wait for the cursor.
 				continue
 			}
-			ch := &s.channels.list[index]
+			ch := &g.channels.list[index]
 			a := &ch.ahead
 			switch {
 			case batch.Seq == a.servedSeq && a.gotTurn == g.turn:
 				// Messages split the channel's records in this batch; they go together.
-				s.gatherSegment(batch, segment, index)
+				g.add(batch, segment, index)
 				budget -= segment.Bytes
 			case batch.Seq <= a.servedSeq: // From before the channel's first subscription.
-			case a.leftSeq >= next.Seq, a.gotIn(g.turn)+segment.Bytes > aheadBytes, braking && s.anyBlocked(ch):
+			case a.leftSeq >= next.Seq, a.gotIn(g.turn)+segment.Bytes > aheadBytes, braking && g.channels.anyBlocked(ch):
 				a.leftSeq = batch.Seq
 			default:
 				a.servedSeq = batch.Seq
-				s.gatherSegment(batch, segment, index)
+				g.add(batch, segment, index)
 				budget -= segment.Bytes
 				taken = true
 			}
@@ -82,14 +81,4 @@ func (a *aheadState) gotIn(turn uint32) int {
 // add counts bytes of values that the channel gets in a turn.
 func (a *aheadState) add(turn uint32, bytes int) {
 	a.got, a.gotTurn = uint32(min(a.gotIn(turn)+bytes, math.MaxUint32)), turn
-}
-
-// anyBlocked reports whether a subscriber of the channel is blocked.
-func (s *Shard) anyBlocked(ch *channel) bool {
-	for i := range ch.subscribers {
-		if s.slab.get(ch.subscribers[i].slot).out.blocked {
-			return true
-		}
-	}
-	return false
 }

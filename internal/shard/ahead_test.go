@@ -169,7 +169,7 @@ func testAheadOrder(t *testing.T, rnd *rand.Rand) {
 		}
 		return done
 	})
-	require.Positive(t, r.shard.gathered.aheadSeq)
+	require.Positive(t, r.shard.gatherer.aheadSeq)
 }
 
 // orderReader is a client that knows what is to come next.

@@ -4,11 +4,16 @@ import (
 	"math"
 	"strings"
 
+	"wsd/internal/bus"
 	"wsd/internal/routing"
 )
 
 // channels are those with at least one subscriber on this shard.
 type channels struct {
+	opts  *Options
+	slab  *slab
+	stats *Stats
+
 	list      []channel // Stable while the channel has subscribers; free entries are empty.
 	free      []uint32
 	byName    map[string]uint32
@@ -16,8 +21,10 @@ type channels struct {
 	everybody routing.ChannelID // Of routing.Everybody while there are clients; else 0.
 }
 
-func newChannels() channels {
-	return channels{byName: make(map[string]uint32), byID: make(map[routing.ChannelID]uint32)}
+func newChannels(o *Options, conns *slab, st *Stats) channels {
+	return channels{
+		opts: o, slab: conns, stats: st, byName: make(map[string]uint32), byID: make(map[routing.ChannelID]uint32),
+	}
 }
 
 // channel is a channel with at least one subscriber on this shard.
@@ -67,8 +74,8 @@ func (cs *channels) take() uint32 {
 }
 
 // find returns the index of the channel in c's subscriptions, or -1.
-func (s *Shard) find(c *conn, name string) int {
-	index, ok := s.channels.byName[name]
+func (cs *channels) find(c *conn, name string) int {
+	index, ok := cs.byName[name]
 	if !ok || routing.Reserved(name) { // What a connection gets as its user's is not the client's to leave.
 		return -1
 	}
@@ -85,56 +92,62 @@ func (s *Shard) find(c *conn, name string) int {
 //
 // The order matters: interest first, then the position. The router stores a partition's position before it looks up the
 // interest, so a record that it routed without seeing our interest is covered by the position that we read (invariant 2).
-func (s *Shard) subscribe(c *conn, name string) (offset uint64, epoch string, known bool) {
-	index, ok := s.channels.byName[name]
+func (cs *channels) subscribe(c *conn, name string) (offset uint64, epoch string, known bool) {
+	index, ok := cs.byName[name]
 	if !ok {
-		index = s.addChannel(strings.Clone(name)) // It may be part of a whole request, which need not live as long.
+		index = cs.add(strings.Clone(name)) // It may be part of a whole request, which need not live as long.
 	}
-	ch := &s.channels.list[index]
-	offset, epoch, known = s.opts.Positions.Position(name)
+	ch := &cs.list[index]
+	offset, epoch, known = cs.opts.Positions.Position(name)
 	if known {
-		s.begin(ch, epoch, offset)
+		cs.begin(ch, epoch, offset)
 	}
 	ch.subscribers = append(ch.subscribers, subscriber{slot: c.slot, sub: uint32(len(c.subs))})
 	c.subs = append(c.subs, subscription{channel: index, subscriber: uint32(len(ch.subscribers) - 1), start: offset})
 	if !routing.Reserved(name) {
-		s.stats.Subscriptions.Add(1)
+		cs.stats.Subscriptions.Add(1)
 	}
 	return offset, epoch, known
 }
 
-// addChannel makes an entry for a channel that gets its first subscriber, and enters the shard into the interest table.
-func (s *Shard) addChannel(name string) (index uint32) {
-	index = s.channels.take()
-	ch := &s.channels.list[index]
-	ch.ahead.servedSeq = s.opts.Head() - 1 // What is on the bus before the interest is not for it.
-	s.channels.byName[name] = index
-	ch.name, ch.id = name, s.opts.Interest.Add(name, s.opts.ID, index)
-	s.channels.byID[ch.id] = index
+// add makes an entry for a channel that gets its first subscriber, and enters the shard into the interest table.
+func (cs *channels) add(name string) (index uint32) {
+	index = cs.take()
+	ch := &cs.list[index]
+	ch.ahead.servedSeq = cs.opts.Head() - 1 // What is on the bus before the interest is not for it.
+	cs.byName[name] = index
+	ch.name, ch.id = name, cs.opts.Interest.Add(name, cs.opts.ID, index)
+	cs.byID[ch.id] = index
 	if !routing.Reserved(name) { // Messages to a user have no keys: none replaces another.
-		ch.policy = policyOf(s.opts.Slow, name)
-		s.stats.Channels.Add(1)
+		ch.policy = policyOf(cs.opts.Slow, name)
+		cs.stats.Channels.Add(1)
 	}
 	return index
 }
 
-// dropChannel removes a channel that has lost its last subscriber.
-func (s *Shard) dropChannel(index uint32) {
-	ch := &s.channels.list[index]
-	s.opts.Interest.Remove(ch.name, s.opts.ID)
-	delete(s.channels.byName, ch.name)
-	delete(s.channels.byID, ch.id)
+// drop removes a channel that has lost its last subscriber.
+func (cs *channels) drop(index uint32) {
+	ch := &cs.list[index]
+	cs.opts.Interest.Remove(ch.name, cs.opts.ID)
+	delete(cs.byName, ch.name)
+	delete(cs.byID, ch.id)
 	if !routing.Reserved(ch.name) {
-		s.stats.Channels.Add(-1)
+		cs.stats.Channels.Add(-1)
 	}
 	*ch = channel{}
-	s.channels.free = append(s.channels.free, index)
+	cs.free = append(cs.free, index)
+}
+
+// settled reports whether the position of the channel's stream is known, or that it has none.
+func (cs *channels) settled(channel string) bool {
+	_, _, known := cs.opts.Positions.Position(channel)
+	return known || cs.opts.Positions.Settled(channel)
 }
 
 // begin notes that a subscription of the channel begins at the position, which was read after the interest was noted.
-func (s *Shard) begin(ch *channel, epoch string, offset uint64) {
+func (cs *channels) begin(ch *channel, epoch string, offset uint64) {
 	// The batch being filled now may hold records up to that position, later ones only what follows.
-	ch.joinedSeq = s.opts.Head()
+	ch.joinedSeq = cs.opts.Head()
 	if ch.epoch == epoch {
 		return
 	}
@@ -142,48 +155,81 @@ func (s *Shard) begin(ch *channel, epoch string, offset uint64) {
 		// Records now come from another partition, perhaps with lower offsets: where earlier subscriptions began says
 		// nothing about them.
 		for _, sub := range ch.subscribers {
-			s.slab.get(sub.slot).subs[sub.sub].start = 0
+			cs.slab.get(sub.slot).subs[sub.sub].start = 0
 		}
 	}
 	ch.epoch = epoch
-	s.opts.Interest.Begin(ch.name, epoch, offset)
+	cs.opts.Interest.Begin(ch.name, epoch, offset)
 }
 
-// unsubscribe removes entry i of c's subscriptions. What was merged of the channel goes with it, unless keepMerged.
-func (s *Shard) unsubscribe(c *conn, i int, keepMerged bool) {
+// remove removes entry i of c's subscriptions.
+func (cs *channels) remove(c *conn, i int) {
 	sub := c.subs[i]
-	ch := &s.channels.list[sub.channel]
-	if ch.recovering > 0 {
-		s.endRecoveryOf(c, sub.channel)
-	}
-	s.sender.leaveChannel(&c.out, sub.channel, keepMerged)
-
+	ch := &cs.list[sub.channel]
 	last := len(ch.subscribers) - 1
 	moved := ch.subscribers[last]
 	ch.subscribers[sub.subscriber] = moved
-	s.slab.get(moved.slot).subs[moved.sub].subscriber = sub.subscriber
+	cs.slab.get(moved.slot).subs[moved.sub].subscriber = sub.subscriber
 	ch.subscribers = ch.subscribers[:last]
 
 	last = len(c.subs) - 1
 	if i != last {
 		c.subs[i] = c.subs[last]
-		s.channels.list[c.subs[i].channel].subscribers[c.subs[i].subscriber].sub = uint32(i)
+		cs.list[c.subs[i].channel].subscribers[c.subs[i].subscriber].sub = uint32(i)
 	}
 	c.subs = c.subs[:last]
 	if last == 0 {
 		c.subs = nil
 	}
 	if !routing.Reserved(ch.name) {
-		s.stats.Subscriptions.Add(-1)
+		cs.stats.Subscriptions.Add(-1)
 	}
 
 	switch {
 	case len(ch.subscribers) == 0:
-		s.dropChannel(sub.channel)
+		cs.drop(sub.channel)
 	case cap(ch.subscribers) > 64 && len(ch.subscribers) < cap(ch.subscribers)/4:
 		// A channel that was once popular does not keep the memory of it.
 		ch.subscribers = append(make([]subscriber, 0, cap(ch.subscribers)/2), ch.subscribers...)
 	}
+}
+
+// indexOf returns the index of the segment's channel if it has a subscriber here, or what stands in its place for
+// messages.
+func (cs *channels) indexOf(segment *bus.Segment) (index uint32, ok bool) {
+	if !segment.Shards.Has(cs.opts.ID) {
+		return 0, false
+	}
+	if _, is := segment.Channel.Conn(); is {
+		return toConnection, true
+	}
+	// Mostly one shard has the channel, and the interest table said where: for a channel that is seldom used, a look into
+	// the map costs more than the rest of the delivery.
+	if hint := segment.At; hint < uint32(len(cs.list)) && cs.list[hint].id == segment.Channel {
+		return hint, true
+	}
+	index, ok = cs.byID[segment.Channel]
+	return index, ok
+}
+
+// anyBlocked reports whether a subscriber of the channel is blocked.
+func (cs *channels) anyBlocked(ch *channel) bool {
+	for i := range ch.subscribers {
+		if cs.slab.get(ch.subscribers[i].slot).out.blocked {
+			return true
+		}
+	}
+	return false
+}
+
+// unsubscribe ends subscription i of c. What was merged of the channel goes with it, unless keepMerged.
+func (s *Shard) unsubscribe(c *conn, i int, keepMerged bool) {
+	channel := c.subs[i].channel
+	if s.channels.list[channel].recovering > 0 {
+		s.recoveries.end(c, channel)
+	}
+	s.sender.leaveChannel(&c.out, channel, keepMerged)
+	s.channels.remove(c, i)
 }
 
 func (s *Shard) unsubscribeAll(c *conn) {

@@ -89,7 +89,7 @@ func check(t testing.TB, s *Shard) {
 		}
 	}
 	require.Empty(t, s.failed)
-	require.Empty(t, s.gathered.segments)
+	require.Empty(t, s.gatherer.segments)
 	require.Empty(t, s.resyncs.ending)
 	require.Empty(t, s.recoveries.overfull)
 }

@@ -113,18 +113,18 @@ func (s *Shard) subscribeCommand(c *conn, id uint32, r *protocol.SubscribeReques
 		refusal = proto.ErrBadRequest
 	case r.Type != 0 || r.Tf != nil: // Maps, shared polls and filters are not served.
 		refusal = proto.ErrNotAvailable
-	case s.find(c, r.Channel) >= 0:
+	case s.channels.find(c, r.Channel) >= 0:
 		refusal = proto.ErrAlreadySubscribed
 	case len(c.subs)-c.firstChannel() >= s.opts.Limits.ChannelsMax:
 		refusal = proto.ErrLimitExceeded
-	case r.Recover && s.opts.Recovery.Recoverer != nil && !s.settled(r.Channel):
+	case r.Recover && s.opts.Recovery.Recoverer != nil && !s.channels.settled(r.Channel):
 		refusal = &notYet
 	}
 	if refusal != nil {
 		return &protocol.Reply{Id: id, Error: refusal.Reply()}
 	}
 	result := &protocol.SubscribeResult{}
-	if offset, epoch, known := s.subscribe(c, r.Channel); known {
+	if offset, epoch, known := s.channels.subscribe(c, r.Channel); known {
 		result.Offset, result.Epoch, result.Recoverable = offset, epoch, s.opts.Recovery.Recoverer != nil
 	}
 	if r.Recover {
@@ -137,21 +137,15 @@ func (s *Shard) subscribeCommand(c *conn, id uint32, r *protocol.SubscribeReques
 // Kafka has answered. They try again by themselves.
 var notYet = proto.Error{Code: proto.ErrNotAvailable.Code, Message: "not available yet", Temporary: true}
 
-// settled reports whether the position of the channel's stream is known, or that it has none.
-func (s *Shard) settled(channel string) bool {
-	_, _, known := s.opts.Positions.Position(channel)
-	return known || s.opts.Positions.Settled(channel)
-}
-
 // unsubscribeCommand ends a subscription. If its reply is still to come, that is sent first.
 func (s *Shard) unsubscribeCommand(c *conn, channel string) {
-	i := s.find(c, channel)
+	i := s.channels.find(c, channel)
 	if i < 0 {
 		return
 	}
-	if rec := s.recoveryOf(c, c.subs[i].channel); rec != nil {
+	if rec := s.recoveries.of(c, c.subs[i].channel); rec != nil {
 		s.failRecovery(c, rec)
-		if i = s.find(c, channel); i < 0 { // It was rejected.
+		if i = s.channels.find(c, channel); i < 0 { // It was rejected.
 			return
 		}
 	}

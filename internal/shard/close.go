@@ -37,13 +37,13 @@ func (s *Shard) beginClosing(c *conn, reason Reason) {
 	c.state, c.reason = stateClosing, reason
 	c.pingAt, c.frameAt = 0, 0
 	c.deadline = s.tick + ticks(s.opts.Limits.CloseGrace)
-	s.rearm(c)
+	s.wheel.rearm(c)
 }
 
 // leave undoes what the shard keeps for c beside its outbox, its timer and its socket. It does nothing the second time.
 func (s *Shard) leave(c *conn) {
 	s.unsubscribeAll(c)
-	s.takePutOff(c)
+	s.completions.takePutOff(c)
 	s.recalls.forget(c)
 	s.resyncs.forget(c)
 	if c.isClient() || c.state == stateFailed {

@@ -14,6 +14,8 @@ const (
 
 // completions are those that came from the inbox and were not taken yet.
 type completions struct {
+	sender *sender
+
 	due    []*completion            // In order; they wait for a turn.
 	putOff map[uint32][]*completion // By slot: the connection had no room.
 }
@@ -39,40 +41,39 @@ func (s *Shard) takeCompletion(k *completion) {
 		return
 	}
 	switch {
-	case k.bytes == 0, s.hasRoom(c), c.out.cost+k.bytes <= s.opts.Limits.OutboundMax/2:
+	case k.bytes == 0, s.sender.hasRoom(&c.out), c.out.cost+k.bytes <= s.opts.Limits.OutboundMax/2:
 		k.run(c, true)
-	case s.sender.parkedBytes+k.bytes > s.parkedMax():
+	case s.sender.parkedBytes+k.bytes > s.sender.parkedMax():
 		k.run(c, false)
 	default:
-		s.sender.parkedBytes += k.bytes
-		s.completions.putOff[c.slot] = append(s.completions.putOff[c.slot], k)
-		c.hasPutOff = true
+		s.completions.putOffUntilRoom(c, k)
 	}
 }
-
-// hasRoom reports whether c can be given the result of a completion, whatever its size.
-func (s *Shard) hasRoom(c *conn) bool { return c.out.cost <= s.opts.Limits.OutboundMax/roomPart }
-
-// parkedMax bounds what a shard holds for its connections outside of their outboxes.
-func (s *Shard) parkedMax() int { return s.opts.Limits.OutboundMax * parkedMany }
 
 // resumePutOff makes the completions that were put off for c due, when it has room.
 func (s *Shard) resumePutOff(c *conn) {
-	if c.hasPutOff && s.hasRoom(c) {
-		s.completions.due = append(s.completions.due, s.takePutOff(c)...)
+	if c.hasPutOff && s.sender.hasRoom(&c.out) {
+		s.completions.due = append(s.completions.due, s.completions.takePutOff(c)...)
 	}
 }
 
+// putOffUntilRoom keeps k until c has room for it.
+func (cs *completions) putOffUntilRoom(c *conn, k *completion) {
+	cs.sender.parkedBytes += k.bytes
+	cs.putOff[c.slot] = append(cs.putOff[c.slot], k)
+	c.hasPutOff = true
+}
+
 // takePutOff removes the completions that were put off for c, and returns them.
-func (s *Shard) takePutOff(c *conn) []*completion {
+func (cs *completions) takePutOff(c *conn) []*completion {
 	if !c.hasPutOff {
 		return nil
 	}
-	list := s.completions.putOff[c.slot]
+	list := cs.putOff[c.slot]
 	for _, k := range list {
-		s.sender.parkedBytes -= k.bytes
+		cs.sender.parkedBytes -= k.bytes
 	}
-	delete(s.completions.putOff, c.slot)
+	delete(cs.putOff, c.slot)
 	c.hasPutOff = false
 	return list
 }

@@ -32,12 +32,6 @@ func (s *Shard) offer(c *conn, k chunk) {
 	s.markDirty(c)
 }
 
-// pong answers a ping.
-func (s *Shard) queuePong(c *conn, payload []byte) {
-	s.sender.pong(&c.out, payload)
-	s.markDirty(c)
-}
-
 // markDirty has the turn's flush look at c, unless it waits until its socket is writable.
 func (s *Shard) markDirty(c *conn) {
 	if !c.out.listed && !c.out.blocked {

@@ -56,11 +56,11 @@ func (s *Shard) handshake(c *conn, head []byte) {
 	if d.takesCommands {
 		c.state = stateJoining
 		c.deadline = s.tick + ticks(s.opts.Limits.StaleCloseDelay)
-		s.rearm(c)
+		s.wheel.rearm(c)
 	} else {
 		c.state = stateJoined
 		for _, name := range req.channels {
-			s.subscribe(c, name)
+			s.channels.subscribe(c, name)
 		}
 		s.schedulePings(c)
 	}
@@ -79,7 +79,7 @@ func (s *Shard) handshake(c *conn, head []byte) {
 func (s *Shard) decide(r *wire.Request, req *request) (wire.Accept, error) {
 	if !r.Upgrade {
 		req.plainHTTP = true
-		return wire.Accept{}, s.plainAnswer(r)
+		return wire.Accept{}, plainAnswer(r, !s.accepting.stopped && s.opts.Serving.Load())
 	}
 	if s.accepting.stopped {
 		return wire.Accept{}, &wire.Reject{Status: 503, Body: "The server is stopping."}
@@ -95,7 +95,7 @@ func (s *Shard) decide(r *wire.Request, req *request) (wire.Accept, error) {
 	}
 	switch r.Path {
 	case pathRaw:
-		req.channels, err = s.rawChannels(query)
+		req.channels, err = rawChannels(query, &s.opts.Limits)
 		return accept, err
 	case pathProtocol:
 		req.native = query.Get("cf_ws_frame_ping_pong") == "true"
@@ -107,11 +107,11 @@ func (s *Shard) decide(r *wire.Request, req *request) (wire.Accept, error) {
 }
 
 // plainAnswer is the answer to a request that is not an upgrade.
-func (s *Shard) plainAnswer(r *wire.Request) *wire.Reject {
+func plainAnswer(r *wire.Request, serving bool) *wire.Reject {
 	switch {
 	case r.Path != pathHealth:
 		return &wire.Reject{Status: 426, Body: helpLine, Header: [][2]string{{"Upgrade", "websocket"}}}
-	case s.accepting.stopped || !s.opts.Serving.Load():
+	case !serving:
 		return &wire.Reject{Status: 503, Body: "not serving"}
 	default:
 		return &wire.Reject{Status: 200, Body: "ok"}
@@ -119,20 +119,20 @@ func (s *Shard) plainAnswer(r *wire.Request) *wire.Reject {
 }
 
 // rawChannels reads and checks the channels of a raw client.
-func (s *Shard) rawChannels(query url.Values) ([]string, error) {
+func rawChannels(query url.Values, limits *Limits) ([]string, error) {
 	channels := query["channel"]
 	if len(channels) == 0 {
 		return nil, &wire.Reject{Status: 400, Body: "Name at least one channel: /ws?channel=NAME."}
 	}
-	if len(channels) > s.opts.Limits.ChannelsMax {
-		return nil, &wire.Reject{Status: 400, Body: fmt.Sprintf("%d channels named, at most %d allowed.", len(channels), s.opts.Limits.ChannelsMax)}
+	if len(channels) > limits.ChannelsMax {
+		return nil, &wire.Reject{Status: 400, Body: fmt.Sprintf("%d channels named, at most %d allowed.", len(channels), limits.ChannelsMax)}
 	}
 	for i, name := range channels {
 		switch {
 		case name == "" || !utf8.ValidString(name):
 			return nil, &wire.Reject{Status: 400, Body: "A channel name must be non-empty UTF-8."}
-		case len(name) > s.opts.Limits.ChannelLengthMax:
-			return nil, &wire.Reject{Status: 400, Body: fmt.Sprintf("A channel name has %d bytes, at most %d allowed.", len(name), s.opts.Limits.ChannelLengthMax)}
+		case len(name) > limits.ChannelLengthMax:
+			return nil, &wire.Reject{Status: 400, Body: fmt.Sprintf("A channel name has %d bytes, at most %d allowed.", len(name), limits.ChannelLengthMax)}
 		case slices.Contains(channels[:i], name):
 			return nil, &wire.Reject{Status: 400, Body: "A channel is named twice."}
 		}

@@ -70,6 +70,14 @@ func (h *holds) oldest(o *outbox) (seq uint64, released bool) {
 	return 0, false
 }
 
+// holdOf returns the hold of p's batch, taken when it is first asked for; deliverSegment drops it at its end.
+func (s *sender) holdOf(p *pending) uint32 {
+	if p.hold == 0 {
+		p.hold = s.holds.take(p.batch)
+	}
+	return p.hold
+}
+
 // limitPinned closes connections while more than PinnedMax bytes are pinned, those that hold the oldest batches first.
 // It looks once a tick, and each shard for itself.
 func (s *Shard) limitPinned() {

@@ -52,7 +52,7 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 	more = s.deliver()
 	more = s.notifyRecalled() || more
 	s.endFailed()
-	if s.closing && (!more && s.gathered.wakeAt == 0 || int64(began) >= s.deadline.Load()) {
+	if s.closing && (!more && s.gatherer.wakeAt == 0 || int64(began) >= s.deadline.Load()) {
 		if more = s.closePortion(began); !more && s.connections == 0 {
 			s.endTurn(began)
 			s.stop()
@@ -61,7 +61,7 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 	}
 	s.limitPinned()
 	s.flushDirty()
-	s.observeLatency()
+	s.gatherer.observeLatency(s.stats)
 	s.endTurn(began)
 	more = more || len(events) == eventsPerTurn || len(s.completions.due) > 0 || s.closing && s.connections == 0
 	return more, false
@@ -140,7 +140,7 @@ func (s *Shard) setTimer() {
 		at = s.wheel.now + ahead
 	}
 	earlier(s.accepting.resumeAt)
-	earlier(s.gathered.wakeAt)
+	earlier(s.gatherer.wakeAt)
 	if s.closing {
 		earlier(ticks(time.Duration(max(1, s.deadline.Load()))))
 	}
@@ -186,17 +186,17 @@ func (s *Shard) closePortion(now time.Duration) (more bool) {
 // endTurn makes the turn's counts visible and its slots free.
 func (s *Shard) endTurn(began time.Duration) {
 	s.reclaim()
-	t, sent := &s.turn, &s.sender.counts
+	t, sent, g := &s.turn, &s.sender.counts, &s.gatherer
 	stats.Add(&s.stats.Writes, sent.writes)
 	stats.Add(&s.stats.BytesOut, sent.bytesOut)
 	stats.Add(&s.stats.Deliveries, sent.deliveries)
 	stats.Add(&s.stats.BytesIn, t.bytesIn)
 	stats.Add(&s.stats.FramesIn, t.framesIn)
-	stats.Add(&s.stats.Batches, t.batches)
-	stats.Add(&s.stats.Records, t.records)
+	stats.Add(&s.stats.Batches, g.batches)
+	stats.Add(&s.stats.Records, g.records)
 	stats.Add(&s.stats.Conflated, sent.conflated)
 	stats.Add(&s.stats.Dropped, sent.dropped)
-	*t, *sent = turnCounts{}, sendCounts{}
+	*t, *sent, g.batches, g.records = turnCounts{}, sendCounts{}, 0, 0
 	s.stats.OutboundBytes.Store(s.sender.bytes)
 	s.stats.Turns.Add(1)
 	s.lastTurn = uint64(time.Since(s.start) - began)

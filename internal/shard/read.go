@@ -103,7 +103,7 @@ func (s *Shard) keepIncomplete(c *conn, b []byte) {
 	}
 	if c.frameAt == 0 {
 		c.frameAt = s.tick + ticks(s.opts.Limits.FrameTimeout)
-		s.rearm(c)
+		s.wheel.rearm(c)
 	}
 }
 
@@ -147,7 +147,8 @@ func (s *Shard) frame(c *conn, event wire.Event, payload []byte) {
 			s.inflate(c, event, payload)
 		}
 	case wire.EventPing:
-		s.queuePong(c, payload)
+		s.sender.pong(&c.out, payload)
+		s.markDirty(c)
 	case wire.EventNone, wire.EventFragment: // More is to come.
 	case wire.EventPong:
 		if c.nativePing {

@@ -70,6 +70,10 @@ func RecoveryOrigins() []RecoveryOrigin {
 
 // recoveries are the subscriptions whose reply waits for an answer.
 type recoveries struct {
+	opts     *Options
+	channels *channels
+	sender   *sender
+
 	waiting  map[recoveryKey]*recovery
 	overfull []*recovery // Found while a channel's subscribers were walked, to be failed afterwards.
 }
@@ -131,8 +135,7 @@ func (s *Shard) beginRecovery(
 	}
 	// A client that comes from another node may be ahead of this one: then the reply waits until this one is there.
 	sub.start = max(position, q.After)
-	ch.recovering++
-	s.recoveries.waiting[rec.key] = rec
+	s.recoveries.begin(rec)
 	o.Recoverer.Ask(q, func(a bus.Answer) {
 		work.post(answerBytes(&a), func(c *conn, room bool) {
 			if !room {
@@ -157,7 +160,7 @@ func (s *Shard) finishRecovery(c *conn, rec *recovery, a bus.Answer) {
 	if rec.over {
 		return
 	}
-	s.forgetRecovery(rec)
+	s.recoveries.forget(rec)
 	if _, epoch, known := s.opts.Positions.Position(s.channels.list[rec.key.channel].name); !known || epoch != rec.epoch {
 		a = bus.Answer{Result: bus.ResultEpoch, Kafka: a.Kafka} // What comes now is of another stream than the answer.
 	}
@@ -188,7 +191,7 @@ func (s *Shard) failRecoveriesOf(c *conn, concerned func(channel uint32) bool) {
 		return
 	}
 	for i := len(c.subs) - 1; i >= 0; i-- { // One that is rejected goes, and the last takes its place.
-		if rec := s.recoveryOf(c, c.subs[i].channel); rec != nil && concerned(rec.key.channel) {
+		if rec := s.recoveries.of(c, c.subs[i].channel); rec != nil && concerned(rec.key.channel) {
 			s.failRecovery(c, rec)
 		}
 	}
@@ -203,24 +206,30 @@ func (s *Shard) failOverfull() {
 	s.recoveries.overfull = s.recoveries.overfull[:0]
 }
 
-// recoveryOf returns c's recovery of a channel, nil if there is none.
-func (s *Shard) recoveryOf(c *conn, channel uint32) *recovery {
-	return s.recoveries.waiting[recoveryKey{c.slot, channel}]
+// of returns c's recovery of a channel, nil if there is none.
+func (rs *recoveries) of(c *conn, channel uint32) *recovery {
+	return rs.waiting[recoveryKey{c.slot, channel}]
 }
 
-// endRecoveryOf drops c's recovery of a channel, if there is one: the subscription ends.
-func (s *Shard) endRecoveryOf(c *conn, channel uint32) {
-	if rec := s.recoveryOf(c, channel); rec != nil {
-		s.forgetRecovery(rec)
-		s.sender.unpark(&rec.parked, nil)
-	}
+// begin notes that the reply of rec waits.
+func (rs *recoveries) begin(rec *recovery) {
+	rs.channels.list[rec.key.channel].recovering++
+	rs.waiting[rec.key] = rec
 }
 
-// forgetRecovery notes that no reply waits any longer.
-func (s *Shard) forgetRecovery(rec *recovery) {
+// forget notes that the reply of rec no longer waits.
+func (rs *recoveries) forget(rec *recovery) {
 	rec.over = true
-	delete(s.recoveries.waiting, rec.key)
-	s.channels.list[rec.key.channel].recovering--
+	delete(rs.waiting, rec.key)
+	rs.channels.list[rec.key.channel].recovering--
+}
+
+// end drops c's recovery of a channel, if there is one: the subscription ends.
+func (rs *recoveries) end(c *conn, channel uint32) {
+	if rec := rs.of(c, channel); rec != nil {
+		rs.forget(rec)
+		rs.sender.unpark(&rec.parked, nil)
+	}
 }
 
 // replyRecovery makes the reply to a subscription that wanted to recover, and ends one that is to be rejected.
@@ -238,7 +247,7 @@ func (s *Shard) replyRecovery(c *conn, rec *recovery, origin RecoveryOrigin, a b
 		return reply
 	}
 	s.stats.Unrecovered[origin].Add(1)
-	i := s.find(c, ch.name)
+	i := s.channels.find(c, ch.name)
 	if rec.reject {
 		s.unsubscribe(c, i, false)
 		reply.Error = proto.ErrUnrecoverablePosition.Reply()
@@ -254,7 +263,7 @@ func (s *Shard) restart(c *conn, i int) *protocol.SubscribeResult {
 	ch := &s.channels.list[c.subs[i].channel]
 	offset, epoch, known := s.opts.Positions.Position(ch.name)
 	if known {
-		s.begin(ch, epoch, offset)
+		s.channels.begin(ch, epoch, offset)
 	}
 	c.subs[i].start = offset
 	if !known {
@@ -265,8 +274,8 @@ func (s *Shard) restart(c *conn, i int) *protocol.SubscribeResult {
 
 // parkFor keeps a segment from a connection whose reply waits, and returns true. It returns false for any other
 // connection.
-func (s *Shard) parkFor(c *conn, p *pending, sub uint32) bool {
-	rec := s.recoveryOf(c, p.channel)
+func (rs *recoveries) parkFor(c *conn, p *pending, sub uint32) bool {
+	rec := rs.of(c, p.channel)
 	if rec == nil {
 		return false
 	}
@@ -281,21 +290,21 @@ func (s *Shard) parkFor(c *conn, p *pending, sub uint32) bool {
 	case start >= records[0].Offset:
 		k = d.layoutAfter(p.segment, start)
 	default:
-		k = chunk{bytes: p.segment.Layout(c.variant, d.layout), publications: d.publications(records), hold: s.holdOf(p)}
+		k = chunk{bytes: p.segment.Layout(c.variant, d.layout), publications: d.publications(records), hold: rs.sender.holdOf(p)}
 	}
 	k.channel = p.channel + 1
-	outboundMax := s.opts.Limits.OutboundMax
+	outboundMax := rs.opts.Limits.OutboundMax
 	switch {
 	case len(k.bytes) == 0:
 	case rec.full:
-		s.sender.drop(k.publications)
-	case rec.parked.cost+k.cost() > outboundMax/parkedPart, s.sender.parkedBytes+k.cost() > s.parkedMax():
-		s.sender.drop(k.publications)
-		s.sender.unpark(&rec.parked, nil)
+		rs.sender.drop(k.publications)
+	case rec.parked.cost+k.cost() > outboundMax/parkedPart, rs.sender.parkedBytes+k.cost() > rs.sender.parkedMax():
+		rs.sender.drop(k.publications)
+		rs.sender.unpark(&rec.parked, nil)
 		rec.full = true
-		s.recoveries.overfull = append(s.recoveries.overfull, rec)
+		rs.overfull = append(rs.overfull, rec)
 	default:
-		s.sender.park(&rec.parked, k)
+		rs.sender.park(&rec.parked, k)
 	}
 	return true
 }

@@ -58,28 +58,28 @@ func (s *Shard) endResyncs() {
 		c := s.slab.get(r.slot)
 		s.sender.dropChannel(&c.out, r.channel)
 		s.sender.drop(r.publications)
-		if c.out.exceeds(s.opts.Limits.OutboundMax) || s.resyncedTooOften(c) {
+		if c.out.exceeds(s.opts.Limits.OutboundMax) || s.resyncs.tooOften(c, s.tick) {
 			s.fail(c, verdictSlow)
 			continue
 		}
 		s.stats.Slow[PolicyResync].Add(1)
 		name := s.channels.list[r.channel].name
-		s.unsubscribe(c, s.find(c, name), false)
+		s.unsubscribe(c, s.channels.find(c, name), false)
 		d := c.speaks()
 		s.queue(c, chunk{bytes: d.frame(d.unsubscribePushes(nil, proto.UnsubscribeInsufficientState, name))})
 	}
 	s.resyncs.ending = s.resyncs.ending[:0]
 }
 
-// resyncedTooOften notes a resync of c and reports whether it is one too many.
-func (s *Shard) resyncedTooOften(c *conn) bool {
-	last := s.resyncs.last[c.slot]
-	if oldest := last[0]; oldest != 0 && s.tick < oldest+ticks(resyncsWithin) {
+// tooOften notes a resync of c and reports whether it is one too many.
+func (r *resyncs) tooOften(c *conn, tick uint32) bool {
+	last := r.last[c.slot]
+	if oldest := last[0]; oldest != 0 && tick < oldest+ticks(resyncsWithin) {
 		return true
 	}
 	copy(last[:], last[1:])
-	last[len(last)-1] = max(s.tick, 1)
-	s.resyncs.last[c.slot] = last
+	last[len(last)-1] = max(tick, 1)
+	r.last[c.slot] = last
 	c.resynced = true
 	return false
 }

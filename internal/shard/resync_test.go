@@ -128,14 +128,14 @@ func TestResyncForgets(t *testing.T) {
 	c := r.shard.slab.get(0)
 	r.shard.tick = 100
 	for range resyncsMax - 1 {
-		require.False(t, r.shard.resyncedTooOften(c))
+		require.False(t, r.shard.resyncs.tooOften(c, r.shard.tick))
 	}
-	require.True(t, r.shard.resyncedTooOften(c))
+	require.True(t, r.shard.resyncs.tooOften(c, r.shard.tick))
 	r.shard.tick += ticks(resyncsWithin)
 	for range resyncsMax - 1 {
-		require.False(t, r.shard.resyncedTooOften(c))
+		require.False(t, r.shard.resyncs.tooOften(c, r.shard.tick))
 	}
-	require.True(t, r.shard.resyncedTooOften(c))
+	require.True(t, r.shard.resyncs.tooOften(c, r.shard.tick))
 }
 
 // What waits of other channels stays, and where that alone is too much, or nothing can be recovered, the client is closed.

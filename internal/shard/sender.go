@@ -270,6 +270,12 @@ func (s *sender) spare() []chunk {
 	return make([]chunk, 0, spareMin)
 }
 
+// hasRoom reports whether o can be given the result of a completion, whatever its size.
+func (s *sender) hasRoom(o *outbox) bool { return o.cost <= s.outboundMax/roomPart }
+
+// parkedMax bounds what a shard holds for its connections outside of their outboxes.
+func (s *sender) parkedMax() int { return s.outboundMax * parkedMany }
+
 // drop counts publications that a connection does not get.
 func (s *sender) drop(publications uint32) { s.counts.dropped += uint64(publications) }
 

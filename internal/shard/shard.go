@@ -48,7 +48,7 @@ type Shard struct {
 
 	// Channels, and what is delivered to them.
 	channels   channels
-	gathered   gathered
+	gatherer   gatherer
 	recoveries recoveries
 	recalls    recalls
 	resyncs    resyncs
@@ -74,7 +74,7 @@ type Shard struct {
 
 // turnCounts collects in plain fields what is added to Stats once a turn.
 type turnCounts struct {
-	bytesIn, framesIn, batches, records uint64
+	bytesIn, framesIn uint64
 }
 
 // New returns a shard that is ready to Start. Its Post methods work from now on, so that the bus may wake it before.
@@ -122,11 +122,14 @@ func (s *Shard) init() {
 	s.sender = newSender(s.opts.Limits.OutboundMax)
 	s.compressor = compressor{Deflate: s.opts.Deflate, ready: func() { s.inbox.signal(signalLayouts) }}
 	s.inbox.wake = s.PostWake
-	s.channels = newChannels()
-	s.recoveries.waiting = make(map[recoveryKey]*recovery)
+	s.channels = newChannels(&s.opts, &s.slab, s.stats)
+	s.gatherer = gatherer{opts: &s.opts, channels: &s.channels}
+	s.recoveries = recoveries{
+		opts: &s.opts, channels: &s.channels, sender: &s.sender, waiting: make(map[recoveryKey]*recovery),
+	}
 	s.recalls.channels = make(map[uint32][]string)
 	s.resyncs.last = make(map[uint32]resyncTicks)
-	s.completions.putOff = make(map[uint32][]*completion)
+	s.completions = completions{sender: &s.sender, putOff: make(map[uint32][]*completion)}
 }
 
 // readMargin is more than any frame header and keeps reads from becoming tiny while a large frame arrives.

@@ -105,7 +105,7 @@ func (w *wheel) pop(now uint32) *conn {
 }
 
 // rearm puts c into the wheel at its earliest deadline.
-func (s *Shard) rearm(c *conn) {
+func (w *wheel) rearm(c *conn) {
 	var earliest uint32
 	for _, d := range [...]uint32{c.pingAt, c.deadline, c.frameAt} {
 		if d != 0 && (earliest == 0 || d < earliest) {
@@ -113,10 +113,10 @@ func (s *Shard) rearm(c *conn) {
 		}
 	}
 	if earliest == 0 {
-		s.wheel.disarm(c)
+		w.disarm(c)
 		return
 	}
-	s.wheel.arm(c, earliest)
+	w.arm(c, earliest)
 }
 
 // due acts on the deadlines of c that have passed.
@@ -148,7 +148,7 @@ func (s *Shard) due(c *conn) {
 		}
 		s.ping(c)
 	}
-	s.rearm(c)
+	s.wheel.rearm(c)
 }
 
 // schedulePings starts the pings of c. The first comes after a random part of the interval, so that clients which connected
@@ -156,7 +156,7 @@ func (s *Shard) due(c *conn) {
 func (s *Shard) schedulePings(c *conn) {
 	interval := ticks(s.opts.Limits.PingInterval)
 	c.pingAt = s.tick + interval/2 + s.random.Uint32N(interval/2+1)
-	s.rearm(c)
+	s.wheel.rearm(c)
 }
 
 func (s *Shard) ping(c *conn) {

@@ -38,11 +38,11 @@ func TestWheelModel(t *testing.T) {
 		switch random.IntN(4) {
 		case 0:
 			c.pingAt = 0
-			s.rearm(c)
+			s.wheel.rearm(c)
 			delete(deadlines, c.slot)
 		default:
 			c.pingAt = s.tick + 1 + random.Uint32N(3*wheelSlots)
-			s.rearm(c)
+			s.wheel.rearm(c)
 			deadlines[c.slot] = c.pingAt
 		}
 		if random.IntN(3) > 0 {

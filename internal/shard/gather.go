@@ -1,0 +1,124 @@
+package shard
+
+import (
+	"time"
+
+	"wsd/internal/bus"
+)
+
+// batchesPerTurn bounds the batches gathered in a turn, whatever their size.
+const batchesPerTurn = 64
+
+// gatherer collects what a turn takes from the bus and is to deliver.
+type gatherer struct {
+	opts     *Options
+	channels *channels
+
+	turn     uint32 // Number of the turn; it may wrap around.
+	segments []pending
+	oldest   []time.Time // Oldest record of each batch gathered in this turn.
+	aheadSeq uint64      // Next batch that ahead looks at.
+	wakeAt   uint32      // Tick at which the brake is to be looked at again; 0: it does not hold.
+
+	batches, records uint64 // Gathered in this turn.
+}
+
+// pending is a segment that waits to be delivered in this turn.
+type pending struct {
+	segment *bus.Segment
+	channel uint32 // Index into channels.list, toEverybody or toConnection.
+	batch   *bus.Batch
+	hold    uint32 // Index into sender.holds; 0: no chunk of it waits yet.
+}
+
+// gather collects the segments that have a subscriber here.
+func (s *Shard) gather() (more bool) {
+	g := &s.gatherer
+	budget := s.opts.Limits.BatchBytesPerTurn
+	for range batchesPerTurn {
+		if budget <= 0 {
+			return true
+		}
+		batch, state := s.opts.Cursor.Next()
+		switch state {
+		case bus.StateEmpty:
+			return false
+		case bus.StateDetached:
+			s.reattach()
+			return true
+		case bus.StateReady:
+		}
+		if batch.Break != nil {
+			if len(g.segments) > 0 {
+				return true // First what was published before it.
+			}
+			s.breakStreams(batch.Break)
+			s.opts.Cursor.Advance()
+			continue
+		}
+		wanted := false
+		for _, segment := range batch.SegmentsOf(s.opts.ID) {
+			index, ok := s.channels.indexOf(segment)
+			if !ok || index < toConnection && batch.Seq <= s.channels.list[index].ahead.servedSeq {
+				continue
+			}
+			wanted = true
+			g.add(batch, segment, index)
+			budget -= segment.Bytes
+		}
+		g.batches++
+		if wanted {
+			g.oldest = append(g.oldest, batch.Oldest)
+		}
+		s.opts.Cursor.Advance()
+	}
+	return true
+}
+
+// brake reports whether the bus is to be left alone in this turn, because clients are behind. An event or the timer
+// brings the next one.
+func (s *Shard) brake() (hold bool) {
+	p := &s.sender.pacing
+	in := paceInput{
+		tick: s.tick, outboundMax: int64(s.opts.Limits.OutboundMax), clients: int64(s.clients), bytes: s.sender.bytes,
+	}
+	held := p.until != 0
+	if p.blocked > 0 && !held {
+		if next, state := s.opts.Cursor.Next(); state == bus.StateReady {
+			in.ready, in.backlog = true, s.opts.Cursor.Waiting(next)
+		}
+	}
+	hold = p.decide(in)
+	if hold && !held {
+		s.stats.Paced.Add(1)
+	}
+	s.gatherer.wakeAt = p.wakeAt()
+	return hold
+}
+
+// add has the segment delivered in this turn.
+func (g *gatherer) add(batch *bus.Batch, segment *bus.Segment, index uint32) {
+	g.segments = append(g.segments, pending{segment: segment, channel: index, batch: batch})
+	g.records += uint64(len(segment.Records))
+	if index < toConnection {
+		g.channels.list[index].ahead.add(g.turn, segment.Bytes)
+	}
+}
+
+// done forgets what was gathered.
+func (g *gatherer) done() {
+	clear(g.segments) // Do not hold the batches' memory.
+	g.segments = g.segments[:0]
+}
+
+// observeLatency is called after the flush.
+func (g *gatherer) observeLatency(st *Stats) {
+	if len(g.oldest) == 0 {
+		return
+	}
+	now := time.Now()
+	for _, t := range g.oldest {
+		st.Latency.Observe(max(0, now.Sub(t).Seconds()), 1)
+	}
+	g.oldest = g.oldest[:0]
+}
