@@ -13,7 +13,8 @@ const (
 	acceptsPerTurn = 64
 	// longTurn is how long a turn must take for the next one to accept acceptsPerTurn connections.
 	longTurn = 250 * time.Microsecond
-	// acceptPause is how long a shard without free descriptors stops accepting. Waiting connections stay in the backlog.
+	// acceptPause is how long a shard without free descriptors stops accepting. Waiting connections stay in the
+	// backlog.
 	acceptPause = 100 * time.Millisecond
 )
 
@@ -31,10 +32,10 @@ type accepting struct {
 
 // acceptReady takes connections from the listener with the given index, which epoll says has one.
 //
-// It takes one and does not ask for more: accept4 makes a file before it looks at the queue, so the answer that nobody
-// waits costs half an accept (3.5 µs; another look by epoll 0.2), and mostly nobody does. A client that does wait is seen
-// by the next turn. Only after a long turn, or where epoll has more events than it can report at once (full), would that
-// take too long.
+// It takes one and does not ask for more: accept4 makes a file before it looks at the queue, so the answer that
+// nobody waits costs half an accept (3.5 µs; another look by epoll 0.2), and mostly nobody does. A client that does
+// wait is seen by the next turn. Only after a long turn, or where epoll has more events than it can report at once
+// (full), would that take too long.
 func (s *Shard) acceptReady(index int, full bool) {
 	acceptsMax := 1
 	if full || s.lastTurn >= uint64(longTurn) {
@@ -58,7 +59,8 @@ func (s *Shard) accept(index, acceptsMax int) {
 			return
 		case unix.ECONNABORTED, unix.EINTR, unix.EPROTO, unix.ENETDOWN, unix.ENOPROTOOPT, unix.EHOSTDOWN, unix.ENONET,
 			unix.EHOSTUNREACH, unix.ENETUNREACH:
-			// The client is gone already (accept(2) passes on errors of the new socket): taken from the queue, and closed.
+			// The client is gone already (accept(2) passes on errors of the new socket): taken from the queue, and
+			// closed.
 			s.accepting.accepted++
 			s.accepting.closed++
 		default: // Mostly EMFILE, ENFILE, ENOBUFS or ENOMEM.
@@ -83,7 +85,8 @@ func (s *Shard) open(fd, listener int) {
 	c.state = stateHead
 	s.countConnections(1)
 	c.deadline = s.tick + ticks(s.opts.Limits.HandshakeTimeout)
-	// Mostly the request came with the connection (listen.Options.DeferAccept). Read before the socket is watched, it makes no event.
+	// Mostly the request came with the connection (listen.Options.DeferAccept). Read before the socket is watched, it
+	// causes no event.
 	s.readable(c)
 	if c.state == stateFree {
 		return
@@ -97,19 +100,22 @@ func (s *Shard) open(fd, listener int) {
 	s.wheel.rearm(c)
 }
 
-// pauseAccepting stops watching the listeners for a while, so that one which stays readable does not make the loop spin.
+// pauseAccepting stops watching the listeners for a while, so that one which stays readable does not make the loop
+// spin.
 func (s *Shard) pauseAccepting(cause error) {
 	s.stats.AcceptErrors.Add(1)
 	s.accepting.resumeAt = s.tick + ticks(acceptPause)
 	if !s.accepting.paused {
 		s.accepting.setPaused(true, s.stats)
-		s.opts.Logger.Warn("not accepting: the process is out of file descriptors or memory; clients wait in the backlog",
-			"shard", s.opts.ID, "error", cause, "connections", s.connections, "remedy", "raise the limit of open files (nofile)")
+		s.opts.Logger.Warn("not accepting: out of file descriptors or memory; clients wait in the backlog",
+			"shard", s.opts.ID, "connections", s.connections, "error", cause,
+			"remedy", "raise the limit of open files (nofile)")
 	}
 	s.watchListeners(0)
 }
 
-// resumeAccepting ends a pause. The log has both edges: the pause counts as over when a connection could be accepted again.
+// resumeAccepting ends a pause. The log has both edges: the pause counts as over when a connection could be accepted
+// again.
 func (s *Shard) resumeAccepting() {
 	s.accepting.resumeAt = 0
 	if s.accepting.stopped {
@@ -150,9 +156,9 @@ func (s *Shard) watchListeners(ready uint32) {
 	}
 }
 
-// closeListeners accepts what the kernel has already queued and closes the listeners: connections left in a queue would be
-// reset unless another shard still listens, as are those that the kernel holds back until their client says something.
-// None of those it accepts becomes a client, see decide.
+// closeListeners accepts what the kernel has already queued and closes the listeners: connections left in a queue
+// would be reset unless another shard still listens, as are those that the kernel holds back until their client says
+// something. None of those it accepts becomes a client, see decide.
 func (s *Shard) closeListeners() {
 	if s.accepting.stopped {
 		return

@@ -6,9 +6,9 @@ import (
 	"wsd/internal/bus"
 )
 
-// The bus is one queue, and one channel's backlog on it must not delay another channel's message. So when a turn leaves
-// batches on the bus, because its budget is used up or because the brake holds (pace.go), it looks through the rest, each
-// batch once, and gathers segments that are small and would overtake nothing of their own channel.
+// The bus is one queue, and one channel's backlog on it must not delay another channel's message. So when a turn
+// leaves batches on the bus, because its budget is used up or because the brake holds (pace.go), it looks through the
+// rest, each batch once, and gathers segments that are small and would overtake nothing of their own channel.
 const (
 	aheadBytes   = 16 << 10 // Of values that a channel may get ahead in a turn, including those that it got in order.
 	aheadBatches = 1024     // Batches looked at in a turn.
@@ -54,7 +54,8 @@ func (g *gatherer) ahead(braking bool) (more bool) {
 				g.add(batch, segment, index)
 				budget -= segment.Bytes
 			case batch.Seq <= a.servedSeq: // From before the channel's first subscription.
-			case a.leftSeq >= next.Seq, a.gotIn(g.turn)+segment.Bytes > aheadBytes, braking && g.channels.anyBlocked(ch):
+			case a.leftSeq >= next.Seq, a.gotIn(g.turn)+segment.Bytes > aheadBytes,
+				braking && g.channels.anyBlocked(ch):
 				a.leftSeq = batch.Seq
 			default:
 				a.servedSeq = batch.Seq

@@ -98,8 +98,8 @@ func TestAheadOfHoldGoesOn(t *testing.T) {
 	}
 }
 
-// Whatever is taken ahead, each client gets each channel's records from its subscription on, in order and once: clients that read now
-// and then, join meanwhile, and channels with more than a turn takes.
+// Whatever is taken ahead, each client gets each channel's records from its subscription on, in order and once:
+// clients that read now and then, join meanwhile, and channels with more than a turn takes.
 func TestAheadOrder(t *testing.T) {
 	for seed := range uint64(10) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { testAheadOrder(t, rand.New(rand.NewPCG(seed, 1))) })

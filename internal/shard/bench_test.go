@@ -15,9 +15,10 @@ import (
 	"wsd/internal/epoll"
 )
 
-// BenchmarkFanout compares a delivery through the shard, from the bus to the socket, with what the kernel alone takes for the same
-// bytes to the same number of sockets: one write a client in a plain loop. Both count the process's CPU; the clients are sockets
-// that are emptied by nobody but the kernel's receive buffer, drained between rounds and not counted.
+// BenchmarkFanout compares a delivery through the shard, from the bus to the socket, with what the kernel alone takes
+// for the same bytes to the same number of sockets: one write a client in a plain loop. Both count the process's CPU;
+// the clients are sockets that are emptied by nobody but the kernel's receive buffer, drained between rounds and not
+// counted.
 func BenchmarkFanout(b *testing.B) {
 	const clients = 1000
 	for _, batch := range []int{1, 10} {
@@ -159,8 +160,8 @@ func cpu(b testing.TB) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkFanoutDeflate reports CPU and bytes of a delivery to clients with and without compression, of records that look like
-// market data; every second client of mixed has it.
+// BenchmarkFanoutDeflate reports CPU and bytes of a delivery to clients with and without compression, of records that
+// look like market data; every second client of mixed has it.
 func BenchmarkFanoutDeflate(b *testing.B) {
 	const clients = 500
 	pool, err := deflate.New(deflate.Options{Level: 3, Workers: 1, Queue: 16, Inline: 1})

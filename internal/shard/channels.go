@@ -35,7 +35,7 @@ type channel struct {
 	policy      Policy // For subscribers that do not keep up.
 	epoch       string // Of the stream whose position the interest table was given.
 	recovering  int    // Subscribers whose reply waits for what they missed, see recover.go.
-	joinedSeq   uint64 // Batches up to this sequence may hold records from before some subscription; see subscription.start.
+	joinedSeq   uint64 // Batches up to this one may hold records from before some subscription; see subscription.start.
 
 	ahead aheadState
 }
@@ -90,8 +90,9 @@ func (cs *channels) find(c *conn, name string) int {
 // subscribe adds the channel to c's subscriptions, which must not have it yet, and returns where the channel's stream
 // stands: what comes after that offset, and only that, will be delivered.
 //
-// The order matters: interest first, then the position. The router stores a partition's position before it looks up the
-// interest, so a record that it routed without seeing our interest is covered by the position that we read (invariant 2).
+// The order matters: interest first, then the position. The router stores a partition's position before it looks up
+// the interest, so a record that it routed without seeing our interest is covered by the position that we read
+// (invariant 2).
 func (cs *channels) subscribe(c *conn, name string) (offset uint64, epoch string, known bool) {
 	index, ok := cs.byName[name]
 	if !ok {
@@ -203,8 +204,8 @@ func (cs *channels) indexOf(segment *bus.Segment) (index uint32, ok bool) {
 	if _, is := segment.Channel.Conn(); is {
 		return toConnection, true
 	}
-	// Mostly one shard has the channel, and the interest table said where: for a channel that is seldom used, a look into
-	// the map costs more than the rest of the delivery.
+	// Mostly one shard has the channel, and the interest table said where: for a channel that is seldom used, a look
+	// into the map costs more than the rest of the delivery.
 	if hint := segment.At; hint < uint32(len(cs.list)) && cs.list[hint].id == segment.Channel {
 		return hint, true
 	}

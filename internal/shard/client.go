@@ -16,8 +16,8 @@ type ending Reason
 
 func (e ending) Error() string { return Reason(e).String() }
 
-// commands acts on one frame of the client protocol. The replies go out together, in one frame and before any publication
-// that comes later.
+// commands acts on one frame of the client protocol. The replies go out together, in one frame and before any
+// publication that comes later.
 func (s *Shard) commands(c *conn, frame []byte) {
 	d := c.speaks()
 	s.replies = s.replies[:0]

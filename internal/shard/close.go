@@ -4,8 +4,8 @@ import "wsd/internal/wire"
 
 // A connection ends in one of three ways:
 //
-//   - end: an orderly close. What is queued stays or goes as the reason says, a close frame follows, our side is shut when
-//     all is sent, and the socket is closed when the peer has closed too, or after CloseGrace.
+//   - end: an orderly close. What is queued stays or goes as the reason says, a close frame follows, our side is shut
+//     when all is sent, and the socket is closed when the peer has closed too, or after CloseGrace.
 //   - fail: the same, put off to the end of the turn, for code that is walking a channel's subscribers.
 //   - abort: at once. Unsent bytes are dropped and the peer gets a reset.
 //
@@ -55,7 +55,8 @@ func (s *Shard) leave(c *conn) {
 // finish closes the socket of c in order: the kernel sends what it still holds.
 func (s *Shard) finish(c *conn) { s.release(c, (*transport).close) }
 
-// abort closes the socket of c at once with a reset, so that the kernel frees what a peer that does not read would hold.
+// abort closes the socket of c at once with a reset, so that the kernel frees what a peer that does not read would
+// hold.
 func (s *Shard) abort(c *conn) { s.release(c, (*transport).reset) }
 
 func (s *Shard) release(c *conn, closeSocket func(*transport)) {

@@ -1,14 +1,15 @@
 package shard
 
-// Completions come in numbers: the recovered streams of all channels of a client that is back, and of all clients after a
-// restart. A turn takes them up to a number of bytes, and a connection gets the next one when it has taken most of what
-// waits for it. Otherwise a client with much to recover would be closed as slow for it, and again when it comes back.
+// Completions come in numbers: the recovered streams of all channels of a client that is back, and of all clients
+// after a restart. A turn takes them up to a number of bytes, and a connection gets the next one when it has taken
+// most of what waits for it. Otherwise a client with much to recover would be closed as slow for it, and again when
+// it comes back.
 
 const (
 	// completedPerTurn bounds the bytes that a turn queues from completions.
 	completedPerTurn = 256 << 10
-	// A completion is taken while no more than OutboundMax/roomPart waits for its connection, or while it leaves half of
-	// OutboundMax free.
+	// A completion is taken while no more than OutboundMax/roomPart waits for its connection, or while it leaves half
+	// of OutboundMax free.
 	roomPart = 16
 )
 

@@ -2,18 +2,20 @@ package shard
 
 import "wsd/internal/bus"
 
-// A client that falls behind on a channel with PolicyConflate gets the newest record of each key instead of all records.
-// While more than a part of OutboundMax waits for it, records of such channels are not queued but merged: a record
-// replaces the earlier one of its channel and key. Once the queue is nearly empty, all that was merged goes into it at
-// once, in the order in which it came, and the client is like any other again. At once, because a key that changes all
-// the time would otherwise be put last again and again, and never be sent.
+// A client that falls behind on a channel with PolicyConflate gets the newest record of each key instead of all
+// records. While more than a part of OutboundMax waits for it, records of such channels are not queued but merged: a
+// record replaces the earlier one of its channel and key. Once the queue is nearly empty, all that was merged goes
+// into it at once, in the order in which it came, and the client is like any other again. At once, because a key that
+// changes all the time would otherwise be put last again and again, and never be sent.
 //
 // The merged records count as waiting bytes: a client that has too many keys for OutboundMax is closed like any other.
 // Records without a key share one. A record that has nothing for the client's dialect does not touch what waits, except
 // a null in a dialect where it removes the key's record (dialect.nullRemoves), as that record no longer holds.
 const (
-	conflatePart = 8  // The client is behind when more than OutboundMax/conflatePart waits after the message being sent,
-	mergedPart   = 16 // until no more than OutboundMax/mergedPart is queued.
+	// A client is behind when more than OutboundMax/conflatePart waits after the message being sent, until no more than
+	// OutboundMax/mergedPart is queued.
+	conflatePart = 8
+	mergedPart   = 16
 
 	// mergeOverhead is what a merged record takes beside its bytes and its key, in the list and the map.
 	mergeOverhead = 192
@@ -110,8 +112,8 @@ func (l *singles) reset() {
 	}
 }
 
-// conflates reports whether records of a channel with PolicyConflate are to be merged for o. A connection that is behind
-// only because it waits for a compressed segment is not to conflate: it stops waiting.
+// conflates reports whether records of a channel with PolicyConflate are to be merged for o. A connection that is
+// behind only because it waits for a compressed segment is not to conflate: it stops waiting.
 func (s *sender) conflates(o *outbox) bool {
 	if o.merge != nil {
 		return true

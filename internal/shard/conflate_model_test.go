@@ -231,8 +231,8 @@ func (m *model) toggle(l *listener, channel string) {
 	delete(l.follows, channel)
 }
 
-// check compares what came with what was published: a part of it, in its order, and when the client has stayed to the end with the
-// newest of each key, or everything where nothing is left out.
+// check compares what came with what was published: a part of it, in its order, and when the client has stayed to the
+// end with the newest of each key, or everything where nothing is left out.
 func (l *listener) check(channel string, stayed bool) {
 	f := l.follows[channel]
 	at, newest := 0, map[string]uint64{}
@@ -285,8 +285,9 @@ func (m *model) forget() {
 	check(m.t, s)
 }
 
-// Clients of all sorts read, stop, leave channels and vanish at random while records of several channels come. Whoever stays has the
-// newest record of each key in the end, in order, and every publication that somebody did not get has been counted.
+// Clients of all sorts read, stop, leave channels and vanish at random while records of several channels come.
+// Whoever stays has the newest record of each key in the end, in order, and every publication that somebody did not
+// get has been counted.
 func TestConflateModel(t *testing.T) {
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

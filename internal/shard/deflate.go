@@ -21,12 +21,12 @@ type Deflater interface {
 type Deflate struct {
 	Deflater Deflater // Nil: compression is not offered.
 	Least    int      // Messages of fewer bytes are not compressed.
-	Inline   int      // Bytes of a segment's messages up to which the shard compresses them itself; beyond, it posts a job.
+	Inline   int      // Bytes of a segment's messages beyond which a job compresses them instead of the shard.
 }
 
 // A large segment is compressed elsewhere, while the loop goes on. Until then its place in each outbox is taken by a
-// deferred chunk: the plain layout, which counts and could be sent at any time, but is not sent before the compressed one
-// replaces it. So order needs nothing else, and to give up waiting is to send the chunk as it is.
+// deferred chunk: the plain layout, which counts and could be sent at any time, but is not sent before the compressed
+// one replaces it. So order needs nothing else, and to give up waiting is to send the chunk as it is.
 
 // compressor lays segments out in compressed form for one shard. It belongs to the shard's goroutine.
 type compressor struct {
@@ -83,8 +83,8 @@ func (z *compressor) layout(seg *bus.Segment, form bus.Variant) chunk {
 	return k
 }
 
-// layoutElsewhere has the Deflater's goroutines compress a segment. It returns the plain layout when the result is still
-// to come, and also when there is no room for another job: then it is the compressed one for every shard.
+// layoutElsewhere has the Deflater's goroutines compress a segment. It returns the plain layout when the result is
+// still to come, and also when there is no room for another job: then it is the compressed one for every shard.
 func (z *compressor) layoutElsewhere(seg *bus.Segment, form bus.Variant, plain []byte) (b []byte, deferred bool) {
 	b, built, first := seg.Await(form, z.ready)
 	if built {
@@ -98,7 +98,8 @@ func (z *compressor) layoutElsewhere(seg *bus.Segment, form bus.Variant, plain [
 	return plain, true
 }
 
-// deflated returns a layout with its messages compressed, or plain itself when none of them gets smaller. Any goroutine.
+// deflated returns a layout with its messages compressed, or plain itself when none of them gets smaller. Any
+// goroutine.
 func deflated(d *Deflate, plain []byte) []byte {
 	b := wire.AppendDeflated(make([]byte, 0, len(plain)/2), plain, d.Least, d.Deflater.Append)
 	if len(b) >= len(plain) {

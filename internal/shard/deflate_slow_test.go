@@ -14,7 +14,8 @@ import (
 
 // What waits for the pool makes nobody slow.
 
-// A pool that never answers makes no healthy client slow: once half of its limit waits for the pool alone, it goes out plain.
+// A pool that never answers makes no healthy client slow: once half of its limit waits for the pool alone, it goes
+// out plain.
 func TestDeflateHurry(t *testing.T) {
 	r, d := newDeflateRig(t, func(o *Options) { o.Limits.OutboundMax = 64 << 10 })
 	c := r.dialDeflate("/ws?channel=a")

@@ -183,7 +183,8 @@ func TestDeflateOff(t *testing.T) {
 	require.EqualValues(t, 1002, code)
 }
 
-// What follows a large segment waits behind it, for those who wait only; results that come in another order change nothing.
+// What follows a large segment waits behind it, for those who wait only; results that come in another order change
+// nothing.
 func TestDeflateElsewhere(t *testing.T) {
 	r, d := newDeflateRig(t, nil)
 	plain, raw, json := r.dial("/ws?channel=a"), r.dialDeflate("/ws?channel=a"), r.joinDeflate("a")
@@ -239,7 +240,8 @@ func TestDeflateSaturated(t *testing.T) {
 	}
 }
 
-// A connection that ends while it waits is told off with what it waited for; a new one in its slot gets nothing of the old one's.
+// A connection that ends while it waits is told off with what it waited for; a new one in its slot gets nothing of
+// the old one's.
 func TestDeflateClosing(t *testing.T) {
 	r, d := newDeflateRig(t, nil)
 	value := jsonOf(9000, 1)
@@ -281,7 +283,8 @@ func TestDeflateShutdown(t *testing.T) {
 	d.do(0) // Its result finds nobody.
 }
 
-// Compressed commands are understood, in fragments and with control frames between; what is wrong with them closes one client.
+// Compressed commands are understood, in fragments and with control frames between; what is wrong with them closes
+// one client.
 func TestDeflatedCommands(t *testing.T) {
 	r, _ := newDeflateRig(t, nil)
 	c := r.dialDeflate(pathProtocol)

@@ -2,9 +2,9 @@ package shard
 
 import "wsd/internal/bus"
 
-// deliver takes batches from the bus and gives their segments to the subscribers. Many batches that wait become one write
-// per connection: the kernel's price is per write and hardly per byte. It returns whether there may be more on the bus
-// that is to be taken at once.
+// deliver takes batches from the bus and gives their segments to the subscribers. Many batches that wait become one
+// write per connection: the kernel's price is per write and hardly per byte. It returns whether there may be more on
+// the bus that is to be taken at once.
 func (s *Shard) deliver() (more bool) {
 	g := &s.gatherer
 	g.turn++

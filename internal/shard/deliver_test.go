@@ -67,7 +67,8 @@ func TestJoinWrites(t *testing.T) {
 	require.EqualValues(t, 2, stats.Writes.Load())
 }
 
-// A subscriber that joins while a batch is being filled gets what comes after the position it was told, and nothing before.
+// A subscriber that joins while a batch is being filled gets what comes after the position it was told, and nothing
+// before.
 func TestJoinInTheMiddle(t *testing.T) {
 	for _, protocol := range []bool{true, false} {
 		r := newRig(t, nil)
@@ -115,7 +116,8 @@ func TestJoinInTheMiddle(t *testing.T) {
 	}
 }
 
-// A client that does not read is closed by the outbound limit; the others get everything meanwhile, and the memory comes back.
+// A client that does not read is closed by the outbound limit; the others get everything meanwhile, and the memory
+// comes back.
 func TestSlowClient(t *testing.T) {
 	for _, path := range []string{"/ws?channel=a", pathProtocol} {
 		t.Run(path, func(t *testing.T) {

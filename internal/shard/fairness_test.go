@@ -50,7 +50,8 @@ func TestWritePerTurn(t *testing.T) {
 	}
 }
 
-// A queue that ends exactly with what a turn may write leaves nothing for a record that comes in the same turn: it waits for the next.
+// A queue that ends exactly with what a turn may write leaves nothing for a record that comes in the same turn: it
+// waits for the next.
 func TestWritePerTurnUsedUp(t *testing.T) {
 	r := newStepped(t, func(o *Options) { o.Limits.OutboundMax = 8 << 20 })
 	var c *client
@@ -93,7 +94,8 @@ func (r *rig) turnsUntil(c *client, message string) (turns int) {
 	return turns
 }
 
-// A million deliveries of one channel that wait for its clients, whether they read or not, do not delay a message of another channel.
+// A million deliveries of one channel that wait for its clients, whether they read or not, do not delay a message of
+// another channel.
 func TestMillionDeliveriesQueued(t *testing.T) {
 	const clients, records = 100, 10_000
 	r := newStepped(t, func(o *Options) { o.Limits.OutboundMax = 8 << 20 })

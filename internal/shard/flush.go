@@ -92,8 +92,8 @@ func (s *Shard) watch(c *conn) {
 }
 
 // fail ends c for the verdict of an operation on its outbox, at the end of the turn: whoever asked may be walking a
-// channel's subscribers, which the end of a connection changes. Until then nothing is queued for it, and nothing that it
-// sends is read.
+// channel's subscribers, which the end of a connection changes. Until then nothing is queued for it, and nothing that
+// it sends is read.
 func (s *Shard) fail(c *conn, v verdict) { s.failFor(c, v.reason()) }
 
 // failFor is fail for a reason of the caller's.

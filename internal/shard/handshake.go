@@ -17,7 +17,8 @@ const (
 	pathHealth   = "/healthz"
 )
 
-const helpLine = "This is a WebSocket port: connect to /connection/websocket (Centrifugo protocol) or /ws?channel=NAME (raw)."
+const helpLine = "This is a WebSocket port: connect to " +
+	"/connection/websocket (Centrifugo protocol) or /ws?channel=NAME (raw)."
 
 // request is what the shard wants of an upgrade request that it accepts.
 type request struct {
@@ -31,7 +32,8 @@ type request struct {
 // handshake answers the complete upgrade request in head.
 func (s *Shard) handshake(c *conn, head []byte) {
 	var req request
-	out, upgraded := wire.Handshake(s.replies[:0], head, func(r *wire.Request) (wire.Accept, error) { return s.decide(r, &req) })
+	decide := func(r *wire.Request) (wire.Accept, error) { return s.decide(r, &req) }
+	out, upgraded := wire.Handshake(s.replies[:0], head, decide)
 	if !upgraded {
 		reason := ReasonHandshakeRejected
 		if req.plainHTTP {
@@ -91,7 +93,9 @@ func (s *Shard) decide(r *wire.Request, req *request) (wire.Accept, error) {
 	}
 	query, err := url.ParseQuery(r.RawQuery)
 	if err != nil {
-		return accept, &wire.Reject{Status: 400, Body: "The query string is malformed: percent-encode special characters."}
+		return accept, &wire.Reject{
+			Status: 400, Body: "The query string is malformed: percent-encode special characters.",
+		}
 	}
 	switch r.Path {
 	case pathRaw:
@@ -120,28 +124,31 @@ func plainAnswer(r *wire.Request, serving bool) *wire.Reject {
 
 // rawChannels reads and checks the channels of a raw client.
 func rawChannels(query url.Values, limits *Limits) ([]string, error) {
+	refuse := func(format string, args ...any) error {
+		return &wire.Reject{Status: 400, Body: fmt.Sprintf(format, args...)}
+	}
 	channels := query["channel"]
 	if len(channels) == 0 {
-		return nil, &wire.Reject{Status: 400, Body: "Name at least one channel: /ws?channel=NAME."}
+		return nil, refuse("Name at least one channel: /ws?channel=NAME.")
 	}
 	if len(channels) > limits.ChannelsMax {
-		return nil, &wire.Reject{Status: 400, Body: fmt.Sprintf("%d channels named, at most %d allowed.", len(channels), limits.ChannelsMax)}
+		return nil, refuse("%d channels named, at most %d allowed.", len(channels), limits.ChannelsMax)
 	}
 	for i, name := range channels {
 		switch {
 		case name == "" || !utf8.ValidString(name):
-			return nil, &wire.Reject{Status: 400, Body: "A channel name must be non-empty UTF-8."}
+			return nil, refuse("A channel name must be non-empty UTF-8.")
 		case len(name) > limits.ChannelLengthMax:
-			return nil, &wire.Reject{Status: 400, Body: fmt.Sprintf("A channel name has %d bytes, at most %d allowed.", len(name), limits.ChannelLengthMax)}
+			return nil, refuse("A channel name has %d bytes, at most %d allowed.", len(name), limits.ChannelLengthMax)
 		case slices.Contains(channels[:i], name):
-			return nil, &wire.Reject{Status: 400, Body: "A channel is named twice."}
+			return nil, refuse("A channel is named twice.")
 		}
 	}
 	return channels, nil
 }
 
-// chooseEncoding picks the encoding of the client protocol: by the first subprotocol offered that names one, else by the
-// query, else JSON. It also returns the subprotocol to answer with, empty if none was offered.
+// chooseEncoding picks the encoding of the client protocol: by the first subprotocol offered that names one, else by
+// the query, else JSON. It also returns the subprotocol to answer with, empty if none was offered.
 func chooseEncoding(offered []string, query url.Values) (subprotocol string, v bus.Variant) {
 	v = bus.VariantJSON
 	if query.Get("cf_protocol") == "protobuf" || query.Get("format") == "protobuf" {

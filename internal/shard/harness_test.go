@@ -266,7 +266,8 @@ func (r *rig) seal() {
 	}
 }
 
-// record makes what the source makes of a value: "\x00" stands for a null, a value that starts with "{" or a digit is JSON.
+// record makes what the source makes of a value: "\x00" stands for a null, a value that starts with "{" or a digit is
+// JSON.
 func record(offset uint64, v string) bus.Record {
 	switch {
 	case v == "\x00":

@@ -18,8 +18,9 @@ var errTryAgain = proto.Error{Code: proto.ErrInternal.Code, Message: "history ca
 
 // historyCommand answers with what the channel's stream holds. It returns nil when the reply comes later.
 //
-// Without a position the history is that of the last publications, at most RecoveryOptions.PublicationsMax. It may reach
-// back less far when they are few in a large log. With a position it is what follows it, or reversed what precedes it.
+// Without a position the history is that of the last publications, at most RecoveryOptions.PublicationsMax. It may
+// reach back less far when they are few in a large log. With a position it is what follows it, or reversed what
+// precedes it.
 func (s *Shard) historyCommand(c *conn, id uint32, r *protocol.HistoryRequest) *protocol.Reply {
 	refuse := func(e *proto.Error) *protocol.Reply { return &protocol.Reply{Id: id, Error: e.Reply()} }
 	if r.Channel == "" || len(r.Channel) > s.opts.Limits.ChannelLengthMax || !utf8.ValidString(r.Channel) {

@@ -8,8 +8,8 @@ import (
 
 // Chunks of a segment are its layout, shared by all shards. While the ring has the batch, it counts those bytes.
 // Afterwards they live on for as long as some queue holds them, and count as pinned: the layouts of a batch once for
-// the process, all of them while any is held. What is merged for connections that conflate is the shard's own and counts
-// for each of them, as replies and pings do.
+// the process, all of them while any is held. What is merged for connections that conflate is the shard's own and
+// counts for each of them, as replies and pings do.
 
 // hold counts the chunks of one segment that wait in this shard.
 type hold struct {

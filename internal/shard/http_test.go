@@ -160,7 +160,8 @@ func TestMessageTiming(t *testing.T) {
 	eventually(t, "counted", func() bool { return r.reason(ReasonFrameTimeout) == 1 })
 }
 
-// Without a free descriptor clients wait in the backlog, the loop does not spin, and it goes on when there is one again.
+// Without a free descriptor clients wait in the backlog, the loop does not spin, and it goes on when there is one
+// again.
 func TestDescriptorsExhausted(t *testing.T) {
 	r := newRig(t, nil)
 	stats := r.shard.Stats()

@@ -14,8 +14,8 @@ const (
 const inboxMax = 1 << 20
 
 // inbox is the one way back onto the loop for work that is done elsewhere. Signals say that something is to be looked
-// at; a completion brings the result of work that was begun for one connection. Whatever is posted wakes the shard once,
-// until it has looked.
+// at; a completion brings the result of work that was begun for one connection. Whatever is posted wakes the shard
+// once, until it has looked.
 type inbox struct {
 	wake func() // Any goroutine.
 
@@ -37,8 +37,8 @@ type completion struct {
 	run   func(c *conn, room bool)
 }
 
-// begin reserves a place for the result of work for c, or returns nil when too much work is under way. The work must end
-// with one post, however it ends: the place is taken until then. The shard's goroutine.
+// begin reserves a place for the result of work for c, or returns nil when too much work is under way. The work must
+// end with one post, however it ends: the place is taken until then. The shard's goroutine.
 func (in *inbox) begin(c *conn) *completion {
 	if in.expected >= inboxMax {
 		return nil

@@ -30,8 +30,8 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 		s.setTimer()
 		s.opts.Load.BeginTurn(0)
 		if s.accepting.before {
-			// Clients come in crowds. After the other loops' turns this one often finds the next at once, which spares it
-			// parking and being woken: at 64 shards 6 % of a connection's CPU time.
+			// Clients come in crowds. After the other loops' turns this one often finds the next at once, which
+			// spares it parking and being woken: at 64 shards 6 % of a connection's CPU time.
 			runtime.Gosched()
 		}
 	}
@@ -110,8 +110,9 @@ func (s *Shard) takeInbox() {
 	}
 }
 
-// expireTimers runs what is due. While many sockets are ready it waits until each connection could be read once: after a
-// pause of the whole process the pongs are in the sockets, and nobody may be closed for a pong that has arrived.
+// expireTimers runs what is due. While many sockets are ready it waits until each connection could be read once:
+// after a pause of the whole process the pongs are in the sockets, and nobody may be closed for a pong that has
+// arrived.
 func (s *Shard) expireTimers(events int) {
 	if events == eventsPerTurn && s.heldTurns <= len(s.slab.blocks)*blockSlots/eventsPerTurn {
 		s.heldTurns++
@@ -155,8 +156,8 @@ func (s *Shard) setTimer() {
 	}
 }
 
-// closePortion says goodbye to the next portion of connections, and at the deadline closes what is left. It returns whether
-// another portion is to follow.
+// closePortion says goodbye to the next portion of connections, and at the deadline closes what is left. It returns
+// whether another portion is to follow.
 func (s *Shard) closePortion(now time.Duration) (more bool) {
 	if int64(now) >= s.deadline.Load() {
 		s.slab.each(func(c *conn) {

@@ -15,8 +15,8 @@ import (
 	"wsd/internal/wire"
 )
 
-// tell puts messages on the bus for whoever is in the interest table as name, as the source does, without publishing yet. It returns whether
-// there was anybody.
+// tell puts messages on the bus for whoever is in the interest table as name, as the source does, without publishing
+// yet. It returns whether there was anybody.
 func (r *rig) tell(name string, values ...string) bool {
 	r.t.Helper()
 	ch, ok := r.interest.Lookup([]byte(name))
@@ -78,7 +78,8 @@ func TestMessageToConnection(t *testing.T) {
 	require.Zero(t, r.shard.Stats().Absent.Load())
 }
 
-// A message for a connection that is gone reaches nobody, whoever has its slot now; nor does one for a connection that never was.
+// A message for a connection that is gone reaches nobody, whoever has its slot now; nor does one for a connection
+// that never was.
 func TestMessageToNobody(t *testing.T) {
 	r := newRig(t, nil)
 	c, gone := r.connect()
@@ -138,7 +139,8 @@ func (r *rig) withUser(user string, path string) *client {
 	return c
 }
 
-// A message to a user reaches each connection of it, and counts as no subscription; the client can neither leave it nor get into it.
+// A message to a user reaches each connection of it, and counts as no subscription; the client can neither leave it
+// nor get into it.
 func TestMessageToUser(t *testing.T) {
 	r := newStepped(t, func(o *Options) {
 		o.Limits.ChannelsMax = 1

@@ -22,8 +22,8 @@ type LoadReporter interface {
 
 // Positions knows how far a channel's stream has been routed. Any shard's goroutine calls it.
 type Positions interface {
-	// Position returns the offset (Kafka's + 1) of the last record routed of the partition that alone feeds channel, and the
-	// epoch that names it; ok is false when no single partition is known to feed it.
+	// Position returns the offset (Kafka's + 1) of the last record routed from the one partition that feeds channel,
+	// and the epoch that names the stream. ok is false when no single partition is known to feed it.
 	Position(channel string) (offset uint64, epoch string, ok bool)
 	// Settled reports whether a channel without a position has none at all, rather than one that is not known yet.
 	Settled(channel string) bool
@@ -41,9 +41,9 @@ type Limits struct {
 	FrameTimeout      time.Duration // From the first byte of a message to its last.
 	PingInterval      time.Duration
 	PongTimeout       time.Duration
-	CloseGrace        time.Duration // How long a closing connection may take to read what is left and to answer; then it is reset.
+	CloseGrace        time.Duration // From the close frame to the peer's; then the connection is reset.
 	BatchBytesPerTurn int           // Bytes of segments gathered before they are flushed.
-	PinnedMax         int           // Bytes of layouts that all shards' connections may hold after the ring released them.
+	PinnedMax         int           // Bytes that all shards' connections may hold of batches that left the ring.
 }
 
 // Options is what a shard is built from.
@@ -51,7 +51,7 @@ type Options struct {
 	ID        routing.ShardID
 	Listeners []int // Non-blocking listening descriptors, one an address. The shard closes them, also when New fails.
 	Cursor    *bus.Cursor
-	Head      func() uint64 // The sequence that the bus gives to its next batch.
+	Head      func() uint64 // Returns the sequence that the bus gives to its next batch.
 	Interest  *routing.Interest
 	Positions Positions
 	Load      LoadReporter
@@ -74,8 +74,8 @@ const listenersMax = 256
 
 func (o Options) validate() error {
 	switch {
-	case o.Cursor == nil || o.Head == nil || o.Interest == nil || o.Positions == nil || o.Load == nil || o.Serving == nil ||
-		o.Descriptors == nil || o.Logger == nil:
+	case o.Cursor == nil || o.Head == nil || o.Interest == nil || o.Positions == nil || o.Load == nil ||
+		o.Serving == nil || o.Descriptors == nil || o.Logger == nil:
 		return errors.New("BUG: shard options with a nil dependency")
 	case int(o.ID) >= routing.ShardsMax:
 		return fmt.Errorf("BUG: shard id %d, at most %d", o.ID, routing.ShardsMax-1)
@@ -97,7 +97,8 @@ func (o Options) validate() error {
 	for name, v := range map[string]int64{
 		"OutboundMax": int64(l.OutboundMax), "MessageMax": int64(l.MessageMax), "HeadMax": int64(l.HeadMax),
 		"ChannelsMax": int64(l.ChannelsMax), "ChannelLengthMax": int64(l.ChannelLengthMax),
-		"HandshakeTimeout": int64(l.HandshakeTimeout), "StaleCloseDelay": int64(l.StaleCloseDelay), "FrameTimeout": int64(l.FrameTimeout),
+		"HandshakeTimeout": int64(l.HandshakeTimeout), "StaleCloseDelay": int64(l.StaleCloseDelay),
+		"FrameTimeout": int64(l.FrameTimeout),
 		"PingInterval": int64(l.PingInterval), "PongTimeout": int64(l.PongTimeout), "CloseGrace": int64(l.CloseGrace),
 		"BatchBytesPerTurn": int64(l.BatchBytesPerTurn), "PinnedMax": int64(l.PinnedMax),
 	} {

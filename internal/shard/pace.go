@@ -1,22 +1,23 @@
 package shard
 
-// A backlog on the bus (Kafka was away, the process was stopped) can be gathered far faster than any network takes it:
-// without a brake every client, however healthy, would soon have more than OutboundMax waiting and be closed as slow. So
-// a shard leaves batches on the bus for a moment while clients are behind. The ring passes the pressure on to the
-// source, which then stops fetching.
+// A backlog on the bus (Kafka was away, the process was stopped) can be gathered far faster than any network takes
+// it: without a brake every client, however healthy, would soon have more than OutboundMax waiting and be closed as
+// slow. So a shard leaves batches on the bus for a moment while clients are behind. The ring passes the pressure on
+// to the source, which then stops fetching.
 //
 // A slow client must not hold up the others for long. There are three cases:
 //
-//   - Most clients are behind together: the shard is too fast. The brake holds whenever that is so, as long as they take
-//     bytes.
+//   - Most clients are behind together: the shard is too fast. The brake holds whenever that is so, as long as they
+//     take bytes.
 //   - Many are behind, though not most, and the bus holds more than half of OutboundMax, which a client that keeps up
 //     could not take at once. The brake holds as well, but this case and the next share a budget of time.
-//   - Some have more than half of OutboundMax waiting while the bus holds as much. The budget ends this for a client that
-//     is slower than its channel, which then meets its limit.
+//   - Some have more than half of OutboundMax waiting while the bus holds as much. The budget ends this for a client
+//     that is slower than its channel, which then meets its limit.
 //
 // A client that conflates is in none of them: it cannot have more waiting than its keys, and needs no brake.
 //
-// The brake never holds for longer than paceTicks without letting a gather through, so that the bus sees the shard move.
+// The brake never holds for longer than paceTicks without letting a gather through, so that the bus sees the shard
+// move.
 const (
 	pacePart  = 4  // Most or many: for each blocked client OutboundMax/pacePart waits, on average,
 	paceDone  = 16 // until no more than OutboundMax/paceDone waits for each client.

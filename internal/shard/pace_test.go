@@ -39,7 +39,8 @@ func TestPace(t *testing.T) {
 	require.Positive(t, r.shard.Stats().Paced.Load())
 }
 
-// Clients that do not read at all are closed as slow, also when they are all there are, and the bus is not held up for long.
+// Clients that do not read at all are closed as slow, also when they are all there are, and the bus is not held up
+// for long.
 func TestPaceStopped(t *testing.T) {
 	r := newRigStalling(t, waitMax, func(o *Options) {
 		o.Limits.OutboundMax, o.Limits.CloseGrace = 128<<10, 200*time.Millisecond

@@ -2,19 +2,24 @@ package shard
 
 import "strings"
 
-// Policy is what a client meets that does not keep up with a channel. Whatever the policy, a client with more than OutboundMax bytes
-// waiting behind the message being sent is closed.
+// Policy is what happens to a client that does not keep up with a channel. Whatever the policy, a client with more than
+// OutboundMax bytes waiting after the message being sent is closed.
 type Policy uint8
 
 // The policies.
 const (
-	PolicyDisconnect Policy = iota // Everything is queued until the limit closes the connection.
-	PolicyConflate                 // Of what comes while the client is behind it gets the newest record of each key. See merge.
-	PolicyResync                   // What waits of the channel is dropped, and the client is told to subscribe again. See resync.
+	// PolicyDisconnect queues everything until the limit closes the connection.
+	PolicyDisconnect Policy = iota
+	// PolicyConflate gives a client that is behind the newest record of each key; see conflate.go.
+	PolicyConflate
+	// PolicyResync drops what waits of the channel and has the client subscribe again; see resync.go.
+	PolicyResync
 	policyCount
 )
 
-var policyNames = [policyCount]string{PolicyDisconnect: "disconnect", PolicyConflate: "conflate", PolicyResync: "resync"}
+var policyNames = [policyCount]string{
+	PolicyDisconnect: "disconnect", PolicyConflate: "conflate", PolicyResync: "resync",
+}
 
 // String is the policy's name in the configuration and its metric label.
 func (p Policy) String() string { return policyNames[p] }
@@ -24,11 +29,11 @@ func Policies() []Policy { return []Policy{PolicyDisconnect, PolicyConflate, Pol
 
 // SlowPolicy says which policy channels have.
 type SlowPolicy struct {
-	Pattern string // A channel's name, or the beginning of names with a * behind it.
+	Pattern string // A channel's name, or a prefix followed by *.
 	Policy  Policy
 }
 
-// fits reports whether a pattern, see SlowPolicy.Pattern, is of the channel.
+// fits reports whether a pattern, see SlowPolicy.Pattern, matches the channel.
 func fits(pattern, channel string) bool {
 	if beginning, ok := strings.CutSuffix(pattern, "*"); ok {
 		return strings.HasPrefix(channel, beginning)
@@ -36,7 +41,7 @@ func fits(pattern, channel string) bool {
 	return pattern == channel
 }
 
-// policyOf returns the policy of a channel: that of the first pattern that fits.
+// policyOf returns the policy of a channel: that of the first pattern that matches.
 func policyOf(list []SlowPolicy, channel string) Policy {
 	for i := range list {
 		if fits(list[i].Pattern, channel) {

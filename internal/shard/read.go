@@ -42,8 +42,8 @@ func (s *Shard) peerClosed(c *conn) {
 	s.finish(c)
 }
 
-// readHead looks for a complete upgrade request in b and answers it. It returns the bytes that follow it when c is then a
-// client, else nil.
+// readHead looks for a complete upgrade request in b and answers it. It returns the bytes that follow it when c is
+// then a client, else nil.
 func (s *Shard) readHead(c *conn, b []byte) []byte {
 	seen := 0
 	if c.in != nil {

@@ -2,8 +2,8 @@ package shard
 
 import "wsd/internal/proto"
 
-// Reason says why a connection ended. The list is closed: a reason is the metric label, the log field and, through its codes,
-// what the client sees.
+// Reason says why a connection ended. The list is closed: a reason is the metric label, the log field and, through
+// its codes, what the client sees.
 type Reason uint8
 
 // The reasons, in the order of their metric labels.
@@ -29,8 +29,8 @@ const (
 	reasonCount
 )
 
-// closing is how a reason reads in metrics and on the wire: a WebSocket code for raw clients and a disconnect of the client
-// protocol. A zero code means that the socket is closed without a close frame.
+// closing is how a reason reads in metrics and on the wire: a WebSocket code for raw clients and a disconnect of the
+// client protocol. A zero code means that the socket is closed without a close frame.
 type closing struct {
 	label    string
 	raw      uint16
@@ -45,18 +45,20 @@ var closings = [reasonCount]closing{
 	ReasonHTTP:              {label: "http"},
 	ReasonHandshakeRejected: {label: "handshake_rejected"},
 	ReasonHandshakeTimeout:  {label: "handshake_timeout"},
-	ReasonProtocolError:     {label: "protocol_error", raw: 1002, rawText: "protocol error"},
-	ReasonTooBig:            {label: "too_big", raw: 1009, rawText: "message too big"},
-	ReasonFrameTimeout:      {label: "frame_timeout", raw: 1008, rawText: "message incomplete for too long", protocol: proto.DisconnectStale},
-	ReasonBadRequest:        {label: "bad_request", raw: 1008, rawText: "bad request", protocol: proto.DisconnectBadRequest},
-	ReasonNotAvailable:      {label: "not_available", raw: 1008, rawText: "not available", protocol: proto.DisconnectNotAvailable},
-	ReasonStale:             {label: "stale", raw: 1008, rawText: "stale", protocol: proto.DisconnectStale},
-	ReasonSlow:              {label: "slow", raw: 1008, rawText: "slow", protocol: proto.DisconnectSlow},
-	ReasonNoPong:            {label: "no_pong", raw: 1008, rawText: "no pong", protocol: proto.DisconnectNoPong},
-	ReasonInsufficientState: {label: "insufficient_state", raw: 1013, rawText: "messages were missed, reconnect", protocol: proto.DisconnectInsufficientState},
-	ReasonShutdown:          {label: "shutdown", raw: 1001, rawText: "shutdown", protocol: proto.DisconnectShutdown},
-	ReasonWriteError:        {label: "write_error"},
-	ReasonInternal:          {label: "internal", raw: 1011, rawText: "internal error", protocol: proto.DisconnectInternal},
+	ReasonProtocolError:     {"protocol_error", 1002, "protocol error", proto.Disconnect{}},
+	ReasonTooBig:            {"too_big", 1009, "message too big", proto.Disconnect{}},
+	ReasonFrameTimeout:      {"frame_timeout", 1008, "message incomplete for too long", proto.DisconnectStale},
+	ReasonBadRequest:        {"bad_request", 1008, "bad request", proto.DisconnectBadRequest},
+	ReasonNotAvailable:      {"not_available", 1008, "not available", proto.DisconnectNotAvailable},
+	ReasonStale:             {"stale", 1008, "stale", proto.DisconnectStale},
+	ReasonSlow:              {"slow", 1008, "slow", proto.DisconnectSlow},
+	ReasonNoPong:            {"no_pong", 1008, "no pong", proto.DisconnectNoPong},
+	ReasonInsufficientState: {
+		"insufficient_state", 1013, "messages were missed, reconnect", proto.DisconnectInsufficientState,
+	},
+	ReasonShutdown:   {"shutdown", 1001, "shutdown", proto.DisconnectShutdown},
+	ReasonWriteError: {label: "write_error"},
+	ReasonInternal:   {"internal", 1011, "internal error", proto.DisconnectInternal},
 }
 
 // String is the metric label of r.

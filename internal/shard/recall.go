@@ -6,12 +6,13 @@ import (
 	"wsd/internal/routing"
 )
 
-// A client that has missed records, or whose stream has become another one, is recalled: it is asked to come back, since
-// it cannot see the gap. Each affected subscription of a protocol client ends with 2500, after which the SDKs subscribe
-// again. A raw client is closed with 1013.
+// A client that has missed records, or whose stream has become another one, is recalled: it is asked to come back,
+// since it cannot see the gap. Each affected subscription of a protocol client ends with 2500, after which the SDKs
+// subscribe again. A raw client is closed with 1013.
 //
-// Affected connections leave the channels at once, so that none sees a record from after the gap before it was notified.
-// Notifying is the expensive part, a frame and a write each. It is spread over turns, like the closes of a shutdown.
+// Affected connections leave the channels at once, so that none sees a record from after the gap before it was
+// notified. Notifying is the expensive part, a frame and a write each. It is spread over turns, like the closes of a
+// shutdown.
 
 // recalls are the connections that are still to be notified.
 type recalls struct {
@@ -33,8 +34,8 @@ func (s *Shard) reattach() {
 	lost := s.opts.Cursor.Lag()
 	s.opts.Cursor.Reattach()
 	s.stats.Reattached.Add(1)
-	s.opts.Logger.Warn("shard fell behind the bus and was detached; its subscribers have to recover", "shard", s.opts.ID,
-		"batches", lost, "subscriptions", s.stats.Subscriptions.Load())
+	s.opts.Logger.Warn("shard fell behind the bus and was detached; its subscribers have to recover",
+		"shard", s.opts.ID, "batches", lost, "subscriptions", s.stats.Subscriptions.Load())
 	s.slab.each(func(c *conn) { s.recall(c, func(uint32) bool { return true }) })
 }
 
@@ -98,7 +99,8 @@ func (s *Shard) recall(c *conn, affected func(channel uint32) bool) {
 	s.recalls.channels[c.slot] = append(s.recalls.channels[c.slot], left...)
 }
 
-// notifyRecalled notifies the next portion of those that were recalled. It returns whether another portion is to follow.
+// notifyRecalled notifies the next portion of those that were recalled. It returns whether another portion is to
+// follow.
 func (s *Shard) notifyRecalled() (more bool) {
 	r := &s.recalls
 	if len(r.queue) == 0 {
@@ -118,7 +120,8 @@ func (s *Shard) notifyRecalled() (more bool) {
 	return false
 }
 
-// notify tells c now what it was recalled for, if anything. It must come before the reply to any command about a channel.
+// notify tells c now what it was recalled for, if anything. It must come before the reply to any command about a
+// channel.
 func (s *Shard) notify(c *conn) {
 	if !c.recalled {
 		return

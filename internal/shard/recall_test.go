@@ -30,7 +30,8 @@ func (c *client) lines(n int) (all []string) {
 	return all
 }
 
-// A break comes after what was published before it and before what is published after it, and concerns its channel alone.
+// A break comes after what was published before it and before what is published after it, and concerns its channel
+// alone.
 func TestBreak(t *testing.T) {
 	r := newStepped(t, nil)
 	var raw, other, protocol *client

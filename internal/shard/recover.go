@@ -9,9 +9,10 @@ import (
 	"wsd/internal/proto"
 )
 
-// A client that comes back gets what it missed. Its subscription begins at once, at the position P. The Recoverer is asked
-// for what the stream held between the client's offset and P, and what the bus brings meanwhile is parked. The reply goes
-// out when the answer comes, and after it what was parked. So the client gets its stream without a gap and nothing twice.
+// A client that comes back gets what it missed. Its subscription begins at once, at the position P. The Recoverer is
+// asked for what the stream held between the client's offset and P, and what the bus brings meanwhile is parked. The
+// reply goes out when the answer comes, and after it what was parked. So the client gets its stream without a gap and
+// nothing twice.
 //
 // Where the interest table knows that nothing came after the client's offset, nobody is asked.
 //
@@ -20,8 +21,8 @@ import (
 
 // Recoverer answers what channels' streams held.
 type Recoverer interface {
-	// Ask has done called with the answer to q, once, by any goroutine, perhaps before it returns. It must not block. Any
-	// shard's goroutine.
+	// Ask has done called with the answer to q, once, by any goroutine, perhaps before it returns. It must not block.
+	// Any shard's goroutine.
 	Ask(q bus.Query, done func(bus.Answer))
 }
 
@@ -29,7 +30,7 @@ type Recoverer interface {
 type RecoveryOptions struct {
 	Recoverer       Recoverer // Nil: nothing can be recovered.
 	PublicationsMax int       // Publications that a client may recover, or have of history at once.
-	Cached          []string  // Patterns of channels whose clients recover the last publication only; see SlowPolicy.Pattern.
+	Cached          []string  // Patterns of channels that recover the last publication only; see SlowPolicy.Pattern.
 }
 
 func (o *RecoveryOptions) cached(channel string) bool {
@@ -93,8 +94,8 @@ type recovery struct {
 	parked  parked // What the bus has brought meanwhile.
 }
 
-// beginRecovery answers a client that wants to recover, whose subscription has begun at result's position. It returns nil
-// when the reply comes later.
+// beginRecovery answers a client that wants to recover, whose subscription has begun at result's position. It returns
+// nil when the reply comes later.
 func (s *Shard) beginRecovery(
 	c *conn, command uint32, r *protocol.SubscribeRequest, result *protocol.SubscribeResult,
 ) *protocol.Reply {
@@ -107,7 +108,8 @@ func (s *Shard) beginRecovery(
 	}
 	position, ours := sub.start, result.Recoverable && (r.Epoch == "" || r.Epoch == result.Epoch)
 	q := bus.Query{
-		Channel: ch.name, Epoch: result.Epoch, After: r.Offset, UpTo: position, Most: o.PublicationsMax, Kind: bus.QueryAll,
+		Channel: ch.name, Epoch: result.Epoch, After: r.Offset, UpTo: position,
+		Most: o.PublicationsMax, Kind: bus.QueryAll,
 	}
 	if result.Recoverable && o.cached(ch.name) {
 		q.Kind, q.Most = bus.QueryLast, 1
@@ -161,7 +163,8 @@ func (s *Shard) finishRecovery(c *conn, rec *recovery, a bus.Answer) {
 		return
 	}
 	s.recoveries.forget(rec)
-	if _, epoch, known := s.opts.Positions.Position(s.channels.list[rec.key.channel].name); !known || epoch != rec.epoch {
+	name := s.channels.list[rec.key.channel].name
+	if _, epoch, known := s.opts.Positions.Position(name); !known || epoch != rec.epoch {
 		a = bus.Answer{Result: bus.ResultEpoch, Kafka: a.Kafka} // What comes now is of another stream than the answer.
 	}
 	origin := RecoveryMemory
@@ -290,7 +293,10 @@ func (rs *recoveries) parkFor(c *conn, p *pending, sub uint32) bool {
 	case start >= records[0].Offset:
 		k = d.layoutAfter(p.segment, start)
 	default:
-		k = chunk{bytes: p.segment.Layout(c.variant, d.layout), publications: d.publications(records), hold: rs.sender.holdOf(p)}
+		k = chunk{
+			bytes: p.segment.Layout(c.variant, d.layout), publications: d.publications(records),
+			hold: rs.sender.holdOf(p),
+		}
 	}
 	k.channel = p.channel + 1
 	outboundMax := rs.opts.Limits.OutboundMax

@@ -388,8 +388,8 @@ func TestHistory(t *testing.T) {
 	require.JSONEq(t, `{"id":6,"ping":{}}`, p.hear(next), "answers for the one before are not for it")
 }
 
-// A client over its limit whose recovery is ended by a break is closed in the turn that takes the break: nothing else may
-// ever wake the shard.
+// A client over its limit whose recovery is ended by a break is closed in the turn that takes the break: nothing else
+// may ever wake the shard.
 func TestBreakEndsRecoveryOverLimit(t *testing.T) {
 	p := newPastRig(t, func(o *Options) { o.Limits.OutboundMax = 64 << 10 })
 	c := p.joined("b")

@@ -6,10 +6,10 @@ import (
 	"wsd/internal/proto"
 )
 
-// A client that falls behind on a channel with PolicyResync, and can recover it, loses what waits of that channel and is
-// notified that its subscription has ended with 2500. The SDKs then subscribe again from the last offset that they got, and
-// so get what was dropped when there is room for it. A client that needs this for the third time within a minute is closed
-// like any other slow client.
+// A client that falls behind on a channel with PolicyResync, and can recover it, loses what waits of that channel and
+// is notified that its subscription has ended with 2500. The SDKs then subscribe again from the last offset that they
+// got, and so get what was dropped when there is room for it. A client that needs this for the third time within a
+// minute is closed like any other slow client.
 const (
 	resyncsMax    = 3
 	resyncsWithin = time.Minute

@@ -138,7 +138,8 @@ func TestResyncForgets(t *testing.T) {
 	require.True(t, r.shard.resyncs.tooOften(c, r.shard.tick))
 }
 
-// What waits of other channels stays, and where that alone is too much, or nothing can be recovered, the client is closed.
+// What waits of other channels stays, and where that alone is too much, or nothing can be recovered, the client is
+// closed.
 func TestResyncOrDisconnect(t *testing.T) {
 	fill := func(r *resyncRig, channel string, bytes int) {
 		for n := 0; n < bytes; n += 4 << 10 {

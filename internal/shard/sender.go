@@ -144,8 +144,8 @@ func (s *sender) flush(o *outbox, t *transport) verdict {
 	return verdictOK
 }
 
-// writeQueue writes up to bytesMax bytes of the queue, up to a deferred chunk: by one write for one chunk, by one writev
-// for several.
+// writeQueue writes up to bytesMax bytes of the queue, up to a deferred chunk: by one write for one chunk, by one
+// writev for several.
 func (s *sender) writeQueue(o *outbox, t *transport, bytesMax int) (n int, err error) {
 	first := o.chunks[0].bytes[o.offset:]
 	if len(o.chunks) == 1 || len(first) >= bytesMax {
@@ -187,7 +187,8 @@ func (s *sender) sent(o *outbox, n int) {
 		o.chunks = o.chunks[:0]
 		return
 	}
-	o.chunks = o.chunks[done:] // An append that needs room frees the front: moving the rest down each time is quadratic.
+	// An append that needs room frees the front: moving the rest down each time would be quadratic.
+	o.chunks = o.chunks[done:]
 }
 
 // replace puts b in place of the deferred chunk whose bytes are plain, and reports whether there is one.

@@ -150,9 +150,9 @@ func (s *Shard) PostWake() { s.poller.Wake() }
 // PostStopAccepting makes the shard accept what is in its accept queues and close its listeners. Any goroutine.
 func (s *Shard) PostStopAccepting() { s.inbox.signal(signalStopAccepting) }
 
-// PostShutdown makes the shard deliver what is on the bus, close its connections with 3001 or 1001, and end its loop when
-// all are closed, or at the deadline by force. It implies PostStopAccepting. Any goroutine; nothing may be published on
-// the bus after it.
+// PostShutdown makes the shard deliver what is on the bus, close its connections with 3001 or 1001, and end its loop
+// when all are closed, or at the deadline by force. It implies PostStopAccepting. Any goroutine; nothing may be
+// published on the bus after it.
 func (s *Shard) PostShutdown(deadline time.Time) {
 	s.deadline.Store(int64(deadline.Sub(s.start)))
 	s.inbox.signal(signalStopAccepting | signalShutdown)

@@ -26,26 +26,34 @@ type Stats struct {
 	Subscriptions atomic.Int64  // Subscriptions now.
 	Channels      atomic.Int64  // Channels with a subscriber on this shard now.
 
-	AcceptErrors atomic.Uint64                      // accept failed for want of descriptors or memory; accepting paused each time.
-	Closed       [reasonCount]atomic.Uint64         // Connections closed, by Reason.
-	Rejected     atomic.Uint64                      // Upgrade requests refused with an HTTP status.
-	FramesIn     atomic.Uint64                      // WebSocket frames received.
-	Commands     atomic.Uint64                      // Client protocol commands received.
-	Compressed   atomic.Uint64                      // Upgrades that negotiated permessage-deflate.
-	Inflated     atomic.Uint64                      // Compressed messages received and decompressed.
-	Absent       atomic.Uint64                      // Messages for a connection that is gone.
-	Dropped      atomic.Uint64                      // Publications for a connection that was closed, or left the channel, before they were sent.
-	Conflated    atomic.Uint64                      // Publications that gave way to a later record of their key while they waited for a connection.
-	Slow         [policyCount]atomic.Uint64         // Times a policy for slow clients acted: connections closed by the limits of waiting bytes, conflations begun, resyncs.
-	Recovered    [recoveryOriginCount]atomic.Uint64 // Subscriptions that recovered, by RecoveryOrigin.
-	Unrecovered  [recoveryOriginCount]atomic.Uint64 // Subscriptions that wanted to recover and could not, by RecoveryOrigin.
-	Histories    atomic.Uint64                      // History commands answered with publications.
-	Paced        atomic.Uint64                      // Times batches were left on the bus for a moment because clients were behind.
-	Reattached   atomic.Uint64                      // Times the shard came back after the bus had detached it.
-	Recalled     atomic.Uint64                      // Subscriptions ended because messages were missed or their stream became another one.
-	PauseAccepts atomic.Int64                       // 1 while accepting is paused for want of descriptors.
+	AcceptErrors atomic.Uint64 // accept failed for want of descriptors or memory; accepting paused each time.
+	PauseAccepts atomic.Int64  // 1 while accepting is paused for want of descriptors.
+	Rejected     atomic.Uint64 // Upgrade requests refused with an HTTP status.
+	FramesIn     atomic.Uint64 // WebSocket frames received.
+	Commands     atomic.Uint64 // Commands of the client protocol received.
+	Compressed   atomic.Uint64 // Upgrades that negotiated permessage-deflate.
+	Inflated     atomic.Uint64 // Compressed messages received and decompressed.
+	Absent       atomic.Uint64 // Messages for a connection that has gone.
+	Dropped      atomic.Uint64 // Publications not sent, as the connection was closed or left the channel.
+	Conflated    atomic.Uint64 // Publications replaced by a later record of their key while they waited.
+	Histories    atomic.Uint64 // History commands answered with publications.
+	Paced        atomic.Uint64 // Times batches were left on the bus for a moment because clients were behind.
+	Reattached   atomic.Uint64 // Times the shard came back after the bus had detached it.
+	Recalled     atomic.Uint64 // Subscriptions ended as records were missed or their stream became another one.
 
-	Latency *stats.Histogram // Seconds from a batch's oldest record timestamp to the end of its flush, observed once a batch, once more if a part of it was taken ahead.
+	// Connections closed, by Reason.
+	Closed [reasonCount]atomic.Uint64
+	// Times a policy for slow clients acted: connections closed by the limits of waiting bytes, conflations begun,
+	// resyncs.
+	Slow [policyCount]atomic.Uint64
+	// Subscriptions that recovered, by RecoveryOrigin.
+	Recovered [recoveryOriginCount]atomic.Uint64
+	// Subscriptions that wanted to recover and could not, by RecoveryOrigin.
+	Unrecovered [recoveryOriginCount]atomic.Uint64
+
+	// Seconds from a batch's oldest record timestamp to the end of its flush. Observed once a batch, and once more if a
+	// part of it was gathered ahead.
+	Latency *stats.Histogram
 }
 
 func newStats() *Stats { return &Stats{Latency: stats.NewHistogram(stats.LatencyBounds())} }

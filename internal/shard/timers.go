@@ -151,8 +151,8 @@ func (s *Shard) due(c *conn) {
 	s.wheel.rearm(c)
 }
 
-// schedulePings starts the pings of c. The first comes after a random part of the interval, so that clients which connected
-// together, as they do after a restart, are not pinged together for ever.
+// schedulePings starts the pings of c. The first comes after a random part of the interval, so that clients which
+// connected together, as they do after a restart, are not pinged together for ever.
 func (s *Shard) schedulePings(c *conn) {
 	interval := ticks(s.opts.Limits.PingInterval)
 	c.pingAt = s.tick + interval/2 + s.random.Uint32N(interval/2+1)

@@ -10,7 +10,8 @@ import (
 	"wsd/internal/bus"
 )
 
-// pinRig has a client that reads nothing on each of the channels, whose batches the ring has let go but for the last 20.
+// pinRig has a client that reads nothing on each of the channels, whose batches the ring has let go but for the last
+// 20.
 func pinRig(t *testing.T, pinnedMax int, channels ...string) *rig {
 	t.Helper()
 	r := newStepped(t, func(o *Options) { o.Limits.OutboundMax, o.Limits.PinnedMax = 8<<20, pinnedMax })

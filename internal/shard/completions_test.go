@@ -11,7 +11,8 @@ import (
 	"wsd/internal/bus"
 )
 
-// large lets channels c0, c1 and so on have a stream of some records of so many bytes each, and returns a client that wants all of them.
+// large lets channels c0, c1 and so on have a stream of some records of so many bytes each, and returns a client that
+// wants all of them.
 func (p *pastRig) large(channels, records, size int) *client {
 	p.t.Helper()
 	for n := range records {
@@ -25,7 +26,8 @@ func (p *pastRig) large(channels, records, size int) *client {
 	return c
 }
 
-// Answers for many channels of one client come together, and are more than may wait for it: it gets one after the other as it reads.
+// Answers for many channels of one client come together, and are more than may wait for it: it gets one after the
+// other as it reads.
 func TestRecoverManyChannels(t *testing.T) {
 	const channels, records, size = 8, 5, 6 << 10
 	p := newPastRig(t, func(o *Options) { o.Limits.OutboundMax = 64 << 10 })
@@ -58,7 +60,8 @@ func TestRecoverManyChannels(t *testing.T) {
 	require.Empty(t, p.shard.recoveries.waiting)
 }
 
-// A client that reads nothing keeps answers waiting: their bytes are bounded, beyond that they are that it has not recovered.
+// A client that reads nothing keeps answers waiting: their bytes are bounded, beyond that they are that it has not
+// recovered.
 func TestRecoverAnswersWait(t *testing.T) {
 	const channels, records, size = 8, 5, 60 << 10
 	p := newPastRig(t, func(o *Options) { o.Limits.OutboundMax = 64 << 10 })
@@ -117,8 +120,8 @@ func (p *pastRig) hearAll(c *client) (text string) {
 	return text
 }
 
-// A topic gets more partitions, so that a channel's records now come from another one, where offsets are lower: who is subscribed gets them,
-// and who waits for what it missed has not recovered.
+// A topic gets more partitions, so that a channel's records now come from another one, where offsets are lower: who
+// is subscribed gets them, and who waits for what it missed has not recovered.
 func TestRecoverAnotherEpoch(t *testing.T) {
 	p := newPastRig(t, nil)
 	p.offset = 1000
