@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"fmt"
 	"math"
 	"strings"
 
@@ -19,6 +20,7 @@ type channels struct {
 	byName    map[string]uint32
 	byID      map[routing.ChannelID]uint32
 	everybody routing.ChannelID // Of routing.Everybody while there are clients; else 0.
+	walking   uint32            // One more than the index of the channel whose subscribers are walked; 0: none.
 }
 
 func newChannels(o *Options, conns *slab, st *Stats) channels {
@@ -167,6 +169,9 @@ func (cs *channels) begin(ch *channel, epoch string, offset uint64) {
 func (cs *channels) remove(c *conn, i int) {
 	sub := c.subs[i]
 	ch := &cs.list[sub.channel]
+	if cs.walking == sub.channel+1 { // Invariant 7.
+		panic(fmt.Sprintf("BUG: a subscriber of channel %q leaves while its subscribers are walked", ch.name))
+	}
 	last := len(ch.subscribers) - 1
 	moved := ch.subscribers[last]
 	ch.subscribers[sub.subscriber] = moved

@@ -59,13 +59,14 @@ func (s *Shard) deliverSegment(p *pending, direct bool) {
 	s.sender.holds.drop(p.hold)
 }
 
-// deliverToSubscribers gives a segment to every subscriber of its channel. While it walks them, nothing changes them:
-// subscriptions that have to end, and connections that fail, do so afterwards.
+// deliverToSubscribers gives a segment to every subscriber of its channel. While it walks them, nothing changes them
+// (invariant 7): subscriptions that have to end, and connections that fail, do so afterwards.
 func (s *Shard) deliverToSubscribers(p *pending, d *delivery) {
 	ch := &s.channels.list[p.channel]
 	d.channel = p.channel + 1
 	joined := p.batch.Seq <= ch.joinedSeq
 	conflate, resync, recovering := ch.policy == PolicyConflate, ch.policy == PolicyResync, ch.recovering > 0
+	s.channels.walking = d.channel
 	for i := range ch.subscribers {
 		sub := ch.subscribers[i]
 		c := s.slab.get(sub.slot)
@@ -84,6 +85,7 @@ func (s *Shard) deliverToSubscribers(p *pending, d *delivery) {
 			s.deliverTo(c, d, start)
 		}
 	}
+	s.channels.walking = 0
 	if conflate {
 		s.sender.singles.reset()
 	}

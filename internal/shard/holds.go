@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"fmt"
 	"slices"
 
 	"wsd/internal/bus"
@@ -52,7 +53,10 @@ func (h *holds) drop(index uint32) {
 		return
 	}
 	e := &h.list[index]
-	if e.users--; e.users == 0 {
+	switch e.users--; {
+	case e.users < 0:
+		panic(fmt.Sprintf("BUG: hold %d is dropped more often than it was taken", index))
+	case e.users == 0:
 		e.batch.Drop()
 		*e = hold{}
 		h.free = append(h.free, index)
