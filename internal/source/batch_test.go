@@ -13,6 +13,8 @@ import (
 	"github.com/segmentio/kafka-go/compress"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"wsd/internal/kafka"
 )
 
 // rec is a record to be encoded by hand, as no producer would let us.
@@ -270,7 +272,7 @@ func TestBadBatches(t *testing.T) {
 			b.feed(t, 8, nil, answer())
 			b.wantValues(t, "a", append(append(offsets(0, 3), c.want...), offsets(6, 8)...))
 			require.EqualValues(t, 3-len(c.want), lost(b.topic(0)))
-			require.EqualValues(t, c.tries, b.Stats().FetchErrors[ErrorCorrupt].Load())
+			require.EqualValues(t, c.tries, b.Stats().FetchErrors[kafka.ErrorCorrupt].Load())
 			require.NotZero(t, b.logs.count("reason=unreadable"))
 			require.NotEmpty(t, b.breaksOf("a"), "subscribers are told")
 			require.Empty(t, b.p.errorText())

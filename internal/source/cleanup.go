@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"wsd/internal/kafka"
 )
 
 // cleanup is what becomes of a topic's old records, as its cleanup.policy says.
@@ -21,11 +23,10 @@ const cleanupInterval = time.Minute
 
 // askCleanup asks over c for the cleanup policies of the topics in resp that are new or were not asked for lately. An error is one of the
 // connection; a topic whose policy we may not know keeps none.
-func (s *Source) askCleanup(c *conn, resp *kmsg.MetadataResponse) error {
+func (s *Source) askCleanup(c *kafka.Conn, resp *kmsg.MetadataResponse) error {
 	req := kmsg.NewDescribeConfigsRequest()
-	key := req.Key()
-	highest, ok := c.versions[key]
-	if !ok {
+	highest := c.Version(req.Key())
+	if highest < 0 {
 		return nil
 	}
 	req.Version = min(highest, req.MaxVersion())
@@ -53,8 +54,8 @@ func (s *Source) askCleanup(c *conn, resp *kmsg.MetadataResponse) error {
 		return nil
 	}
 	var answer kmsg.DescribeConfigsResponse
-	if _, err := c.exchange(&req, &answer, 0); err != nil {
-		return clearer("ask "+c.RemoteAddr().String()+" for the topics' "+cleanupConfig, err)
+	if _, err := c.Request(&req, &answer, 0); err != nil {
+		return kafka.Describe("ask "+c.RemoteAddr().String()+" for the topics' "+cleanupConfig, err)
 	}
 	for i := range answer.Resources {
 		r := &answer.Resources[i]

@@ -6,7 +6,7 @@ import (
 	"runtime/pprof"
 	"time"
 
-	kafka "github.com/segmentio/kafka-go"
+	"wsd/internal/kafka"
 )
 
 // committer keeps the source's positions in Options.CommitGroup, in a goroutine of its own: routing only tells it that something
@@ -24,7 +24,7 @@ type committer struct {
 	// Its goroutine's own.
 	at      coordinator
 	written map[*partition]written
-	problem edge
+	problem throttledLog
 }
 
 // written is what was committed last of a partition, and when.
@@ -80,7 +80,7 @@ func (c *committer) stop(ctx context.Context) {
 func (c *committer) run(ctx context.Context) {
 	defer close(c.done)
 	defer c.at.close()
-	tries := backoff{min: c.s.o.BackoffMin, max: c.s.o.BackoffMax}
+	tries := kafka.Backoff{Min: c.s.o.BackoffMin, Max: c.s.o.BackoffMax}
 	again := time.NewTicker(c.s.o.CommitAgain)
 	defer again.Stop()
 	for last := false; !last; {
@@ -98,16 +98,16 @@ func (c *committer) run(ctx context.Context) {
 		}
 		if err != nil {
 			c.s.stats.CommitErrors.Add(1)
-			c.problem.fail(c.s.log, "committing positions failed, retrying; records are delivered all the same", "group", c.s.o.CommitGroup, "kind", kindOf(err), "err", err)
+			c.problem.fail(c.s.log, "committing positions failed, retrying; records are delivered all the same", "group", c.s.o.CommitGroup, "kind", kafka.KindOf(err), "err", err)
 		}
 		if err != nil {
 			c.changed()
-			sleep(ctx, tries.next(), c.final)
+			kafka.Sleep(ctx, tries.Next(), c.final)
 			continue
 		}
-		tries.reset()
+		tries.Reset()
 		c.problem.ok(c.s.log, "committing positions works again", "group", c.s.o.CommitGroup)
-		sleep(ctx, c.s.o.CommitInterval, c.final)
+		kafka.Sleep(ctx, c.s.o.CommitInterval, c.final)
 	}
 }
 

@@ -3,8 +3,9 @@ package source
 import (
 	"time"
 
-	kafka "github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"wsd/internal/kafka"
 )
 
 // forgetAfter is how long a topic that a pattern found and that is gone keeps its place: a broker that has just started may not know it
@@ -21,16 +22,16 @@ func (s *Source) addTopic(name string) *topic {
 
 // discover asks for the names of all topics and adds those that a pattern finds. Topics that exist when it is first asked begin where
 // Options.Start says, later ones at their beginning. It asks once in MetadataInterval: the answer of a large cluster is large.
-func (s *Source) discover(c *conn) error {
+func (s *Source) discover(c *kafka.Conn) error {
 	if len(s.patterns) == 0 || !s.found.IsZero() && time.Since(s.found) < s.o.MetadataInterval {
 		return nil
 	}
 	var resp kmsg.MetadataResponse
-	if _, err := c.exchange(s.metadataRequest(c), &resp, 0); err != nil {
+	if _, err := c.Request(s.metadataRequest(c), &resp, 0); err != nil {
 		return err
 	}
 	if resp.ErrorCode != 0 {
-		return codeError(resp.ErrorCode)
+		return kafka.Code(resp.ErrorCode)
 	}
 	later := !s.found.IsZero()
 	s.found = time.Now()
@@ -42,7 +43,7 @@ func (s *Source) discover(c *conn) error {
 	for i := range resp.Topics {
 		rt := &resp.Topics[i]
 		if rt.Topic == nil || known[*rt.Topic] || rt.IsInternal || !s.wanted(*rt.Topic) ||
-			kafka.Error(rt.ErrorCode) == kafka.UnknownTopicOrPartition {
+			kafka.Code(rt.ErrorCode) == kafka.UnknownTopicOrPartition {
 			continue
 		}
 		if len(s.topics) >= s.o.TopicsMax && !s.forget(1) {

@@ -4,8 +4,9 @@ import (
 	"strconv"
 	"time"
 
-	kafka "github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"wsd/internal/kafka"
 )
 
 // A new leader that was not in sync may lack the end of the log that the old one had and that we have delivered; what it writes in its
@@ -16,9 +17,9 @@ import (
 const epochsVersion = 3
 
 // checkEpochs asks the leader where the epochs end that the partitions were read in last.
-func (f *fetcher) checkEpochs(c *conn, questions []question) error {
+func (f *fetcher) checkEpochs(c *kafka.Conn, questions []question) error {
 	req := kmsg.NewOffsetForLeaderEpochRequest()
-	highest := c.versions[req.Key()]
+	highest := c.Version(req.Key())
 	if highest < epochsVersion {
 		f.s.mu.Lock()
 		defer f.s.mu.Unlock()
@@ -49,7 +50,7 @@ func (f *fetcher) checkEpochs(c *conn, questions []question) error {
 		byName[partKey{topic: q.p.topic.name, id: q.p.id}] = q
 	}
 	var resp kmsg.OffsetForLeaderEpochResponse
-	if _, err := c.exchange(&req, &resp, 0); err != nil {
+	if _, err := c.Request(&req, &resp, 0); err != nil {
 		return err
 	}
 	f.s.mu.Lock()
@@ -61,7 +62,7 @@ func (f *fetcher) checkEpochs(c *conn, questions []question) error {
 				continue
 			}
 			if rp.ErrorCode != 0 {
-				f.s.failLocked(q.p, kafka.Error(rp.ErrorCode), kindOfCode(kafka.Error(rp.ErrorCode)) != ErrorAuth)
+				f.s.failLocked(q.p, kafka.Code(rp.ErrorCode), kafka.KindOfCode(kafka.Code(rp.ErrorCode)) != kafka.ErrorAuth)
 				continue
 			}
 			q.p.resolve, q.p.progressAt = resolveNothing, time.Now()

@@ -7,8 +7,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/segmentio/kafka-go/protocol"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"wsd/internal/kafka"
 )
 
 // fetcher reads the partitions that one broker leads: one goroutine, one connection, one Fetch in flight.
@@ -32,9 +33,9 @@ type fetcher struct {
 	inflate inflater
 	aborted abortedSet
 	gather  gatherer
-	problem edge
-	tries   backoff
-	idle    backoff // Waits between responses that hold bytes but no whole batch.
+	problem throttledLog
+	tries   kafka.Backoff
+	idle    kafka.Backoff // Waits between responses that hold bytes but no whole batch.
 }
 
 // partKey names a partition in a response: by topic id from version 13 on, by name before.
@@ -51,14 +52,12 @@ type asked struct {
 	first  bool // It stood first: the broker had room for it.
 }
 
-const fetchByID = 13 // Version of Fetch from which topics are named by id.
-
 func (s *Source) newFetcher(id int32, addr string) *fetcher {
 	f := &fetcher{
 		s: s, id: id, addr: addr, wake: make(chan struct{}, 1), asked: make(map[partKey]asked),
 		inflate: inflater{max: s.o.BatchBytesMax}, gather: newGatherer(&s.o),
-		tries: backoff{min: s.o.BackoffMin, max: s.o.BackoffMax},
-		idle:  backoff{min: s.o.BackoffMin, max: s.o.BackoffMax},
+		tries: kafka.Backoff{Min: s.o.BackoffMin, Max: s.o.BackoffMax},
+		idle:  kafka.Backoff{Min: s.o.BackoffMin, Max: s.o.BackoffMax},
 	}
 	f.problem.interval = s.o.LogInterval
 	return f
@@ -94,23 +93,23 @@ func (f *fetcher) run(ctx context.Context) {
 		if errors.As(err, &pe) && f.s.publishCtx.Err() != nil {
 			return
 		}
-		kind := kindOf(err)
+		kind := kafka.KindOf(err)
 		f.s.stats.FetchErrors[kind].Add(1)
 		text := err.Error()
 		f.lastError.Store(&text)
 		f.problem.fail(f.s.log, "reading from a Kafka broker failed, retrying", "broker", f.id, "addr", f.addr, "kind", kind, "err", err)
 		f.s.kickWatcher() // Its partitions may be led elsewhere now.
-		sleep(ctx, f.tries.next(), nil)
+		kafka.Sleep(ctx, f.tries.Next(), nil)
 	}
 }
 
 // session is the life of one connection. It returns why that ended, never nil.
 func (f *fetcher) session(ctx context.Context) error {
-	c, err := f.s.dial(ctx, f.addr)
+	c, err := f.s.dialer.Dial(ctx, f.addr)
 	if err != nil {
 		return err
 	}
-	defer c.close()
+	defer c.Close()
 	f.connected.Store(true)
 	f.s.restartStallClocks(f)
 	for {
@@ -125,35 +124,35 @@ func (f *fetcher) session(ctx context.Context) error {
 
 // works notes that the broker answers.
 func (f *fetcher) works() {
-	if f.tries.n == 0 && f.lastError.Load() == nil {
+	if f.tries.Failures == 0 && f.lastError.Load() == nil {
 		return
 	}
-	f.tries.reset()
+	f.tries.Reset()
 	f.lastError.Store(nil)
 	f.problem.ok(f.s.log, "reading from a Kafka broker works again", "broker", f.id, "addr", f.addr)
 }
 
 // turn answers open questions about offsets, then makes one fetch; or waits when there is nothing to ask for.
-func (f *fetcher) turn(ctx context.Context, c *conn) error {
-	questions, wait := f.plan(c.fetchVersion())
+func (f *fetcher) turn(ctx context.Context, c *kafka.Conn) error {
+	questions, wait := f.plan(c.FetchVersion())
 	if len(questions) > 0 {
 		if err := f.answer(c, questions); err != nil {
-			return clearer(fmt.Sprintf("ask broker %s for offsets", f.addr), err)
+			return kafka.Describe(fmt.Sprintf("ask broker %s for offsets", f.addr), err)
 		}
 		f.works()
 		return nil
 	}
 	if len(f.request.Topics) == 0 {
-		sleep(ctx, wait, f.wake)
+		kafka.Sleep(ctx, wait, f.wake)
 		return nil
 	}
 	var resp kmsg.FetchResponse
-	size, err := c.exchange(&f.request, &resp, f.s.o.FetchMaxWait)
+	size, err := c.Request(&f.request, &resp, f.s.o.FetchMaxWait)
 	if err != nil {
-		return clearer("fetch from broker "+f.addr, err)
+		return kafka.Describe("fetch from broker "+f.addr, err)
 	}
 	if resp.ErrorCode != 0 {
-		return codeError(resp.ErrorCode)
+		return kafka.Code(resp.ErrorCode)
 	}
 	f.works()
 	f.s.stats.Fetches.Add(1)
@@ -164,22 +163,14 @@ func (f *fetcher) turn(ctx context.Context, c *conn) error {
 	}
 	switch {
 	case moved || bytes == 0:
-		f.idle.reset()
+		f.idle.Reset()
 	default: // Bytes that lead nowhere: asking again at once would only burn CPU.
-		sleep(ctx, f.idle.next(), nil)
+		kafka.Sleep(ctx, f.idle.Next(), nil)
 	}
 	if t := time.Duration(resp.ThrottleMillis) * time.Millisecond; t > 0 {
-		sleep(ctx, min(t, f.s.o.RequestTimeout), nil)
+		kafka.Sleep(ctx, min(t, f.s.o.RequestTimeout), nil)
 	}
 	return nil
-}
-
-// fetchVersion returns the version of Fetch to use with the broker: by topic id where it can, else the last one that kafka-go has too.
-func (c *conn) fetchVersion() int16 {
-	if v := c.versions[int16(protocol.Fetch)]; v < fetchByID {
-		return min(v, 11)
-	}
-	return fetchByID
 }
 
 // plan sees which partitions need an offset first, and makes the next request for the others. The partition that was first
@@ -192,7 +183,7 @@ func (f *fetcher) plan(version int16) (questions []*partition, wait time.Duratio
 	clear(f.asked)
 	for _, p := range f.parts {
 		if p.topicID == ([16]byte{}) {
-			version = min(version, 11)
+			version = min(version, kafka.FetchByName)
 		}
 	}
 	topics := f.request.Topics[:0]
@@ -267,7 +258,7 @@ func (f *fetcher) ask(topics []kmsg.FetchRequestTopic, p *partition, version int
 }
 
 func keyOf(topicID [16]byte, topic string, id int32, version int16) partKey {
-	if version >= fetchByID {
+	if version >= kafka.FetchByID {
 		return partKey{topicID: topicID, id: id}
 	}
 	return partKey{topic: topic, id: id}

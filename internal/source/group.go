@@ -8,8 +8,9 @@ import (
 	"net"
 	"strconv"
 
-	kafka "github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"wsd/internal/kafka"
 )
 
 // A group is only a name under which positions are kept in Kafka (Options.CommitGroup): wsd is no member of it, so that nobody shares
@@ -25,12 +26,12 @@ const (
 // coordinator is the connection to the broker that keeps the group. One goroutine uses it.
 type coordinator struct {
 	s *Source
-	c *conn
+	c *kafka.Conn
 }
 
 func (k *coordinator) close() {
 	if k.c != nil {
-		k.c.close()
+		k.c.Close()
 		k.c = nil
 	}
 }
@@ -40,31 +41,31 @@ func (k *coordinator) connect(ctx context.Context) error {
 	if k.c != nil {
 		return nil
 	}
-	asked, err := k.s.dialFirst(ctx, k.s.seedsSeen())
+	asked, err := k.s.dialer.DialFirst(ctx, k.s.seedsSeen())
 	if err != nil {
 		return err
 	}
-	defer asked.close()
+	defer asked.Close()
 	req := kmsg.NewFindCoordinatorRequest()
 	req.CoordinatorKey = k.s.o.CommitGroup
-	req.Version = min(coordinatorVersionMax, asked.versions[req.Key()])
+	req.Version = min(coordinatorVersionMax, asked.Version(req.Key()))
 	var resp kmsg.FindCoordinatorResponse
-	if _, err := asked.exchange(&req, &resp, 0); err != nil {
-		return clearer("ask "+asked.RemoteAddr().String()+" who keeps the group", err)
+	if _, err := asked.Request(&req, &resp, 0); err != nil {
+		return kafka.Describe("ask "+asked.RemoteAddr().String()+" who keeps the group", err)
 	}
 	if resp.ErrorCode != 0 {
 		return k.explain(resp.ErrorCode)
 	}
-	k.c, err = k.s.dial(ctx, net.JoinHostPort(resp.Host, strconv.Itoa(int(resp.Port))))
+	k.c, err = k.s.dialer.Dial(ctx, net.JoinHostPort(resp.Host, strconv.Itoa(int(resp.Port))))
 	return err
 }
 
 // explain is an error code of the coordinator, in words where its own would mislead.
 func (k *coordinator) explain(code int16) error {
-	if e := kafka.Error(code); e == kafka.UnknownMemberId || e == kafka.IllegalGeneration || e == kafka.RebalanceInProgress {
-		return &kindError{ErrorBroker, fmt.Errorf("the group %q has consumers of its own, so nobody else may keep positions in it: let kafka.commit_group be a name that only wsd uses (%w)", k.s.o.CommitGroup, e)}
+	if e := kafka.Code(code); e == kafka.UnknownMemberID || e == kafka.IllegalGeneration || e == kafka.RebalanceInProgress {
+		return kafka.NewError(kafka.ErrorBroker, fmt.Errorf("the group %q has consumers of its own, so nobody else may keep positions in it: let kafka.commit_group be a name that only wsd uses (%w)", k.s.o.CommitGroup, e))
 	}
-	return fmt.Errorf("group %q: %w", k.s.o.CommitGroup, codeError(code))
+	return fmt.Errorf("group %q: %w", k.s.o.CommitGroup, kafka.Code(code))
 }
 
 // committed is a position that is kept in the group.
@@ -77,7 +78,7 @@ type committed struct {
 // fetch returns what is committed for the partitions of the topics.
 func (k *coordinator) fetch(topics map[string][]int32) (map[partKey]committed, error) {
 	req := kmsg.NewOffsetFetchRequest()
-	req.Version = min(groupFetchVersionMax, k.c.versions[req.Key()])
+	req.Version = min(groupFetchVersionMax, k.c.Version(req.Key()))
 	req.Group = k.s.o.CommitGroup
 	for name, parts := range topics {
 		rt := kmsg.NewOffsetFetchRequestTopic()
@@ -85,11 +86,11 @@ func (k *coordinator) fetch(topics map[string][]int32) (map[partKey]committed, e
 		req.Topics = append(req.Topics, rt)
 	}
 	var resp kmsg.OffsetFetchResponse
-	if _, err := k.c.exchange(&req, &resp, 0); err != nil {
-		return nil, clearer("ask "+k.c.RemoteAddr().String()+" for the committed positions", err)
+	if _, err := k.c.Request(&req, &resp, 0); err != nil {
+		return nil, kafka.Describe("ask "+k.c.RemoteAddr().String()+" for the committed positions", err)
 	}
 	switch {
-	case kafka.Error(resp.ErrorCode) == kafka.GroupIdNotFound:
+	case kafka.Code(resp.ErrorCode) == kafka.GroupIDNotFound:
 		return nil, nil // Nothing was ever committed.
 	case resp.ErrorCode != 0:
 		return nil, k.explain(resp.ErrorCode)
@@ -111,7 +112,7 @@ func (k *coordinator) fetch(topics map[string][]int32) (map[partKey]committed, e
 // commit keeps positions in the group. refused are those that it did not take, and why.
 func (k *coordinator) commit(list []commitOf) (refused map[*partition]error, err error) {
 	req := kmsg.NewOffsetCommitRequest()
-	req.Version = min(groupCommitVersionMax, k.c.versions[req.Key()])
+	req.Version = min(groupCommitVersionMax, k.c.Version(req.Key()))
 	req.Group = k.s.o.CommitGroup
 	topics := make(map[string]int)
 	asked := make(map[partKey]*partition, len(list))
@@ -131,8 +132,8 @@ func (k *coordinator) commit(list []commitOf) (refused map[*partition]error, err
 		req.Topics[at].Partitions = append(req.Topics[at].Partitions, rp)
 	}
 	var resp kmsg.OffsetCommitResponse
-	if _, err := k.c.exchange(&req, &resp, 0); err != nil {
-		return nil, clearer("commit at broker "+k.c.RemoteAddr().String(), err)
+	if _, err := k.c.Request(&req, &resp, 0); err != nil {
+		return nil, kafka.Describe("commit at broker "+k.c.RemoteAddr().String(), err)
 	}
 	refused = make(map[*partition]error)
 	for i := range resp.Topics {

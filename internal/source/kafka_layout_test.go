@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"wsd/internal/kafka"
 	"wsd/internal/kafkatest"
 )
 
@@ -109,7 +110,7 @@ func leaderMoves(t *testing.T, k *kafkatest.Cluster) {
 	l.more(20)
 	l.check(r, topic+"/")
 	r.wantIntact(t)
-	require.NotZero(t, r.Stats().FetchErrors[ErrorLeader].Load())
+	require.NotZero(t, r.Stats().FetchErrors[kafka.ErrorLeader].Load())
 }
 
 // The leader of a partition ends while records flow, and comes back.

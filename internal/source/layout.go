@@ -5,8 +5,9 @@ import (
 	"slices"
 	"time"
 
-	kafka "github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"wsd/internal/kafka"
 )
 
 // apply takes a look's answer: which topics and partitions there are, who leads them, and so who fetches what. It reports whether
@@ -79,7 +80,7 @@ type leader struct {
 
 // applyTopic takes what an answer says about one topic, and notes the leaders of its partitions. It reports whether partitions came or went.
 func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders map[*partition]leader) (changed bool) {
-	switch code := kafka.Error(rt.ErrorCode); code {
+	switch code := kafka.Code(rt.ErrorCode); code {
 	case 0, kafka.LeaderNotAvailable:
 	case kafka.UnknownTopicOrPartition, kafka.UnknownTopicID:
 		t.missed = true
@@ -96,7 +97,7 @@ func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders ma
 		return false
 	default:
 		t.state, t.err = TopicFailed, topicError(rt.ErrorCode)
-		t.problem.fail(s.log, "a topic cannot be read", "topic", t.name, "kind", kindOfCode(code), "err", code)
+		t.problem.fail(s.log, "a topic cannot be read", "topic", t.name, "kind", kafka.KindOfCode(code), "err", code)
 		return false
 	}
 	// Brokers older than topic ids say zero; a cluster under upgrade may say both.

@@ -4,8 +4,9 @@ import (
 	"errors"
 	"time"
 
-	kafka "github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol/listoffsets"
+
+	"wsd/internal/kafka"
 )
 
 // Timestamps with a meaning of their own in ListOffsets.
@@ -27,7 +28,7 @@ type question struct {
 }
 
 // answer finds out where the partitions begin, or what has become of the range of offsets of those that fell out of it.
-func (f *fetcher) answer(c *conn, parts []*partition) error {
+func (f *fetcher) answer(c *kafka.Conn, parts []*partition) error {
 	var starts, ranges, epochs []question
 	f.s.mu.Lock()
 	for _, p := range parts {
@@ -97,7 +98,7 @@ func (f *fetcher) answer(c *conn, parts []*partition) error {
 }
 
 // listOffsets asks one broker. Partitions for which it answers with an error are held back and missing in found.
-func (f *fetcher) listOffsets(c *conn, questions []question, isolation int8) (found map[*partition]int64, err error) {
+func (f *fetcher) listOffsets(c *kafka.Conn, questions []question, isolation int8) (found map[*partition]int64, err error) {
 	req := &listoffsets.Request{ReplicaID: -1, IsolationLevel: isolation}
 	byName := make(map[partKey]*partition, len(questions))
 	topics := make(map[string]int)
@@ -111,10 +112,7 @@ func (f *fetcher) listOffsets(c *conn, questions []question, isolation int8) (fo
 		req.Topics[at].Partitions = append(req.Topics[at].Partitions, listoffsets.RequestPartition{Partition: q.p.id, CurrentLeaderEpoch: q.epoch, Timestamp: q.time})
 		byName[partKey{topic: q.p.topic.name, id: q.p.id}] = q.p
 	}
-	if err := c.allow(0); err != nil {
-		return nil, err
-	}
-	msg, err := c.roundTrip(req)
+	msg, err := c.RoundTrip(req)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +125,7 @@ func (f *fetcher) listOffsets(c *conn, questions []question, isolation int8) (fo
 			case rp.ErrorCode != 0:
 				f.s.mu.Lock()
 				if p.owner == f {
-					f.s.failLocked(p, kafka.Error(rp.ErrorCode), kindOfCode(kafka.Error(rp.ErrorCode)) != ErrorAuth)
+					f.s.failLocked(p, kafka.Code(rp.ErrorCode), kafka.KindOfCode(kafka.Code(rp.ErrorCode)) != kafka.ErrorAuth)
 				}
 				f.s.mu.Unlock()
 			default:
@@ -154,7 +152,7 @@ func (s *Source) begin(f *fetcher, found map[*partition]int64) {
 	}
 }
 
-var errNoOffset = &kindError{ErrorBroker, errors.New("the broker gave no usable answer about the partition's offsets")}
+var errNoOffset = kafka.NewError(kafka.ErrorBroker, errors.New("the broker gave no usable answer about the partition's offsets"))
 
 // holdUnanswered holds back the partitions that a broker said nothing usable about, so that it is not asked again at once.
 func (s *Source) holdUnanswered(f *fetcher, parts []*partition) {

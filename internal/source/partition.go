@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"wsd/internal/kafka"
 	"wsd/internal/route"
 )
 
@@ -23,7 +24,7 @@ type topic struct {
 	retired [][16]byte // Ids that it had before, newest last; at most retiredMax.
 	parts   []*partition
 	former  []*partition // Of an earlier life that has just ended, see endFormer.
-	problem edge
+	problem throttledLog
 
 	strays       strays
 	cleanup      atomic.Uint32 // A cleanup; the watcher writes, fetchers read.
@@ -71,14 +72,14 @@ type partition struct {
 	resolve     resolveKind
 	heldLook    uint64    // Nothing is fetched before a look at the metadata that began after this one; see Source.looks.
 	heldUntil   time.Time // Nothing is fetched before.
-	failures    backoff
+	failures    kafka.Backoff
 	progressAt  time.Time // When it last moved or had nothing to read.
 	badOffset   int64     // Where a batch could not be read, -1: none.
 	badTries    int
 	wanted      uint64 // Records that somebody wanted, see checkLocked.
-	gapNote     edge
+	gapNote     throttledLog
 	losses      lossLog
-	problem     edge
+	problem     throttledLog
 	fetchFrom   time.Time // Nothing is fetched before, though its position may be asked for.
 }
 
@@ -115,7 +116,7 @@ func (s *Source) newPartition(t *topic, id int32, from Start) *partition {
 	p.vouched.Store(epochUnknown)
 	p.high.Store(-1)
 	p.leaderSeen.Store(-1)
-	p.failures = backoff{min: s.o.BackoffMin, max: s.o.BackoffMax}
+	p.failures = kafka.Backoff{Min: s.o.BackoffMin, Max: s.o.BackoffMax}
 	p.problem.interval, p.gapNote.interval = s.o.LogInterval, s.o.LogInterval
 	p.channel = t.route.Always(id)
 	return p
@@ -163,18 +164,18 @@ func (p *partition) readyLocked(looked uint64, now time.Time) (ok bool, at time.
 
 // failLocked holds p back after an error. newLook: its leader or id may have changed, so wait for the metadata as well.
 func (s *Source) failLocked(p *partition, err error, newLook bool) {
-	kind := kindOf(err)
+	kind := kafka.KindOf(err)
 	s.stats.FetchErrors[kind].Add(1)
 	text := err.Error()
 	p.lastError.Store(&text)
 	now := time.Now()
-	p.heldUntil, p.progressAt = now.Add(p.failures.next()), now
+	p.heldUntil, p.progressAt = now.Add(p.failures.Next()), now
 	if newLook {
 		p.heldLook = s.looks
 		s.kickWatcher()
 	}
 	// One hint that a partition moved is everyday life; only what lasts is worth a line.
-	if !newLook || p.failures.n > 3 {
+	if !newLook || p.failures.Failures > 3 {
 		p.problem.fail(s.log, "reading a partition does not go on, retrying", "topic", p.topic.name, "partition", p.id, "offset", p.routed.Load(), "kind", kind, "err", err)
 	}
 }
@@ -185,7 +186,7 @@ func (p *partition) goodLocked(s *Source) {
 		return
 	}
 	p.lastError.Store(nil)
-	p.failures.reset()
+	p.failures.Reset()
 	p.heldLook = 0
 	p.problem.ok(s.log, "reading a partition goes on", "topic", p.topic.name, "partition", p.id, "offset", p.routed.Load())
 }

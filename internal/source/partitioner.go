@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	kafka "github.com/segmentio/kafka-go"
+	kafkago "github.com/segmentio/kafka-go"
 
 	"wsd/internal/route"
 )
@@ -15,7 +15,7 @@ func partitionOf(by route.Partitioner, key []byte, n int) int {
 	if by == route.PartitionerCRC32 {
 		return int(crc32.ChecksumIEEE(key) % uint32(n)) //nolint:gosec // Partitions are few.
 	}
-	return kafka.Murmur2Balancer{}.Balance(kafka.Message{Key: key}, countTo(n)...)
+	return kafkago.Murmur2Balancer{}.Balance(kafkago.Message{Key: key}, countTo(n)...)
 }
 
 // counting holds 0, 1, 2 and so on.

@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"time"
 
-	kafka "github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"wsd/internal/kafka"
 )
 
 // Errors of Reader.Read beside those of Kafka and of the context.
@@ -36,14 +37,14 @@ type Reader struct {
 
 // readerConn is a connection to one broker, and what ends the context that it was dialled with.
 type readerConn struct {
-	*conn
+	*kafka.Conn
 	cancel context.CancelFunc
 }
 
 // drop closes the connection to a broker.
 func (r *Reader) drop(addr string) {
 	if c, ok := r.conns[addr]; ok {
-		c.close()
+		c.Close()
 		c.cancel()
 		delete(r.conns, addr)
 	}
@@ -67,7 +68,7 @@ func (r *Reader) Requests() uint64 { return r.requests }
 // Read returns the block of a stream from offset from to offset to, to excluded, which must be routed. If the log begins behind from
 // it begins there. It tries again after errors that pass, until ctx ends.
 func (r *Reader) Read(ctx context.Context, st *Stream, from, to int64, bytesMax int) (Block, error) {
-	tries := backoff{min: r.s.o.BackoffMin, max: r.s.o.BackoffMax}
+	tries := kafka.Backoff{Min: r.s.o.BackoffMin, Max: r.s.o.BackoffMax}
 	b := Block{From: from, To: to}
 	next := from
 	for next < to {
@@ -81,7 +82,7 @@ func (r *Reader) Read(ctx context.Context, st *Stream, from, to int64, bytesMax 
 		case errors.Is(err, ErrRangeGone), errors.Is(err, ErrRangeBytes), errors.Is(err, ErrStreamEnded), errors.Is(err, errFormat):
 			return Block{}, err
 		}
-		sleep(ctx, tries.next(), nil)
+		kafka.Sleep(ctx, tries.Next(), nil)
 		if ctx.Err() != nil {
 			return Block{}, fmt.Errorf("read %s/%d from offset %d to %d again: %w: %w", st.p.topic.name, st.p.id, next, to-1, ctx.Err(), err)
 		}
@@ -104,9 +105,9 @@ func (r *Reader) fetch(ctx context.Context, st *Stream, b *Block, next *int64, b
 	if err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+	stop := context.AfterFunc(ctx, func() { c.Close() })
 	rp, err := r.exchange(c, p, epoch, *next)
-	if err == nil && kafka.Error(rp.ErrorCode) == kafka.OffsetOutOfRange {
+	if err == nil && kafka.Code(rp.ErrorCode) == kafka.OffsetOutOfRange {
 		err = r.beginning(c, p, b, next)
 		rp = nil
 	}
@@ -118,12 +119,12 @@ func (r *Reader) fetch(ctx context.Context, st *Stream, b *Block, next *int64, b
 		return err
 	case err != nil:
 		r.drop(addr)
-		return clearer("fetch from broker "+addr, err)
+		return kafka.Describe("fetch from broker "+addr, err)
 	case rp == nil:
 		return nil
 	}
-	if code := kafka.Error(rp.ErrorCode); code != 0 {
-		if kind := kindOfCode(code); kind == ErrorUnknownTopic || kind == ErrorLeader {
+	if code := kafka.Code(rp.ErrorCode); code != 0 {
+		if kind := kafka.KindOfCode(code); kind == kafka.ErrorUnknownTopic || kind == kafka.ErrorLeader {
 			return r.missing(p, code)
 		}
 		return code
@@ -142,7 +143,7 @@ func (r *Reader) missing(p *partition, err error) error {
 }
 
 // beginning goes on where the log begins, which is behind next.
-func (r *Reader) beginning(c *conn, p *partition, b *Block, next *int64) error {
+func (r *Reader) beginning(c *kafka.Conn, p *partition, b *Block, next *int64) error {
 	start, err := r.logStart(c, p)
 	if err != nil {
 		return err
@@ -204,10 +205,10 @@ func (r *Reader) take(p *partition, rp *kmsg.FetchResponseTopicPartition, b *Blo
 }
 
 // exchange asks for what follows next in the log of a leader's epoch.
-func (r *Reader) exchange(c *conn, p *partition, epoch int32, next int64) (*kmsg.FetchResponseTopicPartition, error) {
-	version := c.fetchVersion()
+func (r *Reader) exchange(c *kafka.Conn, p *partition, epoch int32, next int64) (*kmsg.FetchResponseTopicPartition, error) {
+	version := c.FetchVersion()
 	if p.topicID == ([16]byte{}) {
-		version = min(version, 11)
+		version = min(version, kafka.FetchByName)
 	}
 	req := kmsg.NewFetchRequest()
 	req.Version = version
@@ -222,25 +223,25 @@ func (r *Reader) exchange(c *conn, p *partition, epoch int32, next int64) (*kmsg
 	req.Topics = append(req.Topics, topic)
 	var resp kmsg.FetchResponse
 	r.requests++
-	if _, err := c.exchange(&req, &resp, r.s.o.BackoffMax); err != nil {
+	if _, err := c.Request(&req, &resp, r.s.o.BackoffMax); err != nil {
 		return nil, err
 	}
 	if resp.ErrorCode != 0 {
-		return nil, codeError(resp.ErrorCode)
+		return nil, kafka.Code(resp.ErrorCode)
 	}
 	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 || resp.Topics[0].Partitions[0].Partition != p.id {
 		return nil, errNoOffset
 	}
 	if t := time.Duration(resp.ThrottleMillis) * time.Millisecond; t > 0 {
-		sleep(r.ctx, min(t, r.s.o.BackoffMax), nil)
+		kafka.Sleep(r.ctx, min(t, r.s.o.BackoffMax), nil)
 	}
 	return &resp.Topics[0].Partitions[0], nil
 }
 
 // logStart asks where the partition's log begins.
-func (r *Reader) logStart(c *conn, p *partition) (int64, error) {
+func (r *Reader) logStart(c *kafka.Conn, p *partition) (int64, error) {
 	req := kmsg.NewListOffsetsRequest()
-	req.Version = min(5, c.versions[req.Key()])
+	req.Version = min(5, c.Version(req.Key()))
 	part := kmsg.NewListOffsetsRequestTopicPartition()
 	part.Partition, part.Timestamp = p.id, timeEarliest
 	topic := kmsg.NewListOffsetsRequestTopic()
@@ -248,7 +249,7 @@ func (r *Reader) logStart(c *conn, p *partition) (int64, error) {
 	topic.Partitions = append(topic.Partitions, part)
 	req.Topics = append(req.Topics, topic)
 	var resp kmsg.ListOffsetsResponse
-	if _, err := c.exchange(&req, &resp, 0); err != nil {
+	if _, err := c.Request(&req, &resp, 0); err != nil {
 		return 0, err
 	}
 	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
@@ -256,28 +257,28 @@ func (r *Reader) logStart(c *conn, p *partition) (int64, error) {
 	}
 	rp := &resp.Topics[0].Partitions[0]
 	if rp.ErrorCode != 0 {
-		return 0, codeError(rp.ErrorCode)
+		return 0, kafka.Code(rp.ErrorCode)
 	}
 	return rp.Offset, nil
 }
 
 // errNoLeader: the partition has no leader that we know of.
-var errNoLeader = &kindError{ErrorLeader, errors.New("the partition has no leader now")}
+var errNoLeader = kafka.NewError(kafka.ErrorLeader, errors.New("the partition has no leader now"))
 
 // errDoubted: see epochDoubted.
-var errDoubted = &kindError{ErrorLeader, errors.New("the partition has a new leader, whose log has not been compared yet")}
+var errDoubted = kafka.NewError(kafka.ErrorLeader, errors.New("the partition has a new leader, whose log has not been compared yet"))
 
 // connect returns the connection to a broker.
-func (r *Reader) connect(ctx context.Context, addr string) (*conn, error) {
+func (r *Reader) connect(ctx context.Context, addr string) (*kafka.Conn, error) {
 	if c, ok := r.conns[addr]; ok {
-		return c.conn, nil
+		return c.Conn, nil
 	}
 	// The connection outlives ctx, but dialling does not.
 	dialCtx, cancel := context.WithCancel(r.ctx)
 	stop := context.AfterFunc(ctx, cancel)
-	c, err := r.s.dial(dialCtx, addr)
+	c, err := r.s.dialer.Dial(dialCtx, addr)
 	if !stop() && err == nil {
-		c.close()
+		c.Close()
 		err = ctx.Err()
 	}
 	if err != nil {

@@ -10,14 +10,16 @@ import (
 	"time"
 
 	"wsd/internal/bus"
+	"wsd/internal/kafka"
 	"wsd/internal/route"
 )
 
 // Source reads Kafka and publishes on the bus.
 type Source struct {
-	o     Options // Fixed after New.
-	log   *slog.Logger
-	stats *Stats
+	o      Options // Fixed after New.
+	log    *slog.Logger
+	stats  *Stats
+	dialer kafka.Dialer // Fixed after New.
 
 	// Fetching ends at once when Stop is called, publishing only when Stop's own context ends.
 	fetchCtx, publishCtx   context.Context
@@ -30,10 +32,10 @@ type Source struct {
 	patterns    []route.Pattern // Of topics to be found.
 	forgotten   []*partition    // Of topics that are read no more, whose subscribers are yet to be told.
 	found       time.Time       // When topics were last looked for; zero: never.
-	full        edge            // More topics than TopicsMax.
+	full        throttledLog    // More topics than TopicsMax.
 	seeds       []string        // Addresses to ask for metadata: brokers last seen, then the configured ones.
 	fetchers    map[int32]*fetcher
-	metaProblem edge
+	metaProblem throttledLog
 	committed   map[partKey]committed // For topics that are seen for the first time; see askCommitted.
 	noIDsNoted  bool                  // It was said that the brokers have no topic ids.
 
@@ -69,6 +71,10 @@ func New(o Options) (*Source, error) {
 	}
 	s := &Source{
 		o: o, log: o.Logger, stats: newStats(), table: table, seeds: o.Brokers,
+		dialer: kafka.Dialer{
+			ClientID: o.ClientID, TLS: o.TLS, SASL: o.SASL, DialTimeout: o.DialTimeout, RequestTimeout: o.RequestTimeout,
+			ResponseMax: o.FetchTotalBytes + o.BatchBytesMax + 1<<20, ResponseKept: 2 * o.FetchTotalBytes,
+		},
 		fetchers: make(map[int32]*fetcher), kick: make(chan struct{}, 1), builder: bus.NewBuilder(o.Builder),
 	}
 	s.view.seeds = o.Brokers

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"wsd/internal/kafka"
 	"wsd/internal/route"
 	"wsd/internal/stats"
 )
@@ -26,8 +27,8 @@ type Stats struct {
 	RecentBytes       atomic.Int64  // Bytes of the batches read last that are kept, see Options.RecentBytesMax.
 	PublishErrors     atomic.Uint64 // Batches the bus did not take; only when stopping.
 
-	Routed      [route.ByCount]Routed         // By what chose their place. A record for several channels counts once for each.
-	FetchErrors [errorKindCount]atomic.Uint64 // By ErrorKind; looks at the metadata included.
+	Routed      [route.ByCount]Routed               // By what chose their place. A record for several channels counts once for each.
+	FetchErrors [kafka.ErrorKindCount]atomic.Uint64 // By ErrorKind; looks at the metadata included.
 
 	mu         sync.Mutex // Guards what follows; each list is replaced as a whole.
 	topics     []*TopicStats

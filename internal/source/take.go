@@ -4,12 +4,13 @@ import (
 	"errors"
 	"time"
 
-	kafka "github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"wsd/internal/kafka"
 )
 
 // errStalled: the broker says that there are records, and sends none.
-var errStalled = &kindError{ErrorTimeout, errors.New("records are waiting but none has come for too long: connecting anew")}
+var errStalled = kafka.NewError(kafka.ErrorTimeout, errors.New("records are waiting but none has come for too long: connecting anew"))
 
 // take routes a response. moved: some partition went on; bytes: how much there was to read. Something to read and nothing moved
 // means that asking again at once is useless.
@@ -75,7 +76,7 @@ func (f *fetcher) takeLocked(a asked, rp *kmsg.FetchResponseTopicPartition) (r t
 		return taken{moved: true} // Led elsewhere, or reset, meanwhile.
 	}
 	if rp.ErrorCode != 0 {
-		f.refusedLocked(p, kafka.Error(rp.ErrorCode))
+		f.refusedLocked(p, kafka.Code(rp.ErrorCode))
 		return taken{moved: true}
 	}
 	p.high.Store(rp.HighWatermark)
@@ -153,10 +154,10 @@ func (f *fetcher) badBatchLocked(p *partition, bt batch, err error, high int64) 
 	p.badTries++
 	permanent := errors.Is(err, errFormat) || errors.Is(err, errInflated)
 	if p.badTries < badTriesMax && !permanent {
-		f.s.failLocked(p, &kindError{ErrorCorrupt, err}, false)
+		f.s.failLocked(p, kafka.NewError(kafka.ErrorCorrupt, err), false)
 		return nil
 	}
-	f.s.stats.FetchErrors[ErrorCorrupt].Add(1)
+	f.s.stats.FetchErrors[kafka.ErrorCorrupt].Add(1)
 	// The header may be part of the damage. One offset further is the least that cannot loop for ever.
 	to := at + 1
 	if last := bt.last(); bt.lastDelta >= 0 && last >= at && last < high {
@@ -169,14 +170,14 @@ func (f *fetcher) badBatchLocked(p *partition, bt batch, err error, high int64) 
 }
 
 // refusedLocked deals with a broker's error for one partition.
-func (f *fetcher) refusedLocked(p *partition, code kafka.Error) {
-	switch kindOfCode(code) {
-	case ErrorOffset:
+func (f *fetcher) refusedLocked(p *partition, code kafka.Code) {
+	switch kafka.KindOfCode(code) {
+	case kafka.ErrorOffset:
 		// The topic may have been recreated, so the metadata is looked at before the range of offsets.
 		p.resolve = resolveRange
 		p.vouchLocked()
 		f.s.failLocked(p, code, true)
-	case ErrorLeader, ErrorUnknownTopic:
+	case kafka.ErrorLeader, kafka.ErrorUnknownTopic:
 		f.s.failLocked(p, code, true)
 	default:
 		f.s.failLocked(p, code, false)

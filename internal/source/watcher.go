@@ -2,15 +2,15 @@ package source
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"strconv"
 	"time"
 
-	"github.com/segmentio/kafka-go/protocol"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"wsd/internal/kafka"
 )
 
 // lookPause is the least time between two looks at the metadata, however often it is asked for.
@@ -19,16 +19,16 @@ const lookPause = 10 * time.Millisecond
 // watch looks at the cluster's metadata at every interval, and at once when asked to. It owns topics, partitions' places and the
 // fetchers.
 func (s *Source) watch(ctx context.Context) {
-	var c *conn
+	var c *kafka.Conn
 	defer func() {
 		if c != nil {
-			c.close()
+			c.Close()
 		}
 		for _, f := range s.fetchers {
 			f.cancel()
 		}
 	}()
-	tries := backoff{min: s.o.BackoffMin, max: s.o.BackoffMax}
+	tries := kafka.Backoff{Min: s.o.BackoffMin, Max: s.o.BackoffMax}
 	unsettled := tries
 	for {
 		var err error
@@ -38,24 +38,24 @@ func (s *Source) watch(ctx context.Context) {
 		}
 		if err != nil {
 			s.stats.MetadataErrors.Add(1)
-			s.stats.FetchErrors[kindOf(err)].Add(1)
+			s.stats.FetchErrors[kafka.KindOf(err)].Add(1)
 			s.stats.Reconnects.Add(1)
 			s.setViewError(err.Error())
-			s.metaProblem.fail(s.log, "the Kafka cluster cannot be read, retrying", "kind", kindOf(err), "err", err)
-			sleep(ctx, tries.next(), nil)
+			s.metaProblem.fail(s.log, "the Kafka cluster cannot be read, retrying", "kind", kafka.KindOf(err), "err", err)
+			kafka.Sleep(ctx, tries.Next(), nil)
 			continue
 		}
-		tries.reset()
+		tries.Reset()
 		s.stats.MetadataRefreshes.Add(1)
 		s.setViewError("")
 		s.metaProblem.ok(s.log, "the Kafka cluster can be read again")
 		s.flushLosses()
-		sleep(ctx, lookPause, nil)
+		kafka.Sleep(ctx, lookPause, nil)
 		if settled {
-			unsettled.reset()
-			sleep(ctx, s.o.MetadataInterval, s.kick)
+			unsettled.Reset()
+			kafka.Sleep(ctx, s.o.MetadataInterval, s.kick)
 		} else { // A leader is being chosen; nothing else would tell us when there is one.
-			sleep(ctx, min(unsettled.next(), s.o.MetadataInterval), s.kick)
+			kafka.Sleep(ctx, min(unsettled.Next(), s.o.MetadataInterval), s.kick)
 		}
 	}
 }
@@ -68,15 +68,15 @@ func (s *Source) setViewError(text string) {
 
 // look asks for the metadata over c, or over a new connection when c is nil, and applies the answer. It returns the connection to use
 // next time, nil after an error, and whether every partition has a leader.
-func (s *Source) look(ctx context.Context, c *conn) (_ *conn, settled bool, err error) {
+func (s *Source) look(ctx context.Context, c *kafka.Conn) (_ *kafka.Conn, settled bool, err error) {
 	if c == nil {
 		if c, err = s.dialAny(ctx); err != nil {
 			return nil, false, err
 		}
 	}
 	if err := s.discover(c); err != nil {
-		c.close()
-		return nil, false, clearer("ask "+c.RemoteAddr().String()+" for all topics", err)
+		c.Close()
+		return nil, false, kafka.Describe("ask "+c.RemoteAddr().String()+" for all topics", err)
 	}
 	req := s.metadataRequest(c)
 	req.Topics = []kmsg.MetadataRequestTopic{} // Nil would ask for all.
@@ -87,27 +87,27 @@ func (s *Source) look(ctx context.Context, c *conn) (_ *conn, settled bool, err 
 	}
 	look := s.looksBegin()
 	var resp kmsg.MetadataResponse
-	if _, err := c.exchange(req, &resp, 0); err != nil {
-		c.close()
-		err = clearer("ask "+c.RemoteAddr().String()+" for metadata", err)
-		if s.o.SASL == nil && kindOf(err) == ErrorDisconnect && !s.everLooked() {
+	if _, err := c.Request(req, &resp, 0); err != nil {
+		c.Close()
+		err = kafka.Describe("ask "+c.RemoteAddr().String()+" for metadata", err)
+		if s.o.SASL == nil && kafka.KindOf(err) == kafka.ErrorDisconnect && !s.everLooked() {
 			err = fmt.Errorf("%w (does it expect a login? kafka.sasl.mechanism is empty)", err)
 		}
 		return nil, false, err
 	}
 	if resp.ErrorCode != 0 {
-		c.close()
-		return nil, false, codeError(resp.ErrorCode)
+		c.Close()
+		return nil, false, kafka.Code(resp.ErrorCode)
 	}
 	if err := s.askCleanup(c, &resp); err != nil {
-		c.close()
+		c.Close()
 		return nil, false, err
 	}
 	if err := s.askCommitted(ctx, &resp); err != nil {
 		return c, false, err
 	}
 	if settled, err = s.apply(&resp); err != nil {
-		c.close()
+		c.Close()
 		return nil, false, err
 	}
 	s.looksEnd(look)
@@ -115,37 +115,21 @@ func (s *Source) look(ctx context.Context, c *conn) (_ *conn, settled bool, err 
 }
 
 // metadataRequest returns a request for all topics, as the broker takes it.
-func (s *Source) metadataRequest(c *conn) *kmsg.MetadataRequest {
+func (s *Source) metadataRequest(c *kafka.Conn) *kmsg.MetadataRequest {
 	req := kmsg.NewPtrMetadataRequest()
-	req.Version = min(12, c.versions[int16(protocol.Metadata)])
+	req.Version = min(12, c.Version(req.Key()))
 	req.AllowAutoTopicCreation = false
 	return req
 }
 
 // dialAny connects to the first broker that can be reached.
-func (s *Source) dialAny(ctx context.Context) (*conn, error) {
-	c, err := s.dialFirst(ctx, s.seeds)
+func (s *Source) dialAny(ctx context.Context) (*kafka.Conn, error) {
+	c, err := s.dialer.DialFirst(ctx, s.seeds)
 	// Begin with another one next time, in case the first ones are gone for good.
-	if n := min(seedsTriedMax, len(s.seeds)-1); err != nil && n > 0 {
+	if n := min(kafka.DialFirstMax, len(s.seeds)-1); err != nil && n > 0 {
 		s.seeds = append(slices.Clone(s.seeds[n:]), s.seeds[:n]...)
 	}
 	return c, err
-}
-
-// dialFirst connects to the first of the addresses that can be reached; not all are tried. Any goroutine.
-func (s *Source) dialFirst(ctx context.Context, addrs []string) (*conn, error) {
-	var errs []error
-	for _, addr := range addrs[:min(len(addrs), seedsTriedMax)] {
-		c, err := s.dial(ctx, addr)
-		if err == nil {
-			return c, nil
-		}
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		errs = append(errs, err)
-	}
-	return nil, joinErrors(errs)
 }
 
 // seedsSeen returns the addresses to ask, the brokers last seen first. Any goroutine.
@@ -153,27 +137,6 @@ func (s *Source) seedsSeen() []string {
 	s.view.mu.Lock()
 	defer s.view.mu.Unlock()
 	return s.view.seeds
-}
-
-// seedsTriedMax bounds the brokers tried in one look, and with them the length of its error.
-const seedsTriedMax = 4
-
-// joinErrors makes one line of several errors.
-func joinErrors(errs []error) error {
-	if len(errs) == 1 {
-		return errs[0]
-	}
-	kind, text := kindOf(errs[0]), ""
-	for i, err := range errs {
-		if i > 0 {
-			text += "; "
-		}
-		text += err.Error()
-		if kindOf(err) == ErrorAuth {
-			kind = ErrorAuth
-		}
-	}
-	return &kindError{kind, errors.New(text)}
 }
 
 // brokerAddrs returns where the brokers of an answer listen, and makes them the ones to ask next.
@@ -208,5 +171,5 @@ func topicError(code int16) string {
 	if code == 0 {
 		return ""
 	}
-	return fmt.Sprint(codeError(code))
+	return fmt.Sprint(kafka.Code(code))
 }

@@ -1,4 +1,4 @@
-package source
+package kafka
 
 import (
 	"context"
@@ -11,11 +11,12 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/sasl"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// conn is one authenticated connection to a broker. One goroutine uses it; the context that it was dialled with closes it.
-type conn struct {
+// Conn is one authenticated connection to a broker. One goroutine uses it; the context that it was dialled with closes it.
+type Conn struct {
 	*protocol.Conn
 	formatter  *kmsg.RequestFormatter
 	timeout    time.Duration   // For an answer; 0: while dialling, which has a deadline of its own.
@@ -29,18 +30,29 @@ type conn struct {
 	stopCancel func() bool
 }
 
-// dial connects to the broker at addr: TCP, TLS, what versions it speaks, SASL. Ending ctx closes the connection at once, also later.
-func (s *Source) dial(ctx context.Context, addr string) (_ *conn, err error) {
-	dialCtx, cancel := context.WithTimeout(ctx, s.o.DialTimeout)
+// Dialer says how to connect to brokers. It is not changed after its first use; any goroutine may use it.
+type Dialer struct {
+	ClientID       string
+	TLS            *tls.Config    // nil: plain text. An empty ServerName becomes each broker's host.
+	SASL           sasl.Mechanism // nil: none.
+	DialTimeout    time.Duration  // For connecting, TLS and SASL together.
+	RequestTimeout time.Duration  // For an answer, beyond what the broker may wait.
+	ResponseMax    int            // Bytes of the largest response that is accepted.
+	ResponseKept   int            // Bytes of its buffer that a connection keeps from one response to the next.
+}
+
+// Dial connects to the broker at addr: TCP, TLS, what versions it speaks, SASL. Ending ctx closes the connection at once, also later.
+func (d *Dialer) Dial(ctx context.Context, addr string) (_ *Conn, err error) {
+	dialCtx, cancel := context.WithTimeout(ctx, d.DialTimeout)
 	defer cancel()
 	tcp, err := (&net.Dialer{}).DialContext(dialCtx, "tcp", addr)
 	if err != nil {
-		return nil, &kindError{ErrorConnect, fmt.Errorf("connect to broker %s: %w", addr, err)}
+		return nil, &KindError{ErrorConnect, fmt.Errorf("connect to broker %s: %w", addr, err)}
 	}
 	raw, err := newSocket(tcp.(*net.TCPConn))
 	if err != nil {
 		_ = tcp.Close()
-		return nil, &kindError{ErrorConnect, fmt.Errorf("connect to broker %s: %w", addr, err)}
+		return nil, &KindError{ErrorConnect, fmt.Errorf("connect to broker %s: %w", addr, err)}
 	}
 	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
 	defer func() {
@@ -51,52 +63,98 @@ func (s *Source) dial(ctx context.Context, addr string) (_ *conn, err error) {
 	}()
 	deadline, _ := dialCtx.Deadline()
 	if err = raw.SetDeadline(deadline); err != nil {
-		return nil, &kindError{ErrorConnect, fmt.Errorf("connect to broker %s: %w", addr, err)}
+		return nil, &KindError{ErrorConnect, fmt.Errorf("connect to broker %s: %w", addr, err)}
 	}
 	socket := net.Conn(raw)
-	if s.o.TLS != nil {
-		cfg := s.o.TLS.Clone()
+	if d.TLS != nil {
+		cfg := d.TLS.Clone()
 		if cfg.ServerName == "" {
 			cfg.ServerName, _, _ = net.SplitHostPort(addr)
 		}
 		t := tls.Client(raw, cfg)
 		if err = t.HandshakeContext(dialCtx); err != nil {
-			return nil, &kindError{ErrorConnect, clearer("TLS handshake with broker "+addr+" (does it expect TLS on this port?)", err)}
+			return nil, &KindError{ErrorConnect, Describe("TLS handshake with broker "+addr+" (does it expect TLS on this port?)", err)}
 		}
 		socket = t
 	}
-	c := &conn{
-		Conn: protocol.NewConn(socket, s.o.ClientID), stopCancel: stop,
-		formatter: kmsg.NewRequestFormatter(kmsg.FormatterClientID(s.o.ClientID)),
-		inMax:     2 * s.o.FetchTotalBytes, frameMax: s.o.FetchTotalBytes + s.o.BatchBytesMax + 1<<20,
+	c := &Conn{
+		Conn: protocol.NewConn(socket, d.ClientID), stopCancel: stop,
+		formatter: kmsg.NewRequestFormatter(kmsg.FormatterClientID(d.ClientID)),
+		inMax:     d.ResponseKept, frameMax: d.ResponseMax,
 	}
 	if err = c.negotiate(); err != nil {
-		return nil, &kindError{ErrorConnect, clearer("ask broker "+addr+" for its versions (does it expect TLS on this port?)", err)}
+		return nil, &KindError{ErrorConnect, Describe("ask broker "+addr+" for its versions (does it expect TLS on this port?)", err)}
 	}
-	if s.o.SASL != nil {
-		if err = c.authenticate(dialCtx, s.o.SASL, addr); err != nil {
+	if d.SASL != nil {
+		if err = c.authenticate(dialCtx, d.SASL, addr); err != nil {
 			return nil, err
 		}
 	}
-	c.timeout = s.o.RequestTimeout
+	c.timeout = d.RequestTimeout
 	return c, nil
 }
 
-func (c *conn) close() {
+// DialFirst connects to the first of the addresses that can be reached; not all are tried. Any goroutine.
+func (d *Dialer) DialFirst(ctx context.Context, addrs []string) (*Conn, error) {
+	var errs []error
+	for _, addr := range addrs[:min(len(addrs), DialFirstMax)] {
+		c, err := d.Dial(ctx, addr)
+		if err == nil {
+			return c, nil
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		errs = append(errs, err)
+	}
+	return nil, joinErrors(errs)
+}
+
+// DialFirstMax bounds the brokers tried in one call, and with them the length of its error.
+const DialFirstMax = 4
+
+// joinErrors makes one line of several errors.
+func joinErrors(errs []error) error {
+	if len(errs) == 1 {
+		return errs[0]
+	}
+	kind, text := KindOf(errs[0]), ""
+	for i, err := range errs {
+		if i > 0 {
+			text += "; "
+		}
+		text += err.Error()
+		if KindOf(err) == ErrorAuth {
+			kind = ErrorAuth
+		}
+	}
+	return &KindError{kind, errors.New(text)}
+}
+
+// Close closes the connection. A request under way fails.
+func (c *Conn) Close() {
 	c.stopCancel()
-	_ = c.Close()
+	_ = c.Conn.Close()
+}
+
+// Version returns the highest version of the request with the key that the broker takes, -1 if it does not know the request.
+func (c *Conn) Version(key int16) int16 {
+	if v, ok := c.versions[key]; ok {
+		return v
+	}
+	return -1
 }
 
 // negotiate learns which versions the broker takes and refuses one that is too old. It is the first exchange, so it does not go
 // through kafka-go: what answers may be no Kafka at all, and its decoder would take the text of an HTTP error for gigabytes of arrays.
-func (c *conn) negotiate() error {
+func (c *Conn) negotiate() error {
 	req := kmsg.NewApiVersionsRequest()
 	var res kmsg.ApiVersionsResponse
-	if _, err := c.exchange(&req, &res, 0); err != nil {
+	if _, err := c.Request(&req, &res, 0); err != nil {
 		return err
 	}
 	if res.ErrorCode != 0 {
-		return codeError(res.ErrorCode)
+		return Code(res.ErrorCode)
 	}
 	c.versions = make(map[int16]int16, len(res.ApiKeys))
 	for _, k := range res.ApiKeys {
@@ -120,7 +178,7 @@ func (c *conn) negotiate() error {
 
 // allow lets the next exchange take timeout, and what the broker may wait. It may get up to a quarter of timeout more: moving a deadline
 // is dear next to a small fetch, so that one serves for many.
-func (c *conn) allow(wait time.Duration) error {
+func (c *Conn) allow(wait time.Duration) error {
 	if c.timeout == 0 {
 		return nil
 	}
@@ -132,14 +190,17 @@ func (c *conn) allow(wait time.Duration) error {
 	return c.SetDeadline(c.deadline)
 }
 
-// roundTrip exchanges a message of kafka-go. Its decoder may panic on bytes that are no Kafka answer; that is an error here.
-func (c *conn) roundTrip(req protocol.Message) (res protocol.Message, err error) {
+// RoundTrip exchanges a message of kafka-go. Its decoder may panic on bytes that are no Kafka answer; that is an error here.
+func (c *Conn) RoundTrip(req protocol.Message) (res protocol.Message, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			res, err = nil, fmt.Errorf("read the answer to %s: %v", req.ApiKey(), r)
 		}
 	}()
-	return c.RoundTrip(req)
+	if err := c.allow(0); err != nil {
+		return nil, err
+	}
+	return c.Conn.RoundTrip(req)
 }
 
 var (
@@ -147,9 +208,9 @@ var (
 	errExpectsTLS   = errors.New("the broker answered with a TLS alert: it expects TLS on this port (kafka.tls.enabled)")
 )
 
-// exchange sends a request of kmsg in the version set in it and reads the answer into resp, which points into c.in until the next
+// Request sends a request of kmsg in the version set in it and reads the answer into resp, which points into c.in until the next
 // exchange. It returns the answer's size.
-func (c *conn) exchange(req kmsg.Request, resp kmsg.Response, wait time.Duration) (int, error) {
+func (c *Conn) Request(req kmsg.Request, resp kmsg.Response, wait time.Duration) (int, error) {
 	if err := c.allow(wait); err != nil {
 		return 0, err
 	}
@@ -215,4 +276,18 @@ func uvarint(b []byte) (v uint64, rest []byte, ok bool) {
 		return 0, nil, false
 	}
 	return v, b[n:], true
+}
+
+// Versions of Fetch.
+const (
+	FetchByName = 11 // The last one that kafka-go has, too; topics are named by name.
+	FetchByID   = 13 // The first in which topics are named by id.
+)
+
+// FetchVersion returns the version of Fetch to use with the broker: by topic id where it can, else by name.
+func (c *Conn) FetchVersion() int16 {
+	if v := c.Version(int16(protocol.Fetch)); v < FetchByID {
+		return min(v, FetchByName)
+	}
+	return FetchByID
 }

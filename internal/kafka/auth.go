@@ -1,4 +1,4 @@
-package source
+package kafka
 
 import (
 	"context"
@@ -16,19 +16,19 @@ import (
 const saslStepsMax = 10
 
 // authenticate runs the SASL exchange and reports a refusal in the broker's own words.
-func (c *conn) authenticate(ctx context.Context, m sasl.Mechanism, addr string) error {
+func (c *Conn) authenticate(ctx context.Context, m sasl.Mechanism, addr string) error {
 	authError := func(format string, args ...any) error {
-		return &kindError{ErrorAuth, fmt.Errorf("authenticate at broker %s by %s: "+format, append([]any{addr, m.Name()}, args...)...)}
+		return &KindError{ErrorAuth, fmt.Errorf("authenticate at broker %s by %s: "+format, append([]any{addr, m.Name()}, args...)...)}
 	}
 	during := "authenticate at broker " + addr + " by " + m.Name()
 
-	msg, err := c.roundTrip(&saslhandshake.Request{Mechanism: m.Name()})
+	msg, err := c.RoundTrip(&saslhandshake.Request{Mechanism: m.Name()})
 	if err != nil {
-		return &kindError{kindOf(err), clearer(during, err)}
+		return &KindError{KindOf(err), Describe(during, err)}
 	}
 	hello := msg.(*saslhandshake.Response)
 	if hello.ErrorCode != 0 {
-		return authError("%w (it offers %s; see kafka.sasl.mechanism)", codeError(hello.ErrorCode), strings.Join(hello.Mechanisms, ", "))
+		return authError("%w (it offers %s; see kafka.sasl.mechanism)", Code(hello.ErrorCode), strings.Join(hello.Mechanisms, ", "))
 	}
 
 	host, portText, _ := net.SplitHostPort(addr)
@@ -39,13 +39,13 @@ func (c *conn) authenticate(ctx context.Context, m sasl.Mechanism, addr string) 
 		return authError("%w", err)
 	}
 	for range saslStepsMax {
-		msg, err := c.roundTrip(&saslauthenticate.Request{AuthBytes: out})
+		msg, err := c.RoundTrip(&saslauthenticate.Request{AuthBytes: out})
 		if err != nil {
-			return &kindError{ErrorAuth, fmt.Errorf("%w (some brokers answer wrong credentials so: check kafka.sasl.username and the password)", clearer(during, err))}
+			return &KindError{ErrorAuth, fmt.Errorf("%w (some brokers answer wrong credentials so: check kafka.sasl.username and the password)", Describe(during, err))}
 		}
 		res := msg.(*saslauthenticate.Response)
 		if res.ErrorCode != 0 {
-			return authError("%w: %s (check kafka.sasl.username and the password)", codeError(res.ErrorCode), res.ErrorMessage)
+			return authError("%w: %s (check kafka.sasl.username and the password)", Code(res.ErrorCode), res.ErrorMessage)
 		}
 		done, next, err := session.Next(ctx, res.AuthBytes)
 		if err != nil {

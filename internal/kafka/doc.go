@@ -1,0 +1,2 @@
+// Package kafka speaks Kafka's protocol: connections, requests, authentication, record batches.
+package kafka
