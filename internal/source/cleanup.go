@@ -55,7 +55,7 @@ func (s *Source) askCleanup(c *kafka.Conn, resp *kmsg.MetadataResponse) error {
 	}
 	var answer kmsg.DescribeConfigsResponse
 	if _, err := c.Request(&req, &answer, 0); err != nil {
-		return kafka.Describe("ask "+c.RemoteAddr().String()+" for the topics' "+cleanupConfig, err)
+		return kafka.Describe("ask "+c.Addr()+" for the topics' "+cleanupConfig, err)
 	}
 	for i := range answer.Resources {
 		r := &answer.Resources[i]

@@ -219,7 +219,7 @@ func (f *fetcher) plan(version int16) (questions []*partition, wait time.Duratio
 	minBytes, poll := f.gather.next(now, poll)
 	f.request.MinBytes = int32(minBytes)
 	f.request.MaxBytes = int32(f.s.o.FetchTotalBytes)
-	f.request.IsolationLevel = 1 // Read committed.
+	f.request.IsolationLevel = readCommitted
 	f.request.MaxWaitMillis = int32(max(poll.Milliseconds(), 1))
 	f.request.Topics = topics
 	return questions, max(wait, time.Millisecond)

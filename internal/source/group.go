@@ -51,7 +51,7 @@ func (k *coordinator) connect(ctx context.Context) error {
 	req.Version = min(coordinatorVersionMax, asked.Version(req.Key()))
 	var resp kmsg.FindCoordinatorResponse
 	if _, err := asked.Request(&req, &resp, 0); err != nil {
-		return kafka.Describe("ask "+asked.RemoteAddr().String()+" who keeps the group", err)
+		return kafka.Describe("ask "+asked.Addr()+" who keeps the group", err)
 	}
 	if resp.ErrorCode != 0 {
 		return k.explain(resp.ErrorCode)
@@ -87,7 +87,7 @@ func (k *coordinator) fetch(topics map[string][]int32) (map[partKey]committed, e
 	}
 	var resp kmsg.OffsetFetchResponse
 	if _, err := k.c.Request(&req, &resp, 0); err != nil {
-		return nil, kafka.Describe("ask "+k.c.RemoteAddr().String()+" for the committed positions", err)
+		return nil, kafka.Describe("ask "+k.c.Addr()+" for the committed positions", err)
 	}
 	switch {
 	case kafka.Code(resp.ErrorCode) == kafka.GroupIDNotFound:
@@ -133,7 +133,7 @@ func (k *coordinator) commit(list []commitOf) (refused map[*partition]error, err
 	}
 	var resp kmsg.OffsetCommitResponse
 	if _, err := k.c.Request(&req, &resp, 0); err != nil {
-		return nil, kafka.Describe("commit at broker "+k.c.RemoteAddr().String(), err)
+		return nil, kafka.Describe("commit at broker "+k.c.Addr(), err)
 	}
 	refused = make(map[*partition]error)
 	for i := range resp.Topics {

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/segmentio/kafka-go/protocol/listoffsets"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"wsd/internal/kafka"
 )
@@ -15,10 +15,22 @@ const (
 	timeEarliest = -2
 )
 
+// Isolation levels of Fetch and ListOffsets.
 const (
 	readUncommitted = 0
 	readCommitted   = 1
 )
+
+// listOffsetsVersionMax is the highest version of ListOffsets that is used. Later ones add nothing that is needed here.
+const listOffsetsVersionMax = 5
+
+func newListOffsetsRequest(c *kafka.Conn, isolation int8) *kmsg.ListOffsetsRequest {
+	req := kmsg.NewPtrListOffsetsRequest()
+	req.Version = min(listOffsetsVersionMax, c.Version(req.Key()))
+	req.ReplicaID = -1
+	req.IsolationLevel = isolation
+	return req
+}
 
 // question asks for the offset of a partition at a time.
 type question struct {
@@ -99,27 +111,31 @@ func (f *fetcher) answer(c *kafka.Conn, parts []*partition) error {
 
 // listOffsets asks one broker. Partitions for which it answers with an error are held back and missing in found.
 func (f *fetcher) listOffsets(c *kafka.Conn, questions []question, isolation int8) (found map[*partition]int64, err error) {
-	req := &listoffsets.Request{ReplicaID: -1, IsolationLevel: isolation}
+	req := newListOffsetsRequest(c, isolation)
 	byName := make(map[partKey]*partition, len(questions))
 	topics := make(map[string]int)
 	for _, q := range questions {
-		at, ok := topics[q.p.topic.name]
+		i, ok := topics[q.p.topic.name]
 		if !ok {
-			at = len(req.Topics)
-			topics[q.p.topic.name] = at
-			req.Topics = append(req.Topics, listoffsets.RequestTopic{Topic: q.p.topic.name})
+			i = len(req.Topics)
+			topics[q.p.topic.name] = i
+			rt := kmsg.NewListOffsetsRequestTopic()
+			rt.Topic = q.p.topic.name
+			req.Topics = append(req.Topics, rt)
 		}
-		req.Topics[at].Partitions = append(req.Topics[at].Partitions, listoffsets.RequestPartition{Partition: q.p.id, CurrentLeaderEpoch: q.epoch, Timestamp: q.time})
+		rp := kmsg.NewListOffsetsRequestTopicPartition()
+		rp.Partition, rp.CurrentLeaderEpoch, rp.Timestamp = q.p.id, q.epoch, q.time
+		req.Topics[i].Partitions = append(req.Topics[i].Partitions, rp)
 		byName[partKey{topic: q.p.topic.name, id: q.p.id}] = q.p
 	}
-	msg, err := c.RoundTrip(req)
-	if err != nil {
+	var resp kmsg.ListOffsetsResponse
+	if _, err := c.Request(req, &resp, 0); err != nil {
 		return nil, err
 	}
 	found = make(map[*partition]int64, len(questions))
-	for _, t := range msg.(*listoffsets.Response).Topics {
-		for _, rp := range t.Partitions {
-			p := byName[partKey{topic: t.Topic, id: rp.Partition}]
+	for i := range resp.Topics {
+		for _, rp := range resp.Topics[i].Partitions {
+			p := byName[partKey{topic: resp.Topics[i].Topic, id: rp.Partition}]
 			switch {
 			case p == nil:
 			case rp.ErrorCode != 0:

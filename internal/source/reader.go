@@ -214,7 +214,7 @@ func (r *Reader) exchange(c *kafka.Conn, p *partition, epoch int32, next int64) 
 	req.Version = version
 	req.MinBytes, req.MaxWaitMillis = 1, int32(r.s.o.BackoffMax.Milliseconds())
 	req.MaxBytes = int32(r.s.o.FetchMaxBytes)
-	req.IsolationLevel = 1 // Read committed.
+	req.IsolationLevel = readCommitted
 	part := kmsg.NewFetchRequestTopicPartition()
 	part.Partition, part.CurrentLeaderEpoch, part.FetchOffset, part.PartitionMaxBytes = p.id, epoch, next, int32(r.s.o.FetchMaxBytes)
 	topic := kmsg.NewFetchRequestTopic()
@@ -240,8 +240,7 @@ func (r *Reader) exchange(c *kafka.Conn, p *partition, epoch int32, next int64) 
 
 // logStart asks where the partition's log begins.
 func (r *Reader) logStart(c *kafka.Conn, p *partition) (int64, error) {
-	req := kmsg.NewListOffsetsRequest()
-	req.Version = min(5, c.Version(req.Key()))
+	req := newListOffsetsRequest(c, readUncommitted)
 	part := kmsg.NewListOffsetsRequestTopicPartition()
 	part.Partition, part.Timestamp = p.id, timeEarliest
 	topic := kmsg.NewListOffsetsRequestTopic()
@@ -249,7 +248,7 @@ func (r *Reader) logStart(c *kafka.Conn, p *partition) (int64, error) {
 	topic.Partitions = append(topic.Partitions, part)
 	req.Topics = append(req.Topics, topic)
 	var resp kmsg.ListOffsetsResponse
-	if _, err := c.Request(&req, &resp, 0); err != nil {
+	if _, err := c.Request(req, &resp, 0); err != nil {
 		return 0, err
 	}
 	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {

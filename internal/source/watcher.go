@@ -76,7 +76,7 @@ func (s *Source) look(ctx context.Context, c *kafka.Conn) (_ *kafka.Conn, settle
 	}
 	if err := s.discover(c); err != nil {
 		c.Close()
-		return nil, false, kafka.Describe("ask "+c.RemoteAddr().String()+" for all topics", err)
+		return nil, false, kafka.Describe("ask "+c.Addr()+" for all topics", err)
 	}
 	req := s.metadataRequest(c)
 	req.Topics = []kmsg.MetadataRequestTopic{} // Nil would ask for all.
@@ -89,7 +89,7 @@ func (s *Source) look(ctx context.Context, c *kafka.Conn) (_ *kafka.Conn, settle
 	var resp kmsg.MetadataResponse
 	if _, err := c.Request(req, &resp, 0); err != nil {
 		c.Close()
-		err = kafka.Describe("ask "+c.RemoteAddr().String()+" for metadata", err)
+		err = kafka.Describe("ask "+c.Addr()+" for metadata", err)
 		if s.o.SASL == nil && kafka.KindOf(err) == kafka.ErrorDisconnect && !s.everLooked() {
 			err = fmt.Errorf("%w (does it expect a login? kafka.sasl.mechanism is empty)", err)
 		}
