@@ -66,6 +66,10 @@ func (s *Source) askCleanup(c *kafka.Conn, resp *kmsg.MetadataResponse) error {
 	return nil
 }
 
+// holesAreLosses reports whether records that are missing between two batches of the topic are lost. Compaction would explain a hole, and
+// transactions leave none, since a broker sends markers and aborted records like any others. Any goroutine.
+func (t *topic) holesAreLosses() bool { return cleanup(t.cleanup.Load()) == cleanupDelete }
+
 const cleanupConfig = "cleanup.policy"
 
 func (s *Source) takeCleanup(t *topic, r *kmsg.DescribeConfigsResponseResource) {

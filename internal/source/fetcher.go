@@ -30,8 +30,7 @@ type fetcher struct {
 	request kmsg.FetchRequest
 	asked   map[partKey]asked
 	rotate  int // Which partition is first in the next request.
-	inflate inflater
-	aborted abortedSet
+	walker  *kafka.Walker
 	gather  gatherer
 	problem throttledLog
 	tries   kafka.Backoff
@@ -55,7 +54,7 @@ type asked struct {
 func (s *Source) newFetcher(id int32, addr string) *fetcher {
 	f := &fetcher{
 		s: s, id: id, addr: addr, wake: make(chan struct{}, 1), asked: make(map[partKey]asked),
-		inflate: inflater{max: s.o.BatchBytesMax}, gather: newGatherer(&s.o),
+		walker: kafka.NewWalker(s.o.BatchBytesMax, s.o.RecordBytesMax), gather: newGatherer(&s.o),
 		tries: kafka.Backoff{Min: s.o.BackoffMin, Max: s.o.BackoffMax},
 		idle:  kafka.Backoff{Min: s.o.BackoffMin, Max: s.o.BackoffMax},
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"wsd/internal/bus"
+	"wsd/internal/kafka"
 	"wsd/internal/route"
 	"wsd/internal/routing"
 )
@@ -29,35 +30,35 @@ func (s *Source) stopLocked(p *partition, e *stopError) {
 }
 
 // placeLocked decides where a record goes, before the partition's position passes it: a rule may want it not to.
-func (r *router) placeLocked(p *partition, rec *record, offset int64) error {
-	r.placing = offset + 1
-	p.topic.route.Place(&r.to, p.id, &route.Record{Key: rec.key, Value: rec.value, Headers: rec.headers})
+func (r *router) placeLocked(p *partition, rec *kafka.Record) error {
+	r.placing = rec.Offset + 1
+	p.topic.route.Place(&r.to, p.id, &route.Record{Key: rec.Key, Value: rec.Value, Headers: rec.Headers})
 	r.placing = 0
 	if r.to.To == route.ToStop {
-		return &stopError{offset: offset, rule: r.to.Rule, why: r.to.Why}
+		return &stopError{offset: rec.Offset, rule: r.to.Rule, why: r.to.Why}
 	}
 	return nil
 }
 
 // recordLocked puts one record on the bus if somebody wants it. Where it goes stands in r.to, unless its partition has one channel.
-func (r *router) recordLocked(p *partition, bt *batch, rec *record, offset int64) error {
+func (r *router) recordLocked(p *partition, rec *kafka.Record) error {
 	r.counts.records++
-	r.counts.bytes += uint64(len(rec.value))
+	r.counts.bytes += uint64(len(rec.Value))
 	if p.channel == nil {
-		return r.placedLocked(p, bt, rec, offset)
+		return r.placedLocked(p, rec)
 	}
-	ch, ok := r.s.o.Interest.Take(p.channel, uint64(offset)+1)
+	ch, ok := r.s.o.Interest.Take(p.channel, uint64(rec.Offset)+1)
 	if !ok {
 		r.counts.routed[route.ByRule].unwanted++
 		return nil
 	}
-	return r.putLocked(ch, r.value(p, rec.value, offset), bt, rec, route.ByRule)
+	return r.putLocked(ch, r.value(p, rec.Value, rec.Offset), rec, route.ByRule)
 }
 
 // placedLocked puts a record where r.to says.
-func (r *router) placedLocked(p *partition, bt *batch, rec *record, offset int64) error {
+func (r *router) placedLocked(p *partition, rec *kafka.Record) error {
 	if r.to.Why != route.Placed {
-		r.unplaced(p, r.to.Why, offset)
+		r.unplaced(p, r.to.Why, rec.Offset)
 	}
 	by := r.to.By()
 	switch r.to.To {
@@ -65,18 +66,18 @@ func (r *router) placedLocked(p *partition, bt *batch, rec *record, offset int64
 		var value bus.Record
 		checked := false // Its value is checked once however many channels it goes to.
 		for _, name := range r.to.Channels {
-			ch, ok := r.s.o.Interest.Take(name, uint64(offset)+1)
+			ch, ok := r.s.o.Interest.Take(name, uint64(rec.Offset)+1)
 			if !ok {
 				r.counts.routed[by].unwanted++
 				continue
 			}
 			if by == route.ByRule {
-				r.checkLocked(p, name, offset)
+				r.checkLocked(p, name, rec.Offset)
 			}
 			if !checked {
-				value, checked = r.value(p, rec.value, offset), true
+				value, checked = r.value(p, rec.Value, rec.Offset), true
 			}
-			if err := r.putLocked(ch, value, bt, rec, by); err != nil {
+			if err := r.putLocked(ch, value, rec, by); err != nil {
 				return err
 			}
 		}
@@ -86,9 +87,9 @@ func (r *router) placedLocked(p *partition, bt *batch, rec *record, offset int64
 			r.counts.routed[by].unwanted++
 			return nil
 		}
-		value := r.value(p, rec.value, offset)
+		value := r.value(p, rec.Value, rec.Offset)
 		r.countLocked(ch.Shards.Len(), by)
-		return r.addedLocked(r.s.builder.AddMessage(ch, value, bt.timestamp(rec)))
+		return r.addedLocked(r.s.builder.AddMessage(ch, value, rec.Time()))
 	case route.ToDrop:
 		r.counts.dropped++
 	case route.ToNobody, route.ToStop:
@@ -116,12 +117,12 @@ func (r *router) receiversLocked() (ch routing.Channel, ok bool) {
 }
 
 // putLocked puts a record on the bus for a channel's subscribers.
-func (r *router) putLocked(ch routing.Channel, value bus.Record, bt *batch, rec *record, by route.By) error {
+func (r *router) putLocked(ch routing.Channel, value bus.Record, rec *kafka.Record, by route.By) error {
 	r.countLocked(ch.Shards.Len(), by)
 	if r.s.o.Keys {
-		return r.addedLocked(r.s.builder.AddKeyed(ch, value, rec.key, bt.timestamp(rec)))
+		return r.addedLocked(r.s.builder.AddKeyed(ch, value, rec.Key, rec.Time()))
 	}
-	return r.addedLocked(r.s.builder.Add(ch, value, bt.timestamp(rec)))
+	return r.addedLocked(r.s.builder.Add(ch, value, rec.Time()))
 }
 
 // countLocked counts a record that goes on the bus for so many shards.

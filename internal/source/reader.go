@@ -31,7 +31,7 @@ type Reader struct {
 	s        *Source
 	ctx      context.Context
 	conns    map[string]readerConn
-	aborted  abortedSet
+	walker   *kafka.Walker // Never decodes a record.
 	requests uint64
 }
 
@@ -52,7 +52,7 @@ func (r *Reader) drop(addr string) {
 
 // NewReader returns a reader without a connection. When ctx ends its connections are closed, and Read fails.
 func (s *Source) NewReader(ctx context.Context) *Reader {
-	return &Reader{s: s, ctx: ctx, conns: make(map[string]readerConn)}
+	return &Reader{s: s, ctx: ctx, conns: make(map[string]readerConn), walker: kafka.NewWalker(0, 0)}
 }
 
 // Close closes the connections. The reader can be used again.
@@ -79,7 +79,7 @@ func (r *Reader) Read(ctx context.Context, st *Stream, from, to int64, bytesMax 
 		switch {
 		case r.ctx.Err() != nil:
 			return Block{}, r.ctx.Err()
-		case errors.Is(err, ErrRangeGone), errors.Is(err, ErrRangeBytes), errors.Is(err, ErrStreamEnded), errors.Is(err, errFormat):
+		case errors.Is(err, ErrRangeGone), errors.Is(err, ErrRangeBytes), errors.Is(err, ErrStreamEnded), permanent(err):
 			return Block{}, err
 		}
 		kafka.Sleep(ctx, tries.Next(), nil)
@@ -88,6 +88,12 @@ func (r *Reader) Read(ctx context.Context, st *Stream, from, to int64, bytesMax 
 		}
 	}
 	return b, nil
+}
+
+// permanent reports whether err is about a batch that reading again cannot mend.
+func permanent(err error) bool {
+	var bad *kafka.BatchError
+	return errors.As(err, &bad) && bad.Permanent()
 }
 
 // fetch reads what one response holds behind next.
@@ -160,40 +166,25 @@ func (r *Reader) beginning(c *kafka.Conn, p *partition, b *Block, next *int64) e
 
 // take appends the batches of a response to b.
 func (r *Reader) take(p *partition, rp *kmsg.FetchResponseTopicPartition, b *Block, next *int64, bytesMax int) error {
-	r.aborted.reset(rp.AbortedTransactions)
 	before := *next
-	for rest := rp.RecordBatches; len(rest) > 0 && *next < b.To; {
-		bt, after, err := parseBatch(rest)
-		if errors.Is(err, errPartial) {
-			break
+	defer r.walker.Close()
+	r.walker.Open(rp.RecordBatches, rp.AbortedTransactions, before)
+	for *next < b.To && r.walker.NextBatch() {
+		batch := r.walker.Batch()
+		if batch.Next < batch.Base && p.topic.holesAreLosses() {
+			return ErrRangeGone
 		}
-		if err != nil {
-			return err
-		}
-		raw := rest[:len(rest)-len(after)]
-		rest = after
-		r.aborted.advance(bt.last())
-		if bt.last() < *next {
+		*next = batch.Last() + 1
+		if batch.Kind != kafka.BatchRecords || batch.Count == 0 || batch.Base >= b.To {
 			continue
 		}
-		if bt.base > *next && cleanup(p.topic.cleanup.Load()) == cleanupDelete {
-			return ErrRangeGone // Nothing explains the hole, see Source.holeLocked.
-		}
-		*next = bt.last() + 1
-		if bt.attributes.Control() {
-			var marker record
-			if err := parseRecord(bt.records, &marker); err == nil {
-				r.aborted.marker(&bt, &marker)
-			}
-			continue
-		}
-		if r.aborted.drops(&bt) || bt.count == 0 || bt.base >= b.To {
-			continue
-		}
-		if len(b.batches)+len(raw) > bytesMax {
+		if len(b.batches)+len(batch.Raw) > bytesMax {
 			return ErrRangeBytes
 		}
-		b.batches = append(b.batches, raw...)
+		b.batches = append(b.batches, batch.Raw...)
+	}
+	if err := r.walker.Err(); err != nil {
+		return err
 	}
 	if *next == before && len(rp.RecordBatches) == 0 && rp.LastStableOffset >= b.To && cleanup(p.topic.cleanup.Load()) == cleanupCompact {
 		*next = b.To // All of it was compacted away. In any other log it is there, and could not be had in time: tiered storage.

@@ -114,7 +114,7 @@ func (f *fetcher) readLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 			return true, nil // Before what errors.As needs is allocated.
 		}
 		var pub *publishError
-		var bad *batchError
+		var bad *kafka.BatchError
 		var pan *panicError
 		var stop *stopError
 		switch {
@@ -124,13 +124,13 @@ func (f *fetcher) readLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 			f.s.stopLocked(p, stop)
 			return false, nil
 		case errors.As(err, &bad):
-			return false, f.badBatchLocked(p, bad.bt, bad, rp.HighWatermark)
+			return false, f.badBatchLocked(p, bad.Last, bad, bad.Permanent(), rp.HighWatermark)
 		case errors.As(err, &pan):
 			at := p.routed.Load()
 			f.s.stats.Panics.Add(1)
 			f.s.log.Error("BUG: reading a record panicked", "topic", p.topic.name, "partition", p.id, "offset", max(from, at-1), "panic", pan.value, "stack", string(pan.stack))
 			if at == from { // Not even the next record could be found.
-				return false, f.badBatchLocked(p, batch{lastDelta: -1}, pan, rp.HighWatermark)
+				return false, f.badBatchLocked(p, -1, pan, false, rp.HighWatermark)
 			}
 			if err := f.s.loseLocked(p, LossUnreadable, at-1, at); err != nil { // The walk goes on after it.
 				return false, err
@@ -146,13 +146,12 @@ const badTriesMax = 3
 
 // badBatchLocked deals with a batch that cannot be read: it is fetched again, since the damage may have happened on the way; if
 // that does not help, it is passed over as lost. The error is a *publishError.
-func (f *fetcher) badBatchLocked(p *partition, bt batch, err error, high int64) error {
+func (f *fetcher) badBatchLocked(p *partition, last int64, err error, permanent bool, high int64) error {
 	at := p.routed.Load()
 	if p.badOffset != at {
 		p.badOffset, p.badTries = at, 0
 	}
 	p.badTries++
-	permanent := errors.Is(err, errFormat) || errors.Is(err, errInflated)
 	if p.badTries < badTriesMax && !permanent {
 		f.s.failLocked(p, kafka.NewError(kafka.ErrorCorrupt, err), false)
 		return nil
@@ -160,7 +159,7 @@ func (f *fetcher) badBatchLocked(p *partition, bt batch, err error, high int64) 
 	f.s.stats.FetchErrors[kafka.ErrorCorrupt].Add(1)
 	// The header may be part of the damage. One offset further is the least that cannot loop for ever.
 	to := at + 1
-	if last := bt.last(); bt.lastDelta >= 0 && last >= at && last < high {
+	if last >= at && last < high {
 		to = last + 1
 	}
 	tries := p.badTries

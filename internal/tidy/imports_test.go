@@ -43,7 +43,7 @@ const all = "*"
 var rules = map[string]rule{
 	"stats":     {},
 	"routing":   {},
-	"route":     {own: []string{"routing"}, outside: []string{gjson}},
+	"route":     {own: []string{"kafka", "routing"}, outside: []string{gjson}},
 	"wire":      {outside: []string{"github.com/gobwas/ws", "github.com/gobwas/httphead"}},
 	"deflate":   {outside: []string{ants, flate}},
 	"proto":     {own: []string{"routing"}, outside: []string{centrifuge}},
@@ -54,8 +54,8 @@ var rules = map[string]rule{
 	"auth":      {own: []string{"routing"}, outside: []string{"github.com/golang-jwt/jwt/v5", "github.com/MicahParks/keyfunc/v3"}},
 	"admission": {own: []string{"stats"}, outside: []string{"github.com/containerd/cgroups/v3"}},
 	"shard":     {own: []string{"epoll", "wire", "proto", "bus", "routing", "stats"}, outside: []string{centrifuge, "github.com/gobwas/ws", unix}},
-	"kafka":     {own: []string{"epoll"}, outside: []string{kafkaGo, kmsg}},
-	"source":    {own: []string{"bus", "kafka", "route", "routing", "proto", "wire", "stats"}, outside: []string{kafkaGo, kmsg, "github.com/klauspost/compress"}},
+	"kafka":     {own: []string{"epoll"}, outside: []string{kafkaGo, kmsg, "github.com/klauspost/compress"}},
+	"source":    {own: []string{"bus", "kafka", "route", "routing", "proto", "stats"}, outside: []string{kafkaGo, kmsg}},
 	"recovery":  {own: []string{"source", "bus", "routing", "stats"}},
 	"control":   {},
 	"tlsconn":   {own: []string{"epoll"}, outside: []string{ants}},
@@ -69,7 +69,7 @@ var rules = map[string]rule{
 	// Apache Kafka for tests, and kfake beside it.
 	"kafkabroker":     {outside: []string{franzGo}},
 	"kafkabroker/run": {own: []string{"kafkabroker"}},
-	"kafkatest":       {own: []string{"kafkabroker"}, outside: []string{franzGo, "github.com/stretchr/testify"}},
+	"kafkatest":       {own: []string{"kafkabroker"}, outside: []string{franzGo, kafkaGo, "github.com/stretchr/testify"}},
 	"testutil":        {outside: []string{unix, "github.com/stretchr/testify"}},
 	"tidy":            {},
 
