@@ -149,7 +149,7 @@ type Batch struct {
 	before  uint64       // Bytes of values of all batches published before it.
 	memory  int          // Bytes held, layouts not counted.
 	layouts atomic.Int64 // Bytes held by layouts, with gone added when the ring has released the batch.
-	stats   *Stats       // The ring's; nil before Publish.
+	ring    *Ring        // Nil before Publish.
 	pin     atomic.Pointer[Pin]
 }
 
@@ -208,8 +208,8 @@ func (b *Batch) grow(n int) {
 	switch {
 	case b.layouts.Add(int64(n)) < 0:
 		b.repin()
-	case b.stats != nil:
-		b.stats.RetainedBytes.Add(int64(n))
+	case b.ring != nil:
+		b.ring.retain(int64(n))
 	}
 }
 

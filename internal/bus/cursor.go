@@ -61,10 +61,10 @@ func (c *Cursor) Peek(seq uint64) *Batch {
 }
 
 // Waiting returns the bytes of values on the bus from b, which Next returned, to the head, those for other shards included.
-func (c *Cursor) Waiting(b *Batch) uint64 { return c.ring.stats.Bytes.Load() - b.before }
+func (c *Cursor) Waiting(b *Batch) uint64 { return c.ring.bytes.Load() - b.before }
 
-// Pinned returns the ring's Stats.PinnedBytes.
-func (c *Cursor) Pinned() int64 { return c.ring.stats.PinnedBytes.Load() }
+// Pinned returns the bytes of layouts of batches that the ring has released and somebody still holds. Any goroutine.
+func (c *Cursor) Pinned() int64 { return c.ring.held.Load() }
 
 // Advance says that the batch from Next is finished. The shard may go on using it.
 func (c *Cursor) Advance() {

@@ -2,25 +2,24 @@ package bus
 
 import (
 	"sync"
-	"sync/atomic"
 )
 
 // Pin counts who holds layouts of a batch, so that their bytes are counted once the ring no longer counts them. It is apart from the batch,
 // made when it is first needed: who has it does not hold the values. Any goroutine.
 type Pin struct {
-	total *atomic.Int64 // The ring's Stats.PinnedBytes.
+	ring *Ring
 
 	mu       sync.Mutex
 	holders  int
 	released bool  // The ring has let the batch go.
-	counted  int64 // What total has of it: the bytes of its layouts while it is released and held, else 0.
+	counted  int64 // What the ring counts of it as held: the bytes of its layouts while it is released and held, else 0.
 }
 
 // Hold says that somebody holds layouts of the batch, until Drop of what it returns. Any goroutine, from Publish on.
 func (b *Batch) Hold() *Pin {
 	p := b.pin.Load()
 	if p == nil {
-		b.pin.CompareAndSwap(nil, &Pin{total: &b.stats.PinnedBytes})
+		b.pin.CompareAndSwap(nil, &Pin{ring: b.ring})
 		p = b.pin.Load()
 	}
 	p.mu.Lock()
@@ -35,7 +34,7 @@ func (p *Pin) Drop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.holders--; p.holders == 0 {
-		p.total.Add(-p.counted)
+		p.ring.hold(-p.counted)
 		p.counted = 0
 	}
 }
@@ -64,7 +63,7 @@ func (p *Pin) count(b *Batch) {
 	}
 	p.released = true
 	if p.holders > 0 {
-		p.total.Add(layouts - gone - p.counted)
+		p.ring.hold(layouts - gone - p.counted)
 		p.counted = layouts - gone
 	}
 }

@@ -9,9 +9,9 @@ import (
 
 // Bytes count from the release on while somebody holds them, once however many do.
 func TestPin(t *testing.T) {
-	stats := &Stats{}
-	total := &stats.PinnedBytes
-	b := &Batch{stats: stats}
+	ring := &Ring{}
+	total := &ring.held
+	b := &Batch{ring: ring}
 	b.layouts.Store(100)
 	p := b.Hold()
 	require.Same(t, p, b.Hold())
@@ -26,7 +26,7 @@ func TestPin(t *testing.T) {
 	p.Drop()
 	require.Zero(t, total.Load())
 
-	b = &Batch{stats: stats}
+	b = &Batch{ring: ring}
 	b.layouts.Store(70)
 	b.release()
 	p = b.Hold() // A shard that had the batch in hand when it was released.
@@ -37,9 +37,9 @@ func TestPin(t *testing.T) {
 
 // A shard that has the batch in hand when it is released may still lay it out, which others hold by then.
 func TestPinGrows(t *testing.T) {
-	stats := &Stats{}
-	total := &stats.PinnedBytes
-	b := &Batch{stats: stats}
+	ring := &Ring{}
+	total := &ring.held
+	b := &Batch{ring: ring}
 	seg := &Segment{batch: b}
 	seg.store(VariantRaw, make([]byte, 100))
 	p := b.Hold()
@@ -58,10 +58,10 @@ func TestPinGrows(t *testing.T) {
 }
 
 func TestPinConcurrent(t *testing.T) {
-	stats := &Stats{}
-	total := &stats.PinnedBytes
+	ring := &Ring{}
+	total := &ring.held
 	for range 2000 {
-		b := &Batch{stats: stats}
+		b := &Batch{ring: ring}
 		b.layouts.Store(7)
 		var running sync.WaitGroup
 		for range 3 {

@@ -49,7 +49,13 @@ type Ring struct {
 	head    atomic.Uint64 // Sequence of the next batch; they count from 1.
 	_       [64]byte
 	waiting atomic.Bool // The writer waits for a cursor to move.
-	moved   chan struct{}
+
+	_ [64]byte // Shards read waiting at each Advance.
+	// What follows decides something. The figures of the same name in stats are copies, which nobody but metrics reads.
+	bytes    atomic.Uint64 // Bytes of the values of all batches published. The writer changes it.
+	retained atomic.Int64  // Bytes that the ring holds: batches and their layouts. The writer and the shards change it.
+	held     atomic.Int64  // Bytes of layouts of batches that the ring has released and somebody holds, see Pin.
+	moved    chan struct{}
 }
 
 // New returns a ring to which no batch has been published.
@@ -87,6 +93,9 @@ func (r *Ring) Head() uint64 { return r.head.Load() }
 // Cursor returns the cursor of a shard.
 func (r *Ring) Cursor(s routing.ShardID) *Cursor { return &r.cursors[s] }
 
+// Shards returns how many shards read the ring. Any goroutine.
+func (r *Ring) Shards() int { return len(r.cursors) }
+
 // Stats returns the ring's counters.
 func (r *Ring) Stats() *Stats { return &r.stats }
 
@@ -104,9 +113,10 @@ func (r *Ring) Publish(ctx context.Context, b *Batch) error {
 			return err
 		}
 	}
-	b.Seq, b.stats, b.before = seq, &r.stats, r.stats.Bytes.Load()
-	r.stats.RetainedBytes.Add(int64(b.memory) + b.layouts.Load())
+	b.Seq, b.ring, b.before = seq, r, r.bytes.Load()
+	r.retain(int64(b.memory) + b.layouts.Load())
 	r.slots[seq&r.mask].Store(b)
+	r.bytes.Add(uint64(b.Bytes))
 	r.head.Store(seq + 1)
 
 	r.stats.Batches.Add(1)
@@ -130,15 +140,27 @@ func (r *Ring) full(seq uint64, b *Batch) bool {
 	if r.tail == seq {
 		return false // Empty: even a batch above BytesMax goes in.
 	}
-	return seq-r.tail > r.mask || r.stats.RetainedBytes.Load()+int64(b.memory) > int64(r.o.BytesMax)
+	return seq-r.tail > r.mask || r.retained.Load()+int64(b.memory) > int64(r.o.BytesMax)
 }
 
 func (r *Ring) releaseTail() {
 	slot := &r.slots[r.tail&r.mask]
 	b := slot.Load()
 	slot.Store(nil)
-	r.stats.RetainedBytes.Add(-b.release())
+	r.retain(-b.release())
 	r.tail++
+}
+
+// retain counts n more bytes that the ring holds, or fewer if n is negative. Any goroutine.
+func (r *Ring) retain(n int64) {
+	r.retained.Add(n)
+	r.stats.RetainedBytes.Add(n)
+}
+
+// hold counts n more bytes of layouts that are held. Any goroutine.
+func (r *Ring) hold(n int64) {
+	r.held.Add(n)
+	r.stats.PinnedBytes.Add(n)
 }
 
 // look returns the lowest sequence that an attached cursor still needs, seq when all have caught up, and moves those on that have

@@ -3,7 +3,6 @@ package kafka
 import (
 	"bufio"
 	"encoding/binary"
-	"fmt"
 	"net"
 	"runtime"
 	"testing"
@@ -195,7 +194,7 @@ func TestRequestRefuses(t *testing.T) {
 		"the broker is too old":    sized(good),
 		"[35] Unsupported Version": sized([]byte{0, 0, 0, 1, 0, 35, 0, 0, 0, 0}),
 	} {
-		require.ErrorContains(t, pipeConn(t, answer).negotiate(), want, fmt.Sprintf("%q", answer))
+		require.ErrorContains(t, pipeConn(t, answer).negotiate(), want, "%q", answer)
 	}
 }
 

@@ -228,7 +228,7 @@ func (r *Recovery) watch() {
 			r.past.expire(now)
 			bytes, streams := r.past.size()
 			r.stats.PastBytes.Store(int64(bytes))
-			if streams == 0 && r.stats.Waiting.Load() == 0 {
+			if streams == 0 && r.idle() {
 				clock.Stop()
 				running = false
 			}
@@ -238,6 +238,13 @@ func (r *Recovery) watch() {
 			return
 		}
 	}
+}
+
+// idle reports whether no query waits.
+func (r *Recovery) idle() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.waiting == 0
 }
 
 // startClock is called when there is a query or something kept of the past.

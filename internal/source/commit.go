@@ -160,9 +160,7 @@ func (c *committer) commitAt(ctx context.Context, list []commitOf) (left []commi
 
 // due returns the positions that are to be committed, and which partitions there are.
 func (c *committer) due() (list []commitOf, all map[*partition]bool) {
-	c.s.stats.mu.Lock()
-	parts := c.s.stats.partitions
-	c.s.stats.mu.Unlock()
+	parts := c.s.partitionsSeen()
 	all = make(map[*partition]bool, len(parts))
 	for _, p := range parts {
 		all[p] = true

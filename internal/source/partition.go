@@ -31,6 +31,12 @@ type topic struct {
 	cleanupAt    time.Time     // When it was asked for,
 	cleanupOf    [16]byte      // and of which life.
 	cleanupNoted bool          // It was said that it cannot be known.
+
+	// mu: what has been logged once.
+	invalidNoted  bool
+	tooLargeNoted bool
+	unplacedNoted [route.UnplacedCount]bool
+	strayNoted    bool
 }
 
 // retiredMax bounds the ids remembered so that the late answer of a broker that lags behind does not look like one more recreation.

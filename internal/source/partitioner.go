@@ -67,7 +67,9 @@ func (r *router) checkLocked(p *partition, channel []byte, offset int64) {
 	if !ok || st.p == p || st.p.topicID != p.topicID {
 		return
 	}
-	if p.topic.stats.Strays.Add(1) == 1 {
+	p.topic.stats.Strays.Add(1)
+	if !p.topic.strayNoted {
+		p.topic.strayNoted = true
 		r.s.log.Warn("a record is not in the partition that kafka.partitioner says: channels named by keys of the topic cannot be recovered; set the partitioner that its producers use, or none",
 			"topic", p.topic.name, "partition", p.id, "offset", offset, "expected", st.p.id)
 	}

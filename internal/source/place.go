@@ -144,9 +144,9 @@ func (r *router) addedLocked(full bool) error {
 
 // unplaced counts a record without a channel, and logs the first of each kind and topic.
 func (r *router) unplaced(p *partition, why route.Unplaced, offset int64) {
-	ts := p.topic.stats
-	ts.Unplaced[why].Add(1)
-	if !ts.unplacedNote[why].Swap(true) {
+	p.topic.stats.Unplaced[why].Add(1)
+	if !p.topic.unplacedNoted[why] {
+		p.topic.unplacedNoted[why] = true
 		r.s.log.Warn("a record has no channel to go to; counted from now on", "topic", p.topic.name, "partition", p.id, "offset", offset, "reason", why)
 	}
 }

@@ -22,6 +22,7 @@ type router struct {
 	json    []byte          // Scratch for a compacted value.
 	touched []*partition    // Whose position moved since everything was on the bus.
 	counts  counts
+	taken   uint64 // Records of the partition's part of the response that is being taken.
 }
 
 // counts collects what one partition's part of a response adds to the shared counters.
@@ -148,7 +149,8 @@ func (r *router) batchLocked(p *partition, w *kafka.Walker) error {
 func (r *router) tooLarge(p *partition, rec *kafka.Record) {
 	ts := p.topic.stats
 	ts.Lost[LossTooLarge].Add(1)
-	if !ts.tooLargeNoted.Swap(true) {
+	if !p.topic.tooLargeNoted {
+		p.topic.tooLargeNoted = true
 		r.s.log.Warn("a record is larger than kafka.max_record_bytes and is not delivered; counted from now on", "topic", p.topic.name,
 			"partition", p.id, "offset", rec.Offset, "bytes", rec.TooLarge, "limit", r.s.o.RecordBytesMax)
 	}
@@ -162,6 +164,7 @@ func (r *router) flushLocked(p *partition) {
 	}
 	c := &r.counts
 	ts := p.topic.stats
+	r.taken += c.records
 	stats.Add(&ts.Records, c.records)
 	stats.Add(&ts.Bytes, c.bytes)
 	stats.Add(&ts.Dropped, c.dropped)

@@ -67,7 +67,7 @@ func New(o Options) (*Source, error) {
 		return nil, err
 	}
 	if o.Shards == 0 {
-		o.Shards = len(o.Ring.Stats().Detached)
+		o.Shards = o.Ring.Shards()
 	}
 	s := &Source{
 		o: o, log: o.Logger, stats: newStats(), table: table, seeds: o.Brokers,

@@ -63,10 +63,6 @@ type TopicStats struct {
 	Lost     [lossCount]atomic.Uint64           // By LossReason: offsets never delivered.
 	Dropped  atomic.Uint64                      // Records that a rule drops.
 	Unplaced [route.UnplacedCount]atomic.Uint64 // Records that their rule or header cannot place.
-
-	invalidLogged atomic.Bool
-	tooLargeNoted atomic.Bool
-	unplacedNote  [route.UnplacedCount]atomic.Bool
 }
 
 // PartitionStats is where one partition stands.

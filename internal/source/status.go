@@ -138,6 +138,16 @@ func ready(metadata time.Time, topics []viewTopic) bool {
 	return true
 }
 
+// partitionsSeen returns the partitions of the topics that are read. Any goroutine.
+func (s *Source) partitionsSeen() (list []*partition) {
+	s.view.mu.Lock()
+	defer s.view.mu.Unlock()
+	for _, t := range s.view.topics {
+		list = append(list, t.parts...)
+	}
+	return list
+}
+
 // Channels returns the channels that topic and partition alone name, as far as the topics have been seen, in no order. Those named by
 // a key or header are known only to who produces them. Any goroutine.
 func (s *Source) Channels() []string {

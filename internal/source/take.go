@@ -84,10 +84,10 @@ func (f *fetcher) takeLocked(a asked, rp *kmsg.FetchResponseTopicPartition) (r t
 	if end < 0 {
 		end = rp.HighWatermark
 	}
-	before := p.topic.stats.Records.Load()
+	f.s.router.taken = 0
 	good, err := f.readLocked(p, rp)
 	r.err = err
-	r.records = p.topic.stats.Records.Load() - before
+	r.records = f.s.router.taken
 
 	now := time.Now()
 	at := p.routed.Load()

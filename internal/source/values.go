@@ -19,9 +19,9 @@ func (r *router) value(p *partition, value []byte, offset int64) bus.Record {
 	}
 	out, ok := proto.CompactJSON(r.json[:0], value)
 	if !ok {
-		ts := p.topic.stats
-		ts.InvalidJSON.Add(1)
-		if !ts.invalidLogged.Swap(true) {
+		p.topic.stats.InvalidJSON.Add(1)
+		if !p.topic.invalidNoted {
+			p.topic.invalidNoted = true
 			r.s.log.Warn("a value is not JSON: it goes to raw clients only; counted from now on", "topic", p.topic.name, "partition", p.id, "offset", offset, "bytes", len(value))
 		}
 		return bus.Record{Offset: uint64(offset) + 1, Value: value, Text: utf8.Valid(value)}
