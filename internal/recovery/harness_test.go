@@ -68,7 +68,7 @@ func (r *rig) start(kept int, change func(*Options)) {
 	})
 	require.NoError(r.t, err)
 	o := Options{
-		Source: r.source, Interest: interest, PublicationsMax: 50, BytesMax: 1 << 20, ReadBytesMax: 8 << 20, Timeout: waitMax, Concurrency: 2,
+		Source: r.source, PublicationsMax: 50, BytesMax: 1 << 20, ReadBytesMax: 8 << 20, Timeout: waitMax, Concurrency: 2,
 		WaitingMax: 10_000, Logger: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {

@@ -11,14 +11,12 @@ import (
 	"time"
 
 	"wsd/internal/bus"
-	"wsd/internal/routing"
 	"wsd/internal/source"
 )
 
 // Options is what a Recovery is built from. Every field must be set.
 type Options struct {
 	Source          *source.Source
-	Interest        *routing.Interest
 	PublicationsMax int           // Records of an answer; also how many offsets one read from Kafka takes at least.
 	BytesMax        int           // Bytes of an answer's values.
 	ReadBytesMax    int           // Bytes that may be kept of what was read again, and that answers in the making may hold.
@@ -77,7 +75,7 @@ type query struct {
 
 // New checks the options and returns a Recovery that does nothing yet.
 func New(o Options) (*Recovery, error) {
-	if o.Source == nil || o.Interest == nil || o.Logger == nil {
+	if o.Source == nil || o.Logger == nil {
 		return nil, errors.New("BUG: recovery options with a nil dependency")
 	}
 	for name, v := range map[string]int64{
@@ -205,15 +203,13 @@ func (r *Recovery) finish(q *query, a bus.Answer) {
 const (
 	clockInterval = 20 * time.Millisecond // Between two looks at the queries' deadlines, and at those that are ahead.
 	aheadMax      = time.Second           // How long a stream may take to reach the offset that a client has from another node.
-	sweepInterval = 30 * time.Second      // A channel without subscribers is remembered by the interest table for one to two of these.
 )
 
 // watch answers queries whose time is over, or whose stream has come to where they are, and forgets what was not asked for lately. Its
 // clock stands still while there is nothing of that: each tick would wake an idle process, and the runtime's monitor thread with it.
 func (r *Recovery) watch() {
-	clock, sweep := time.NewTicker(clockInterval), time.NewTicker(sweepInterval)
+	clock := time.NewTicker(clockInterval)
 	defer clock.Stop()
-	defer sweep.Stop()
 	running := true
 	for {
 		select {
@@ -232,8 +228,6 @@ func (r *Recovery) watch() {
 				clock.Stop()
 				running = false
 			}
-		case <-sweep.C:
-			r.o.Interest.Sweep()
 		case <-r.ctx.Done():
 			return
 		}

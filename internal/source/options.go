@@ -71,13 +71,14 @@ type Options struct {
 	StallAfter       time.Duration // Records are there but none comes for so long: reconnect. Default 10 s.
 	LogInterval      time.Duration // Least time between two lines about one lasting problem. Default 30 s.
 
-	Interest *routing.Interest
-	Ring     *bus.Ring
-	Builder  bus.BuilderOptions
-	Keys     bool          // Whether the bus keeps the keys of records, which costs a copy of each. Default: no.
-	BatchAge time.Duration // How long a record may wait in Kafka for a batch to fill where records come fast, see gatherer. Default 0: not at all.
-	Shards   int           // Tells a record for every shard (broadcast) from one for some (targeted). Default: as the ring has.
-	Logger   *slog.Logger
+	Interest      *routing.Interest
+	SweepInterval time.Duration // How long the interest table remembers a channel without subscribers: once to twice this. Default 30 s.
+	Ring          *bus.Ring
+	Builder       bus.BuilderOptions
+	Keys          bool          // Whether the bus keeps the keys of records, which costs a copy of each. Default: no.
+	BatchAge      time.Duration // How long a record may wait in Kafka for a batch to fill where records come fast, see gatherer. Default 0: not at all.
+	Shards        int           // Tells a record for every shard (broadcast) from one for some (targeted). Default: as the ring has.
+	Logger        *slog.Logger
 }
 
 // withDefaults returns o with every unset option set, or what is wrong with it.
@@ -135,6 +136,7 @@ func (o Options) withDefaults() (Options, error) {
 	setDuration(&o.ReturnWait, time.Second)
 	setDuration(&o.StallAfter, 10*time.Second)
 	setDuration(&o.LogInterval, 30*time.Second)
+	setDuration(&o.SweepInterval, 30*time.Second)
 	return o, nil
 }
 

@@ -110,8 +110,23 @@ func New(o Options) (*Source, error) {
 // Start begins to read.
 func (s *Source) Start() {
 	s.spawn("watcher", s.watch)
+	s.spawn("sweeper", s.sweep)
 	if s.committer != nil {
 		s.committer.start()
+	}
+}
+
+// sweep has the interest table forget channels that have had no subscriber for some time. The source does it because it always runs.
+func (s *Source) sweep(ctx context.Context) {
+	tick := time.NewTicker(s.o.SweepInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			s.o.Interest.Sweep()
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
