@@ -134,7 +134,7 @@ func (r *rig) query(key string) bus.Query {
 	r.t.Helper()
 	offset, epoch, ok := r.source.Position("c." + key)
 	require.True(r.t, ok)
-	return bus.Query{Channel: "c." + key, Epoch: epoch, UpTo: offset, Most: 1 << 20}
+	return bus.Query{Channel: "c." + key, Epoch: epoch, UpTo: offset, RecordsMax: 1 << 20}
 }
 
 // ask waits for the answer to q.
@@ -158,7 +158,7 @@ func (r *rig) want(q bus.Query) (list []bus.Record) {
 			list = append(list, rec)
 		}
 	}
-	switch n := len(list) - min(q.Most, r.o.PublicationsMax); {
+	switch n := len(list) - min(q.RecordsMax, r.o.PublicationsMax); {
 	case n <= 0:
 	case q.Kind == bus.QueryLast:
 		list = list[n:]

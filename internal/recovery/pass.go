@@ -223,9 +223,9 @@ func (p *pass) settle(w *want, first bool, now time.Time) {
 	o := &p.r.o
 	switch w.kind {
 	case bus.QueryFirst:
-		w.keepFirst(w.queries[0].Most)
+		w.keepFirst(w.queries[0].RecordsMax)
 	case bus.QueryLast:
-		if len(w.records) >= w.queries[0].Most || first {
+		if len(w.records) >= w.queries[0].RecordsMax || first {
 			w.down = w.after
 		}
 	case bus.QueryAll:
@@ -268,18 +268,18 @@ func (p *pass) over(w *want, q *query) bool {
 	for i := range list {
 		bytes += sizeOf(&list[i])
 	}
-	return len(list) > q.Most || bytes > p.r.o.BytesMax
+	return len(list) > q.RecordsMax || bytes > p.r.o.BytesMax
 }
 
 // complete returns the answer to q, which has all that it needs.
 func (p *pass) complete(w *want, q *query) bus.Answer {
 	list := w.of(q)
-	if n := len(list) - q.Most; n > 0 {
+	if n := len(list) - q.RecordsMax; n > 0 {
 		switch w.kind {
 		case bus.QueryAll:
 			return bus.Answer{Result: bus.ResultLimit}
 		case bus.QueryFirst:
-			list = list[:q.Most:q.Most]
+			list = list[:q.RecordsMax:q.RecordsMax]
 		case bus.QueryLast:
 			list = list[n:]
 		}

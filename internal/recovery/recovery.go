@@ -126,7 +126,7 @@ func (r *Recovery) Stats() *Stats { return r.stats }
 func (r *Recovery) Ask(b bus.Query, done func(bus.Answer)) {
 	now := time.Now()
 	q := &query{Query: b, done: done, began: now, deadline: now.Add(r.o.Timeout)}
-	q.Most = min(q.Most, r.o.PublicationsMax)
+	q.RecordsMax = min(q.RecordsMax, r.o.PublicationsMax)
 	st, ok := r.o.Source.Stream(b.Channel)
 	if !ok || !has(st, b.Epoch) {
 		r.answer(q, bus.Answer{Result: bus.ResultEpoch})

@@ -106,7 +106,7 @@ func (s *Shard) wants(segment *bus.Segment) (index uint32, ok bool) {
 	}
 	// Mostly one shard has the channel, and the interest table said where: a look into the map costs a rare channel's delivery more than
 	// all else that is done for it here.
-	if at := segment.At; at < uint32(len(s.channels)) && s.channels[at].id == segment.Channel {
+	if at := segment.SlotHint; at < uint32(len(s.channels)) && s.channels[at].id == segment.Channel {
 		return at, true
 	}
 	index, ok = s.channelByID[segment.Channel]

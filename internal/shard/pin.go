@@ -12,7 +12,7 @@ import (
 
 // pin counts the chunks of one segment in the queues of the shard.
 type pin struct {
-	of      *bus.Pin // nil: free.
+	of      *bus.Hold // nil: free.
 	seq     uint64   // Of the batch.
 	holders int
 }
@@ -49,7 +49,7 @@ func (s *Shard) unpin(at uint32) {
 // limitPinned closes connections while more than PinnedMax bytes are pinned: those that wait with the oldest batches first. It looks
 // once a tick, and each shard for itself.
 func (s *Shard) limitPinned() {
-	if s.cursor.Pinned() <= int64(s.limits.PinnedMax) || s.pinLook == s.tick {
+	if s.cursor.Held() <= int64(s.limits.PinnedMax) || s.pinLook == s.tick {
 		return
 	}
 	s.pinLook = s.tick
@@ -70,7 +70,7 @@ func (s *Shard) limitPinned() {
 	})
 	slices.SortFunc(holders, func(a, b holder) int { return int(int64(a.seq - b.seq)) })
 	for _, h := range holders {
-		if s.cursor.Pinned() <= int64(s.limits.PinnedMax) {
+		if s.cursor.Held() <= int64(s.limits.PinnedMax) {
 			return
 		}
 		s.closePinning(s.slab.get(h.slot))

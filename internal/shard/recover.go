@@ -91,9 +91,9 @@ func (s *Shard) recover(c *conn, command uint32, r *protocol.SubscribeRequest, r
 	ch := &s.channels[sub.channel]
 	rec := &recovering{slot: c.slot, channel: sub.channel, command: command, reject: r.Flag&flagRejectUnrecovered != 0, offset: r.Offset, epoch: result.Epoch}
 	position, ours := sub.start, result.Recoverable && (r.Epoch == "" || r.Epoch == result.Epoch)
-	q := bus.Query{Channel: ch.name, Epoch: result.Epoch, After: r.Offset, UpTo: position, Most: s.recovery.Most, Kind: bus.QueryAll}
+	q := bus.Query{Channel: ch.name, Epoch: result.Epoch, After: r.Offset, UpTo: position, RecordsMax: s.recovery.Most, Kind: bus.QueryAll}
 	if result.Recoverable && s.recovery.cached(ch.name) {
-		q.Kind, q.Most = bus.QueryLast, 1
+		q.Kind, q.RecordsMax = bus.QueryLast, 1
 		if !ours || r.Epoch == "" {
 			q.After = 0
 		}

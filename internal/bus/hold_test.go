@@ -8,11 +8,11 @@ import (
 )
 
 // Bytes count from the release on while somebody holds them, once however many do.
-func TestPin(t *testing.T) {
+func TestHold(t *testing.T) {
 	ring := &Ring{}
 	total := &ring.held
 	b := &Batch{ring: ring}
-	b.layouts.Store(100)
+	b.layoutBytes.Store(100)
 	p := b.Hold()
 	require.Same(t, p, b.Hold())
 	p.Drop()
@@ -27,7 +27,7 @@ func TestPin(t *testing.T) {
 	require.Zero(t, total.Load())
 
 	b = &Batch{ring: ring}
-	b.layouts.Store(70)
+	b.layoutBytes.Store(70)
 	b.release()
 	p = b.Hold() // A shard that had the batch in hand when it was released.
 	require.EqualValues(t, 70, total.Load())
@@ -36,7 +36,7 @@ func TestPin(t *testing.T) {
 }
 
 // A shard that has the batch in hand when it is released may still lay it out, which others hold by then.
-func TestPinGrows(t *testing.T) {
+func TestHoldGrows(t *testing.T) {
 	ring := &Ring{}
 	total := &ring.held
 	b := &Batch{ring: ring}
@@ -57,12 +57,12 @@ func TestPinGrows(t *testing.T) {
 	require.Zero(t, total.Load())
 }
 
-func TestPinConcurrent(t *testing.T) {
+func TestHoldConcurrent(t *testing.T) {
 	ring := &Ring{}
 	total := &ring.held
 	for range 2000 {
 		b := &Batch{ring: ring}
-		b.layouts.Store(7)
+		b.layoutBytes.Store(7)
 		var running sync.WaitGroup
 		for range 3 {
 			running.Go(func() {
@@ -72,7 +72,7 @@ func TestPinConcurrent(t *testing.T) {
 				}
 			})
 		}
-		last := make(chan *Pin, 1)
+		last := make(chan *Hold, 1)
 		running.Go(func() { last <- b.Hold() })
 		running.Go(func() { b.release() })
 		running.Wait()
