@@ -85,7 +85,7 @@ func (r *rig) start(kept int, change func(*Options)) {
 		_ = src.Stop(ctx)
 		recovery.Stop()
 		require.Zero(r.t, recovery.Stats().Waiting.Load(), "queries left")
-		require.Zero(r.t, recovery.held.Load(), "bytes left")
+		require.Zero(r.t, recovery.collected.Load(), "bytes left")
 	})
 	r.eventually("ready", r.source.Ready)
 }
