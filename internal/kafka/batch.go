@@ -57,18 +57,18 @@ const (
 var (
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-	// errCut: the data ends inside the batch. A broker cuts a response at its limit; the next fetch begins with this batch.
-	errCut = errors.New("batch cut by the end of the response")
+	// errPartial: the data ends inside the batch. A broker ends a response at its limit; the next fetch begins with this batch.
+	errPartial = errors.New("the response ends inside the batch")
 	// errFormat: a message format from before Kafka 0.11.
 	errFormat = errors.New("message format older than Kafka 0.11 is not supported")
 )
 
-// parse decodes the batch at the start of data and returns what follows it. After an error other than errCut, b holds what could be
+// parse decodes the batch at the start of data and returns what follows it. After an error other than errPartial, b holds what could be
 // read of the header.
 func (b *Batch) parse(data []byte) (rest []byte, err error) {
 	*b = Batch{}
 	if len(data) < batchStartBytes {
-		return nil, errCut
+		return nil, errPartial
 	}
 	b.Base = int64(binary.BigEndian.Uint64(data))
 	size := int64(int32(binary.BigEndian.Uint32(data[8:])))
@@ -76,7 +76,7 @@ func (b *Batch) parse(data []byte) (rest []byte, err error) {
 		return nil, fmt.Errorf("batch length %d", size)
 	}
 	if int64(len(data)) < batchStartBytes+size {
-		return nil, errCut
+		return nil, errPartial
 	}
 	if size < crcAt-batchStartBytes {
 		return nil, fmt.Errorf("batch length %d is shorter than a header", size)

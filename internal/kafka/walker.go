@@ -10,7 +10,7 @@ type Walker struct {
 
 	next    int64  // Everything before this offset has been passed.
 	rest    []byte // The batches to come.
-	cut     bool   // The data ended inside a batch.
+	partial bool   // The data ended inside a batch.
 	err     error
 	batch   Batch
 	inBatch bool // The walk stands in batch.
@@ -32,7 +32,7 @@ func NewWalker(batchBytesMax, recordBytesMax int) *Walker {
 func (w *Walker) Open(data []byte, aborted []AbortedTransaction, next int64) {
 	w.Close()
 	w.aborted.reset(aborted)
-	w.rest, w.next, w.cut, w.err = data, next, false, nil
+	w.rest, w.next, w.partial, w.err = data, next, false, nil
 }
 
 // Close ends the walk.
@@ -47,8 +47,8 @@ func (w *Walker) NextBatch() bool {
 	w.leaveBatch()
 	for len(w.rest) > 0 && w.err == nil {
 		rest, err := w.batch.parse(w.rest)
-		if err == errCut { //nolint:errorlint // Nobody wraps it.
-			w.rest, w.cut = nil, true
+		if err == errPartial { //nolint:errorlint // Nobody wraps it.
+			w.rest, w.partial = nil, true
 			return false
 		}
 		if err != nil {
@@ -102,8 +102,8 @@ func (w *Walker) Record() *Record { return &w.record }
 // Err returns why the walk ended early: a *BatchError, or nil if it did not.
 func (w *Walker) Err() error { return w.err }
 
-// Cut reports whether the data ended inside a batch.
-func (w *Walker) Cut() bool { return w.cut }
+// Partial reports whether the data ended inside a batch.
+func (w *Walker) Partial() bool { return w.partial }
 
 // leaveBatch moves the position past the current batch.
 func (w *Walker) leaveBatch() {

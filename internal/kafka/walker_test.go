@@ -75,7 +75,7 @@ func TestWalker(t *testing.T) {
 			w := NewWalker(1<<20, 1<<20)
 			require.Equal(t, c.want, describe(w, kafkatest.Join(c.batches...), c.aborted, c.next))
 			require.NoError(t, w.Err())
-			require.False(t, w.Cut())
+			require.False(t, w.Partial())
 			require.False(t, w.NextBatch() || w.NextRecord(), "at the end")
 		})
 	}
@@ -104,7 +104,7 @@ func TestWalkerEnds(t *testing.T) {
 	w := NewWalker(1<<20, 1<<20)
 	require.Len(t, describe(w, data[:len(data)-1], nil, 0), 1)
 	require.NoError(t, w.Err())
-	require.True(t, w.Cut())
+	require.True(t, w.Partial())
 
 	data[len(data)-1] ^= 1
 	require.Len(t, describe(w, data, nil, 0), 1)
@@ -112,7 +112,7 @@ func TestWalkerEnds(t *testing.T) {
 	require.ErrorAs(t, w.Err(), &bad)
 	require.EqualValues(t, 3, bad.Last)
 	require.False(t, bad.Permanent())
-	require.False(t, w.Cut())
+	require.False(t, w.Partial())
 	require.False(t, w.NextBatch(), "after an error")
 
 	old := kafkatest.Numbered(0, 1).Encode()

@@ -266,7 +266,7 @@ func TestLateResponsesAreIgnored(t *testing.T) {
 func TestBugPanicsGoOn(t *testing.T) {
 	require.PanicsWithValue(t, "BUG: x", func() {
 		var err error
-		defer recovered(&err)
+		defer catchPanic(&err)
 		panic("BUG: x")
 	})
 }

@@ -11,20 +11,20 @@ import (
 	"wsd/internal/route"
 )
 
-// Block is what a partition holds in a range of offsets: record batches as Kafka sent them, without those of aborted transactions. It
+// Block is what a partition holds in the offsets [From, To): record batches as Kafka sent them, without those of aborted transactions. It
 // does not change until Done.
 type Block struct {
-	From, To int64 // It covers From, and not To.
-	First    bool  // The log has nothing before From.
+	From, To int64
+	First    bool // The log has nothing before From.
 	batches  []byte
-	recent   *recentBlock // What it is of; nil: its memory is its own.
+	recent   *recentBlock // What the block is a part of. Nil if its memory is its own.
 }
 
 // Bytes returns how much memory the block holds.
 func (b *Block) Bytes() int { return cap(b.batches) }
 
-// Done says that the caller, who has the block from Recent, does not read it any more. Called once; without it the memory is left to the
-// garbage collector.
+// Done says that the caller no longer reads the block, which came from Recent. It is called once. Without it, the garbage collector frees the
+// memory.
 func (b *Block) Done() {
 	if b.recent != nil {
 		b.recent.readers.Add(-1)
@@ -64,7 +64,7 @@ func (w *Walker) Next() (ok bool) {
 			w.channels = nil
 		}
 	}()
-	defer recovered(&w.err)
+	defer catchPanic(&w.err)
 	for {
 		if len(w.channels) > 0 {
 			w.channel, w.channels = w.channels[0], w.channels[1:]
@@ -82,7 +82,7 @@ func (w *Walker) nextRecord() bool {
 		if w.walker.Err() == nil && w.walker.NextBatch() && w.walker.Batch().Base < w.to {
 			continue
 		}
-		if w.walker.Cut() {
+		if w.walker.Partial() {
 			panic(fmt.Sprintf("BUG: a block of %s/%d below offset %d ends inside a batch", w.st.p.topic.name, w.st.p.id, w.to))
 		}
 		w.err = w.walker.Err()
@@ -100,13 +100,13 @@ func (w *Walker) nextRecord() bool {
 	return true
 }
 
-// Channel returns the name of the record's channel, until the next Next.
+// Channel returns the name of the record's channel. It is valid until the next call of Next.
 func (w *Walker) Channel() []byte { return w.channel }
 
-// Offset returns the record's offset as a publication: Kafka's + 1.
+// Offset returns the record's offset plus 1, as publications have it.
 func (w *Walker) Offset() uint64 { return uint64(w.walker.Record().Offset) + 1 }
 
-// Record returns the record as a publication, with memory of its own.
+// Record returns the record as the bus has it, with memory of its own.
 func (w *Walker) Record() bus.Record {
 	r := bus.Record{Offset: w.Offset(), Value: bytes.Clone(w.walker.Record().Value), Text: true}
 	if r.Value == nil {
@@ -120,7 +120,7 @@ func (w *Walker) Record() bus.Record {
 	return r
 }
 
-// Err returns why the walk ended early, nil when it did not.
+// Err returns why the walk ended early, or nil if it did not.
 func (w *Walker) Err() error {
 	if w.err == nil {
 		return nil

@@ -9,20 +9,20 @@ import (
 	"wsd/internal/kafka"
 )
 
-// cleanup is what becomes of a topic's old records, as its cleanup.policy says.
+// cleanup is how Kafka removes a topic's old records, according to the topic's cleanup.policy.
 type cleanup uint32
 
 const (
 	cleanupUnknown cleanup = iota
-	cleanupDelete          // Removed from the start of the log on, so that a hole in it is a loss.
-	cleanupCompact         // Also removed out of its middle.
+	cleanupDelete          // Kafka removes records from the start of the log only, so a hole is a loss.
+	cleanupCompact         // Kafka also removes records from the middle of the log.
 )
 
-// cleanupInterval is how often the policies are asked for again.
+// cleanupInterval is the time after which a topic's policy is asked for again.
 const cleanupInterval = time.Minute
 
-// askCleanup asks over c for the cleanup policies of the topics in resp that are new or were not asked for lately. An error is one of the
-// connection; a topic whose policy we may not know keeps none.
+// askCleanup asks for the cleanup policies of those topics in resp that are new or were not asked for lately. An error is about the
+// connection. A topic whose policy wsd may not read has cleanupUnknown.
 func (s *Source) askCleanup(c *kafka.Conn, resp *kmsg.MetadataResponse) error {
 	req := kmsg.NewDescribeConfigsRequest()
 	highest := c.Version(req.Key())
@@ -53,12 +53,12 @@ func (s *Source) askCleanup(c *kafka.Conn, resp *kmsg.MetadataResponse) error {
 	if len(asked) == 0 {
 		return nil
 	}
-	var answer kmsg.DescribeConfigsResponse
-	if _, err := c.Request(&req, &answer, 0); err != nil {
+	var configs kmsg.DescribeConfigsResponse
+	if _, err := c.Request(&req, &configs, 0); err != nil {
 		return kafka.Describe("ask "+c.Addr()+" for the topics' "+cleanupConfig, err)
 	}
-	for i := range answer.Resources {
-		r := &answer.Resources[i]
+	for i := range configs.Resources {
+		r := &configs.Resources[i]
 		if t := asked[r.ResourceName]; t != nil {
 			s.takeCleanup(t, r)
 		}
@@ -72,6 +72,7 @@ func (t *topic) holesAreLosses() bool { return cleanup(t.cleanup.Load()) == clea
 
 const cleanupConfig = "cleanup.policy"
 
+// takeCleanup sets a topic's policy from the broker's description of the topic.
 func (s *Source) takeCleanup(t *topic, r *kmsg.DescribeConfigsResponseResource) {
 	policy := cleanupUnknown
 	for _, c := range r.Configs {
@@ -88,7 +89,7 @@ func (s *Source) takeCleanup(t *topic, r *kmsg.DescribeConfigsResponseResource) 
 	t.cleanup.Store(uint32(policy))
 	if policy == cleanupUnknown && !t.cleanupNoted {
 		t.cleanupNoted = true
-		s.log.Info("the cleanup.policy of a topic cannot be read (the permission DESCRIBE_CONFIGS would allow it): holes in its log count as gaps, not as losses",
+		s.log.Info("the cleanup.policy of a topic cannot be read, so holes in its log count as gaps and not as losses; grant DESCRIBE_CONFIGS on the topic",
 			"topic", t.name, "err", topicError(r.ErrorCode))
 	}
 }

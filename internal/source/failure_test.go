@@ -241,7 +241,7 @@ func TestStallReconnects(t *testing.T) {
 	})
 	r := startRig(t, Options{Brokers: c.ListenAddrs(), Topics: []string{"a"}, Start: Start{Mode: StartEarliest}, StallAfter: 50 * time.Millisecond}, "a")
 	eventually(t, func() bool { return r.Stats().Stalls.Load() > 1 }, func() string { return "the watchdog did not bite" })
-	require.Contains(t, r.logs.String(), "records are waiting")
+	require.Contains(t, r.logs.String(), "has had records for too long")
 	withhold.Store(false)
 	r.wantValues(t, "a", []string{"1", "2"})
 }

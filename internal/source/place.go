@@ -9,7 +9,7 @@ import (
 	"wsd/internal/routing"
 )
 
-// stopError: a rule wants its partition to stop at a record that it cannot place.
+// stopError: a rule stops its partition at a record that it cannot place.
 type stopError struct {
 	offset int64
 	rule   int
@@ -17,19 +17,19 @@ type stopError struct {
 }
 
 func (e *stopError) Error() string {
-	return fmt.Sprintf("stopped at offset %d: routes[%d] cannot place that record (%v) and has on_error: stop; correct the rule or wait until the record is gone, then restart", e.offset, e.rule, e.why)
+	return fmt.Sprintf("stopped at offset %d: routes[%d] cannot place that record (%v) and has on_error: stop; correct the rule, or wait until Kafka has deleted the record, and restart wsd", e.offset, e.rule, e.why)
 }
 
-// stopLocked ends the reading of a partition for this process's life.
+// stopLocked stops reading a partition until the process is restarted.
 func (s *Source) stopLocked(p *partition, e *stopError) {
 	text := e.Error()
 	p.stopped.Store(&text)
 	p.topic.stats.Unplaced[e.why].Add(1)
-	s.log.Error("a partition is stopped: its rule cannot place a record and has on_error: stop; correct the rule or wait until the record is gone, then restart",
+	s.log.Error("a partition is stopped: its rule cannot place a record and has on_error: stop; correct the rule, or wait until Kafka has deleted the record, and restart wsd",
 		"topic", p.topic.name, "partition", p.id, "offset", e.offset, "route", e.rule, "reason", e.why)
 }
 
-// placeLocked decides where a record goes, before the partition's position passes it: a rule may want it not to.
+// placeLocked decides where a record goes. It comes before the partition's position passes the record, because a rule may stop there.
 func (r *router) placeLocked(p *partition, rec *kafka.Record) error {
 	r.placing = rec.Offset + 1
 	p.topic.route.Place(&r.to, p.id, &route.Record{Key: rec.Key, Value: rec.Value, Headers: rec.Headers})
@@ -40,7 +40,7 @@ func (r *router) placeLocked(p *partition, rec *kafka.Record) error {
 	return nil
 }
 
-// recordLocked puts one record on the bus if somebody wants it. Where it goes stands in r.to, unless its partition has one channel.
+// recordLocked puts one record on the bus if somebody wants it. If the partition has no fixed channel, r.to says where the record goes.
 func (r *router) recordLocked(p *partition, rec *kafka.Record) error {
 	r.counts.records++
 	r.counts.bytes += uint64(len(rec.Value))
@@ -64,7 +64,7 @@ func (r *router) placedLocked(p *partition, rec *kafka.Record) error {
 	switch r.to.To {
 	case route.ToChannels:
 		var value bus.Record
-		checked := false // Its value is checked once however many channels it goes to.
+		checked := false // The value is checked once, even if the record goes to several channels.
 		for _, name := range r.to.Channels {
 			ch, ok := r.s.o.Interest.Take(name, uint64(rec.Offset)+1)
 			if !ok {
@@ -97,12 +97,12 @@ func (r *router) placedLocked(p *partition, rec *kafka.Record) error {
 	return nil
 }
 
-// receiversLocked returns under which id the bus carries the message that r.to is about, and the shards that want it.
+// receiversLocked returns the id under which the bus carries the message that r.to describes, and the shards that want it.
 func (r *router) receiversLocked() (ch routing.Channel, ok bool) {
 	switch r.to.To {
 	case route.ToConnection:
 		id := r.to.Conn
-		if r.to.Nonce != r.s.o.Nonce || int(id.Shard()) >= r.s.o.Shards { // Of another process, or of one that is gone.
+		if r.to.Nonce != r.s.o.Nonce || int(id.Shard()) >= r.s.o.Shards { // The connection belongs to another process, maybe one that has ended.
 			return ch, false
 		}
 		ch.ID = routing.ConnChannel(id)
@@ -125,7 +125,7 @@ func (r *router) putLocked(ch routing.Channel, value bus.Record, rec *kafka.Reco
 	return r.addedLocked(r.s.builder.Add(ch, value, rec.Time()))
 }
 
-// countLocked counts a record that goes on the bus for so many shards.
+// countLocked counts a record that goes on the bus for the given number of shards.
 func (r *router) countLocked(shards int, by route.By) {
 	if shards >= r.s.o.Shards {
 		r.counts.routed[by].broadcast++
@@ -134,7 +134,7 @@ func (r *router) countLocked(shards int, by route.By) {
 	}
 }
 
-// addedLocked seals a batch that is full.
+// addedLocked seals the batch if it is full.
 func (r *router) addedLocked(full bool) error {
 	if full {
 		return r.sealLocked()
@@ -142,11 +142,20 @@ func (r *router) addedLocked(full bool) error {
 	return nil
 }
 
-// unplaced counts a record without a channel, and logs the first of each kind and topic.
+// unplaced counts a record that its rule or header cannot place, and logs the first one of each topic and reason.
 func (r *router) unplaced(p *partition, why route.Unplaced, offset int64) {
 	p.topic.stats.Unplaced[why].Add(1)
 	if !p.topic.unplacedNoted[why] {
 		p.topic.unplacedNoted[why] = true
-		r.s.log.Warn("a record has no channel to go to; counted from now on", "topic", p.topic.name, "partition", p.id, "offset", offset, "reason", why)
+		r.s.log.Warn("no channel can be named for a record; further ones are only counted", "topic", p.topic.name, "partition", p.id, "offset", offset,
+			"route", r.to.Rule, "reason", why, "delivered_to", r.fallback())
 	}
+}
+
+// fallback returns the channel that gets a record which cannot be placed, or "nobody".
+func (r *router) fallback() string {
+	if r.to.To == route.ToChannels {
+		return string(r.to.Channels[0])
+	}
+	return "nobody"
 }

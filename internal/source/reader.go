@@ -11,34 +11,34 @@ import (
 	"wsd/internal/kafka"
 )
 
-// Errors of Reader.Read beside those of Kafka and of the context.
+// Errors of Reader.Read, besides those of Kafka and of the context.
 var (
-	// ErrRangeGone: the log begins behind the range, or has lost a part of it.
+	// ErrRangeGone: the log begins after the range, or has lost a part of it.
 	ErrRangeGone = errors.New("the range is no longer in the log")
-	// ErrRangeBytes: the range holds more bytes than the caller takes.
+	// ErrRangeBytes: the range holds more bytes than the caller accepts.
 	ErrRangeBytes = errors.New("the range holds too many bytes")
 	// ErrStreamEnded: the topic was deleted, or created again.
-	ErrStreamEnded = errors.New("the topic that the stream was of is gone")
+	ErrStreamEnded = errors.New("the stream's topic was deleted or created again")
 )
 
-// Recent returns the block of the stream that holds the offset before to, if it is among what was read last. The caller calls
-// Block.Done when it has read it. Any goroutine.
+// Recent returns the block of the stream that holds the offset before to, if the source still has it. The caller calls Block.Done when it
+// has read the block. Any goroutine may call it.
 func (s *Source) Recent(st *Stream, to int64) (Block, bool) { return st.p.window.find(to) }
 
-// Reader reads ranges of partitions again, on connections of its own: one a broker, kept from one Read to the next. One goroutine
-// uses it.
+// Reader reads ranges of partitions again, on connections of its own. It keeps one connection for each broker from one Read to the next. One
+// goroutine uses it.
 type Reader struct {
 	s        *Source
 	ctx      context.Context
 	conns    map[string]readerConn
-	walker   *kafka.Walker // Never decodes a record.
+	walker   *kafka.Walker // It goes from batch to batch only, and decodes no record.
 	requests uint64
 }
 
-// readerConn is a connection to one broker, and what ends the context that it was dialled with.
+// readerConn is a connection to one broker.
 type readerConn struct {
 	*kafka.Conn
-	cancel context.CancelFunc
+	cancel context.CancelFunc // Ends the context that the connection was dialled with.
 }
 
 // drop closes the connection to a broker.
@@ -50,7 +50,7 @@ func (r *Reader) drop(addr string) {
 	}
 }
 
-// NewReader returns a reader without a connection. When ctx ends its connections are closed, and Read fails.
+// NewReader returns a reader without connections. When ctx ends, its connections are closed and Read fails.
 func (s *Source) NewReader(ctx context.Context) *Reader {
 	return &Reader{s: s, ctx: ctx, conns: make(map[string]readerConn), walker: kafka.NewWalker(0, 0)}
 }
@@ -62,11 +62,11 @@ func (r *Reader) Close() {
 	}
 }
 
-// Requests counts the fetches that were sent.
+// Requests returns how many fetches were sent.
 func (r *Reader) Requests() uint64 { return r.requests }
 
-// Read returns the block of a stream from offset from to offset to, to excluded, which must be routed. If the log begins behind from
-// it begins there. It tries again after errors that pass, until ctx ends.
+// Read returns the records of st in [from, to). The range must already have been routed. If the log now starts after from, the block starts
+// at the log start. Read retries after temporary errors, until ctx ends.
 func (r *Reader) Read(ctx context.Context, st *Stream, from, to int64, bytesMax int) (Block, error) {
 	tries := kafka.Backoff{Min: r.s.o.BackoffMin, Max: r.s.o.BackoffMax}
 	b := Block{From: from, To: to}
@@ -96,7 +96,7 @@ func permanent(err error) bool {
 	return errors.As(err, &bad) && bad.Permanent()
 }
 
-// fetch reads what one response holds behind next.
+// fetch makes one request and appends to b what follows next.
 func (r *Reader) fetch(ctx context.Context, st *Stream, b *Block, next *int64, bytesMax int) error {
 	p := st.p
 	epoch := p.vouched.Load()
@@ -112,7 +112,7 @@ func (r *Reader) fetch(ctx context.Context, st *Stream, b *Block, next *int64, b
 		return err
 	}
 	stop := context.AfterFunc(ctx, func() { c.Close() })
-	rp, err := r.exchange(c, p, epoch, *next)
+	rp, err := r.request(c, p, epoch, *next)
 	if err == nil && kafka.Code(rp.ErrorCode) == kafka.OffsetOutOfRange {
 		err = r.beginning(c, p, b, next)
 		rp = nil
@@ -139,7 +139,8 @@ func (r *Reader) fetch(ctx context.Context, st *Stream, b *Block, next *int64, b
 	return r.take(p, rp, b, next, bytesMax)
 }
 
-// missing has the metadata looked at because the partition is not where it was. It returns err unless the partition is gone for good.
+// missing asks for a refresh of the metadata, because the partition is not where it was. It returns err, or ErrStreamEnded if the
+// partition is gone for good.
 func (r *Reader) missing(p *partition, err error) error {
 	r.s.kickWatcher()
 	if r.s.ended(p) {
@@ -148,17 +149,17 @@ func (r *Reader) missing(p *partition, err error) error {
 	return err
 }
 
-// beginning goes on where the log begins, which is behind next.
+// beginning continues at the start of the log, which is after next.
 func (r *Reader) beginning(c *kafka.Conn, p *partition, b *Block, next *int64) error {
 	start, err := r.logStart(c, p)
 	if err != nil {
 		return err
 	}
 	if start <= *next || start >= b.To {
-		// Nothing of the range is left, or the broker that answers has less than the one that we read from.
+		// Nothing of the range is left, or this broker has less than the one that we read from.
 		return ErrRangeGone
 	}
-	// What was read of the range before is no longer part of one without a hole.
+	// There is a hole between what was read so far and the start of the log, so the former does not count.
 	b.From, b.First, b.batches = start, true, nil
 	*next = start
 	return nil
@@ -187,16 +188,16 @@ func (r *Reader) take(p *partition, rp *kmsg.FetchResponseTopicPartition, b *Blo
 		return err
 	}
 	if *next == before && len(rp.RecordBatches) == 0 && rp.LastStableOffset >= b.To && cleanup(p.topic.cleanup.Load()) == cleanupCompact {
-		*next = b.To // All of it was compacted away. In any other log it is there, and could not be had in time: tiered storage.
+		*next = b.To // Compaction has removed everything. Any other log has the range, but could not deliver it in time: tiered storage.
 	}
 	if *next == before {
-		return errStalled // Nothing came, though the range is routed: a follower that lags behind, or a batch cut short.
+		return errStalled // Nothing came, although the range is routed: the broker lags behind, or a batch does not fit into a response.
 	}
 	return nil
 }
 
-// exchange asks for what follows next in the log of a leader's epoch.
-func (r *Reader) exchange(c *kafka.Conn, p *partition, epoch int32, next int64) (*kmsg.FetchResponseTopicPartition, error) {
+// request asks for what follows next in the log of a leader's epoch.
+func (r *Reader) request(c *kafka.Conn, p *partition, epoch int32, next int64) (*kmsg.FetchResponseTopicPartition, error) {
 	version := c.FetchVersion()
 	if p.topicID == ([16]byte{}) {
 		version = min(version, kafka.FetchByName)
@@ -229,7 +230,7 @@ func (r *Reader) exchange(c *kafka.Conn, p *partition, epoch int32, next int64) 
 	return &resp.Topics[0].Partitions[0], nil
 }
 
-// logStart asks where the partition's log begins.
+// logStart asks for the start of the partition's log.
 func (r *Reader) logStart(c *kafka.Conn, p *partition) (int64, error) {
 	req := newListOffsetsRequest(c, readUncommitted)
 	part := kmsg.NewListOffsetsRequestTopicPartition()
@@ -252,18 +253,18 @@ func (r *Reader) logStart(c *kafka.Conn, p *partition) (int64, error) {
 	return rp.Offset, nil
 }
 
-// errNoLeader: the partition has no leader that we know of.
+// errNoLeader: no leader of the partition is known.
 var errNoLeader = kafka.NewError(kafka.ErrorLeader, errors.New("the partition has no leader now"))
 
 // errDoubted: see epochDoubted.
 var errDoubted = kafka.NewError(kafka.ErrorLeader, errors.New("the partition has a new leader, whose log has not been compared yet"))
 
-// connect returns the connection to a broker.
+// connect returns the connection to a broker. It dials if there is none.
 func (r *Reader) connect(ctx context.Context, addr string) (*kafka.Conn, error) {
 	if c, ok := r.conns[addr]; ok {
 		return c.Conn, nil
 	}
-	// The connection outlives ctx, but dialling does not.
+	// Dialling ends with ctx, but the connection outlives it.
 	dialCtx, cancel := context.WithCancel(r.ctx)
 	stop := context.AfterFunc(ctx, cancel)
 	c, err := r.s.dialer.Dial(dialCtx, addr)
@@ -279,7 +280,7 @@ func (r *Reader) connect(ctx context.Context, addr string) (*kafka.Conn, error) 
 	return c, nil
 }
 
-// leaderAddr returns the address of the broker that leads the partition. Any goroutine.
+// leaderAddr returns the address of the broker that leads the partition. Any goroutine may call it.
 func (s *Source) leaderAddr(p *partition) (addr string, ok bool) {
 	id := p.leaderSeen.Load()
 	s.view.mu.Lock()
@@ -292,7 +293,7 @@ func (s *Source) leaderAddr(p *partition) (addr string, ok bool) {
 	return "", false
 }
 
-// ended reports whether the partition is no longer part of the layout. Any goroutine.
+// ended reports whether the partition is no longer part of the topology. Any goroutine may call it.
 func (s *Source) ended(p *partition) bool {
 	s.view.mu.Lock()
 	defer s.view.mu.Unlock()

@@ -13,16 +13,16 @@ import (
 	"wsd/internal/stats"
 )
 
-// router is the one writer of the bus. Everything in it belongs to Source.mu.
+// router is the only writer of the bus. Source.mu guards everything in it.
 type router struct {
 	s       *Source
-	to      route.Placement // Of the record being routed.
-	placing int64           // The offset behind a record that is being placed; else 0.
+	to      route.Placement // Where the record in hand goes.
+	placing int64           // The offset after the record that is being placed, or 0.
 	name    []byte          // Scratch for a name in the interest table.
 	json    []byte          // Scratch for a compacted value.
-	touched []*partition    // Whose position moved since everything was on the bus.
+	touched []*partition    // The partitions whose position has moved since everything was last on the bus.
 	counts  counts
-	taken   uint64 // Records of the partition's part of the response that is being taken.
+	taken   uint64 // The records read from the partition's part of the response that is being taken.
 }
 
 // counts collects what one partition's part of a response adds to the shared counters.
@@ -31,7 +31,7 @@ type counts struct {
 	routed                             [route.ByCount]routed
 }
 
-// sealLocked publishes the batch being built, if there is one. It waits while the bus is full: that is what stops the fetching.
+// sealLocked publishes the batch being built, if there is one. It waits while the bus is full, which stops all fetching.
 func (r *router) sealLocked() error {
 	if b := r.s.builder.Seal(); b != nil {
 		if err := r.publishLocked(b); err != nil {
@@ -51,13 +51,13 @@ func (r *router) publishLocked(b *bus.Batch) error {
 	return nil
 }
 
-// publishError: the bus did not take a batch, which happens only when stopping.
+// publishError: the bus did not take a batch. That happens only when the source stops.
 type publishError struct{ err error }
 
 func (e *publishError) Error() string { return "publish: " + e.err.Error() }
 func (e *publishError) Unwrap() error { return e.err }
 
-// panicError is a panic in reading what a broker sent.
+// panicError is a panic while reading what a broker sent.
 type panicError struct {
 	value any
 	stack []byte
@@ -65,8 +65,8 @@ type panicError struct {
 
 func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 
-// recovered turns a panic into *err, except one that says BUG: a broken invariant of ours must not be survived.
-func recovered(err *error) {
+// catchPanic turns a panic into *err. It lets a panic that says BUG pass: the process must not survive a broken invariant of its own.
+func catchPanic(err *error) {
 	v := recover() //nolint:revive // It is itself the deferred function.
 	if v == nil {
 		return
@@ -80,7 +80,7 @@ func recovered(err *error) {
 // walkLocked routes the batches of one partition from its position on. It may be called again with the same bytes after an error: what
 // has been routed is skipped. A *kafka.BatchError or *panicError is about what stands at the partition's position.
 func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition) (err error) {
-	defer recovered(&err)
+	defer catchPanic(&err)
 	defer f.s.router.flushLocked(p)
 	defer f.s.recent.trim()
 	defer f.walker.Close()
@@ -102,7 +102,7 @@ func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 			p.topic.stats.Aborted.Add(uint64(b.Count))
 			f.s.recent.add(&p.window, from, b.Last()+1, nil)
 		case kafka.BatchRecords:
-			// Before anybody can learn of a position in it.
+			// The batch must be in recent before anybody can learn of a position in it.
 			f.s.recent.add(&p.window, from, b.Last()+1, b.Raw)
 			if err := f.s.router.batchLocked(p, f.walker); err != nil {
 				return err
@@ -144,21 +144,21 @@ func (r *router) batchLocked(p *partition, w *kafka.Walker) error {
 	return nil
 }
 
-// tooLarge counts a record above the limit, and logs the first of each topic. It is a loss for its subscribers, but no reason to come
-// back: it would be the same again.
+// tooLarge counts a record above the limit, and logs the first one of each topic. The record is lost for its subscribers, but they need not
+// resubscribe: that would not bring it.
 func (r *router) tooLarge(p *partition, rec *kafka.Record) {
 	ts := p.topic.stats
 	ts.Lost[LossTooLarge].Add(1)
 	if !p.topic.tooLargeNoted {
 		p.topic.tooLargeNoted = true
-		r.s.log.Warn("a record is larger than kafka.max_record_bytes and is not delivered; counted from now on", "topic", p.topic.name,
+		r.s.log.Warn("a record is larger than kafka.max_record_bytes and is not delivered; further ones are only counted", "topic", p.topic.name,
 			"partition", p.id, "offset", rec.Offset, "bytes", rec.TooLarge, "limit", r.s.o.RecordBytesMax)
 	}
 }
 
-// flushLocked adds what was counted to the shared counters.
+// flushLocked adds counts to the shared counters.
 func (r *router) flushLocked(p *partition) {
-	if r.placing != 0 { // Placing it panicked: like one that panics later, it is passed over.
+	if r.placing != 0 { // Placing the record panicked. Like a record that panics later, it is skipped.
 		p.routed.Store(r.placing)
 		r.placing = 0
 	}

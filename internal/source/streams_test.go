@@ -120,7 +120,7 @@ func TestStrays(t *testing.T) {
 	later()
 	record((right + 1) % 4)
 	r.wantValues(t, "k", []string{"1", "1", "1"})
-	require.EqualValues(t, 2, r.topic(0).Strays.Load(), "they are looked for also while some are known")
+	require.EqualValues(t, 2, r.topic(0).Strays.Load(), "they are refreshed for also while some are known")
 	later()
 	_, ok = r.Stream("k")
 	require.False(t, ok, "five minutes after the last")

@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// throttledLog logs a lasting problem at its beginning and its end, and in between once an interval with the number of repeats. Any
-// goroutine may use it.
+// throttledLog logs a lasting problem at its beginning and at its end. In between it logs once in each interval, with the number of
+// repeats. Any goroutine may use it.
 type throttledLog struct {
 	mu       sync.Mutex
 	interval time.Duration
 	failing  bool
 	since    time.Time
-	next     time.Time // When a repeat may be logged.
+	next     time.Time // The earliest time at which a repeat is logged.
 	repeats  int
 }
 
@@ -36,7 +36,7 @@ func (e *throttledLog) fail(log *slog.Logger, msg string, attrs ...any) {
 	log.Warn(msg, attrs...)
 }
 
-// ok notes that it is over.
+// ok notes that the problem is over.
 func (e *throttledLog) ok(log *slog.Logger, msg string, attrs ...any) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
