@@ -12,21 +12,21 @@ import (
 	kafkago "github.com/segmentio/kafka-go"
 )
 
-// ErrorKind is what went wrong, coarsely: a metric's label.
+// ErrorKind says roughly what went wrong. It is a metric's label.
 type ErrorKind uint8
 
-// The kinds of errors in reading from Kafka.
+// The kinds of errors.
 const (
-	ErrorConnect      ErrorKind = iota // No connection: refused, unknown host, TLS.
-	ErrorAuth                          // SASL refused, or no permission.
+	ErrorConnect      ErrorKind = iota // There is no connection: refused, unknown host, TLS.
+	ErrorAuth                          // SASL failed, or a permission is missing.
 	ErrorDisconnect                    // The connection ended.
-	ErrorTimeout                       // No answer in time.
-	ErrorLeader                        // The partition is led elsewhere, or by nobody.
-	ErrorUnknownTopic                  // The topic, its id or the partition is unknown to the broker.
+	ErrorTimeout                       // There was no response in time.
+	ErrorLeader                        // Another broker leads the partition, or none does.
+	ErrorUnknownTopic                  // The broker does not know the topic, its id or the partition.
 	ErrorOffset                        // The offset is outside the log.
 	ErrorCorrupt                       // A batch could not be read.
 	ErrorBroker                        // Any other error code.
-	ErrorKindCount
+	ErrorKindCount                     // The number of kinds.
 )
 
 // String returns the kind as metrics and logs name it.
@@ -46,22 +46,22 @@ func AllErrorKinds() []ErrorKind {
 	return kinds
 }
 
-// KindError is an error whose kind its text and chain do not tell.
+// KindError is an error whose kind is known to whoever made it.
 type KindError struct {
 	Kind ErrorKind
 	Err  error
 }
 
-// NewError returns err as one of the kind.
+// NewError returns err as an error of the kind.
 func NewError(kind ErrorKind, err error) error { return &KindError{Kind: kind, Err: err} }
 
 func (e *KindError) Error() string { return e.Err.Error() }
 func (e *KindError) Unwrap() error { return e.Err }
 
-// Code is an error code that a broker answered with. Its text is kafka-go's: the code in brackets, its name and what it means.
+// Code is an error code of a broker. Its text is kafka-go's: the code in brackets, its name and what it means.
 type Code = kafkago.Error
 
-// The codes that callers tell apart.
+// The codes that callers distinguish.
 const (
 	OffsetOutOfRange        = kafkago.OffsetOutOfRange
 	UnknownTopicOrPartition = kafkago.UnknownTopicOrPartition
@@ -73,7 +73,7 @@ const (
 	RebalanceInProgress     = kafkago.RebalanceInProgress
 )
 
-// KindOf sorts an error from a connection or a broker into its kind.
+// KindOf returns the kind of an error from a connection or a broker.
 func KindOf(err error) ErrorKind {
 	var ke *KindError
 	var code Code
@@ -90,7 +90,7 @@ func KindOf(err error) ErrorKind {
 	}
 }
 
-// KindOfCode sorts an error code of a broker into its kind.
+// KindOfCode returns the kind of a broker's error code.
 func KindOfCode(code Code) ErrorKind {
 	switch code {
 	case kafkago.OffsetOutOfRange:
@@ -109,7 +109,7 @@ func KindOfCode(code Code) ErrorKind {
 	}
 }
 
-// Describe says what was being done when err came, and turns the end of a connection into words: "unexpected EOF" helps nobody.
+// Describe adds to err what was being done. It describes the end of a connection in words, because "unexpected EOF" helps nobody.
 func Describe(during string, err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return &closedError{during: during, err: err}
@@ -117,7 +117,7 @@ func Describe(during string, err error) error {
 	return fmt.Errorf("%s: %w", during, err)
 }
 
-// closedError is a connection that the broker ended.
+// closedError is the end of a connection by the broker.
 type closedError struct {
 	during string
 	err    error
