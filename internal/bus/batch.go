@@ -10,54 +10,54 @@ import (
 	"wsd/internal/routing"
 )
 
-// Record is one publication in a batch. After Seal its slices are the batch's own memory and never change.
+// Record is one record in a batch. After Seal its slices are the batch's own memory and never change.
 type Record struct {
-	Offset uint64 // Kafka's offset + 1: 0 means none in the client protocol.
-	Value  []byte // As in Kafka; nil for a Kafka null.
-	JSON   []byte // The value as compact JSON, null for a Kafka null; nil when the value is not JSON. May be the same memory as Value.
-	Text   bool   // Value is valid UTF-8.
+	Offset uint64 // Kafka's offset plus 1, since 0 means "no offset" in the client protocol.
+	Value  []byte // The value as Kafka has it; nil for a Kafka null.
+	JSON   []byte // The value as compact JSON: "null" for a Kafka null, nil if the value is not JSON. It may share Value's memory.
+	Text   bool   // Whether Value is valid UTF-8.
 }
 
-// Variant is a form of a segment on the wire.
+// Variant is one form that a segment takes on the wire.
 type Variant uint8
 
 // The variants.
 const (
-	VariantRaw      Variant = iota // One WebSocket message a record.
+	VariantRaw      Variant = iota // One WebSocket message for each record.
 	VariantJSON                    // The client protocol in JSON.
 	VariantProtobuf                // The client protocol in Protobuf.
-	VariantCount                   // How many there are, compressed ones not counted.
+	VariantCount                   // The number of variants without the compressed ones.
 )
 
-// Deflated returns the compressed form of a variant. It is a variant, too, for Segment alone.
+// Deflated returns the compressed form of a variant. Only Segment takes it.
 func (v Variant) Deflated() Variant { return v + VariantCount }
 
-// Plain returns the variant whose compressed form v is, or v when it is not compressed.
+// Plain returns the variant that v is the compressed form of, or v if it is not compressed.
 func (v Variant) Plain() Variant { return v % VariantCount }
 
-// Segment is what a batch holds for one channel, or a part of it between messages: the unit of framing and writing.
+// Segment is what a batch holds for one channel, or the part of it between two messages. It is the unit of framing and writing.
 type Segment struct {
-	Channel routing.ChannelID
-	Name    string           // Of the channel; empty: the records are messages, to a connection, a user or everybody.
-	Records []Record         // At least one, in the order in which they were added.
-	Bytes   int              // Of all values.
-	Shards  routing.ShardSet // Those that had a subscriber when one of the records was routed: others need not look the channel up.
-	At      uint32           // Where one of them keeps the channel (routing.Channel.At).
+	Channel  routing.ChannelID
+	Name     string           // The channel's name. It is empty if the records are messages to a connection, a user or everybody.
+	Records  []Record         // At least one, in the order in which they were added.
+	Bytes    int              // The size of all values.
+	Shards   routing.ShardSet // The shards that had a subscriber when one of the records was routed. Others need not look the channel up.
+	SlotHint uint32           // See routing.Channel.
 
-	keys    *[][]byte // Of the records, where the source keeps keys; else nil.
+	keys    *[][]byte // The records' keys. Nil if the source does not keep keys.
 	batch   *Batch
 	mu      sync.Mutex // Held while a layout is built.
 	layouts [2 * VariantCount]atomic.Pointer[[]byte]
-	waiting []waiter // For layouts that Provide is to bring; under mu.
+	waiting []waiter // The callers of Await that wait for Provide. Guarded by mu.
 }
 
-// waiter is told of a layout.
+// waiter is a caller of Await.
 type waiter struct {
 	variant Variant
 	ready   func()
 }
 
-// Key returns the Kafka key of record i: nil for a record without one, and for every record where keys are not kept.
+// Key returns the Kafka key of record i. It is nil if the record has none, or if the source does not keep keys.
 func (s *Segment) Key(i int) []byte {
 	if s.keys == nil {
 		return nil
@@ -65,8 +65,8 @@ func (s *Segment) Key(i int) []byte {
 	return (*s.keys)[i]
 }
 
-// Layout returns the segment in variant v, built once for the whole process by the first that asks; others wait for it. The bytes
-// must not be changed; an empty result is kept as well. Any shard's goroutine.
+// Layout returns the segment in variant v. The first caller in the process builds it; others wait for it. Nobody may change the bytes. An
+// empty result is kept as well. Any goroutine may call it.
 func (s *Segment) Layout(v Variant, build func(*Segment) []byte) []byte {
 	if p := s.layouts[v].Load(); p != nil {
 		return *p
@@ -81,7 +81,7 @@ func (s *Segment) Layout(v Variant, build func(*Segment) []byte) []byte {
 	return b
 }
 
-// store puts b in place. One that is the plain layout as well holds no memory of its own.
+// store keeps b as the layout for v. A compressed layout that is the same memory as the plain one counts as no memory.
 func (s *Segment) store(v Variant, b []byte) {
 	if p := s.layouts[v.Plain()].Load(); p == nil || unsafe.SliceData(*p) != unsafe.SliceData(b) {
 		s.batch.grow(cap(b))
@@ -89,7 +89,7 @@ func (s *Segment) store(v Variant, b []byte) {
 	s.layouts[v].Store(&b)
 }
 
-// Built returns the segment in variant v if it is there. Any goroutine.
+// Built returns the segment in variant v if it has been built. Any goroutine may call it.
 func (s *Segment) Built(v Variant) (b []byte, built bool) {
 	if p := s.layouts[v].Load(); p != nil {
 		return *p, true
@@ -97,9 +97,9 @@ func (s *Segment) Built(v Variant) (b []byte, built bool) {
 	return nil, false
 }
 
-// Await is Layout for a layout that is built elsewhere: if it is not there yet, ready is called when Provide has brought it, once.
-// first says that nobody has waited for it before: then the caller must have Provide called, or nobody will. ready may be called
-// from any goroutine, before Await returns, too, and must not block. Any shard's goroutine.
+// Await is Layout for a layout that is built elsewhere. If it has not been built, Provide will call ready, once. First reports that the
+// caller is the first to wait for it, and so must see to it that somebody calls Provide. Ready may be called from any goroutine, even
+// before Await returns, and must not block. Any goroutine may call Await.
 func (s *Segment) Await(v Variant, ready func()) (b []byte, built, first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,7 +114,7 @@ func (s *Segment) Await(v Variant, ready func()) (b []byte, built, first bool) {
 	return nil, false, first
 }
 
-// Provide brings the layout that Await asked for, and tells those who wait. It is called once for a variant, by any goroutine.
+// Provide stores the layout that Await asked for and calls ready for everybody who waits. It is called once for a variant, by any goroutine.
 func (s *Segment) Provide(v Variant, b []byte) {
 	s.mu.Lock()
 	s.store(v, b)
@@ -135,28 +135,28 @@ func (s *Segment) Provide(v Variant, b []byte) {
 
 // Batch is a sealed set of segments.
 type Batch struct {
-	Seq      uint64 // Its place in the ring's sequence; from Publish on.
+	Seq      uint64 // Its place in the ring's sequence. Publish sets it.
 	Segments []*Segment
-	Shards   routing.ShardSet // Shards that had a subscriber of some segment when its record was routed.
-	Records  int
-	Bytes    int       // Of all values.
-	Oldest   time.Time // Timestamp of the oldest record.
-	Break    *Break    // What the batch is about in place of records; nil for others.
+	Shards   routing.ShardSet // The shards that had a subscriber of a segment when one of its records was routed.
+	Records  int              // The number of records in all segments.
+	Bytes    int              // The size of all values.
+	Oldest   time.Time        // The timestamp of the oldest record.
+	Break    *Break           // If it is not nil, the batch is a break and has no records.
 
-	byShard []*Segment // Those of the first shard, the second, and so on; nil: most shards want most segments.
-	ends    []uint32   // Where those of a shard end there, by shard.
+	byShard []*Segment // The segments of the first shard, then those of the second, and so on. Nil if most shards want most segments.
+	ends    []uint32   // For each shard, where its segments end in byShard.
 
-	before  uint64       // Bytes of values of all batches published before it.
-	memory  int          // Bytes held, layouts not counted.
-	layouts atomic.Int64 // Bytes held by layouts, with gone added when the ring has released the batch.
-	stats   *Stats       // The ring's; nil before Publish.
-	pin     atomic.Pointer[Pin]
+	bytesBefore uint64       // The size of the values of all batches published before it.
+	memory      int          // The bytes that the batch holds without its layouts.
+	layoutBytes atomic.Int64 // The bytes that its layouts hold, plus released when the ring has released the batch.
+	ring        *Ring        // Nil before Publish.
+	hold        atomic.Pointer[Hold]
 }
 
-// gone makes Batch.layouts negative.
-const gone = math.MinInt64 / 2
+// released makes Batch.layoutBytes negative.
+const released = math.MinInt64 / 2
 
-// SegmentsOf returns what shard s is to look through: the segments that it wants, in order, or all of them. Any shard's goroutine.
+// SegmentsOf returns the segments that shard s must look through, in order: those that it wants, or all. Any goroutine may call it.
 func (b *Batch) SegmentsOf(s routing.ShardID) []*Segment {
 	switch {
 	case b.ends == nil:
@@ -169,8 +169,8 @@ func (b *Batch) SegmentsOf(s routing.ShardID) []*Segment {
 	return b.byShard[b.ends[s-1]:b.ends[s]]
 }
 
-// sort lists the segments by shard. Otherwise every shard that wants one of a batch would look at all, and a record for one client would
-// cost more the more shards there are.
+// sort lists the segments by shard. Without the list, each shard that wants one segment would look through all of them, and a record for
+// one client would cost more with every shard.
 func (b *Batch) sort() {
 	shards, total, last := 0, 0, routing.ShardID(0)
 	for s := range b.Shards.All() {
@@ -188,7 +188,7 @@ func (b *Batch) sort() {
 			b.ends[s]++
 		}
 	}
-	next := uint32(0) // Where a shard's begin; its ends is counted up from there.
+	next := uint32(0) // Where a shard's segments begin. Its end is counted up from there.
 	for s, n := range b.ends {
 		b.ends[s] = next
 		next += n
@@ -203,20 +203,21 @@ func (b *Batch) sort() {
 	b.memory += total*pointerSize + len(b.ends)*4
 }
 
-// grow counts n more bytes of layouts. A shard that has the batch in hand when it is released may lay it out afterwards.
+// grow counts n more bytes of layouts. A shard that has the batch in hand when the ring releases it may build a layout after that.
 func (b *Batch) grow(n int) {
 	switch {
-	case b.layouts.Add(int64(n)) < 0:
-		b.repin()
-	case b.stats != nil:
-		b.stats.RetainedBytes.Add(int64(n))
+	case b.layoutBytes.Add(int64(n)) < 0:
+		b.updateHold()
+	case b.ring != nil:
+		b.ring.addRetained(int64(n))
 	}
 }
 
-// release ends the counting and returns what was counted. A shard may still hold the batch, and even lay it out, for a turn.
+// release notes that the ring has released the batch, and returns how many bytes the ring had counted for it. A shard may go on using the
+// batch for a turn, and even build a layout.
 func (b *Batch) release() int64 {
-	layouts := b.layouts.Add(gone) - gone
-	b.repin()
+	layouts := b.layoutBytes.Add(released) - released
+	b.updateHold()
 	return int64(b.memory) + layouts
 }
 

@@ -2,15 +2,15 @@ package bus
 
 import "wsd/internal/routing"
 
-// Break says that the streams of some channels do not go on where they were: messages were lost, or another stream takes their
-// place. Subscribers of those channels are to come back. It stands in the ring like a batch, so a shard meets it after everything that was
-// published before it and before everything that comes after.
+// Break says that the streams of some channels do not continue where they were: records were lost, or another stream takes their place.
+// Subscribers of those channels must come back. A break stands in the ring like a batch, so a shard meets it after everything that was
+// published before it and before everything that was published after it.
 type Break struct {
-	Channel string                 // The one channel concerned. Empty: those that Match says.
-	Match   func(name string) bool // Any shard's goroutine calls it, several at a time.
+	Channel string                 // The one channel concerned. If it is empty, Match decides.
+	Match   func(name string) bool // Reports whether a channel is concerned. Shards call it from several goroutines at the same time.
 }
 
-// Concerns reports whether the channel's stream is broken. Any goroutine.
+// Concerns reports whether the channel's stream is broken. Any goroutine may call it.
 func (b *Break) Concerns(channel string) bool {
 	if b.Match == nil {
 		return channel == b.Channel
@@ -18,7 +18,7 @@ func (b *Break) Concerns(channel string) bool {
 	return b.Match(channel)
 }
 
-// NewBreak returns a batch to publish that holds br and nothing else, for the shards that have a subscriber of a channel concerned.
+// NewBreak returns a batch that holds br and no records, for the shards that have a subscriber of a concerned channel.
 func NewBreak(br Break, shards routing.ShardSet) *Batch {
 	return &Batch{Break: &br, Shards: shards, memory: batchSize}
 }

@@ -8,31 +8,31 @@ import (
 	"wsd/internal/routing"
 )
 
-// BuilderOptions bounds a batch: it is full when it reaches either.
+// BuilderOptions bounds a batch. It is full when it reaches either limit.
 type BuilderOptions struct {
 	RecordsMax int
-	BytesMax   int // Bytes of values.
+	BytesMax   int // Size of all values in bytes.
 }
 
 // Builder gathers records into a batch.
 type Builder struct {
 	o        BuilderOptions
 	batch    *Batch
-	segments map[routing.ChannelID]place
-	newest   *Segment // That the last record went to; nil in an empty batch.
-	stretch  uint32   // Segments of earlier stretches take no more records.
-	arena    []byte   // The unused rest is arena[len:cap].
-	next     int      // Size of the next piece of arena.
+	segments map[routing.ChannelID]openSegment
+	newest   *Segment // The segment of the last record. Nil in an empty batch.
+	stretch  uint32   // Counts the stretches between messages. Segments of earlier stretches take no more records.
+	arena    []byte   // Where values are copied to. The unused rest is arena[len:cap].
+	next     int      // The size of the arena's next piece.
 }
 
-// place is where the records of a channel are put.
-type place struct {
+// openSegment is the segment that takes a channel's records during a stretch.
+type openSegment struct {
 	segment *Segment
 	stretch uint32
 }
 
-// The arena of a batch grows piece by piece, doubling, so that a batch of one small record stays small and a large one takes few
-// allocations. A value that would waste much of a piece gets memory of its own.
+// The arena of a batch grows piece by piece. Each piece is twice as large as the last, so that a batch of one small record stays small
+// and a large batch takes few allocations. A value that would waste much of a piece gets memory of its own.
 const (
 	arenaMin = 256
 	arenaMax = 64 << 10
@@ -40,18 +40,18 @@ const (
 
 // NewBuilder returns a builder with an empty batch.
 func NewBuilder(o BuilderOptions) *Builder {
-	return &Builder{o: o, segments: make(map[routing.ChannelID]place)}
+	return &Builder{o: o, segments: make(map[routing.ChannelID]openSegment)}
 }
 
-// Add puts a copy of r, which came at ts, behind the channel's other records and returns whether the batch is now full. Full or
-// not, a batch takes every record.
+// Add appends a copy of r, whose timestamp is ts, to the channel's records and reports whether the batch is now full. A full batch takes
+// records all the same.
 func (b *Builder) Add(ch routing.Channel, r Record, ts time.Time) (full bool) {
 	if b.batch == nil {
 		b.batch = &Batch{Oldest: ts, memory: batchSize}
 		b.arena, b.next = nil, arenaMin
 	}
 	batch := b.batch
-	seg := b.newest // Records of one channel often come one behind the other.
+	seg := b.newest // Records of one channel often follow each other.
 	if seg == nil || seg.Channel != ch.ID {
 		seg = b.segment(ch)
 		b.newest = seg
@@ -76,20 +76,20 @@ func (b *Builder) Add(ch routing.Channel, r Record, ts time.Time) (full bool) {
 	return batch.Records >= b.o.RecordsMax || batch.Bytes >= b.o.BytesMax
 }
 
-// segment returns where records of the channel are put, a new segment when there is none in this stretch.
+// segment returns the segment that takes the channel's records in this stretch. It makes one if there is none.
 func (b *Builder) segment(ch routing.Channel) *Segment {
-	if at := b.segments[ch.ID]; at.segment != nil && at.stretch == b.stretch {
-		return at.segment
+	if open := b.segments[ch.ID]; open.segment != nil && open.stretch == b.stretch {
+		return open.segment
 	}
-	seg := &Segment{Channel: ch.ID, Name: ch.Name, At: ch.At, batch: b.batch}
-	b.segments[ch.ID] = place{seg, b.stretch}
+	seg := &Segment{Channel: ch.ID, Name: ch.Name, SlotHint: ch.SlotHint, batch: b.batch}
+	b.segments[ch.ID] = openSegment{seg, b.stretch}
 	b.batch.Segments = append(b.batch.Segments, seg)
 	b.batch.memory += segmentSize
 	return seg
 }
 
-// AddMessage is Add for a message, which is to stand between the records that were added before it and those that come after it. Segments
-// are delivered in their order, so that each is then continued in another one.
+// AddMessage is Add for a message. The message must be delivered after the records that were added before it and before those that are
+// added after it. Shards deliver segments in order, so records that follow go into new segments.
 func (b *Builder) AddMessage(ch routing.Channel, r Record, ts time.Time) (full bool) {
 	ch.Name = ""
 	if b.newest == nil || b.newest.Channel != ch.ID {
@@ -98,8 +98,8 @@ func (b *Builder) AddMessage(ch routing.Channel, r Record, ts time.Time) (full b
 	return b.Add(ch, r, ts)
 }
 
-// AddKeyed is Add for a record whose key is kept: Segment.Key returns it. It takes either all records of a channel or none. Keys are
-// apart from the records because most have no use for them.
+// AddKeyed is Add for a record whose key is kept for Segment.Key. Of one channel either all records are added with AddKeyed or none. Keys
+// are apart from the records because most users of the bus do not need them.
 func (b *Builder) AddKeyed(ch routing.Channel, r Record, key []byte, ts time.Time) (full bool) {
 	full = b.Add(ch, r, ts)
 	seg := b.newest
@@ -116,7 +116,7 @@ func (b *Builder) keep(v []byte) []byte {
 	case v == nil:
 		return nil
 	case len(v) == 0:
-		return []byte{} // A slice of v would hold the memory that v is part of.
+		return []byte{} // A slice of v would keep the memory that v is part of.
 	}
 	if cap(b.arena)-len(b.arena) < len(v) {
 		if len(v) > b.next/4 {
@@ -133,7 +133,7 @@ func (b *Builder) keep(v []byte) []byte {
 	return b.arena[start:len(b.arena):len(b.arena)]
 }
 
-// Seal returns the batch, nil when it is empty, and starts another.
+// Seal returns the batch and starts another. It returns nil if the batch is empty.
 func (b *Builder) Seal() *Batch {
 	batch := b.batch
 	if batch == nil {

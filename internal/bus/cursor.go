@@ -6,50 +6,50 @@ import (
 	"wsd/internal/routing"
 )
 
-// State is what a cursor finds.
+// State is what Cursor.Next found.
 type State uint8
 
 // The states.
 const (
-	StateEmpty    State = iota // Nothing for this shard.
-	StateReady                 // A batch.
-	StateDetached              // The shard was left behind: batches are lost to it.
+	StateEmpty    State = iota // There is nothing for this shard.
+	StateReady                 // There is a batch.
+	StateDetached              // The ring went on without the shard: it has lost batches.
 )
 
-// detached is the bit of Cursor.at that says so.
+// detached is the bit of Cursor.next that is set while the shard is detached.
 const detached = 1 << 63
 
-// Cursor is where a shard is in the ring. See the package comment for who may call what.
+// Cursor is a shard's position in the ring. The package comment says who may call what.
 type Cursor struct {
-	at    atomic.Uint64 // Sequence of the next batch to read, and the detached bit.
+	next  atomic.Uint64 // The sequence of the next batch to read, and the detached bit.
 	ring  *Ring
 	shard routing.ShardID
 	_     [104]byte // Two cache lines each.
 }
 
-// Next returns the next batch with a subscriber of this shard. It may hold segments of other shards, too. Until Advance it returns
-// the same batch again.
+// Next returns the next batch that has a subscriber of this shard. It may also hold segments for other shards. Next returns the same
+// batch until Advance.
 func (c *Cursor) Next() (*Batch, State) {
-	// One look at the head: a batch that comes after it has not been asked whether this shard wants it, and if it does not, the
-	// writer may move the cursor on while the shard has it in hand, so that Advance would step over the one behind it.
+	// Next reads the head only once. Skip has not checked a batch published after that. If this shard did not want it, the writer might
+	// move the cursor past it while the shard has it in hand, and Advance would then skip the batch after it.
 	head := c.ring.head.Load()
-	at, attached := c.skip(head)
+	seq, attached := c.skip(head)
 	if !attached {
 		return nil, StateDetached
 	}
-	if at >= head {
+	if seq >= head {
 		return nil, StateEmpty
 	}
-	b := c.ring.slots[at&c.ring.mask].Load()
-	if b == nil || b.Seq != at {
-		// Only a cursor that Reattach has just placed can be overtaken: the writer did not wait for it yet.
+	b := c.ring.slots[seq&c.ring.mask].Load()
+	if b == nil || b.Seq != seq {
+		// The writer can only overtake a cursor that Reattach has just placed: it did not wait for that one yet.
 		return nil, StateDetached
 	}
 	return b, StateReady
 }
 
-// Peek returns the batch with sequence seq, at or after the one that Next returned, without moving there; nil if it has not been
-// published, or is gone because the shard was detached.
+// Peek returns the batch with sequence seq without moving the cursor there. Seq must not be lower than that of the batch from Next. Peek
+// returns nil if the batch has not been published, or if it is gone because the shard was detached.
 func (c *Cursor) Peek(seq uint64) *Batch {
 	if seq >= c.ring.head.Load() {
 		return nil
@@ -60,60 +60,61 @@ func (c *Cursor) Peek(seq uint64) *Batch {
 	return nil
 }
 
-// Waiting returns the bytes of values on the bus from b, which Next returned, to the head, those for other shards included.
-func (c *Cursor) Waiting(b *Batch) uint64 { return c.ring.stats.Bytes.Load() - b.before }
+// Waiting returns the size of all values on the bus from b, which Next returned, to the head. It includes values for other shards.
+func (c *Cursor) Waiting(b *Batch) uint64 { return c.ring.bytes.Load() - b.bytesBefore }
 
-// Pinned returns the ring's Stats.PinnedBytes.
-func (c *Cursor) Pinned() int64 { return c.ring.stats.PinnedBytes.Load() }
+// Held returns the bytes of layouts of batches that the ring has released and somebody still holds. Any goroutine may call it.
+func (c *Cursor) Held() int64 { return c.ring.held.Load() }
 
-// Advance says that the batch from Next is finished. The shard may go on using it.
+// Advance says that the shard has taken the batch from Next. The shard may go on using the batch.
 func (c *Cursor) Advance() {
-	at := c.at.Load()
-	if at&detached == 0 && c.at.CompareAndSwap(at, at+1) {
-		c.ring.tellWriter()
+	seq := c.next.Load()
+	if seq&detached == 0 && c.next.CompareAndSwap(seq, seq+1) {
+		c.ring.wakeWriter()
 	}
 }
 
-// Reattach continues at the head, after StateDetached. What was published between is lost to this shard.
+// Reattach continues at the head after StateDetached. The shard has lost what was published in between.
 func (c *Cursor) Reattach() {
-	c.at.Store(c.ring.head.Load())
-	c.ring.tellWriter() // It may be waiting for where the cursor was before.
+	c.next.Store(c.ring.head.Load())
+	c.ring.wakeWriter() // The writer may be waiting for the cursor to leave its old position.
 }
 
-// Lag returns how many batches wait for the shard. It looks at each: for a metrics scrape, not for every turn. Any goroutine.
+// Lag returns how many batches wait for the shard. It looks at each batch: call it for a metrics scrape, not in every turn. Any goroutine
+// may call it.
 func (c *Cursor) Lag() (n uint64) {
-	at, head := c.at.Load()&^detached, c.ring.head.Load()
-	if at+uint64(len(c.ring.slots)) < head {
-		return head - at // Detached for long: what it missed is no longer there to be looked at.
+	seq, head := c.next.Load()&^detached, c.ring.head.Load()
+	if seq+uint64(len(c.ring.slots)) < head {
+		return head - seq // Detached for so long that the batches are no longer in the ring.
 	}
-	for ; at < head; at++ {
-		if b := c.ring.slots[at&c.ring.mask].Load(); b == nil || b.Seq != at || b.Shards.Has(c.shard) {
+	for ; seq < head; seq++ {
+		if b := c.ring.slots[seq&c.ring.mask].Load(); b == nil || b.Seq != seq || b.Shards.Has(c.shard) {
 			n++
 		}
 	}
 	return n
 }
 
-// skip moves the cursor past batches below head that have no subscriber of its shard, and returns where it then is. The shard and
-// the writer both do it: a shard that nobody wakes must not hold the ring up.
-func (c *Cursor) skip(head uint64) (at uint64, attached bool) {
-	at = c.at.Load()
-	for at&detached == 0 && at < head {
-		to := at
+// skip moves the cursor past batches below head that have no subscriber of its shard, and returns where it then is. Both the shard and the
+// writer call it, because a shard that nobody wakes must not hold the ring up.
+func (c *Cursor) skip(head uint64) (seq uint64, attached bool) {
+	seq = c.next.Load()
+	for seq&detached == 0 && seq < head {
+		to := seq
 		for ; to < head; to++ {
 			b := c.ring.slots[to&c.ring.mask].Load()
 			if b == nil || b.Seq != to || b.Shards.Has(c.shard) {
 				break
 			}
 		}
-		if to == at {
+		if to == seq {
 			break
 		}
-		if c.at.CompareAndSwap(at, to) {
-			at = to
+		if c.next.CompareAndSwap(seq, to) {
+			seq = to
 		} else {
-			at = c.at.Load() // The other one was faster, or it is detached.
+			seq = c.next.Load() // The other one was faster, or the cursor has been detached.
 		}
 	}
-	return at &^ detached, at&detached == 0
+	return seq &^ detached, seq&detached == 0
 }

@@ -1,13 +1,25 @@
-// Package bus carries records from the one reader to all shards: a ring of sealed, immutable batches with one writer and a cursor
-// a shard.
+// Package bus carries records from the one reader of Kafka to all shards. It is a ring of sealed, immutable batches with one writer and
+// one cursor for each shard.
 //
-// Thread rule: Builder and Ring.Publish belong to the writer's goroutine (or to whoever holds the writer's lock); a Cursor's Next,
-// Advance and Reattach belong to its shard's goroutine; Segment.Layout may be called by any shard; what reports figures (Head, Lag,
-// Stats) may be called by any goroutine.
+// # Threads
 //
-// Three rules keep it small. A batch in the ring is never changed. A slot is used again only when every attached cursor is past it.
-// A shard that has no subscriber of a batch never needs to look at it: whoever comes by, shard or writer, moves its cursor on.
+// Builder and Ring.Publish belong to the writer: one goroutine, or whoever holds the writer's lock. Next, Peek, Advance and Reattach of a
+// Cursor belong to its shard's goroutine. Segment.Layout, Await and Provide, and everything that reports figures (Head, Lag, Stats), may
+// be called by any goroutine.
 //
-// It knows nothing of Kafka and nothing of sockets. How a segment looks on the wire is the shard's business: the bus only sees to
-// it that each layout is built once.
+// # Rules
+//
+// Nobody changes a batch that is in the ring. The writer uses a slot again only when every attached cursor is past it. A shard without a
+// subscriber of a batch never needs to look at it: whichever of the shard and the writer comes by first moves the cursor on.
+//
+// # Not its job
+//
+// The bus knows neither Kafka nor sockets. How a segment looks on the wire is the shard's business; the bus only makes sure that each
+// layout is built once.
+//
+// # Reading path
+//
+// batch.go has what the bus carries. builder.go makes a batch. ring.go publishes it and waits for the slowest shard. cursor.go is how a
+// shard reads. hold.go counts the memory of batches that the ring has released but clients still wait for. break.go and query.go are what
+// source, recovery and shards say to each other.
 package bus

@@ -1,44 +1,44 @@
 package bus
 
-// Query asks for records of a channel that the bus no longer holds, or never did.
+// Query asks for records of a channel that the bus no longer holds, or never held: those with an offset in (After, UpTo].
 type Query struct {
-	Channel string
-	Epoch   string // Of the channel's stream.
-	After   uint64 // Records with a higher offset are asked for,
-	UpTo    uint64 // and with this one or a lower one.
-	Most    int    // How many at most.
-	Kind    QueryKind
+	Channel    string
+	Epoch      string // The epoch of the channel's stream.
+	After      uint64 // Records with this offset or a lower one are not part of the answer.
+	UpTo       uint64 // Records with a higher offset are not part of the answer.
+	RecordsMax int    // The most records that the answer may have.
+	Kind       QueryKind
 }
 
-// QueryKind says which records a query is about when there are more than Query.Most, or more than can be had.
+// QueryKind says which records a query asks for if there are more than Query.RecordsMax, or if not all are available.
 type QueryKind uint8
 
 // The kinds of queries.
 const (
 	QueryAll   QueryKind = iota // All of them, or the query fails.
-	QueryFirst                  // The first ones. It fails when not all before them can be had.
-	QueryLast                   // The last ones, as many as can be had.
+	QueryFirst                  // The first ones. The query fails if a record before them is not available.
+	QueryLast                   // The last ones, as many as are available.
 )
 
-// Result is how a query ended. ResultOK is success, the others are not.
+// Result is how a query ended. ResultOK is success; the others are failures.
 type Result uint8
 
 // The results.
 const (
 	ResultOK       Result = iota
-	ResultEpoch           // The channel has no stream of that epoch, now.
+	ResultEpoch           // The channel has no stream of that epoch now.
 	ResultAhead           // The stream ends before Query.After.
-	ResultGone            // The log begins behind Query.After.
-	ResultLimit           // More records, or bytes, than a query may have or a read may take.
-	ResultTimeout         // Not in time.
-	ResultOverload        // Too many queries wait, or their answers hold too much.
-	ResultError           // What is in the log cannot be read.
+	ResultGone            // The log begins after Query.After.
+	ResultLimit           // More records or bytes than a query may have, or than one read may take.
+	ResultTimeout         // The answer was not ready in time.
+	ResultOverload        // Too many queries wait, or their answers hold too many bytes.
+	ResultError           // The log cannot be read.
 	resultCount
 )
 
 var resultNames = [resultCount]string{"ok", "epoch", "ahead", "gone", "limit", "timeout", "overload", "error"}
 
-// String is the result's metric label.
+// String returns the result as a metric's label has it.
 func (r Result) String() string { return resultNames[r] }
 
 // Results lists every result.
@@ -50,9 +50,9 @@ func Results() []Result {
 	return list
 }
 
-// Answer is what came of a query.
+// Answer is what a query ended with.
 type Answer struct {
 	Result  Result
-	Records []Record // In the order of their offsets, shared with other answers: not to be changed. QueryLast may have some of a failed query.
+	Records []Record // By offset. Other answers share them: do not change them. A failed QueryLast may have some.
 	Kafka   bool     // A part of the range was read from Kafka again.
 }

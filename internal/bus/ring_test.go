@@ -157,7 +157,7 @@ func TestRingModel(t *testing.T) {
 	var held int64
 	for i := range r.slots {
 		if b := r.slots[i].Load(); b != nil {
-			held += int64(b.memory) + b.layouts.Load()
+			held += int64(b.memory) + b.layoutBytes.Load()
 		}
 	}
 	require.Equal(t, held, r.Stats().RetainedBytes.Load())
@@ -228,7 +228,7 @@ func TestNoLostRoom(t *testing.T) {
 				runtime.Gosched()
 			}
 			for range random.IntN(200) { // Somewhere in the writer's way from its first look to its sleep.
-				_ = c.at.Load()
+				_ = c.next.Load()
 			}
 			c.Advance()
 		}
@@ -249,11 +249,11 @@ func TestNoLostRoom(t *testing.T) {
 func TestOvertaken(t *testing.T) {
 	r := newRing(t, Options{Shards: 1, Slots: 2})
 	c := r.Cursor(0)
-	c.at.Store(detached | 1)
+	c.next.Store(detached | 1)
 	for range 4 {
 		require.NoError(t, r.Publish(t.Context(), batchFor(1, 0)))
 	}
-	c.at.Store(2) // As Reattach leaves it when it has read the head long ago.
+	c.next.Store(2) // As Reattach leaves it when it has read the head long ago.
 	published := make(chan error, 1)
 	go func() { published <- r.Publish(t.Context(), batchFor(1, 0)) }()
 	require.Eventually(t, r.waiting.Load, 10*time.Second, time.Millisecond)
@@ -338,6 +338,41 @@ func TestRetainedBytes(t *testing.T) {
 	require.Equal(t, small, retained.Load(), "a batch that the ring has released is not counted")
 }
 
+// What metrics read are copies: they show what the ring decides by, and changing them changes none of its decisions.
+func TestStatsAreCopies(t *testing.T) {
+	r := newRing(t, Options{Shards: 1, Slots: 4, BytesMax: 10_000})
+	c := r.Cursor(0)
+	publish := func() *Batch {
+		b := batchFor(1000, 0)
+		require.NoError(t, r.Publish(t.Context(), b))
+		return b
+	}
+	b := publish()
+	b.Segments[0].Layout(VariantRaw, func(*Segment) []byte { return make([]byte, 500) })
+	p := b.Hold()
+	for range 4 { // The ring releases the first batch.
+		c.Advance()
+		publish()
+	}
+	require.True(t, p.Released())
+	require.EqualValues(t, 5000, r.stats.Bytes.Load())
+	require.Equal(t, r.bytes.Load(), r.stats.Bytes.Load())
+	require.Positive(t, r.retained.Load())
+	require.Equal(t, r.retained.Load(), r.stats.RetainedBytes.Load())
+	require.EqualValues(t, 500, r.held.Load())
+	require.Equal(t, r.held.Load(), r.stats.PinnedBytes.Load())
+
+	r.stats.Bytes.Store(1 << 40)
+	r.stats.RetainedBytes.Store(1 << 40)
+	r.stats.PinnedBytes.Store(1 << 40)
+	require.EqualValues(t, 500, c.Held())
+	next, state := c.Next()
+	require.Equal(t, StateReady, state)
+	require.EqualValues(t, 1000, c.Waiting(next))
+	require.False(t, r.full(r.head.Load()-1, batchFor(1, 0)), "of bytes")
+	require.Equal(t, 1, r.Shards())
+}
+
 // A shard that does not move is detached after StallMax; the others go on and nothing is lost to them.
 func TestStall(t *testing.T) {
 	var log strings.Builder
@@ -405,7 +440,7 @@ func TestNewErrors(t *testing.T) {
 		"bus.stall_max":       func(o *Options) { o.StallMax = 0 },
 		"without Wake":        func(o *Options) { o.Wake = nil },
 		"or Logger":           func(o *Options) { o.Logger = nil },
-		"power of two from 2": func(o *Options) { o.Slots = 1 },
+		"power of two and at least 2": func(o *Options) { o.Slots = 1 },
 	} {
 		o := good
 		change(&o)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"wsd/internal/deflate"
+	"wsd/internal/kafka"
 	"wsd/internal/route"
 	"wsd/internal/routing"
 	"wsd/internal/shard"
@@ -272,7 +273,7 @@ func (o Options) kafka() []family {
 		{
 			name: "wsd_kafka_fetch_errors_total", help: "Requests to Kafka that failed, by kind (docs/kafka.md explains each).", kind: counter, labels: []string{"kind"},
 			values: func(emit func(float64, ...string)) {
-				for _, k := range source.AllErrorKinds() {
+				for _, k := range kafka.AllErrorKinds() {
 					emit(float64(s.FetchErrors[k].Load()), k.String())
 				}
 			},

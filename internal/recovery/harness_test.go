@@ -68,7 +68,7 @@ func (r *rig) start(kept int, change func(*Options)) {
 	})
 	require.NoError(r.t, err)
 	o := Options{
-		Source: r.source, Interest: interest, PublicationsMax: 50, BytesMax: 1 << 20, ReadBytesMax: 8 << 20, Timeout: waitMax, Concurrency: 2,
+		Source: r.source, PublicationsMax: 50, BytesMax: 1 << 20, ReadBytesMax: 8 << 20, Timeout: waitMax, Concurrency: 2,
 		WaitingMax: 10_000, Logger: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {
@@ -85,7 +85,7 @@ func (r *rig) start(kept int, change func(*Options)) {
 		_ = src.Stop(ctx)
 		recovery.Stop()
 		require.Zero(r.t, recovery.Stats().Waiting.Load(), "queries left")
-		require.Zero(r.t, recovery.held.Load(), "bytes left")
+		require.Zero(r.t, recovery.collected.Load(), "bytes left")
 	})
 	r.eventually("ready", r.source.Ready)
 }
@@ -134,7 +134,7 @@ func (r *rig) query(key string) bus.Query {
 	r.t.Helper()
 	offset, epoch, ok := r.source.Position("c." + key)
 	require.True(r.t, ok)
-	return bus.Query{Channel: "c." + key, Epoch: epoch, UpTo: offset, Most: 1 << 20}
+	return bus.Query{Channel: "c." + key, Epoch: epoch, UpTo: offset, RecordsMax: 1 << 20}
 }
 
 // ask waits for the answer to q.
@@ -158,7 +158,7 @@ func (r *rig) want(q bus.Query) (list []bus.Record) {
 			list = append(list, rec)
 		}
 	}
-	switch n := len(list) - min(q.Most, r.o.PublicationsMax); {
+	switch n := len(list) - min(q.RecordsMax, r.o.PublicationsMax); {
 	case n <= 0:
 	case q.Kind == bus.QueryLast:
 		list = list[n:]

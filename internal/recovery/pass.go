@@ -17,26 +17,26 @@ type worker struct {
 }
 
 const (
-	// rangesMax is how many times PublicationsMax offsets a read from Kafka takes at most.
+	// rangesMax times PublicationsMax is how many offsets one read from Kafka may cover.
 	rangesMax = 16
-	// deadlineStep is what deadlines are rounded up to while Kafka is read, so that a read is not given up for each of many queries.
+	// deadlineStep is the multiple to which a read's deadline is rounded up, so that many queries do not each end a read of their own.
 	deadlineStep = 250 * time.Millisecond
 )
 
-// pass is one walk over the blocks of a stream, from the newest that is asked for down.
+// pass is one walk over the blocks of a stream, from the newest one that somebody asks for down.
 type pass struct {
 	*worker
-	st     stream
-	wants  map[string][]*want // Those with queries that are not answered.
-	active int                // How many there are.
-	held   int                // Bytes that count in Recovery.held for this pass.
-	ranges int64              // Ranges that the next read takes for those that do not say how far down they need to go.
+	st        stream
+	wants     map[string][]*want // By channel: the wants with unanswered queries.
+	active    int                // How many wants there are.
+	collected int                // The part of Recovery.collected that is this pass's.
+	ranges    int64              // How many ranges the next read covers if no query says how far down it must go.
 }
 
-// pass answers the queries of a group, or as many as it can before others come that may need less.
+// pass answers the queries of a group. It stops early if it has read from Kafka and others wait, which may need less.
 func (w *worker) pass(g *group) {
 	p := &pass{worker: w, st: g.st, wants: make(map[string][]*want), ranges: 1}
-	for _, q := range w.r.take(g) {
+	for _, q := range w.r.takeQueries(g) {
 		p.add(q)
 	}
 	for p.active > 0 {
@@ -49,8 +49,8 @@ func (w *worker) pass(g *group) {
 			break
 		}
 	}
-	w.r.held.Add(-int64(p.held))
-	w.r.giveBack(g, p.rest())
+	w.r.collected.Add(-int64(p.collected))
+	w.r.endPass(g, p.rest())
 }
 
 func (p *pass) add(q *query) {
@@ -69,7 +69,7 @@ func (p *pass) add(q *query) {
 	p.active++
 }
 
-// rest returns the queries that are not answered.
+// rest returns the unanswered queries.
 func (p *pass) rest() (list []*query) {
 	p.each(func(w *want) { list = append(list, w.queries...) })
 	return list
@@ -84,7 +84,7 @@ func (p *pass) each(fn func(*want)) {
 	}
 }
 
-// step takes one block and answers the queries that need no more. read says that it came from Kafka.
+// step walks through one block and answers the queries that need no more. Read reports that the block came from Kafka.
 func (p *pass) step() (read bool, err error) {
 	top, lowest := int64(0), int64(-1)
 	p.each(func(w *want) {
@@ -103,7 +103,7 @@ func (p *pass) step() (read bool, err error) {
 		return read, err
 	}
 	if !has(p.st.Stream, p.st.epoch) {
-		return read, source.ErrStreamEnded // The block may be of another log.
+		return read, source.ErrStreamEnded // The block may belong to another log.
 	}
 	now := time.Now()
 	p.update(func(w *want) {
@@ -112,10 +112,10 @@ func (p *pass) step() (read bool, err error) {
 		}
 		p.settle(w, b.First && w.down == b.From, now)
 	})
-	return read, p.checkHeld()
+	return read, p.checkCollected()
 }
 
-// update calls fn for every want and forgets those that have no queries left.
+// update calls fn for every want and drops those that have no queries left.
 func (p *pass) update(fn func(*want)) {
 	for channel, list := range p.wants {
 		kept := list[:0]
@@ -132,7 +132,7 @@ func (p *pass) update(fn func(*want)) {
 	}
 }
 
-// block returns the block that holds the offset before top. lowest is how far down the queries go that know it, -1 if none does.
+// block returns the block that holds the offset before top. Lowest is how far down the queries go, or -1 if none of them knows.
 func (p *pass) block(top, lowest int64) (b source.Block, read bool, err error) {
 	if b, ok := p.r.o.Source.Recent(p.st.Stream, top); ok {
 		return b, false, nil
@@ -155,19 +155,19 @@ func (p *pass) block(top, lowest int64) (b source.Block, read bool, err error) {
 		b, err = p.read(from, top)
 	}
 	if errors.Is(err, source.ErrRangeBytes) && lowest > from {
-		b, err = p.read(lowest, top) // No more than is asked for.
+		b, err = p.read(lowest, top) // No more than the queries ask for.
 	}
 	if err != nil {
 		return source.Block{}, true, err
 	}
 	if has(p.st.Stream, p.st.epoch) {
 		p.r.past.add(p.st, b, now)
-		p.r.startClock() // It may just have found nothing kept.
+		p.r.startClock() // The clock may just have stopped because nothing was kept.
 	}
 	return b, true, nil
 }
 
-// read reads a range from Kafka, until the first of the queries' deadlines.
+// read reads a range from Kafka. It gives up at the earliest deadline of the queries.
 func (p *pass) read(from, to int64) (source.Block, error) {
 	var deadline time.Time
 	p.each(func(w *want) {
@@ -188,15 +188,15 @@ func (p *pass) read(from, to int64) (source.Block, error) {
 	return b, err
 }
 
-// collect gives the records of a block below top to those who want them.
+// collect adds the records of a block below top to the wants that need them.
 func (p *pass) collect(b source.Block, top int64) error {
 	from := top
 	p.each(func(w *want) { from = min(from, w.after) })
 	p.walker.Open(p.st.Stream, b, max(from, b.From), min(top, b.To))
-	t := p.r.turns.begin()
-	defer func() { t.end() }()
+	slot := p.r.slots.acquire()
+	defer func() { slot.release() }()
 	for p.walker.Next() {
-		t.walked()
+		slot.walked()
 		list := p.wants[string(p.walker.Channel())]
 		if len(list) == 0 {
 			continue
@@ -208,8 +208,8 @@ func (p *pass) collect(b source.Block, top int64) error {
 			}
 			if record.Offset == 0 {
 				record = p.walker.Record()
-				p.held += sizeOf(&record)
-				p.r.held.Add(int64(sizeOf(&record)))
+				p.collected += sizeOf(&record)
+				p.r.collected.Add(int64(sizeOf(&record)))
 			}
 			w.take(record)
 		}
@@ -217,15 +217,15 @@ func (p *pass) collect(b source.Block, top int64) error {
 	return p.walker.Err()
 }
 
-// settle answers the queries of w that need no more than what has been collected, and fails those that are beyond a limit. first: the
-// log has nothing below.
+// settle answers the queries of w that need no more than what has been collected, and fails those that exceed a limit. First reports that
+// the log has nothing below.
 func (p *pass) settle(w *want, first bool, now time.Time) {
 	o := &p.r.o
 	switch w.kind {
 	case bus.QueryFirst:
-		w.keepFirst(w.queries[0].Most)
+		w.keepFirst(w.queries[0].RecordsMax)
 	case bus.QueryLast:
-		if len(w.records) >= w.queries[0].Most || first {
+		if len(w.records) >= w.queries[0].RecordsMax || first {
 			w.down = w.after
 		}
 	case bus.QueryAll:
@@ -261,25 +261,25 @@ func (p *pass) settle(w *want, first bool, now time.Time) {
 	w.queries, w.after = kept, lowest
 }
 
-// over reports whether an answer to q would be beyond a limit.
+// over reports whether an answer to q would exceed a limit.
 func (p *pass) over(w *want, q *query) bool {
-	list := w.of(q)
+	list := w.recordsOf(q)
 	bytes := 0
 	for i := range list {
 		bytes += sizeOf(&list[i])
 	}
-	return len(list) > q.Most || bytes > p.r.o.BytesMax
+	return len(list) > q.RecordsMax || bytes > p.r.o.BytesMax
 }
 
-// complete returns the answer to q, which has all that it needs.
+// complete returns the answer to q. All its records have been collected.
 func (p *pass) complete(w *want, q *query) bus.Answer {
-	list := w.of(q)
-	if n := len(list) - q.Most; n > 0 {
+	list := w.recordsOf(q)
+	if n := len(list) - q.RecordsMax; n > 0 {
 		switch w.kind {
 		case bus.QueryAll:
 			return bus.Answer{Result: bus.ResultLimit}
 		case bus.QueryFirst:
-			list = list[:q.Most:q.Most]
+			list = list[:q.RecordsMax:q.RecordsMax]
 		case bus.QueryLast:
 			list = list[n:]
 		}
@@ -293,22 +293,22 @@ func (p *pass) complete(w *want, q *query) bus.Answer {
 	return bus.Answer{Records: list}
 }
 
-// checkHeld fails when answers in the making hold too much.
-func (p *pass) checkHeld() error {
-	if p.r.held.Load() > int64(p.r.o.ReadBytesMax) {
-		return errHeld
+// checkCollected fails if the answers being prepared hold too many bytes.
+func (p *pass) checkCollected() error {
+	if p.r.collected.Load() > int64(p.r.o.ReadBytesMax) {
+		return errCollected
 	}
 	return nil
 }
 
-var errHeld = errors.New("answers in the making hold too much")
+var errCollected = errors.New("the answers being prepared hold too many bytes")
 
-// fail answers the queries that a pass cannot go on with: all of them, or after a timeout those whose time is over.
+// fail answers the queries that the pass cannot continue with: all of them or, after a timeout, those whose time is over.
 func (p *pass) fail(err error) {
 	result := bus.ResultError
 	now := time.Now()
 	switch {
-	case p.r.ctx.Err() != nil, errors.Is(err, errHeld):
+	case p.r.ctx.Err() != nil, errors.Is(err, errCollected):
 		result = bus.ResultOverload
 	case errors.Is(err, source.ErrRangeGone):
 		result = bus.ResultGone
@@ -318,7 +318,7 @@ func (p *pass) fail(err error) {
 		result = bus.ResultEpoch
 	case errors.Is(err, context.DeadlineExceeded):
 		result = bus.ResultTimeout
-		p.r.logProblem(now, err) // It says what Kafka did meanwhile.
+		p.r.logProblem(now, err) // The error says what Kafka did in the meantime.
 	default:
 		p.r.logProblem(now, err)
 	}
@@ -331,7 +331,7 @@ func (p *pass) fail(err error) {
 			}
 			a := bus.Answer{Result: result}
 			if w.kind == bus.QueryLast {
-				a.Records = w.of(q)
+				a.Records = w.recordsOf(q)
 			}
 			p.r.finish(q, a)
 		}

@@ -11,13 +11,13 @@ import (
 // pastIdle is how long a block is kept that nobody asks for.
 const pastIdle = 10 * time.Second
 
-// past keeps blocks that were read again, for those who ask for them next. Any goroutine.
+// past keeps blocks that were read again, for the queries that need them next. Any goroutine may use it.
 type past struct {
 	bytesMax int
 
 	mu    sync.Mutex
 	bytes int
-	kept  map[stream][]*pastBlock // In the order of their offsets; none overlaps another.
+	kept  map[stream][]*pastBlock // By offset. No block overlaps another.
 }
 
 type pastBlock struct {
@@ -29,7 +29,8 @@ func (p *past) init(bytesMax int) {
 	p.bytesMax, p.kept = bytesMax, make(map[stream][]*pastBlock)
 }
 
-// find returns the block that holds the offset before to. If there is none, below is where the next one under it ends, 0 for none.
+// find returns the block that holds the offset before to. If there is none, below is where the next lower block ends, or 0 if there is no
+// lower block.
 func (p *past) find(st stream, to int64, now time.Time) (b source.Block, ok bool, below int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -45,7 +46,7 @@ func (p *past) find(st stream, to int64, now time.Time) (b source.Block, ok bool
 	return source.Block{}, false, below
 }
 
-// add keeps a block, for which room is made by forgetting the blocks that were used least lately.
+// add keeps a block. It makes room by forgetting the blocks that were used longest ago.
 func (p *past) add(st stream, b source.Block, now time.Time) {
 	if b.Bytes() > p.bytesMax {
 		return
@@ -66,18 +67,18 @@ func (p *past) add(st stream, b source.Block, now time.Time) {
 
 func (p *past) forgetOldestLocked() {
 	var oldest *pastBlock
-	var of stream
+	var oldestStream stream
 	for st, list := range p.kept {
 		for _, b := range list {
 			if oldest == nil || b.used.Before(oldest.used) {
-				oldest, of = b, st
+				oldest, oldestStream = b, st
 			}
 		}
 	}
-	p.removeLocked(of, func(b *pastBlock) bool { return b == oldest })
+	p.removeLocked(oldestStream, func(b *pastBlock) bool { return b == oldest })
 }
 
-// expire forgets what was not used lately.
+// expire forgets blocks that were not used lately.
 func (p *past) expire(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -86,6 +87,7 @@ func (p *past) expire(now time.Time) {
 	}
 }
 
+// removeLocked forgets the stream's blocks for which gone returns true.
 func (p *past) removeLocked(st stream, gone func(*pastBlock) bool) {
 	list := p.kept[st]
 	kept := list[:0]
@@ -102,7 +104,7 @@ func (p *past) removeLocked(st stream, gone func(*pastBlock) bool) {
 	}
 }
 
-// size returns the bytes that are kept, and of how many streams. A block of nothing but aborted transactions has no bytes.
+// size returns how many bytes and streams are kept. A stream may have no bytes: a block of nothing but aborted transactions is empty.
 func (p *past) size() (bytes, streams int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -11,20 +11,18 @@ import (
 	"time"
 
 	"wsd/internal/bus"
-	"wsd/internal/routing"
 	"wsd/internal/source"
 )
 
 // Options is what a Recovery is built from. Every field must be set.
 type Options struct {
 	Source          *source.Source
-	Interest        *routing.Interest
-	PublicationsMax int           // Records of an answer; also how many offsets one read from Kafka takes at least.
-	BytesMax        int           // Bytes of an answer's values.
-	ReadBytesMax    int           // Bytes that may be kept of what was read again, and that answers in the making may hold.
-	Timeout         time.Duration // From the query to the answer.
-	Concurrency     int           // Partitions that are read at the same time.
-	WaitingMax      int           // Queries that wait.
+	PublicationsMax int           // How many records an answer may have, and how many offsets one read from Kafka covers at least.
+	BytesMax        int           // How many bytes the records of an answer may have.
+	ReadBytesMax    int           // How many bytes the kept blocks may have, and how many the answers being prepared.
+	Timeout         time.Duration // From a query to its answer.
+	Concurrency     int           // How many partitions are read at the same time.
+	WaitingMax      int           // How many queries may wait.
 	Logger          *slog.Logger
 }
 
@@ -36,23 +34,23 @@ type Recovery struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	running sync.WaitGroup
-	ready   chan struct{} // A group wants a worker; holds one for each worker.
-	timed   chan struct{} // There is something to be timed; holds one.
+	ready   chan struct{} // Wakes a worker because a group wants one. It holds one value for each worker.
+	timed   chan struct{} // Starts the clock. It holds one value.
 
-	past  past
-	turns turns
-	held  atomic.Int64 // Bytes of records of answers in the making.
+	past      past
+	slots     walkSlots
+	collected atomic.Int64 // The size of the records in all answers being prepared.
 
 	mu      sync.Mutex
-	groups  map[stream]*group // Those with queries that wait or are being answered.
-	queue   []*group          // Those that want a worker.
+	groups  map[stream]*group // The groups with unanswered queries.
+	queue   []*group          // The groups that want a worker.
 	logged  time.Time         // When a problem was logged last.
-	ahead   []*query          // Queries for what is not routed yet.
-	waiting int               // Queries in all groups, those being answered included, and in ahead.
+	ahead   []*query          // Queries for offsets that are not routed yet.
+	waiting int               // How many queries are unanswered, in groups and in ahead.
 	stopped bool
 }
 
-// stream is one in one epoch, which a truncation of the log changes.
+// stream is a stream in one epoch. A truncation of the log changes the epoch.
 type stream struct {
 	*source.Stream
 	epoch string
@@ -62,22 +60,22 @@ type stream struct {
 type group struct {
 	st      stream
 	waiting []*query
-	queued  bool // In Recovery.queue, or with a worker.
+	queued  bool // The group is in Recovery.queue, or a worker has it.
 }
 
-// query is one that has not been answered.
+// query is a query that has not been answered.
 type query struct {
 	bus.Query
 	st       stream
 	done     func(bus.Answer)
 	began    time.Time
 	deadline time.Time
-	kafka    bool // A part of it was read from Kafka again.
+	kafka    bool // A part of its range was read from Kafka again.
 }
 
 // New checks the options and returns a Recovery that does nothing yet.
 func New(o Options) (*Recovery, error) {
-	if o.Source == nil || o.Interest == nil || o.Logger == nil {
+	if o.Source == nil || o.Logger == nil {
 		return nil, errors.New("BUG: recovery options with a nil dependency")
 	}
 	for name, v := range map[string]int64{
@@ -89,18 +87,18 @@ func New(o Options) (*Recovery, error) {
 		}
 	}
 	r := &Recovery{o: o, stats: NewStats(), groups: make(map[stream]*group), ready: make(chan struct{}, o.Concurrency),
-		timed: make(chan struct{}, 1), turns: newTurns()}
+		timed: make(chan struct{}, 1), slots: newWalkSlots()}
 	r.past.init(o.ReadBytesMax)
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r, nil
 }
 
-// Start begins to answer.
+// Start starts the workers and the clock.
 func (r *Recovery) Start() {
 	for range r.o.Concurrency {
 		r.spawn("worker", r.work)
 	}
-	r.spawn("clock", r.watch)
+	r.spawn("clock", r.runClock)
 }
 
 func (r *Recovery) spawn(part string, f func()) {
@@ -111,7 +109,7 @@ func (r *Recovery) spawn(part string, f func()) {
 	})
 }
 
-// Stop ends what is being read and answers every query that waits, and every later one, with ResultOverload.
+// Stop ends all reads. It answers every query that waits, and every later one, with ResultOverload.
 func (r *Recovery) Stop() {
 	r.mu.Lock()
 	r.stopped = true
@@ -121,14 +119,14 @@ func (r *Recovery) Stop() {
 	r.expire(time.Time{})
 }
 
-// Stats returns the counters. Any goroutine.
+// Stats returns the counters. Any goroutine may call it.
 func (r *Recovery) Stats() *Stats { return r.stats }
 
-// Ask has done called with the answer to q, once, by this goroutine or another one. Any goroutine; it does not wait.
+// Ask calls done with the answer to b, once, in this goroutine or in another one. It does not wait. Any goroutine may call it.
 func (r *Recovery) Ask(b bus.Query, done func(bus.Answer)) {
 	now := time.Now()
 	q := &query{Query: b, done: done, began: now, deadline: now.Add(r.o.Timeout)}
-	q.Most = min(q.Most, r.o.PublicationsMax)
+	q.RecordsMax = min(q.RecordsMax, r.o.PublicationsMax)
 	st, ok := r.o.Source.Stream(b.Channel)
 	if !ok || !has(st, b.Epoch) {
 		r.answer(q, bus.Answer{Result: bus.ResultEpoch})
@@ -156,13 +154,13 @@ func (r *Recovery) Ask(b bus.Query, done func(bus.Answer)) {
 	r.startClock()
 }
 
-// has reports whether a stream is still that of the epoch.
+// has reports whether the stream still has the epoch.
 func has(st *source.Stream, epoch string) bool {
 	_, now, ok := st.Position()
 	return ok && now == epoch
 }
 
-// enqueueLocked puts q into its group, which then wants a worker.
+// enqueueLocked adds q to its group and puts the group into the queue.
 func (r *Recovery) enqueueLocked(q *query) {
 	g := r.groups[q.st]
 	if g == nil {
@@ -180,11 +178,11 @@ func (r *Recovery) enqueueLocked(q *query) {
 func (r *Recovery) wake() {
 	select {
 	case r.ready <- struct{}{}:
-	default: // As many wake-ups as there are workers wait already.
+	default: // There is already one wake-up for each worker.
 	}
 }
 
-// answer counts q and calls its done.
+// answer counts q and calls done.
 func (r *Recovery) answer(q *query, a bus.Answer) {
 	a.Kafka = q.kafka
 	r.stats.Queries[a.Result].Add(1)
@@ -192,7 +190,7 @@ func (r *Recovery) answer(q *query, a bus.Answer) {
 	q.done(a)
 }
 
-// finish is answer for a query that was waiting.
+// finish is answer for a query that counts as waiting.
 func (r *Recovery) finish(q *query, a bus.Answer) {
 	r.mu.Lock()
 	r.waiting--
@@ -201,24 +199,22 @@ func (r *Recovery) finish(q *query, a bus.Answer) {
 	r.answer(q, a)
 }
 
-// Times of watch.
+// The clock's times.
 const (
-	clockInterval = 20 * time.Millisecond // Between two looks at the queries' deadlines, and at those that are ahead.
+	clockInterval = 20 * time.Millisecond // Between two checks of deadlines and of the queries that are ahead.
 	aheadMax      = time.Second           // How long a stream may take to reach the offset that a client has from another node.
-	sweepInterval = 30 * time.Second      // A channel without subscribers is remembered by the interest table for one to two of these.
 )
 
-// watch answers queries whose time is over, or whose stream has come to where they are, and forgets what was not asked for lately. Its
-// clock stands still while there is nothing of that: each tick would wake an idle process, and the runtime's monitor thread with it.
-func (r *Recovery) watch() {
-	clock, sweep := time.NewTicker(clockInterval), time.NewTicker(sweepInterval)
+// runClock answers queries whose time is over or whose stream has reached their offset, and forgets blocks that nobody asked for lately.
+// The clock stops while there is nothing to do: each tick would wake an idle process and, with it, the runtime's monitor thread.
+func (r *Recovery) runClock() {
+	clock := time.NewTicker(clockInterval)
 	defer clock.Stop()
-	defer sweep.Stop()
 	running := true
 	for {
 		select {
 		case <-r.timed:
-			if !running { // A reset puts the next tick off: many queries would stop the clock.
+			if !running { // A reset delays the next tick: if each of many queries reset the clock, it would never tick.
 				clock.Reset(clockInterval)
 				running = true
 			}
@@ -228,19 +224,24 @@ func (r *Recovery) watch() {
 			r.past.expire(now)
 			bytes, streams := r.past.size()
 			r.stats.PastBytes.Store(int64(bytes))
-			if streams == 0 && r.stats.Waiting.Load() == 0 {
+			if streams == 0 && r.idle() {
 				clock.Stop()
 				running = false
 			}
-		case <-sweep.C:
-			r.o.Interest.Sweep()
 		case <-r.ctx.Done():
 			return
 		}
 	}
 }
 
-// startClock is called when there is a query or something kept of the past.
+// idle reports whether no query waits.
+func (r *Recovery) idle() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.waiting == 0
+}
+
+// startClock starts the clock, after a query came or a block was kept.
 func (r *Recovery) startClock() {
 	select {
 	case r.timed <- struct{}{}:
@@ -248,14 +249,14 @@ func (r *Recovery) startClock() {
 	}
 }
 
-// catchUp answers the queries for what was not routed when they came, and now is: the client has it all.
+// catchUp answers the queries for offsets that were not routed when they came, and now are. Such a client has missed nothing.
 func (r *Recovery) catchUp(now time.Time) {
 	var reached, late []*query
 	r.mu.Lock()
 	kept := r.ahead[:0]
 	for _, q := range r.ahead {
-		switch at, epoch, ok := q.st.Position(); {
-		case ok && at >= q.After && epoch == q.Epoch:
+		switch position, epoch, ok := q.st.Position(); {
+		case ok && position >= q.After && epoch == q.Epoch:
 			reached = append(reached, q)
 		case now.Sub(q.began) > min(aheadMax, r.o.Timeout):
 			late = append(late, q)
@@ -274,7 +275,7 @@ func (r *Recovery) catchUp(now time.Time) {
 	}
 }
 
-// expire fails the queries that wait for a worker and whose time is over at now; all that wait when now is zero.
+// expire fails the queries that wait for a worker and whose time is over. If now is zero it fails all that wait.
 func (r *Recovery) expire(now time.Time) {
 	var late []*query
 	result := bus.ResultTimeout
@@ -301,7 +302,7 @@ func (r *Recovery) expire(now time.Time) {
 	}
 }
 
-// work makes passes for the groups that want one, until Stop.
+// work makes passes for the groups in the queue, until Stop.
 func (r *Recovery) work() {
 	w := &worker{r: r, reader: r.o.Source.NewReader(r.ctx), walker: r.o.Source.NewWalker()}
 	defer w.reader.Close()
@@ -326,10 +327,10 @@ func (r *Recovery) work() {
 	}
 }
 
-// connectionIdle is about how long a worker keeps connections that it does not use.
+// connectionIdle is roughly how long a worker keeps connections that it does not use.
 const connectionIdle = 30 * time.Second
 
-// next takes the group that has wanted a worker for longest, nil when there is none.
+// next takes the first group of the queue. It returns nil if the queue is empty.
 func (r *Recovery) next() *group {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -345,8 +346,8 @@ func (r *Recovery) next() *group {
 	return g
 }
 
-// take returns the queries of a group that wait now.
-func (r *Recovery) take(g *group) []*query {
+// takeQueries takes the group's queries.
+func (r *Recovery) takeQueries(g *group) []*query {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	list := g.waiting
@@ -354,15 +355,15 @@ func (r *Recovery) take(g *group) []*query {
 	return list
 }
 
-// crowded reports whether queries have come to the group since take.
+// crowded reports whether queries have come to the group since takeQueries.
 func (r *Recovery) crowded(g *group) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(g.waiting) > 0
 }
 
-// giveBack ends a pass over a group: rest is what it has not answered.
-func (r *Recovery) giveBack(g *group, rest []*query) {
+// endPass ends a pass over the group. Rest is what the pass has not answered.
+func (r *Recovery) endPass(g *group, rest []*query) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	g.waiting = append(g.waiting, rest...)
@@ -374,7 +375,7 @@ func (r *Recovery) giveBack(g *group, rest []*query) {
 	delete(r.groups, g.st)
 }
 
-// logInterval is the least time between two lines about problems.
+// logInterval is the shortest time between two log lines about problems.
 const logInterval = 30 * time.Second
 
 func (r *Recovery) logProblem(now time.Time, err error) {
@@ -384,5 +385,5 @@ func (r *Recovery) logProblem(now time.Time, err error) {
 		return
 	}
 	r.logged = now
-	r.o.Logger.Warn("what clients have missed cannot be read again; they are told so, and wsd_recovery_queries_total counts them", "err", err)
+	r.o.Logger.Warn("cannot read again what clients have missed; they are notified and counted in wsd_recovery_queries_total", "err", err)
 }

@@ -49,7 +49,7 @@ func TestAnswers(t *testing.T) {
 					if q.UpTo == 0 {
 						continue
 					}
-					q.Kind, q.Most = bus.QueryKind(random.IntN(3)), 1+random.IntN(25)
+					q.Kind, q.RecordsMax = bus.QueryKind(random.IntN(3)), 1+random.IntN(25)
 					q.UpTo -= random.Uint64N(min(q.UpTo, 30))
 					q.After = random.Uint64N(q.UpTo + 1)
 					if random.IntN(2) == 0 {
@@ -63,7 +63,7 @@ func TestAnswers(t *testing.T) {
 								all++
 							}
 						}
-						if q.Kind == bus.QueryAll && all > min(q.Most, r.o.PublicationsMax) {
+						if q.Kind == bus.QueryAll && all > min(q.RecordsMax, r.o.PublicationsMax) {
 							if a.Result != bus.ResultLimit || a.Records != nil {
 								t.Errorf("%+v: %v with %d records, want too many", q, a.Result, len(a.Records))
 							}
@@ -123,7 +123,7 @@ func TestLimits(t *testing.T) {
 		r.produce(func(int) string { return fmt.Sprintf("%q", strings.Repeat("x", 3000)) }, many("b", 2)...)
 		q = r.query("b")
 		require.Equal(t, bus.ResultLimit, r.ask(q).Result, "12 KB with its JSON")
-		q.Most, q.Kind = 1, bus.QueryLast
+		q.RecordsMax, q.Kind = 1, bus.QueryLast
 		require.Len(t, r.ask(q).Records, 1)
 
 		// A batch that a read may not take: only those fail that need it.
@@ -323,7 +323,7 @@ func TestCompacted(t *testing.T) {
 	require.NotEmpty(t, a.Records)
 	require.Less(t, len(a.Records), 20, "some are gone")
 	require.Equal(t, r.log["c.a"][19].Offset, a.Records[len(a.Records)-1].Offset)
-	q.Kind, q.Most = bus.QueryLast, 1
+	q.Kind, q.RecordsMax = bus.QueryLast, 1
 	a = r.ask(q)
 	require.Len(t, a.Records, 1)
 	require.JSONEq(t, `{"n":19}`, string(a.Records[0].JSON))

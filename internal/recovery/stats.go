@@ -7,15 +7,15 @@ import (
 	"wsd/internal/stats"
 )
 
-// Stats counts what a Recovery does. Any goroutine may read it.
+// Stats counts what a Recovery does. Any goroutine may read it. The Recovery decides nothing by it.
 type Stats struct {
-	Queries   []atomic.Uint64  // Answered, by bus.Result.
+	Queries   []atomic.Uint64  // By bus.Result: queries answered.
 	Reads     atomic.Uint64    // Ranges read from Kafka again.
-	Fetches   atomic.Uint64    // Requests that this took.
-	ReadBytes atomic.Uint64    // Bytes of the batches that were read.
-	Waiting   atomic.Int64     // Queries not answered yet.
-	PastBytes atomic.Int64     // Bytes kept of what was read again.
-	Duration  *stats.Histogram // Seconds from the query to the answer.
+	Fetches   atomic.Uint64    // Requests that the reads took.
+	ReadBytes atomic.Uint64    // Size of the batches that were read.
+	Waiting   atomic.Int64     // Queries that are not answered yet.
+	PastBytes atomic.Int64     // Size of the blocks that are kept.
+	Duration  *stats.Histogram // Seconds from a query to its answer.
 }
 
 // NewStats returns counters at zero.

@@ -6,24 +6,24 @@ import (
 	"wsd/internal/bus"
 )
 
-// want is what a pass collects of one channel: for all queries of QueryAll together, for any other query by itself. Offsets are Kafka's
-// here: a query is about those from After to UpTo, to UpTo excluded.
+// want is what a pass collects of one channel. All queries of kind QueryAll share one want; any other query has its own. Offsets here are
+// Kafka's: a query asks for those in [After, UpTo).
 type want struct {
 	kind    bus.QueryKind
 	queries []*query
-	after   int64 // The lowest of the queries,
-	upTo    int64 // and the highest.
-	down    int64 // What lies from here up has been collected.
+	after   int64 // The lowest After of the queries.
+	upTo    int64 // The highest UpTo of the queries.
+	down    int64 // Everything from this offset up to upTo has been collected.
 
-	records []bus.Record // In descending blocks, ascending within a block: see join.
+	records []bus.Record // Block by block from the newest down, ascending within a block. See join.
 	ends    []int        // Where in records each block ends.
-	bytes   int          // Of the records' values.
+	bytes   int          // The size of the records.
 }
 
 func newWant(kind bus.QueryKind) *want { return &want{kind: kind, after: -1} }
 
 func (w *want) add(q *query) {
-	after, upTo := int64(q.After), int64(q.UpTo) //nolint:gosec // At most the stream's position, or the query would be ahead.
+	after, upTo := int64(q.After), int64(q.UpTo) //nolint:gosec // Not above the stream's position, or the query would be ahead.
 	if w.after < 0 || after < w.after {
 		w.after = after
 	}
@@ -34,7 +34,7 @@ func (w *want) add(q *query) {
 
 // wants reports whether a record belongs to it.
 func (w *want) wants(offset uint64) bool {
-	return int64(offset) > w.after && int64(offset) <= w.down //nolint:gosec // Kafka's plus one.
+	return int64(offset) > w.after && int64(offset) <= w.down //nolint:gosec // Kafka's offset plus 1.
 }
 
 func (w *want) take(r bus.Record) {
@@ -42,19 +42,19 @@ func (w *want) take(r bus.Record) {
 	w.bytes += sizeOf(&r)
 }
 
-// sizeOf is what a record of an answer takes.
+// sizeOf returns how much memory a record of an answer takes, roughly.
 func sizeOf(r *bus.Record) int {
 	const overhead = 96
 	return len(r.Value) + len(r.JSON) + overhead
 }
 
-// covered notes that everything from offset from up has been collected.
+// covered notes that everything from offset from on has been collected.
 func (w *want) covered(from int64) {
 	w.down = from
 	w.ends = append(w.ends, len(w.records))
 }
 
-// join puts the blocks into ascending order, as one.
+// join makes one block, in ascending order, of all.
 func (w *want) join() []bus.Record {
 	if len(w.ends) > 1 {
 		joined := make([]bus.Record, 0, len(w.records))
@@ -71,19 +71,19 @@ func (w *want) join() []bus.Record {
 	return w.records
 }
 
-// keepFirst forgets what cannot be among the first most records any more.
-func (w *want) keepFirst(most int) {
+// keepFirst drops the records that are not among the first recordsMax.
+func (w *want) keepFirst(recordsMax int) {
 	list := w.join()
-	for i := most; i < len(list); i++ {
+	for i := recordsMax; i < len(list); i++ {
 		w.bytes -= sizeOf(&list[i])
 		list[i] = bus.Record{}
 	}
-	w.records = list[:min(most, len(list))]
+	w.records = list[:min(recordsMax, len(list))]
 	w.ends[0] = len(w.records)
 }
 
-// of returns the records that a query is about, as far as they have been collected.
-func (w *want) of(q *query) []bus.Record {
+// recordsOf returns the records that a query asks for, as far as they have been collected.
+func (w *want) recordsOf(q *query) []bus.Record {
 	list := w.join()
 	begin := sort.Search(len(list), func(i int) bool { return list[i].Offset > q.After })
 	end := sort.Search(len(list), func(i int) bool { return list[i].Offset > q.UpTo })

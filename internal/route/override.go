@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"unicode/utf8"
 
+	"wsd/internal/kafka"
 	"wsd/internal/routing"
 )
 
@@ -128,7 +129,7 @@ func (p *Placement) badHeader(why Unplaced) bool {
 
 // placeChannels decides by the headers that list channels, if there are any.
 func (o *overrides) placeChannels(dst *Placement, rec *Record) (decided bool) {
-	n, b, ok := Varint(rec.Headers)
+	n, b, ok := kafka.Varint(rec.Headers)
 	// The names are copied one behind the other: the scratch must not move under those that point into it.
 	for ; ok && n > 0; n-- {
 		var name, value []byte

@@ -1,6 +1,10 @@
 package route
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"wsd/internal/kafka"
+)
 
 // Record is what a decision rests on. Its slices are only read, and only during Place.
 type Record struct {
@@ -15,7 +19,7 @@ type Headers []byte
 // Find returns the value of the last header with the name, nil when that is null, and whether there is one. A malformed header ends
 // the search.
 func (h Headers) Find(name string) (value []byte, there bool) {
-	n, b, ok := Varint(h)
+	n, b, ok := kafka.Varint(h)
 	for ; ok && n > 0; n-- {
 		var k, v []byte
 		if k, v, b, ok = next(b); ok && string(k) == name {
@@ -39,35 +43,9 @@ func AppendHeaders(dst []byte, pairs ...[2]string) Headers {
 
 // next takes one header off b.
 func next(b []byte) (name, value, rest []byte, ok bool) {
-	if name, b, ok = NullBytes(b); !ok {
+	if name, b, ok = kafka.NullBytes(b); !ok {
 		return nil, nil, nil, false
 	}
-	value, rest, ok = NullBytes(b)
+	value, rest, ok = kafka.NullBytes(b)
 	return name, value, rest, ok
-}
-
-// NullBytes takes a length and so many bytes off b, as keys, values and headers stand in a record; a negative length is null. It copies nothing.
-func NullBytes(b []byte) (v, rest []byte, ok bool) {
-	n, b, ok := Varint(b)
-	switch {
-	case !ok || n > int64(len(b)):
-		return nil, nil, false
-	case n < 0:
-		return nil, b, true
-	default:
-		return b[:n:n], b[n:], true
-	}
-}
-
-// Varint takes a zigzag varint off b, as numbers stand in a record of format 2; ok is false when it is incomplete or too long.
-func Varint(b []byte) (v int64, rest []byte, ok bool) {
-	if len(b) > 0 && b[0] < 0x80 {
-		u := uint64(b[0])
-		return int64(u>>1) ^ -int64(u&1), b[1:], true
-	}
-	v, n := binary.Varint(b)
-	if n <= 0 {
-		return 0, nil, false
-	}
-	return v, b[n:], true
 }

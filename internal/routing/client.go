@@ -3,8 +3,8 @@ package routing
 // clientIDBytes is the length of a client id: nonce and ConnID, 16 hexadecimal digits each.
 const clientIDBytes = 32
 
-// AppendClientID appends the id by which the client protocol knows a connection: nonce tells the processes apart that have a
-// connection of this ConnID.
+// AppendClientID appends the id by which the client protocol knows a connection. The nonce distinguishes processes, each of which may have
+// a connection with this ConnID.
 func AppendClientID(dst []byte, nonce uint64, id ConnID) []byte {
 	const digits = "0123456789abcdef"
 	for _, v := range [2]uint64{nonce, uint64(id)} {
@@ -15,7 +15,7 @@ func AppendClientID(dst []byte, nonce uint64, id ConnID) []byte {
 	return dst
 }
 
-// ParseClientID reads what AppendClientID writes, and nothing else. It allocates nothing.
+// ParseClientID parses what AppendClientID writes, and accepts nothing else. It allocates nothing.
 func ParseClientID(b []byte) (nonce uint64, id ConnID, ok bool) {
 	if len(b) != clientIDBytes {
 		return 0, 0, false

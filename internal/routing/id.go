@@ -5,13 +5,13 @@ import "fmt"
 // ShardID numbers the shards of a process from 0.
 type ShardID uint16
 
-// ShardsMax is the most shards that a process can have: what the steering program's slots and a ShardSet hold.
+// ShardsMax is how many shards a process can have. The steering program's slots and a ShardSet hold that many.
 const ShardsMax = 256
 
-// ChannelID names a channel from its first subscriber to its last. It is given out once in a process's life; 0 means none.
+// ChannelID names a channel from its first subscriber to its last. A process never uses an id twice. Zero means none.
 type ChannelID uint64
 
-// ConnID names a connection in the process: 16 bits of shard, 24 of the slot's generation, 24 of slot.
+// ConnID names a connection in the process. It has 16 bits for the shard, 24 for the slot's generation and 24 for the slot.
 type ConnID uint64
 
 const (
@@ -19,7 +19,7 @@ const (
 	generationBits = 24
 )
 
-// MakeConnID puts a ConnID together. It keeps the low 24 bits of generation and slot.
+// MakeConnID makes a ConnID. It keeps the low 24 bits of generation and slot.
 func MakeConnID(shard ShardID, generation, slot uint32) ConnID {
 	return ConnID(shard)<<(generationBits+slotBits) | ConnID(generation&(1<<generationBits-1))<<slotBits | ConnID(slot&(1<<slotBits-1))
 }
@@ -27,13 +27,13 @@ func MakeConnID(shard ShardID, generation, slot uint32) ConnID {
 // Shard returns the shard that owns the connection.
 func (id ConnID) Shard() ShardID { return ShardID(id >> (generationBits + slotBits)) }
 
-// Generation tells the connections apart that have used a slot one after the other.
+// Generation distinguishes the connections that have used the slot one after the other.
 func (id ConnID) Generation() uint32 { return uint32(id>>slotBits) & (1<<generationBits - 1) }
 
 // Slot returns the connection's place in its shard.
 func (id ConnID) Slot() uint32 { return uint32(id) & (1<<slotBits - 1) }
 
-// String is the id as logs show it: shard/slot.generation.
+// String returns the id as logs show it: shard/slot.generation.
 func (id ConnID) String() string {
 	return fmt.Sprintf("%d/%d.%d", id.Shard(), id.Slot(), id.Generation())
 }

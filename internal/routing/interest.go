@@ -7,53 +7,55 @@ import (
 	"sync/atomic"
 )
 
-// Channel is a channel that has subscribers, and where.
+// Channel is a channel with subscribers.
 type Channel struct {
-	ID     ChannelID
-	Name   string
-	Shards ShardSet // Shards with at least one subscriber.
-	At     uint32   // Where one of them, the last that came, keeps the channel.
+	ID       ChannelID
+	Name     string
+	Shards   ShardSet // The shards with at least one subscriber.
+	SlotHint uint32   // Where one of the shards, the last that came, keeps the channel. For another shard it is a guess to check.
 }
 
 const (
-	// stripes bounds how long shards that subscribe hold up the router, and each other: they meet only in one stripe of many.
+	// stripes is how many parts with a lock of their own the table has. A shard that subscribes holds up the router and other shards only
+	// if they meet in the same stripe.
 	stripes = 256
-	// leftMax is how many channels a stripe remembers that have no subscriber any more, 65,536 in all stripes.
+	// leftMax is how many channels without a subscriber a stripe remembers. All stripes together remember 65,536.
 	leftMax = 256
 )
 
-// Interest says which shards have subscribers of which channel, and the offset of the last record of each.
+// Interest says which shards have subscribers of which channel, and what offset the last record of each channel had.
 //
-// The order of its use decides whether a subscriber can miss a record (design.md §3): the router stores how far it has routed a
-// partition BEFORE it calls Take; a shard calls Add BEFORE it reads that position and tells it to the subscriber. Whatever the
-// router did not find wanted then lies at or before the position that the subscriber is told.
+// The order of calls decides whether a subscriber can miss a record. The router stores how far it has routed a partition BEFORE it calls
+// Take. A shard calls Add BEFORE it reads that position and sends it to the subscriber. So if Take finds no subscriber, the record is at
+// or before the position that the subscriber gets.
 //
-// Take notes the record's offset in the same moment in which it looks who wants it. So a shard that has called Add, and then finds in
-// Noted that nothing came after some offset, is given by the bus whatever comes after that offset.
+// Take notes the record's offset under the same lock under which it reads who wants the record. So if a shard has called Add, and Noted
+// then says that nothing came after some offset, the bus brings the shard everything after that offset.
 //
-// A channel that nobody has any more is remembered for a while, so that those who come back soon can be told that they missed nothing.
+// The table remembers a channel for a while after its last subscriber has left, so that a client that comes back soon can learn that it
+// has missed nothing.
 type Interest struct {
-	seed    maphash.Seed
-	lastID  atomic.Uint64
-	apart   atomic.Int64 // Names in the table that are Reserved.
-	stripes [stripes]stripe
+	seed     maphash.Seed
+	lastID   atomic.Uint64
+	reserved atomic.Int64 // How many names in the table are Reserved.
+	stripes  [stripes]stripe
 }
 
 type stripe struct {
 	mu       sync.Mutex
 	channels map[string]*entry
-	left     int // Entries without a shard.
-	sweep    uint64
-	_        [96]byte // Two cache lines each: adjacent ones are fetched in pairs.
+	left     int      // How many entries have no shard.
+	sweep    uint64   // Counts the sweeps.
+	_        [96]byte // Two cache lines each: processors fetch adjacent lines in pairs.
 }
 
 // entry is a channel in the table. Its stripe's lock guards it.
 type entry struct {
 	Channel
-	epoch string // Of the stream that since belongs to; empty: none is known.
+	epoch string // The epoch of the stream that since belongs to. Empty if none is known.
 	since uint64 // Every record of the channel with a higher offset has been noted.
-	last  uint64 // Highest offset of a record noted, of whatever epoch and partition.
-	left  uint64 // The sweep at which the last shard left.
+	last  uint64 // The highest offset that was noted, of any epoch and partition.
+	left  uint64 // The number of the sweep after which the last shard left.
 }
 
 // NewInterest returns an empty table.
@@ -65,9 +67,9 @@ func NewInterest() *Interest {
 	return t
 }
 
-// Add notes that shard s has a subscriber of the channel, which it keeps at the given place of its own, and returns the channel's id.
-// Adding again changes nothing but the place. Any goroutine.
-func (t *Interest) Add(name string, s ShardID, at uint32) ChannelID {
+// Add notes that shard s has a subscriber of the channel, and returns the channel's id. Hint is where the shard keeps the channel. Adding
+// again changes only the hint. Any goroutine may call it.
+func (t *Interest) Add(name string, s ShardID, hint uint32) ChannelID {
 	p := t.stripe(name)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -77,19 +79,19 @@ func (t *Interest) Add(name string, s ShardID, at uint32) ChannelID {
 		e = &entry{Channel: Channel{ID: ChannelID(t.lastID.Add(1)), Name: strings.Clone(name)}}
 		p.channels[e.Name] = e
 		if Reserved(name) {
-			t.apart.Add(1)
+			t.reserved.Add(1)
 		}
 	case e.Shards.Empty():
 		e.ID = ChannelID(t.lastID.Add(1))
 		p.left--
 	}
 	e.Shards.Add(s)
-	e.At = at
+	e.SlotHint = hint
 	return e.ID
 }
 
-// Remove notes that shard s has no subscriber of the channel any more. When no shard has, the channel's id ends: whoever comes
-// later gets another. Removing what is not there changes nothing. Any goroutine.
+// Remove notes that shard s no longer has a subscriber of the channel. When no shard has one, the channel's id ends; the next subscriber
+// gets another id. Removing what is not there changes nothing. Any goroutine may call it.
 func (t *Interest) Remove(name string, s ShardID) {
 	p := t.stripe(name)
 	p.mu.Lock()
@@ -105,7 +107,7 @@ func (t *Interest) Remove(name string, s ShardID) {
 	if e.epoch == "" || p.left == leftMax {
 		delete(p.channels, name)
 		if Reserved(name) {
-			t.apart.Add(-1)
+			t.reserved.Add(-1)
 		}
 		return
 	}
@@ -113,7 +115,7 @@ func (t *Interest) Remove(name string, s ShardID) {
 	p.left++
 }
 
-// Sweep forgets the channels that had no subscriber at the last Sweep either. Any goroutine.
+// Sweep forgets the channels that also had no subscriber at the previous Sweep. Any goroutine may call it.
 func (t *Interest) Sweep() {
 	for i := range t.stripes {
 		p := &t.stripes[i]
@@ -131,20 +133,20 @@ func (t *Interest) Sweep() {
 	}
 }
 
-// Begin notes where the channel's stream of an epoch stands: the caller has called Add, and offset was read later. Only the first
-// in an epoch counts. Any goroutine.
+// Begin notes where the channel's stream of an epoch stands. The caller has called Add, and has read offset after that. Only the first
+// Begin in an epoch counts. Any goroutine may call it.
 func (t *Interest) Begin(name, epoch string, offset uint64) {
 	p := t.stripe(name)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if e := p.channels[name]; e != nil && e.epoch != epoch {
-		// What another epoch left in last is not taken away: the router may have noted a record of this one already.
+		// Last keeps what another epoch left in it: the router may already have noted a record of this epoch.
 		e.epoch, e.since = epoch, offset
 	}
 }
 
-// Noted returns an offset that no record of the channel is behind, if all those after since have been noted; it may lie before since.
-// Any goroutine.
+// Noted returns the offset of the channel's last record, provided that all records after since have been noted. Last may be lower than
+// since. Any goroutine may call it.
 func (t *Interest) Noted(name, epoch string) (since, last uint64, ok bool) {
 	p := t.stripe(name)
 	p.mu.Lock()
@@ -156,8 +158,8 @@ func (t *Interest) Noted(name, epoch string) (since, last uint64, ok bool) {
 	return e.since, e.last, true
 }
 
-// Take notes that a record of the channel has the given offset, and returns the channel if it has subscribers. It allocates nothing.
-// The router calls it for every record, those of a partition in order.
+// Take notes that a record of the channel has the given offset, and returns the channel if it has subscribers. It allocates nothing. The
+// router calls it for every record. It does so in order for the records of one partition.
 func (t *Interest) Take(name []byte, offset uint64) (Channel, bool) {
 	p := &t.stripes[maphash.Bytes(t.seed, name)%stripes]
 	p.mu.Lock()
@@ -166,12 +168,12 @@ func (t *Interest) Take(name []byte, offset uint64) (Channel, bool) {
 	if e == nil {
 		return Channel{}, false
 	}
-	// The highest: a channel that two partitions feed for a while may be one stream again, of the same epoch, afterwards.
+	// Keep the highest offset: a channel that two partitions feed for a while may become one stream again, of the same epoch.
 	e.last = max(e.last, offset)
 	return e.Channel, !e.Shards.Empty()
 }
 
-// Lookup returns the channel with the given name if it has subscribers. It allocates nothing. Any goroutine.
+// Lookup returns the channel with the given name if it has subscribers. It allocates nothing. Any goroutine may call it.
 func (t *Interest) Lookup(name []byte) (Channel, bool) {
 	p := &t.stripes[maphash.Bytes(t.seed, name)%stripes]
 	p.mu.Lock()
@@ -183,8 +185,8 @@ func (t *Interest) Lookup(name []byte) (Channel, bool) {
 	return e.Channel, true
 }
 
-// Shards returns the shards that have a subscriber of a channel which match reports true for. It looks at every channel: it is for
-// rare events. Any goroutine; match must not call the table.
+// Shards returns the shards that have a subscriber of a channel for which match returns true. It looks at every channel, so it is for rare
+// events. Any goroutine may call it. Match must not call the table.
 func (t *Interest) Shards(match func(name string) bool) (shards ShardSet) {
 	for i := range t.stripes {
 		p := &t.stripes[i]
@@ -199,7 +201,7 @@ func (t *Interest) Shards(match func(name string) bool) (shards ShardSet) {
 	return shards
 }
 
-// Len counts the channels with subscribers; Reserved names are none. Any goroutine.
+// Len counts the channels with subscribers, without Reserved names. Any goroutine may call it.
 func (t *Interest) Len() (n int) {
 	for i := range t.stripes {
 		p := &t.stripes[i]
@@ -207,17 +209,17 @@ func (t *Interest) Len() (n int) {
 		n += len(p.channels) - p.left
 		p.mu.Unlock()
 	}
-	return n - int(t.apart.Load())
+	return n - int(t.reserved.Load())
 }
 
-// Names returns the names of channels with subscribers, at most so many of them, in no order. Any goroutine.
-func (t *Interest) Names(most int) []string {
+// Names returns the names of channels with subscribers in no order, at most namesMax of them. Any goroutine may call it.
+func (t *Interest) Names(namesMax int) []string {
 	var names []string
 	for i := range t.stripes {
 		p := &t.stripes[i]
 		p.mu.Lock()
 		for name, e := range p.channels {
-			if len(names) == most {
+			if len(names) == namesMax {
 				break
 			}
 			if !e.Shards.Empty() && !Reserved(name) {

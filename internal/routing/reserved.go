@@ -1,7 +1,7 @@
 package routing
 
-// The interest table also holds whom records reach that no channel names. A channel's name is UTF-8, wherever it comes from: names that
-// begin with a byte which UTF-8 does not have are out of reach of clients, rules and records alike.
+// The interest table also says which shards have receivers of messages, which have no channel. The names for them begin with a byte that
+// UTF-8 does not have. A channel's name is always UTF-8, so neither clients nor rules nor records can use them.
 const (
 	reserved = "\xff"
 

@@ -69,7 +69,7 @@ func TestInterest(t *testing.T) {
 	require.NotEqual(t, a, b)
 	ch, ok := table.Lookup([]byte("a"))
 	require.True(t, ok)
-	require.Equal(t, Channel{ID: a, Name: "a", Shards: ch.Shards, At: 9}, ch)
+	require.Equal(t, Channel{ID: a, Name: "a", Shards: ch.Shards, SlotHint: 9}, ch)
 	require.Equal(t, []ShardID{1, 200}, slices.Collect(ch.Shards.All()))
 	_, ok = table.Lookup([]byte("c"))
 	require.False(t, ok)

@@ -5,26 +5,26 @@ import (
 	"math/bits"
 )
 
-// ShardSet is a set of shards below ShardsMax. It is a value: the zero value is empty, and a copy is independent.
+// ShardSet is a set of shards below ShardsMax. The zero value is empty, and a copy is independent.
 type ShardSet [ShardsMax / 64]uint64
 
-// Add puts id into the set.
+// Add adds id to the set.
 func (s *ShardSet) Add(id ShardID) { s[id/64] |= 1 << (id % 64) }
 
-// Remove takes id out of the set.
+// Remove removes id from the set.
 func (s *ShardSet) Remove(id ShardID) { s[id/64] &^= 1 << (id % 64) }
 
 // Has reports whether id is in the set.
 func (s *ShardSet) Has(id ShardID) bool { return s[id/64]>>(id%64)&1 != 0 }
 
-// Union adds everything in other.
+// Union adds every shard in other.
 func (s *ShardSet) Union(other *ShardSet) {
 	for i, word := range other {
 		s[i] |= word
 	}
 }
 
-// Empty reports whether nothing is in the set.
+// Empty reports whether the set has no shards.
 func (s *ShardSet) Empty() bool { return *s == ShardSet{} }
 
 // Len counts the shards in the set.

@@ -211,7 +211,7 @@ func (cs *channels) indexOf(segment *bus.Segment) (index uint32, ok bool) {
 	}
 	// Mostly one shard has the channel, and the interest table said where: for a channel that is seldom used, a look
 	// into the map costs more than the rest of the delivery.
-	if hint := segment.At; hint < uint32(len(cs.list)) && cs.list[hint].id == segment.Channel {
+	if hint := segment.SlotHint; hint < uint32(len(cs.list)) && cs.list[hint].id == segment.Channel {
 		return hint, true
 	}
 	index, ok = cs.byID[segment.Channel]

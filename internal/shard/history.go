@@ -44,10 +44,10 @@ func (s *Shard) historyCommand(c *conn, id uint32, r *protocol.HistoryRequest) *
 	if r.Limit >= 0 {
 		limit = min(limit, int(r.Limit))
 	}
-	q := bus.Query{Channel: r.Channel, Epoch: epoch, UpTo: position, Most: limit, Kind: bus.QueryLast}
+	q := bus.Query{Channel: r.Channel, Epoch: epoch, UpTo: position, RecordsMax: limit, Kind: bus.QueryLast}
 	switch {
 	case r.Since == nil && !r.Reverse:
-		q.Most = s.opts.Recovery.PublicationsMax // The first of the last.
+		q.RecordsMax = s.opts.Recovery.PublicationsMax // The first of the last.
 	case r.Since == nil:
 	case r.Reverse:
 		q.UpTo = min(position, max(r.Since.Offset, 1)-1)

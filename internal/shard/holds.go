@@ -14,7 +14,7 @@ import (
 
 // hold counts the chunks of one segment that wait in this shard.
 type hold struct {
-	batch *bus.Pin // nil: the entry is free.
+	batch *bus.Hold // nil: the entry is free.
 	seq   uint64   // Of the batch.
 	users int      // Chunks, and the delivery under way.
 }
@@ -85,7 +85,7 @@ func (s *sender) holdOf(p *pending) uint32 {
 // limitPinned closes connections while more than PinnedMax bytes are pinned, those that hold the oldest batches first.
 // It looks once a tick, and each shard for itself.
 func (s *Shard) limitPinned() {
-	if s.opts.Cursor.Pinned() <= int64(s.opts.Limits.PinnedMax) || s.pinnedTick == s.tick {
+	if s.opts.Cursor.Held() <= int64(s.opts.Limits.PinnedMax) || s.pinnedTick == s.tick {
 		return
 	}
 	s.pinnedTick = s.tick
@@ -101,7 +101,7 @@ func (s *Shard) limitPinned() {
 	})
 	slices.SortFunc(holders, func(a, b holder) int { return int(int64(a.seq - b.seq)) })
 	for _, h := range holders {
-		if s.opts.Cursor.Pinned() <= int64(s.opts.Limits.PinnedMax) {
+		if s.opts.Cursor.Held() <= int64(s.opts.Limits.PinnedMax) {
 			return
 		}
 		s.closePinning(s.slab.get(h.slot))

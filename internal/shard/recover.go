@@ -109,10 +109,10 @@ func (s *Shard) beginRecovery(
 	position, ours := sub.start, result.Recoverable && (r.Epoch == "" || r.Epoch == result.Epoch)
 	q := bus.Query{
 		Channel: ch.name, Epoch: result.Epoch, After: r.Offset, UpTo: position,
-		Most: o.PublicationsMax, Kind: bus.QueryAll,
+		RecordsMax: o.PublicationsMax, Kind: bus.QueryAll,
 	}
 	if result.Recoverable && o.cached(ch.name) {
-		q.Kind, q.Most = bus.QueryLast, 1
+		q.Kind, q.RecordsMax = bus.QueryLast, 1
 		if !ours || r.Epoch == "" {
 			q.After = 0
 		}

@@ -48,11 +48,11 @@ func (p *past) answer(result bus.Result) {
 				a.Records = append(a.Records, r)
 			}
 		}
-		switch n := len(a.Records) - q.Most; {
+		switch n := len(a.Records) - q.RecordsMax; {
 		case n > 0 && q.Kind == bus.QueryAll:
 			a = bus.Answer{Result: bus.ResultLimit}
 		case n > 0 && q.Kind == bus.QueryFirst:
-			a.Records = a.Records[:q.Most]
+			a.Records = a.Records[:q.RecordsMax]
 		case n > 0:
 			a.Records = a.Records[n:]
 		}
@@ -138,7 +138,7 @@ func TestRecoverHolds(t *testing.T) {
 	p.numbers(1, 6)
 	c := p.joined()
 	p.say(c, back(2, ""))
-	require.Equal(t, []bus.Query{{Channel: "a", Epoch: "epoch", After: 2, UpTo: 5, Most: 5}}, p.past.waiting())
+	require.Equal(t, []bus.Query{{Channel: "a", Epoch: "epoch", After: 2, UpTo: 5, RecordsMax: 5}}, p.past.waiting())
 	p.numbers(6, 8)
 	p.say(c, `{"id":6,"ping":{}}`)
 	require.JSONEq(t, `{"id":6,"ping":{}}`, p.hear(c))
@@ -216,7 +216,7 @@ func TestRecoverAhead(t *testing.T) {
 	p.numbers(1, 4)
 	c := p.joined()
 	p.say(c, back(6, ""))
-	require.Equal(t, []bus.Query{{Channel: "a", Epoch: "epoch", After: 6, UpTo: 3, Most: 5}}, p.past.waiting())
+	require.Equal(t, []bus.Query{{Channel: "a", Epoch: "epoch", After: 6, UpTo: 3, RecordsMax: 5}}, p.past.waiting())
 	p.numbers(4, 5)
 	p.step()
 	p.numbers(5, 9) // Still on the bus when the answer comes.
@@ -312,7 +312,7 @@ func TestRecoverCached(t *testing.T) {
 	for _, epoch := range []string{"", "another"} {
 		c := p.joined()
 		p.say(c, fmt.Sprintf(`{"id":5,"subscribe":{"channel":"a","recover":true,"epoch":%q}}`, epoch))
-		require.Equal(t, []bus.Query{{Channel: "a", Epoch: "epoch", UpTo: 5, Most: 1, Kind: bus.QueryLast}}, p.past.waiting())
+		require.Equal(t, []bus.Query{{Channel: "a", Epoch: "epoch", UpTo: 5, RecordsMax: 1, Kind: bus.QueryLast}}, p.past.waiting())
 		p.past.answer(bus.ResultOK)
 		require.JSONEq(t, `{"id":5,"subscribe":{"recoverable":true,"epoch":"epoch",`+pubs(5, 6)+`"recovered":true,"was_recovering":true}}`, p.hear(c))
 	}

@@ -4,101 +4,17 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/segmentio/kafka-go/compress"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"wsd/internal/kafka"
+	"wsd/internal/kafkatest"
 )
-
-// rec is a record to be encoded by hand, as no producer would let us.
-type rec struct {
-	delta int64
-	key   string
-	value string
-}
-
-type rawBatch struct {
-	base       int64
-	lastDelta  int32
-	attributes int16
-	producer   int64
-	records    []rec
-	count      int32 // 0: as many as records.
-	tail       []byte
-}
-
-const (
-	attrTransactional = 1 << 4
-	attrControl       = 1 << 5
-)
-
-func (b rawBatch) encode() []byte {
-	var body []byte
-	for _, r := range b.records {
-		one := []byte{0}
-		one = binary.AppendVarint(one, 1)
-		one = binary.AppendVarint(one, r.delta)
-		for _, s := range []string{r.key, r.value} {
-			one = binary.AppendVarint(one, int64(len(s)))
-			one = append(one, s...)
-		}
-		one = binary.AppendVarint(one, 0)
-		body = binary.AppendVarint(body, int64(len(one)))
-		body = append(body, one...)
-	}
-	body = append(body, b.tail...)
-	if c := compress.Compression(b.attributes & 7); c != compress.None {
-		var out bytes.Buffer
-		w := c.Codec().NewWriter(&out)
-		_, _ = w.Write(body)
-		_ = w.Close()
-		body = out.Bytes()
-	}
-	if b.count == 0 {
-		b.count = int32(len(b.records))
-	}
-	return encodeBatch(b, body)
-}
-
-// encodeBatch puts b's header in front of records that are encoded and compressed already.
-func encodeBatch(b rawBatch, body []byte) []byte {
-	after := binary.BigEndian.AppendUint16(nil, uint16(b.attributes))
-	after = binary.BigEndian.AppendUint32(after, uint32(b.lastDelta))
-	after = binary.BigEndian.AppendUint64(after, 1000)
-	after = binary.BigEndian.AppendUint64(after, 2000)
-	after = binary.BigEndian.AppendUint64(after, uint64(b.producer))
-	after = binary.BigEndian.AppendUint16(after, 0)
-	after = binary.BigEndian.AppendUint32(after, 0)
-	after = binary.BigEndian.AppendUint32(after, uint32(b.count))
-	after = append(after, body...)
-	out := binary.BigEndian.AppendUint64(nil, uint64(b.base))
-	out = binary.BigEndian.AppendUint32(out, uint32(4+1+4+len(after)))
-	out = binary.BigEndian.AppendUint32(out, 7) // Leader epoch.
-	out = append(out, 2)
-	out = binary.BigEndian.AppendUint32(out, crc32.Checksum(after, castagnoli))
-	return append(out, after...)
-}
-
-func simple(base int64, n int) rawBatch {
-	b := rawBatch{base: base, lastDelta: int32(n - 1), producer: -1}
-	for i := range n {
-		b.records = append(b.records, rec{delta: int64(i), value: fmt.Sprint(base + int64(i))})
-	}
-	return b
-}
-
-func marker(base, producer int64, commit bool) rawBatch {
-	key := "\x00\x00\x00\x00"
-	if commit {
-		key = "\x00\x00\x00\x01"
-	}
-	return rawBatch{base: base, attributes: attrTransactional | attrControl, producer: producer, records: []rec{{key: key, value: "\x00\x00\x00\x00\x00\x00"}}}
-}
 
 func offsets(from, to int) (out []string) {
 	for n := from; n < to; n++ {
@@ -153,33 +69,26 @@ func (b *bench) feedFrom(t testing.TB, high, logStart int64, data []byte) {
 	require.NoError(t, err)
 }
 
-func join(batches ...rawBatch) (out []byte) {
-	for _, b := range batches {
-		out = append(out, b.encode()...)
-	}
-	return out
-}
-
 func TestWalkHoles(t *testing.T) {
 	b := newBench(t, Options{})
 	// Compaction: a hole at the head, in the middle and at the tail of a batch, and an empty batch.
-	b.feed(t, 30, nil, join(
-		rawBatch{base: 0, lastDelta: 9, producer: -1, records: []rec{{delta: 2, value: "2"}, {delta: 5, value: "5"}, {delta: 7, value: "7"}}},
-		rawBatch{base: 10, lastDelta: 4, producer: -1},
-		simple(15, 2)))
+	b.feed(t, 30, nil, kafkatest.Join(
+		kafkatest.Batch{Base: 0, LastDelta: 9, Producer: -1, Records: []kafkatest.Record{{Delta: 2, Value: "2"}, {Delta: 5, Value: "5"}, {Delta: 7, Value: "7"}}},
+		kafkatest.Batch{Base: 10, LastDelta: 4, Producer: -1},
+		kafkatest.Numbered(15, 2)))
 	b.wantValues(t, "a", []string{"2", "5", "7", "15", "16"})
 	ts := b.topic(0)
 	require.EqualValues(t, 17, b.p.routed.Load())
 	require.EqualValues(t, 7+5, ts.Compacted.Load())
 	require.Zero(t, ts.Gaps.Load())
 	// A hole between batches.
-	b.feed(t, 30, nil, join(simple(20, 3)))
+	b.feed(t, 30, nil, kafkatest.Join(kafkatest.Numbered(20, 3)))
 	require.EqualValues(t, 3, ts.Gaps.Load())
 	require.EqualValues(t, 23, b.p.routed.Load())
 	require.Equal(t, 1, b.logs.count("offsets are missing"))
 	// A batch that begins before the offset asked for, as brokers send it.
 	b.p.routed.Store(25)
-	b.feed(t, 30, nil, join(simple(23, 5)))
+	b.feed(t, 30, nil, kafkatest.Join(kafkatest.Numbered(23, 5)))
 	b.wantValues(t, "a", []string{"2", "5", "7", "15", "16", "20", "21", "22", "25", "26", "27"})
 	require.EqualValues(t, 3, ts.Gaps.Load())
 	require.Zero(t, lost(ts))
@@ -188,8 +97,8 @@ func TestWalkHoles(t *testing.T) {
 
 func TestWalkCutBatch(t *testing.T) {
 	b := newBench(t, Options{})
-	whole := join(simple(0, 3), simple(3, 3))
-	for cut := len(whole) - 1; cut > len(simple(0, 3).encode()); cut-- {
+	whole := kafkatest.Join(kafkatest.Numbered(0, 3), kafkatest.Numbered(3, 3))
+	for cut := len(whole) - 1; cut > len(kafkatest.Numbered(0, 3).Encode()); cut-- {
 		b.p.routed.Store(0)
 		b.feed(t, 6, nil, whole[:cut])
 		require.EqualValues(t, 3, b.p.routed.Load(), "cut at %d", cut)
@@ -199,16 +108,16 @@ func TestWalkCutBatch(t *testing.T) {
 
 func TestWalkAborted(t *testing.T) {
 	b := newBench(t, Options{})
-	txn := func(base, producer int64, n int) rawBatch {
-		r := simple(base, n)
-		r.attributes, r.producer = attrTransactional, producer
+	txn := func(base, producer int64, n int) kafkatest.Batch {
+		r := kafkatest.Numbered(base, n)
+		r.Attributes, r.Producer = kafkatest.Transactional, producer
 		return r
 	}
-	notTxn := simple(8, 1)
-	notTxn.producer = 5 // The same producer outside a transaction.
-	b.feed(t, 100, []kmsg.FetchResponseTopicPartitionAbortedTransaction{{ProducerID: 6, FirstOffset: 12}, {ProducerID: 5, FirstOffset: 2}, {ProducerID: 5, FirstOffset: 20}}, join(
-		txn(0, 6, 2), txn(2, 5, 2), txn(4, 6, 2), txn(6, 5, 2), notTxn, marker(9, 5, false), txn(10, 5, 1), marker(11, 6, true),
-		txn(12, 6, 3), txn(15, 5, 1), marker(16, 6, false), txn(17, 6, 1), marker(18, 5, true), marker(19, 6, true), txn(20, 5, 1), marker(21, 5, false)))
+	notTxn := kafkatest.Numbered(8, 1)
+	notTxn.Producer = 5 // The same producer outside a transaction.
+	b.feed(t, 100, []kmsg.FetchResponseTopicPartitionAbortedTransaction{{ProducerID: 6, FirstOffset: 12}, {ProducerID: 5, FirstOffset: 2}, {ProducerID: 5, FirstOffset: 20}}, kafkatest.Join(
+		txn(0, 6, 2), txn(2, 5, 2), txn(4, 6, 2), txn(6, 5, 2), notTxn, kafkatest.Marker(9, 5, false), txn(10, 5, 1), kafkatest.Marker(11, 6, true),
+		txn(12, 6, 3), txn(15, 5, 1), kafkatest.Marker(16, 6, false), txn(17, 6, 1), kafkatest.Marker(18, 5, true), kafkatest.Marker(19, 6, true), txn(20, 5, 1), kafkatest.Marker(21, 5, false)))
 	b.wantValues(t, "a", []string{"0", "1", "4", "5", "8", "10", "15", "17"})
 	ts := b.topic(0)
 	require.EqualValues(t, 22, b.p.routed.Load())
@@ -221,34 +130,34 @@ func TestWalkAborted(t *testing.T) {
 func TestBadBatches(t *testing.T) {
 	flip := func(at int) func([]byte) { return func(b []byte) { b[at] ^= 0x40 } }
 	for name, c := range map[string]struct {
-		bad    rawBatch
+		bad    kafkatest.Batch
 		damage func([]byte)
 		opts   Options
 		tries  int
 		want   []string // Of the bad batch at 3 to 5.
 	}{
-		"checksum":                  {bad: simple(3, 3), damage: flip(70), tries: 3},
-		"checksum in attributes":    {bad: simple(3, 3), damage: flip(22), tries: 3},
-		"old format":                {bad: simple(3, 3), damage: func(b []byte) { b[16] = 1 }, tries: 3},
-		"record cut":                {bad: rawBatch{base: 3, lastDelta: 2, producer: -1, records: []rec{{value: "3"}}, count: 3}, tries: 3, want: []string{"3"}},
-		"record length":             {bad: rawBatch{base: 3, lastDelta: 2, producer: -1, records: []rec{{value: "3"}}, count: 2, tail: []byte{0x7e, 0, 0}}, tries: 3, want: []string{"3"}},
-		"huge varint":               {bad: rawBatch{base: 3, lastDelta: 2, producer: -1, count: 1, tail: bytes.Repeat([]byte{0xff}, 20)}, tries: 3},
-		"offset outside":            {bad: rawBatch{base: 3, lastDelta: 2, producer: -1, records: []rec{{delta: 9, value: "x"}}}, tries: 3},
-		"negative offset":           {bad: rawBatch{base: 3, lastDelta: 2, producer: -1, records: []rec{{delta: -1, value: "x"}}}, tries: 3},
-		"more records than offsets": {bad: rawBatch{base: 3, lastDelta: 2, producer: -1, count: 2000000000}, tries: 3},
-		"unknown compression": {bad: rawBatch{base: 3, lastDelta: 2, producer: -1, attributes: 0}, damage: func(b []byte) {
+		"checksum":                  {bad: kafkatest.Numbered(3, 3), damage: flip(70), tries: 3},
+		"checksum in attributes":    {bad: kafkatest.Numbered(3, 3), damage: flip(22), tries: 3},
+		"old format":                {bad: kafkatest.Numbered(3, 3), damage: func(b []byte) { b[16] = 1 }, tries: 3},
+		"record cut":                {bad: kafkatest.Batch{Base: 3, LastDelta: 2, Producer: -1, Records: []kafkatest.Record{{Value: "3"}}, Count: 3}, tries: 3, want: []string{"3"}},
+		"record length":             {bad: kafkatest.Batch{Base: 3, LastDelta: 2, Producer: -1, Records: []kafkatest.Record{{Value: "3"}}, Count: 2, Tail: []byte{0x7e, 0, 0}}, tries: 3, want: []string{"3"}},
+		"huge varint":               {bad: kafkatest.Batch{Base: 3, LastDelta: 2, Producer: -1, Count: 1, Tail: bytes.Repeat([]byte{0xff}, 20)}, tries: 3},
+		"offset outside":            {bad: kafkatest.Batch{Base: 3, LastDelta: 2, Producer: -1, Records: []kafkatest.Record{{Delta: 9, Value: "x"}}}, tries: 3},
+		"negative offset":           {bad: kafkatest.Batch{Base: 3, LastDelta: 2, Producer: -1, Records: []kafkatest.Record{{Delta: -1, Value: "x"}}}, tries: 3},
+		"more records than offsets": {bad: kafkatest.Batch{Base: 3, LastDelta: 2, Producer: -1, Count: 2000000000}, tries: 3},
+		"unknown compression": {bad: kafkatest.Batch{Base: 3, LastDelta: 2, Producer: -1, Attributes: 0}, damage: func(b []byte) {
 			b[22] = 7
-			binary.BigEndian.PutUint32(b[17:], crc32.Checksum(b[21:], castagnoli))
+			kafkatest.Reseal(b)
 		}, tries: 3},
-		"too large inflated": {bad: rawBatch{base: 3, lastDelta: 2, producer: -1, attributes: 4, records: []rec{{value: strings.Repeat("x", 1<<20)}}}, opts: Options{BatchBytesMax: 1 << 16}, tries: 1},
-		"not compressed as said": {bad: rawBatch{base: 3, lastDelta: 2, producer: -1, records: []rec{{value: "plain"}}}, damage: func(b []byte) {
+		"too large inflated": {bad: kafkatest.Batch{Base: 3, LastDelta: 2, Producer: -1, Attributes: 4, Records: []kafkatest.Record{{Value: strings.Repeat("x", 1<<20)}}}, opts: Options{BatchBytesMax: 1 << 16}, tries: 1},
+		"not compressed as said": {bad: kafkatest.Batch{Base: 3, LastDelta: 2, Producer: -1, Records: []kafkatest.Record{{Value: "plain"}}}, damage: func(b []byte) {
 			b[22] = 1
-			binary.BigEndian.PutUint32(b[17:], crc32.Checksum(b[21:], castagnoli))
+			kafkatest.Reseal(b)
 		}, tries: 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, c.opts)
-			bad := c.bad.encode()
+			bad := c.bad.Encode()
 			if c.damage != nil {
 				c.damage(bad)
 			}
@@ -256,11 +165,11 @@ func TestBadBatches(t *testing.T) {
 			answer := func() []byte {
 				switch at := b.p.routed.Load(); {
 				case at < 3:
-					return bytes.Join([][]byte{join(simple(0, 3)), bad, join(simple(6, 2))}, nil)
+					return bytes.Join([][]byte{kafkatest.Join(kafkatest.Numbered(0, 3)), bad, kafkatest.Join(kafkatest.Numbered(6, 2))}, nil)
 				case at < 6:
-					return append(bytes.Clone(bad), join(simple(6, 2))...)
+					return append(bytes.Clone(bad), kafkatest.Join(kafkatest.Numbered(6, 2))...)
 				default:
-					return join(simple(6, 2))
+					return kafkatest.Join(kafkatest.Numbered(6, 2))
 				}
 			}
 			for try := 1; b.p.routed.Load() < 6; try++ {
@@ -270,7 +179,7 @@ func TestBadBatches(t *testing.T) {
 			b.feed(t, 8, nil, answer())
 			b.wantValues(t, "a", append(append(offsets(0, 3), c.want...), offsets(6, 8)...))
 			require.EqualValues(t, 3-len(c.want), lost(b.topic(0)))
-			require.EqualValues(t, c.tries, b.Stats().FetchErrors[ErrorCorrupt].Load())
+			require.EqualValues(t, c.tries, b.Stats().FetchErrors[kafka.ErrorCorrupt].Load())
 			require.NotZero(t, b.logs.count("reason=unreadable"))
 			require.NotEmpty(t, b.breaksOf("a"), "subscribers are told")
 			require.Empty(t, b.p.errorText())
@@ -281,14 +190,14 @@ func TestBadBatches(t *testing.T) {
 // A header that cannot be believed does not let the reader jump, nor keep it for ever.
 func TestBadBatchWithoutAnEnd(t *testing.T) {
 	b := newBench(t, Options{})
-	bad := simple(0, 3).encode()
+	bad := kafkatest.Numbered(0, 3).Encode()
 	binary.BigEndian.PutUint32(bad[23:], 1<<30) // Last offset far beyond the log.
-	data := append(bad, join(simple(3, 2))...)
+	data := append(bad, kafkatest.Join(kafkatest.Numbered(3, 2))...)
 	for try := 0; b.p.routed.Load() < 3; try++ {
 		require.Less(t, try, 5)
 		b.feed(t, 5, nil, data)
 	}
-	b.feed(t, 5, nil, join(simple(3, 2)))
+	b.feed(t, 5, nil, kafkatest.Join(kafkatest.Numbered(3, 2)))
 	b.wantValues(t, "a", offsets(3, 5))
 	require.EqualValues(t, 3, lost(b.topic(0)))
 }
@@ -296,10 +205,10 @@ func TestBadBatchWithoutAnEnd(t *testing.T) {
 // A panic while one record is read costs that record and no other. A logger that panics stands for any defect on the way.
 func TestPanicCostsOneRecord(t *testing.T) {
 	b := newBench(t, Options{})
-	batch := simple(0, 5)
-	batch.records[2].value = "no JSON"
+	batch := kafkatest.Numbered(0, 5)
+	batch.Records[2].Value = "no JSON"
 	b.logs.panicAt("is not JSON")
-	b.feed(t, 5, nil, join(batch))
+	b.feed(t, 5, nil, kafkatest.Join(batch))
 	b.wantValues(t, "a", []string{"0", "1", "3", "4"})
 	require.EqualValues(t, 1, lost(b.topic(0)))
 	require.EqualValues(t, 1, b.Stats().Panics.Load())
@@ -338,7 +247,7 @@ func TestRejoin(t *testing.T) {
 // A response counts only for a partition that still stands where it was asked for and still belongs to the asker.
 func TestLateResponsesAreIgnored(t *testing.T) {
 	b := newBench(t, Options{})
-	data := join(simple(0, 3))
+	data := kafkatest.Join(kafkatest.Numbered(0, 3))
 	rp := kmsg.FetchResponseTopicPartition{HighWatermark: 3, LastStableOffset: 3, RecordBatches: data}
 	b.p.owner = b.newFetcher(2, "elsewhere")
 	b.f.takeOne(asked{p: b.p}, &rp)
@@ -357,23 +266,26 @@ func TestLateResponsesAreIgnored(t *testing.T) {
 func TestBugPanicsGoOn(t *testing.T) {
 	require.PanicsWithValue(t, "BUG: x", func() {
 		var err error
-		defer recovered(&err)
+		defer catchPanic(&err)
 		panic("BUG: x")
 	})
 }
 
+// sealedFrom is where the bytes begin that a batch's checksum covers.
+const sealedFrom = 21
+
 func FuzzWalk(f *testing.F) {
-	f.Add(join(simple(0, 3), marker(3, 5, false), rawBatch{base: 4, lastDelta: 3, attributes: 2, records: []rec{{delta: 1, value: "x"}}}), uint64(1), false)
-	f.Add(join(simple(0, 3)), uint64(2), true)
+	f.Add(kafkatest.Join(kafkatest.Numbered(0, 3), kafkatest.Marker(3, 5, false), kafkatest.Batch{Base: 4, LastDelta: 3, Attributes: 2, Records: []kafkatest.Record{{Delta: 1, Value: "x"}}}), uint64(1), false)
+	f.Add(kafkatest.Join(kafkatest.Numbered(0, 3)), uint64(2), true)
 	b := newBench(f, Options{BatchBytesMax: 1 << 20})
 	b.drop = true
 	f.Fuzz(func(t *testing.T, data []byte, seed uint64, sum bool) {
 		data = bytes.Clone(data)
 		rnd := rand.New(rand.NewPCG(seed, 1))
-		if sum && len(data) > batchHeadBytes { // Let the damage get past the checksum.
-			data[crcFrom+rnd.IntN(len(data)-crcFrom)] ^= byte(seed)
-			if size := int64(batchStartBytes) + int64(int32(binary.BigEndian.Uint32(data[8:]))); size > crcFrom && size <= int64(len(data)) {
-				binary.BigEndian.PutUint32(data[crcAt:], crc32.Checksum(data[crcFrom:size], castagnoli))
+		if sum && len(data) > kafkatest.HeadBytes { // Let the damage get past the checksum.
+			data[sealedFrom+rnd.IntN(len(data)-sealedFrom)] ^= byte(seed)
+			if size := 12 + int64(int32(binary.BigEndian.Uint32(data[8:]))); size > sealedFrom && size <= int64(len(data)) {
+				kafkatest.Reseal(data[:size])
 			}
 		}
 		b.p.routed.Store(0)

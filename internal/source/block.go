@@ -6,24 +6,25 @@ import (
 	"unicode/utf8"
 
 	"wsd/internal/bus"
+	"wsd/internal/kafka"
 	"wsd/internal/proto"
 	"wsd/internal/route"
 )
 
-// Block is what a partition holds in a range of offsets: record batches as Kafka sent them, without those of aborted transactions. It
+// Block is what a partition holds in the offsets [From, To): record batches as Kafka sent them, without those of aborted transactions. It
 // does not change until Done.
 type Block struct {
-	From, To int64 // It covers From, and not To.
-	First    bool  // The log has nothing before From.
+	From, To int64
+	First    bool // The log has nothing before From.
 	batches  []byte
-	recent   *recentBlock // What it is of; nil: its memory is its own.
+	recent   *recentBlock // What the block is a part of. Nil if its memory is its own.
 }
 
 // Bytes returns how much memory the block holds.
 func (b *Block) Bytes() int { return cap(b.batches) }
 
-// Done says that the caller, who has the block from Recent, does not read it any more. Called once; without it the memory is left to the
-// garbage collector.
+// Done says that the caller no longer reads the block, which came from Recent. It is called once. Without it, the garbage collector frees the
+// memory.
 func (b *Block) Done() {
 	if b.recent != nil {
 		b.recent.readers.Add(-1)
@@ -34,52 +35,40 @@ func (b *Block) Done() {
 // Walker goes through the records of blocks and finds the channels that they go to, as the router does. One goroutine uses it.
 type Walker struct {
 	st       *Stream
-	from, to int64
-	rest     []byte // Batches still to come.
-	batch    batch
-	left     int32        // Records of batch still to come,
-	records  recordReader // and they themselves.
-	open     bool         // records is to be closed.
-	rec      record
-	max      int // Bytes of the largest record.
-	offset   int64
-	inflate  inflater
+	to       int64
+	walker   *kafka.Walker
 	place    route.Placement
-	channels [][]byte // Of rec, still to come.
+	channels [][]byte // The record's channels that have not been visited.
 	channel  []byte
 	err      error
 }
 
 // NewWalker returns a walker that is at its end.
 func (s *Source) NewWalker() *Walker {
-	return &Walker{inflate: inflater{max: s.o.BatchBytesMax}, max: s.o.RecordBytesMax}
+	return &Walker{walker: kafka.NewWalker(s.o.BatchBytesMax, s.o.RecordBytesMax)}
 }
 
-// Open begins with the records of a block of st from offset from to offset to, to excluded.
+// Open begins with the records of st's block b in [from, to).
 func (w *Walker) Open(st *Stream, b Block, from, to int64) {
-	w.st, w.rest, w.from, w.to = st, b.batches, from, to
+	w.st, w.to = st, to
 	w.channels, w.err = nil, nil
+	w.walker.Open(b.batches, nil, from)
 }
 
-// Next goes to the next channel of the record, or to the next record that has one. It returns false at the end, and when the block cannot
-// be read; see Err.
+// Next goes to the record's next channel, or to the next record that has one. It returns false at the end, and if the block cannot be
+// read, see Err.
 func (w *Walker) Next() (ok bool) {
 	defer func() {
 		if !ok {
-			w.end()
+			w.walker.Close()
+			w.channels = nil
 		}
 	}()
-	defer recovered(&w.err)
+	defer catchPanic(&w.err)
 	for {
 		if len(w.channels) > 0 {
 			w.channel, w.channels = w.channels[0], w.channels[1:]
 			return true
-		}
-		if w.left == 0 {
-			if !w.nextBatch() {
-				return false
-			}
-			continue
 		}
 		if !w.nextRecord() {
 			return false
@@ -87,67 +76,39 @@ func (w *Walker) Next() (ok bool) {
 	}
 }
 
-// end closes what is open.
-func (w *Walker) end() {
-	w.closeRecords()
-	w.left, w.rest, w.channels = 0, nil, nil
-}
-
-func (w *Walker) closeRecords() {
-	if w.open {
-		w.records.close()
-		w.open = false
-	}
-}
-
-// nextRecord decodes a record and finds its channels. It returns false behind the range.
+// nextRecord goes to the next record and finds its channels.
 func (w *Walker) nextRecord() bool {
-	tooLarge, err := w.records.next(&w.rec)
-	if err != nil {
-		w.err = err
+	for !w.walker.NextRecord() {
+		if w.walker.Err() == nil && w.walker.NextBatch() && w.walker.Batch().Base < w.to {
+			continue
+		}
+		if w.walker.Partial() {
+			panic(fmt.Sprintf("BUG: a block of %s/%d below offset %d ends inside a batch", w.st.p.topic.name, w.st.p.id, w.to))
+		}
+		w.err = w.walker.Err()
 		return false
 	}
-	if w.offset = w.batch.base + w.rec.delta; w.offset >= w.to {
+	rec := w.walker.Record()
+	if rec.Offset >= w.to {
 		return false
 	}
-	if w.offset >= w.from && tooLarge == 0 {
+	if rec.TooLarge == 0 {
 		p := w.st.p
-		p.topic.route.Place(&w.place, p.id, &route.Record{Key: w.rec.key, Value: w.rec.value, Headers: w.rec.headers})
+		p.topic.route.Place(&w.place, p.id, &route.Record{Key: rec.Key, Value: rec.Value, Headers: rec.Headers})
 		w.channels = w.place.Channels
 	}
-	w.left--
 	return true
 }
 
-// nextBatch opens the next batch that reaches into the range.
-func (w *Walker) nextBatch() bool {
-	w.closeRecords()
-	for len(w.rest) > 0 {
-		if w.batch, w.rest, w.err = parseBatch(w.rest); w.err != nil {
-			return false
-		}
-		switch {
-		case w.batch.last() < w.from:
-		case w.batch.base >= w.to:
-			w.rest = nil
-		default:
-			w.records, w.err = w.inflate.records(&w.batch, w.max)
-			w.open, w.left = true, w.batch.count
-			return w.err == nil
-		}
-	}
-	return false
-}
-
-// Channel returns the name of the record's channel, until the next Next.
+// Channel returns the name of the record's channel. It is valid until the next call of Next.
 func (w *Walker) Channel() []byte { return w.channel }
 
-// Offset returns the record's offset as a publication: Kafka's + 1.
-func (w *Walker) Offset() uint64 { return uint64(w.offset) + 1 }
+// Offset returns the record's offset plus 1, as publications have it.
+func (w *Walker) Offset() uint64 { return uint64(w.walker.Record().Offset) + 1 }
 
-// Record returns the record as a publication, with memory of its own.
+// Record returns the record as the bus has it, with memory of its own.
 func (w *Walker) Record() bus.Record {
-	r := bus.Record{Offset: w.Offset(), Value: bytes.Clone(w.rec.value), Text: true}
+	r := bus.Record{Offset: w.Offset(), Value: bytes.Clone(w.walker.Record().Value), Text: true}
 	if r.Value == nil {
 		r.JSON = jsonNull
 		return r
@@ -159,10 +120,10 @@ func (w *Walker) Record() bus.Record {
 	return r
 }
 
-// Err returns why the walk ended early, nil when it did not.
+// Err returns why the walk ended early, or nil if it did not.
 func (w *Walker) Err() error {
 	if w.err == nil {
 		return nil
 	}
-	return fmt.Errorf("read %s/%d again near offset %d: %w", w.st.p.topic.name, w.st.p.id, w.offset, w.err)
+	return fmt.Errorf("read %s/%d again near offset %d: %w", w.st.p.topic.name, w.st.p.id, w.walker.Record().Offset, w.err)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"wsd/internal/bus"
+	"wsd/internal/kafkatest"
 )
 
 // The race between routing and subscribing, as densely as two goroutines can run it: one routes without pause, the other subscribes,
@@ -25,7 +26,7 @@ func TestSubscribeRace(t *testing.T) {
 	b.Source.topics[0].seen = true
 	b.Source.streams.Store(buildStreams(b.Source.topics))
 
-	data := simple(0, perFeed).encode()
+	data := kafkatest.Numbered(0, perFeed).Encode()
 	rp := kmsg.FetchResponseTopicPartition{LastStableOffset: 1 << 40, HighWatermark: 1 << 40, RecordBatches: data}
 	var stop atomic.Bool
 	var routed atomic.Uint64

@@ -5,27 +5,28 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"wsd/internal/kafka"
 )
 
-// cleanup is what becomes of a topic's old records, as its cleanup.policy says.
+// cleanup is how Kafka removes a topic's old records, according to the topic's cleanup.policy.
 type cleanup uint32
 
 const (
 	cleanupUnknown cleanup = iota
-	cleanupDelete          // Removed from the start of the log on, so that a hole in it is a loss.
-	cleanupCompact         // Also removed out of its middle.
+	cleanupDelete          // Kafka removes records from the start of the log only, so a hole is a loss.
+	cleanupCompact         // Kafka also removes records from the middle of the log.
 )
 
-// cleanupInterval is how often the policies are asked for again.
+// cleanupInterval is the time after which a topic's policy is asked for again.
 const cleanupInterval = time.Minute
 
-// askCleanup asks over c for the cleanup policies of the topics in resp that are new or were not asked for lately. An error is one of the
-// connection; a topic whose policy we may not know keeps none.
-func (s *Source) askCleanup(c *conn, resp *kmsg.MetadataResponse) error {
+// askCleanup asks for the cleanup policies of those topics in resp that are new or were not asked for lately. An error is about the
+// connection. A topic whose policy wsd may not read has cleanupUnknown.
+func (s *Source) askCleanup(c *kafka.Conn, resp *kmsg.MetadataResponse) error {
 	req := kmsg.NewDescribeConfigsRequest()
-	key := req.Key()
-	highest, ok := c.versions[key]
-	if !ok {
+	highest := c.Version(req.Key())
+	if highest < 0 {
 		return nil
 	}
 	req.Version = min(highest, req.MaxVersion())
@@ -52,12 +53,12 @@ func (s *Source) askCleanup(c *conn, resp *kmsg.MetadataResponse) error {
 	if len(asked) == 0 {
 		return nil
 	}
-	var answer kmsg.DescribeConfigsResponse
-	if _, err := c.exchange(&req, &answer, 0); err != nil {
-		return clearer("ask "+c.RemoteAddr().String()+" for the topics' "+cleanupConfig, err)
+	var configs kmsg.DescribeConfigsResponse
+	if _, err := c.Request(&req, &configs, 0); err != nil {
+		return kafka.Describe("ask "+c.Addr()+" for the topics' "+cleanupConfig, err)
 	}
-	for i := range answer.Resources {
-		r := &answer.Resources[i]
+	for i := range configs.Resources {
+		r := &configs.Resources[i]
 		if t := asked[r.ResourceName]; t != nil {
 			s.takeCleanup(t, r)
 		}
@@ -65,8 +66,13 @@ func (s *Source) askCleanup(c *conn, resp *kmsg.MetadataResponse) error {
 	return nil
 }
 
+// holesAreLosses reports whether records that are missing between two batches of the topic are lost. Compaction would explain a hole, and
+// transactions leave none, since a broker sends markers and aborted records like any others. Any goroutine.
+func (t *topic) holesAreLosses() bool { return cleanup(t.cleanup.Load()) == cleanupDelete }
+
 const cleanupConfig = "cleanup.policy"
 
+// takeCleanup sets a topic's policy from the broker's description of the topic.
 func (s *Source) takeCleanup(t *topic, r *kmsg.DescribeConfigsResponseResource) {
 	policy := cleanupUnknown
 	for _, c := range r.Configs {
@@ -83,7 +89,7 @@ func (s *Source) takeCleanup(t *topic, r *kmsg.DescribeConfigsResponseResource) 
 	t.cleanup.Store(uint32(policy))
 	if policy == cleanupUnknown && !t.cleanupNoted {
 		t.cleanupNoted = true
-		s.log.Info("the cleanup.policy of a topic cannot be read (the permission DESCRIBE_CONFIGS would allow it): holes in its log count as gaps, not as losses",
+		s.log.Info("the cleanup.policy of a topic cannot be read, so holes in its log count as gaps and not as losses; grant DESCRIBE_CONFIGS on the topic",
 			"topic", t.name, "err", topicError(r.ErrorCode))
 	}
 }

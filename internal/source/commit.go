@@ -6,42 +6,42 @@ import (
 	"runtime/pprof"
 	"time"
 
-	kafka "github.com/segmentio/kafka-go"
+	"wsd/internal/kafka"
 )
 
-// committer keeps the source's positions in Options.CommitGroup, in a goroutine of its own: routing only tells it that something
-// changed. What it commits has been published on the bus.
+// committer commits the source's positions to Options.CommitGroup, in a goroutine of its own. Routing only says that a position has
+// changed. Everything before a committed position has been published on the bus.
 type committer struct {
 	s     *Source
-	kick  chan struct{} // Something was published; holds one.
-	final chan struct{} // Closed when all is published and the last commit is due.
+	kick  chan struct{} // Says that a position has changed. It holds one value.
+	final chan struct{} // Closed when everything has been published and the last commit is due.
 	done  chan struct{}
 
 	ctx     context.Context
 	cancel  context.CancelFunc
-	started bool // Whoever starts and stops the source.
+	started bool // Whoever starts and stops the source owns it.
 
-	// Its goroutine's own.
-	at      coordinator
+	// The committer's goroutine owns these.
+	group   coordinator
 	written map[*partition]written
-	problem edge
+	problem throttledLog
 }
 
-// written is what was committed last of a partition, and when.
+// written is the position of a partition that was committed last.
 type written struct {
 	offset int64
-	at     time.Time
+	when   time.Time
 }
 
-// commitOf is a position to be committed.
-type commitOf struct {
+// dueCommit is a position to commit.
+type dueCommit struct {
 	p           *partition
 	offset      int64
 	leaderEpoch int32
 }
 
 func newCommitter(s *Source) *committer {
-	c := &committer{s: s, kick: make(chan struct{}, 1), final: make(chan struct{}), done: make(chan struct{}), at: coordinator{s: s}, written: make(map[*partition]written)}
+	c := &committer{s: s, kick: make(chan struct{}, 1), final: make(chan struct{}), done: make(chan struct{}), group: coordinator{s: s}, written: make(map[*partition]written)}
 	c.problem.interval = s.o.LogInterval
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
@@ -52,7 +52,7 @@ func (c *committer) start() {
 	go pprof.Do(c.ctx, pprof.Labels("component", "source", "part", "committer"), c.run)
 }
 
-// changed says that positions have moved. Any goroutine; it never waits.
+// changed says that positions have changed. It never waits. Any goroutine may call it.
 func (c *committer) changed() {
 	select {
 	case c.kick <- struct{}{}:
@@ -76,18 +76,18 @@ func (c *committer) stop(ctx context.Context) {
 	<-c.done
 }
 
-// run commits what changed, at most once in CommitInterval.
+// run commits positions that have changed, at most once in CommitInterval.
 func (c *committer) run(ctx context.Context) {
 	defer close(c.done)
-	defer c.at.close()
-	tries := backoff{min: c.s.o.BackoffMin, max: c.s.o.BackoffMax}
+	defer c.group.close()
+	tries := kafka.Backoff{Min: c.s.o.BackoffMin, Max: c.s.o.BackoffMax}
 	again := time.NewTicker(c.s.o.CommitAgain)
 	defer again.Stop()
 	for last := false; !last; {
 		select {
 		case <-c.kick:
 		case <-again.C:
-		case <-c.final: // All was published before: one try, and no more.
+		case <-c.final: // Everything has been published. There is one more try.
 			last = true
 		case <-ctx.Done():
 			return
@@ -98,52 +98,50 @@ func (c *committer) run(ctx context.Context) {
 		}
 		if err != nil {
 			c.s.stats.CommitErrors.Add(1)
-			c.problem.fail(c.s.log, "committing positions failed, retrying; records are delivered all the same", "group", c.s.o.CommitGroup, "kind", kindOf(err), "err", err)
-		}
-		if err != nil {
+			c.problem.fail(c.s.log, "committing positions failed, retrying; delivery goes on", "group", c.s.o.CommitGroup, "kind", kafka.KindOf(err), "err", err)
 			c.changed()
-			sleep(ctx, tries.next(), c.final)
+			kafka.Sleep(ctx, tries.Next(), c.final)
 			continue
 		}
-		tries.reset()
+		tries.Reset()
 		c.problem.ok(c.s.log, "committing positions works again", "group", c.s.o.CommitGroup)
-		sleep(ctx, c.s.o.CommitInterval, c.final)
+		kafka.Sleep(ctx, c.s.o.CommitInterval, c.final)
 	}
 }
 
-// commit writes the positions that moved since the last commit, or were committed long ago.
+// commit commits the positions that have changed since the last commit, or were committed long ago.
 func (c *committer) commit(ctx context.Context) error {
 	list, all := c.due()
 	for p := range c.written {
 		if !all[p] {
-			delete(c.written, p) // Of a topic that was created again.
+			delete(c.written, p) // Its topic was deleted, or created again.
 		}
 	}
 	if len(list) == 0 {
 		return nil
 	}
-	// A connection that was used before may have been idle for too long, or the group is kept elsewhere now: then once more.
-	again := c.at.c != nil
-	list, err := c.commitAt(ctx, list)
+	// The broker may have closed a connection that was idle, or another broker may be the coordinator now. Then try once more.
+	again := c.group.c != nil
+	list, err := c.commitList(ctx, list)
 	if err != nil && again && ctx.Err() == nil {
-		_, err = c.commitAt(ctx, list)
+		_, err = c.commitList(ctx, list)
 	}
 	return err
 }
 
-// commitAt commits the list and returns what of it was not, with an error when there is some.
-func (c *committer) commitAt(ctx context.Context, list []commitOf) (left []commitOf, err error) {
+// commitList commits the list. Left is what could not be committed, with an error if there is any.
+func (c *committer) commitList(ctx context.Context, list []dueCommit) (left []dueCommit, err error) {
 	var refused map[*partition]error
-	if err = c.at.connect(ctx); err == nil {
-		refused, err = c.at.commit(list)
+	if err = c.group.connect(ctx); err == nil {
+		refused, err = c.group.commit(list)
 	}
 	if err != nil {
-		c.at.close()
+		c.group.close()
 		return list, err
 	}
 	now := time.Now()
 	for _, o := range list {
-		// The positions of a topic that was deleted are deleted, too.
+		// If a topic was deleted, Kafka has deleted its positions, too.
 		if e := refused[o.p]; e != nil && !(errors.Is(e, kafka.UnknownTopicOrPartition) && c.s.ended(o.p)) {
 			left, err = append(left, o), e
 			continue
@@ -151,30 +149,28 @@ func (c *committer) commitAt(ctx context.Context, list []commitOf) (left []commi
 		c.written[o.p] = written{o.offset, now}
 	}
 	if err != nil {
-		c.at.close() // Another broker may keep the group now.
+		c.group.close() // Another broker may be the coordinator now.
 		return left, err
 	}
 	c.s.stats.Commits.Add(1)
 	return nil, nil
 }
 
-// due returns the positions that are to be committed, and which partitions there are.
-func (c *committer) due() (list []commitOf, all map[*partition]bool) {
-	c.s.stats.mu.Lock()
-	parts := c.s.stats.partitions
-	c.s.stats.mu.Unlock()
+// due returns the positions to commit, and the set of all partitions.
+func (c *committer) due() (list []dueCommit, all map[*partition]bool) {
+	parts := c.s.partitionsSeen()
 	all = make(map[*partition]bool, len(parts))
 	for _, p := range parts {
 		all[p] = true
 		offset, epoch := p.published.Load(), p.publishedEpoch.Load()
-		if w, ok := c.written[p]; offset >= 0 && (!ok || w.offset != offset || time.Since(w.at) >= c.s.o.CommitAgain) {
-			list = append(list, commitOf{p, offset, epoch})
+		if w, ok := c.written[p]; offset >= 0 && (!ok || w.offset != offset || time.Since(w.when) >= c.s.o.CommitAgain) {
+			list = append(list, dueCommit{p, offset, epoch})
 		}
 	}
 	return list, all
 }
 
-// touchLocked notes that p's position has moved, to be told to the committer when all before it is on the bus.
+// touchLocked notes that p's position has changed. The committer learns of it when everything before the position is on the bus.
 func (r *router) touchLocked(p *partition) {
 	if r.s.committer != nil && !p.touched {
 		p.touched = true
@@ -182,7 +178,7 @@ func (r *router) touchLocked(p *partition) {
 	}
 }
 
-// publishedLocked says that everything that was routed is on the bus.
+// publishedLocked is called when everything that was routed is on the bus.
 func (r *router) publishedLocked() {
 	if len(r.touched) == 0 {
 		return
@@ -190,10 +186,10 @@ func (r *router) publishedLocked() {
 	moved := false
 	for _, p := range r.touched {
 		p.touched = false
-		at := p.routed.Load()
-		moved = moved || at != p.published.Load()
+		position := p.routed.Load()
+		moved = moved || position != p.published.Load()
 		p.publishedEpoch.Store(p.lastEpoch)
-		p.published.Store(at)
+		p.published.Store(position)
 	}
 	clear(r.touched)
 	r.touched = r.touched[:0]
@@ -202,8 +198,8 @@ func (r *router) publishedLocked() {
 	}
 }
 
-// Defaults of Options.CommitInterval and Options.CommitAgain. Kafka forgets a position some time after it was committed (offsets.retention.minutes), and
-// a partition without one would be read from its beginning.
+// Defaults of Options.CommitInterval and Options.CommitAgain. Kafka forgets a position some time after it was committed
+// (offsets.retention.minutes), and a partition without a position would be read from its beginning.
 const (
 	commitInterval = time.Second
 	commitAgain    = time.Hour

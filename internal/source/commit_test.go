@@ -14,6 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
+
+	"wsd/internal/kafkatest"
 )
 
 // committedOf asks Kafka, as its own tools do, what the group has committed of a topic with one partition.
@@ -82,7 +84,7 @@ func TestCommitAndResume(t *testing.T) {
 // A position is committed only when everything before it is on the bus.
 func TestCommitOnlyWhatIsPublished(t *testing.T) {
 	b := newBench(t, Options{CommitGroup: "g"})
-	data := simple(0, 5).encode()
+	data := kafkatest.Numbered(0, 5).Encode()
 	before := b.p.published.Load()
 	taken := b.f.takeOne(asked{p: b.p}, &kmsg.FetchResponseTopicPartition{HighWatermark: 5, LastStableOffset: 5, RecordBatches: data})
 	require.NoError(t, taken.err)

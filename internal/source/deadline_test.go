@@ -1,7 +1,6 @@
 package source
 
 import (
-	"context"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -42,22 +41,4 @@ func TestDeadlineFires(t *testing.T) {
 	r.waitReady(t)
 	hang.Store(true)
 	eventually(t, func() bool { return r.Stats().Reconnects.Load() > 0 }, func() string { return "the broker is never given up" })
-}
-
-// A short exchange behind a long one does not get the long one's time, and many alike share a deadline.
-func TestDeadlineFits(t *testing.T) {
-	c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a"))
-	r := startRig(t, Options{Brokers: c.ListenAddrs(), Topics: []string{"a"}, RequestTimeout: time.Minute, FetchMaxWait: time.Minute}, "a")
-	k, err := r.Source.dial(context.Background(), c.ListenAddrs()[0])
-	require.NoError(t, err)
-	defer k.close()
-	for _, wait := range []time.Duration{time.Minute, 0, 10 * time.Second, time.Hour, 0} {
-		require.NoError(t, k.allow(wait))
-		left := time.Until(k.deadline)
-		require.GreaterOrEqual(t, left, wait+55*time.Second)
-		require.LessOrEqual(t, left, wait+75*time.Second)
-		before := k.deadline
-		require.NoError(t, k.allow(wait))
-		require.Equal(t, before, k.deadline)
-	}
 }

@@ -3,15 +3,16 @@ package source
 import (
 	"time"
 
-	kafka "github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"wsd/internal/kafka"
 )
 
-// forgetAfter is how long a topic that a pattern found and that is gone keeps its place: a broker that has just started may not know it
-// yet, and whoever forgets a topic reads it from its beginning when it is there again.
+// forgetAfter is how long the source remembers a topic that a pattern found and that is gone. A broker that has just started may not know
+// the topic yet, and a forgotten topic would be read from its beginning when it appears again.
 const forgetAfter = 10 * time.Minute
 
-// addTopic begins to ask for a topic.
+// addTopic adds a topic to those that the metadata is asked for.
 func (s *Source) addTopic(name string) *topic {
 	t := &topic{name: name, stats: &TopicStats{Name: name}, route: s.table.Topic(name), state: TopicUnknown}
 	t.problem.interval = s.o.LogInterval
@@ -19,18 +20,19 @@ func (s *Source) addTopic(name string) *topic {
 	return t
 }
 
-// discover asks for the names of all topics and adds those that a pattern finds. Topics that exist when it is first asked begin where
-// Options.Start says, later ones at their beginning. It asks once in MetadataInterval: the answer of a large cluster is large.
-func (s *Source) discover(c *conn) error {
+// discover asks for the names of all topics and adds those that a pattern matches. A topic that exists at the first time begins where
+// Options.Start says, a later one at its beginning. Discover asks once in each MetadataInterval, because the response of a large cluster is
+// large.
+func (s *Source) discover(c *kafka.Conn) error {
 	if len(s.patterns) == 0 || !s.found.IsZero() && time.Since(s.found) < s.o.MetadataInterval {
 		return nil
 	}
 	var resp kmsg.MetadataResponse
-	if _, err := c.exchange(s.metadataRequest(c), &resp, 0); err != nil {
+	if _, err := c.Request(s.metadataRequest(c), &resp, 0); err != nil {
 		return err
 	}
 	if resp.ErrorCode != 0 {
-		return codeError(resp.ErrorCode)
+		return kafka.Code(resp.ErrorCode)
 	}
 	later := !s.found.IsZero()
 	s.found = time.Now()
@@ -42,10 +44,10 @@ func (s *Source) discover(c *conn) error {
 	for i := range resp.Topics {
 		rt := &resp.Topics[i]
 		if rt.Topic == nil || known[*rt.Topic] || rt.IsInternal || !s.wanted(*rt.Topic) ||
-			kafka.Error(rt.ErrorCode) == kafka.UnknownTopicOrPartition {
+			kafka.Code(rt.ErrorCode) == kafka.UnknownTopicOrPartition {
 			continue
 		}
-		if len(s.topics) >= s.o.TopicsMax && !s.forget(1) {
+		if len(s.topics) >= s.o.TopicsMax && !s.forget(true) {
 			left++
 			continue
 		}
@@ -67,7 +69,7 @@ func (s *Source) discover(c *conn) error {
 	return nil
 }
 
-// wanted reports whether a pattern finds the topic.
+// wanted reports whether a pattern matches the topic.
 func (s *Source) wanted(name string) bool {
 	for i := range s.patterns {
 		if s.patterns[i].FindsTopic(name) {
@@ -77,14 +79,14 @@ func (s *Source) wanted(name string) bool {
 	return false
 }
 
-// forget drops topics that a pattern found and that have been gone for long, or with need so many of those gone longest, however short.
-// It reports whether it dropped any.
-func (s *Source) forget(need int) bool {
+// forget drops the topics that a pattern found and that have been gone for forgetAfter. If there is none and room is needed, it drops the
+// one that has been gone longest. It reports whether it dropped any.
+func (s *Source) forget(needRoom bool) bool {
 	var oldest *topic
 	kept := s.topics[:0:0]
 	for _, t := range s.topics {
 		gone := t.found && t.state == TopicMissing
-		if gone && need > 0 && (oldest == nil || t.goneAt.Before(oldest.goneAt)) {
+		if gone && needRoom && (oldest == nil || t.goneAt.Before(oldest.goneAt)) {
 			oldest = t
 		}
 		if gone && time.Since(t.goneAt) > forgetAfter {
@@ -110,7 +112,7 @@ func (s *Source) forget(need int) bool {
 	return true
 }
 
-// dropped takes a topic's partitions from their fetchers.
+// dropped takes a dropped topic's partitions from their fetchers.
 func (s *Source) dropped(t *topic) {
 	s.log.Info("a topic that a pattern found is gone and is forgotten", "topic", t.name)
 	s.mu.Lock()
@@ -121,8 +123,8 @@ func (s *Source) dropped(t *topic) {
 	s.forgotten = append(s.forgotten, t.parts...)
 }
 
-// endForgotten tells the subscribers of topics that were forgotten that their streams have ended: if such a topic comes back, it is another
-// one. Their positions must be gone. The error is a *publishError.
+// endForgotten publishes breaks to the subscribers of forgotten topics: if such a topic comes back, its streams are new ones. The topics'
+// positions must no longer be known. The error is a *publishError.
 func (s *Source) endForgotten() error {
 	if len(s.forgotten) == 0 {
 		return nil

@@ -4,25 +4,25 @@ import (
 	"strconv"
 	"time"
 
-	kafka "github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"wsd/internal/kafka"
 )
 
-// A new leader that was not in sync may lack the end of the log that the old one had and that we have delivered; what it writes in its
-// place has the same offsets. The end of our last record's leader epoch in the new leader's log tells (KIP-320), so it is asked for
-// whenever a partition gets a new leader.
+// A new leader that was not in sync may lack the end of the log that the old leader had and that we have delivered. What it writes instead
+// has the same offsets. To notice that, we ask each new leader where our last record's leader epoch ends in its log (KIP-320).
 
-// epochsVersion is the version of OffsetForLeaderEpoch from which consumers may use it.
+// epochsVersion is the first version of OffsetForLeaderEpoch that consumers may use.
 const epochsVersion = 3
 
-// checkEpochs asks the leader where the epochs end that the partitions were read in last.
-func (f *fetcher) checkEpochs(c *conn, questions []question) error {
+// checkEpochs asks the leader where, in its log, the epochs end in which the partitions were last read.
+func (f *fetcher) checkEpochs(c *kafka.Conn, lookups []offsetLookup) error {
 	req := kmsg.NewOffsetForLeaderEpochRequest()
-	highest := c.versions[req.Key()]
+	highest := c.Version(req.Key())
 	if highest < epochsVersion {
 		f.s.mu.Lock()
 		defer f.s.mu.Unlock()
-		for _, q := range questions {
+		for _, q := range lookups {
 			if q.p.owner == f && q.p.resolve == resolveEpoch {
 				q.p.resolve = resolveNothing
 				q.p.vouchLocked()
@@ -32,24 +32,24 @@ func (f *fetcher) checkEpochs(c *conn, questions []question) error {
 	}
 	req.Version = min(highest, req.MaxVersion())
 	req.ReplicaID = -1
-	byName := make(map[partKey]question, len(questions))
+	byName := make(map[partKey]offsetLookup, len(lookups))
 	topics := make(map[string]int)
-	for _, q := range questions {
-		at, ok := topics[q.p.topic.name]
+	for _, q := range lookups {
+		i, ok := topics[q.p.topic.name]
 		if !ok {
-			at = len(req.Topics)
-			topics[q.p.topic.name] = at
+			i = len(req.Topics)
+			topics[q.p.topic.name] = i
 			rt := kmsg.NewOffsetForLeaderEpochRequestTopic()
 			rt.Topic = q.p.topic.name
 			req.Topics = append(req.Topics, rt)
 		}
 		rp := kmsg.NewOffsetForLeaderEpochRequestTopicPartition()
 		rp.Partition, rp.CurrentLeaderEpoch, rp.LeaderEpoch = q.p.id, q.epoch, int32(q.time)
-		req.Topics[at].Partitions = append(req.Topics[at].Partitions, rp)
+		req.Topics[i].Partitions = append(req.Topics[i].Partitions, rp)
 		byName[partKey{topic: q.p.topic.name, id: q.p.id}] = q
 	}
 	var resp kmsg.OffsetForLeaderEpochResponse
-	if _, err := c.exchange(&req, &resp, 0); err != nil {
+	if _, err := c.Request(&req, &resp, 0); err != nil {
 		return err
 	}
 	f.s.mu.Lock()
@@ -61,13 +61,13 @@ func (f *fetcher) checkEpochs(c *conn, questions []question) error {
 				continue
 			}
 			if rp.ErrorCode != 0 {
-				f.s.failLocked(q.p, kafka.Error(rp.ErrorCode), kindOfCode(kafka.Error(rp.ErrorCode)) != ErrorAuth)
+				f.s.failLocked(q.p, kafka.Code(rp.ErrorCode), kafka.KindOfCode(kafka.Code(rp.ErrorCode)) != kafka.ErrorAuth)
 				continue
 			}
 			q.p.resolve, q.p.progressAt = resolveNothing, time.Now()
-			// Without an end the leader does not know the epoch: then the offset alone must tell.
-			if at := q.p.routed.Load(); rp.EndOffset >= 0 && rp.EndOffset < at {
-				if err := f.s.truncateLocked(q.p, rp.EndOffset, at); err != nil {
+			// If the leader does not know the epoch, it sends no end. Then only the range of offsets can show a truncation.
+			if position := q.p.routed.Load(); rp.EndOffset >= 0 && rp.EndOffset < position {
+				if err := f.s.truncateLocked(q.p, rp.EndOffset, position); err != nil {
 					return err
 				}
 			}
@@ -77,15 +77,15 @@ func (f *fetcher) checkEpochs(c *conn, questions []question) error {
 	return nil
 }
 
-// truncateLocked goes back to offset to, since the log does not hold any more what was delivered from there on up to at. The stream gets
-// a new epoch, as its offsets name other records now.
-func (s *Source) truncateLocked(p *partition, to, at int64) error {
+// truncateLocked moves p back from its position to the offset to, because the log no longer holds what was delivered in between. The stream
+// gets a new epoch, because its offsets now name other records. The error is a *publishError.
+func (s *Source) truncateLocked(p *partition, to, position int64) error {
 	p.topic.stats.Truncations.Add(1)
-	cut := "." + strconv.Itoa(int(p.leaderEpoch))
-	p.routed.Store(-1) // See Position.
-	p.cut.Store(&cut)
+	suffix := "." + strconv.Itoa(int(p.leaderEpoch))
+	p.routed.Store(-1) // See Stream.Position.
+	p.epochSuffix.Store(&suffix)
 	p.routed.Store(to)
-	s.recent.forget(&p.window) // From now on its offsets name other records.
+	s.recent.forget(&p.window)
 	p.lastEpoch = -1
-	return s.loseLocked(p, LossTruncated, to, at, "why", "a new leader did not have what the old one had")
+	return s.loseLocked(p, LossTruncated, to, position, "why", "a new leader did not have what the old one had")
 }

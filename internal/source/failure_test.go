@@ -16,6 +16,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"wsd/internal/kafka"
 )
 
 // load produces numbered values to each partition of a topic, one after the other, until stopped.
@@ -157,7 +159,7 @@ func TestFetchErrorsOfOnePartition(t *testing.T) {
 			produce(t, cl, "a", 0, "1", "2")
 			produce(t, cl, "a", 1, "1", "2")
 			r.wantValues(t, "0", []string{"1", "2"})
-			eventually(t, func() bool { return r.Stats().FetchErrors[kindOf(codeError(e.Code))].Load() > 5 }, func() string { return "the error is not counted" })
+			eventually(t, func() bool { return r.Stats().FetchErrors[kafka.KindOf(kafka.Code(e.Code))].Load() > 5 }, func() string { return "the error is not counted" })
 			require.Contains(t, r.Status().Topics[0].Partitions[1].Error, "["+strconv.Itoa(int(e.Code))+"]")
 			require.Empty(t, r.records("1"))
 			require.LessOrEqual(t, r.logs.count("does not go on"), 1)
@@ -239,7 +241,7 @@ func TestStallReconnects(t *testing.T) {
 	})
 	r := startRig(t, Options{Brokers: c.ListenAddrs(), Topics: []string{"a"}, Start: Start{Mode: StartEarliest}, StallAfter: 50 * time.Millisecond}, "a")
 	eventually(t, func() bool { return r.Stats().Stalls.Load() > 1 }, func() string { return "the watchdog did not bite" })
-	require.Contains(t, r.logs.String(), "records are waiting")
+	require.Contains(t, r.logs.String(), "has had records for too long")
 	withhold.Store(false)
 	r.wantValues(t, "a", []string{"1", "2"})
 }

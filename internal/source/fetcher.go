@@ -7,34 +7,34 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/segmentio/kafka-go/protocol"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"wsd/internal/kafka"
 )
 
-// fetcher reads the partitions that one broker leads: one goroutine, one connection, one Fetch in flight.
+// fetcher reads the partitions that one broker leads. It has one goroutine, one connection and one Fetch in flight.
 type fetcher struct {
 	s      *Source
 	id     int32
 	addr   string
 	cancel context.CancelFunc
-	wake   chan struct{} // Something changed that may let a waiting fetcher go on; holds one.
+	wake   chan struct{} // Ends a wait early because something has changed. It holds one value.
 
-	parts []*partition // mu: replaced as a whole by the watcher.
+	parts []*partition // mu: the watcher replaces the list as a whole.
 
-	// Any goroutine.
+	// Any goroutine reads these.
 	connected atomic.Bool
 	lastError atomic.Pointer[string]
 
-	// Its goroutine's own.
+	// The fetcher's goroutine owns these.
 	request kmsg.FetchRequest
 	asked   map[partKey]asked
 	rotate  int // Which partition is first in the next request.
-	inflate inflater
-	aborted abortedSet
+	walker  *kafka.Walker
 	gather  gatherer
-	problem edge
-	tries   backoff
-	idle    backoff // Waits between responses that hold bytes but no whole batch.
+	problem throttledLog
+	tries   kafka.Backoff
+	idle    kafka.Backoff // The waits between responses that have bytes but no whole batch.
 }
 
 // partKey names a partition in a response: by topic id from version 13 on, by name before.
@@ -44,21 +44,19 @@ type partKey struct {
 	id      int32
 }
 
-// asked is what a request asked of a partition. What comes back counts only if the partition still stands there.
+// asked is what a request asks of a partition. The response counts only if the partition is still at that offset.
 type asked struct {
 	p      *partition
 	offset int64
-	first  bool // It stood first: the broker had room for it.
+	first  bool // The partition was first in the request, so the broker had room for it.
 }
-
-const fetchByID = 13 // Version of Fetch from which topics are named by id.
 
 func (s *Source) newFetcher(id int32, addr string) *fetcher {
 	f := &fetcher{
 		s: s, id: id, addr: addr, wake: make(chan struct{}, 1), asked: make(map[partKey]asked),
-		inflate: inflater{max: s.o.BatchBytesMax}, gather: newGatherer(&s.o),
-		tries: backoff{min: s.o.BackoffMin, max: s.o.BackoffMax},
-		idle:  backoff{min: s.o.BackoffMin, max: s.o.BackoffMax},
+		walker: kafka.NewWalker(s.o.BatchBytesMax, s.o.RecordBytesMax), gather: newGatherer(&s.o),
+		tries: kafka.Backoff{Min: s.o.BackoffMin, Max: s.o.BackoffMax},
+		idle:  kafka.Backoff{Min: s.o.BackoffMin, Max: s.o.BackoffMax},
 	}
 	f.problem.interval = s.o.LogInterval
 	return f
@@ -94,27 +92,27 @@ func (f *fetcher) run(ctx context.Context) {
 		if errors.As(err, &pe) && f.s.publishCtx.Err() != nil {
 			return
 		}
-		kind := kindOf(err)
+		kind := kafka.KindOf(err)
 		f.s.stats.FetchErrors[kind].Add(1)
 		text := err.Error()
 		f.lastError.Store(&text)
-		f.problem.fail(f.s.log, "reading from a Kafka broker failed, retrying", "broker", f.id, "addr", f.addr, "kind", kind, "err", err)
-		f.s.kickWatcher() // Its partitions may be led elsewhere now.
-		sleep(ctx, f.tries.next(), nil)
+		f.problem.fail(f.s.log, "cannot read from a Kafka broker, retrying", "broker", f.id, "addr", f.addr, "kind", kind, "err", err)
+		f.s.kickWatcher() // Another broker may lead its partitions now.
+		kafka.Sleep(ctx, f.tries.Next(), nil)
 	}
 }
 
-// session is the life of one connection. It returns why that ended, never nil.
+// session connects and fetches until something fails. It returns the reason, never nil.
 func (f *fetcher) session(ctx context.Context) error {
-	c, err := f.s.dial(ctx, f.addr)
+	c, err := f.s.dialer.Dial(ctx, f.addr)
 	if err != nil {
 		return err
 	}
-	defer c.close()
+	defer c.Close()
 	f.connected.Store(true)
 	f.s.restartStallClocks(f)
 	for {
-		if err := f.turn(ctx, c); err != nil {
+		if err := f.step(ctx, c); err != nil {
 			return err
 		}
 		if err := ctx.Err(); err != nil {
@@ -123,37 +121,37 @@ func (f *fetcher) session(ctx context.Context) error {
 	}
 }
 
-// works notes that the broker answers.
+// works notes that the broker responds.
 func (f *fetcher) works() {
-	if f.tries.n == 0 && f.lastError.Load() == nil {
+	if f.tries.Failures == 0 && f.lastError.Load() == nil {
 		return
 	}
-	f.tries.reset()
+	f.tries.Reset()
 	f.lastError.Store(nil)
 	f.problem.ok(f.s.log, "reading from a Kafka broker works again", "broker", f.id, "addr", f.addr)
 }
 
-// turn answers open questions about offsets, then makes one fetch; or waits when there is nothing to ask for.
-func (f *fetcher) turn(ctx context.Context, c *conn) error {
-	questions, wait := f.plan(c.fetchVersion())
-	if len(questions) > 0 {
-		if err := f.answer(c, questions); err != nil {
-			return clearer(fmt.Sprintf("ask broker %s for offsets", f.addr), err)
+// step looks up offsets if a partition needs one, else it makes one fetch. It waits if there is nothing to ask for.
+func (f *fetcher) step(ctx context.Context, c *kafka.Conn) error {
+	unresolved, wait := f.plan(c.FetchVersion())
+	if len(unresolved) > 0 {
+		if err := f.lookUpOffsets(c, unresolved); err != nil {
+			return kafka.Describe(fmt.Sprintf("ask broker %s for offsets", f.addr), err)
 		}
 		f.works()
 		return nil
 	}
 	if len(f.request.Topics) == 0 {
-		sleep(ctx, wait, f.wake)
+		kafka.Sleep(ctx, wait, f.wake)
 		return nil
 	}
 	var resp kmsg.FetchResponse
-	size, err := c.exchange(&f.request, &resp, f.s.o.FetchMaxWait)
+	size, err := c.Request(&f.request, &resp, f.s.o.FetchMaxWait)
 	if err != nil {
-		return clearer("fetch from broker "+f.addr, err)
+		return kafka.Describe("fetch from broker "+f.addr, err)
 	}
 	if resp.ErrorCode != 0 {
-		return codeError(resp.ErrorCode)
+		return kafka.Code(resp.ErrorCode)
 	}
 	f.works()
 	f.s.stats.Fetches.Add(1)
@@ -164,35 +162,27 @@ func (f *fetcher) turn(ctx context.Context, c *conn) error {
 	}
 	switch {
 	case moved || bytes == 0:
-		f.idle.reset()
-	default: // Bytes that lead nowhere: asking again at once would only burn CPU.
-		sleep(ctx, f.idle.next(), nil)
+		f.idle.Reset()
+	default: // The bytes led nowhere. Asking again immediately would only burn CPU.
+		kafka.Sleep(ctx, f.idle.Next(), nil)
 	}
 	if t := time.Duration(resp.ThrottleMillis) * time.Millisecond; t > 0 {
-		sleep(ctx, min(t, f.s.o.RequestTimeout), nil)
+		kafka.Sleep(ctx, min(t, f.s.o.RequestTimeout), nil)
 	}
 	return nil
 }
 
-// fetchVersion returns the version of Fetch to use with the broker: by topic id where it can, else the last one that kafka-go has too.
-func (c *conn) fetchVersion() int16 {
-	if v := c.versions[int16(protocol.Fetch)]; v < fetchByID {
-		return min(v, 11)
-	}
-	return fetchByID
-}
-
-// plan sees which partitions need an offset first, and makes the next request for the others. The partition that was first
-// becomes the last one, since the broker fills a response in the order asked: a busy one would starve the others. When nothing
-// can be asked for now, wait says for how long at most.
-func (f *fetcher) plan(version int16) (questions []*partition, wait time.Duration) {
+// plan finds the partitions that need an offset first, and makes the next request for the others. The partition that was first in the last
+// request becomes the last one: a broker fills a response in the order of the request, so a busy partition would starve the others. If
+// nothing can be asked for now, wait is how long to wait at most.
+func (f *fetcher) plan(version int16) (unresolved []*partition, wait time.Duration) {
 	f.s.mu.Lock()
 	defer f.s.mu.Unlock()
 	now := time.Now()
 	clear(f.asked)
 	for _, p := range f.parts {
 		if p.topicID == ([16]byte{}) {
-			version = min(version, 11)
+			version = min(version, kafka.FetchByName)
 		}
 	}
 	topics := f.request.Topics[:0]
@@ -200,19 +190,19 @@ func (f *fetcher) plan(version int16) (questions []*partition, wait time.Duratio
 	poll := f.s.o.FetchMaxWait
 	for i := range f.parts {
 		p := f.parts[(f.rotate+i)%len(f.parts)]
-		ok, at := p.readyLocked(f.s.looked, now)
+		ok, readyAt := p.readyLocked(f.s.refreshed, now)
 		if !ok {
-			// One that is held back for milliseconds must not wait for the others' long poll.
-			if at.IsZero() {
-				poll = min(poll, lookWait)
+			// A partition that is held back for milliseconds must not wait for the others' long poll.
+			if readyAt.IsZero() {
+				poll = min(poll, refreshWait)
 			} else {
-				wait = min(wait, at.Sub(now))
+				wait = min(wait, readyAt.Sub(now))
 				poll = min(poll, wait)
 			}
 			continue
 		}
 		if p.resolve != resolveNothing {
-			questions = append(questions, p)
+			unresolved = append(unresolved, p)
 			continue
 		}
 		if hold := p.fetchFrom.Sub(now); hold > 0 {
@@ -228,16 +218,16 @@ func (f *fetcher) plan(version int16) (questions []*partition, wait time.Duratio
 	minBytes, poll := f.gather.next(now, poll)
 	f.request.MinBytes = int32(minBytes)
 	f.request.MaxBytes = int32(f.s.o.FetchTotalBytes)
-	f.request.IsolationLevel = 1 // Read committed.
+	f.request.IsolationLevel = readCommitted
 	f.request.MaxWaitMillis = int32(max(poll.Milliseconds(), 1))
 	f.request.Topics = topics
-	return questions, max(wait, time.Millisecond)
+	return unresolved, max(wait, time.Millisecond)
 }
 
-// lookWait bounds a fetch while one of its broker's partitions waits for the metadata.
-const lookWait = 20 * time.Millisecond
+// refreshWait bounds a fetch while one of the broker's partitions waits for new metadata.
+const refreshWait = 20 * time.Millisecond
 
-// ask adds the partition to the request; a topic stands in it once.
+// ask adds the partition to the request. Each topic is in the request once.
 func (f *fetcher) ask(topics []kmsg.FetchRequestTopic, p *partition, version int16) []kmsg.FetchRequestTopic {
 	a := asked{p: p, offset: p.routed.Load(), first: len(f.asked) == 0}
 	f.asked[keyOf(p.topicID, p.topic.name, p.id, version)] = a
@@ -246,7 +236,7 @@ func (f *fetcher) ask(topics []kmsg.FetchRequestTopic, p *partition, version int
 	part.FetchOffset = a.offset
 	part.CurrentLeaderEpoch = p.leaderEpoch
 	part.PartitionMaxBytes = int32(f.s.o.FetchMaxBytes)
-	// A topic's partitions stand together, except that the rotation may begin in the middle of the first topic.
+	// A topic's partitions follow each other, except that the rotation may begin in the middle of the first topic.
 	if n := len(topics); n > 0 {
 		for _, t := range []*kmsg.FetchRequestTopic{&topics[n-1], &topics[0]} {
 			if t.Topic == p.topic.name {
@@ -255,7 +245,7 @@ func (f *fetcher) ask(topics []kmsg.FetchRequestTopic, p *partition, version int
 			}
 		}
 	}
-	if len(topics) < cap(topics) { // Use the partition list of an earlier request again.
+	if len(topics) < cap(topics) { // Reuse the partition list of an earlier request.
 		topics = topics[:len(topics)+1]
 	} else {
 		topics = append(topics, kmsg.FetchRequestTopic{})
@@ -267,7 +257,7 @@ func (f *fetcher) ask(topics []kmsg.FetchRequestTopic, p *partition, version int
 }
 
 func keyOf(topicID [16]byte, topic string, id int32, version int16) partKey {
-	if version >= fetchByID {
+	if version >= kafka.FetchByID {
 		return partKey{topicID: topicID, id: id}
 	}
 	return partKey{topic: topic, id: id}

@@ -2,43 +2,43 @@ package source
 
 import "time"
 
-// gatherRate is how many records a second must come from a broker for a fetch to wait for more. Fewer save less by coming together than
+// gatherRate is how many records per second a broker must deliver before a fetch waits for more. At lower rates, gathering saves less than
 // the wait is worth.
 const gatherRate = 4000
 
-// gatherWindow is the least time over which the rate is taken: a short burst is none.
+// gatherWindow is the shortest time over which the rate is measured, so that a short burst does not count.
 const gatherWindow = 50 * time.Millisecond
 
-// gatherer decides whether a fetch is answered by the first record that is there, or waits for a batch to fill (Kafka's
-// fetch.min.bytes and fetch.max.wait.ms). Records that come one by one are not held, but for gatherWindow behind a fast stretch; where they
-// come so fast that each response holds a few, the costs of a response (asking, waking, sealing a batch, waking shards) are shared by
-// as many as come in BatchAge.
+// gatherer decides whether the broker responds to a fetch as soon as it has one record, or waits until there are enough for a batch
+// (Kafka's fetch.min.bytes and fetch.max.wait.ms). Records that come one by one do not wait, except during a gatherWindow after a fast
+// stretch. If records come so fast that each response holds a few, waiting spreads the cost of a response over more records: asking,
+// waking, sealing a batch and waking shards.
 //
-// Waiting is left to the broker, which knows when there is enough, and costs no timer here. Records wait in Kafka, not in a batch of
-// ours: nothing is to be sealed when the source stops. One goroutine uses it.
+// The broker does the waiting. It knows when there is enough, and needs no timer here. And the records wait in Kafka and not in a batch of
+// ours, so nothing must be sealed when the source stops. One goroutine uses it.
 type gatherer struct {
-	age      time.Duration // 0: never wait.
-	fill     int           // Records of a full batch.
-	bytesMax int           // That may be waited for.
+	age      time.Duration // The longest wait. Zero means never to wait.
+	fill     int           // How many records fill a batch.
+	bytesMax int           // How many bytes a fetch may wait for.
 
-	since   time.Time // When the count below began.
+	since   time.Time // When the measurement began.
 	records int
 	bytes   int
-	need    int // Bytes to wait for; 1: the first record.
+	need    int // How many bytes the next fetch waits for. One byte means the first record.
 }
 
 func newGatherer(o *Options) gatherer {
 	return gatherer{age: o.BatchAge, fill: o.Builder.RecordsMax, bytesMax: min(o.Builder.BytesMax, o.FetchMaxBytes/2), need: 1}
 }
 
-// took notes what a response has brought.
+// took counts what a response has brought.
 func (g *gatherer) took(records, bytes int) {
 	g.records += records
 	g.bytes += bytes
 }
 
-// next says what the next fetch, made now, waits for: so many bytes, for so long at most. longest is how long one may wait that needs
-// only one record.
+// next returns how many bytes a fetch that is made now waits for, and how long it waits at most. Longest is the limit for a fetch that
+// waits for one record only.
 func (g *gatherer) next(now time.Time, longest time.Duration) (bytes int, wait time.Duration) {
 	if g.age <= 0 {
 		return 1, longest

@@ -8,14 +8,15 @@ import (
 	"net"
 	"strconv"
 
-	kafka "github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"wsd/internal/kafka"
 )
 
-// A group is only a name under which positions are kept in Kafka (Options.CommitGroup): wsd is no member of it, so that nobody shares
-// its partitions out. The broker that keeps a group is its coordinator.
+// The consumer group of Options.CommitGroup is only a name under which Kafka keeps positions. The source is not a member, so nobody
+// distributes partitions. The broker that keeps a group is its coordinator.
 
-// Highest versions used: later ones ask for several groups at a time, or name topics by id alone.
+// The highest versions that are used. Later ones ask for several groups at the same time, or name topics by id only.
 const (
 	coordinatorVersionMax = 3
 	groupCommitVersionMax = 9
@@ -25,59 +26,59 @@ const (
 // coordinator is the connection to the broker that keeps the group. One goroutine uses it.
 type coordinator struct {
 	s *Source
-	c *conn
+	c *kafka.Conn
 }
 
 func (k *coordinator) close() {
 	if k.c != nil {
-		k.c.close()
+		k.c.Close()
 		k.c = nil
 	}
 }
 
-// connect finds the coordinator and connects to it, unless it has. Ending ctx closes the connection.
+// connect finds the coordinator and connects to it, unless there is a connection. The end of ctx closes the connection.
 func (k *coordinator) connect(ctx context.Context) error {
 	if k.c != nil {
 		return nil
 	}
-	asked, err := k.s.dialFirst(ctx, k.s.seedsSeen())
+	asked, err := k.s.dialer.DialFirst(ctx, k.s.seedsSeen())
 	if err != nil {
 		return err
 	}
-	defer asked.close()
+	defer asked.Close()
 	req := kmsg.NewFindCoordinatorRequest()
 	req.CoordinatorKey = k.s.o.CommitGroup
-	req.Version = min(coordinatorVersionMax, asked.versions[req.Key()])
+	req.Version = min(coordinatorVersionMax, asked.Version(req.Key()))
 	var resp kmsg.FindCoordinatorResponse
-	if _, err := asked.exchange(&req, &resp, 0); err != nil {
-		return clearer("ask "+asked.RemoteAddr().String()+" who keeps the group", err)
+	if _, err := asked.Request(&req, &resp, 0); err != nil {
+		return kafka.Describe("ask "+asked.Addr()+" for the group's coordinator", err)
 	}
 	if resp.ErrorCode != 0 {
 		return k.explain(resp.ErrorCode)
 	}
-	k.c, err = k.s.dial(ctx, net.JoinHostPort(resp.Host, strconv.Itoa(int(resp.Port))))
+	k.c, err = k.s.dialer.Dial(ctx, net.JoinHostPort(resp.Host, strconv.Itoa(int(resp.Port))))
 	return err
 }
 
-// explain is an error code of the coordinator, in words where its own would mislead.
+// explain turns an error code of the coordinator into an error. It replaces words of Kafka that would mislead.
 func (k *coordinator) explain(code int16) error {
-	if e := kafka.Error(code); e == kafka.UnknownMemberId || e == kafka.IllegalGeneration || e == kafka.RebalanceInProgress {
-		return &kindError{ErrorBroker, fmt.Errorf("the group %q has consumers of its own, so nobody else may keep positions in it: let kafka.commit_group be a name that only wsd uses (%w)", k.s.o.CommitGroup, e)}
+	if e := kafka.Code(code); e == kafka.UnknownMemberID || e == kafka.IllegalGeneration || e == kafka.RebalanceInProgress {
+		return kafka.NewError(kafka.ErrorBroker, fmt.Errorf("the group %q has consumers, so wsd cannot keep positions in it: set kafka.commit_group to a name that only wsd uses (%w)", k.s.o.CommitGroup, e))
 	}
-	return fmt.Errorf("group %q: %w", k.s.o.CommitGroup, codeError(code))
+	return fmt.Errorf("group %q: %w", k.s.o.CommitGroup, kafka.Code(code))
 }
 
-// committed is a position that is kept in the group.
+// committed is a position that the group has.
 type committed struct {
 	offset      int64
 	leaderEpoch int32
-	topicID     [16]byte // Of the life of the topic that the offset belongs to; zero when that is not known.
+	topicID     [16]byte // The topic's id in the life that the offset belongs to. Zero if that is not known.
 }
 
-// fetch returns what is committed for the partitions of the topics.
+// fetch returns the committed positions of the topics' partitions.
 func (k *coordinator) fetch(topics map[string][]int32) (map[partKey]committed, error) {
 	req := kmsg.NewOffsetFetchRequest()
-	req.Version = min(groupFetchVersionMax, k.c.versions[req.Key()])
+	req.Version = min(groupFetchVersionMax, k.c.Version(req.Key()))
 	req.Group = k.s.o.CommitGroup
 	for name, parts := range topics {
 		rt := kmsg.NewOffsetFetchRequestTopic()
@@ -85,11 +86,11 @@ func (k *coordinator) fetch(topics map[string][]int32) (map[partKey]committed, e
 		req.Topics = append(req.Topics, rt)
 	}
 	var resp kmsg.OffsetFetchResponse
-	if _, err := k.c.exchange(&req, &resp, 0); err != nil {
-		return nil, clearer("ask "+k.c.RemoteAddr().String()+" for the committed positions", err)
+	if _, err := k.c.Request(&req, &resp, 0); err != nil {
+		return nil, kafka.Describe("ask "+k.c.Addr()+" for the committed positions", err)
 	}
 	switch {
-	case kafka.Error(resp.ErrorCode) == kafka.GroupIdNotFound:
+	case kafka.Code(resp.ErrorCode) == kafka.GroupIDNotFound:
 		return nil, nil // Nothing was ever committed.
 	case resp.ErrorCode != 0:
 		return nil, k.explain(resp.ErrorCode)
@@ -108,31 +109,31 @@ func (k *coordinator) fetch(topics map[string][]int32) (map[partKey]committed, e
 	return found, nil
 }
 
-// commit keeps positions in the group. refused are those that it did not take, and why.
-func (k *coordinator) commit(list []commitOf) (refused map[*partition]error, err error) {
+// commit commits positions to the group. Refused has the partitions whose position the broker did not take, and its reasons.
+func (k *coordinator) commit(list []dueCommit) (refused map[*partition]error, err error) {
 	req := kmsg.NewOffsetCommitRequest()
-	req.Version = min(groupCommitVersionMax, k.c.versions[req.Key()])
+	req.Version = min(groupCommitVersionMax, k.c.Version(req.Key()))
 	req.Group = k.s.o.CommitGroup
 	topics := make(map[string]int)
 	asked := make(map[partKey]*partition, len(list))
 	for _, c := range list {
 		name := c.p.topic.name
 		asked[partKey{topic: name, id: c.p.id}] = c.p
-		at, ok := topics[name]
+		i, ok := topics[name]
 		if !ok {
-			at = len(req.Topics)
-			topics[name] = at
+			i = len(req.Topics)
+			topics[name] = i
 			rt := kmsg.NewOffsetCommitRequestTopic()
 			rt.Topic = name
 			req.Topics = append(req.Topics, rt)
 		}
 		rp := kmsg.NewOffsetCommitRequestTopicPartition()
 		rp.Partition, rp.Offset, rp.LeaderEpoch, rp.Metadata = c.p.id, c.offset, c.leaderEpoch, metadataOf(c.p.topicID)
-		req.Topics[at].Partitions = append(req.Topics[at].Partitions, rp)
+		req.Topics[i].Partitions = append(req.Topics[i].Partitions, rp)
 	}
 	var resp kmsg.OffsetCommitResponse
-	if _, err := k.c.exchange(&req, &resp, 0); err != nil {
-		return nil, clearer("commit at broker "+k.c.RemoteAddr().String(), err)
+	if _, err := k.c.Request(&req, &resp, 0); err != nil {
+		return nil, kafka.Describe("commit at broker "+k.c.Addr(), err)
 	}
 	refused = make(map[*partition]error)
 	for i := range resp.Topics {
@@ -146,8 +147,8 @@ func (k *coordinator) commit(list []commitOf) (refused map[*partition]error, err
 	return refused, nil
 }
 
-// The topic's id goes with a position, as the metadata that Kafka keeps beside it: a topic that was deleted and created again while
-// wsd was away is then not read on from an offset of its earlier life.
+// A committed position carries the topic's id, in the metadata that Kafka keeps with it. If the topic was deleted and created again while
+// wsd did not run, wsd can then tell that the offset belongs to the former life.
 const metadataPrefix = "topic "
 
 func metadataOf(id [16]byte) *string {
@@ -167,10 +168,10 @@ func topicIDOf(metadata *string) (id [16]byte) {
 	return id
 }
 
-var errGroupEmpty = errors.New("kafka.start is committed, but kafka.commit_group is empty: name the group whose positions to go on from")
+var errGroupEmpty = errors.New("kafka.start is committed, but kafka.commit_group is empty: name the group that has the positions")
 
-// askCommitted gets the committed positions of the topics in resp that are seen for the first time, with StartCommitted. While they cannot be
-// had nothing is read: starting elsewhere would lose or repeat records.
+// askCommitted asks for the committed positions of those topics in resp that are new, if the source starts with StartCommitted. After an
+// error nothing of them is read: starting elsewhere would lose or repeat records.
 func (s *Source) askCommitted(ctx context.Context, resp *kmsg.MetadataResponse) error {
 	s.committed = nil
 	if s.o.Start.Mode != StartCommitted {
@@ -205,9 +206,10 @@ func (s *Source) askCommitted(ctx context.Context, resp *kmsg.MetadataResponse) 
 	return nil
 }
 
-// resume says where the partitions of a topic that is seen for the first time begin, with StartCommitted. A partition without a
-// position in a topic that has some appeared while wsd was away, like a topic that has another id now: from the beginning.
-func (s *Source) resume(t *topic, id int32, rt *kmsg.MetadataResponseTopic) (at committed, from Start) {
+// resume returns where a partition of a new topic begins, with StartCommitted: at a committed position if its offset is not -1, else where
+// from says. A partition without a position in a topic that has others appeared while wsd did not run, and so did a topic with another id:
+// both begin at their beginning.
+func (s *Source) resume(t *topic, id int32, rt *kmsg.MetadataResponseTopic) (position committed, from Start) {
 	known := false
 	for i := range rt.Partitions {
 		c, ok := s.committed[partKey{topic: t.name, id: rt.Partitions[i].Partition}]
@@ -216,7 +218,7 @@ func (s *Source) resume(t *topic, id int32, rt *kmsg.MetadataResponseTopic) (at 
 		}
 		if none := ([16]byte{}); c.topicID != rt.TopicID && c.topicID != none && rt.TopicID != none {
 			if !known {
-				s.log.Warn("the committed positions of a topic are from before it was deleted and created again: reading the new one from its beginning", "topic", t.name)
+				s.log.Warn("the committed positions of a topic are from before it was deleted and created again: reading the new topic from its beginning", "topic", t.name)
 			}
 			return committed{offset: -1}, Start{Mode: StartEarliest}
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"wsd/internal/bus"
+	"wsd/internal/kafkatest"
 	"wsd/internal/route"
 	"wsd/internal/routing"
 )
@@ -323,11 +324,11 @@ func TestUnwantedAllocatesNothing(t *testing.T) {
 			t.Fatal("a static channel is rendered once")
 		}
 		b.interest.Remove("a", 0)
-		batch := simple(0, records)
-		for i := range batch.records {
-			batch.records[i].key = "key"
+		batch := kafkatest.Numbered(0, records)
+		for i := range batch.Records {
+			batch.Records[i].Key = "key"
 		}
-		data := batch.encode()
+		data := batch.Encode()
 		rp := kmsg.FetchResponseTopicPartition{HighWatermark: int64(records), LastStableOffset: int64(records), RecordBatches: data}
 		return testing.AllocsPerRun(20, func() {
 			b.p.routed.Store(0)

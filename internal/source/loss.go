@@ -12,13 +12,13 @@ import (
 // LossReason is why offsets of a partition are never delivered.
 type LossReason uint8
 
-// The reasons for a loss. After each but LossTooLarge the subscribers of the channels concerned are told to come back.
+// The reasons for a loss. After each of them, except LossTooLarge, the subscribers of the channels concerned must resubscribe.
 const (
-	LossRetention  LossReason = iota // Deleted, by retention or by hand, before they were read.
+	LossRetention  LossReason = iota // Kafka deleted them, by retention or by hand, before they were read.
 	LossMissing                      // A hole in a log that is not compacted.
 	LossUnreadable                   // In a batch that cannot be read.
-	LossTruncated                    // Delivered, and gone since: a new leader did not have what the old one had.
-	LossRecreated                    // Not read yet when the topic was deleted and created again.
+	LossTruncated                    // They were delivered, but a new leader does not have them.
+	LossRecreated                    // They were not read before the topic was deleted and created again.
 	LossTooLarge                     // Records above Options.RecordBytesMax.
 	lossCount
 )
@@ -40,9 +40,9 @@ func AllLossReasons() []LossReason {
 	return all
 }
 
-// loseLocked deals with the loss of the offsets from from to before to: it is counted, logged, and told to the subscribers of every
-// channel that the partition's records may go to. The partition's position must have been moved past it: who subscribes from now on
-// has not missed it. The error is a *publishError.
+// loseLocked deals with the loss of the offsets [from, to). It counts and logs the loss, and publishes a break for every channel that the
+// partition's records may go to. The partition's position must already be after the loss, so that later subscribers have not missed
+// anything. The error is a *publishError.
 func (s *Source) loseLocked(p *partition, why LossReason, from, to int64, attrs ...any) error {
 	p.topic.stats.Lost[why].Add(uint64(to - from))
 	p.losses.add(s, p, why, from, to, attrs...)
@@ -51,9 +51,9 @@ func (s *Source) loseLocked(p *partition, why LossReason, from, to int64, attrs 
 	return err
 }
 
-// breakLocked puts a break of all channels that the partitions' records may go to on the bus, behind everything that was routed.
-// told: some of them has subscribers. The error is a *publishError.
-func (s *Source) breakLocked(parts ...*partition) (told bool, err error) {
+// breakLocked publishes a break for all channels that the partitions' records may go to, after everything that was routed. Notified reports
+// that one of the channels has subscribers. The error is a *publishError.
+func (s *Source) breakLocked(parts ...*partition) (notified bool, err error) {
 	done := make(map[string]bool)
 	for _, p := range parts {
 		br, name := p.brokenChannels(len(parts) == 1)
@@ -66,15 +66,15 @@ func (s *Source) breakLocked(parts ...*partition) (told bool, err error) {
 			continue
 		}
 		if err := s.router.sealLocked(); err != nil {
-			return told, err
+			return notified, err
 		}
 		if err := s.router.publishLocked(bus.NewBreak(*br, shards)); err != nil {
-			return told, err
+			return notified, err
 		}
-		told = true
+		notified = true
 		p.topic.stats.Breaks.Add(1)
 	}
-	return told, nil
+	return notified, nil
 }
 
 // concerned returns the shards that have a subscriber of a channel whose stream is broken.
@@ -86,9 +86,9 @@ func (s *Source) concerned(br *bus.Break) routing.ShardSet {
 	return ch.Shards
 }
 
-// brokenChannels returns a break of the channels that p's records may go to, and a name that tells different breaks apart; nil when
-// they go nowhere. When what a record holds decides, whose channels the lost records were for cannot be known: all of them. Not alone: those
-// of the topic's other partitions, too, which one break then tells as well.
+// brokenChannels returns a break for the channels that p's records may go to, and a name that is the same for the same break. It returns nil
+// if the records go nowhere. If the channel depends on the record, nobody can know which channels the lost records were for, so the break is
+// for all that the topic may name. If p is not alone, the break covers the topic's other partitions, too.
 func (p *partition) brokenChannels(alone bool) (br *bus.Break, name string) {
 	t, partition := p.topic.route, p.id
 	if !alone {
@@ -103,16 +103,16 @@ func (p *partition) brokenChannels(alone bool) (br *bus.Break, name string) {
 	return &bus.Break{Match: func(channel string) bool { return t.CanName(partition, channel) }}, "*" + p.topic.name
 }
 
-// lossesPerInterval is how many losses of a partition are logged one by one in Options.LogInterval.
+// lossesPerInterval is how many losses of a partition are logged one by one in one Options.LogInterval.
 const lossesPerInterval = 10
 
-// lossLog writes a line for each loss of a partition, and when they come in numbers one for many. It belongs to Source.mu.
+// lossLog logs a line for each loss of a partition, or one line for many if there are many. Source.mu guards it.
 type lossLog struct {
 	since    time.Time // When the interval began.
-	lines    int       // Written in it.
-	held     int       // Losses that wait for the next line,
-	offsets  int64     // the offsets in them,
-	from, to int64     // and what they lie between.
+	lines    int       // The lines logged in the interval.
+	waiting  int       // The losses that wait for the next line.
+	offsets  int64     // The offsets in the losses that wait.
+	from, to int64     // The range of the losses that wait.
 }
 
 func (l *lossLog) add(s *Source, p *partition, why LossReason, from, to int64, attrs ...any) {
@@ -122,47 +122,46 @@ func (l *lossLog) add(s *Source, p *partition, why LossReason, from, to int64, a
 		l.since, l.lines = now, 0
 	}
 	if l.lines >= lossesPerInterval {
-		if l.held == 0 {
+		if l.waiting == 0 {
 			l.from = from
 		}
-		l.held++
+		l.waiting++
 		l.offsets += to - from
 		l.from, l.to = min(l.from, from), to
 		return
 	}
 	l.lines++
-	s.log.Warn("records are lost; subscribers of their channels are told to come back", append([]any{
+	s.log.Warn("records are lost; subscribers of their channels must resubscribe", append([]any{
 		"topic", p.topic.name, "partition", p.id, "reason", why, "from", from, "to", to - 1, "offsets", to - from,
 	}, attrs...)...)
 }
 
-// flush writes the line for what was held back.
+// flush logs the line for the losses that wait.
 func (l *lossLog) flush(s *Source, p *partition) {
-	if l.held == 0 {
+	if l.waiting == 0 {
 		return
 	}
-	s.log.Warn("more records are lost; subscribers of their channels are told to come back", "topic", p.topic.name, "partition", p.id,
-		"losses", l.held, "between", l.from, "and", l.to-1, "offsets", l.offsets)
-	l.held, l.offsets = 0, 0
+	s.log.Warn("more records are lost; subscribers of their channels must resubscribe", "topic", p.topic.name, "partition", p.id,
+		"losses", l.waiting, "between", l.from, "and", l.to-1, "offsets", l.offsets)
+	l.waiting, l.offsets = 0, 0
 }
 
-// flushLosses writes the lines that are due. The watcher calls it after each look.
+// flushLosses logs the lines that are due. The watcher calls it after each refresh.
 func (s *Source) flushLosses() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range s.topics {
 		for _, p := range t.parts {
-			if p.losses.held > 0 && time.Since(p.losses.since) >= s.o.LogInterval {
+			if p.losses.waiting > 0 && time.Since(p.losses.since) >= s.o.LogInterval {
 				p.losses.flush(s, p)
 			}
 		}
 	}
 }
 
-// holeLocked decides what the offsets from from to before to are that are missing in front of a batch. What lies below the start of
-// the log has been deleted. Above it a compacted topic explains them; transactions do not, as markers and aborted records are
-// there to be read. In any other topic records do not vanish: they are lost.
-// readFrom is where what is read now joins on to what was read before: at from, unless records between are lost.
+// holeLocked decides what a hole [from, to) in front of a batch means. Offsets before the start of the log have been deleted. Later ones are
+// explained by compaction, or lost: see topic.holesAreLosses. ReadFrom is where what is read now follows what was read before: from, unless
+// records in between are lost. The error is a *publishError.
 func (s *Source) holeLocked(p *partition, from, to, logStart int64) (readFrom int64, err error) {
 	p.routed.Store(to)
 	readFrom = from
@@ -181,7 +180,7 @@ func (s *Source) holeLocked(p *partition, from, to, logStart int64) (readFrom in
 		return to, s.loseLocked(p, LossMissing, from, to)
 	case cleanupUnknown:
 		p.topic.stats.Gaps.Add(uint64(to - from))
-		p.gapNote.fail(s.log, "offsets are missing between two batches: removed by compaction, or lost; which one cannot be told without the topic's cleanup.policy",
+		p.gapNote.fail(s.log, "offsets are missing between two batches: compaction has removed them, or they are lost; without the topic's cleanup.policy wsd cannot tell",
 			"topic", p.topic.name, "partition", p.id, "from", from, "to", to-1)
 	}
 	return readFrom, nil

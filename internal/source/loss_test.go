@@ -15,6 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
+
+	"wsd/internal/kafkatest"
 )
 
 // What explains offsets that are missing between two batches, at 3 to 5 and again at 8 to 9.
@@ -38,7 +40,7 @@ func TestHoles(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, Options{})
 			b.Source.topics[0].cleanup.Store(uint32(c.policy))
-			b.feedFrom(t, 12, c.logStart, join(simple(0, 3), simple(6, 2), simple(10, 2)))
+			b.feedFrom(t, 12, c.logStart, kafkatest.Join(kafkatest.Numbered(0, 3), kafkatest.Numbered(6, 2), kafkatest.Numbered(10, 2)))
 			b.wantValues(t, "a", append(append(offsets(0, 3), offsets(6, 8)...), offsets(10, 12)...))
 			ts := b.topic(0)
 			require.Equal(t, c.retention, ts.Lost[LossRetention].Load())
@@ -73,7 +75,7 @@ func TestBrokenChannels(t *testing.T) {
 		for _, name := range c.others {
 			b.interest.Add(name, 0, 0)
 		}
-		b.feedFrom(t, 6, 0, join(simple(3, 3)))
+		b.feedFrom(t, 6, 0, kafkatest.Join(kafkatest.Numbered(3, 3)))
 		eventually(t, func() bool { return b.ring.Cursor(0).Lag() == 0 }, func() string { return "the bus is not read" })
 		b.sink.mu.Lock()
 		got := slices.Collect(maps.Keys(b.breaks))
@@ -89,7 +91,7 @@ func TestLossLines(t *testing.T) {
 	b.Source.topics[0].cleanup.Store(uint32(cleanupDelete))
 	var data []byte
 	for n := range int64(30) {
-		data = append(data, simple(10*n+5, 5).encode()...)
+		data = append(data, kafkatest.Numbered(10*n+5, 5).Encode()...)
 	}
 	b.feedFrom(t, 300, 0, data)
 	require.EqualValues(t, 30*5, lost(b.topic(0)))

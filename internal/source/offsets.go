@@ -4,56 +4,70 @@ import (
 	"errors"
 	"time"
 
-	kafka "github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol/listoffsets"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"wsd/internal/kafka"
 )
 
-// Timestamps with a meaning of their own in ListOffsets.
+// Timestamps that mean something else in ListOffsets.
 const (
 	timeLatest   = -1
 	timeEarliest = -2
 )
 
+// Isolation levels of Fetch and ListOffsets.
 const (
 	readUncommitted = 0
 	readCommitted   = 1
 )
 
-// question asks for the offset of a partition at a time.
-type question struct {
-	p     *partition
-	epoch int32 // Of its leader, as known when it was asked.
-	time  int64 // Milliseconds, or one of the constants above; for checkEpochs the epoch asked about.
+// listOffsetsVersionMax is the highest version of ListOffsets that is used. Later ones add nothing that is needed here.
+const listOffsetsVersionMax = 5
+
+func newListOffsetsRequest(c *kafka.Conn, isolation int8) *kmsg.ListOffsetsRequest {
+	req := kmsg.NewPtrListOffsetsRequest()
+	req.Version = min(listOffsetsVersionMax, c.Version(req.Key()))
+	req.ReplicaID = -1
+	req.IsolationLevel = isolation
+	return req
 }
 
-// answer finds out where the partitions begin, or what has become of the range of offsets of those that fell out of it.
-func (f *fetcher) answer(c *conn, parts []*partition) error {
-	var starts, ranges, epochs []question
+// offsetLookup is what is looked up about a partition: the offset at a time, or where an epoch ends.
+type offsetLookup struct {
+	p     *partition
+	epoch int32 // The epoch of its leader, as known at the time of the request.
+	time  int64 // Milliseconds, or one of the constants above. For checkEpochs it is the epoch asked about.
+}
+
+// lookUpOffsets resolves what is unresolved about the partitions: where to begin, what offsets the log has, or whether a new leader's log
+// is the one that was read.
+func (f *fetcher) lookUpOffsets(c *kafka.Conn, parts []*partition) error {
+	var starts, ranges, epochs []offsetLookup
 	f.s.mu.Lock()
 	for _, p := range parts {
 		switch p.resolve {
 		case resolveStart:
-			starts = append(starts, question{p, p.leaderEpoch, p.from.timestamp()})
+			starts = append(starts, offsetLookup{p, p.leaderEpoch, p.from.timestamp()})
 		case resolveNothing:
 		case resolveRange:
-			ranges = append(ranges, question{p, p.leaderEpoch, timeEarliest})
+			ranges = append(ranges, offsetLookup{p, p.leaderEpoch, timeEarliest})
 		case resolveEpoch:
-			epochs = append(epochs, question{p, p.leaderEpoch, int64(p.lastEpoch)})
+			epochs = append(epochs, offsetLookup{p, p.leaderEpoch, int64(p.lastEpoch)})
 		}
 	}
 	f.s.mu.Unlock()
-	defer f.s.holdUnanswered(f, parts)
+	defer f.s.holdUnresolved(f, parts)
 
 	if len(starts) > 0 {
 		found, err := f.listOffsets(c, starts, readCommitted)
 		if err != nil {
 			return err
 		}
-		// No record at that time or later: begin at the end.
-		var late []question
+		// If there is no record at that time or later, begin at the end.
+		var late []offsetLookup
 		for _, q := range starts {
 			if o, ok := found[q.p]; ok && o < 0 && q.time >= 0 {
-				late = append(late, question{q.p, q.epoch, timeLatest})
+				late = append(late, offsetLookup{q.p, q.epoch, timeLatest})
 			}
 		}
 		if len(late) > 0 {
@@ -96,38 +110,39 @@ func (f *fetcher) answer(c *conn, parts []*partition) error {
 	return nil
 }
 
-// listOffsets asks one broker. Partitions for which it answers with an error are held back and missing in found.
-func (f *fetcher) listOffsets(c *conn, questions []question, isolation int8) (found map[*partition]int64, err error) {
-	req := &listoffsets.Request{ReplicaID: -1, IsolationLevel: isolation}
-	byName := make(map[partKey]*partition, len(questions))
+// listOffsets asks the broker for offsets. Partitions for which it sends an error are held back, and are not in found.
+func (f *fetcher) listOffsets(c *kafka.Conn, lookups []offsetLookup, isolation int8) (found map[*partition]int64, err error) {
+	req := newListOffsetsRequest(c, isolation)
+	byName := make(map[partKey]*partition, len(lookups))
 	topics := make(map[string]int)
-	for _, q := range questions {
-		at, ok := topics[q.p.topic.name]
+	for _, q := range lookups {
+		i, ok := topics[q.p.topic.name]
 		if !ok {
-			at = len(req.Topics)
-			topics[q.p.topic.name] = at
-			req.Topics = append(req.Topics, listoffsets.RequestTopic{Topic: q.p.topic.name})
+			i = len(req.Topics)
+			topics[q.p.topic.name] = i
+			rt := kmsg.NewListOffsetsRequestTopic()
+			rt.Topic = q.p.topic.name
+			req.Topics = append(req.Topics, rt)
 		}
-		req.Topics[at].Partitions = append(req.Topics[at].Partitions, listoffsets.RequestPartition{Partition: q.p.id, CurrentLeaderEpoch: q.epoch, Timestamp: q.time})
+		rp := kmsg.NewListOffsetsRequestTopicPartition()
+		rp.Partition, rp.CurrentLeaderEpoch, rp.Timestamp = q.p.id, q.epoch, q.time
+		req.Topics[i].Partitions = append(req.Topics[i].Partitions, rp)
 		byName[partKey{topic: q.p.topic.name, id: q.p.id}] = q.p
 	}
-	if err := c.allow(0); err != nil {
+	var resp kmsg.ListOffsetsResponse
+	if _, err := c.Request(req, &resp, 0); err != nil {
 		return nil, err
 	}
-	msg, err := c.roundTrip(req)
-	if err != nil {
-		return nil, err
-	}
-	found = make(map[*partition]int64, len(questions))
-	for _, t := range msg.(*listoffsets.Response).Topics {
-		for _, rp := range t.Partitions {
-			p := byName[partKey{topic: t.Topic, id: rp.Partition}]
+	found = make(map[*partition]int64, len(lookups))
+	for i := range resp.Topics {
+		for _, rp := range resp.Topics[i].Partitions {
+			p := byName[partKey{topic: resp.Topics[i].Topic, id: rp.Partition}]
 			switch {
 			case p == nil:
 			case rp.ErrorCode != 0:
 				f.s.mu.Lock()
 				if p.owner == f {
-					f.s.failLocked(p, kafka.Error(rp.ErrorCode), kindOfCode(kafka.Error(rp.ErrorCode)) != ErrorAuth)
+					f.s.failLocked(p, kafka.Code(rp.ErrorCode), kafka.KindOfCode(kafka.Code(rp.ErrorCode)) != kafka.ErrorAuth)
 				}
 				f.s.mu.Unlock()
 			default:
@@ -138,7 +153,7 @@ func (f *fetcher) listOffsets(c *conn, questions []question, isolation int8) (fo
 	return found, nil
 }
 
-// begin sets the first position of partitions.
+// begin sets the first positions of partitions.
 func (s *Source) begin(f *fetcher, found map[*partition]int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -154,10 +169,10 @@ func (s *Source) begin(f *fetcher, found map[*partition]int64) {
 	}
 }
 
-var errNoOffset = &kindError{ErrorBroker, errors.New("the broker gave no usable answer about the partition's offsets")}
+var errNoOffset = kafka.NewError(kafka.ErrorBroker, errors.New("the broker sent no usable response about the partition's offsets"))
 
-// holdUnanswered holds back the partitions that a broker said nothing usable about, so that it is not asked again at once.
-func (s *Source) holdUnanswered(f *fetcher, parts []*partition) {
+// holdUnresolved holds back the partitions that are still unresolved, so that the broker is not asked again immediately.
+func (s *Source) holdUnresolved(f *fetcher, parts []*partition) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
@@ -168,8 +183,8 @@ func (s *Source) holdUnanswered(f *fetcher, parts []*partition) {
 	}
 }
 
-// rejoin decides where to go on after the broker said that our position is outside the log, which now reaches from first to
-// last. What was deleted before we read it is lost; so is what a new leader did not have. Neither happens silently.
+// rejoin decides where to continue after the broker said that our position is outside the log, which now covers [first, last). What Kafka
+// deleted before we read it is lost, and so is what a new leader does not have. Both are counted, logged and followed by a break.
 func (s *Source) rejoin(f *fetcher, p *partition, first, last int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -178,17 +193,17 @@ func (s *Source) rejoin(f *fetcher, p *partition, first, last int64) error {
 	}
 	p.resolve, p.progressAt = resolveNothing, time.Now()
 	defer p.vouchLocked()
-	switch at := p.routed.Load(); {
-	case at < first:
+	switch position := p.routed.Load(); {
+	case position < first:
 		p.routed.Store(first)
-		return s.loseLocked(p, LossRetention, at, first)
-	case at > last:
-		return s.truncateLocked(p, last, at)
+		return s.loseLocked(p, LossRetention, position, first)
+	case position > last:
+		return s.truncateLocked(p, last, position)
 	}
 	return nil
 }
 
-// timestamp is what ListOffsets is asked for a start.
+// timestamp returns the timestamp to look up for a start.
 func (st Start) timestamp() int64 {
 	switch st.Mode {
 	case StartEarliest:

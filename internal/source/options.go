@@ -15,14 +15,14 @@ import (
 	"wsd/internal/routing"
 )
 
-// Start says where reading begins in the partitions that exist when the source first sees the cluster. The zero value is the
-// end. Partitions and topics that appear later are always read from their beginning.
+// Start says where reading begins in the partitions that exist when the source first sees the cluster. The zero value means the end.
+// Partitions and topics that appear later are always read from their beginning.
 type Start struct {
 	Mode StartMode
-	Time time.Time // For StartTime: the first record with this timestamp or a later one; the end when there is none.
+	Time time.Time // For StartTime: begin at the first record with this timestamp or a later one, or at the end if there is none.
 }
 
-// StartMode is one way of choosing the first offset.
+// StartMode is a way to choose the first offset.
 type StartMode uint8
 
 // The ways to choose the first offset.
@@ -30,57 +30,57 @@ const (
 	StartLatest StartMode = iota
 	StartEarliest
 	StartTime
-	StartCommitted // Where CommitGroup stands; the end in topics that it has no position of.
+	StartCommitted // Begin at CommitGroup's positions, or at the end in topics that it has no position of.
 )
 
-// Route says where records go.
+// Route is a rule that says where records go.
 type Route = route.Rule
 
 // Options is what a source is built from.
 type Options struct {
-	Brokers []string // host:port of brokers to learn the cluster from; at least one.
-	Topics  []string // At least one, each once: names, and patterns of names (route.ParseTopic).
+	Brokers []string // Addresses (host:port) of brokers from which the source learns the cluster. At least one.
+	Topics  []string // Names of topics and patterns for names, see route.ParseTopic. At least one, none twice.
 	Start   Start
-	// CommitGroup is the consumer group under which positions are kept in Kafka, for Kafka's own tools and for StartCommitted;
-	// empty: none. The source does not join it.
-	CommitGroup    string
-	CommitInterval time.Duration // Least time between two commits. Default 1 s.
-	CommitAgain    time.Duration // After it a position is committed again though it has not moved, at most as long again later. Default 1 h.
 
-	TopicsMax int            // Topics read at most, those that patterns find included. Default 1000.
+	CommitGroup    string        // The consumer group that keeps the positions in Kafka. Empty means none. The source does not join it.
+	CommitInterval time.Duration // The shortest time between two commits. Default 1 s.
+	CommitAgain    time.Duration // A position that has not changed is committed again after one to two times this. Default 1 h.
+
+	TopicsMax int            // How many topics may be read, including those that patterns find. Default 1000.
 	ClientID  string         // Default "wsd".
-	TLS       *tls.Config    // nil: plain text. An empty ServerName becomes each broker's host.
-	SASL      sasl.Mechanism // nil: none.
-	Routes    []Route        // Default: one rule, channel "{topic}".
+	TLS       *tls.Config    // Nil means plain text. An empty ServerName becomes each broker's host.
+	SASL      sasl.Mechanism // Nil means no authentication.
+	Routes    []Route        // Default: one rule with the channel "{topic}".
 
-	Overrides *route.Overrides // Headers by which records choose their place; nil: none.
-	Nonce     uint64           // That client ids of this process begin with.
+	Overrides *route.Overrides // Headers by which a record chooses where it goes. Nil means none.
+	Nonce     uint64           // The number with which the client ids of this process begin.
 
-	FetchMaxWait     time.Duration // How long a broker holds a fetch that has no record. Default 500 ms; costs no latency.
-	FetchMaxBytes    int           // Bytes of one partition in one response. Default 1 MiB.
-	FetchTotalBytes  int           // Bytes of one response, a single larger batch excepted. Default 8 × FetchMaxBytes.
-	BatchBytesMax    int           // Largest record batch accepted, compressed or not; a larger one is skipped as lost. Default 128 MiB.
-	RecordBytesMax   int           // Largest record delivered: its key, value and headers. Default 1 MiB.
-	MetadataInterval time.Duration // Between two looks at the cluster's layout; at once after an error that hints at a change. Default 2 s.
+	FetchMaxWait     time.Duration // How long a broker holds a fetch for which it has no record. It costs no latency. Default 500 ms.
+	FetchMaxBytes    int           // How many bytes of one partition a response may have. Default 1 MiB.
+	FetchTotalBytes  int           // How many bytes a response may have, except for a single larger batch. Default 8 × FetchMaxBytes.
+	BatchBytesMax    int           // The size of the largest accepted record batch, also when decompressed. A larger one is lost. Default 128 MiB.
+	RecordBytesMax   int           // The size of the largest delivered record: key, value and headers. Default 1 MiB.
+	MetadataInterval time.Duration // The time between two refreshes of the metadata. An error that hints at a change causes one sooner. Default 2 s.
 	DialTimeout      time.Duration // For connecting, TLS and SASL together. Default 10 s.
-	RequestTimeout   time.Duration // For an answer, beyond the FetchMaxWait that a fetch may wait. Default 10 s.
-	BackoffMin       time.Duration // First wait after an error; doubles, with jitter. Default 10 ms.
-	BackoffMax       time.Duration // Longest wait after errors. Default 1 s.
-	RecentBytesMax   int           // Bytes of the batches read last that are kept for Recent. Default 0: none.
-	ReturnWait       time.Duration // How long the subscribers of a topic that was created again have to come back before it is read. Default 1 s.
-	StallAfter       time.Duration // Records are there but none comes for so long: reconnect. Default 10 s.
-	LogInterval      time.Duration // Least time between two lines about one lasting problem. Default 30 s.
+	RequestTimeout   time.Duration // For a response, on top of the FetchMaxWait that a fetch may wait. Default 10 s.
+	BackoffMin       time.Duration // The first wait after an error. Each further wait is twice as long, with jitter. Default 10 ms.
+	BackoffMax       time.Duration // The longest wait after an error. Default 1 s.
+	RecentBytesMax   int           // How many bytes of the last batches are kept for Recent. Default 0, which keeps none.
+	ReturnWait       time.Duration // How long subscribers of a topic that was created again may take to resubscribe before it is read. Default 1 s.
+	StallAfter       time.Duration // After how long without records, although the broker has some, the source reconnects. Default 10 s.
+	LogInterval      time.Duration // The shortest time between two log lines about one lasting problem. Default 30 s.
 
-	Interest *routing.Interest
-	Ring     *bus.Ring
-	Builder  bus.BuilderOptions
-	Keys     bool          // Whether the bus keeps the keys of records, which costs a copy of each. Default: no.
-	BatchAge time.Duration // How long a record may wait in Kafka for a batch to fill where records come fast, see gatherer. Default 0: not at all.
-	Shards   int           // Tells a record for every shard (broadcast) from one for some (targeted). Default: as the ring has.
-	Logger   *slog.Logger
+	Interest      *routing.Interest
+	SweepInterval time.Duration // The table remembers a channel without subscribers for one to two times this. Default 30 s.
+	Ring          *bus.Ring
+	Builder       bus.BuilderOptions
+	Keys          bool          // Whether the bus keeps the keys of records, which costs a copy of each.
+	BatchAge      time.Duration // How long a record may wait in Kafka for a batch to fill, if records come fast. See gatherer. Default 0.
+	Shards        int           // How many shards a record must go to for it to count as broadcast. Default: all of the ring's.
+	Logger        *slog.Logger
 }
 
-// withDefaults returns o with every unset option set, or what is wrong with it.
+// withDefaults returns o with defaults for the options that are not set. It returns an error if an option is wrong.
 func (o Options) withDefaults() (Options, error) {
 	if o.Interest == nil || o.Ring == nil || o.Logger == nil {
 		return o, errors.New("BUG: source options without an interest table, ring or logger")
@@ -98,8 +98,7 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	seen := make(map[string]bool, len(o.Topics))
 	for _, t := range o.Topics {
-		switch {
-		case seen[t]:
+		if seen[t] {
 			return o, fmt.Errorf("kafka.topics names %q twice", t)
 		}
 		if _, err := route.ParseTopic(t); err != nil {
@@ -135,6 +134,7 @@ func (o Options) withDefaults() (Options, error) {
 	setDuration(&o.ReturnWait, time.Second)
 	setDuration(&o.StallAfter, 10*time.Second)
 	setDuration(&o.LogInterval, 30*time.Second)
+	setDuration(&o.SweepInterval, 30*time.Second)
 	return o, nil
 }
 

@@ -4,101 +4,110 @@ import (
 	"sync/atomic"
 	"time"
 
+	"wsd/internal/kafka"
 	"wsd/internal/route"
 )
 
-// topic is a topic that is read, because it is named or because a pattern found it. Its fields belong to the watcher, except where they say otherwise.
+// topic is a topic that the source reads, because its name is configured or because a pattern found it. The watcher owns its fields, except
+// where a comment says otherwise.
 type topic struct {
 	name  string
 	stats *TopicStats
 	route *route.Topic // Fixed after New.
 
-	found   bool      // By a pattern: it is forgotten some time after it is gone.
-	goneAt  time.Time // When it was first seen to be missing; zero: it is not.
+	found   bool      // A pattern found the topic. It is forgotten some time after it is gone.
+	goneAt  time.Time // When the topic was first missing. Zero if it is not missing.
 	state   TopicState
 	err     string
-	seen    bool       // It existed at some look: what appears from now on is new and read from its beginning.
-	missed  bool       // It did not exist at some look.
-	id      [16]byte   // Zero before it was seen, and with brokers older than topic ids (Kafka 2.8).
-	retired [][16]byte // Ids that it had before, newest last; at most retiredMax.
+	seen    bool       // The topic has existed at a refresh. Partitions that appear later are new and are read from their beginning.
+	missed  bool       // The topic was missing at a refresh.
+	id      [16]byte   // Zero before the topic was seen, and if the brokers are older than topic ids (Kafka 2.8).
+	retired [][16]byte // The ids of former lives, newest last. At most retiredMax.
 	parts   []*partition
-	former  []*partition // Of an earlier life that has just ended, see endFormer.
-	problem edge
+	former  []*partition // The partitions of a life that has just ended, see endFormer.
+	problem throttledLog
 
 	strays       strays
-	cleanup      atomic.Uint32 // A cleanup; the watcher writes, fetchers read.
-	cleanupAt    time.Time     // When it was asked for,
-	cleanupOf    [16]byte      // and of which life.
-	cleanupNoted bool          // It was said that it cannot be known.
+	cleanup      atomic.Uint32 // A value of type cleanup. The watcher writes it; any goroutine reads it.
+	cleanupAt    time.Time     // When the cleanup policy was last asked for.
+	cleanupOf    [16]byte      // The topic's id when the policy was last asked for.
+	cleanupNoted bool          // The log says that the policy cannot be read.
+
+	// mu: what has been logged once.
+	invalidNoted  bool
+	tooLargeNoted bool
+	unplacedNoted [route.UnplacedCount]bool
+	strayNoted    bool
 }
 
-// retiredMax bounds the ids remembered so that the late answer of a broker that lags behind does not look like one more recreation.
+// retiredMax bounds the former ids that are remembered. The late response of a broker that lags behind has such an id, and must not look
+// like one more recreation.
 const retiredMax = 16
 
-// partition is one partition of one life of a topic: a topic that comes back with another id gets new ones, so that an offset and
-// the epoch that it belongs to can never be read from two lives.
+// partition is one partition in one life of a topic. A topic that comes back with another id gets new partitions, so that nobody can read an
+// offset from one life and its epoch from another.
 type partition struct {
 	topic   *topic
 	id      int32
 	topicID [16]byte
-	channel []byte // The channel that all records go to; nil when they differ. Fixed.
+	channel []byte // The channel that all records go to. Nil if it depends on the record. Fixed.
 
-	stream *Stream // Of the last layout; the watcher's.
+	stream *Stream // The partition's stream in the current topology. The watcher owns it.
 
-	// Any goroutine reads these; who holds Source.mu writes them.
-	routed     atomic.Int64 // Next offset to be routed: all before it have been. -1: not known yet.
-	high       atomic.Int64 // High watermark at the last fetch, -1 before it.
+	// Any goroutine reads these; whoever holds Source.mu writes them.
+	routed     atomic.Int64 // The next offset to route. All before it have been routed. -1 if it is not known yet.
+	high       atomic.Int64 // The high watermark at the last fetch, or -1.
 	caughtUp   atomic.Bool  // The last fetch reached the end of what is committed.
-	leaderSeen atomic.Int32 // Broker id, -1: none.
+	leaderSeen atomic.Int32 // The id of the broker that leads the partition, or -1.
 
+	published      atomic.Int64 // Like routed, without what is still in the batch being built. Kept for the committer only.
 	publishedEpoch atomic.Int32 // The leader epoch of what was published last.
 
-	// The leader epoch in which the log is known to hold what was routed, or one of those below: only of that log is anything read again.
+	// The leader epoch whose log is known to hold what was routed, or one of the values below. Only that log is read again.
 	vouched atomic.Int32
 
-	lastError atomic.Pointer[string]
-	window    window                 // Has a lock of its own; who adds holds Source.mu, too.
-	published atomic.Int64           // As routed, but for what is still in the batch being built; kept only for the committer.
-	cut       atomic.Pointer[string] // What the log's last truncation adds to the epoch; nil: there was none.
-	stopped   atomic.Pointer[string] // Why a rule ended the reading; nil: it did not.
+	lastError   atomic.Pointer[string]
+	window      window                 // It has a lock of its own. Whoever adds to it also holds Source.mu.
+	epochSuffix atomic.Pointer[string] // What the log's last truncation adds to the stream's epoch. Nil if there was none.
+	stopped     atomic.Pointer[string] // Why a rule has stopped the partition. Nil if it has not.
 
 	// mu
-	touched     bool     // In router.touched.
-	owner       *fetcher // The one that may fetch and route it; nil: no leader known.
+	touched     bool     // The partition is in router.touched.
+	owner       *fetcher // The only fetcher that may fetch and route the partition. Nil if no leader is known.
 	leaderEpoch int32
-	lastEpoch   int32 // Leader epoch of the batch that was read last, -1: none.
+	lastEpoch   int32 // The leader epoch of the batch that was read last, or -1.
 	from        Start // How to find the first offset.
 	resolve     resolveKind
-	heldLook    uint64    // Nothing is fetched before a look at the metadata that began after this one; see Source.looks.
+	heldRefresh uint64    // Nothing is fetched before a refresh that began after this one. See Source.refreshes.
 	heldUntil   time.Time // Nothing is fetched before.
-	failures    backoff
-	progressAt  time.Time // When it last moved or had nothing to read.
-	badOffset   int64     // Where a batch could not be read, -1: none.
-	badTries    int
-	wanted      uint64 // Records that somebody wanted, see checkLocked.
-	gapNote     edge
+	fetchFrom   time.Time // Nothing is fetched before, but offsets may be looked up.
+	failures    kafka.Backoff
+	progressAt  time.Time // When the position last moved, or the partition had nothing to read.
+	badOffset   int64     // The offset at which a batch could not be read, or -1.
+	badTries    int       // How often that batch was tried.
+	wanted      uint64    // How many records somebody wanted, see checkLocked.
+	gapNote     throttledLog
 	losses      lossLog
-	problem     edge
-	fetchFrom   time.Time // Nothing is fetched before, though its position may be asked for.
+	problem     throttledLog
 }
 
-// resolveKind is a question about offsets that must be answered before fetching goes on.
+// resolveKind is what must be looked up about offsets before the source can go on fetching.
 type resolveKind uint8
 
 const (
 	resolveNothing resolveKind = iota
 	resolveStart               // Where to begin.
-	resolveRange               // The broker says that our position is outside the log.
-	resolveEpoch               // There is a new leader: does its log hold what was read?
+	resolveRange               // What offsets the log has, since the broker says that ours is outside.
+	resolveEpoch               // Whether the log of a new leader holds what was read.
 )
 
-// Values of partition.vouched that are no epoch.
+// Values of partition.vouched that are not epochs.
 const (
-	epochUnknown = -1 // Brokers before Kafka 2.1 tell none.
-	epochDoubted = -2 // There is a new leader, or a position outside of its log, and it has not been compared yet.
+	epochUnknown = -1 // The brokers have no epochs (before Kafka 2.1).
+	epochDoubted = -2 // There is a new leader, or the position is outside its log, and the log has not been compared yet.
 )
 
-// vouchLocked notes whether the leader's log is the one that was read. It is called when that may have changed, and after a truncation.
+// vouchLocked updates vouched. It is called whenever the leader's log may have become another one, or has been compared.
 func (p *partition) vouchLocked() {
 	switch p.resolve {
 	case resolveRange, resolveEpoch:
@@ -115,22 +124,22 @@ func (s *Source) newPartition(t *topic, id int32, from Start) *partition {
 	p.vouched.Store(epochUnknown)
 	p.high.Store(-1)
 	p.leaderSeen.Store(-1)
-	p.failures = backoff{min: s.o.BackoffMin, max: s.o.BackoffMax}
+	p.failures = kafka.Backoff{Min: s.o.BackoffMin, Max: s.o.BackoffMax}
 	p.problem.interval, p.gapNote.interval = s.o.LogInterval, s.o.LogInterval
 	p.channel = t.route.Always(id)
 	return p
 }
 
-// resumeAt lets p, which is new, go on where an earlier source has stopped. Its log may have been truncated since.
-func (p *partition) resumeAt(at committed) {
+// resumeAt makes p, which is new, continue at a committed position. The log may have been truncated since the commit.
+func (p *partition) resumeAt(position committed) {
 	p.resolve = resolveNothing
-	if at.leaderEpoch >= 0 {
-		p.lastEpoch, p.resolve = at.leaderEpoch, resolveEpoch
+	if position.leaderEpoch >= 0 {
+		p.lastEpoch, p.resolve = position.leaderEpoch, resolveEpoch
 	}
 	p.vouchLocked()
-	p.routed.Store(at.offset)
-	p.published.Store(at.offset)
-	p.publishedEpoch.Store(at.leaderEpoch)
+	p.routed.Store(position.offset)
+	p.published.Store(position.offset)
+	p.publishedEpoch.Store(position.leaderEpoch)
 }
 
 func (p *partition) stats() PartitionStats {
@@ -150,31 +159,31 @@ func (p *partition) errorText() string {
 	return ""
 }
 
-// readyLocked reports whether p may be asked for now, and if only time is missing, when.
-func (p *partition) readyLocked(looked uint64, now time.Time) (ok bool, at time.Time) {
+// readyLocked reports whether a request may ask for p now. If p only has to wait for some time, readyAt is when it may.
+func (p *partition) readyLocked(refreshed uint64, now time.Time) (ok bool, readyAt time.Time) {
 	if p.stopped.Load() != nil {
 		return false, now.Add(time.Hour)
 	}
-	if p.heldLook != 0 && looked <= p.heldLook {
+	if p.heldRefresh != 0 && refreshed <= p.heldRefresh {
 		return false, time.Time{}
 	}
 	return !now.Before(p.heldUntil), p.heldUntil
 }
 
-// failLocked holds p back after an error. newLook: its leader or id may have changed, so wait for the metadata as well.
-func (s *Source) failLocked(p *partition, err error, newLook bool) {
-	kind := kindOf(err)
+// failLocked holds p back after an error. If its leader or id may have changed, p also waits for a refresh of the metadata.
+func (s *Source) failLocked(p *partition, err error, awaitRefresh bool) {
+	kind := kafka.KindOf(err)
 	s.stats.FetchErrors[kind].Add(1)
 	text := err.Error()
 	p.lastError.Store(&text)
 	now := time.Now()
-	p.heldUntil, p.progressAt = now.Add(p.failures.next()), now
-	if newLook {
-		p.heldLook = s.looks
+	p.heldUntil, p.progressAt = now.Add(p.failures.Next()), now
+	if awaitRefresh {
+		p.heldRefresh = s.refreshes
 		s.kickWatcher()
 	}
-	// One hint that a partition moved is everyday life; only what lasts is worth a line.
-	if !newLook || p.failures.n > 3 {
+	// A partition that has moved is nothing unusual. Only a problem that lasts is worth a log line.
+	if !awaitRefresh || p.failures.Failures > 3 {
 		p.problem.fail(s.log, "reading a partition does not go on, retrying", "topic", p.topic.name, "partition", p.id, "offset", p.routed.Load(), "kind", kind, "err", err)
 	}
 }
@@ -185,7 +194,7 @@ func (p *partition) goodLocked(s *Source) {
 		return
 	}
 	p.lastError.Store(nil)
-	p.failures.reset()
-	p.heldLook = 0
+	p.failures.Reset()
+	p.heldRefresh = 0
 	p.problem.ok(s.log, "reading a partition goes on", "topic", p.topic.name, "partition", p.id, "offset", p.routed.Load())
 }

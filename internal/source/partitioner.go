@@ -5,20 +5,20 @@ import (
 	"sync/atomic"
 	"time"
 
-	kafka "github.com/segmentio/kafka-go"
+	kafkago "github.com/segmentio/kafka-go"
 
 	"wsd/internal/route"
 )
 
-// partitionOf returns the partition, of n, that producers with the partitioner choose for the key, which has at least one byte.
+// partitionOf returns which of n partitions a producer with this partitioner chooses for the key. The key must have at least one byte.
 func partitionOf(by route.Partitioner, key []byte, n int) int {
 	if by == route.PartitionerCRC32 {
 		return int(crc32.ChecksumIEEE(key) % uint32(n)) //nolint:gosec // Partitions are few.
 	}
-	return kafka.Murmur2Balancer{}.Balance(kafka.Message{Key: key}, countTo(n)...)
+	return kafkago.Murmur2Balancer{}.Balance(kafkago.Message{Key: key}, countTo(n)...)
 }
 
-// counting holds 0, 1, 2 and so on.
+// counting is 0, 1, 2 and so on.
 var counting = func() []int {
 	list := make([]int, 1024)
 	for i := range list {
@@ -38,37 +38,39 @@ func countTo(n int) []int {
 	return list
 }
 
-// strays are records that lie in another partition than their key and the partitioner say. Where there are some, what one partition
-// holds is not all of a channel: then the topic's keys have no streams. Producers that do not know of new partitions yet make some for a while.
+// strays notes records that are in another partition than the partitioner chooses for their key. If there are some, one partition does not
+// hold all of a channel, so the topic's keys have no streams. Producers that do not know of new partitions yet write some for a while.
 type strays struct {
-	last atomic.Int64 // When one was seen last, in nanoseconds of Unix time; 0: never.
+	last atomic.Int64 // When one was seen last, in nanoseconds of Unix time. Zero means never.
 }
 
-// straysLast is for how long keys have no streams after a stray.
+// straysLast is how long keys have no streams after a stray.
 const straysLast = 10 * time.Minute
 
 func (s *strays) recent() bool {
-	at := s.last.Load()
-	return at != 0 && time.Since(time.Unix(0, at)) < straysLast
+	last := s.last.Load()
+	return last != 0 && time.Since(time.Unix(0, last)) < straysLast
 }
 
-// Of the wanted records of a partition the first straysFirst are checked, and then one in straysOf.
+// Of the wanted records of a partition, the first straysFirst are checked, and after that one in straysEvery.
 const (
 	straysFirst = 64
-	straysOf    = 64
+	straysEvery = 64
 )
 
-// checkLocked sees whether a record that is wanted lies in its channel's partition.
+// checkLocked checks whether a wanted record is in the partition of its channel's stream.
 func (r *router) checkLocked(p *partition, channel []byte, offset int64) {
-	if p.wanted++; p.wanted > straysFirst && p.wanted%straysOf != 0 {
+	if p.wanted++; p.wanted > straysFirst && p.wanted%straysEvery != 0 {
 		return
 	}
-	st, ok := r.s.streams.Load().find(string(channel), true) // Also while strays are known: the ten minutes begin anew with each.
+	st, ok := r.s.streams.Load().find(string(channel), true) // Ignore known strays: the ten minutes begin anew with each.
 	if !ok || st.p == p || st.p.topicID != p.topicID {
 		return
 	}
-	if p.topic.stats.Strays.Add(1) == 1 {
-		r.s.log.Warn("a record is not in the partition that kafka.partitioner says: channels named by keys of the topic cannot be recovered; set the partitioner that its producers use, or none",
+	p.topic.stats.Strays.Add(1)
+	if !p.topic.strayNoted {
+		p.topic.strayNoted = true
+		r.s.log.Warn("a record is not in the partition that kafka.partitioner chooses for its key, so channels named by keys of the topic cannot be recovered; set kafka.partitioner to what the producers use, or to none",
 			"topic", p.topic.name, "partition", p.id, "offset", offset, "expected", st.p.id)
 	}
 	p.topic.strays.last.Store(time.Now().UnixNano())

@@ -4,11 +4,12 @@ import (
 	"fmt"
 
 	"wsd/internal/bus"
+	"wsd/internal/kafka"
 	"wsd/internal/route"
 	"wsd/internal/routing"
 )
 
-// stopError: a rule wants its partition to stop at a record that it cannot place.
+// stopError: a rule stops its partition at a record that it cannot place.
 type stopError struct {
 	offset int64
 	rule   int
@@ -16,67 +17,67 @@ type stopError struct {
 }
 
 func (e *stopError) Error() string {
-	return fmt.Sprintf("stopped at offset %d: routes[%d] cannot place that record (%v) and has on_error: stop; correct the rule or wait until the record is gone, then restart", e.offset, e.rule, e.why)
+	return fmt.Sprintf("stopped at offset %d: routes[%d] cannot place that record (%v) and has on_error: stop; correct the rule, or wait until Kafka has deleted the record, and restart wsd", e.offset, e.rule, e.why)
 }
 
-// stopLocked ends the reading of a partition for this process's life.
+// stopLocked stops reading a partition until the process is restarted.
 func (s *Source) stopLocked(p *partition, e *stopError) {
 	text := e.Error()
 	p.stopped.Store(&text)
 	p.topic.stats.Unplaced[e.why].Add(1)
-	s.log.Error("a partition is stopped: its rule cannot place a record and has on_error: stop; correct the rule or wait until the record is gone, then restart",
+	s.log.Error("a partition is stopped: its rule cannot place a record and has on_error: stop; correct the rule, or wait until Kafka has deleted the record, and restart wsd",
 		"topic", p.topic.name, "partition", p.id, "offset", e.offset, "route", e.rule, "reason", e.why)
 }
 
-// placeLocked decides where a record goes, before the partition's position passes it: a rule may want it not to.
-func (r *router) placeLocked(p *partition, rec *record, offset int64) error {
-	r.placing = offset + 1
-	p.topic.route.Place(&r.to, p.id, &route.Record{Key: rec.key, Value: rec.value, Headers: rec.headers})
+// placeLocked decides where a record goes. It comes before the partition's position passes the record, because a rule may stop there.
+func (r *router) placeLocked(p *partition, rec *kafka.Record) error {
+	r.placing = rec.Offset + 1
+	p.topic.route.Place(&r.to, p.id, &route.Record{Key: rec.Key, Value: rec.Value, Headers: rec.Headers})
 	r.placing = 0
 	if r.to.To == route.ToStop {
-		return &stopError{offset: offset, rule: r.to.Rule, why: r.to.Why}
+		return &stopError{offset: rec.Offset, rule: r.to.Rule, why: r.to.Why}
 	}
 	return nil
 }
 
-// recordLocked puts one record on the bus if somebody wants it. Where it goes stands in r.to, unless its partition has one channel.
-func (r *router) recordLocked(p *partition, bt *batch, rec *record, offset int64) error {
+// recordLocked puts one record on the bus if somebody wants it. If the partition has no fixed channel, r.to says where the record goes.
+func (r *router) recordLocked(p *partition, rec *kafka.Record) error {
 	r.counts.records++
-	r.counts.bytes += uint64(len(rec.value))
+	r.counts.bytes += uint64(len(rec.Value))
 	if p.channel == nil {
-		return r.placedLocked(p, bt, rec, offset)
+		return r.placedLocked(p, rec)
 	}
-	ch, ok := r.s.o.Interest.Take(p.channel, uint64(offset)+1)
+	ch, ok := r.s.o.Interest.Take(p.channel, uint64(rec.Offset)+1)
 	if !ok {
 		r.counts.routed[route.ByRule].unwanted++
 		return nil
 	}
-	return r.putLocked(ch, r.value(p, rec.value, offset), bt, rec, route.ByRule)
+	return r.putLocked(ch, r.value(p, rec.Value, rec.Offset), rec, route.ByRule)
 }
 
 // placedLocked puts a record where r.to says.
-func (r *router) placedLocked(p *partition, bt *batch, rec *record, offset int64) error {
+func (r *router) placedLocked(p *partition, rec *kafka.Record) error {
 	if r.to.Why != route.Placed {
-		r.unplaced(p, r.to.Why, offset)
+		r.unplaced(p, r.to.Why, rec.Offset)
 	}
 	by := r.to.By()
 	switch r.to.To {
 	case route.ToChannels:
 		var value bus.Record
-		checked := false // Its value is checked once however many channels it goes to.
+		checked := false // The value is checked once, even if the record goes to several channels.
 		for _, name := range r.to.Channels {
-			ch, ok := r.s.o.Interest.Take(name, uint64(offset)+1)
+			ch, ok := r.s.o.Interest.Take(name, uint64(rec.Offset)+1)
 			if !ok {
 				r.counts.routed[by].unwanted++
 				continue
 			}
 			if by == route.ByRule {
-				r.checkLocked(p, name, offset)
+				r.checkLocked(p, name, rec.Offset)
 			}
 			if !checked {
-				value, checked = r.value(p, rec.value, offset), true
+				value, checked = r.value(p, rec.Value, rec.Offset), true
 			}
-			if err := r.putLocked(ch, value, bt, rec, by); err != nil {
+			if err := r.putLocked(ch, value, rec, by); err != nil {
 				return err
 			}
 		}
@@ -86,9 +87,9 @@ func (r *router) placedLocked(p *partition, bt *batch, rec *record, offset int64
 			r.counts.routed[by].unwanted++
 			return nil
 		}
-		value := r.value(p, rec.value, offset)
+		value := r.value(p, rec.Value, rec.Offset)
 		r.countLocked(ch.Shards.Len(), by)
-		return r.addedLocked(r.s.builder.AddMessage(ch, value, bt.timestamp(rec)))
+		return r.addedLocked(r.s.builder.AddMessage(ch, value, rec.Time()))
 	case route.ToDrop:
 		r.counts.dropped++
 	case route.ToNobody, route.ToStop:
@@ -96,12 +97,12 @@ func (r *router) placedLocked(p *partition, bt *batch, rec *record, offset int64
 	return nil
 }
 
-// receiversLocked returns under which id the bus carries the message that r.to is about, and the shards that want it.
+// receiversLocked returns the id under which the bus carries the message that r.to describes, and the shards that want it.
 func (r *router) receiversLocked() (ch routing.Channel, ok bool) {
 	switch r.to.To {
 	case route.ToConnection:
 		id := r.to.Conn
-		if r.to.Nonce != r.s.o.Nonce || int(id.Shard()) >= r.s.o.Shards { // Of another process, or of one that is gone.
+		if r.to.Nonce != r.s.o.Nonce || int(id.Shard()) >= r.s.o.Shards { // The connection belongs to another process, maybe one that has ended.
 			return ch, false
 		}
 		ch.ID = routing.ConnChannel(id)
@@ -116,15 +117,15 @@ func (r *router) receiversLocked() (ch routing.Channel, ok bool) {
 }
 
 // putLocked puts a record on the bus for a channel's subscribers.
-func (r *router) putLocked(ch routing.Channel, value bus.Record, bt *batch, rec *record, by route.By) error {
+func (r *router) putLocked(ch routing.Channel, value bus.Record, rec *kafka.Record, by route.By) error {
 	r.countLocked(ch.Shards.Len(), by)
 	if r.s.o.Keys {
-		return r.addedLocked(r.s.builder.AddKeyed(ch, value, rec.key, bt.timestamp(rec)))
+		return r.addedLocked(r.s.builder.AddKeyed(ch, value, rec.Key, rec.Time()))
 	}
-	return r.addedLocked(r.s.builder.Add(ch, value, bt.timestamp(rec)))
+	return r.addedLocked(r.s.builder.Add(ch, value, rec.Time()))
 }
 
-// countLocked counts a record that goes on the bus for so many shards.
+// countLocked counts a record that goes on the bus for the given number of shards.
 func (r *router) countLocked(shards int, by route.By) {
 	if shards >= r.s.o.Shards {
 		r.counts.routed[by].broadcast++
@@ -133,7 +134,7 @@ func (r *router) countLocked(shards int, by route.By) {
 	}
 }
 
-// addedLocked seals a batch that is full.
+// addedLocked seals the batch if it is full.
 func (r *router) addedLocked(full bool) error {
 	if full {
 		return r.sealLocked()
@@ -141,11 +142,20 @@ func (r *router) addedLocked(full bool) error {
 	return nil
 }
 
-// unplaced counts a record without a channel, and logs the first of each kind and topic.
+// unplaced counts a record that its rule or header cannot place, and logs the first one of each topic and reason.
 func (r *router) unplaced(p *partition, why route.Unplaced, offset int64) {
-	ts := p.topic.stats
-	ts.Unplaced[why].Add(1)
-	if !ts.unplacedNote[why].Swap(true) {
-		r.s.log.Warn("a record has no channel to go to; counted from now on", "topic", p.topic.name, "partition", p.id, "offset", offset, "reason", why)
+	p.topic.stats.Unplaced[why].Add(1)
+	if !p.topic.unplacedNoted[why] {
+		p.topic.unplacedNoted[why] = true
+		r.s.log.Warn("no channel can be named for a record; further ones are only counted", "topic", p.topic.name, "partition", p.id, "offset", offset,
+			"route", r.to.Rule, "reason", why, "delivered_to", r.fallback())
 	}
+}
+
+// fallback returns the channel that gets a record which cannot be placed, or "nobody".
+func (r *router) fallback() string {
+	if r.to.To == route.ToChannels {
+		return string(r.to.Channels[0])
+	}
+	return "nobody"
 }

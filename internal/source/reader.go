@@ -6,52 +6,53 @@ import (
 	"fmt"
 	"time"
 
-	kafka "github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"wsd/internal/kafka"
 )
 
-// Errors of Reader.Read beside those of Kafka and of the context.
+// Errors of Reader.Read, besides those of Kafka and of the context.
 var (
-	// ErrRangeGone: the log begins behind the range, or has lost a part of it.
+	// ErrRangeGone: the log begins after the range, or has lost a part of it.
 	ErrRangeGone = errors.New("the range is no longer in the log")
-	// ErrRangeBytes: the range holds more bytes than the caller takes.
+	// ErrRangeBytes: the range holds more bytes than the caller accepts.
 	ErrRangeBytes = errors.New("the range holds too many bytes")
 	// ErrStreamEnded: the topic was deleted, or created again.
-	ErrStreamEnded = errors.New("the topic that the stream was of is gone")
+	ErrStreamEnded = errors.New("the stream's topic was deleted or created again")
 )
 
-// Recent returns the block of the stream that holds the offset before to, if it is among what was read last. The caller calls
-// Block.Done when it has read it. Any goroutine.
+// Recent returns the block of the stream that holds the offset before to, if the source still has it. The caller calls Block.Done when it
+// has read the block. Any goroutine may call it.
 func (s *Source) Recent(st *Stream, to int64) (Block, bool) { return st.p.window.find(to) }
 
-// Reader reads ranges of partitions again, on connections of its own: one a broker, kept from one Read to the next. One goroutine
-// uses it.
+// Reader reads ranges of partitions again, on connections of its own. It keeps one connection for each broker from one Read to the next. One
+// goroutine uses it.
 type Reader struct {
 	s        *Source
 	ctx      context.Context
 	conns    map[string]readerConn
-	aborted  abortedSet
+	walker   *kafka.Walker // It goes from batch to batch only, and decodes no record.
 	requests uint64
 }
 
-// readerConn is a connection to one broker, and what ends the context that it was dialled with.
+// readerConn is a connection to one broker.
 type readerConn struct {
-	*conn
-	cancel context.CancelFunc
+	*kafka.Conn
+	cancel context.CancelFunc // Ends the context that the connection was dialled with.
 }
 
 // drop closes the connection to a broker.
 func (r *Reader) drop(addr string) {
 	if c, ok := r.conns[addr]; ok {
-		c.close()
+		c.Close()
 		c.cancel()
 		delete(r.conns, addr)
 	}
 }
 
-// NewReader returns a reader without a connection. When ctx ends its connections are closed, and Read fails.
+// NewReader returns a reader without connections. When ctx ends, its connections are closed and Read fails.
 func (s *Source) NewReader(ctx context.Context) *Reader {
-	return &Reader{s: s, ctx: ctx, conns: make(map[string]readerConn)}
+	return &Reader{s: s, ctx: ctx, conns: make(map[string]readerConn), walker: kafka.NewWalker(0, 0)}
 }
 
 // Close closes the connections. The reader can be used again.
@@ -61,13 +62,13 @@ func (r *Reader) Close() {
 	}
 }
 
-// Requests counts the fetches that were sent.
+// Requests returns how many fetches were sent.
 func (r *Reader) Requests() uint64 { return r.requests }
 
-// Read returns the block of a stream from offset from to offset to, to excluded, which must be routed. If the log begins behind from
-// it begins there. It tries again after errors that pass, until ctx ends.
+// Read returns the records of st in [from, to). The range must already have been routed. If the log now starts after from, the block starts
+// at the log start. Read retries after temporary errors, until ctx ends.
 func (r *Reader) Read(ctx context.Context, st *Stream, from, to int64, bytesMax int) (Block, error) {
-	tries := backoff{min: r.s.o.BackoffMin, max: r.s.o.BackoffMax}
+	tries := kafka.Backoff{Min: r.s.o.BackoffMin, Max: r.s.o.BackoffMax}
 	b := Block{From: from, To: to}
 	next := from
 	for next < to {
@@ -78,10 +79,10 @@ func (r *Reader) Read(ctx context.Context, st *Stream, from, to int64, bytesMax 
 		switch {
 		case r.ctx.Err() != nil:
 			return Block{}, r.ctx.Err()
-		case errors.Is(err, ErrRangeGone), errors.Is(err, ErrRangeBytes), errors.Is(err, ErrStreamEnded), errors.Is(err, errFormat):
+		case errors.Is(err, ErrRangeGone), errors.Is(err, ErrRangeBytes), errors.Is(err, ErrStreamEnded), permanent(err):
 			return Block{}, err
 		}
-		sleep(ctx, tries.next(), nil)
+		kafka.Sleep(ctx, tries.Next(), nil)
 		if ctx.Err() != nil {
 			return Block{}, fmt.Errorf("read %s/%d from offset %d to %d again: %w: %w", st.p.topic.name, st.p.id, next, to-1, ctx.Err(), err)
 		}
@@ -89,7 +90,13 @@ func (r *Reader) Read(ctx context.Context, st *Stream, from, to int64, bytesMax 
 	return b, nil
 }
 
-// fetch reads what one response holds behind next.
+// permanent reports whether err is about a batch that reading again cannot mend.
+func permanent(err error) bool {
+	var bad *kafka.BatchError
+	return errors.As(err, &bad) && bad.Permanent()
+}
+
+// fetch makes one request and appends to b what follows next.
 func (r *Reader) fetch(ctx context.Context, st *Stream, b *Block, next *int64, bytesMax int) error {
 	p := st.p
 	epoch := p.vouched.Load()
@@ -104,9 +111,9 @@ func (r *Reader) fetch(ctx context.Context, st *Stream, b *Block, next *int64, b
 	if err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
-	rp, err := r.exchange(c, p, epoch, *next)
-	if err == nil && kafka.Error(rp.ErrorCode) == kafka.OffsetOutOfRange {
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	rp, err := r.request(c, p, epoch, *next)
+	if err == nil && kafka.Code(rp.ErrorCode) == kafka.OffsetOutOfRange {
 		err = r.beginning(c, p, b, next)
 		rp = nil
 	}
@@ -118,12 +125,12 @@ func (r *Reader) fetch(ctx context.Context, st *Stream, b *Block, next *int64, b
 		return err
 	case err != nil:
 		r.drop(addr)
-		return clearer("fetch from broker "+addr, err)
+		return kafka.Describe("fetch from broker "+addr, err)
 	case rp == nil:
 		return nil
 	}
-	if code := kafka.Error(rp.ErrorCode); code != 0 {
-		if kind := kindOfCode(code); kind == ErrorUnknownTopic || kind == ErrorLeader {
+	if code := kafka.Code(rp.ErrorCode); code != 0 {
+		if kind := kafka.KindOfCode(code); kind == kafka.ErrorUnknownTopic || kind == kafka.ErrorLeader {
 			return r.missing(p, code)
 		}
 		return code
@@ -132,7 +139,8 @@ func (r *Reader) fetch(ctx context.Context, st *Stream, b *Block, next *int64, b
 	return r.take(p, rp, b, next, bytesMax)
 }
 
-// missing has the metadata looked at because the partition is not where it was. It returns err unless the partition is gone for good.
+// missing asks for a refresh of the metadata, because the partition is not where it was. It returns err, or ErrStreamEnded if the
+// partition is gone for good.
 func (r *Reader) missing(p *partition, err error) error {
 	r.s.kickWatcher()
 	if r.s.ended(p) {
@@ -141,17 +149,17 @@ func (r *Reader) missing(p *partition, err error) error {
 	return err
 }
 
-// beginning goes on where the log begins, which is behind next.
-func (r *Reader) beginning(c *conn, p *partition, b *Block, next *int64) error {
+// beginning continues at the start of the log, which is after next.
+func (r *Reader) beginning(c *kafka.Conn, p *partition, b *Block, next *int64) error {
 	start, err := r.logStart(c, p)
 	if err != nil {
 		return err
 	}
 	if start <= *next || start >= b.To {
-		// Nothing of the range is left, or the broker that answers has less than the one that we read from.
+		// Nothing of the range is left, or this broker has less than the one that we read from.
 		return ErrRangeGone
 	}
-	// What was read of the range before is no longer part of one without a hole.
+	// There is a hole between what was read so far and the start of the log, so the former does not count.
 	b.From, b.First, b.batches = start, true, nil
 	*next = start
 	return nil
@@ -159,61 +167,46 @@ func (r *Reader) beginning(c *conn, p *partition, b *Block, next *int64) error {
 
 // take appends the batches of a response to b.
 func (r *Reader) take(p *partition, rp *kmsg.FetchResponseTopicPartition, b *Block, next *int64, bytesMax int) error {
-	r.aborted.reset(rp.AbortedTransactions)
 	before := *next
-	for rest := rp.RecordBatches; len(rest) > 0 && *next < b.To; {
-		bt, after, err := parseBatch(rest)
-		if errors.Is(err, errPartial) {
-			break
+	defer r.walker.Close()
+	r.walker.Open(rp.RecordBatches, rp.AbortedTransactions, before)
+	for *next < b.To && r.walker.NextBatch() {
+		batch := r.walker.Batch()
+		if batch.Next < batch.Base && p.topic.holesAreLosses() {
+			return ErrRangeGone
 		}
-		if err != nil {
-			return err
-		}
-		raw := rest[:len(rest)-len(after)]
-		rest = after
-		r.aborted.advance(bt.last())
-		if bt.last() < *next {
+		*next = batch.Last() + 1
+		if batch.Kind != kafka.BatchRecords || batch.Count == 0 || batch.Base >= b.To {
 			continue
 		}
-		if bt.base > *next && cleanup(p.topic.cleanup.Load()) == cleanupDelete {
-			return ErrRangeGone // Nothing explains the hole, see Source.holeLocked.
-		}
-		*next = bt.last() + 1
-		if bt.attributes.Control() {
-			var marker record
-			if err := parseRecord(bt.records, &marker); err == nil {
-				r.aborted.marker(&bt, &marker)
-			}
-			continue
-		}
-		if r.aborted.drops(&bt) || bt.count == 0 || bt.base >= b.To {
-			continue
-		}
-		if len(b.batches)+len(raw) > bytesMax {
+		if len(b.batches)+len(batch.Raw) > bytesMax {
 			return ErrRangeBytes
 		}
-		b.batches = append(b.batches, raw...)
+		b.batches = append(b.batches, batch.Raw...)
+	}
+	if err := r.walker.Err(); err != nil {
+		return err
 	}
 	if *next == before && len(rp.RecordBatches) == 0 && rp.LastStableOffset >= b.To && cleanup(p.topic.cleanup.Load()) == cleanupCompact {
-		*next = b.To // All of it was compacted away. In any other log it is there, and could not be had in time: tiered storage.
+		*next = b.To // Compaction has removed everything. Any other log has the range, but could not deliver it in time: tiered storage.
 	}
 	if *next == before {
-		return errStalled // Nothing came, though the range is routed: a follower that lags behind, or a batch cut short.
+		return errStalled // Nothing came, although the range is routed: the broker lags behind, or a batch does not fit into a response.
 	}
 	return nil
 }
 
-// exchange asks for what follows next in the log of a leader's epoch.
-func (r *Reader) exchange(c *conn, p *partition, epoch int32, next int64) (*kmsg.FetchResponseTopicPartition, error) {
-	version := c.fetchVersion()
+// request asks for what follows next in the log of a leader's epoch.
+func (r *Reader) request(c *kafka.Conn, p *partition, epoch int32, next int64) (*kmsg.FetchResponseTopicPartition, error) {
+	version := c.FetchVersion()
 	if p.topicID == ([16]byte{}) {
-		version = min(version, 11)
+		version = min(version, kafka.FetchByName)
 	}
 	req := kmsg.NewFetchRequest()
 	req.Version = version
 	req.MinBytes, req.MaxWaitMillis = 1, int32(r.s.o.BackoffMax.Milliseconds())
 	req.MaxBytes = int32(r.s.o.FetchMaxBytes)
-	req.IsolationLevel = 1 // Read committed.
+	req.IsolationLevel = readCommitted
 	part := kmsg.NewFetchRequestTopicPartition()
 	part.Partition, part.CurrentLeaderEpoch, part.FetchOffset, part.PartitionMaxBytes = p.id, epoch, next, int32(r.s.o.FetchMaxBytes)
 	topic := kmsg.NewFetchRequestTopic()
@@ -222,25 +215,24 @@ func (r *Reader) exchange(c *conn, p *partition, epoch int32, next int64) (*kmsg
 	req.Topics = append(req.Topics, topic)
 	var resp kmsg.FetchResponse
 	r.requests++
-	if _, err := c.exchange(&req, &resp, r.s.o.BackoffMax); err != nil {
+	if _, err := c.Request(&req, &resp, r.s.o.BackoffMax); err != nil {
 		return nil, err
 	}
 	if resp.ErrorCode != 0 {
-		return nil, codeError(resp.ErrorCode)
+		return nil, kafka.Code(resp.ErrorCode)
 	}
 	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 || resp.Topics[0].Partitions[0].Partition != p.id {
 		return nil, errNoOffset
 	}
 	if t := time.Duration(resp.ThrottleMillis) * time.Millisecond; t > 0 {
-		sleep(r.ctx, min(t, r.s.o.BackoffMax), nil)
+		kafka.Sleep(r.ctx, min(t, r.s.o.BackoffMax), nil)
 	}
 	return &resp.Topics[0].Partitions[0], nil
 }
 
-// logStart asks where the partition's log begins.
-func (r *Reader) logStart(c *conn, p *partition) (int64, error) {
-	req := kmsg.NewListOffsetsRequest()
-	req.Version = min(5, c.versions[req.Key()])
+// logStart asks for the start of the partition's log.
+func (r *Reader) logStart(c *kafka.Conn, p *partition) (int64, error) {
+	req := newListOffsetsRequest(c, readUncommitted)
 	part := kmsg.NewListOffsetsRequestTopicPartition()
 	part.Partition, part.Timestamp = p.id, timeEarliest
 	topic := kmsg.NewListOffsetsRequestTopic()
@@ -248,7 +240,7 @@ func (r *Reader) logStart(c *conn, p *partition) (int64, error) {
 	topic.Partitions = append(topic.Partitions, part)
 	req.Topics = append(req.Topics, topic)
 	var resp kmsg.ListOffsetsResponse
-	if _, err := c.exchange(&req, &resp, 0); err != nil {
+	if _, err := c.Request(req, &resp, 0); err != nil {
 		return 0, err
 	}
 	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
@@ -256,28 +248,28 @@ func (r *Reader) logStart(c *conn, p *partition) (int64, error) {
 	}
 	rp := &resp.Topics[0].Partitions[0]
 	if rp.ErrorCode != 0 {
-		return 0, codeError(rp.ErrorCode)
+		return 0, kafka.Code(rp.ErrorCode)
 	}
 	return rp.Offset, nil
 }
 
-// errNoLeader: the partition has no leader that we know of.
-var errNoLeader = &kindError{ErrorLeader, errors.New("the partition has no leader now")}
+// errNoLeader: no leader of the partition is known.
+var errNoLeader = kafka.NewError(kafka.ErrorLeader, errors.New("the partition has no leader now"))
 
 // errDoubted: see epochDoubted.
-var errDoubted = &kindError{ErrorLeader, errors.New("the partition has a new leader, whose log has not been compared yet")}
+var errDoubted = kafka.NewError(kafka.ErrorLeader, errors.New("the partition has a new leader, whose log has not been compared yet"))
 
-// connect returns the connection to a broker.
-func (r *Reader) connect(ctx context.Context, addr string) (*conn, error) {
+// connect returns the connection to a broker. It dials if there is none.
+func (r *Reader) connect(ctx context.Context, addr string) (*kafka.Conn, error) {
 	if c, ok := r.conns[addr]; ok {
-		return c.conn, nil
+		return c.Conn, nil
 	}
-	// The connection outlives ctx, but dialling does not.
+	// Dialling ends with ctx, but the connection outlives it.
 	dialCtx, cancel := context.WithCancel(r.ctx)
 	stop := context.AfterFunc(ctx, cancel)
-	c, err := r.s.dial(dialCtx, addr)
+	c, err := r.s.dialer.Dial(dialCtx, addr)
 	if !stop() && err == nil {
-		c.close()
+		c.Close()
 		err = ctx.Err()
 	}
 	if err != nil {
@@ -288,7 +280,7 @@ func (r *Reader) connect(ctx context.Context, addr string) (*conn, error) {
 	return c, nil
 }
 
-// leaderAddr returns the address of the broker that leads the partition. Any goroutine.
+// leaderAddr returns the address of the broker that leads the partition. Any goroutine may call it.
 func (s *Source) leaderAddr(p *partition) (addr string, ok bool) {
 	id := p.leaderSeen.Load()
 	s.view.mu.Lock()
@@ -301,7 +293,7 @@ func (s *Source) leaderAddr(p *partition) (addr string, ok bool) {
 	return "", false
 }
 
-// ended reports whether the partition is no longer part of the layout. Any goroutine.
+// ended reports whether the partition is no longer part of the topology. Any goroutine may call it.
 func (s *Source) ended(p *partition) bool {
 	s.view.mu.Lock()
 	defer s.view.mu.Unlock()

@@ -1,49 +1,50 @@
 package source
 
 import (
+	"fmt"
 	"sort"
 	"sync"
 	"sync/atomic"
 )
 
-// recent keeps the record batches that were read last, as Kafka sent them, so that a client which comes back is served without asking
-// Kafka again. They are copied from the response into blocks, one allocation for many batches; the oldest block of all partitions goes
-// first. Source.mu guards it; each partition's window has a lock of its own for those who read.
+// recent keeps the record batches that were read last, as Kafka sent them, so that a client that comes back gets them without another read
+// from Kafka. It copies batches from the response into blocks, so that many batches take one allocation. It drops the oldest block of all
+// partitions first. Source.mu guards it; each partition's window also has a lock of its own for readers.
 type recent struct {
-	bytesMax int // 0: nothing is kept.
+	bytesMax int // Zero means that nothing is kept.
 	bytes    int
-	total    *atomic.Int64  // Shows bytes to others.
-	blocks   []*recentBlock // Of all partitions by age, some already dropped.
-	first    int            // Of those in blocks.
-	free     [][]byte       // Of blocks that were dropped, to be used again: memory that is new costs as much as the copy.
+	total    *atomic.Int64  // A copy of bytes, for metrics.
+	blocks   []*recentBlock // The blocks of all partitions by age. Some have been dropped.
+	first    int            // The index of the oldest block in blocks.
+	free     [][]byte       // The memory of dropped blocks, for reuse: new memory costs as much as the copy.
 }
 
-// Sizes of a block: a partition's first are small, because thousands of quiet partitions may be read.
+// The sizes of a block. A partition's first blocks are small, because there may be thousands of quiet partitions.
 const (
 	recentBlockMin = 4 << 10
 	recentBlockMax = 256 << 10
 	recentFreeMax  = 4
 )
 
-// window is a partition's part of recent: blocks without a hole between them.
+// window is a partition's part of recent: its blocks, without a hole between them.
 type window struct {
 	mu     sync.Mutex
 	blocks []*recentBlock
-	next   int // Bytes of the next block.
+	next   int // The size of the next block.
 }
 
-// recentBlock covers offsets from from to to, to excluded. Its batches begin there, but the first may begin before.
+// recentBlock covers the offsets [from, to). Its first batch may begin before from.
 type recentBlock struct {
 	w        *window
 	from, to int64
-	batches  []byte // Grows up to its capacity; what is in it does not change.
-	dropped  bool   // Under recent's lock.
+	batches  []byte // It grows up to its capacity. What is in it does not change.
+	dropped  bool   // Source.mu guards it.
 
-	readers atomic.Int32 // Who has it from find and not called Block.Done yet. It grows under the window's lock only.
+	readers atomic.Int32 // How many callers of find have not called Block.Done yet. It grows under the window's lock only.
 }
 
-// add notes that offsets from from to to have been read, to excluded; raw is the batch with their records, nil if there is nothing to
-// deliver. What was added before is left out.
+// add notes that the offsets [from, to) have been read. Raw is the batch with their records, or nil if there is nothing to deliver. Offsets
+// that were added before are ignored.
 func (r *recent) add(w *window, from, to int64, raw []byte) {
 	if r.bytesMax == 0 || to <= from {
 		return
@@ -54,7 +55,7 @@ func (r *recent) add(w *window, from, to int64, raw []byte) {
 		switch end := w.blocks[n-1].to; {
 		case to <= end:
 			return
-		case from > end: // Something between was passed over.
+		case from > end: // Something in between was skipped.
 			r.dropAll(w)
 		}
 	}
@@ -79,7 +80,7 @@ func (r *recent) add(w *window, from, to int64, raw []byte) {
 	b.to = to
 }
 
-// trim drops the oldest blocks until what is kept is within its limit. It is apart from add because it takes other windows' locks.
+// trim drops the oldest blocks until the rest is within the limit. It is apart from add because it takes other windows' locks.
 func (r *recent) trim() {
 	if r.bytesMax == 0 {
 		return
@@ -93,7 +94,7 @@ func (r *recent) trim() {
 		}
 		b.w.mu.Lock()
 		if b.w.blocks[0] != b {
-			panic("BUG: the oldest block of all is not the oldest of its partition")
+			panic(fmt.Sprintf("BUG: the oldest block [%d, %d) of all is not the oldest of its partition", b.from, b.to))
 		}
 		b.w.blocks[0] = nil
 		b.w.blocks = b.w.blocks[1:]
@@ -107,19 +108,19 @@ func (r *recent) trim() {
 	}
 }
 
-// drop forgets a block that is in no window any more: nobody finds it from now on.
+// drop drops a block that is no longer in a window, so that nobody can find it.
 func (r *recent) drop(b *recentBlock) {
 	r.bytes -= cap(b.batches)
 	if cap(b.batches) >= recentBlockMax && b.readers.Load() == 0 {
 		if len(r.free) == recentFreeMax {
-			r.free = append(r.free[:0], r.free[1:]...) // Of the sizes that were in use longest ago.
+			r.free = append(r.free[:0], r.free[1:]...) // Drop the memory that was freed first.
 		}
 		r.free = append(r.free, b.batches[:0])
 	}
 	b.dropped, b.batches = true, nil
 }
 
-// memory returns room for so many bytes, or more.
+// memory returns an empty slice with room for at least size bytes.
 func (r *recent) memory(size int) []byte {
 	for i, m := range r.free {
 		if cap(m) >= size && cap(m) <= 2*size {
@@ -130,7 +131,7 @@ func (r *recent) memory(size int) []byte {
 	return make([]byte, 0, size)
 }
 
-// dropAll forgets the whole window, whose lock is held.
+// dropAll drops all blocks of the window. The caller holds the window's lock.
 func (r *recent) dropAll(w *window) {
 	for _, b := range w.blocks {
 		r.drop(b)
@@ -138,14 +139,15 @@ func (r *recent) dropAll(w *window) {
 	w.blocks, w.next = nil, 0
 }
 
-// forget drops the whole window.
+// forget drops all blocks of the window.
 func (r *recent) forget(w *window) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	r.dropAll(w)
 }
 
-// find returns what the window has of the block that holds the offset before to. Its memory is used again after Block.Done. Any goroutine.
+// find returns the block that holds the offset before to, as far as it has been filled. Block.Done frees its memory for reuse. Any
+// goroutine may call it.
 func (w *window) find(to int64) (Block, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

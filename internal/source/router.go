@@ -1,7 +1,6 @@
 package source
 
 import (
-	"errors"
 	"fmt"
 	"runtime/debug"
 	"strings"
@@ -9,19 +8,21 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"wsd/internal/bus"
+	"wsd/internal/kafka"
 	"wsd/internal/route"
 	"wsd/internal/stats"
 )
 
-// router is the one writer of the bus. Everything in it belongs to Source.mu.
+// router is the only writer of the bus. Source.mu guards everything in it.
 type router struct {
 	s       *Source
-	to      route.Placement // Of the record being routed.
-	placing int64           // The offset behind a record that is being placed; else 0.
+	to      route.Placement // Where the record in hand goes.
+	placing int64           // The offset after the record that is being placed, or 0.
 	name    []byte          // Scratch for a name in the interest table.
 	json    []byte          // Scratch for a compacted value.
-	touched []*partition    // Whose position moved since everything was on the bus.
+	touched []*partition    // The partitions whose position has moved since everything was last on the bus.
 	counts  counts
+	taken   uint64 // The records read from the partition's part of the response that is being taken.
 }
 
 // counts collects what one partition's part of a response adds to the shared counters.
@@ -30,7 +31,7 @@ type counts struct {
 	routed                             [route.ByCount]routed
 }
 
-// sealLocked publishes the batch being built, if there is one. It waits while the bus is full: that is what stops the fetching.
+// sealLocked publishes the batch being built, if there is one. It waits while the bus is full, which stops all fetching.
 func (r *router) sealLocked() error {
 	if b := r.s.builder.Seal(); b != nil {
 		if err := r.publishLocked(b); err != nil {
@@ -50,13 +51,13 @@ func (r *router) publishLocked(b *bus.Batch) error {
 	return nil
 }
 
-// publishError: the bus did not take a batch, which happens only when stopping.
+// publishError: the bus did not take a batch. That happens only when the source stops.
 type publishError struct{ err error }
 
 func (e *publishError) Error() string { return "publish: " + e.err.Error() }
 func (e *publishError) Unwrap() error { return e.err }
 
-// panicError is a panic in reading what a broker sent.
+// panicError is a panic while reading what a broker sent.
 type panicError struct {
 	value any
 	stack []byte
@@ -64,8 +65,8 @@ type panicError struct {
 
 func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 
-// recovered turns a panic into *err, except one that says BUG: a broken invariant of ours must not be survived.
-func recovered(err *error) {
+// catchPanic turns a panic into *err. It lets a panic that says BUG pass: the process must not survive a broken invariant of its own.
+func catchPanic(err *error) {
 	v := recover() //nolint:revive // It is itself the deferred function.
 	if v == nil {
 		return
@@ -76,143 +77,94 @@ func recovered(err *error) {
 	*err = &panicError{value: v, stack: debug.Stack()}
 }
 
-// batchError is a batch that could not be read, with what its header said.
-type batchError struct {
-	bt  batch
-	err error
-}
-
-func (e *batchError) Error() string { return e.err.Error() }
-func (e *batchError) Unwrap() error { return e.err }
-
-// walkLocked routes the batches of one partition from its position on. It may be called again with the same bytes after an
-// error: what has been routed is passed over. A *batchError or *panicError stands at the partition's position.
+// walkLocked routes the batches of one partition from its position on. It may be called again with the same bytes after an error: what
+// has been routed is skipped. A *kafka.BatchError or *panicError is about what stands at the partition's position.
 func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition) (err error) {
-	defer recovered(&err)
+	defer catchPanic(&err)
 	defer f.s.router.flushLocked(p)
 	defer f.s.recent.trim()
+	defer f.walker.Close()
 	f.s.router.touchLocked(p)
-	f.aborted.reset(rp.AbortedTransactions)
-	ts := p.topic.stats
-	for rest := rp.RecordBatches; len(rest) > 0; {
-		bt, after, err := parseBatch(rest)
-		if errors.Is(err, errPartial) {
-			return nil
-		}
-		if err != nil {
-			return &batchError{bt, err}
-		}
-		raw := rest[:len(rest)-len(after)]
-		rest = after
-		f.aborted.advance(bt.last())
-		next := p.routed.Load()
-		fresh := bt.last() >= next
-		if fresh && bt.base > next {
-			if next, err = f.s.holeLocked(p, next, bt.base, rp.LogStartOffset); err != nil {
+	f.walker.Open(rp.RecordBatches, rp.AbortedTransactions, p.routed.Load())
+	for f.walker.NextBatch() {
+		b := f.walker.Batch()
+		from := b.Next
+		if from < b.Base {
+			if from, err = f.s.holeLocked(p, from, b.Base, rp.LogStartOffset); err != nil {
 				return err
 			}
 		}
-		switch {
-		case bt.attributes.Control():
-			var marker record
-			if err := parseRecord(bt.records, &marker); err == nil {
-				f.aborted.marker(&bt, &marker)
-			}
-			if fresh {
-				ts.Markers.Add(1)
-				f.s.recent.add(&p.window, next, bt.last()+1, nil)
-			}
-		case !fresh:
-		case f.aborted.drops(&bt):
-			ts.Aborted.Add(uint64(bt.count))
-			f.s.recent.add(&p.window, next, bt.last()+1, nil)
-		default:
-			// Before anybody can learn of a position in it.
-			f.s.recent.add(&p.window, next, bt.last()+1, raw)
-			if err := f.s.router.batchLocked(p, &bt, &f.inflate); err != nil {
-				return batchFault(bt, err)
+		switch b.Kind {
+		case kafka.BatchMarker:
+			p.topic.stats.Markers.Add(1)
+			f.s.recent.add(&p.window, from, b.Last()+1, nil)
+		case kafka.BatchAborted:
+			p.topic.stats.Aborted.Add(uint64(b.Count))
+			f.s.recent.add(&p.window, from, b.Last()+1, nil)
+		case kafka.BatchRecords:
+			// The batch must be in recent before anybody can learn of a position in it.
+			f.s.recent.add(&p.window, from, b.Last()+1, b.Raw)
+			if err := f.s.router.batchLocked(p, f.walker); err != nil {
+				return err
 			}
 		}
-		if fresh {
-			p.routed.Store(bt.last() + 1)
-			p.lastEpoch = bt.leaderEpoch
-		}
+		p.routed.Store(b.Last() + 1)
+		p.lastEpoch = b.LeaderEpoch
 	}
-	return nil
+	return f.walker.Err()
 }
 
-// batchFault tells what is wrong with a batch from what only passes through it: errors of the bus, and a rule that stops the partition.
-func batchFault(bt batch, err error) error {
-	var pe *publishError
-	var se *stopError
-	if errors.As(err, &pe) || errors.As(err, &se) {
-		return err
-	}
-	return &batchError{bt, err}
-}
-
-// batchLocked routes the records of one batch that lie at the partition's position or after it.
-func (r *router) batchLocked(p *partition, bt *batch, f *inflater) error {
-	records, err := f.records(bt, r.s.o.RecordBytesMax)
-	defer records.close()
-	if err != nil {
-		return err
-	}
+// batchLocked routes the records of the walker's batch that lie at the partition's position or after it.
+func (r *router) batchLocked(p *partition, w *kafka.Walker) error {
 	next := p.routed.Load()
-	var rec record
-	for range bt.count {
-		tooLarge, err := records.next(&rec)
-		if err != nil {
-			return err
-		}
-		offset := bt.base + rec.delta
-		if offset > bt.last() {
-			return errRecord
-		}
-		if offset < next {
-			continue // The broker sends whole batches: these were before the offset asked for.
-		}
-		if p.channel == nil && tooLarge == 0 {
-			if err := r.placeLocked(p, &rec, offset); err != nil {
+	for w.NextRecord() {
+		rec := w.Record()
+		if p.channel == nil && rec.TooLarge == 0 {
+			if err := r.placeLocked(p, rec); err != nil {
 				return err
 			}
 		}
-		r.counts.compacted += uint64(offset - next)
-		next = offset + 1
-		// The order matters: position first, interest second; a shard does it the other way round (design.md §3). A record that
+		r.counts.compacted += uint64(rec.Offset - next)
+		next = rec.Offset + 1
+		// The order matters: position first, interest second. A shard does it the other way round, see routing.Interest. A record that
 		// we find unwanted is then covered by the position that the shard reads.
 		p.routed.Store(next)
-		if tooLarge > 0 {
-			r.tooLarge(p, offset, tooLarge)
+		if rec.TooLarge > 0 {
+			r.tooLarge(p, rec)
 			continue
 		}
-		if err := r.recordLocked(p, bt, &rec, offset); err != nil {
+		if err := r.recordLocked(p, rec); err != nil {
 			return err
 		}
 	}
-	r.counts.compacted += uint64(bt.last() + 1 - next)
+	if err := w.Err(); err != nil {
+		return err
+	}
+	r.counts.compacted += uint64(w.Batch().Last() + 1 - next)
 	return nil
 }
 
-// tooLarge counts a record above the limit, and logs the first of each topic. It is a loss for its subscribers, but no reason to come
-// back: it would be the same again.
-func (r *router) tooLarge(p *partition, offset, bytes int64) {
+// tooLarge counts a record above the limit, and logs the first one of each topic. The record is lost for its subscribers, but they need not
+// resubscribe: that would not bring it.
+func (r *router) tooLarge(p *partition, rec *kafka.Record) {
 	ts := p.topic.stats
 	ts.Lost[LossTooLarge].Add(1)
-	if !ts.tooLargeNoted.Swap(true) {
-		r.s.log.Warn("a record is larger than kafka.max_record_bytes and is not delivered; counted from now on", "topic", p.topic.name,
-			"partition", p.id, "offset", offset, "bytes", bytes, "limit", r.s.o.RecordBytesMax)
+	if !p.topic.tooLargeNoted {
+		p.topic.tooLargeNoted = true
+		r.s.log.Warn("a record is larger than kafka.max_record_bytes and is not delivered; further ones are only counted", "topic", p.topic.name,
+			"partition", p.id, "offset", rec.Offset, "bytes", rec.TooLarge, "limit", r.s.o.RecordBytesMax)
 	}
 }
 
-// flushLocked adds what was counted to the shared counters.
+// flushLocked adds counts to the shared counters.
 func (r *router) flushLocked(p *partition) {
-	if r.placing != 0 { // Placing it panicked: like one that panics later, it is passed over.
+	if r.placing != 0 { // Placing the record panicked. Like a record that panics later, it is skipped.
 		p.routed.Store(r.placing)
 		r.placing = 0
 	}
 	c := &r.counts
 	ts := p.topic.stats
+	r.taken += c.records
 	stats.Add(&ts.Records, c.records)
 	stats.Add(&ts.Bytes, c.bytes)
 	stats.Add(&ts.Dropped, c.dropped)

@@ -10,48 +10,51 @@ import (
 	"time"
 
 	"wsd/internal/bus"
+	"wsd/internal/kafka"
 	"wsd/internal/route"
 )
 
 // Source reads Kafka and publishes on the bus.
 type Source struct {
-	o     Options // Fixed after New.
-	log   *slog.Logger
-	stats *Stats
+	o      Options // Fixed after New.
+	log    *slog.Logger
+	stats  *Stats
+	dialer kafka.Dialer // Fixed after New.
 
-	// Fetching ends at once when Stop is called, publishing only when Stop's own context ends.
+	// Stop ends fetchCtx immediately, and publishCtx when its own context ends.
 	fetchCtx, publishCtx   context.Context
 	stopFetch, stopPublish context.CancelFunc
 	running                sync.WaitGroup
 
-	// The watcher's own.
+	// The watcher owns these.
 	topics      []*topic
 	table       *route.Table
-	patterns    []route.Pattern // Of topics to be found.
-	forgotten   []*partition    // Of topics that are read no more, whose subscribers are yet to be told.
-	found       time.Time       // When topics were last looked for; zero: never.
-	full        edge            // More topics than TopicsMax.
-	seeds       []string        // Addresses to ask for metadata: brokers last seen, then the configured ones.
+	patterns    []route.Pattern // Patterns for names of topics.
+	forgotten   []*partition    // The partitions of topics that are no longer read, whose subscribers have not been notified yet.
+	found       time.Time       // When patterns were last matched with all topics. Zero means never.
+	full        throttledLog    // Patterns match more topics than TopicsMax.
+	seeds       []string        // Addresses to ask for metadata: first the brokers that were seen last, then the configured ones.
 	fetchers    map[int32]*fetcher
-	metaProblem edge
-	committed   map[partKey]committed // For topics that are seen for the first time; see askCommitted.
-	noIDsNoted  bool                  // It was said that the brokers have no topic ids.
+	metaProblem throttledLog
+	committed   map[partKey]committed // The committed positions of new topics, see askCommitted.
+	noIDsNoted  bool                  // The log says that the brokers have no topic ids.
 
 	committer *committer // Nil without Options.CommitGroup.
 
-	kick chan struct{} // Asks the watcher to look at once; holds one.
+	kick chan struct{} // Asks the watcher for a refresh. It holds one value.
 	view view
 
 	streams atomic.Pointer[streams]
-	begun   atomic.Bool // Reading has begun everywhere, once; see Ready.
+	begun   atomic.Bool // Reading has begun everywhere, see Ready.
 
-	// mu makes routing one writer and guards what is marked "mu" in partition and fetcher. It is held while the bus is full.
-	mu      sync.Mutex
-	builder *bus.Builder
-	looks   uint64 // Metadata requests begun.
-	looked  uint64 // The newest of them that was answered and applied.
-	router  router
-	recent  recent
+	// mu makes routing the bus's one writer, and guards the fields marked "mu" in topic, partition and fetcher. Whoever waits for a full bus
+	// holds it.
+	mu        sync.Mutex
+	builder   *bus.Builder
+	refreshes uint64 // How many refreshes of the metadata have begun.
+	refreshed uint64 // The number of the newest refresh that was applied.
+	router    router
+	recent    recent
 }
 
 // New checks the options and returns a source that does nothing yet.
@@ -65,10 +68,14 @@ func New(o Options) (*Source, error) {
 		return nil, err
 	}
 	if o.Shards == 0 {
-		o.Shards = len(o.Ring.Stats().Detached)
+		o.Shards = o.Ring.Shards()
 	}
 	s := &Source{
 		o: o, log: o.Logger, stats: newStats(), table: table, seeds: o.Brokers,
+		dialer: kafka.Dialer{
+			ClientID: o.ClientID, TLS: o.TLS, SASL: o.SASL, DialTimeout: o.DialTimeout, RequestTimeout: o.RequestTimeout,
+			ResponseMax: o.FetchTotalBytes + o.BatchBytesMax + 1<<20, ResponseKept: 2 * o.FetchTotalBytes,
+		},
 		fetchers: make(map[int32]*fetcher), kick: make(chan struct{}, 1), builder: bus.NewBuilder(o.Builder),
 	}
 	s.view.seeds = o.Brokers
@@ -89,7 +96,7 @@ func New(o Options) (*Source, error) {
 		s.addTopic(text)
 	}
 	if len(s.topics) > o.TopicsMax {
-		return nil, fmt.Errorf("kafka.topics names %d topics, kafka.topics_max allows %d", len(s.topics), o.TopicsMax)
+		return nil, fmt.Errorf("kafka.topics names %d topics, but kafka.topics_max is %d", len(s.topics), o.TopicsMax)
 	}
 	s.stats.setTopics(s.topics)
 	s.publishView()
@@ -101,15 +108,31 @@ func New(o Options) (*Source, error) {
 	return s, nil
 }
 
-// Start begins to read.
+// Start starts reading.
 func (s *Source) Start() {
 	s.spawn("watcher", s.watch)
+	s.spawn("sweeper", s.sweep)
 	if s.committer != nil {
 		s.committer.start()
 	}
 }
 
-// Stop ends reading at once and returns when what was read is published and committed, or when ctx ends; then the rest is dropped.
+// sweep makes the interest table forget channels that have had no subscriber for some time. The source does it because it always runs.
+func (s *Source) sweep(ctx context.Context) {
+	tick := time.NewTicker(s.o.SweepInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			s.o.Interest.Sweep()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Stop ends reading immediately. It returns when everything that was read has been published and committed. If ctx ends first, the rest is
+// dropped.
 func (s *Source) Stop(ctx context.Context) error {
 	s.stopFetch()
 	defer s.stopPublish()
@@ -124,7 +147,7 @@ func (s *Source) Stop(ctx context.Context) error {
 	case <-ctx.Done():
 		err = fmt.Errorf("stop the Kafka source: %w", ctx.Err())
 		s.stopPublish()
-		<-done // Everything that waits listens to one of the two contexts.
+		<-done // Whatever waits listens to one of the two contexts.
 	}
 	if s.committer != nil {
 		s.committer.stop(ctx)
@@ -132,7 +155,7 @@ func (s *Source) Stop(ctx context.Context) error {
 	return err
 }
 
-// Stats returns the counters. Any goroutine.
+// Stats returns the counters. Any goroutine may call it.
 func (s *Source) Stats() *Stats { return s.stats }
 
 // spawn runs f as a goroutine of this source, labelled for the profiler.
@@ -144,7 +167,7 @@ func (s *Source) spawn(part string, f func(ctx context.Context)) {
 	}()
 }
 
-// kickWatcher asks for the metadata at once. Any goroutine.
+// kickWatcher asks the watcher for a refresh of the metadata. Any goroutine may call it.
 func (s *Source) kickWatcher() {
 	select {
 	case s.kick <- struct{}{}:
@@ -152,25 +175,25 @@ func (s *Source) kickWatcher() {
 	}
 }
 
-// looksBegin counts a metadata request that is about to be sent.
-func (s *Source) looksBegin() uint64 {
+// refreshBegins returns the number of a refresh that is about to begin.
+func (s *Source) refreshBegins() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.looks++
-	return s.looks
+	s.refreshes++
+	return s.refreshes
 }
 
-// everLooked reports whether a metadata request was ever answered.
-func (s *Source) everLooked() bool {
+// everRefreshed reports whether the metadata was ever refreshed.
+func (s *Source) everRefreshed() bool {
 	s.view.mu.Lock()
 	defer s.view.mu.Unlock()
 	return !s.view.metadata.IsZero()
 }
 
-// looksEnd notes that request number look was answered and applied, and wakes the fetchers that wait for it.
-func (s *Source) looksEnd(look uint64) {
+// refreshEnds notes that a refresh was applied, and wakes the fetchers that wait for it.
+func (s *Source) refreshEnds(number uint64) {
 	s.mu.Lock()
-	s.looked = look
+	s.refreshed = number
 	s.mu.Unlock()
 	s.view.mu.Lock()
 	s.view.metadata = time.Now()

@@ -5,40 +5,41 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"wsd/internal/kafka"
 	"wsd/internal/route"
 	"wsd/internal/stats"
 )
 
-// Stats are the source's counters. Any goroutine may read them while they change; what is read together may be apart by one
-// response.
+// Stats are the source's counters. Any goroutine may read them while they change, so two counters may differ by one response. The source
+// decides nothing by them.
 type Stats struct {
-	Fetches           atomic.Uint64    // Fetch responses taken.
-	FetchBytes        atomic.Uint64    // Their size on the wire.
-	BatchSize         *stats.Histogram // Records in a fetch response that had any.
-	Reconnects        atomic.Uint64    // Connections to a broker made after one was lost or could not be made.
-	Stalls            atomic.Uint64    // Times the watchdog dropped a connection that gave no records though there were some.
+	Fetches           atomic.Uint64    // Fetch responses.
+	FetchBytes        atomic.Uint64    // The size of all fetch responses on the wire.
+	BatchSize         *stats.Histogram // The number of records in a fetch response that had any.
+	Reconnects        atomic.Uint64    // Attempts to connect to a broker after a connection was lost or failed.
+	Stalls            atomic.Uint64    // Connections dropped because the broker had records but sent none.
 	MetadataRefreshes atomic.Uint64
 	MetadataErrors    atomic.Uint64
-	LeftOut           atomic.Int64  // Topics that a pattern finds but that are not read, as there are TopicsMax already.
-	Commits           atomic.Uint64 // Requests by which positions were committed.
-	CommitErrors      atomic.Uint64 // Tries that failed.
+	LeftOut           atomic.Int64  // Topics that a pattern matches but that are not read, because there are TopicsMax already.
+	Commits           atomic.Uint64 // Requests that committed positions.
+	CommitErrors      atomic.Uint64 // Failed attempts to commit.
 	Panics            atomic.Uint64 // Records skipped because reading them panicked.
-	RecentBytes       atomic.Int64  // Bytes of the batches read last that are kept, see Options.RecentBytesMax.
-	PublishErrors     atomic.Uint64 // Batches the bus did not take; only when stopping.
+	RecentBytes       atomic.Int64  // The size of the batches kept for Recent, see Options.RecentBytesMax.
+	PublishErrors     atomic.Uint64 // Batches that the bus did not take. That happens only when the source stops.
 
-	Routed      [route.ByCount]Routed         // By what chose their place. A record for several channels counts once for each.
-	FetchErrors [errorKindCount]atomic.Uint64 // By ErrorKind; looks at the metadata included.
+	Routed      [route.ByCount]Routed               // By what decided where the record goes. A record counts once for each of its channels.
+	FetchErrors [kafka.ErrorKindCount]atomic.Uint64 // By ErrorKind. Metadata requests are included.
 
-	mu         sync.Mutex // Guards what follows; each list is replaced as a whole.
+	mu         sync.Mutex // Guards the lists, each of which is replaced as a whole.
 	topics     []*TopicStats
 	partitions []*partition
 }
 
 // Routed counts records by where they went.
 type Routed struct {
-	Broadcast atomic.Uint64 // Put on the bus for every shard.
-	Targeted  atomic.Uint64 // Put on the bus for some shards.
-	Unwanted  atomic.Uint64 // Nobody here wants them; not looked at further.
+	Broadcast atomic.Uint64 // Records put on the bus for every shard.
+	Targeted  atomic.Uint64 // Records put on the bus for some shards.
+	Unwanted  atomic.Uint64 // Records that no client wants.
 }
 
 // routed is what one partition's part of a response adds to Routed.
@@ -48,34 +49,30 @@ type routed struct{ broadcast, targeted, unwanted uint64 }
 type TopicStats struct {
 	Name        string
 	Records     atomic.Uint64 // Committed data records read.
-	Bytes       atomic.Uint64 // Bytes of their values.
-	InvalidJSON atomic.Uint64 // Wanted values that are not one JSON value: not delivered to clients that speak JSON.
-	Markers     atomic.Uint64 // Transaction markers dropped.
-	Aborted     atomic.Uint64 // Records of aborted transactions dropped.
+	Bytes       atomic.Uint64 // The size of the values of these records.
+	InvalidJSON atomic.Uint64 // Wanted values that are not JSON. Clients of the JSON protocol do not get them.
+	Markers     atomic.Uint64 // Transaction markers skipped.
+	Aborted     atomic.Uint64 // Records of aborted transactions skipped.
 	Compacted   atomic.Uint64 // Offsets missing because compaction removed them.
-	Gaps        atomic.Uint64 // Offsets missing between batches of a topic whose cleanup policy is not known: compacted, or lost.
-	Breaks      atomic.Uint64 // Times subscribers of its channels were told to come back.
-	Strays      atomic.Uint64 // Records that were checked and lie in another partition than the partitioner says.
+	Gaps        atomic.Uint64 // Offsets missing between batches of a topic whose cleanup policy is not known: compacted or lost.
+	Breaks      atomic.Uint64 // Breaks published for the topic's channels.
+	Strays      atomic.Uint64 // Checked records that are in another partition than the partitioner chooses.
 	Truncations atomic.Uint64 // Times a new leader did not have what had been read (unclean leader election).
 	Recreations atomic.Uint64 // Times the topic came back with another id.
 
 	Lost     [lossCount]atomic.Uint64           // By LossReason: offsets never delivered.
 	Dropped  atomic.Uint64                      // Records that a rule drops.
-	Unplaced [route.UnplacedCount]atomic.Uint64 // Records that their rule or header cannot place.
-
-	invalidLogged atomic.Bool
-	tooLargeNoted atomic.Bool
-	unplacedNote  [route.UnplacedCount]atomic.Bool
+	Unplaced [route.UnplacedCount]atomic.Uint64 // By route.Unplaced: records that their rule or header cannot place.
 }
 
 // PartitionStats is where one partition stands.
 type PartitionStats struct {
 	Topic         string
 	Partition     int32
-	Position      int64 // Next Kafka offset to be read; -1 before the first one is known.
-	HighWatermark int64 // End of the log at the last fetch; -1 before it.
-	Lag           int64 // Offsets between the two; 0 while one is unknown.
-	Stopped       bool  // A rule with on_error: stop ended the reading.
+	Position      int64 // The next Kafka offset to read, or -1 if it is not known yet.
+	HighWatermark int64 // The end of the log at the last fetch, or -1.
+	Lag           int64 // The offsets between the two. Zero while one of them is not known.
+	Stopped       bool  // A rule with on_error: stop has stopped the partition.
 }
 
 // Topics returns the counters of every topic that is read: those configured in their order, then those that patterns found.

@@ -6,39 +6,39 @@ import (
 	"time"
 )
 
-// TopicState is how a configured topic was found at the last look.
+// TopicState is the state in which the last refresh found a topic.
 type TopicState string
 
 // The states of a topic.
 const (
 	TopicUnknown TopicState = "unknown" // The cluster has not been asked yet.
 	TopicPresent TopicState = "present"
-	TopicMissing TopicState = "missing" // Does not exist, or no more; it is read from its beginning when it appears.
-	TopicFailed  TopicState = "failed"  // The cluster answered with an error, such as a missing permission.
+	TopicMissing TopicState = "missing" // The topic does not exist. It is read from its beginning when it appears.
+	TopicFailed  TopicState = "failed"  // The cluster sent an error, such as a missing permission.
 )
 
 // TopicStatus is a topic as the cluster last described it.
 type TopicStatus struct {
 	Name       string            `json:"name"`
-	Found      bool              `json:"found"` // By a pattern: that it is missing is no fault.
+	Found      bool              `json:"found"` // A pattern found the topic. If it is missing, nothing is wrong.
 	State      TopicState        `json:"state"`
 	Error      string            `json:"error,omitempty"`
-	Current    bool              `json:"current"` // Every partition can be read, and was to its end at its last fetch.
+	Current    bool              `json:"current"` // Every partition can be read, and its last fetch reached the end.
 	Partitions []PartitionStatus `json:"partitions"`
 }
 
 // PartitionStatus is where one partition stands.
 type PartitionStatus struct {
 	Partition     int32  `json:"partition"`
-	Leader        int32  `json:"leader"`   // Broker id; -1: none known.
-	Position      int64  `json:"position"` // Next Kafka offset to be read; -1 before the first one is known.
+	Leader        int32  `json:"leader"`   // The id of the broker that leads it, or -1.
+	Position      int64  `json:"position"` // The next Kafka offset to read, or -1 if it is not known yet.
 	HighWatermark int64  `json:"high_watermark"`
 	Lag           int64  `json:"lag"`
-	Error         string `json:"error,omitempty"` // The last error; empty after the next good answer. What stopped it stays.
-	Stopped       bool   `json:"stopped"`         // A rule with on_error: stop ended the reading.
+	Error         string `json:"error,omitempty"` // The last error. The next success clears it, unless a rule has stopped the partition.
+	Stopped       bool   `json:"stopped"`         // A rule with on_error: stop has stopped the partition.
 }
 
-// BrokerStatus is the connection to one broker that leads partitions of ours.
+// BrokerStatus is the connection to one broker that leads partitions.
 type BrokerStatus struct {
 	ID        int32  `json:"id"`
 	Address   string `json:"address"`
@@ -46,25 +46,25 @@ type BrokerStatus struct {
 	Error     string `json:"error,omitempty"`
 }
 
-// Status is what the source knows about Kafka at one moment.
+// Status is what the source knows about Kafka.
 type Status struct {
 	Ready    bool           `json:"ready"`           // See Source.Ready.
 	Error    string         `json:"error,omitempty"` // Why the cluster's metadata could not be read at the last try.
-	Metadata time.Time      `json:"metadata"`        // When it was last read; zero: never.
+	Metadata time.Time      `json:"metadata"`        // When the metadata was last read. Zero means never.
 	Topics   []TopicStatus  `json:"topics"`
-	LeftOut  int64          `json:"left_out"` // Topics that a pattern finds but that are not read, as there are TopicsMax already.
+	LeftOut  int64          `json:"left_out"` // Topics that a pattern matches but that are not read, because there are TopicsMax already.
 	Brokers  []BrokerStatus `json:"brokers"`
 }
 
-// view is the layout that Status shows: replaced as a whole by the watcher, read by any goroutine. Live figures come from the
-// partitions' own atomics.
+// view is a copy of the topology. The watcher replaces it as a whole; any goroutine reads it. Live figures come from the partitions' own
+// atomics.
 type view struct {
 	mu       sync.Mutex
 	err      string
 	metadata time.Time
 	topics   []viewTopic
 	fetchers []*fetcher
-	seeds    []string // Addresses to ask for what any broker knows.
+	seeds    []string // Addresses of brokers to ask for what any broker knows.
 }
 
 type viewTopic struct {
@@ -75,7 +75,7 @@ type viewTopic struct {
 	parts []*partition
 }
 
-// Status returns what is known now. Any goroutine may call it; it never waits for Kafka or the bus.
+// Status returns what is known now. It never waits for Kafka or the bus. Any goroutine may call it.
 func (s *Source) Status() Status {
 	v := &s.view
 	v.mu.Lock()
@@ -105,9 +105,9 @@ func (s *Source) Status() Status {
 	return st
 }
 
-// Ready reports whether the cluster has been seen and every configured topic has a first position in each of its partitions, but for
-// topics that do not exist, so that a subscriber from now on misses nothing. Once it does it stays so: what appears later is read from its
-// beginning. Any goroutine may call it.
+// Ready reports whether a subscriber misses nothing from now on: the cluster has been seen, and every partition of every topic that exists
+// has a first position. Once the source is ready it stays ready, since topics that appear later are read from their beginning. Any
+// goroutine may call it.
 func (s *Source) Ready() bool {
 	if s.begun.Load() {
 		return true
@@ -127,7 +127,7 @@ func ready(metadata time.Time, topics []viewTopic) bool {
 	}
 	for _, t := range topics {
 		if (t.state == TopicFailed || t.state == TopicPresent) && len(t.parts) == 0 {
-			return false // It may have partitions: then records are missed until they are known.
+			return false // It may have partitions. Until they are known, a subscriber can miss records.
 		}
 		for _, p := range t.parts {
 			if p.routed.Load() < 0 {
@@ -138,8 +138,18 @@ func ready(metadata time.Time, topics []viewTopic) bool {
 	return true
 }
 
-// Channels returns the channels that topic and partition alone name, as far as the topics have been seen, in no order. Those named by
-// a key or header are known only to who produces them. Any goroutine.
+// partitionsSeen returns the partitions of all topics in the topology. Any goroutine may call it.
+func (s *Source) partitionsSeen() (list []*partition) {
+	s.view.mu.Lock()
+	defer s.view.mu.Unlock()
+	for _, t := range s.view.topics {
+		list = append(list, t.parts...)
+	}
+	return list
+}
+
+// Channels returns, in no order, the channels that topic and partition alone name, as far as the topics have been seen. Only producers know
+// the channels that a record names. Any goroutine may call it.
 func (s *Source) Channels() []string {
 	s.view.mu.Lock()
 	topics := s.view.topics

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -61,4 +62,16 @@ func TestCurrentNeedsTheBroker(t *testing.T) {
 	c.Close()
 	eventually(t, func() bool { return !current() }, say)
 	require.Zero(t, r.Status().Topics[0].Partitions[0].Lag)
+}
+
+// The interest table forgets a channel that nobody has, whether or not clients can recover.
+func TestInterestIsSwept(t *testing.T) {
+	r := startRig(t, Options{Brokers: []string{"127.0.0.1:1"}, Topics: []string{"a"}, SweepInterval: 20 * time.Millisecond}, "a", "b")
+	for _, name := range []string{"a", "b"} {
+		r.interest.Begin(name, "epoch", 1)
+	}
+	r.interest.Remove("a", 0)
+	eventually(t, func() bool { _, _, known := r.interest.Noted("a", "epoch"); return !known }, func() string { return "it is remembered for ever" })
+	_, _, known := r.interest.Noted("b", "epoch")
+	require.True(t, known, "a channel with a subscriber is forgotten")
 }

@@ -7,44 +7,47 @@ import (
 	"wsd/internal/route"
 )
 
-// Stream is one partition under one epoch: what it holds for a channel that it alone feeds is the channel's stream. Any goroutine.
+// Stream is one partition under one epoch. If the partition alone feeds a channel, what it holds for the channel is the channel's stream.
+// Any goroutine may use it.
 type Stream struct {
 	p     *partition
 	epoch string
 }
 
-// Position returns the publication offset (Kafka's + 1) up to which everything is routed, and the epoch that names the stream: offsets of
-// one epoch are comparable, also between nodes and after a restart. ok is false before reading has begun.
+// Position returns the publication offset (Kafka's plus 1) up to which everything has been routed, and the epoch that names the stream.
+// Offsets of one epoch are comparable, also between nodes and after a restart. Position reports false before reading has begun.
 func (st *Stream) Position() (offset uint64, epoch string, ok bool) {
 	for {
-		cut := st.p.cut.Load()
+		suffix := st.p.epochSuffix.Load()
 		next := st.p.routed.Load()
 		switch {
-		case st.p.cut.Load() != cut: // The log was truncated meanwhile; offset and epoch must be of one log.
+		case st.p.epochSuffix.Load() != suffix: // The log was truncated in the meantime. Offset and epoch must belong to the same log.
 			continue
 		case next < 0:
 			return 0, "", false
-		case cut != nil:
-			return uint64(next), st.epoch + *cut, true
+		case suffix != nil:
+			return uint64(next), st.epoch + *suffix, true
 		}
 		return uint64(next), st.epoch, true
 	}
 }
 
-// streams says, for channels that one partition alone feeds, which one that is. It is replaced as a whole when the layout changes.
+// streams says which partition feeds a channel, for channels that only one partition feeds. It is replaced as a whole when the topology
+// changes.
 type streams struct {
-	byChannel map[string]*Stream // Named by topic and partition alone; nil: two partitions feed it.
-	feeds     []feed             // Topics that put records into channels by what these hold.
+	byChannel map[string]*Stream // For channels named by topic and partition alone. Nil if two partitions feed the channel.
+	feeds     []feed             // The topics whose records name the channel.
 }
 
-// Stream returns the stream of the channel. ok is false when no single partition is known, from the channel's name and the
-// configuration, to feed it. Any goroutine.
+// Stream returns the stream of the channel. It reports false if the channel's name and the configuration do not show that one single
+// partition feeds the channel. Any goroutine may call it.
 func (s *Source) Stream(channel string) (st *Stream, ok bool) {
 	return s.streams.Load().find(channel, false)
 }
 
-// find returns the stream of the channel: with told the one that it would have if records lay where the partitioner says.
-func (t *streams) find(channel string, told bool) (found *Stream, ok bool) {
+// find returns the stream of the channel. With ignoreStrays it returns the stream that the channel would have if all records were in the
+// partition that the partitioner chooses.
+func (t *streams) find(channel string, ignoreStrays bool) (found *Stream, ok bool) {
 	found, some := t.byChannel[channel]
 	if some && found == nil {
 		return nil, false
@@ -54,7 +57,7 @@ func (t *streams) find(channel string, told bool) (found *Stream, ok bool) {
 		if !f.route.CanFill(channel) {
 			continue
 		}
-		st := f.stream(channel, told)
+		st := f.stream(channel, ignoreStrays)
 		if st == nil || found != nil && found != st {
 			return nil, false
 		}
@@ -63,10 +66,9 @@ func (t *streams) find(channel string, told bool) (found *Stream, ok bool) {
 	return found, found != nil
 }
 
-// Position returns how far the stream of the channel has been routed: the publication offset (Kafka's + 1) of the last record
-// before which everything is decided, and the epoch that names the stream. Before the first record it is the offset at which reading
-// began, so that the next publication is always a later one. ok is false when the channel has no stream, or before reading has begun
-// there. Any goroutine may call it.
+// Position returns how far the stream of the channel has been routed, as Stream.Position does. Before the first record that is the offset
+// at which reading began, so the next publication always has a higher one. Position reports false if the channel has no stream, or before
+// reading has begun there. Any goroutine may call it.
 func (s *Source) Position(channel string) (offset uint64, epoch string, ok bool) {
 	st, ok := s.Stream(channel)
 	if !ok {
@@ -75,8 +77,8 @@ func (s *Source) Position(channel string) (offset uint64, epoch string, ok bool)
 	return st.Position()
 }
 
-// Settled reports whether it is known where the channel's stream stands, or that it has none: the cluster has been seen and reading has begun.
-// Any goroutine.
+// Settled reports whether the source knows the position of the channel's stream, or that the channel has no stream. Any goroutine may call
+// it.
 func (s *Source) Settled(channel string) bool {
 	if st, ok := s.Stream(channel); ok {
 		_, _, known := st.Position()
@@ -85,8 +87,8 @@ func (s *Source) Settled(channel string) bool {
 	return s.Ready()
 }
 
-// buildStreams finds the streams of all channels. A channel that two partitions may feed has none; a topic that does not exist yet
-// counts, so that a stream once given stays true.
+// buildStreams finds the streams of all channels. A channel that two partitions may feed has none. A topic that does not exist yet counts,
+// so that a stream does not become wrong later.
 func buildStreams(topics []*topic) *streams {
 	out := &streams{byChannel: make(map[string]*Stream)}
 	for _, t := range topics {
@@ -108,7 +110,7 @@ func buildStreams(topics []*topic) *streams {
 	return out
 }
 
-// streamOf returns the partition's stream as one of so many partitions, the same one as long as their number is the same.
+// streamOf returns the partition's stream in a topic of this many partitions. It is the same stream as long as their number is the same.
 func (p *partition) streamOf(partitions int) *Stream {
 	if epoch := epochOf(p, partitions); p.stream == nil || p.stream.epoch != epoch {
 		p.stream = &Stream{p: p, epoch: epoch}
@@ -116,14 +118,15 @@ func (p *partition) streamOf(partitions int) *Stream {
 	return p.stream
 }
 
-// feed is a topic that puts records into channels which it does not name alone.
+// feed is a topic whose records name the channel.
 type feed struct {
 	route   *route.Topic
 	streams []*Stream
 }
 
-// stream returns the only partition that may put a record into the channel, nil when there are several, or none is known; told is as in find.
-func (f *feed) stream(channel string, told bool) *Stream {
+// stream returns the only partition that may feed the channel. It returns nil if there are several, or if none is known. IgnoreStrays is as
+// in find.
+func (f *feed) stream(channel string, ignoreStrays bool) *Stream {
 	if len(f.streams) == 1 {
 		return f.streams[0]
 	}
@@ -133,28 +136,28 @@ func (f *feed) stream(channel string, told bool) *Stream {
 			continue
 		}
 		if found != nil {
-			return f.keyed(channel, told)
+			return f.keyed(channel, ignoreStrays)
 		}
 		found = st
 	}
 	return found
 }
 
-// keyed returns the partition of the only key that records of the channel have, nil when there is none, or it is not known where its
-// records go.
-func (f *feed) keyed(channel string, told bool) *Stream {
+// keyed returns the partition of the only key that the channel's records have. It returns nil if there is no such key, or if it is not known
+// where records with the key are.
+func (f *feed) keyed(channel string, ignoreStrays bool) *Stream {
 	key, by, ok := f.route.Key(channel)
-	if !ok || by == route.PartitionerNone || !told && f.streams[0].p.topic.strays.recent() {
+	if !ok || by == route.PartitionerNone || !ignoreStrays && f.streams[0].p.topic.strays.recent() {
 		return nil
 	}
 	id := partitionOf(by, []byte(key), len(f.streams))
-	if st := f.streams[id]; int(st.p.id) == id { // They count from 0 without a hole, as Kafka has them.
+	if st := f.streams[id]; int(st.p.id) == id { // Kafka numbers partitions from 0 without a hole.
 		return st
 	}
 	return nil
 }
 
-// epochOf names a stream: the topic's id, the partition and the number of partitions, since another number sends keys elsewhere.
+// epochOf returns the name of a stream: the topic's id, the partition, and the number of partitions, since that decides where keys go.
 func epochOf(p *partition, partitions int) string {
 	b := make([]byte, 0, 40)
 	b = base64.RawURLEncoding.AppendEncode(b, p.topicID[:])

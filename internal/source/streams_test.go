@@ -5,7 +5,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	kafka "github.com/segmentio/kafka-go"
+	kafkago "github.com/segmentio/kafka-go"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -75,7 +75,7 @@ func TestStreams(t *testing.T) {
 func TestPartitioners(t *testing.T) {
 	random := rand.New(rand.NewPCG(4, 2))
 	java := kgo.StickyKeyPartitioner(nil).ForTopic("t")
-	librdkafka := kafka.CRC32Balancer{Consistent: true}
+	librdkafka := kafkago.CRC32Balancer{Consistent: true}
 	for range 20_000 {
 		key := make([]byte, 1+random.IntN(40))
 		for i := range key {
@@ -86,7 +86,7 @@ func TestPartitioners(t *testing.T) {
 			n = len(counting) + random.IntN(10)
 		}
 		require.Equal(t, java.Partition(&kgo.Record{Key: key}, n), partitionOf(route.PartitionerMurmur2, key, n), "%x of %d", key, n)
-		require.Equal(t, librdkafka.Balance(kafka.Message{Key: key}, countTo(n)...), partitionOf(route.PartitionerCRC32, key, n), "%x of %d", key, n)
+		require.Equal(t, librdkafka.Balance(kafkago.Message{Key: key}, countTo(n)...), partitionOf(route.PartitionerCRC32, key, n), "%x of %d", key, n)
 	}
 	// Known values of org.apache.kafka.common.utils.Utils.murmur2, made positive, and of CRC-32.
 	for key, want := range map[string]int{"21": -973932308 & 0x7fffffff, "foobar": -790332482 & 0x7fffffff, "a-little-bit-long-string": -985981536 & 0x7fffffff} {
@@ -120,7 +120,7 @@ func TestStrays(t *testing.T) {
 	later()
 	record((right + 1) % 4)
 	r.wantValues(t, "k", []string{"1", "1", "1"})
-	require.EqualValues(t, 2, r.topic(0).Strays.Load(), "they are looked for also while some are known")
+	require.EqualValues(t, 2, r.topic(0).Strays.Load(), "they are refreshed for also while some are known")
 	later()
 	_, ok = r.Stream("k")
 	require.False(t, ok, "five minutes after the last")

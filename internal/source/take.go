@@ -4,15 +4,16 @@ import (
 	"errors"
 	"time"
 
-	kafka "github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"wsd/internal/kafka"
 )
 
-// errStalled: the broker says that there are records, and sends none.
-var errStalled = &kindError{ErrorTimeout, errors.New("records are waiting but none has come for too long: connecting anew")}
+// errStalled: the broker says that there are records, but sends none.
+var errStalled = kafka.NewError(kafka.ErrorTimeout, errors.New("the broker has had records for too long without sending any: reconnecting"))
 
-// take routes a response. moved: some partition went on; bytes: how much there was to read. Something to read and nothing moved
-// means that asking again at once is useless.
+// take routes a response. Moved reports that the position of some partition has changed. Bytes is how much there was to read. If there was
+// something to read and nothing moved, asking again immediately is useless.
 func (f *fetcher) take(resp *kmsg.FetchResponse) (moved bool, bytes int, err error) {
 	records, stalled, answered := uint64(0), false, 0
 	for i := range resp.Topics {
@@ -34,7 +35,7 @@ func (f *fetcher) take(resp *kmsg.FetchResponse) (moved bool, bytes int, err err
 				return moved, bytes, r.err
 			}
 			moved = moved || r.moved
-			// Only one that stood first, or had the whole response for itself, could not be kept out by others.
+			// Other partitions can keep one out of the response unless it was first, or the response is empty.
 			stalled = stalled || r.stalled && (a.first || bytes == 0)
 			records += r.records
 		}
@@ -51,15 +52,16 @@ func (f *fetcher) take(resp *kmsg.FetchResponse) (moved bool, bytes int, err err
 		err = errStalled
 	}
 	if answered == 0 {
-		bytes = max(bytes, 1) // An answer about nothing leads nowhere too.
+		bytes = max(bytes, 1) // A response about nothing leads nowhere, too.
 	}
 	return moved, bytes, err
 }
 
+// taken is what came of one partition's part of a response.
 type taken struct {
 	moved, stalled bool
 	records        uint64
-	err            error // Only a *publishError.
+	err            error // Always a *publishError.
 }
 
 func (f *fetcher) takeOne(a asked, rp *kmsg.FetchResponseTopicPartition) taken {
@@ -68,14 +70,14 @@ func (f *fetcher) takeOne(a asked, rp *kmsg.FetchResponseTopicPartition) taken {
 	return f.takeLocked(a, rp)
 }
 
-// takeLocked routes one partition's part of a response, unless the partition is no longer where it was asked for.
+// takeLocked routes one partition's part of a response. It ignores the part if the partition has moved since the request.
 func (f *fetcher) takeLocked(a asked, rp *kmsg.FetchResponseTopicPartition) (r taken) {
 	p := a.p
 	if p.owner != f || p.resolve != resolveNothing || p.routed.Load() != a.offset {
-		return taken{moved: true} // Led elsewhere, or reset, meanwhile.
+		return taken{moved: true} // Another broker leads it now, or its position was reset.
 	}
 	if rp.ErrorCode != 0 {
-		f.refusedLocked(p, kafka.Error(rp.ErrorCode))
+		f.refusedLocked(p, kafka.Code(rp.ErrorCode))
 		return taken{moved: true}
 	}
 	p.high.Store(rp.HighWatermark)
@@ -83,20 +85,20 @@ func (f *fetcher) takeLocked(a asked, rp *kmsg.FetchResponseTopicPartition) (r t
 	if end < 0 {
 		end = rp.HighWatermark
 	}
-	before := p.topic.stats.Records.Load()
+	f.s.router.taken = 0
 	good, err := f.readLocked(p, rp)
 	r.err = err
-	r.records = p.topic.stats.Records.Load() - before
+	r.records = f.s.router.taken
 
 	now := time.Now()
-	at := p.routed.Load()
-	r.moved = at != a.offset
-	p.caughtUp.Store(at >= end)
+	position := p.routed.Load()
+	r.moved = position != a.offset
+	p.caughtUp.Store(position >= end)
 	if good {
 		p.badOffset = -1
 		p.goodLocked(f.s)
 	}
-	if r.moved || at >= end || !good {
+	if r.moved || position >= end || !good {
 		p.progressAt = now
 	} else {
 		r.stalled = now.Sub(p.progressAt) > f.s.o.StallAfter
@@ -104,16 +106,16 @@ func (f *fetcher) takeLocked(a asked, rp *kmsg.FetchResponseTopicPartition) (r t
 	return r
 }
 
-// readLocked routes what can be routed and deals with what cannot be read. good: there was nothing of that kind.
+// readLocked routes what can be routed and deals with what cannot be read. Good reports that everything could be read.
 func (f *fetcher) readLocked(p *partition, rp *kmsg.FetchResponseTopicPartition) (good bool, err error) {
 	for {
 		from := p.routed.Load()
 		err := f.walkLocked(p, rp)
 		if err == nil {
-			return true, nil // Before what errors.As needs is allocated.
+			return true, nil // Return before errors.As needs the variables below, which it moves to the heap.
 		}
 		var pub *publishError
-		var bad *batchError
+		var bad *kafka.BatchError
 		var pan *panicError
 		var stop *stopError
 		switch {
@@ -123,15 +125,16 @@ func (f *fetcher) readLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 			f.s.stopLocked(p, stop)
 			return false, nil
 		case errors.As(err, &bad):
-			return false, f.badBatchLocked(p, bad.bt, bad, rp.HighWatermark)
+			return false, f.badBatchLocked(p, bad, bad.Last, rp.HighWatermark, bad.Permanent())
 		case errors.As(err, &pan):
-			at := p.routed.Load()
+			position := p.routed.Load()
 			f.s.stats.Panics.Add(1)
-			f.s.log.Error("BUG: reading a record panicked", "topic", p.topic.name, "partition", p.id, "offset", max(from, at-1), "panic", pan.value, "stack", string(pan.stack))
-			if at == from { // Not even the next record could be found.
-				return false, f.badBatchLocked(p, batch{lastDelta: -1}, pan, rp.HighWatermark)
+			f.s.log.Error("BUG: reading a record panicked", "topic", p.topic.name, "partition", p.id, "offset", max(from, position-1),
+				"panic", pan.value, "stack", string(pan.stack))
+			if position == from { // The walk could not even find the next record.
+				return false, f.badBatchLocked(p, pan, -1, rp.HighWatermark, false)
 			}
-			if err := f.s.loseLocked(p, LossUnreadable, at-1, at); err != nil { // The walk goes on after it.
+			if err := f.s.loseLocked(p, LossUnreadable, position-1, position); err != nil { // The walk continues after the record.
 				return false, err
 			}
 		default:
@@ -140,50 +143,50 @@ func (f *fetcher) readLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 	}
 }
 
-// badTriesMax is how often a batch that cannot be read is fetched before it is given up.
+// badTriesMax is how often a batch that cannot be read is fetched before it is skipped.
 const badTriesMax = 3
 
-// badBatchLocked deals with a batch that cannot be read: it is fetched again, since the damage may have happened on the way; if
-// that does not help, it is passed over as lost. The error is a *publishError.
-func (f *fetcher) badBatchLocked(p *partition, bt batch, err error, high int64) error {
-	at := p.routed.Load()
-	if p.badOffset != at {
-		p.badOffset, p.badTries = at, 0
+// badBatchLocked deals with a batch that cannot be read because of cause. The batch is fetched again, since the damage may have happened on
+// the way. If that does not help, or cannot help, the batch is skipped as lost. Last is the batch's last offset according to its header, -1
+// if that is not known, and high the partition's high watermark. The error is a *publishError.
+func (f *fetcher) badBatchLocked(p *partition, cause error, last, high int64, permanent bool) error {
+	position := p.routed.Load()
+	if p.badOffset != position {
+		p.badOffset, p.badTries = position, 0
 	}
 	p.badTries++
-	permanent := errors.Is(err, errFormat) || errors.Is(err, errInflated)
 	if p.badTries < badTriesMax && !permanent {
-		f.s.failLocked(p, &kindError{ErrorCorrupt, err}, false)
+		f.s.failLocked(p, kafka.NewError(kafka.ErrorCorrupt, cause), false)
 		return nil
 	}
-	f.s.stats.FetchErrors[ErrorCorrupt].Add(1)
-	// The header may be part of the damage. One offset further is the least that cannot loop for ever.
-	to := at + 1
-	if last := bt.last(); bt.lastDelta >= 0 && last >= at && last < high {
+	f.s.stats.FetchErrors[kafka.ErrorCorrupt].Add(1)
+	// The header may itself be damaged. Skipping a single offset is the least that cannot loop for ever.
+	to := position + 1
+	if last >= position && last < high {
 		to = last + 1
 	}
 	tries := p.badTries
 	p.routed.Store(to)
-	p.badOffset, p.badTries = to, badTriesMax-1 // Damage that goes on is not tried three times at each offset.
-	return f.s.loseLocked(p, LossUnreadable, at, to, "tries", tries, "err", err)
+	p.badOffset, p.badTries = to, badTriesMax-1 // If the damage goes on, it is not tried three times at each offset.
+	return f.s.loseLocked(p, LossUnreadable, position, to, "tries", tries, "err", cause)
 }
 
-// refusedLocked deals with a broker's error for one partition.
-func (f *fetcher) refusedLocked(p *partition, code kafka.Error) {
-	switch kindOfCode(code) {
-	case ErrorOffset:
-		// The topic may have been recreated, so the metadata is looked at before the range of offsets.
+// refusedLocked deals with a broker's error code for one partition.
+func (f *fetcher) refusedLocked(p *partition, code kafka.Code) {
+	switch kafka.KindOfCode(code) {
+	case kafka.ErrorOffset:
+		// Somebody may have created the topic again, so the metadata is refreshed before the range of offsets is looked up.
 		p.resolve = resolveRange
 		p.vouchLocked()
 		f.s.failLocked(p, code, true)
-	case ErrorLeader, ErrorUnknownTopic:
+	case kafka.ErrorLeader, kafka.ErrorUnknownTopic:
 		f.s.failLocked(p, code, true)
 	default:
 		f.s.failLocked(p, code, false)
 	}
 }
 
-// restartStallClocks gives every partition of f the full time again.
+// restartStallClocks gives each partition of f the full time until it counts as stalled.
 func (s *Source) restartStallClocks(f *fetcher) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,4 +1,4 @@
-package source
+package kafka
 
 import (
 	"errors"
@@ -10,16 +10,16 @@ import (
 	"wsd/internal/epoll"
 )
 
-// socket is a TCP connection whose reads and writes are raw non-blocking system calls; waiting, deadlines and closing are net's. A
-// system call that Go knows of wakes the runtime's monitor thread when the process was idle, which on sparse records cost more
-// than the call: a fifth of the CPU from fetch to write. One goroutine at a time may read, and one write.
+// socket is a TCP connection whose reads and writes are raw non-blocking system calls. Package net does the waiting, deadlines and closing. If
+// a process was idle, a system call that the Go runtime knows about wakes its monitor thread. With sparse records, that took more CPU than
+// the call: a fifth of what a record costs from fetch to write. One goroutine at a time may read, and one may write.
 type socket struct {
 	net.Conn
 	raw     syscall.RawConn
 	in, out transfer
 }
 
-// transfer is a read or write under way. Its step is made once, because a function literal would be allocated for each call.
+// transfer is a read or write in progress. Its step is made once, because a function literal would be allocated for each call.
 type transfer struct {
 	buf  []byte
 	n    int
@@ -27,7 +27,7 @@ type transfer struct {
 	step func(fd uintptr) (done bool)
 }
 
-// rawBytesMax bounds one system call: the runtime cannot take the processor away during it.
+// rawBytesMax bounds one system call, because the runtime cannot preempt it.
 const rawBytesMax = 256 << 10
 
 func newSocket(c *net.TCPConn) (*socket, error) {

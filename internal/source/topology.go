@@ -5,12 +5,15 @@ import (
 	"slices"
 	"time"
 
-	kafka "github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"wsd/internal/kafka"
 )
 
-// apply takes a look's answer: which topics and partitions there are, who leads them, and so who fetches what. It reports whether
-// every partition of the topics that exist has a leader. The error is a *publishError. The watcher calls it.
+// The topology is which topics and partitions exist and which broker leads each partition.
+
+// apply applies a metadata response: it updates the topology and gives partitions to fetchers. Settled reports that every partition of the
+// topics that exist has a leader. The error is a *publishError. The watcher calls it.
 func (s *Source) apply(resp *kmsg.MetadataResponse) (settled bool, err error) {
 	addrs := s.brokerAddrs(resp)
 	changed := false
@@ -23,9 +26,9 @@ func (s *Source) apply(resp *kmsg.MetadataResponse) (settled bool, err error) {
 			}
 		}
 	}
-	s.forget(0)
+	s.forget(false)
 	if changed || len(s.forgotten) > 0 {
-		// Before any record of the new partitions is routed: a channel that two partitions feed from now on has no stream any more.
+		// This must happen before a record of a new partition is routed: a channel that two partitions feed has no stream.
 		s.streams.Store(buildStreams(s.topics))
 		var all []*partition
 		for _, t := range s.topics {
@@ -46,8 +49,8 @@ func (s *Source) apply(resp *kmsg.MetadataResponse) (settled bool, err error) {
 	return settled, nil
 }
 
-// endFormer tells the subscribers of a topic's earlier life that it has ended, if it has. Positions of the new one must be in
-// place, so that who subscribes from now on is told of that one; and none of its records on the bus.
+// endFormer publishes a break to the subscribers of a topic's former life, if it has one. The new life's positions must be known, so that
+// later subscribers get those. None of its records may be on the bus yet. The error is a *publishError.
 func (s *Source) endFormer(t *topic) error {
 	if t.former == nil {
 		return nil
@@ -57,13 +60,13 @@ func (s *Source) endFormer(t *topic) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range former {
-		if at, high := p.routed.Load(), p.high.Load(); at >= 0 && high > at {
-			p.topic.stats.Lost[LossRecreated].Add(uint64(high - at))
-			p.losses.add(s, p, LossRecreated, at, high)
+		if position, high := p.routed.Load(), p.high.Load(); position >= 0 && high > position {
+			p.topic.stats.Lost[LossRecreated].Add(uint64(high - position))
+			p.losses.add(s, p, LossRecreated, position, high)
 		}
 	}
-	told, err := s.breakLocked(former...)
-	if told {
+	notified, err := s.breakLocked(former...)
+	if notified {
 		from := time.Now().Add(s.o.ReturnWait)
 		for _, p := range t.parts {
 			p.fetchFrom = from
@@ -72,14 +75,16 @@ func (s *Source) endFormer(t *topic) error {
 	return err
 }
 
+// leader is the broker that leads a partition.
 type leader struct {
 	broker int32
 	epoch  int32
 }
 
-// applyTopic takes what an answer says about one topic, and notes the leaders of its partitions. It reports whether partitions came or went.
+// applyTopic applies what a metadata response says about one topic, and adds its partitions' leaders to leaders. Changed reports that
+// partitions came or went.
 func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders map[*partition]leader) (changed bool) {
-	switch code := kafka.Error(rt.ErrorCode); code {
+	switch code := kafka.Code(rt.ErrorCode); code {
 	case 0, kafka.LeaderNotAvailable:
 	case kafka.UnknownTopicOrPartition, kafka.UnknownTopicID:
 		t.missed = true
@@ -88,7 +93,7 @@ func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders ma
 		case t.found:
 			s.log.Info("a topic that a pattern found is gone", "topic", t.name)
 		default:
-			s.log.Warn("a topic does not exist; it will be read from its beginning when it appears (it is not created)", "topic", t.name)
+			s.log.Warn("a topic does not exist; wsd does not create it, and will read it from its beginning when it appears", "topic", t.name)
 		}
 		if t.state, t.err = TopicMissing, topicError(rt.ErrorCode); t.goneAt.IsZero() {
 			t.goneAt = time.Now()
@@ -96,20 +101,20 @@ func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders ma
 		return false
 	default:
 		t.state, t.err = TopicFailed, topicError(rt.ErrorCode)
-		t.problem.fail(s.log, "a topic cannot be read", "topic", t.name, "kind", kindOfCode(code), "err", code)
+		t.problem.fail(s.log, "a topic cannot be read", "topic", t.name, "kind", kafka.KindOfCode(code), "err", code)
 		return false
 	}
-	// Brokers older than topic ids say zero; a cluster under upgrade may say both.
+	// A broker older than topic ids sends zero. During an upgrade of the cluster some brokers send ids and some do not.
 	if none := ([16]byte{}); t.seen && rt.TopicID != t.id && rt.TopicID != none && t.id != none {
 		if slices.Contains(t.retired, rt.TopicID) {
-			return false // A broker that lags behind still tells of an earlier life.
+			return false // A broker that lags behind still describes a former life.
 		}
 		s.recreated(t)
 		changed = true
 	}
 	if rt.TopicID == ([16]byte{}) && !s.noIDsNoted {
 		s.noIDsNoted = true
-		s.log.Warn("the brokers tell no topic ids (Kafka before 2.8): a topic that is deleted and created again is only noticed when its new log is shorter than the position in the old one")
+		s.log.Warn("the brokers have no topic ids (Kafka before 2.8): wsd notices that a topic was deleted and created again only if the new log is shorter than the position in the old one")
 	}
 	first := !t.seen && !t.missed
 	resuming := !t.seen && s.o.Start.Mode == StartCommitted && len(t.retired) == 0
@@ -127,18 +132,18 @@ func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders ma
 		rp := &rt.Partitions[i]
 		p := t.find(rp.Partition)
 		if p == nil {
-			from, at := Start{Mode: StartEarliest}, committed{offset: -1}
+			from, resumed := Start{Mode: StartEarliest}, committed{offset: -1}
 			switch {
 			case resuming:
-				at, from = s.resume(t, rp.Partition, rt)
+				resumed, from = s.resume(t, rp.Partition, rt)
 			case first:
 				from = s.o.Start
 			case t.seen:
 				s.log.Info("a topic has a new partition", "topic", t.name, "partition", rp.Partition)
 			}
 			p = s.newPartition(t, rp.Partition, from)
-			if at.offset >= 0 {
-				p.resumeAt(at)
+			if resumed.offset >= 0 {
+				p.resumeAt(resumed)
 			}
 			t.parts = append(t.parts, p)
 			changed = true
@@ -151,7 +156,7 @@ func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders ma
 	return changed
 }
 
-// recreated forgets a topic's earlier life: the new one is read from its beginning.
+// recreated ends a topic's life. The new life is read from its beginning.
 func (s *Source) recreated(t *topic) {
 	t.stats.Recreations.Add(1)
 	s.log.Warn("a topic was deleted and created again: reading the new one from its beginning", "topic", t.name)
@@ -161,7 +166,7 @@ func (s *Source) recreated(t *topic) {
 	}
 	s.mu.Lock()
 	for _, p := range t.parts {
-		p.owner = nil // Nothing more of it is routed.
+		p.owner = nil // Nobody routes anything more of it.
 	}
 	s.mu.Unlock()
 	t.former, t.parts, t.seen, t.missed = t.parts, nil, false, true
@@ -180,9 +185,8 @@ func sortPartitions(list []kmsg.MetadataResponseTopicPartition) {
 	slices.SortFunc(list, func(a, b kmsg.MetadataResponseTopicPartition) int { return int(a.Partition) - int(b.Partition) })
 }
 
-// assign gives every partition to the fetcher of its leader, starts fetchers for brokers that have become leaders and stops those of
-// brokers that lead nothing of ours any more. A partition that an answer does not mention, or whose topic is missing, has nobody;
-// it reports whether every partition mentioned has somebody.
+// assign gives every partition to the fetcher of its leader. It starts fetchers for new leaders and stops those of brokers that no longer
+// lead a partition. A partition without a known leader gets no fetcher. Settled reports that every partition in leaders has a fetcher.
 func (s *Source) assign(addrs map[int32]string, leaders map[*partition]leader) (settled bool) {
 	settled = true
 	parts := make(map[*fetcher][]*partition)
@@ -192,7 +196,7 @@ func (s *Source) assign(addrs map[int32]string, leaders map[*partition]leader) (
 		for _, p := range t.parts {
 			l, known := leaders[p]
 			if known && l.epoch >= 0 && l.epoch < p.leaderEpoch {
-				l.broker, known = p.leaderSeen.Load(), true // An answer older than what we know.
+				l.broker, known = p.leaderSeen.Load(), true // The response is older than what we know.
 			} else if known {
 				p.newEpochLocked(l.epoch)
 			}
@@ -236,7 +240,7 @@ func (s *Source) assign(addrs map[int32]string, leaders map[*partition]leader) (
 	return settled
 }
 
-// newEpochLocked takes the epoch of a partition's leader. A new one may not have all that was read, see epochs.go.
+// newEpochLocked notes the epoch of the partition's leader. A new leader may not have everything that was read, see epochs.go.
 func (p *partition) newEpochLocked(epoch int32) {
 	isNew := epoch > p.leaderEpoch && p.leaderEpoch >= 0
 	p.leaderEpoch = epoch
@@ -246,7 +250,7 @@ func (p *partition) newEpochLocked(epoch int32) {
 	p.vouchLocked()
 }
 
-// publishView lets Status see the layout.
+// publishView copies the topology to the view, where any goroutine can read it.
 func (s *Source) publishView() {
 	v := &s.view
 	topics := make([]viewTopic, 0, len(s.topics))

@@ -1,4 +1,4 @@
-package source
+package kafka
 
 import (
 	"bytes"
@@ -12,22 +12,22 @@ import (
 	"github.com/segmentio/kafka-go/compress"
 )
 
-// inflater decompresses batches piece by piece, so that what it holds depends on the largest record and not on how far a batch
-// expands. A fetcher owns it.
+// inflater decompresses batches piece by piece, so that its memory depends on the largest record and not on how far a batch expands. A
+// walker owns it.
 type inflater struct {
+	max    int // Size in bytes of the largest batch, decompressed.
 	src    bytes.Reader
-	zstd   *zstd.Decoder // For ordinary windows.
+	zstd   *zstd.Decoder // For windows of ordinary size.
 	snappy snappyReader
-	buf    []byte // Of the recordReader.
+	window []byte // The recordReader's.
 	limit  io.LimitedReader
-	max    int // Bytes of the largest batch.
 }
 
-// inflaterKeeps is what a buffer may keep between two batches.
+// inflaterKeeps is how many bytes a buffer keeps between two batches.
 const inflaterKeeps = 4 << 20
 
-// A zstd frame names the window that its decoder must hold. Up to level 19 that is 8 MiB. A larger one gets a decoder of its own,
-// which is not kept.
+// A zstd frame names the window that its decoder must hold. Up to level 19 that is at most 8 MiB. A frame with a larger window gets a
+// decoder of its own, which is not kept.
 const (
 	zstdWindow    = 8 << 20
 	zstdWindowMax = 128 << 20 // Level 22.
@@ -35,31 +35,32 @@ const (
 
 var errInflated = errors.New("batch is too large when decompressed")
 
-// open returns a reader of bt's decompressed bytes, nil when they are not compressed. It is valid until the next call; done must be
-// called after it.
-func (f *inflater) open(bt *batch) (r io.Reader, done func(), err error) {
-	done = func() {}
-	switch c := bt.attributes.Compression(); c {
+// open makes r the reader of the batch's records. It must be closed before the next open.
+func (f *inflater) open(b *Batch, recordMax int, r *recordReader) error {
+	*r = recordReader{batch: b, recordMax: recordMax}
+	var src io.Reader
+	switch codec := compress.Compression(b.attributes & attrCompression); codec {
 	case compress.None:
-		return nil, done, nil
+		r.data = b.records
+		return nil
 	case compress.Snappy:
-		f.snappy.reset(bt.records)
-		r = &f.snappy
+		f.snappy.reset(b.records)
+		src = &f.snappy
 	case compress.Zstd:
-		if r, err = f.openZstd(bt.records); err != nil {
-			return nil, done, err
+		var err error
+		if src, err = f.openZstd(b.records); err != nil {
+			return err
 		}
+	case compress.Gzip, compress.Lz4:
+		f.src.Reset(b.records)
+		z := codec.Codec().NewReader(&f.src)
+		src, r.done = z, func() { _ = z.Close() }
 	default:
-		codec := c.Codec()
-		if codec == nil {
-			return nil, done, fmt.Errorf("unknown compression %d", int8(c))
-		}
-		f.src.Reset(bt.records)
-		z := codec.NewReader(&f.src)
-		r, done = z, func() { _ = z.Close() }
+		return fmt.Errorf("unknown compression %d", int8(codec))
 	}
-	f.limit = io.LimitedReader{R: r, N: int64(f.max) + 1}
-	return &f.limit, done, nil
+	f.limit = io.LimitedReader{R: src, N: int64(f.max) + 1}
+	r.src, r.inflate = &f.limit, f
+	return nil
 }
 
 func (f *inflater) openZstd(src []byte) (io.Reader, error) {
@@ -82,18 +83,18 @@ func newZstd(r io.Reader, window uint64) (*zstd.Decoder, error) {
 	return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(window))
 }
 
-// snappyReader reads snappy as Kafka has it: one block, or the blocks of the Java library's framing, each with its length in front.
+// snappyReader reads snappy as Kafka has it: a single block, or the blocks of the Java library's framing, each after its length.
 type snappyReader struct {
 	src    []byte
 	framed bool
-	out    []byte // Decoded and not read yet; part of buf.
+	out    []byte // The decoded bytes that nobody has read yet; a part of buf.
 	buf    []byte
 }
 
 const (
 	snappyMagic     = "\x82SNAPPY\x00"
 	snappyHeadBytes = 16 // With two version numbers.
-	// snappyRatio is more than the format can expand a block: three bytes stand for 64 at most.
+	// snappyRatio is more than the format can expand a block: three bytes stand for at most 64.
 	snappyRatio = 22
 )
 

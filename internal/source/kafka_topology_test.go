@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"wsd/internal/kafka"
 	"wsd/internal/kafkatest"
 )
 
@@ -17,7 +18,7 @@ func missingTopic(t *testing.T, k *kafkatest.Cluster) {
 	r := startRig(t, o, here+"/0", later+"/0")
 	r.waitReady(t) // A topic that does not exist holds up nothing.
 	refreshes := r.Stats().MetadataRefreshes.Load()
-	eventually(t, func() bool { return r.Stats().MetadataRefreshes.Load() > refreshes+3 }, func() string { return "metadata is not looked at again" })
+	eventually(t, func() bool { return r.Stats().MetadataRefreshes.Load() > refreshes+3 }, func() string { return "metadata is not refreshed at again" })
 	require.Equal(t, TopicPresent, r.Status().Topics[0].State)
 	require.Equal(t, TopicMissing, r.Status().Topics[1].State)
 	require.Equal(t, 1, r.logs.count("does not exist"), "one line")
@@ -109,7 +110,7 @@ func leaderMoves(t *testing.T, k *kafkatest.Cluster) {
 	l.more(20)
 	l.check(r, topic+"/")
 	r.wantIntact(t)
-	require.NotZero(t, r.Stats().FetchErrors[ErrorLeader].Load())
+	require.NotZero(t, r.Stats().FetchErrors[kafka.ErrorLeader].Load())
 }
 
 // The leader of a partition ends while records flow, and comes back.
@@ -144,5 +145,5 @@ func allBrokersAway(t *testing.T, k *kafkatest.Cluster) {
 	eventually(t, func() bool { return r.Status().Error == "" }, func() string { return r.Status().Error })
 	// Both edges, and no line for every try.
 	require.Contains(t, r.logs.String(), "can be read again")
-	require.LessOrEqual(t, r.logs.count("reading from a Kafka broker failed"), 3)
+	require.LessOrEqual(t, r.logs.count("cannot read from a Kafka broker"), 3)
 }

@@ -8,11 +8,11 @@ import (
 )
 
 // Bytes count from the release on while somebody holds them, once however many do.
-func TestPin(t *testing.T) {
-	stats := &Stats{}
-	total := &stats.PinnedBytes
-	b := &Batch{stats: stats}
-	b.layouts.Store(100)
+func TestHold(t *testing.T) {
+	ring := &Ring{}
+	total := &ring.held
+	b := &Batch{ring: ring}
+	b.layoutBytes.Store(100)
 	p := b.Hold()
 	require.Same(t, p, b.Hold())
 	p.Drop()
@@ -26,8 +26,8 @@ func TestPin(t *testing.T) {
 	p.Drop()
 	require.Zero(t, total.Load())
 
-	b = &Batch{stats: stats}
-	b.layouts.Store(70)
+	b = &Batch{ring: ring}
+	b.layoutBytes.Store(70)
 	b.release()
 	p = b.Hold() // A shard that had the batch in hand when it was released.
 	require.EqualValues(t, 70, total.Load())
@@ -36,10 +36,10 @@ func TestPin(t *testing.T) {
 }
 
 // A shard that has the batch in hand when it is released may still lay it out, which others hold by then.
-func TestPinGrows(t *testing.T) {
-	stats := &Stats{}
-	total := &stats.PinnedBytes
-	b := &Batch{stats: stats}
+func TestHoldGrows(t *testing.T) {
+	ring := &Ring{}
+	total := &ring.held
+	b := &Batch{ring: ring}
 	seg := &Segment{batch: b}
 	seg.store(VariantRaw, make([]byte, 100))
 	p := b.Hold()
@@ -57,12 +57,12 @@ func TestPinGrows(t *testing.T) {
 	require.Zero(t, total.Load())
 }
 
-func TestPinConcurrent(t *testing.T) {
-	stats := &Stats{}
-	total := &stats.PinnedBytes
+func TestHoldConcurrent(t *testing.T) {
+	ring := &Ring{}
+	total := &ring.held
 	for range 2000 {
-		b := &Batch{stats: stats}
-		b.layouts.Store(7)
+		b := &Batch{ring: ring}
+		b.layoutBytes.Store(7)
 		var running sync.WaitGroup
 		for range 3 {
 			running.Go(func() {
@@ -72,7 +72,7 @@ func TestPinConcurrent(t *testing.T) {
 				}
 			})
 		}
-		last := make(chan *Pin, 1)
+		last := make(chan *Hold, 1)
 		running.Go(func() { last <- b.Hold() })
 		running.Go(func() { b.release() })
 		running.Wait()

@@ -41,7 +41,7 @@ func TestMissingTopicIsPickedUpAndNeverCreated(t *testing.T) {
 	r := startRig(t, Options{Brokers: c.ListenAddrs(), Topics: []string{"here", "later"}}, "here", "later")
 	r.waitReady(t) // A topic that does not exist holds up nothing.
 	refreshes := r.Stats().MetadataRefreshes.Load()
-	eventually(t, func() bool { return r.Stats().MetadataRefreshes.Load() > refreshes+3 }, func() string { return "metadata is not looked at again" })
+	eventually(t, func() bool { return r.Stats().MetadataRefreshes.Load() > refreshes+3 }, func() string { return "metadata is not refreshed at again" })
 	require.Equal(t, TopicMissing, r.Status().Topics[1].State)
 	require.Equal(t, TopicPresent, r.Status().Topics[0].State)
 	require.Equal(t, 1, r.logs.count("does not exist"), "one line")

@@ -1,0 +1,115 @@
+package kafka
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/segmentio/kafka-go/sasl"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Dialer says how to connect to brokers. Nobody changes it after its first use; any goroutine may use it.
+type Dialer struct {
+	ClientID       string
+	TLS            *tls.Config    // Nil means plain text. An empty ServerName becomes each broker's host.
+	SASL           sasl.Mechanism // Nil means no authentication.
+	DialTimeout    time.Duration  // For connecting, TLS and SASL together.
+	RequestTimeout time.Duration  // For a response, on top of the time that the broker may wait before it sends one.
+	ResponseMax    int            // Size in bytes of the largest response that is accepted.
+	ResponseKept   int            // Size in bytes up to which a connection keeps its response buffer for the next response.
+}
+
+// Dial connects to the broker at addr: TCP, TLS, version negotiation, SASL. The end of ctx closes the connection, also after Dial has
+// returned.
+func (d *Dialer) Dial(ctx context.Context, addr string) (_ *Conn, err error) {
+	dialCtx, cancel := context.WithTimeout(ctx, d.DialTimeout)
+	defer cancel()
+	tcp, err := (&net.Dialer{}).DialContext(dialCtx, "tcp", addr)
+	if err != nil {
+		return nil, &KindError{ErrorConnect, fmt.Errorf("connect to broker %s: %w", addr, err)}
+	}
+	raw, err := newSocket(tcp.(*net.TCPConn))
+	if err != nil {
+		_ = tcp.Close()
+		return nil, &KindError{ErrorConnect, fmt.Errorf("connect to broker %s: %w", addr, err)}
+	}
+	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
+	defer func() {
+		if err != nil {
+			stop()
+			_ = raw.Close()
+		}
+	}()
+	deadline, _ := dialCtx.Deadline()
+	if err = raw.SetDeadline(deadline); err != nil {
+		return nil, &KindError{ErrorConnect, fmt.Errorf("connect to broker %s: %w", addr, err)}
+	}
+	stream := net.Conn(raw)
+	if d.TLS != nil {
+		cfg := d.TLS.Clone()
+		if cfg.ServerName == "" {
+			cfg.ServerName, _, _ = net.SplitHostPort(addr)
+		}
+		t := tls.Client(raw, cfg)
+		if err = t.HandshakeContext(dialCtx); err != nil {
+			return nil, &KindError{ErrorConnect, Describe("TLS handshake with broker "+addr+" (does it expect TLS on this port?)", err)}
+		}
+		stream = t
+	}
+	c := &Conn{
+		stream: stream, reader: bufio.NewReader(stream), stopCancel: stop,
+		formatter: kmsg.NewRequestFormatter(kmsg.FormatterClientID(d.ClientID)), responseMax: d.ResponseMax, responseKept: d.ResponseKept,
+	}
+	if err = c.negotiate(); err != nil {
+		return nil, &KindError{ErrorConnect, Describe("ask broker "+addr+" for its versions (does it expect TLS on this port?)", err)}
+	}
+	if d.SASL != nil {
+		if err = c.authenticate(dialCtx, d.SASL, addr); err != nil {
+			return nil, err
+		}
+	}
+	c.timeout = d.RequestTimeout
+	return c, nil
+}
+
+// DialFirstMax is how many addresses DialFirst tries. It also bounds the length of its error.
+const DialFirstMax = 4
+
+// DialFirst connects to the first of the addresses that accepts a connection. It tries at most DialFirstMax of them.
+func (d *Dialer) DialFirst(ctx context.Context, addrs []string) (*Conn, error) {
+	var errs []error
+	for _, addr := range addrs[:min(len(addrs), DialFirstMax)] {
+		c, err := d.Dial(ctx, addr)
+		if err == nil {
+			return c, nil
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		errs = append(errs, err)
+	}
+	return nil, joinErrors(errs)
+}
+
+// joinErrors makes one line of several errors.
+func joinErrors(errs []error) error {
+	if len(errs) == 1 {
+		return errs[0]
+	}
+	kind, text := KindOf(errs[0]), ""
+	for i, err := range errs {
+		if i > 0 {
+			text += "; "
+		}
+		text += err.Error()
+		if KindOf(err) == ErrorAuth {
+			kind = ErrorAuth
+		}
+	}
+	return &KindError{kind, errors.New(text)}
+}

@@ -1,0 +1,128 @@
+package kafka
+
+// Walker goes through the record batches of one partition, as a fetch returned them: batch by batch and, within a batch, record by record.
+// It skips what lies before its position, and knows markers and aborted transactions. Everybody who reads batches does it through a
+// Walker, so that each rule about them stands here once. One goroutine uses it.
+type Walker struct {
+	inflate   inflater
+	recordMax int // Size in bytes of the largest record that is decoded.
+	aborted   abortedSet
+
+	next    int64  // Everything before this offset has been passed.
+	rest    []byte // The batches to come.
+	partial bool   // The data ended inside a batch.
+	err     error
+	batch   Batch
+	inBatch bool // The walk stands in batch.
+
+	records recordReader // Of batch.
+	opened  bool         // The reader must be closed.
+	left    int32        // Records of batch that have not been decoded.
+	record  Record
+}
+
+// NewWalker returns a walker at its end. A batch that decompresses to more than batchBytesMax bytes cannot be read. Of a record above
+// recordBytesMax bytes only the offset and the time are decoded.
+func NewWalker(batchBytesMax, recordBytesMax int) *Walker {
+	return &Walker{inflate: inflater{max: batchBytesMax}, recordMax: recordBytesMax}
+}
+
+// Open begins a walk through data from the offset next on. Aborted is the broker's list of aborted transactions, which Open sorts. It is
+// nil if the data is already without aborted records.
+func (w *Walker) Open(data []byte, aborted []AbortedTransaction, next int64) {
+	w.Close()
+	w.aborted.reset(aborted)
+	w.rest, w.next, w.partial, w.err = data, next, false, nil
+}
+
+// Close ends the walk.
+func (w *Walker) Close() {
+	w.leaveBatch()
+	w.rest = nil
+}
+
+// NextBatch goes to the next batch that holds an offset at or after the walk's position. It returns false at the end of the data, and if
+// a batch cannot be read, see Err.
+func (w *Walker) NextBatch() bool {
+	w.leaveBatch()
+	for len(w.rest) > 0 && w.err == nil {
+		rest, err := w.batch.parse(w.rest)
+		if err == errPartial { //nolint:errorlint // Nobody wraps it.
+			w.rest, w.partial = nil, true
+			return false
+		}
+		if err != nil {
+			w.fail(err)
+			return false
+		}
+		w.rest = rest
+		kind := w.aborted.kindOf(&w.batch) // For every batch, also one before the position.
+		if w.batch.Last() < w.next {
+			continue
+		}
+		w.batch.Kind, w.batch.Next, w.inBatch = kind, w.next, true
+		if kind == BatchRecords {
+			w.left = w.batch.Count
+		}
+		return true
+	}
+	return false
+}
+
+// Batch returns the current batch, which is valid until the next NextBatch.
+func (w *Walker) Batch() *Batch { return &w.batch }
+
+// NextRecord goes to the batch's next record at or after the walk's position. It returns false at the end of the batch, in a batch
+// without records to deliver, and if the batch cannot be read, see Err.
+func (w *Walker) NextRecord() bool {
+	if w.inBatch && !w.opened && w.batch.Kind == BatchRecords && w.err == nil { // Also if it is empty: its compression must be known.
+		w.opened = true
+		if err := w.inflate.open(&w.batch, w.recordMax, &w.records); err != nil {
+			w.fail(err)
+			return false
+		}
+	}
+	for w.left > 0 {
+		w.left--
+		if err := w.records.next(&w.record); err != nil {
+			w.fail(err)
+			return false
+		}
+		if w.record.Offset >= w.next { // A broker sends whole batches: records before the position are skipped.
+			w.next = w.record.Offset + 1
+			return true
+		}
+	}
+	return false
+}
+
+// Record returns the current record. It is valid until the walker moves on.
+func (w *Walker) Record() *Record { return &w.record }
+
+// Err returns why the walk ended early: a *BatchError, or nil if it did not.
+func (w *Walker) Err() error { return w.err }
+
+// Partial reports whether the data ended inside a batch.
+func (w *Walker) Partial() bool { return w.partial }
+
+// leaveBatch moves the position past the current batch.
+func (w *Walker) leaveBatch() {
+	if w.opened {
+		w.records.close()
+		w.opened = false
+	}
+	if w.inBatch {
+		w.next, w.inBatch = w.batch.Last()+1, false
+	}
+	w.left = 0
+}
+
+// fail ends the walk at a batch that cannot be read.
+func (w *Walker) fail(err error) {
+	last := int64(-1)
+	if w.batch.lastDelta >= 0 {
+		last = w.batch.Last()
+	}
+	w.err = &BatchError{Last: last, Err: err}
+	w.left = 0
+}
