@@ -134,18 +134,3 @@ func dashes(args []string) []string {
 	}
 	return out
 }
-
-// commandOf returns the words of args that name a command, for a hint.
-func commandOf(args []string) string {
-	var words []string
-	for _, arg := range args {
-		if strings.HasPrefix(arg, "-") {
-			break
-		}
-		words = append(words, arg)
-	}
-	if len(words) == 0 {
-		return "serve"
-	}
-	return strings.Join(words, " ")
-}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"wsd/internal/command"
 	"wsd/internal/control"
 )
 
@@ -30,7 +31,7 @@ func (c *healthCmd) Run(e env) error {
 		return err
 	}
 	if !ok {
-		return failure{fmt.Errorf("not well")}
+		return command.ErrReported
 	}
 	return nil
 }

@@ -2,10 +2,7 @@ package main
 
 import (
 	"log/slog"
-	"os"
 	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"wsd/internal/config"
 )
@@ -29,9 +26,4 @@ func readable(_ []string, a slog.Attr) slog.Attr {
 		a.Value = slog.StringValue(a.Value.Duration().String())
 	}
 	return a
-}
-
-func isTerminal(f *os.File) bool {
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
 }

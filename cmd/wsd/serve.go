@@ -10,6 +10,7 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"golang.org/x/sys/unix"
 
+	"wsd/internal/command"
 	"wsd/internal/config"
 	"wsd/internal/server"
 )
@@ -61,7 +62,7 @@ func signals() (ctx context.Context, stop func()) {
 		cancel()
 		if _, ok := <-got; ok {
 			fmt.Fprintln(os.Stderr, "wsd: ended at once by a second signal")
-			os.Exit(exitRunTime)
+			os.Exit(command.Failed)
 		}
 	}()
 	return ctx, func() {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"strconv"
 
+	"wsd/internal/command"
 	"wsd/internal/control"
 )
 
@@ -24,7 +25,7 @@ func (o *options) socket(e env) (string, error) {
 	}
 	n, err := strconv.Atoi(port)
 	if err != nil || n == 0 {
-		return "", usageError{fmt.Errorf("client.listen %s: port %s names no socket: set control.socket", first, port)}
+		return "", command.UsageError{Err: fmt.Errorf("client.listen %s: port %s names no socket: set control.socket", first, port)}
 	}
 	return control.DefaultPath(n), nil
 }

@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"wsd/internal/command"
 	"wsd/internal/config"
 	"wsd/internal/control"
 )
@@ -40,7 +41,7 @@ func (c *steerCmd) state(ctx context.Context, e env) (control.SteerState, error)
 // steerError makes a usage error of what the server refuses because the command line asked for something that there is not.
 func steerError(err error) error {
 	if refusal, ok := errors.AsType[*control.Refusal](err); ok && refusal.Status == http.StatusBadRequest {
-		return usageError{err}
+		return command.UsageError{Err: err}
 	}
 	return err
 }

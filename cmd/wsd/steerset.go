@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"wsd/internal/command"
 	"wsd/internal/control"
 )
 
@@ -58,7 +59,7 @@ type steerSetLimitCmd struct {
 // Run sets what is named.
 func (c *steerSetLimitCmd) Run(e env, steer *steerCmd) error {
 	if !slices.Contains(limitNames, c.Name) {
-		return usageError{fmt.Errorf("there is no limit %q: there are %s", c.Name, strings.Join(limitNames, ", "))}
+		return command.UsageError{Err: fmt.Errorf("there is no limit %q: there are %s", c.Name, strings.Join(limitNames, ", "))}
 	}
 	return steer.change(e, control.SteerChange{Setting: c.Name, Value: c.Value})
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"wsd/internal/command"
 	"wsd/internal/control"
 )
 
@@ -27,10 +28,10 @@ func (steerWatchCmd) Help() string {
 // Run watches until a signal comes, or --count is reached.
 func (c *steerWatchCmd) Run(e env, steer *steerCmd) error {
 	if c.Interval < intervalLeast {
-		return usageError{fmt.Errorf("--interval %v: it must be at least %v", c.Interval, intervalLeast)}
+		return command.UsageError{Err: fmt.Errorf("--interval %v: it must be at least %v", c.Interval, intervalLeast)}
 	}
 	if c.Count < 0 {
-		return usageError{fmt.Errorf("--count %d: it must be at least 0", c.Count)}
+		return command.UsageError{Err: fmt.Errorf("--count %d: it must be at least 0", c.Count)}
 	}
 	path, err := steer.socket(e)
 	if err != nil {

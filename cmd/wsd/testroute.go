@@ -2,11 +2,11 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
 
+	"wsd/internal/command"
 	"wsd/internal/config"
 	"wsd/internal/route"
 	"wsd/internal/routing"
@@ -21,9 +21,6 @@ type testRouteCmd struct {
 	Value     *string  `help:"Its value. Default: null."`
 	JSON      bool     `name:"json" help:"Print JSON."`
 }
-
-// errUnplaced: the record has no place. What there is to say has been printed.
-var errUnplaced = failure{errors.New("the record cannot be placed")}
 
 // placed is where a record goes, as it is printed.
 type placed struct {
@@ -48,17 +45,17 @@ func (c *testRouteCmd) Run(e env) error {
 	cfg := &loaded.Config
 	table, err := route.New(cfg.Rules(), cfg.RouteOverrides())
 	if err != nil {
-		return usageError{err}
+		return command.UsageError{Err: err}
 	}
 	if topic, err := route.ParseTopic(c.Topic); err != nil || !topic.Exact() {
-		return usageError{fmt.Errorf("--topic %q is no topic's name", c.Topic)}
+		return command.UsageError{Err: fmt.Errorf("--topic %q is no topic's name", c.Topic)}
 	}
 	if c.Partition < 0 {
-		return usageError{fmt.Errorf("--partition %d: a partition's number is 0 or more", c.Partition)}
+		return command.UsageError{Err: fmt.Errorf("--partition %d: a partition's number is 0 or more", c.Partition)}
 	}
 	rec, err := c.record()
 	if err != nil {
-		return usageError{err}
+		return command.UsageError{Err: err}
 	}
 	var p route.Placement
 	table.Topic(c.Topic).Place(&p, c.Partition, rec)
@@ -74,7 +71,7 @@ func (c *testRouteCmd) Run(e env) error {
 		err = out.print(e.stdout)
 	}
 	if err == nil && (p.To == route.ToNobody || p.To == route.ToStop) {
-		err = errUnplaced
+		err = command.ErrReported
 	}
 	return err
 }

@@ -7,9 +7,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"runtime/pprof"
 	"syscall"
 	"time"
+
+	"wsd/internal/httpserve"
 )
 
 // Options is what Start needs. Every function may be called by several goroutines at a time and must not wait.
@@ -25,20 +26,14 @@ type Options struct {
 }
 
 const (
-	headerTimeout  = 2 * time.Second
-	readTimeout    = 5 * time.Second
 	writeTimeout   = 15 * time.Second // A profile's own seconds are added to it.
-	idleTimeout    = 60 * time.Second
-	headerMax      = 8 << 10
-	connectionsMax = 64 // Further ones wait in the accept backlog.
+	connectionsMax = 64               // Further ones wait in the accept backlog.
 )
 
 // Server serves the admin port from Start to Close.
 type Server struct {
-	http   *http.Server
-	addr   net.Addr
-	logger *slog.Logger
-	served chan struct{} // Closed when serving has ended.
+	http *httpserve.Server
+	addr net.Addr
 }
 
 // Start listens and serves. It is an error when the address is taken or is not this machine's.
@@ -50,48 +45,18 @@ func Start(o Options) (*Server, error) {
 	if err != nil {
 		return nil, explainListen(o.Listen, err)
 	}
-	s := &Server{
-		http: &http.Server{
-			Handler:           newHandler(o, loopback(listener.Addr())),
-			ReadHeaderTimeout: headerTimeout,
-			ReadTimeout:       readTimeout,
-			WriteTimeout:      writeTimeout,
-			IdleTimeout:       idleTimeout,
-			MaxHeaderBytes:    headerMax,
-			ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
-		},
-		addr:   listener.Addr(),
-		logger: o.Logger,
-		served: make(chan struct{}),
-	}
-	limited := limit(listener, connectionsMax)
-	go pprof.Do(context.Background(), pprof.Labels("component", "admin"), func(context.Context) { s.serve(limited) })
-	return s, nil
-}
-
-func (s *Server) serve(l net.Listener) {
-	defer close(s.served)
-	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		s.logger.Error("admin port ended", "address", s.addr.String(), "error", err)
-	}
+	return &Server{addr: listener.Addr(), http: httpserve.Start(httpserve.Options{
+		Name: "admin port", Component: "admin", Listener: limit(listener, connectionsMax),
+		Handler: newHandler(o, loopback(listener.Addr())), WriteTimeout: writeTimeout, Logger: o.Logger,
+	})}, nil
 }
 
 // Addr returns the address that is served, with the port that was chosen.
 func (s *Server) Addr() net.Addr { return s.addr }
 
-// Close lets requests under way finish until ctx ends, then cuts them off. It returns nil in both cases: who asked for a
-// metric while wsd stops has nothing to complain about.
-func (s *Server) Close(ctx context.Context) error {
-	err := s.http.Shutdown(ctx)
-	if err != nil {
-		err = s.http.Close()
-	}
-	<-s.served
-	if err != nil && !errors.Is(err, net.ErrClosed) {
-		return fmt.Errorf("close the admin port %s: %w", s.addr, err)
-	}
-	return nil
-}
+// Close lets open requests finish until ctx ends, then closes their connections. Cutting a request off is not an error: a
+// scrape that wsd's own end interrupts needs no complaint.
+func (s *Server) Close(ctx context.Context) error { return s.http.Shutdown(ctx) }
 
 // explainListen adds the remedy to an error of listening.
 func explainListen(address string, err error) error {

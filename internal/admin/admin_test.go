@@ -124,19 +124,6 @@ func TestCloseCutsOff(t *testing.T) {
 	close(release)
 }
 
-// Who sends a header a byte a minute, or a large one, or reads nothing, must not hold a connection for ever.
-func TestTimeouts(t *testing.T) {
-	s := start(t, options())
-	require.Equal(t, headerTimeout, s.http.ReadHeaderTimeout)
-	require.Equal(t, readTimeout, s.http.ReadTimeout)
-	require.Equal(t, writeTimeout, s.http.WriteTimeout)
-	require.Equal(t, idleTimeout, s.http.IdleTimeout)
-	require.Equal(t, headerMax, s.http.MaxHeaderBytes)
-	for _, d := range []time.Duration{headerTimeout, readTimeout, writeTimeout, idleTimeout} {
-		require.Positive(t, d)
-	}
-}
-
 func TestSlowHeader(t *testing.T) {
 	s := start(t, options())
 	conn := dial(t, s.Addr())

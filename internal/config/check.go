@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +21,17 @@ import (
 func (k Kafka) StartTime() (t time.Time, isTime bool) {
 	t, err := time.Parse(time.RFC3339, k.Start)
 	return t, err == nil
+}
+
+// shardsMax is the most shards that the steering program knows.
+const shardsMax = 256
+
+// ShardCount returns how many shards to run: Shards, or with 0 one for each CPU that Go uses (GOMAXPROCS).
+func (c *Config) ShardCount() int {
+	if c.Shards > 0 {
+		return c.Shards
+	}
+	return min(runtime.GOMAXPROCS(0), shardsMax)
 }
 
 // RequireTopics returns an *Error when there is nothing to read.
@@ -79,7 +91,7 @@ func (l *loader) checkRanges(c *Config) {
 	number(l, "client.compression_threshold", cl.CompressionThreshold, 64, 1<<20)
 	number(l, "client.compression_level", cl.CompressionLevel, 1, 9)
 	number(l, "client.compression_workers", cl.CompressionWorkers, 0, 256)
-	number(l, "shards", c.Shards, 0, 256)
+	number(l, "shards", c.Shards, 0, shardsMax)
 	number(l, "kafka.fetch_max_wait", k.FetchMaxWait, time.Millisecond, time.Minute)
 	number(l, "kafka.fetch_max_bytes", k.FetchMaxBytes, 1<<10, 1<<30)
 	number(l, "kafka.max_record_bytes", k.MaxRecordBytes, 1<<10, 1<<30)

@@ -1,16 +1,15 @@
 package control
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"path/filepath"
-	"runtime/pprof"
 	"sync"
 	"time"
+
+	"wsd/internal/httpserve"
 )
 
 // DefaultPath is the socket of the wsd whose clients connect to port.
@@ -23,20 +22,13 @@ type Options struct {
 	Logger  *slog.Logger // Gets what net/http complains about, at debug level, and an end of serving that was not asked for.
 }
 
-const (
-	headerTimeout = 2 * time.Second
-	readTimeout   = 5 * time.Second
-	writeTimeout  = 10 * time.Second
-	idleTimeout   = 30 * time.Second
-	headerMax     = 8 << 10
-)
+// writeTimeout leaves the steering settings of 256 shards time to be read and written.
+const writeTimeout = 10 * time.Second
 
 // Server answers on one socket from Start to Close.
 type Server struct {
-	http   *http.Server
+	http   *httpserve.Server
 	socket *socket
-	logger *slog.Logger
-	served chan struct{} // Closed when serving has ended.
 
 	closeOnce sync.Once
 	closeErr  error
@@ -56,29 +48,9 @@ func Start(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{
-		http: &http.Server{
-			Handler:           o.Handler,
-			ReadHeaderTimeout: headerTimeout,
-			ReadTimeout:       readTimeout,
-			WriteTimeout:      writeTimeout,
-			IdleTimeout:       idleTimeout,
-			MaxHeaderBytes:    headerMax,
-			ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
-		},
-		socket: sock,
-		logger: o.Logger,
-		served: make(chan struct{}),
-	}
-	go pprof.Do(context.Background(), pprof.Labels("component", "control"), func(context.Context) { s.serve() })
-	return s, nil
-}
-
-func (s *Server) serve() {
-	defer close(s.served)
-	if err := s.http.Serve(s.socket.listener); !errors.Is(err, http.ErrServerClosed) {
-		s.logger.Error("control socket ended", "path", s.socket.path, "error", err)
-	}
+	return &Server{socket: sock, http: httpserve.Start(httpserve.Options{
+		Name: "control socket", Component: "control", Listener: sock.listener, Handler: o.Handler, WriteTimeout: writeTimeout, Logger: o.Logger,
+	})}, nil
 }
 
 // Path returns the socket's absolute path.
@@ -88,12 +60,8 @@ func (s *Server) Path() string { return s.socket.path }
 // what the first did.
 func (s *Server) Close() error {
 	s.closeOnce.Do(func() {
-		// The path first: who finds it afterwards finds nobody, not a socket that refuses.
-		s.closeErr = s.socket.remove()
-		if err := s.http.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-			s.closeErr = errors.Join(s.closeErr, fmt.Errorf("close the control socket %s: %w", s.socket.path, err))
-		}
-		<-s.served
+		// The path first, so that a client that finds the path finds a server.
+		s.closeErr = errors.Join(s.socket.remove(), s.http.Close())
 	})
 	return s.closeErr
 }

@@ -239,12 +239,3 @@ func TestConcurrentStart(t *testing.T) {
 		require.NoFileExists(t, path)
 	}
 }
-
-func TestTimeouts(t *testing.T) {
-	s := start(t, socketPath(t), answer(http.StatusOK, ""))
-	require.Equal(t, headerTimeout, s.http.ReadHeaderTimeout)
-	require.Equal(t, readTimeout, s.http.ReadTimeout)
-	require.Equal(t, writeTimeout, s.http.WriteTimeout)
-	require.Equal(t, idleTimeout, s.http.IdleTimeout)
-	require.Equal(t, headerMax, s.http.MaxHeaderBytes)
-}

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"wsd/internal/dirlock"
 )
 
 const (
@@ -18,7 +20,6 @@ const (
 	pathSuffix  = ".new"
 	mode        = 0o600
 	lockTimeout = 2 * time.Second
-	lockRetry   = 10 * time.Millisecond
 	askTimeout  = time.Second
 )
 
@@ -37,11 +38,11 @@ func listen(path string) (*socket, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, explain("make the directory of the control socket "+path, err)
 	}
-	unlock, err := lockDir(filepath.Dir(path))
+	lock, err := dirlock.Lock(filepath.Dir(path), lockTimeout)
 	if err != nil {
-		return nil, explain("lock the directory of the control socket "+path, err)
+		return nil, explain("make the control socket "+path, err)
 	}
-	defer unlock()
+	defer lock.Close()
 	if err := vacant(path); err != nil {
 		return nil, err
 	}
@@ -91,14 +92,14 @@ func (s *socket) place() (err error) {
 
 // remove removes the socket from its directory if it is still the one that listen made.
 func (s *socket) remove() error {
-	unlock, err := lockDir(filepath.Dir(s.path))
+	lock, err := dirlock.Lock(filepath.Dir(s.path), lockTimeout)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // The directory is gone, and the socket with it.
 	}
 	if err != nil {
 		return explain("remove the control socket "+s.path, err)
 	}
-	defer unlock()
+	defer lock.Close()
 	if now, err := os.Lstat(s.path); err != nil || !os.SameFile(now, s.made) {
 		return nil // Nothing of ours is there, which is what was asked for.
 	}
@@ -147,25 +148,6 @@ func owner(conn net.Conn) string {
 		return unknown
 	}
 	return fmt.Sprintf("process %d", cred.Pid)
-}
-
-// lockDir keeps other processes that use this package from changing dir meanwhile. The lock is the directory's own, so that no
-// lock file is left behind, and it ends with the process.
-func lockDir(dir string) (unlock func(), err error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	for end := time.Now().Add(lockTimeout); ; time.Sleep(lockRetry) {
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) || time.Now().After(end) {
-			f.Close()
-			return nil, fmt.Errorf("lock %s: %w", dir, err)
-		}
-	}
 }
 
 // explain adds the remedy to an error of the file system.

@@ -25,6 +25,10 @@ type Options struct {
 	// Steering is steering.mode: "auto", "require" or "off". Empty: auto.
 	// With off, what only steering needs is never a failure.
 	Steering string
+	// Shards is the number of shards the steering program is loaded for. 0: 1.
+	Shards int
+	// SourcesMax is steering.limits.sources_max. 0: 65,536.
+	SourcesMax int
 	// Connections is how many clients are expected. 0: 12,000.
 	Connections int
 	// SendBuffer is client.kernel_send_buffer in bytes. 0: 32 KiB.
@@ -42,8 +46,9 @@ type System struct {
 	// Reach makes a bpf() call that asks for nothing: nil when it got as far
 	// as the kernel's own code, else what stopped it.
 	Reach func() error
-	// Load loads and drops the smallest sk_reuseport program.
-	Load func() error
+	// Load loads the steering program and its maps for so many shards and tracked client addresses, and removes them
+	// again. It returns what the kernel says.
+	Load func(shards, sourcesMax int) error
 }
 
 // inspector is one run: the options with their defaults, and the reads.
@@ -60,6 +65,9 @@ func Run(ctx context.Context, o Options) Report {
 	}
 	if o.Steering == "" {
 		o.Steering = "auto"
+	}
+	if o.Shards == 0 {
+		o.Shards = 1
 	}
 	if o.Connections == 0 {
 		o.Connections = defaultConnections

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -13,6 +14,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"wsd/internal/steering"
+	"wsd/internal/testutil"
 )
 
 func TestGoodMachineIsContent(t *testing.T) {
@@ -80,6 +84,8 @@ func TestChecks(t *testing.T) {
 			want: Fail, found: "not implemented", remedy: "CONFIG_BPF_SYSCALL"},
 		{name: "load otherwise", check: "eBPF program", machine: machine{load: unix.ENOMEM},
 			want: Fail, found: "cannot allocate"},
+		{name: "verifier refuses", check: "eBPF program", machine: machine{load: errors.Join(steering.ErrVerifier, unix.EACCES)},
+			want: Fail, found: "verifier", remedy: "use another kernel"},
 		{name: "load without steering", check: "eBPF program", machine: machine{load: unix.EPERM, options: off},
 			want: OK, found: "not tried"},
 
@@ -217,9 +223,28 @@ func TestRealSystem(t *testing.T) {
 	require.ErrorIs(t, err, unix.ENOENT)
 	require.NoError(t, s.Writable(t.TempDir()))
 	require.Error(t, s.Writable("/proc/does/not/exist"))
-	if s.Load() == nil {
+	if s.Load(1, 0) == nil {
 		require.NoError(t, s.Reach(), "a program loads, so bpf() must be in reach")
 	}
+}
+
+// doctor loads the program that wsd loads. With room for three descriptors a program of a few instructions would load; the
+// real one, with its maps, does not.
+func TestLoadsTheRealProgram(t *testing.T) {
+	testutil.RequireBPF(t)
+	require.NoError(t, System{}.orKernel().Load(1, 0))
+	next, err := unix.Open("/proc/self/status", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	require.NoError(t, err)
+	require.NoError(t, unix.Close(next))
+	var limit unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	low := limit
+	low.Cur = uint64(next) + 3
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &low))
+	err = System{}.orKernel().Load(1, 0)
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+	require.ErrorIs(t, err, unix.EMFILE)
+	require.ErrorContains(t, err, fmt.Sprintf("nofile) is %d", low.Cur))
 }
 
 func TestOutputs(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
-	"runtime"
 	"runtime/pprof"
 	"sync/atomic"
 	"time"
@@ -84,10 +83,7 @@ func newServer(cfg *config.Config, build Build, logger *slog.Logger, h hooks) (*
 // assemble builds everything in order. What it got to when it fails is discard's to give up.
 func (s *Server) assemble() (err error) {
 	cfg := s.cfg
-	shards := cfg.Shards
-	if shards == 0 {
-		shards = min(runtime.GOMAXPROCS(0), routing.ShardsMax)
-	}
+	shards := cfg.ShardCount()
 	if err := s.listen(shards); err != nil {
 		return err
 	}

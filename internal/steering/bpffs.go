@@ -9,10 +9,10 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-)
 
-// usualBPFFS is where a machine has its bpffs.
-const usualBPFFS = "/sys/fs/bpf"
+	"wsd/internal/dirlock"
+	"wsd/internal/host"
+)
 
 // ensureBPFFS makes sure that dir is on a bpffs, by mounting one when there is
 // none. note tells of the mount; it stays when the process ends, as others may
@@ -25,7 +25,7 @@ func ensureBPFFS(dir string) (note string, err error) {
 	if on || err != nil {
 		return "", err
 	}
-	point := mountPoint(dir)
+	point := host.BPFFSMountPoint(dir)
 	made, err := makeDirs(point, 0o755)
 	if err != nil {
 		return "", fmt.Errorf("make a mount point for a bpffs: %w", err)
@@ -40,7 +40,7 @@ func ensureBPFFS(dir string) (note string, err error) {
 func mountBPFFS(point, dir string) (note string, err error) {
 	// Two servers that start at once must not mount twice: the second mount would
 	// hide the first one's pins.
-	lock, err := lockDir(point, lockWait)
+	lock, err := dirlock.Lock(point, lockWait)
 	if err != nil {
 		return "", err
 	}
@@ -62,15 +62,6 @@ func mountBPFFS(point, dir string) (note string, err error) {
 		return "", fmt.Errorf("mount a bpffs on %s: %w", point, err)
 	}
 	return fmt.Sprintf("there was no bpffs at %s, so wsd mounted one: only this mount namespace sees the pins", point), nil
-}
-
-// mountPoint is the usual place for what is below it, else dir itself: never a
-// directory above it, which may hold anything.
-func mountPoint(dir string) string {
-	if dir == usualBPFFS || strings.HasPrefix(dir, usualBPFFS+"/") {
-		return usualBPFFS
-	}
-	return filepath.Clean(dir)
 }
 
 // onBPFFS tells whether dir is on a bpffs, or would be if it were made.

@@ -26,27 +26,54 @@ type groupObjects struct {
 	program *ebpf.Program
 }
 
-// load creates the maps and a program for each group. Nothing changes for
-// connections before a program is attached. taken gives the sockarray that a
-// previous process has left for a group, or nil; load owns it then.
-func load(o Options, taken func(group int, spec *ebpf.MapSpec) *ebpf.Map) (*objects, error) {
-	spec, err := loadSteer()
+// TryLoad loads the steering program and its maps into the kernel as a server would with so many shards and tracked
+// client addresses (Options.SourcesMax), and removes them again. It attaches and pins nothing. The error is the kernel's,
+// explained in one line; it wraps ErrVerifier if the verifier refused the program.
+func TryLoad(shards, sourcesMax int) error {
+	o := Options{Shards: shards, Groups: 1, Values: DefaultValues(shards), SourcesMax: sourcesMax}
+	spec, err := newSpec(o)
 	if err != nil {
-		return nil, fmt.Errorf("BUG: read the embedded eBPF object: %w", err)
+		return err
 	}
-	if err := tailor(spec, o); err != nil {
-		return nil, fmt.Errorf("BUG: prepare the embedded eBPF object: %w", err)
+	return tryLoad(spec, o)
+}
+
+func tryLoad(spec *ebpf.CollectionSpec, o Options) error {
+	obj, err := load(spec, o, noSockets)
+	if err == nil {
+		obj.close()
 	}
+	return err
+}
+
+// noSockets is the takeSockets of a server that has found no sockarray of an earlier process.
+func noSockets(int, *ebpf.MapSpec) *ebpf.Map { return nil }
+
+// load creates the maps and one program for each group. Connections are not affected until a program is attached.
+// takeSockets returns the sockarray that an earlier process left for a group, or nil. load owns what it returns.
+func load(spec *ebpf.CollectionSpec, o Options, takeSockets func(group int, spec *ebpf.MapSpec) *ebpf.Map) (*objects, error) {
 	obj := &objects{settings: make(map[string]*ebpf.Map)}
-	if err := obj.create(spec, o, taken); err != nil {
+	if err := obj.create(spec, o, takeSockets); err != nil {
 		obj.close()
 		return nil, err
 	}
 	return obj, nil
 }
 
-// tailor fits the object to the server and takes away what tests run.
-func tailor(spec *ebpf.CollectionSpec, o Options) error {
+// newSpec reads the embedded object and adapts it to the server.
+func newSpec(o Options) (*ebpf.CollectionSpec, error) {
+	spec, err := loadSteer()
+	if err != nil {
+		return nil, fmt.Errorf("BUG: read the embedded eBPF object: %w", err)
+	}
+	if err := adapt(spec, o); err != nil {
+		return nil, fmt.Errorf("BUG: adapt the embedded eBPF object: %w", err)
+	}
+	return spec, nil
+}
+
+// adapt sets the sizes of maps and the constants, and removes the program that only tests run.
+func adapt(spec *ebpf.CollectionSpec, o Options) error {
 	delete(spec.Programs, steerProgChooseTest)
 	// The program looks these up for every shard there is, and no operator can set a
 	// shard that there is not.
@@ -66,7 +93,7 @@ func tailor(spec *ebpf.CollectionSpec, o Options) error {
 	return nil
 }
 
-func (o *objects) create(spec *ebpf.CollectionSpec, opts Options, taken func(int, *ebpf.MapSpec) *ebpf.Map) error {
+func (o *objects) create(spec *ebpf.CollectionSpec, opts Options, takeSockets func(int, *ebpf.MapSpec) *ebpf.Map) error {
 	for _, name := range slices.Sorted(maps.Keys(spec.Maps)) { // In an order, so that an error is the same each time.
 		if name == steerMapSockets || o.field(name) == nil && !isSetting(name) {
 			continue // One for each group; or the program's constants.
@@ -94,7 +121,7 @@ func (o *objects) create(spec *ebpf.CollectionSpec, opts Options, taken func(int
 		return err
 	}
 	for i := range opts.Groups {
-		g, err := o.createGroup(spec, taken(i, spec.Maps[steerMapSockets]))
+		g, err := o.createGroup(spec, takeSockets(i, spec.Maps[steerMapSockets]))
 		if err != nil {
 			return err
 		}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"wsd/internal/dirlock"
 )
 
 // A group may be let in by chgrp; others see nothing.
@@ -63,7 +65,9 @@ func claimPins(o Options, port int) (p *pins, note string, err error) {
 
 // enter locks <PinDir> until the file is closed: one server at a time changes what is
 // in there. That must not last, as the others wait: no program is loaded meanwhile.
-func (p *pins) enter() (section *os.File, err error) { return lockDir(filepath.Dir(p.dir), lockWait) }
+func (p *pins) enter() (section *os.File, err error) {
+	return dirlock.Lock(filepath.Dir(p.dir), lockWait)
+}
 
 // findStale locks the directory of a dead owner, if there is one. A living owner is
 // an error. It may be called again: somebody may have removed what it found, and
@@ -77,7 +81,7 @@ func (p *pins) findStale() (err error) {
 		p.discard()
 		p.replaced = ""
 	}
-	p.stale, err = lockDir(p.dir, 0)
+	p.stale, err = dirlock.Lock(p.dir, 0)
 	switch {
 	case err == nil:
 		p.replaced = ownerOf(p.dir)
@@ -192,7 +196,7 @@ func (p *pins) build(o *objects, shards int) (err error) {
 	if err := giveToGroup(p.aside, p.group); err != nil {
 		return err
 	}
-	if p.claim, err = lockDir(p.aside, 0); err != nil {
+	if p.claim, err = dirlock.Lock(p.aside, 0); err != nil {
 		return err
 	}
 	if err := writeOwner(o.owner, shards); err != nil {
@@ -260,29 +264,6 @@ func (p *pins) remove() error {
 		return fmt.Errorf("remove the pins: %w", err)
 	}
 	return nil
-}
-
-// lockDir opens a directory and locks it, waiting at most that long; with 0 it
-// tries once. Closing the file unlocks it, and so does the death of the process.
-func lockDir(dir string, wait time.Duration) (*os.File, error) {
-	// A pin by that name could be opened, too, and would be taken for ours.
-	f, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open directory: %w", err)
-	}
-	for end := time.Now().Add(wait); ; time.Sleep(5 * time.Millisecond) {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return f, nil
-		}
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) || !time.Now().Before(end) {
-			f.Close()
-			return nil, fmt.Errorf("lock directory %s: %w", dir, err)
-		}
-	}
 }
 
 // sameDir tells whether path still names the open directory.

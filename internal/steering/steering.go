@@ -125,7 +125,11 @@ func (s *Steering) load() error {
 	if s.options.Port != 0 {
 		s.claimPins(s.options.Port)
 	}
-	objects, err := load(s.options, s.pins.takeSockets)
+	spec, err := newSpec(s.options)
+	if err != nil {
+		return err
+	}
+	objects, err := load(spec, s.options, s.pins.takeSockets)
 	if err != nil {
 		return err
 	}
