@@ -3,6 +3,7 @@ package metrics
 import (
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,7 +16,8 @@ import (
 	"wsd/internal/steering"
 )
 
-// families lists every metric of wsd, in the order of the documentation.
+// families returns every metric of wsd, in the order of the documentation. It is called for each scrape, so that metrics
+// which share a costly figure read it once.
 func families(o Options) []family {
 	var list []family
 	for _, part := range [][]family{o.server(), o.connections(), o.steering(), o.delivery(), o.recovery(), o.compression(), o.loop(), o.bus(), o.kafka(), process()} {
@@ -68,6 +70,7 @@ func (o Options) steering() []family {
 			}
 		}}
 	}
+	outcomes := sync.OnceValues(o.Steering.Outcomes)
 	return []family{
 		{
 			name: "wsd_steering_mode", help: "1 for the mode in effect: ebpf-pinned, ebpf or hash.", labels: []string{"mode"},
@@ -90,12 +93,12 @@ func (o Options) steering() []family {
 			func(f steering.Figures) float64 { return float64(f.Pending()) }),
 		{
 			name: "wsd_steering_outcomes_total", help: "Runs of the program, by how they ended (docs/steering.md explains each).", kind: counter,
-			labels: []string{"outcome"}, values: func(emit func(float64, ...string)) { ends, _ := o.Steering.Outcomes(); emitCounters(emit, ends) },
+			labels: []string{"outcome"}, values: func(emit func(float64, ...string)) { ends, _ := outcomes(); emitCounters(emit, ends) },
 		},
 		{
 			name: "wsd_steering_refused_total", help: "SYNs refused in the kernel, by reason.", kind: counter, labels: []string{"reason"},
 			values: func(emit func(float64, ...string)) {
-				ends, _ := o.Steering.Outcomes()
+				ends, _ := outcomes()
 				for _, c := range ends {
 					if reason, ok := strings.CutPrefix(c.Name, "refused_"); ok {
 						emit(float64(c.Count), reason)
@@ -105,7 +108,7 @@ func (o Options) steering() []family {
 		},
 		{
 			name: "wsd_steering_notes_total", help: "What happened on the way in runs of the program (docs/steering.md explains each).", kind: counter,
-			labels: []string{"note"}, values: func(emit func(float64, ...string)) { _, notes := o.Steering.Outcomes(); emitCounters(emit, notes) },
+			labels: []string{"note"}, values: func(emit func(float64, ...string)) { _, notes := outcomes(); emitCounters(emit, notes) },
 		},
 		{
 			name: "wsd_steering_settings_changed", help: "Entries of steering settings that differ from the configuration.",

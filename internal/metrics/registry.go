@@ -33,7 +33,7 @@ type Options struct {
 // costs a few hundred atomic loads a shard and one system call for the steering program's counters.
 func Handler(o Options) http.Handler {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newCollector(families(o)))
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newCollector(o))
 	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
 }
 
@@ -59,13 +59,13 @@ type family struct {
 
 // collector is a prometheus.Collector over families.
 type collector struct {
-	families []family
-	descs    []*prometheus.Desc
+	options Options
+	descs   []*prometheus.Desc // In the order of families.
 }
 
-func newCollector(list []family) *collector {
-	c := &collector{families: list}
-	for _, f := range list {
+func newCollector(o Options) *collector {
+	c := &collector{options: o}
+	for _, f := range families(o) {
 		c.descs = append(c.descs, prometheus.NewDesc(f.name, f.help, f.labels, nil))
 	}
 	return c
@@ -80,7 +80,7 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(out chan<- prometheus.Metric) {
-	for i, f := range c.families {
+	for i, f := range families(c.options) {
 		desc := c.descs[i]
 		if f.kind == histogram {
 			s := f.histogram()
