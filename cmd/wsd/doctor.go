@@ -11,10 +11,10 @@ import (
 type doctorCmd struct {
 	options
 	JSON        bool `help:"Print the results as JSON."`
-	Connections int  `help:"Clients to be served." default:"12000"`
+	Connections int  `help:"Number of clients to expect." default:"12000"`
 }
 
-// Run looks at this machine.
+// Run checks this machine.
 func (c *doctorCmd) Run(e env) error {
 	loaded, err := c.load(e)
 	if err != nil {

@@ -56,14 +56,14 @@ func TestCommands(t *testing.T) {
 		stdout string
 		stderr string
 	}{
-		{"", command.OK, "Deliver records from a Kafka cluster", ""},
+		{"", command.OK, "deliver records from a Kafka cluster", ""},
 		{"--help", command.OK, "doctor", ""},
 		{"serve --help", command.OK, "--kafka.fetch-max-wait=DURATION", ""},
 		{"version", command.OK, "wsd " + version, ""},
 		{"bogus", command.Usage, "", "unexpected argument bogus"},
 		{"serve --bogus", command.Usage, "", "wsd serve --help"},
 		{"serve extra", command.Usage, "", "unexpected argument extra"},
-		{"serve", command.Usage, "", "kafka.topics: no topic is named"},
+		{"serve", command.Usage, "", "kafka.topics: empty; name at least one topic"},
 		{"serve --kafka.topics", command.Usage, "", "--kafka.topics: missing value"},
 		{"serve --debug.shard-header=perhaps", command.Usage, "", "bool"},
 		{"serve --kafka.topics=a --shards=many --log.level=loud", command.Usage, "", "log.level = loud (flag --log.level)"},
@@ -75,11 +75,11 @@ func TestCommands(t *testing.T) {
 		{"config show --debug.shard-header", command.OK, "shard_header: true # flag --debug.shard-header", ""},
 		{"config show --debug.shard-header=false", command.OK, "shard_header: false # flag --debug.shard-header", ""},
 		{"config defaults", command.OK, "kernel_send_buffer: 32KiB", ""},
-		{"health --control.socket " + socket, command.Failed, "", "is wsd running"},
-		{"health --client.listen 127.0.0.1:0", command.Usage, "", "names no socket"},
+		{"health --control.socket " + socket, command.Failed, "", "cannot reach wsd"},
+		{"health --client.listen 127.0.0.1:0", command.Usage, "", "does not lead to a control socket"},
 		{"doctor --connections 0", command.Usage, "", "at least 1"},
 		{"doctor --json --steering.mode=off --connections=1", -1, `"status"`, ""},
-		{"dev --dev.kafka-listen 1.2.3.4", command.Usage, "", "it is not host:port"},
+		{"dev --dev.kafka-listen 1.2.3.4", command.Usage, "", "not HOST:PORT"},
 		{"dev --dev.kafka-listen 192.0.2.1:9092 --client.listen 127.0.0.1:0", command.Failed, "", "start the demo's Kafka on 192.0.2.1:9092"},
 	} {
 		code, stdout, stderr := call(strings.Fields(c.args)...)

@@ -13,21 +13,21 @@ import (
 	"wsd/internal/httpserve"
 )
 
-// Options is what Start needs. Every function may be called by several goroutines at a time and must not wait.
+// Options is what Start needs. The functions must not block, and several goroutines may call them at the same time.
 type Options struct {
-	Listen     string                  // host:port; port 0 chooses one.
-	Health     func() Health           // For /health and the page.
-	Ready      func() (bool, []string) // For /ready: whether new clients are to be sent here, and if not, why.
-	Metrics    http.Handler            // For /metrics.
-	Pprof      bool                    // Whether /debug/pprof is served.
-	ClientPort int                     // Where the page opens its WebSocket, on the host that it was loaded from.
-	Channels   func() []string         // Channels that the page offers, in any order.
-	Logger     *slog.Logger            // Gets what net/http complains about, at debug level, and an end of serving that was not asked for.
+	Listen     string                  // Address to listen on, as HOST:PORT. Port 0 means any free port.
+	Health     func() Health           // Returns the health, for /health and the page.
+	Ready      func() (bool, []string) // Returns whether new clients should be sent here, and if not, why. For /ready.
+	Metrics    http.Handler            // Serves /metrics.
+	Pprof      bool                    // Whether to serve /debug/pprof.
+	ClientPort int                     // Port to which the page opens its WebSocket, on the host that it was loaded from.
+	Channels   func() []string         // Returns the channels that the page offers, in any order.
+	Logger     *slog.Logger            // Gets what net/http complains about, at debug level, and an error if serving ends unasked.
 }
 
 const (
-	writeTimeout   = 15 * time.Second // A profile's own seconds are added to it.
-	connectionsMax = 64               // Further ones wait in the accept backlog.
+	writeTimeout   = 15 * time.Second // net/http/pprof adds the duration of a profile.
+	connectionsMax = 64               // Further connections wait in the accept backlog.
 )
 
 // Server serves the admin port from Start to Close.
@@ -36,7 +36,7 @@ type Server struct {
 	addr net.Addr
 }
 
-// Start listens and serves. It is an error when the address is taken or is not this machine's.
+// Start listens and serves. It returns an error if the address is in use or does not belong to this machine.
 func Start(o Options) (*Server, error) {
 	if o.Health == nil || o.Ready == nil || o.Metrics == nil || o.Channels == nil || o.Logger == nil {
 		return nil, errors.New("BUG: admin options without health, ready, metrics, channels or logger")
@@ -51,28 +51,28 @@ func Start(o Options) (*Server, error) {
 	})}, nil
 }
 
-// Addr returns the address that is served, with the port that was chosen.
+// Addr returns the address that is served. Its port is never 0.
 func (s *Server) Addr() net.Addr { return s.addr }
 
-// Close lets open requests finish until ctx ends, then closes their connections. Cutting a request off is not an error: a
-// scrape that wsd's own end interrupts needs no complaint.
+// Close waits for open requests to finish until ctx ends, and then closes their connections. Cutting off a request, such as a
+// scrape while wsd stops, is not an error.
 func (s *Server) Close(ctx context.Context) error { return s.http.Shutdown(ctx) }
 
-// explainListen adds the remedy to an error of listening.
+// explainListen adds a remedy to an error of listening.
 func explainListen(address string, err error) error {
 	remedy := "set admin.listen"
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		remedy = "another process has the port: set admin.listen to another one, or to nothing for no admin port"
+		remedy = "another process uses the port: set admin.listen to another address, or leave it empty for no admin port"
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		remedy = "no interface has this address: set admin.listen to one of this machine's"
+		remedy = "no interface of this machine has the address: set admin.listen to another one"
 	case errors.Is(err, syscall.EACCES):
-		remedy = "ports below 1024 need a privilege: set admin.listen to a higher one"
+		remedy = "ports below 1024 need a privilege: set admin.listen to a higher port"
 	}
 	return fmt.Errorf("listen on %s for the admin port: %w: %s", address, errors.Unwrap(err), remedy)
 }
 
-// loopback reports whether only this machine reaches addr.
+// loopback reports whether only this machine can reach addr.
 func loopback(addr net.Addr) bool {
 	tcp, ok := addr.(*net.TCPAddr)
 	return ok && tcp.IP.IsLoopback()

@@ -12,20 +12,20 @@ import (
 	"wsd/internal/httpserve"
 )
 
-// DefaultPath is the socket of the wsd whose clients connect to port.
+// DefaultPath returns the path of the socket of the wsd whose clients connect to port.
 func DefaultPath(port int) string { return fmt.Sprintf("/run/wsd/%d.sock", port) }
 
 // Options is what Start needs.
 type Options struct {
-	Path    string       // Of the socket, at most 100 bytes. Its directory is made (0755) if its parent exists or may be made.
-	Handler http.Handler // Answers every request; NewHandler makes one that knows what this package's client asks for.
-	Logger  *slog.Logger // Gets what net/http complains about, at debug level, and an end of serving that was not asked for.
+	Path    string       // Path of the socket, at most 100 bytes. Its directory is created (0755) if necessary.
+	Handler http.Handler // Handler of all requests. NewHandler returns one for this package's client.
+	Logger  *slog.Logger // Gets what net/http complains about, at debug level, and an error if serving ends unasked.
 }
 
 // writeTimeout leaves the steering settings of 256 shards time to be read and written.
 const writeTimeout = 10 * time.Second
 
-// Server answers on one socket from Start to Close.
+// Server serves on one socket from Start to Close.
 type Server struct {
 	http   *httpserve.Server
 	socket *socket
@@ -34,8 +34,8 @@ type Server struct {
 	closeErr  error
 }
 
-// Start makes the socket and serves on it. It is an error when another process answers on the path, when something that is not
-// a socket is there (it is left alone), and when the directory may not be written to; each names the remedy.
+// Start creates the socket and serves on it. It returns an error if another process serves a socket at the path, if the path
+// is a file other than a socket, which it leaves alone, or if the directory is not writable. The error names the remedy.
 func Start(o Options) (*Server, error) {
 	if o.Handler == nil || o.Logger == nil {
 		return nil, errors.New("BUG: control socket without a handler or a logger")
@@ -56,11 +56,11 @@ func Start(o Options) (*Server, error) {
 // Path returns the socket's absolute path.
 func (s *Server) Path() string { return s.socket.path }
 
-// Close ends every connection and removes the socket, unless another process has put its own in its place. Later calls return
-// what the first did.
+// Close ends every connection and removes the socket, unless another process has replaced it. Later calls return the error of
+// the first.
 func (s *Server) Close() error {
 	s.closeOnce.Do(func() {
-		// The path first, so that a client that finds the path finds a server.
+		// Remove the path first, so that a client that finds the socket can use it.
 		s.closeErr = errors.Join(s.socket.remove(), s.http.Close())
 	})
 	return s.closeErr

@@ -76,7 +76,7 @@ func TestChecks(t *testing.T) {
 		{name: "refused without a filter", check: "seccomp", machine: machine{reach: unix.EPERM},
 			want: OK, found: "no filter"},
 		{name: "no seccomp in the kernel", check: "seccomp", machine: machine{files: map[string]string{"/proc/self/status": "CapEff:\t0\n"}},
-			want: OK, found: "not in this kernel"},
+			want: OK, found: "not supported by this kernel"},
 
 		{name: "load refused", check: "eBPF program", machine: machine{load: unix.EPERM},
 			want: Fail, found: "kernel's hash", remedy: "capabilities and seccomp"},
@@ -97,9 +97,9 @@ func TestChecks(t *testing.T) {
 			want: Warn, found: `"x"`},
 
 		{name: "interpreter", check: "eBPF JIT", machine: machine{files: map[string]string{"/proc/sys/net/core/bpf_jit_enable": "0\n"}},
-			want: Warn, found: "interpreted", remedy: "sysctl -w net.core.bpf_jit_enable=1"},
+			want: Warn, found: "interprets", remedy: "sysctl -w net.core.bpf_jit_enable=1"},
 		{name: "jit missing", check: "eBPF JIT", machine: machine{files: map[string]string{"/proc/sys/net/core/bpf_jit_enable": missing}},
-			want: OK, found: "not to be seen"},
+			want: OK, found: "not visible"},
 
 		{name: "sysfs in place of bpffs", check: "pin directory", machine: machine{magic: unix.SYSFS_MAGIC},
 			want: Warn, found: "/sys/fs/bpf is not on a bpffs but on sysfs", remedy: "mount -t bpf bpf /sys/fs/bpf"},
@@ -152,7 +152,7 @@ func TestChecks(t *testing.T) {
 		{name: "wmem_max", check: "send buffer", machine: machine{files: map[string]string{"/proc/sys/net/core/wmem_max": "16384\n"}},
 			want: Warn, found: "16384", remedy: "sysctl -w net.core.wmem_max=32768"},
 		{name: "wmem_max missing", check: "send buffer", machine: machine{files: map[string]string{"/proc/sys/net/core/wmem_max": missing}},
-			want: OK, found: "not to be seen"},
+			want: OK, found: "not visible"},
 		{name: "wmem_max odd", check: "send buffer", machine: machine{files: map[string]string{"/proc/sys/net/core/wmem_max": "big"}},
 			want: Warn, found: "big"},
 
@@ -261,7 +261,7 @@ func TestOutputs(t *testing.T) {
 		`                      remedy: sysctl -w a="1 2" && b`,
 		"FAIL  open files      10",
 		"                      remedy: ulimit",
-		"3 checks: 1 ok, 1 warned, 1 failed",
+		"3 checks: 1 OK, 1 WARN, 1 FAIL",
 		"",
 	}, "\n"), text.String())
 

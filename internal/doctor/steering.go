@@ -20,7 +20,7 @@ const (
 	capBPF      = unix.CAP_BPF
 )
 
-// worse is what a missing steering part means: nothing when steering is off.
+// worse returns s, or OK if steering is off, because then a missing part of steering does not matter.
 func (in *inspector) worse(s Status) Status {
 	if !in.steers() {
 		return OK
@@ -28,7 +28,7 @@ func (in *inspector) worse(s Status) Status {
 	return s
 }
 
-// unused notes that a finding does not matter with the options in force.
+// unused adds to a finding that it does not matter if steering is off.
 func (in *inspector) unused(found string) string {
 	if in.steers() {
 		return found
@@ -51,7 +51,7 @@ func (in *inspector) kernel() Result {
 		r.Status, r.Found = Warn, fmt.Sprintf("release %q is not a version", release)
 	case version.Before(host.SteeringMin):
 		r.Status = in.worse(Fail)
-		r.Remedy = "boot a newer kernel, or set --steering.mode=off: the kernel's hash then chooses the shards"
+		r.Remedy = "boot a newer kernel, or set --steering.mode=off to let the kernel's hash choose the shards"
 	}
 	return r
 }
@@ -80,10 +80,10 @@ func (in *inspector) capabilities() Result {
 		r.Status, r.Found = in.worse(Fail), "neither CAP_BPF nor CAP_SYS_ADMIN"
 		r.Remedy = "setcap cap_bpf+ep PATH/wsd; docker run --cap-add BPF; systemd: AmbientCapabilities=CAP_BPF"
 	}
-	// A namespace's own root has every bit set, and bpf() still refuses it.
+	// The root user of a user namespace has all capabilities there, but bpf() refuses it all the same.
 	if (bpf || admin) && in.userNamespace() {
 		r.Status, r.Found = in.worse(Fail), r.Found+", but only in a user namespace"
-		r.Remedy = "start wsd outside the user namespace (docker run --userns=host): bpf() asks for the capability in the first one"
+		r.Remedy = "start wsd outside the user namespace (docker run --userns=host), because bpf() needs the capability in the initial one"
 	}
 	r.Found = in.unused(r.Found)
 	return r
@@ -109,11 +109,11 @@ func (in *inspector) userNamespace() bool {
 }
 
 func (in *inspector) seccomp() Result {
-	r := Result{Check: "seccomp", Wanted: "bpf() not filtered"}
+	r := Result{Check: "seccomp", Wanted: "bpf() is not filtered"}
 	mode, err := in.status("Seccomp")
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		mode = "not in this kernel"
+		mode = "not supported by this kernel"
 	case err != nil:
 		mode = unreadable(err)
 	case mode == "0":
@@ -130,11 +130,11 @@ func (in *inspector) seccomp() Result {
 	}
 	r.Found = in.unused(fmt.Sprintf("%s; %v", mode, reach))
 	if mode != "filtered" {
-		// Not a filter's doing: the check of the program says whose it is.
+		// Not because of a filter. The check of the program says why.
 		return r
 	}
 	r.Status = in.worse(Fail)
-	r.Remedy = "docker run --cap-add BPF (Docker's default profile allows bpf() with it; other engines' may ask for SYS_ADMIN), or --security-opt seccomp=PROFILE with a profile that allows bpf"
+	r.Remedy = "docker run --cap-add BPF (Docker's default profile then allows bpf(); other engines may need SYS_ADMIN), or --security-opt seccomp=PROFILE with a profile that allows bpf"
 	return r
 }
 
@@ -167,13 +167,13 @@ func (in *inspector) program() Result {
 }
 
 func (in *inspector) unprivilegedBPF() Result {
-	r := Result{Check: "unprivileged bpf", Wanted: "disabled, for the machine's safety"}
+	r := Result{Check: "unprivileged bpf", Wanted: "disabled, for the security of the machine"}
 	value, err := in.read("/proc/sys/kernel/unprivileged_bpf_disabled")
 	switch {
 	case err != nil:
 		r.Status, r.Found = Warn, unreadable(err)
 	case value == "0":
-		r.Status, r.Found = Warn, "every user may load programs; wsd does not need that"
+		r.Status, r.Found = Warn, "every user may load programs, which wsd does not need"
 		r.Remedy = "sysctl -w kernel.unprivileged_bpf_disabled=2"
 	case value == "1" || value == "2":
 		r.Found = "disabled (" + value + ")"
@@ -188,12 +188,12 @@ func (in *inspector) jit() Result {
 	value, err := in.read("/proc/sys/net/core/bpf_jit_enable")
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
-		// 0600, and present in the first network namespace only.
-		r.Found, r.Wanted = "not to be seen from here", ""
+		// The file has mode 0600, and exists only in the initial network namespace.
+		r.Found, r.Wanted = "not visible from here", ""
 	case err != nil:
 		r.Status, r.Found = Warn, unreadable(err)
 	case value == "0":
-		r.Status, r.Found = in.worse(Warn), in.unused("off: the program is interpreted for every new connection")
+		r.Status, r.Found = in.worse(Warn), in.unused("off: the kernel interprets the program for every new connection")
 		r.Remedy = "sysctl -w net.core.bpf_jit_enable=1"
 	default:
 		r.Found = "on (" + value + ")"
@@ -201,9 +201,9 @@ func (in *inspector) jit() Result {
 	return r
 }
 
-// pinDir looks at the nearest directory that exists, because wsd makes the rest.
+// pinDir checks the nearest directory that exists, because wsd creates the missing ones.
 func (in *inspector) pinDir() Result {
-	r := Result{Check: "pin directory", Wanted: "on a bpffs and writable, so that bpftool sees the maps"}
+	r := Result{Check: "pin directory", Wanted: "on a bpffs and writable, so that bpftool can find the maps"}
 	if !in.steers() {
 		r.Found, r.Wanted = "not used with steering.mode off", ""
 		return r
@@ -232,7 +232,7 @@ func (in *inspector) pinDir() Result {
 		return r
 	}
 	if magic != unix.BPF_FS_MAGIC {
-		r.Status, r.Found = Warn, fmt.Sprintf("%s is not on a bpffs but on %s: wsd mounts one that only its own mount namespace sees, or steers without pins", dir, fileSystemName(magic))
+		r.Status, r.Found = Warn, fmt.Sprintf("%s is not on a bpffs but on %s: wsd would mount one that only its own mount namespace sees, or steer without pins", dir, fileSystemName(magic))
 		r.Remedy = "mount -t bpf bpf " + host.BPFFSMountPoint(in.PinDir) + "; docker run -v /sys/fs/bpf:/sys/fs/bpf"
 		return r
 	}
@@ -249,8 +249,8 @@ func (in *inspector) pinDir() Result {
 	return r
 }
 
-// grant is the command that lets this user pin in dir. Every directory above
-// must let it through, and a bpffs often comes with mode 0700.
+// grant returns the command that lets this user pin in dir. The user needs access to every parent directory, and a bpffs often
+// has mode 0700.
 func grant(dir string) string {
 	return fmt.Sprintf("as root: mkdir -p %s && chown %d %s && chmod o+x %s", dir, os.Geteuid(), dir, host.BPFFSMountPoint(dir))
 }
@@ -266,7 +266,7 @@ func fileSystemName(magic int64) string {
 	case unix.EXT4_SUPER_MAGIC:
 		return "ext4"
 	}
-	return fmt.Sprintf("a file system with magic %#x", magic)
+	return fmt.Sprintf("a file system with magic number %#x", magic)
 }
 
 func unreadable(err error) string { return "not readable: " + err.Error() }

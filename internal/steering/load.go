@@ -11,16 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// objects are what one server has in the kernel.
+// objects are the maps and programs of one server.
 type objects struct {
 	slots, outcomes, owner, sources, exempt *ebpf.Map
 
-	settings map[string]*ebpf.Map // By the setting's name.
-	groups   []groupObjects
+	settings map[string]*ebpf.Map // Maps of the settings, by the name of the setting.
+	groups   []groupObjects       // One for each listen address, in the order of client.listen.
 }
 
-// groupObjects serve one listen address. A socket can be in one sockarray only,
-// and a program names its sockarray, so each address has its own of both.
+// groupObjects are the sockarray and the program of one listen address. A socket can be in only one sockarray, and a program
+// refers to one sockarray, so each address has its own of both.
 type groupObjects struct {
 	sockets *ebpf.Map
 	program *ebpf.Program
@@ -75,8 +75,7 @@ func newSpec(o Options) (*ebpf.CollectionSpec, error) {
 // adapt sets the sizes of maps and the constants, and removes the program that only tests run.
 func adapt(spec *ebpf.CollectionSpec, o Options) error {
 	delete(spec.Programs, steerProgChooseTest)
-	// The program looks these up for every shard there is, and no operator can set a
-	// shard that there is not.
+	// One entry for each shard, so that the program finds all, and an operator cannot set a shard that does not exist.
 	for _, name := range []string{steerMapDrain, steerMapWeight, steerMapSockets} {
 		spec.Maps[name].MaxEntries = uint32(o.Shards)
 	}
@@ -93,10 +92,11 @@ func adapt(spec *ebpf.CollectionSpec, o Options) error {
 	return nil
 }
 
+// create fills o, also partly when it fails.
 func (o *objects) create(spec *ebpf.CollectionSpec, opts Options, takeSockets func(int, *ebpf.MapSpec) *ebpf.Map) error {
-	for _, name := range slices.Sorted(maps.Keys(spec.Maps)) { // In an order, so that an error is the same each time.
+	for _, name := range slices.Sorted(maps.Keys(spec.Maps)) { // Sorted, so that an error is the same each time.
 		if name == steerMapSockets || o.field(name) == nil && !isSetting(name) {
-			continue // One for each group; or the program's constants.
+			continue // Each group has its own sockets; the rest are the program's constants.
 		}
 		m, err := ebpf.NewMap(spec.Maps[name])
 		if err != nil {
@@ -108,7 +108,7 @@ func (o *objects) create(spec *ebpf.CollectionSpec, opts Options, takeSockets fu
 			o.settings[name] = m
 		}
 	}
-	// No program uses it, so a collection would only create it once more.
+	// No program refers to this map, so the collection would create a second one.
 	delete(spec.Maps, steerMapOwner)
 	for name, entries := range opts.Values {
 		for i, value := range entries {
@@ -130,6 +130,7 @@ func (o *objects) create(spec *ebpf.CollectionSpec, opts Options, takeSockets fu
 	return nil
 }
 
+// createGroup loads the program of one group. taken is a sockarray to use instead of a new one, or nil.
 func (o *objects) createGroup(spec *ebpf.CollectionSpec, taken *ebpf.Map) (groupObjects, error) {
 	replacements := make(map[string]*ebpf.Map)
 	for name, m := range o.shared() {
@@ -138,7 +139,7 @@ func (o *objects) createGroup(spec *ebpf.CollectionSpec, taken *ebpf.Map) (group
 		}
 	}
 	if taken != nil {
-		defer taken.Close() // The collection has its own descriptor of it.
+		defer taken.Close() // The collection duplicates the descriptor.
 		replacements[steerMapSockets] = taken
 	}
 	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replacements})
@@ -147,14 +148,13 @@ func (o *objects) createGroup(spec *ebpf.CollectionSpec, taken *ebpf.Map) (group
 	}
 	defer coll.Close()
 	g := groupObjects{sockets: coll.Maps[steerMapSockets], program: coll.Programs[steerProgSteer]}
-	// What is not detached goes with the collection.
+	// Close closes everything that is not detached from the collection.
 	coll.DetachMap(steerMapSockets)
 	coll.DetachProgram(steerProgSteer)
 	return g, nil
 }
 
-// attach makes a group's program choose for the group that the socket is in, or will
-// be in once it is bound.
+// attach makes a group's program choose for the SO_REUSEPORT group that the socket is in, or will join when it is bound.
 func (o *objects) attach(group, fd int) error {
 	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_EBPF, o.groups[group].program.FD())
 	if err != nil {
@@ -163,7 +163,7 @@ func (o *objects) attach(group, fd int) error {
 	return nil
 }
 
-// add gives a group's program a shard's listener, which must listen already.
+// add puts a shard's listener into the sockarray of a group. The socket must already listen.
 func (o *objects) add(group, shard, fd int) error {
 	if err := o.groups[group].sockets.Update(uint32(shard), uint64(fd), ebpf.UpdateNoExist); err != nil {
 		return explain(fmt.Sprintf("listen address %d: put the listener of shard %d into map %s", group, shard, steerMapSockets), err)
@@ -171,7 +171,7 @@ func (o *objects) add(group, shard, fd int) error {
 	return nil
 }
 
-// field is where a map that is no setting belongs; nil for others.
+// field returns the field for a map, or nil for the map of a setting and for names that it does not know.
 func (o *objects) field(name string) **ebpf.Map {
 	return map[string]**ebpf.Map{
 		steerMapSlotsV2: &o.slots, steerMapOutcomesV2: &o.outcomes, steerMapOwner: &o.owner, steerMapSources: &o.sources,
@@ -179,7 +179,7 @@ func (o *objects) field(name string) **ebpf.Map {
 	}[name]
 }
 
-// shared are the maps that all groups use, by name.
+// shared returns the maps that all groups share, by name.
 func (o *objects) shared() map[string]*ebpf.Map {
 	all := maps.Clone(o.settings)
 	for _, name := range []string{
@@ -190,7 +190,7 @@ func (o *objects) shared() map[string]*ebpf.Map {
 	return all
 }
 
-// pinned are all maps by the name of their pin.
+// pinned returns all maps by the name of their pin.
 func (o *objects) pinned() map[string]*ebpf.Map {
 	all := o.shared()
 	for i, g := range o.groups {
@@ -206,9 +206,8 @@ func isSetting(name string) bool {
 	return err == nil
 }
 
-// close gives up the descriptors. An attached program goes on as long as its
-// listeners: theirs may be closed by now and their numbers used for something
-// else, so nothing is detached here.
+// close closes the descriptors. An attached program stays in use as long as its listeners. It is not detached here, because
+// the listeners may be closed by now and their descriptor numbers reused.
 func (o *objects) close() {
 	for _, m := range o.pinned() {
 		m.Close()
