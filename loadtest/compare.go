@@ -104,22 +104,18 @@ func (c *compare) cpus() ([]int, error) {
 	return append(slices.Clone(list), list[1])[:3], nil
 }
 
-// run compares, and returns the exit status.
-func (c *compare) run(ctx context.Context, display *progress.Display, stdout, stderr io.Writer) int {
+// run measures and writes the comparison.
+func (c *compare) run(ctx context.Context, display *progress.Display, stdout io.Writer) error {
 	report, err := c.measure(ctx, display)
-	if err == nil && c.JSON {
+	if err != nil {
+		return err
+	}
+	if c.JSON {
 		err = report.WriteJSON(stdout)
-	} else if err == nil {
+	} else {
 		err = report.WriteText(stdout)
 	}
-	if err != nil {
-		_, _ = fmt.Fprintf(stderr, "loadtest: %v\n", err)
-		return exitFailed
-	}
-	if !report.Passed {
-		return exitFailed
-	}
-	return exitPassed
+	return passed(err, report.Passed)
 }
 
 // measure pins this process, and does all rounds.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"wsd/internal/command"
 	"wsd/loadtest/child"
 	"wsd/loadtest/client"
 	"wsd/loadtest/ratio"
@@ -55,7 +56,7 @@ func TestCompareUsage(t *testing.T) {
 			continue // Two CPUs are needed before anything else.
 		}
 		status, out, errs := loadtest(context.Background(), args...)
-		require.Equal(t, exitUsage, status, "%q", args)
+		require.Equal(t, command.Usage, status, "%q", args)
 		require.Empty(t, out)
 		require.Contains(t, errs, tc.want, "%q", args)
 	}

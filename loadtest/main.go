@@ -2,35 +2,18 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/alecthomas/kong"
-	"golang.org/x/sys/unix"
 
+	"wsd/internal/command"
 	"wsd/loadtest/kafka"
 	"wsd/loadtest/progress"
 	"wsd/loadtest/report"
 )
-
-// Exit statuses.
-const (
-	exitPassed = 0
-	exitFailed = 1 // Not everything that was asked for was reached.
-	exitUsage  = 2
-)
-
-// exit is the panic by which kong ends after --help.
-type exit int
-
-// usageError is an error of the command line.
-type usageError struct{ err error }
-
-func (e usageError) Error() string { return e.err.Error() }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -38,42 +21,27 @@ func main() {
 		<-ctx.Done()
 		stop() // A second signal ends the process at once.
 	}()
-	_, err := unix.IoctlGetTermios(int(os.Stderr.Fd()), unix.TCGETS)
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr, err == nil))
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr, command.IsTerminal(os.Stderr)))
 }
 
-// run is the whole command. terminal says that stderr can draw bars.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer, terminal bool) (status int) {
-	defer func() {
-		switch v := recover().(type) {
-		case nil:
-		case exit:
-			status = int(v)
-		default:
-			panic(v)
-		}
-	}()
+// run is the whole command, and returns its exit code. terminal says that stderr is a terminal, which can show progress bars.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer, terminal bool) (code int) {
 	var c commands
-	parser, err := kong.New(&c, kong.Name("loadtest"), kong.Writers(stdout, stderr), kong.Exit(func(code int) { panic(exit(code)) }),
-		kong.Description("Connects many clients to a wsd, produces records to its Kafka, and checks and measures what arrives. "+
-			"The exit status is 0 if all clients were held and got every record once and in order, 1 if not, 2 for a wrong command line."),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.UsageOnError())
-	if err != nil {
-		panic("BUG: command line: " + err.Error())
+	o := command.Options{
+		Name: "loadtest", Grammar: &c, Stdout: stdout, Stderr: stderr, Kong: []kong.Option{kong.ConfigureHelp(kong.HelpOptions{Compact: true})},
+		Description: "loadtest connects many clients to a wsd, produces records to its Kafka, and checks and measures what arrives. " +
+			"The exit code is 0 if all clients stayed connected and got every record once and in order, 1 if not, 2 for a wrong command line.",
 	}
-	parsed, err := parser.Parse(args)
-	if err != nil {
-		_, _ = fmt.Fprintf(stderr, "loadtest: %v; see loadtest --help\n", err)
-		return exitUsage
-	}
-	return c.do(ctx, parsed.Command(), progress.New(stderr, terminal), stdout, stderr)
+	return command.Run(o, args, func(parsed *kong.Context) error {
+		return c.do(ctx, parsed.Command(), progress.New(stderr, terminal), stdout, stderr)
+	})
 }
 
-// do does what a command asks for.
-func (c *commands) do(ctx context.Context, command string, display *progress.Display, stdout, stderr io.Writer) int {
+// do runs a command.
+func (c *commands) do(ctx context.Context, name string, display *progress.Display, stdout, stderr io.Writer) error {
 	var p plan
 	var err error
-	switch command {
+	switch name {
 	case "capacity":
 		p, err = c.Capacity.plan()
 	case "fanout":
@@ -82,52 +50,49 @@ func (c *commands) do(ctx context.Context, command string, display *progress.Dis
 		p, err = c.Soak.plan()
 	case "compare":
 		if err = c.Compare.check(); err == nil {
-			return c.Compare.run(ctx, display, stdout, stderr)
+			return c.Compare.run(ctx, display, stdout)
 		}
 	case "kafka <topic>":
-		if err = kafka.Serve(ctx, c.Kafka.Topic, os.Stdin, stdout); err == nil {
-			return exitPassed
+		err = kafka.Serve(ctx, c.Kafka.Topic, os.Stdin, stdout)
+		if err == nil {
+			return nil
 		}
 	default:
-		panic("BUG: command " + command + " has no code")
+		panic("BUG: command " + name + " has no code")
 	}
 	if err == nil {
 		err = p.check()
 	}
 	if err != nil {
-		_, _ = fmt.Fprintf(stderr, "loadtest: %v\n", err)
-		return exitUsage
+		return command.UsageError{Err: err}
 	}
 	t := &test{plan: p, display: display, log: stderr}
-	if command != "soak" {
-		return t.print(stdout, stderr, func() (*report.Report, error) { return t.run(ctx) })
+	if name != "soak" {
+		return t.print(stdout, func() (*report.Report, error) { return t.run(ctx) })
 	}
 	s := &soakTest{test: t, soak: &c.Soak}
 	t.note = s.note
-	return t.print(stdout, stderr, func() (*report.Report, error) { return s.run(ctx) })
+	return t.print(stdout, func() (*report.Report, error) { return s.run(ctx) })
 }
 
-// print does the test, writes its report, and returns the exit status.
-func (t *test) print(stdout, stderr io.Writer, do func() (*report.Report, error)) int {
+// print runs the test and writes its report.
+func (t *test) print(stdout io.Writer, do func() (*report.Report, error)) error {
 	result, err := do()
 	if err != nil {
-		_, _ = fmt.Fprintf(stderr, "loadtest: %v\n", err)
-		if errors.As(err, &usageError{}) {
-			return exitUsage
-		}
-		return exitFailed
+		return err
 	}
 	if t.JSON {
 		err = result.WriteJSON(stdout)
 	} else {
 		err = result.WriteText(stdout)
 	}
-	if err != nil {
-		_, _ = fmt.Fprintf(stderr, "loadtest: %v\n", err)
-		return exitFailed
+	return passed(err, result.Passed)
+}
+
+// passed returns the error with which a command ends after it has written its report.
+func passed(err error, passed bool) error {
+	if err == nil && !passed {
+		return command.ErrReported
 	}
-	if !result.Passed {
-		return exitFailed
-	}
-	return exitPassed
+	return err
 }

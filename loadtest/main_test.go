@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"wsd/internal/command"
 	"wsd/loadtest/report"
 )
 
@@ -32,7 +33,7 @@ func mustReport(t *testing.T, text string) (r report.Report) {
 func TestHelp(t *testing.T) {
 	for _, args := range [][]string{{"--help"}, {"capacity", "--help"}, {"fanout", "--help"}, {"compare", "--help"}, {"soak", "--help"}} {
 		status, out, _ := loadtest(context.Background(), args...)
-		require.Equal(t, exitPassed, status)
+		require.Equal(t, command.OK, status)
 		require.Contains(t, out, "Usage: loadtest")
 		require.NotContains(t, out, "${", "every default is shown")
 	}
@@ -63,7 +64,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"fanout", "--clients", "1", "--url", "ws://127.0.0.1:1/ws"}, "paths"},
 	} {
 		status, out, errs := loadtest(context.Background(), tc.args...)
-		require.Equal(t, exitUsage, status, "%q", tc.args)
+		require.Equal(t, command.Usage, status, "%q", tc.args)
 		require.Empty(t, out)
 		require.Contains(t, errs, tc.want, "%q", tc.args)
 	}
@@ -73,7 +74,7 @@ func TestCapacityPasses(t *testing.T) {
 	f := newFake(t)
 	status, out, errs := loadtest(context.Background(), f.args("capacity", "--target", "20", "--hold", "300ms", "--rate", "20", "--json")...)
 	r := mustReport(t, out)
-	require.Equal(t, exitPassed, status, "%v %s", r.Reasons, errs)
+	require.Equal(t, command.OK, status, "%v %s", r.Reasons, errs)
 	require.True(t, r.Passed)
 	require.Equal(t, uint64(6), r.Records.Produced)
 	require.Equal(t, int64(6*20), r.Records.Deliveries)
@@ -92,7 +93,7 @@ func TestServerCosts(t *testing.T) {
 	pid := strconv.Itoa(os.Getpid())
 	status, out, _ := loadtest(context.Background(), f.args("fanout", "--clients", "4", "--duration", "50ms", "--pid", pid, "--json")...)
 	r := mustReport(t, out)
-	require.Equal(t, exitPassed, status, "%v", r.Reasons)
+	require.Equal(t, command.OK, status, "%v", r.Reasons)
 	require.Positive(t, r.Server.RSSBefore)
 	require.Equal(t, pid, strconv.Itoa(r.Server.PID))
 	require.Empty(t, r.ServerNote)
@@ -103,14 +104,14 @@ func TestFanoutPasses(t *testing.T) {
 	f := newFake(t)
 	status, out, errs := loadtest(context.Background(), f.args("fanout", "--clients", "7", "--duration", "200ms", "--rate", "100", "--batch", "4",
 		"--ramp-rate", "200", "--connect-rate", "100", "--topic", "loadtest,other", "--loops", "2")...)
-	require.Equal(t, exitPassed, status, "%s %s", out, errs)
+	require.Equal(t, command.OK, status, "%s %s", out, errs)
 	require.True(t, strings.HasSuffix(out, "\npassed\n"))
 }
 
 func TestLoss(t *testing.T) {
 	f := newFake(t, func(f *fake) { f.drop = []byte(`"000000000003"`) })
 	status, out, _ := loadtest(context.Background(), f.args("fanout", "--clients", "5", "--duration", "100ms", "--rate", "100", "--json")...)
-	require.Equal(t, exitFailed, status)
+	require.Equal(t, command.Failed, status)
 	r := mustReport(t, out)
 	require.Equal(t, []string{"5 records were lost"}, r.Reasons)
 	require.Equal(t, int64(5), r.Records.Gaps)
@@ -126,7 +127,7 @@ func TestDisconnect(t *testing.T) {
 		}
 	})
 	status, out, _ := loadtest(context.Background(), f.args("fanout", "--clients", "3", "--duration", "200ms", "--rate", "20")...)
-	require.Equal(t, exitFailed, status)
+	require.Equal(t, command.Failed, status)
 	require.Contains(t, out, "not passed:\n  3 clients were disconnected: 1006 end of the stream (3)\n"+
 		"  6 records did not reach clients that were disconnected\n")
 }
@@ -142,7 +143,7 @@ func TestInterrupt(t *testing.T) {
 		}
 	})
 	status, out, _ := loadtest(ctx, f.args("capacity", "--target", "3", "--hold", "1h", "--rate", "50", "--json")...)
-	require.Equal(t, exitFailed, status)
+	require.Equal(t, command.Failed, status)
 	r := mustReport(t, out)
 	require.True(t, r.Interrupted)
 	require.Equal(t, []string{"interrupted by a signal"}, r.Reasons, "what was produced was delivered")
@@ -152,7 +153,7 @@ func TestInterrupt(t *testing.T) {
 func TestCannotBegin(t *testing.T) {
 	f := newFake(t, func(f *fake) { f.topics = `{"name":"a","state":"present"}` })
 	status, _, errs := loadtest(context.Background(), f.args("fanout", "--clients", "1")...)
-	require.Equal(t, exitFailed, status)
+	require.Equal(t, command.Failed, status)
 	require.Contains(t, errs, "does not serve topic loadtest")
 	require.NotContains(t, errs, "made topic")
 }
@@ -161,7 +162,7 @@ func TestRampTimeout(t *testing.T) {
 	f := newFake(t)
 	status, out, _ := loadtest(context.Background(), append(f.args("fanout", "--clients", "50", "--connect-rate", "10", "--duration", "50ms", "--json"),
 		"--timeout", "500ms")...)
-	require.Equal(t, exitFailed, status)
+	require.Equal(t, command.Failed, status)
 	r := mustReport(t, out)
 	require.Less(t, r.Clients.Held, int64(50))
 	require.Positive(t, r.Clients.Held, "those that were held are tested")

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"wsd/internal/command"
 	"wsd/loadtest/client"
 	"wsd/loadtest/producer"
 	"wsd/loadtest/progress"
@@ -68,16 +69,16 @@ func (t *test) prepare(ctx context.Context) error {
 	defer cancel()
 	server, host, err := t.server()
 	if err != nil {
-		return usageError{err}
+		return command.UsageError{Err: err}
 	}
 	sources, err := t.sources(server.Addr())
 	if err != nil {
-		return usageError{err}
+		return command.UsageError{Err: err}
 	}
 	t.clock = newClock()
 	channels, err := t.channels()
 	if err != nil {
-		return usageError{err}
+		return command.UsageError{Err: err}
 	}
 	if err := t.checkServed(ctx); err != nil {
 		return err

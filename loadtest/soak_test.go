@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"wsd/internal/command"
 	"wsd/loadtest/child"
 	"wsd/loadtest/client"
 	"wsd/loadtest/report"
@@ -32,7 +33,7 @@ func TestSoakUsage(t *testing.T) {
 		{[]string{"--clients", "0"}, "at least one"},
 	} {
 		status, _, errs := loadtest(t.Context(), append([]string{"soak"}, tc.args...)...)
-		require.Equal(t, exitUsage, status, "%q", tc.args)
+		require.Equal(t, command.Usage, status, "%q", tc.args)
 		require.Contains(t, errs, tc.want, "%q", tc.args)
 	}
 }
@@ -56,7 +57,7 @@ func TestSoak(t *testing.T) {
 		"--disturbed", "0.5", "--duration", "4s", "--rate", "50", "--size", "4096", "--stop-max", "2s", "--seed", "7", "--json"}
 	status, text, errs := loadtest(t.Context(), args...)
 	r := mustReport(t, text)
-	require.Equal(t, exitPassed, status, "%q %s", r.Reasons, errs)
+	require.Equal(t, command.OK, status, "%q %s", r.Reasons, errs)
 	require.Equal(t, int64(200*30), r.Records.Deliveries)
 	for _, a := range r.Accounts {
 		require.True(t, a.Matches(), "%s", a)
@@ -73,7 +74,7 @@ func TestSoak(t *testing.T) {
 	// A server that has counted already is compared by what its counters grow by; the rate is measured.
 	status, text, errs = loadtest(t.Context(), "soak", "--url", "ws://"+s.address.String(), "--admin", "http://"+s.admin, "--kafka", s.broker, "--clients", "10",
 		"--disturbed", "0.2", "--duration", "1s", "--size", "4096", "--stop-max", "1s", "--outbound-max", "65536") // The server's limit is higher: measuring is shorter.
-	require.Equal(t, exitPassed, status, "%s %s", text, errs)
+	require.Equal(t, command.OK, status, "%s %s", text, errs)
 	require.Contains(t, text, "connections accepted")
 	require.Contains(t, text, "highest rate measured")
 }

@@ -13,12 +13,12 @@ import (
 
 // cli is the grammar of the command line.
 type cli struct {
-	Serve   serveCmd   `cmd:"" help:"Deliver records from a Kafka cluster."`
-	Dev     devCmd     `cmd:"" help:"The same with a Kafka inside and a demo feed: for a first look and for development."`
-	Health  healthCmd  `cmd:"" help:"Ask the wsd that runs here how it is; exit 1 when it does not serve (degraded still serves)."`
-	Steer   steerCmd   `cmd:"" help:"Show and change how new connections find their shard, in the wsd that runs here."`
+	Serve   serveCmd   `cmd:"" help:"Run the server: deliver records from a Kafka cluster to WebSocket clients."`
+	Dev     devCmd     `cmd:"" help:"Run the server with a built-in Kafka and a demo feed, to try it out and for development."`
+	Health  healthCmd  `cmd:"" help:"Show the health of the running wsd. Exit code 1 if it does not serve clients; a degraded wsd still does."`
+	Steer   steerCmd   `cmd:"" help:"Show and change how the running wsd assigns new connections to shards."`
 	Config  configCmd  `cmd:"" help:"Check and show the configuration."`
-	Doctor  doctorCmd  `cmd:"" help:"Check this machine for what wsd needs; exit 1 when something is missing."`
+	Doctor  doctorCmd  `cmd:"" help:"Check whether this machine has what wsd needs. Exit code 1 if something is missing."`
 	Version versionCmd `cmd:"" help:"Show the version."`
 }
 
@@ -29,21 +29,21 @@ func newCLI() *cli {
 	} {
 		o.init()
 	}
-	c.Steer.init("client.listen", "control.socket") // The others are taken too, but only these two say which wsd is meant.
+	c.Steer.init("client.listen", "control.socket") // The others are accepted, too, but only these two say which wsd is meant.
 	return c
 }
 
-// options are the options of wsd as flags, made from config's own list, so that none can be forgotten here.
+// options are the options of wsd as flags. They are made from config.Options, so that none can be forgotten here.
 type options struct {
 	ConfigFile string `name:"config" placeholder:"FILE" help:"Configuration file. Default: /etc/wsd/wsd.yaml if it exists."`
 	kong.Plugins
 
-	flags  reflect.Value     // Pointer to a struct with a field for each option; a nil field was not given.
-	fields map[string]string // Field by key.
+	flags  reflect.Value     // Pointer to a struct with a field for each option. The field is nil if the flag was not given.
+	fields map[string]string // Name of the field in flags, by key of the option.
 }
 
-// init makes the struct that kong fills. Its fields are pointers and slices, which stay nil unless their flag is given. The help shows
-// all of them, or those that are named.
+// init makes the struct that kong fills. Its fields are pointers and slices, which stay nil unless their flag is given. The
+// help shows the options whose keys are in shown, or all options if shown is empty.
 func (o *options) init(shown ...string) {
 	o.fields = make(map[string]string)
 	var fields []reflect.StructField
@@ -77,7 +77,7 @@ func flagType(o config.Option) reflect.Type {
 	return reflect.TypeFor[*string]()
 }
 
-// load gathers the configuration from what was given on the command line, the environment and the file.
+// load reads the configuration from the command line, the environment and the file.
 func (o *options) load(e env) (*config.Loaded, error) {
 	given := make(map[string]any)
 	for key, name := range o.fields {
@@ -93,24 +93,27 @@ func (o *options) load(e env) (*config.Loaded, error) {
 	return config.Load(config.Input{Flags: given, Environ: e.environ, File: o.ConfigFile, DefaultFile: config.DefaultFile})
 }
 
-// groups titles the sections of the help, in the order of the configuration.
+// groups returns the sections of the help with their titles, in the order of the configuration.
 func groups() []kong.Group {
 	titles := map[string]string{
 		"client": "Clients", "admin": "Admin port", "control": "Control socket", "general": "General", "kafka": "Kafka", "overrides": "Header overrides", "steering": "Steering",
-		"bus": "Bus", "shutdown": "Shutdown", "log": "Log", "debug": "Debug", "dev": "wsd dev",
+		"bus": "Bus", "recovery": "Recovery", "shutdown": "Shutdown", "log": "Log", "debug": "Debug", "dev": "wsd dev",
 	}
 	var list []kong.Group
 	seen := make(map[string]bool)
 	for _, option := range config.Options() {
 		if key := groupOf(option); !seen[key] {
 			seen[key] = true
+			if titles[key] == "" {
+				panic("BUG: the section " + key + " of the help has no title")
+			}
 			list = append(list, kong.Group{Key: key, Title: titles[key] + ":"})
 		}
 	}
 	return list
 }
 
-// groupOf returns the section of the help that an option stands in.
+// groupOf returns the section of the help that lists an option.
 func groupOf(option config.Option) string {
 	section, _, nested := strings.Cut(option.Key, ".")
 	if !nested {
@@ -119,7 +122,7 @@ func groupOf(option config.Option) string {
 	return section
 }
 
-// dashes lets a flag be written as its key is: --kafka.fetch_max_wait.
+// dashes lets a flag be written like its key, such as --kafka.fetch_max_wait.
 func dashes(args []string) []string {
 	out := make([]string, len(args))
 	for i, arg := range args {
@@ -133,19 +136,4 @@ func dashes(args []string) []string {
 		}
 	}
 	return out
-}
-
-// commandOf returns the words of args that name a command, for a hint.
-func commandOf(args []string) string {
-	var words []string
-	for _, arg := range args {
-		if strings.HasPrefix(arg, "-") {
-			break
-		}
-		words = append(words, arg)
-	}
-	if len(words) == 0 {
-		return "serve"
-	}
-	return strings.Join(words, " ")
 }

@@ -7,18 +7,18 @@ import (
 )
 
 type configCmd struct {
-	Check    configCheckCmd    `cmd:"" help:"Check the configuration; exit 2 and name every fault when it is wrong."`
-	Defaults configDefaultsCmd `cmd:"" help:"Print a configuration file with every option, its meaning and its default."`
-	Show     configShowCmd     `cmd:"" help:"Print the effective configuration and where each value comes from."`
+	Check    configCheckCmd    `cmd:"" help:"Check the configuration. If it is wrong, list the faults and exit with code 2."`
+	Defaults configDefaultsCmd `cmd:"" help:"Print a configuration file with every option, its documentation and its default."`
+	Show     configShowCmd     `cmd:"" help:"Print the effective configuration, and where each value comes from."`
 
-	TestRoute testRouteCmd `cmd:"" help:"Print where a record would go by routes and overrides, and which rule says so; exit 1 when it has no place."`
+	TestRoute testRouteCmd `cmd:"" help:"Print where the routes and overrides would send a record, and which rule decides. Exit code 1 if they cannot place it."`
 }
 
 type configCheckCmd struct {
 	options
 }
 
-// Run checks.
+// Run checks the configuration.
 func (c *configCheckCmd) Run(e env) error {
 	loaded, err := c.load(e)
 	if err != nil {
@@ -37,14 +37,14 @@ func (c *configCheckCmd) Run(e env) error {
 
 type configDefaultsCmd struct{}
 
-// Run prints the defaults.
+// Run prints the default configuration.
 func (configDefaultsCmd) Run(e env) error { return config.Defaults(e.stdout) }
 
 type configShowCmd struct {
 	options
 }
 
-// Run shows.
+// Run prints the effective configuration.
 func (c *configShowCmd) Run(e env) error {
 	loaded, err := c.load(e)
 	if err != nil {

@@ -13,7 +13,7 @@ type devCmd struct {
 	options
 }
 
-// Run serves from a Kafka inside the process until SIGTERM or SIGINT.
+// Run serves records from a Kafka inside the process until SIGTERM or SIGINT.
 func (c *devCmd) Run(e env) error {
 	loaded, err := c.load(e)
 	if err != nil {
@@ -22,11 +22,11 @@ func (c *devCmd) Run(e env) error {
 	cfg := &loaded.Config
 	logger := newLogger(cfg.Log, e)
 	if loaded.Given("kafka.brokers") {
-		logger.Warn("kafka.brokers is ignored: wsd dev has its own Kafka; wsd serve reads another one", "origin", loaded.Origin("kafka.brokers"))
+		logger.Warn("kafka.brokers is ignored: wsd dev reads its built-in Kafka; use wsd serve for another cluster", "origin", loaded.Origin("kafka.brokers"))
 	}
 	ctx, stop := signals()
 	defer stop()
-	// Patterns find what is made here and later; names are made.
+	// Topics named exactly are created. Patterns match topics that exist now or later.
 	var names, patterns []string
 	for _, t := range cfg.Kafka.Topics {
 		if p, err := route.ParseTopic(t); err == nil && p.Exact() {
@@ -35,7 +35,7 @@ func (c *devCmd) Run(e env) error {
 			patterns = append(patterns, t)
 		}
 	}
-	// The feeds end with the cluster, after the server.
+	// The feeds stop with the cluster, after the server.
 	cluster, err := dev.Start(ctx, dev.Options{
 		Listen: cfg.Dev.KafkaListen, Topics: slices.Concat(names, cfg.Dev.Topics), Rate: cfg.Dev.Rate, Stdin: cfg.Dev.Stdin,
 		In: e.stdin, Logger: logger,
@@ -46,13 +46,13 @@ func (c *devCmd) Run(e env) error {
 	defer cluster.Stop()
 	cfg.Kafka.Brokers, cfg.Kafka.Topics = cluster.Brokers(), append(cluster.Topics(), patterns...)
 	if !loaded.Given("kafka.start") {
-		cfg.Kafka.Start = "earliest" // Everything in this Kafka is new.
+		cfg.Kafka.Start = "earliest" // This Kafka starts empty, so nothing in it is old.
 	}
 	return serve(ctx, loaded, logger, func(s *server.Server) {
 		page := "http://" + s.AdminAddress() + "/"
 		if address, err := netip.ParseAddrPort(s.AdminAddress()); err != nil || !address.Addr().IsLoopback() {
-			page = "none: admin.listen is no loopback address"
+			page = "no demo page: it is served on loopback addresses only"
 		}
-		logger.Info("demo: open the page to see messages arrive; any Kafka client can produce", "page", page, "kafka", cluster.Brokers())
+		logger.Info("demo: open the page to see messages arrive; produce records with any Kafka client", "page", page, "kafka", cluster.Brokers())
 	})
 }

@@ -4,27 +4,29 @@ import (
 	"context"
 	"errors"
 
+	"wsd/internal/command"
 	"wsd/internal/doctor"
 )
 
 type doctorCmd struct {
 	options
 	JSON        bool `help:"Print the results as JSON."`
-	Connections int  `help:"Clients to be served." default:"12000"`
+	Connections int  `help:"Number of clients to expect." default:"12000"`
 }
 
-// Run looks at this machine.
+// Run checks this machine.
 func (c *doctorCmd) Run(e env) error {
 	loaded, err := c.load(e)
 	if err != nil {
 		return err
 	}
 	if c.Connections < 1 {
-		return usageError{errors.New("--connections must be at least 1")}
+		return command.UsageError{Err: errors.New("--connections must be at least 1")}
 	}
 	cfg := loaded.Config
 	report := doctor.Run(context.Background(), doctor.Options{
-		PinDir: cfg.Steering.PinDir, Steering: cfg.Steering.Mode, Connections: c.Connections, SendBuffer: int64(cfg.Client.KernelSendBuffer),
+		PinDir: cfg.Steering.PinDir, Steering: cfg.Steering.Mode, Shards: cfg.ShardCount(), SourcesMax: cfg.Steering.Limits.SourcesMax,
+		Connections: c.Connections, SendBuffer: int64(cfg.Client.KernelSendBuffer),
 	})
 	show := report.Text
 	if c.JSON {
@@ -34,7 +36,7 @@ func (c *doctorCmd) Run(e env) error {
 		return err
 	}
 	if report.Failed() {
-		return failure{errors.New("something is missing")}
+		return command.ErrReported
 	}
 	return nil
 }

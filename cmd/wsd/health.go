@@ -6,15 +6,16 @@ import (
 	"fmt"
 	"strings"
 
+	"wsd/internal/command"
 	"wsd/internal/control"
 )
 
 type healthCmd struct {
 	options
-	JSON bool `help:"Print the whole answer as JSON."`
+	JSON bool `help:"Print the whole response as JSON."`
 }
 
-// Run asks the server whose socket the configuration names.
+// Run asks the wsd at the configured control socket for its health.
 func (c *healthCmd) Run(e env) error {
 	path, err := c.socket(e)
 	if err != nil {
@@ -30,12 +31,12 @@ func (c *healthCmd) Run(e env) error {
 		return err
 	}
 	if !ok {
-		return failure{fmt.Errorf("not well")}
+		return command.ErrReported
 	}
 	return nil
 }
 
-// summarise prints the answer in a line, and why it is not well.
+// summarise prints the health as one line, followed by the reasons if the status is not ok.
 func summarise(e env, body []byte) error {
 	var h struct {
 		Status      string
@@ -46,7 +47,7 @@ func summarise(e env, body []byte) error {
 		Steering    struct{ Mode, Reason string }
 	}
 	if err := json.Unmarshal(body, &h); err != nil {
-		return fmt.Errorf("read the answer of wsd: %w", err)
+		return fmt.Errorf("read the response of wsd: %w", err)
 	}
 	fmt.Fprintf(e.stdout, "%s: wsd %s, %d connections on %d shards, steering %s\n", h.Status, h.Version, h.Connections, len(h.Shards), h.Steering.Mode)
 	for _, reason := range h.Reasons {

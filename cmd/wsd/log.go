@@ -2,19 +2,16 @@ package main
 
 import (
 	"log/slog"
-	"os"
 	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"wsd/internal/config"
 )
 
-// newLogger returns the logger of a command that runs for long: on stderr, in the form that was asked for.
+// newLogger returns the logger of a server: it writes to stderr, in the configured format.
 func newLogger(c config.Log, e env) *slog.Logger {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(strings.ToUpper(c.Level))); err != nil {
-		level = slog.LevelInfo // Cannot be: the configuration is checked.
+		level = slog.LevelInfo // Does not happen: the configuration has been checked.
 	}
 	o := &slog.HandlerOptions{Level: level, ReplaceAttr: readable}
 	if c.Format == "text" || c.Format == "auto" && e.terminal {
@@ -23,15 +20,10 @@ func newLogger(c config.Log, e env) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(e.stderr, o))
 }
 
-// readable writes durations as the configuration has them; slog's JSON would write nanoseconds.
+// readable writes durations like 500ms, as in the configuration. The JSON of slog would write nanoseconds.
 func readable(_ []string, a slog.Attr) slog.Attr {
 	if a.Value.Kind() == slog.KindDuration {
 		a.Value = slog.StringValue(a.Value.Duration().String())
 	}
 	return a
-}
-
-func isTerminal(f *os.File) bool {
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
 }

@@ -18,6 +18,8 @@ import (
 	"github.com/gobwas/ws/wsutil"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"wsd/internal/command"
 )
 
 const waitMax = 30 * time.Second
@@ -54,31 +56,31 @@ func TestCommands(t *testing.T) {
 		stdout string
 		stderr string
 	}{
-		{"", exitOK, "Deliver records from a Kafka cluster", ""},
-		{"--help", exitOK, "doctor", ""},
-		{"serve --help", exitOK, "--kafka.fetch-max-wait=DURATION", ""},
-		{"version", exitOK, "wsd " + version, ""},
-		{"bogus", exitUsage, "", "unexpected argument bogus"},
-		{"serve --bogus", exitUsage, "", "wsd serve --help"},
-		{"serve extra", exitUsage, "", "unexpected argument extra"},
-		{"serve", exitUsage, "", "kafka.topics: no topic is named"},
-		{"serve --kafka.topics", exitUsage, "", "--kafka.topics: missing value"},
-		{"serve --debug.shard-header=perhaps", exitUsage, "", "bool"},
-		{"serve --kafka.topics=a --shards=many --log.level=loud", exitUsage, "", "log.level = loud (flag --log.level)"},
-		{"serve --config " + file + "x", exitUsage, "", "no such file"},
-		{"config check --config " + file, exitOK, "the configuration is valid (" + file + ")", ""},
-		{"config check", exitUsage, "", "kafka.topics"},
-		{"config check --config " + file + " --kafka.fetch_max_wait 1s", exitOK, "valid", ""},
-		{"config show --config " + file + " --shards 3", exitOK, "shards: 3 # flag --shards", ""},
-		{"config show --debug.shard-header", exitOK, "shard_header: true # flag --debug.shard-header", ""},
-		{"config show --debug.shard-header=false", exitOK, "shard_header: false # flag --debug.shard-header", ""},
-		{"config defaults", exitOK, "kernel_send_buffer: 32KiB", ""},
-		{"health --control.socket " + socket, exitRunTime, "", "is wsd running"},
-		{"health --client.listen 127.0.0.1:0", exitUsage, "", "names no socket"},
-		{"doctor --connections 0", exitUsage, "", "at least 1"},
+		{"", command.OK, "deliver records from a Kafka cluster", ""},
+		{"--help", command.OK, "doctor", ""},
+		{"serve --help", command.OK, "--kafka.fetch-max-wait=DURATION", ""},
+		{"version", command.OK, "wsd " + version, ""},
+		{"bogus", command.Usage, "", "unexpected argument bogus"},
+		{"serve --bogus", command.Usage, "", "wsd serve --help"},
+		{"serve extra", command.Usage, "", "unexpected argument extra"},
+		{"serve", command.Usage, "", "kafka.topics: empty; name at least one topic"},
+		{"serve --kafka.topics", command.Usage, "", "--kafka.topics: missing value"},
+		{"serve --debug.shard-header=perhaps", command.Usage, "", "bool"},
+		{"serve --kafka.topics=a --shards=many --log.level=loud", command.Usage, "", "log.level = loud (flag --log.level)"},
+		{"serve --config " + file + "x", command.Usage, "", "no such file"},
+		{"config check --config " + file, command.OK, "the configuration is valid (" + file + ")", ""},
+		{"config check", command.Usage, "", "kafka.topics"},
+		{"config check --config " + file + " --kafka.fetch_max_wait 1s", command.OK, "valid", ""},
+		{"config show --config " + file + " --shards 3", command.OK, "shards: 3 # flag --shards", ""},
+		{"config show --debug.shard-header", command.OK, "shard_header: true # flag --debug.shard-header", ""},
+		{"config show --debug.shard-header=false", command.OK, "shard_header: false # flag --debug.shard-header", ""},
+		{"config defaults", command.OK, "kernel_send_buffer: 32KiB", ""},
+		{"health --control.socket " + socket, command.Failed, "", "cannot reach wsd"},
+		{"health --client.listen 127.0.0.1:0", command.Usage, "", "does not lead to a control socket"},
+		{"doctor --connections 0", command.Usage, "", "at least 1"},
 		{"doctor --json --steering.mode=off --connections=1", -1, `"status"`, ""},
-		{"dev --dev.kafka-listen 1.2.3.4", exitUsage, "", "it is not host:port"},
-		{"dev --dev.kafka-listen 192.0.2.1:9092 --client.listen 127.0.0.1:0", exitRunTime, "", "start the demo's Kafka on 192.0.2.1:9092"},
+		{"dev --dev.kafka-listen 1.2.3.4", command.Usage, "", "not HOST:PORT"},
+		{"dev --dev.kafka-listen 192.0.2.1:9092 --client.listen 127.0.0.1:0", command.Failed, "", "start the demo's Kafka on 192.0.2.1:9092"},
 	} {
 		code, stdout, stderr := call(strings.Fields(c.args)...)
 		if c.code >= 0 {
@@ -171,7 +173,7 @@ func TestDev(t *testing.T) {
 	conn := p.dial("/ws?channel=lines")
 	require.Eventually(t, func() bool {
 		code, stdout, _ := call("health", "--control.socket", p.socket)
-		return code == exitOK && strings.Contains(stdout, "1 connections")
+		return code == command.OK && strings.Contains(stdout, "1 connections")
 	}, waitMax, 10*time.Millisecond)
 	_, err := io.WriteString(p.stdin, "one\ntwo\n")
 	require.NoError(t, err)
@@ -185,7 +187,7 @@ func TestDev(t *testing.T) {
 	require.Equal(t, wsutil.ClosedError{Code: 1001, Reason: "shutdown"}, err)
 	conn.Close()
 	code, log := p.end()
-	require.Equal(t, exitOK, code, log)
+	require.Equal(t, command.OK, code, log)
 	require.Contains(t, log, `"msg":"stopped"`)
 	require.NoFileExists(t, p.socket)
 }
@@ -199,7 +201,7 @@ func TestSecondSignal(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, p.cmd.Process.Signal(unix.SIGTERM))
 	code, log := p.end()
-	require.Equal(t, exitRunTime, code)
+	require.Equal(t, command.Failed, code)
 	require.NotContains(t, log, `"msg":"stopped"`)
 }
 
@@ -212,12 +214,12 @@ func TestStartTwice(t *testing.T) {
 		for _, second := range []string{"auto", "off"} {
 			for _, address := range []string{p.clients, ":" + port, "0.0.0.0:" + port} {
 				code, _, stderr := call("serve", "--kafka.topics=a", "--client.listen", address, "--steering.mode", second, "--admin.listen=")
-				require.Equal(t, exitRunTime, code, stderr)
+				require.Equal(t, command.Failed, code, stderr)
 				require.Contains(t, stderr, "port "+port+" is in use by pid "+fmt.Sprint(p.cmd.Process.Pid))
 			}
 		}
 		require.NoError(t, p.cmd.Process.Signal(unix.SIGTERM))
 		code, log := p.end()
-		require.Equal(t, exitOK, code, log)
+		require.Equal(t, command.OK, code, log)
 	}
 }

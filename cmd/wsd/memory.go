@@ -10,23 +10,23 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 )
 
-// memoryRatio is the part of the cgroup's memory that the collector keeps the heap within. The rest is for what the kernel holds for
-// sockets, which counts against the same limit and is several times wsd's own memory: 10 KB for an idle client, 85 KB for one
-// that does not read.
+// memoryRatio is the share of the cgroup's memory limit that the garbage collector tries to keep the heap below. The rest is
+// for socket buffers in the kernel, which count towards the same limit and take several times wsd's own memory: about 10 KB
+// for an idle client, 85 KB for one that does not read.
 const memoryRatio = 0.4
 
-// limitMemory makes the collector work harder near the cgroup's limit, rather than let the kernel end the process there. A
-// GOMEMLIMIT in the environment has its say instead. limit is where the cgroup's limit comes from.
+// limitMemory sets the heap limit from the cgroup's memory limit, so that the garbage collector works harder before the
+// kernel kills the process. GOMEMLIMIT in the environment takes precedence. limit returns the cgroup's limit.
 func limitMemory(logger *slog.Logger, limit memlimit.Provider) {
-	if asked := os.Getenv("GOMEMLIMIT"); asked != "" {
-		logger.Info("heap limit", "from", "GOMEMLIMIT", "limit", asked)
+	if requested := os.Getenv("GOMEMLIMIT"); requested != "" {
+		logger.Info("heap limit", "from", "GOMEMLIMIT", "limit", requested)
 		return
 	}
 	n, err := memlimit.ApplyRatio(limit, memoryRatio)()
 	switch {
 	case errors.Is(err, memlimit.ErrNoLimit), errors.Is(err, memlimit.ErrNoCgroup):
 	case err != nil:
-		logger.Warn("the cgroup's memory limit is unknown, so the heap has none: set GOMEMLIMIT", "error", err)
+		logger.Warn("no heap limit: the memory limit of the cgroup cannot be read; set GOMEMLIMIT", "error", err)
 	case n <= math.MaxInt64:
 		debug.SetMemoryLimit(int64(n))
 		logger.Info("heap limit", "from", "cgroup", "bytes", n, "of_cgroup", memoryRatio)

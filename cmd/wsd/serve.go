@@ -10,6 +10,7 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"golang.org/x/sys/unix"
 
+	"wsd/internal/command"
 	"wsd/internal/config"
 	"wsd/internal/server"
 )
@@ -32,10 +33,10 @@ func (c *serveCmd) Run(e env) error {
 	return serve(ctx, loaded, newLogger(loaded.Config.Log, e), nil)
 }
 
-// serve builds a server and runs it until ctx ends. served may be nil.
+// serve builds a server and runs it until ctx ends. It calls served, which may be nil, when the server is up.
 func serve(ctx context.Context, loaded *config.Loaded, logger *slog.Logger, served func(*server.Server)) error {
 	if loaded.File != "" {
-		logger.Info("configuration file", "file", loaded.File)
+		logger.Info("read the configuration file", "file", loaded.File)
 	}
 	limitMemory(logger, memlimit.FromCgroup)
 	s, err := server.New(&loaded.Config, server.Build{Version: version, Commit: commit}, logger)
@@ -49,7 +50,7 @@ func serve(ctx context.Context, loaded *config.Loaded, logger *slog.Logger, serv
 	})
 }
 
-// signals returns a context that the first SIGTERM or SIGINT ends; the second ends the process at once.
+// signals returns a context that ends with the first SIGTERM or SIGINT. The second one ends the process at once.
 func signals() (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	got := make(chan os.Signal, 2)
@@ -60,8 +61,8 @@ func signals() (ctx context.Context, stop func()) {
 		}
 		cancel()
 		if _, ok := <-got; ok {
-			fmt.Fprintln(os.Stderr, "wsd: ended at once by a second signal")
-			os.Exit(exitRunTime)
+			fmt.Fprintln(os.Stderr, "wsd: second signal: exiting without waiting for clients")
+			os.Exit(command.Failed)
 		}
 	}()
 	return ctx, func() {

@@ -5,10 +5,11 @@ import (
 	"net"
 	"strconv"
 
+	"wsd/internal/command"
 	"wsd/internal/control"
 )
 
-// socket returns the path of the control socket that the configuration names.
+// socket returns the path of the configured control socket, or else the default path for the configured client port.
 func (o *options) socket(e env) (string, error) {
 	loaded, err := o.load(e)
 	if err != nil {
@@ -24,7 +25,7 @@ func (o *options) socket(e env) (string, error) {
 	}
 	n, err := strconv.Atoi(port)
 	if err != nil || n == 0 {
-		return "", usageError{fmt.Errorf("client.listen %s: port %s names no socket: set control.socket", first, port)}
+		return "", command.UsageError{Err: fmt.Errorf("client.listen is %s: port %s does not lead to a control socket; set control.socket", first, port)}
 	}
 	return control.DefaultPath(n), nil
 }

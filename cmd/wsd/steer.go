@@ -12,22 +12,23 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"wsd/internal/command"
 	"wsd/internal/config"
 	"wsd/internal/control"
 )
 
-// steerCmd talks to a running wsd through its control socket, and needs no capability.
+// steerCmd talks to a running wsd over its control socket. It needs no capability.
 type steerCmd struct {
 	options
-	Status  steerStatusCmd  `cmd:"" default:"withargs" help:"Print shards, changed settings and outcomes; also without this word."`
-	Watch   steerWatchCmd   `cmd:"" help:"Print the same again and again, or a line each time when the output is no terminal."`
+	Status  steerStatusCmd  `cmd:"" default:"withargs" help:"Print the shards, the changed settings and the outcomes (the default)."`
+	Watch   steerWatchCmd   `cmd:"" help:"Print the status repeatedly; one line each time if the output is not a terminal."`
 	Set     steerSetCmd     `cmd:"" help:"Change a setting until wsd restarts."`
-	Drain   steerDrainCmd   `cmd:"" help:"Give a shard no new connections while there is another, until undrain."`
+	Drain   steerDrainCmd   `cmd:"" help:"Stop giving a shard new connections, as long as another shard can take them."`
 	Undrain steerUndrainCmd `cmd:"" help:"Give a drained shard new connections again."`
-	Show    steerShowCmd    `cmd:"" help:"Print every setting, beside what the configuration says."`
+	Show    steerShowCmd    `cmd:"" help:"Print every setting next to its configured value."`
 }
 
-// state asks the server whose socket the configuration names.
+// state asks the wsd at the configured control socket for its steering state.
 func (c *steerCmd) state(ctx context.Context, e env) (control.SteerState, error) {
 	path, err := c.socket(e)
 	if err != nil {
@@ -37,10 +38,10 @@ func (c *steerCmd) state(ctx context.Context, e env) (control.SteerState, error)
 	return state, steerError(err)
 }
 
-// steerError makes a usage error of what the server refuses because the command line asked for something that there is not.
+// steerError turns a refusal of a bad request into a usage error, because the request was the command line's.
 func steerError(err error) error {
 	if refusal, ok := errors.AsType[*control.Refusal](err); ok && refusal.Status == http.StatusBadRequest {
-		return usageError{err}
+		return command.UsageError{Err: err}
 	}
 	return err
 }
@@ -63,7 +64,7 @@ func (c *steerStatusCmd) Run(e env, steer *steerCmd) error {
 	return printState(e.stdout, state)
 }
 
-// printState prints a state for people.
+// printState prints a state for people to read.
 func printState(w io.Writer, state control.SteerState) error {
 	fmt.Fprintf(w, "mode %s, policy %s", state.Mode, state.Policy)
 	if state.PinPath != "" {
@@ -83,7 +84,7 @@ func printState(w io.Writer, state control.SteerState) error {
 		return err
 	}
 
-	fmt.Fprintln(w, "\nsettings that differ from the configuration:")
+	fmt.Fprintln(w, "\nSettings that differ from the configuration:")
 	differ := 0
 	for _, s := range state.Settings {
 		if s.Changed || s.Ignored {
@@ -93,7 +94,7 @@ func printState(w io.Writer, state control.SteerState) error {
 	}
 	if state.AdmissionWsd != 0 {
 		differ++
-		fmt.Fprintf(columns, "  admission of wsd itself\t%d\t(the stricter of it and admission holds)\n", state.AdmissionWsd)
+		fmt.Fprintf(columns, "  admission by wsd itself\t%d\t(the higher of this and admission applies)\n", state.AdmissionWsd)
 	}
 	if differ == 0 {
 		fmt.Fprintln(columns, "  none")
@@ -102,7 +103,7 @@ func printState(w io.Writer, state control.SteerState) error {
 		return err
 	}
 
-	fmt.Fprintln(w, "\noutcomes:")
+	fmt.Fprintln(w, "\nOutcomes:")
 	counted := 0
 	for _, c := range slices.Concat(state.Ends, state.Notes) {
 		if c.Count > 0 {
@@ -116,7 +117,7 @@ func printState(w io.Writer, state control.SteerState) error {
 	return columns.Flush()
 }
 
-// shardState names everything that keeps new connections from a shard.
+// shardState lists everything that keeps new connections away from a shard.
 func shardState(s control.SteerShard, policy string) string {
 	var states []string
 	if s.Weight == 0 && policy == "weighted" {
@@ -143,7 +144,7 @@ func shardState(s control.SteerShard, policy string) string {
 	return strings.Join(states, ", ")
 }
 
-// settingName names a value of a setting.
+// settingName returns the name of a setting, with its shard if each shard has its own value.
 func settingName(s control.SteerSetting) string {
 	if s.Shard == nil {
 		return s.Name
@@ -151,22 +152,22 @@ func settingName(s control.SteerSetting) string {
 	return fmt.Sprintf("%s of shard %d", s.Name, *s.Shard)
 }
 
-// remark compares a value with what the configuration says.
+// remark compares a value with the configured one.
 func remark(s control.SteerSetting) string {
 	switch {
 	case s.Ignored:
-		return fmt.Sprintf("(out of range, %s counts instead; configured %s)", s.InForce, s.Configured)
+		return fmt.Sprintf("(out of range, %s applies instead; configured %s)", s.InForce, s.Configured)
 	case s.Changed:
 		return fmt.Sprintf("(configured %s)", s.Configured)
 	}
 	return "(as configured)"
 }
 
-// configKey returns the key in the configuration that a setting begins with, "" if it has none.
+// configKey returns the option that sets the initial value of a setting, or "" if there is none.
 func configKey(setting string) string {
 	for _, o := range config.Options() {
 		last := o.Key[strings.LastIndexByte(o.Key, '.')+1:]
-		if strings.HasPrefix(o.Key, "steering.") && (last == setting || last == setting+"s") { // The weights of all shards are one list.
+		if strings.HasPrefix(o.Key, "steering.") && (last == setting || last == setting+"s") { // The option weights is a list with the setting weight of each shard.
 			return o.Key
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"wsd/internal/command"
 	"wsd/internal/config"
 	"wsd/internal/control"
 	"wsd/internal/steering"
@@ -137,7 +138,7 @@ func TestSteerStatus(t *testing.T) {
 	f := newFakeSteerer()
 	socket := serveSteerer(t, f)
 	code, stdout, stderr := steer(socket, "")
-	require.Equal(t, exitOK, code, stderr)
+	require.Equal(t, command.OK, code, stderr)
 	require.Equal(t, `mode ebpf-pinned, policy least-loaded, pins /sys/fs/bpf/wsd/8000
 
 SHARD  CONNECTIONS  LOAD  PENDING  WEIGHT  STATE
@@ -145,18 +146,18 @@ SHARD  CONNECTIONS  LOAD  PENDING  WEIGHT  STATE
 1      40           41    1        100     ok
 2      40           42    2        100     ok
 
-settings that differ from the configuration:
+Settings that differ from the configuration:
   none
 
-outcomes:
+Outcomes:
   picked_least_loaded  120
   skipped_stalled      3
 `, stdout)
 
 	f.state.Ends, f.state.Notes = f.state.Ends[1:], nil
 	code, stdout, stderr = steer(socket, "status")
-	require.Equal(t, exitOK, code, stderr)
-	require.Contains(t, stdout, "outcomes:\n  none\n")
+	require.Equal(t, command.OK, code, stderr)
+	require.Contains(t, stdout, "Outcomes:\n  none\n")
 
 	f.state.Mode, f.state.PinPath, f.state.Reason = steering.Unpinned, "", "no bpffs"
 	f.state.Shards[0].Draining, f.state.Shards[1].StalledFor, f.state.Shards[2].Ramping, f.state.Shards[2].Full = true, 1.23, true, true
@@ -165,20 +166,20 @@ outcomes:
 	f.set("weight", 1, 20000)
 	f.set("drain", 1, 1)
 	code, stdout, stderr = steer(socket, "status")
-	require.Equal(t, exitOK, code, stderr)
+	require.Equal(t, command.OK, code, stderr)
 	for _, want := range []string{
 		"mode ebpf, policy p2c, reason: no bpffs\n",
 		"0      40           40    0        100     drained by wsd\n", "100     draining, stalled 1.23s\n", "100     full, ramping\n",
-		"  admission of wsd itself  30     (the stricter of it and admission holds)\n",
+		"  admission by wsd itself  30     (the higher of this and admission applies)\n",
 		"  policy                   p2c    (configured least-loaded)\n",
-		"  weight of shard 1        20000  (out of range, 100 counts instead; configured 100)\n",
+		"  weight of shard 1        20000  (out of range, 100 applies instead; configured 100)\n",
 		"  drain of shard 1         true   (configured false)\n",
 	} {
 		require.Contains(t, stdout, want)
 	}
 
 	code, stdout, stderr = steer(socket, "--json")
-	require.Equal(t, exitOK, code, stderr)
+	require.Equal(t, command.OK, code, stderr)
 	want, err := f.SteerState()
 	require.NoError(t, err)
 	var got control.SteerState
@@ -188,30 +189,30 @@ outcomes:
 
 func TestSteerChanges(t *testing.T) {
 	socket := serveSteerer(t, newFakeSteerer())
-	const keep = "; this lasts until wsd restarts, unless you keep it as %s in the configuration (`wsd steer show --yaml`)"
+	const keep = ", until wsd restarts; to keep it, set %s in the configuration (wsd steer show --yaml)"
 	for _, c := range []struct{ args, want, key string }{
-		{"set weight 1 200", "weight of shard 1: was 100, is 200", "steering.weights"},
-		{"set policy weighted", "policy: was least-loaded, is weighted", "steering.policy"},
-		{"set weight 1 300", "weight of shard 1: was 200, is 300", "steering.weights"},
-		{"set admission 5", "admission: was 0, is 5", "steering.limits.admission"},
-		{"set limit stall_bound 150ms", "stall_bound: was 0s, is 150ms", "steering.stall_bound"},
-		{"set limit source_dry_run true", "source_dry_run: was false, is true", "steering.limits.source_dry_run"},
+		{"set weight 1 200", "weight of shard 1: 100 → 200", "steering.weights"},
+		{"set policy weighted", "policy: least-loaded → weighted", "steering.policy"},
+		{"set weight 1 300", "weight of shard 1: 200 → 300", "steering.weights"},
+		{"set admission 5", "admission: 0 → 5", "steering.limits.admission"},
+		{"set limit stall_bound 150ms", "stall_bound: 0s → 150ms", "steering.stall_bound"},
+		{"set limit source_dry_run true", "source_dry_run: false → true", "steering.limits.source_dry_run"},
 	} {
 		code, stdout, stderr := steer(socket, c.args)
-		require.Equal(t, exitOK, code, stderr)
+		require.Equal(t, command.OK, code, stderr)
 		want := c.want + fmt.Sprintf(keep, c.key)
 		if c.args == "set weight 1 200" {
-			want += "; it counts under the policy weighted, and least-loaded is in force"
+			want += "; no effect yet: it applies only under the policy weighted, and the policy is least-loaded"
 		}
 		require.Equal(t, want+"\n", stdout, c.args)
 	}
 	for _, c := range []struct{ args, want string }{
-		{"drain 2", "drain of shard 2: was false, is true; this lasts until wsd restarts, and no configuration keeps it\n"},
-		{"undrain 2", "drain of shard 2: was true, is false; so says the configuration too\n"},
-		{"set policy least-loaded", "policy: was weighted, is least-loaded; so says the configuration too\n"},
+		{"drain 2", "Shard 2 is now draining. This ends when wsd restarts; it cannot be configured.\n"},
+		{"undrain 2", "Shard 2 is no longer draining.\n"},
+		{"set policy least-loaded", "policy: weighted → least-loaded, as configured\n"},
 	} {
 		code, stdout, stderr := steer(socket, c.args)
-		require.Equal(t, exitOK, code, stderr)
+		require.Equal(t, command.OK, code, stderr)
 		require.Equal(t, c.want, stdout)
 	}
 }
@@ -224,37 +225,37 @@ func TestSteerErrors(t *testing.T) {
 		code int
 		want string
 	}{
-		{"bogus", exitUsage, "unexpected argument bogus"},
-		{"set", exitUsage, "expected one of"},
-		{"set weight 1", exitUsage, "<weight>"},
-		{"set weight one 1", exitUsage, "<shard>"},
-		{"set weight -1 1", exitUsage, "-1"},
-		{"set weight 3 1", exitUsage, "wsd: name a shard from 0 to 2\n"},
-		{"set weight 0 10001", exitUsage, `wsd: weight "10001": it must be a whole number from 0 to 10000`},
-		{"set policy random", exitUsage, `wsd: policy "random": it must be one of least-loaded, weighted`},
-		{"set admission 5%", exitUsage, `admission "5%": it must be a whole number from 0 to 100`},
-		{"set limit policy hash", exitUsage, `there is no limit "policy": there are stall_bound, ramp`},
-		{"set limit ramp 5", exitUsage, `ramp "5": it must be a duration`},
-		{"drain", exitUsage, "<shard>"},
-		{"drain 3", exitUsage, "name a shard from 0 to 2"},
-		{"watch --interval 50ms", exitUsage, "--interval 50ms: it must be at least 100ms"},
-		{"watch --count=-1", exitUsage, "--count -1: it must be at least 0"},
+		{"bogus", command.Usage, "unexpected argument bogus"},
+		{"set", command.Usage, "expected one of"},
+		{"set weight 1", command.Usage, "<weight>"},
+		{"set weight one 1", command.Usage, "<shard>"},
+		{"set weight -1 1", command.Usage, "-1"},
+		{"set weight 3 1", command.Usage, "wsd: name a shard from 0 to 2\n"},
+		{"set weight 0 10001", command.Usage, `wsd: weight "10001" must be a whole number from 0 to 10000`},
+		{"set policy random", command.Usage, `wsd: policy "random" must be one of least-loaded, weighted`},
+		{"set admission 5%", command.Usage, `admission "5%" must be a whole number from 0 to 100`},
+		{"set limit policy hash", command.Usage, `no limit is named "policy"; the limits are stall_bound, ramp`},
+		{"set limit ramp 5", command.Usage, `ramp "5" must be a duration`},
+		{"drain", command.Usage, "<shard>"},
+		{"drain 3", command.Usage, "name a shard from 0 to 2"},
+		{"watch --interval 50ms", command.Usage, "--interval 50ms must be at least 100ms"},
+		{"watch --count=-1", command.Usage, "--count -1 must be at least 0"},
 	} {
 		code, stdout, stderr := steer(socket, c.args)
 		require.Equal(t, c.code, code, "%s\n%s", c.args, stderr)
 		require.Empty(t, stdout, c.args)
 		require.Contains(t, stderr, c.want, c.args)
 	}
-	f.refuse = &control.Refusal{Status: http.StatusConflict, Text: "the kernel's hash chooses the shards, so there is nothing to set"}
+	f.refuse = &control.Refusal{Status: http.StatusConflict, Text: "the kernel's hash chooses the shards, so settings have no effect"}
 	code, stdout, stderr := steer(socket, "drain 1")
-	require.Equal(t, exitRunTime, code)
+	require.Equal(t, command.Failed, code)
 	require.Empty(t, stdout)
 	require.Equal(t, "wsd: "+f.refuse.Error()+"\n", stderr)
 
 	for _, args := range []string{"", "status --json", "drain 0", "show", "watch --count 1", "set policy p2c"} {
 		code, _, stderr := steer(filepath.Join(t.TempDir(), "none.sock"), args)
-		require.Equal(t, exitRunTime, code, args)
-		require.Contains(t, stderr, "is wsd running", args)
+		require.Equal(t, command.Failed, code, args)
+		require.Contains(t, stderr, "Is wsd running?", args)
 	}
 }
 
@@ -264,7 +265,7 @@ func TestSteerHelp(t *testing.T) {
 		"set limit": "stall_bound, ramp,", "drain": "<shard>", "undrain": "<shard>", "watch": "SPREAD", "show": "--yaml", "status": "--json",
 	} {
 		code, stdout, stderr := call(append(append([]string{"steer"}, strings.Fields(args)...), "--help")...)
-		require.Equal(t, exitOK, code, stderr)
+		require.Equal(t, command.OK, code, stderr)
 		require.Contains(t, strings.Join(strings.Fields(stdout), " "), want, args)
 		require.Contains(t, stdout, "--control.socket")
 		require.NotContains(t, stdout, "--kafka.brokers")
@@ -286,7 +287,7 @@ func TestSteerShow(t *testing.T) {
 	socket := serveSteerer(t, f)
 	f.set("weight", 2, 300)
 	code, stdout, stderr := steer(socket, "show")
-	require.Equal(t, exitOK, code, stderr)
+	require.Equal(t, command.OK, code, stderr)
 	for _, want := range []string{
 		"policy             least-loaded  (as configured)\n", "weight of shard 0  100           (as configured)\n",
 		"weight of shard 2  300           (configured 100)\n", "source_exempt      2001:db8::/32\n",
@@ -299,7 +300,7 @@ func TestSteerShow(t *testing.T) {
 func load(t *testing.T, socket string) (config.Steering, string) {
 	t.Helper()
 	code, stdout, stderr := steer(socket, "show --yaml")
-	require.Equal(t, exitOK, code, stderr)
+	require.Equal(t, command.OK, code, stderr)
 	file := filepath.Join(t.TempDir(), "wsd.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(stdout), 0o600))
 	loaded, err := config.Load(config.Input{File: file})
@@ -312,17 +313,17 @@ func TestSteerShowYAML(t *testing.T) {
 	socket := serveSteerer(t, f)
 	s, text := load(t, socket)
 	require.NotContains(t, text, "weights")
-	require.NotContains(t, text, "Drained")
+	require.NotContains(t, text, "# Drained")
 	require.Equal(t, "least-loaded", s.Policy)
 	require.Equal(t, []string{"10.0.0.0/8", "2001:db8::/32"}, s.Limits.SourceExempt)
 
 	for i, setting := range steering.AllSettings() { // Another value for each.
-		f.set(setting.Name, 0, min(uint32(i)+1, setting.Most))
+		f.set(setting.Name, 0, min(uint32(i)+1, setting.Max))
 	}
 	f.set("policy", 0, 1)
 	f.set("weight", 1, 20000) // Out of range: not what is kept.
 	s, text = load(t, socket)
-	require.Contains(t, text, "# Drained, which no configuration keeps: shards 0.\n")
+	require.Contains(t, text, "# Drained shards, which cannot be configured: 0.\n")
 	require.Equal(t, config.Steering{
 		Mode: "auto", PinDir: "/sys/fs/bpf/wsd", Policy: "weighted", Weights: []int{2, 100, 100}, StallBound: 4 * time.Millisecond, Ramp: 5 * time.Millisecond,
 		PendingMax: 6, CPULocalBound: 7,
@@ -351,7 +352,7 @@ func TestSteerWatch(t *testing.T) {
 	f.state.Shards[1].StalledFor = 2
 	socket := serveSteerer(t, f)
 	code, stdout, stderr := steer(socket, "watch --interval 100ms --count 2")
-	require.Equal(t, exitOK, code, stderr)
+	require.Equal(t, command.OK, code, stderr)
 	lines := strings.Split(strings.TrimSpace(stdout), "\n")
 	require.Len(t, lines, 3)
 	require.Equal(t, []string{"TIME", "PICKED/S", "REFUSED/S", "CONNECTIONS", "SPREAD", "PENDING", "STALLED"}, strings.Fields(lines[0]))
@@ -359,7 +360,7 @@ func TestSteerWatch(t *testing.T) {
 
 	var screen bytes.Buffer
 	code = run([]string{"steer", "watch", "--interval", "100ms", "--count", "1", "--control.socket", socket}, env{stdout: &screen, screen: true})
-	require.Equal(t, exitOK, code)
+	require.Equal(t, command.OK, code)
 	require.Equal(t, 2, strings.Count(screen.String(), cursorHome), "at once, and after an interval")
 	require.Contains(t, screen.String(), "SHARD  CONNECTIONS")
 	require.NotContains(t, screen.String(), "\n\n", "what was there before is erased, line by line")

@@ -6,14 +6,15 @@ import (
 	"slices"
 	"strings"
 
+	"wsd/internal/command"
 	"wsd/internal/control"
 )
 
 type steerSetCmd struct {
-	Policy    steerSetPolicyCmd    `cmd:"" help:"Choose shards by another policy."`
-	Weight    steerSetWeightCmd    `cmd:"" help:"Give a shard another share under the policy weighted."`
-	Admission steerSetAdmissionCmd `cmd:"" help:"Refuse so many of 100 new connections, by lot."`
-	Limit     steerSetLimitCmd     `cmd:"" help:"Set a bound or a limit; the configuration's keys of the same names say what each is."`
+	Policy    steerSetPolicyCmd    `cmd:"" help:"Choose another policy for new connections."`
+	Weight    steerSetWeightCmd    `cmd:"" help:"Change the weight of a shard under the policy weighted."`
+	Admission steerSetAdmissionCmd `cmd:"" help:"Refuse a percentage of new connections, chosen at random."`
+	Limit     steerSetLimitCmd     `cmd:"" help:"Change a bound or a limit. docs/configuration.md describes the options of the same names."`
 }
 
 type steerSetPolicyCmd struct {
@@ -27,7 +28,7 @@ func (c *steerSetPolicyCmd) Run(e env, steer *steerCmd) error {
 
 type steerSetWeightCmd struct {
 	Shard  int    `arg:"" help:"Number of the shard, from 0."`
-	Weight string `arg:"" help:"0 to 10000; shards begin with 100. 0: no new connections while another shard can take them."`
+	Weight string `arg:"" help:"0 to 10000; the default is 100. 0: no new connections while another shard can take them."`
 }
 
 // Run sets a weight.
@@ -36,15 +37,15 @@ func (c *steerSetWeightCmd) Run(e env, steer *steerCmd) error {
 }
 
 type steerSetAdmissionCmd struct {
-	Percent string `arg:"" help:"0 to 100; 0: none, 100: all."`
+	Percent string `arg:"" help:"Percentage to refuse, 0 to 100."`
 }
 
-// Run sets the admission.
+// Run sets the percentage of new connections to refuse.
 func (c *steerSetAdmissionCmd) Run(e env, steer *steerCmd) error {
 	return steer.change(e, control.SteerChange{Setting: "admission", Value: c.Percent})
 }
 
-// limitNames are the settings that have no command of their own.
+// limitNames are the settings that have no subcommand of their own.
 var limitNames = []string{
 	"stall_bound", "ramp", "pending_max", "cpu_local_bound", "source_rate", "source_burst", "source_prefix4", "source_prefix6", "source_dry_run",
 	"admission_dry_run",
@@ -52,13 +53,13 @@ var limitNames = []string{
 
 type steerSetLimitCmd struct {
 	Name  string `arg:"" help:"One of ${limits}."`
-	Value string `arg:"" help:"As in the configuration: such as 150ms for stall_bound and ramp, true or false for a dry run, else a number."`
+	Value string `arg:"" help:"A duration such as 150ms for stall_bound and ramp, true or false for a dry run, else a number."`
 }
 
-// Run sets what is named.
+// Run sets the named limit.
 func (c *steerSetLimitCmd) Run(e env, steer *steerCmd) error {
 	if !slices.Contains(limitNames, c.Name) {
-		return usageError{fmt.Errorf("there is no limit %q: there are %s", c.Name, strings.Join(limitNames, ", "))}
+		return command.UsageError{Err: fmt.Errorf("no limit is named %q; the limits are %s", c.Name, strings.Join(limitNames, ", "))}
 	}
 	return steer.change(e, control.SteerChange{Setting: c.Name, Value: c.Value})
 }
@@ -81,7 +82,7 @@ func (c *steerUndrainCmd) Run(e env, steer *steerCmd) error {
 	return steer.change(e, control.SteerChange{Setting: "drain", Shard: &c.Shard, Value: "false"})
 }
 
-// change makes a change, and says in a line what it was.
+// change makes a change, and prints a line about it.
 func (c *steerCmd) change(e env, change control.SteerChange) error {
 	path, err := c.socket(e)
 	if err != nil {
@@ -97,15 +98,15 @@ func (c *steerCmd) change(e env, change control.SteerChange) error {
 		return steerError(err)
 	}
 	was, found := changed(before, change)
-	is, stillFound := changed(after, change)
+	now, stillFound := changed(after, change)
 	if !found || !stillFound {
-		return fmt.Errorf("set %s: wsd has set it, and does not tell it", change.Setting)
+		return fmt.Errorf("set %s: wsd accepted the change but does not report it", change.Setting)
 	}
-	_, err = fmt.Fprintf(e.stdout, "%s: was %s, is %s; %s\n", settingName(is), was.Text, is.Text, outlook(is)+condition(after, change.Setting))
+	_, err = fmt.Fprintf(e.stdout, "%s\n", outcome(was, now)+condition(after, change.Setting))
 	return err
 }
 
-// changed finds the value that a change is of.
+// changed returns the setting that a change is about.
 func changed(state control.SteerState, change control.SteerChange) (control.SteerSetting, bool) {
 	for _, s := range state.Settings {
 		if s.Name == change.Setting && (s.Shard == nil) == (change.Shard == nil) && (s.Shard == nil || *s.Shard == *change.Shard) {
@@ -115,23 +116,26 @@ func changed(state control.SteerState, change control.SteerChange) (control.Stee
 	return control.SteerSetting{}, false
 }
 
-// outlook tells how long a value lasts.
-func outlook(s control.SteerSetting) string {
-	if !s.Changed {
-		return "so says the configuration too"
+// outcome says what a change did, and how long that lasts.
+func outcome(was, now control.SteerSetting) string {
+	if now.Name == "drain" {
+		if now.Text == "true" {
+			return fmt.Sprintf("Shard %d is now draining. This ends when wsd restarts; it cannot be configured.", *now.Shard)
+		}
+		return fmt.Sprintf("Shard %d is no longer draining.", *now.Shard)
 	}
-	key := configKey(s.Name)
-	if key == "" {
-		return "this lasts until wsd restarts, and no configuration keeps it"
+	text := fmt.Sprintf("%s: %s → %s", settingName(now), was.Text, now.Text)
+	if !now.Changed {
+		return text + ", as configured"
 	}
-	return fmt.Sprintf("this lasts until wsd restarts, unless you keep it as %s in the configuration (`wsd steer show --yaml`)", key)
+	return text + fmt.Sprintf(", until wsd restarts; to keep it, set %s in the configuration (wsd steer show --yaml)", configKey(now.Name))
 }
 
-// condition tells that a setting has no effect under the policy in force.
+// condition says so if a setting has no effect under the current policy.
 func condition(state control.SteerState, setting string) string {
 	policy, only := map[string]string{"weight": "weighted", "cpu_local_bound": "cpu-local"}[setting]
 	if !only || policy == state.Policy {
 		return ""
 	}
-	return fmt.Sprintf("; it counts under the policy %s, and %s is in force", policy, state.Policy)
+	return fmt.Sprintf("; no effect yet: it applies only under the policy %s, and the policy is %s", policy, state.Policy)
 }

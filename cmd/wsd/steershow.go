@@ -12,7 +12,7 @@ import (
 )
 
 type steerShowCmd struct {
-	YAML bool `name:"yaml" help:"Print what is in force as the section steering of a configuration file, to keep it there."`
+	YAML bool `name:"yaml" help:"Print the current settings as the steering section of a configuration file."`
 }
 
 // Run prints the settings.
@@ -35,14 +35,14 @@ func (c *steerShowCmd) Run(e env, steer *steerCmd) error {
 	return columns.Flush()
 }
 
-// section is what is in force as the section steering of a configuration file.
+// section returns the current settings as the steering section of a configuration file.
 func section(state control.SteerState) string {
-	common := make(map[string]string) // What counts, by name.
+	common := make(map[string]string) // Values that apply to all shards, by name of the setting.
 	var weights, drained []string
 	differ := false
 	var ignored []string
 	for _, s := range state.Settings {
-		if s.Ignored { // A mistake is not to be kept.
+		if s.Ignored { // A mistake must not end up in the file.
 			ignored = append(ignored, settingName(s))
 			s.InForce = s.Configured
 		}
@@ -57,16 +57,16 @@ func section(state control.SteerState) string {
 		}
 	}
 	var b strings.Builder
-	what := "# What steers now."
+	what := "# The current steering settings."
 	if state.Mode == "hash" {
-		what = "# What the configuration says, but the kernel's hash chooses: " + state.Reason + "."
+		what = "# The configured settings. They have no effect, because the kernel's hash chooses the shards: " + state.Reason + "."
 	}
-	b.WriteString(what + " Keys that are not here, such as mode and pin_dir, stay as your configuration has them.\n")
+	b.WriteString(what + " Keep the other keys of your configuration, such as mode and pin_dir.\n")
 	if len(drained) > 0 {
-		fmt.Fprintf(&b, "# Drained, which no configuration keeps: shards %s.\n", strings.Join(drained, ", "))
+		fmt.Fprintf(&b, "# Drained shards, which cannot be configured: %s.\n", strings.Join(drained, ", "))
 	}
 	if len(ignored) > 0 {
-		fmt.Fprintf(&b, "# Out of range in its map, so here is what the configuration says: %s.\n", strings.Join(ignored, ", "))
+		fmt.Fprintf(&b, "# Out of range in their maps, so the configured values are printed: %s.\n", strings.Join(ignored, ", "))
 	}
 	b.WriteString("steering:\n")
 	inLimits := false
@@ -95,7 +95,7 @@ func section(state control.SteerState) string {
 	return b.String()
 }
 
-// quoted makes YAML of texts that colons could make something else.
+// quoted returns texts as a YAML list. The quotes keep an IPv6 address from being read as a mapping.
 func quoted(texts []string) string {
 	var list []string
 	for _, text := range texts {

@@ -7,30 +7,31 @@ import (
 	"strings"
 	"time"
 
+	"wsd/internal/command"
 	"wsd/internal/control"
 )
 
-// intervalLeast keeps watching from costing the wsd that is watched.
-const intervalLeast = 100 * time.Millisecond
+// intervalMin limits the load that watching causes in the wsd.
+const intervalMin = 100 * time.Millisecond
 
 type steerWatchCmd struct {
-	Interval time.Duration `default:"1s" help:"Between two looks, at least 100ms."`
-	Count    int           `help:"End after so many looks; 0: at SIGINT or SIGTERM."`
+	Interval time.Duration `default:"1s" help:"Time between two updates, at least 100ms."`
+	Count    int           `help:"Number of updates. 0: until SIGINT or SIGTERM."`
 }
 
-// Help says what the columns mean.
+// Help explains the columns.
 func (steerWatchCmd) Help() string {
-	return "Where the output is no terminal, each look is a line: connections picked and refused per second, connections now, SPREAD (the load " +
-		"of the fullest shard less that of the emptiest), connections picked but not accepted, shards that stall."
+	return "If the output is not a terminal, each update is a line: connections picked and refused per second, current connections, SPREAD " +
+		"(the highest load of a shard minus the lowest), pending connections (picked, not accepted), and stalled shards."
 }
 
-// Run watches until a signal comes, or --count is reached.
+// Run prints updates until a signal arrives or --count is reached.
 func (c *steerWatchCmd) Run(e env, steer *steerCmd) error {
-	if c.Interval < intervalLeast {
-		return usageError{fmt.Errorf("--interval %v: it must be at least %v", c.Interval, intervalLeast)}
+	if c.Interval < intervalMin {
+		return command.UsageError{Err: fmt.Errorf("--interval %v must be at least %v", c.Interval, intervalMin)}
 	}
 	if c.Count < 0 {
-		return usageError{fmt.Errorf("--count %d: it must be at least 0", c.Count)}
+		return command.UsageError{Err: fmt.Errorf("--count %d must be at least 0", c.Count)}
 	}
 	path, err := steer.socket(e)
 	if err != nil {
@@ -39,7 +40,7 @@ func (c *steerWatchCmd) Run(e env, steer *steerCmd) error {
 	ctx, stop := signals()
 	defer stop()
 	err = c.watch(ctx, e, path)
-	if ctx.Err() != nil { // A signal, which is how this ends.
+	if ctx.Err() != nil { // A signal is the normal end.
 		return nil
 	}
 	return err
@@ -50,7 +51,7 @@ func (c *steerWatchCmd) watch(ctx context.Context, e env, path string) error {
 	if err != nil {
 		return err
 	}
-	at := time.Now()
+	lastRead := time.Now()
 	if e.screen {
 		err = redraw(e, last, pace{})
 	} else {
@@ -68,12 +69,12 @@ func (c *steerWatchCmd) watch(ctx context.Context, e env, path string) error {
 		if err != nil {
 			return err
 		}
-		p := paceOf(last, now, time.Since(at))
-		last, at = now, time.Now()
+		p := paceOf(last, now, time.Since(lastRead))
+		last, lastRead = now, time.Now()
 		if e.screen {
 			err = redraw(e, now, p)
 		} else {
-			err = printLine(e, now, p, at)
+			err = printLine(e, now, p, lastRead)
 		}
 		if err != nil {
 			return err
@@ -82,10 +83,10 @@ func (c *steerWatchCmd) watch(ctx context.Context, e env, path string) error {
 	return err
 }
 
-// pace is how many connections a second were picked and refused.
+// pace is the number of connections picked and refused per second.
 type pace struct{ picked, refused float64 }
 
-// paceOf compares two states. Counts that are less than before are those of a wsd that was started since.
+// paceOf compares two states. Lower counts than before mean that wsd has restarted, so it counts from 0.
 func paceOf(last, now control.SteerState, took time.Duration) pace {
 	pickedLast, refusedLast := totals(last)
 	pickedNow, refusedNow := totals(now)
@@ -107,22 +108,22 @@ func totals(state control.SteerState) (picked, refused uint64) {
 	return picked, refused
 }
 
-// printLine prints a state in a line, for a log or a pipe.
-func printLine(e env, state control.SteerState, p pace, at time.Time) error {
-	var connections, pending, least, most int64
+// printLine prints the state read at a time as one line, for a log or a pipe.
+func printLine(e env, state control.SteerState, p pace, read time.Time) error {
+	var connections, pending, loadMin, loadMax int64
 	stalled := 0
 	for i, s := range state.Shards {
 		connections += s.Connections
 		pending += s.Pending
-		most = max(most, s.Load)
-		if i == 0 || s.Load < least {
-			least = s.Load
+		loadMax = max(loadMax, s.Load)
+		if i == 0 || s.Load < loadMin {
+			loadMin = s.Load
 		}
 		if s.StalledFor > 0 {
 			stalled++
 		}
 	}
-	_, err := fmt.Fprintf(e.stdout, "%-8s %9.1f %9.1f %11d %7d %7d %7d\n", at.Format(time.TimeOnly), p.picked, p.refused, connections, most-least,
+	_, err := fmt.Fprintf(e.stdout, "%-8s %9.1f %9.1f %11d %7d %7d %7d\n", read.Format(time.TimeOnly), p.picked, p.refused, connections, loadMax-loadMin,
 		pending, stalled)
 	return err
 }
@@ -133,10 +134,10 @@ const (
 	eraseBelow = "\x1b[J"
 )
 
-// redraw prints a state over the one before, in one write, so that nothing flickers.
+// redraw prints a state over the previous one, in one write so that the screen does not flicker.
 func redraw(e env, state control.SteerState, p pace) error {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s  %.1f/s picked, %.1f/s refused; ctrl-c ends\n", time.Now().Format(time.TimeOnly), p.picked, p.refused)
+	fmt.Fprintf(&b, "%s  %.1f/s picked, %.1f/s refused; press Ctrl-C to stop\n", time.Now().Format(time.TimeOnly), p.picked, p.refused)
 	if err := printState(&b, state); err != nil {
 		return err
 	}

@@ -2,11 +2,11 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
 
+	"wsd/internal/command"
 	"wsd/internal/config"
 	"wsd/internal/route"
 	"wsd/internal/routing"
@@ -15,31 +15,28 @@ import (
 type testRouteCmd struct {
 	options
 	Topic     string   `required:"" help:"Topic of the record."`
-	Partition int32    `default:"0" help:"Its partition."`
-	Key       *string  `help:"Its key. Default: none."`
-	Header    []string `sep:"none" placeholder:"NAME=VALUE" help:"A header of it; may be given again."`
-	Value     *string  `help:"Its value. Default: null."`
+	Partition int32    `default:"0" help:"Partition of the record."`
+	Key       *string  `help:"Key of the record. Default: none."`
+	Header    []string `sep:"none" placeholder:"NAME=VALUE" help:"Header of the record; may be given several times."`
+	Value     *string  `help:"Value of the record. Default: null."`
 	JSON      bool     `name:"json" help:"Print JSON."`
 }
 
-// errUnplaced: the record has no place. What there is to say has been printed.
-var errUnplaced = failure{errors.New("the record cannot be placed")}
-
-// placed is where a record goes, as it is printed.
+// placed is where a record goes, in the form in which it is printed.
 type placed struct {
-	To       string   `json:"to"` // channels, connection, user, everybody, drop, nobody or stop.
-	By       string   `json:"by"` // What decides: rule, a header, or none.
-	Channels []string `json:"channels,omitempty"`
-	Client   string   `json:"client,omitempty"` // For a connection.
-	User     string   `json:"user,omitempty"`
-	Rule     *int     `json:"rule,omitempty"`     // Index in routes.
-	Route    string   `json:"route,omitempty"`    // Its text.
-	Reason   string   `json:"reason,omitempty"`   // Why the rule or the header cannot place the record.
-	OnError  string   `json:"on_error,omitempty"` // What the rule does then.
-	Note     string   `json:"note,omitempty"`
+	To       string   `json:"to"`                 // Kind of target: channels, connection, user, everybody, drop, nobody or stop.
+	By       string   `json:"by"`                 // What decided: rule, the name of a header, or none.
+	Channels []string `json:"channels,omitempty"` // Channels the record goes to.
+	Client   string   `json:"client,omitempty"`   // Id of the client whose connection the record goes to.
+	User     string   `json:"user,omitempty"`     // User the record goes to.
+	Rule     *int     `json:"rule,omitempty"`     // Index in routes of the rule that decided.
+	Route    string   `json:"route,omitempty"`    // Text of that rule.
+	Reason   string   `json:"reason,omitempty"`   // Why the rule or the header could not place the record.
+	OnError  string   `json:"on_error,omitempty"` // What the rule does with a record that it cannot place.
+	Note     string   `json:"note,omitempty"`     // A remark for the user.
 }
 
-// Run places one record. It ends with exit code 1 when the record has no place.
+// Run places one record. The exit code is 1 if the record cannot be placed.
 func (c *testRouteCmd) Run(e env) error {
 	loaded, err := c.load(e)
 	if err != nil {
@@ -48,23 +45,23 @@ func (c *testRouteCmd) Run(e env) error {
 	cfg := &loaded.Config
 	table, err := route.New(cfg.Rules(), cfg.RouteOverrides())
 	if err != nil {
-		return usageError{err}
+		return command.UsageError{Err: err}
 	}
 	if topic, err := route.ParseTopic(c.Topic); err != nil || !topic.Exact() {
-		return usageError{fmt.Errorf("--topic %q is no topic's name", c.Topic)}
+		return command.UsageError{Err: fmt.Errorf("--topic %q is not a topic name", c.Topic)}
 	}
 	if c.Partition < 0 {
-		return usageError{fmt.Errorf("--partition %d: a partition's number is 0 or more", c.Partition)}
+		return command.UsageError{Err: fmt.Errorf("--partition %d must be at least 0", c.Partition)}
 	}
 	rec, err := c.record()
 	if err != nil {
-		return usageError{err}
+		return command.UsageError{Err: err}
 	}
 	var p route.Placement
 	table.Topic(c.Topic).Place(&p, c.Partition, rec)
 	out := describe(cfg, &p)
 	if !reads(cfg, c.Topic) {
-		out.Note = "kafka.topics does not name this topic: its records are not read"
+		out.Note = "wsd does not read this topic, because kafka.topics does not contain it"
 	}
 	if c.JSON {
 		encoder := json.NewEncoder(e.stdout)
@@ -74,7 +71,7 @@ func (c *testRouteCmd) Run(e env) error {
 		err = out.print(e.stdout)
 	}
 	if err == nil && (p.To == route.ToNobody || p.To == route.ToStop) {
-		err = errUnplaced
+		err = command.ErrReported
 	}
 	return err
 }
@@ -99,7 +96,7 @@ func (c *testRouteCmd) record() (*route.Record, error) {
 	return rec, nil
 }
 
-// reads reports whether the topic is one of those to be read.
+// reads reports whether kafka.topics contains a topic.
 func reads(cfg *config.Config, topic string) bool {
 	for _, t := range cfg.Kafka.Topics {
 		if p, err := route.ParseTopic(t); err == nil && p.FindsTopic(topic) {
@@ -153,22 +150,22 @@ func describe(cfg *config.Config, p *route.Placement) placed {
 	return out
 }
 
-// reasons explains why a record has no place.
+// reasons explains why a record cannot be placed.
 var reasons = map[string]string{
-	"no_route":   "no rule fits the record",
-	"missing":    "what the channel's name needs is missing, empty, or no text, number or boolean",
-	"not_utf8":   "what the channel's name needs is not UTF-8",
-	"too_long":   fmt.Sprintf("the channel's name would have more than %d bytes", route.ChannelBytesMax),
-	"bad_header": "a header that overrides the rules holds no possible target",
+	"no_route":   "no rule matches the record",
+	"missing":    "a part of the channel name is missing, empty, or not a text, number or boolean",
+	"not_utf8":   "a part of the channel name is not UTF-8",
+	"too_long":   fmt.Sprintf("the channel name would be longer than %d bytes", route.ChannelBytesMax),
+	"bad_header": "a header that overrides the rules has a value that is not a valid target",
 }
 
-// headers tell what decided in place of a rule.
+// headers describes what decided if it was not a rule.
 var headers = map[string]string{
 	"channels": "the header for channels", "connection": "the header for a connection", "user": "the header for a user", "everybody": "the header for everybody",
 	"header": "a header",
 }
 
-// print writes the placement for people.
+// print writes the placement for people to read.
 func (p *placed) print(w io.Writer) error {
 	var b strings.Builder
 	switch p.To {
@@ -177,17 +174,17 @@ func (p *placed) print(w io.Writer) error {
 			fmt.Fprintf(&b, "channel %s\n", name)
 		}
 	case "connection":
-		fmt.Fprintf(&b, "connection %s, if it is one of the wsd that reads the record\n", p.Client)
+		fmt.Fprintf(&b, "connection %s, if the wsd that reads the record has it\n", p.Client)
 	case "user":
 		fmt.Fprintf(&b, "user %s\n", p.User)
 	case "everybody":
 		b.WriteString("everybody\n")
 	case "drop":
-		b.WriteString("nowhere: the rule drops it\n")
+		b.WriteString("nowhere: the rule drops the record\n")
 	case "stop":
-		b.WriteString("nowhere: its partition stops before it\n")
+		b.WriteString("nowhere: reading its partition stops at this record\n")
 	default:
-		b.WriteString("nowhere: it is skipped and counted\n")
+		b.WriteString("nowhere: the record is skipped and counted\n")
 	}
 	if p.Rule != nil {
 		fmt.Fprintf(&b, "by      routes[%d]: %s\n", *p.Rule, p.Route)

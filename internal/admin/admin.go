@@ -7,41 +7,36 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"runtime/pprof"
 	"syscall"
 	"time"
+
+	"wsd/internal/httpserve"
 )
 
-// Options is what Start needs. Every function may be called by several goroutines at a time and must not wait.
+// Options is what Start needs. The functions must not block, and several goroutines may call them at the same time.
 type Options struct {
-	Listen     string                  // host:port; port 0 chooses one.
-	Health     func() Health           // For /health and the page.
-	Ready      func() (bool, []string) // For /ready: whether new clients are to be sent here, and if not, why.
-	Metrics    http.Handler            // For /metrics.
-	Pprof      bool                    // Whether /debug/pprof is served.
-	ClientPort int                     // Where the page opens its WebSocket, on the host that it was loaded from.
-	Channels   func() []string         // Channels that the page offers, in any order.
-	Logger     *slog.Logger            // Gets what net/http complains about, at debug level, and an end of serving that was not asked for.
+	Listen     string                  // Address to listen on, as HOST:PORT. Port 0 means any free port.
+	Health     func() Health           // Returns the health, for /health and the page.
+	Ready      func() (bool, []string) // Returns whether new clients should be sent here, and if not, why. For /ready.
+	Metrics    http.Handler            // Serves /metrics.
+	Pprof      bool                    // Whether to serve /debug/pprof.
+	ClientPort int                     // Port to which the page opens its WebSocket, on the host that it was loaded from.
+	Channels   func() []string         // Returns the channels that the page offers, in any order.
+	Logger     *slog.Logger            // Gets what net/http complains about, at debug level, and an error if serving ends unasked.
 }
 
 const (
-	headerTimeout  = 2 * time.Second
-	readTimeout    = 5 * time.Second
-	writeTimeout   = 15 * time.Second // A profile's own seconds are added to it.
-	idleTimeout    = 60 * time.Second
-	headerMax      = 8 << 10
-	connectionsMax = 64 // Further ones wait in the accept backlog.
+	writeTimeout   = 15 * time.Second // net/http/pprof adds the duration of a profile.
+	connectionsMax = 64               // Further connections wait in the accept backlog.
 )
 
 // Server serves the admin port from Start to Close.
 type Server struct {
-	http   *http.Server
-	addr   net.Addr
-	logger *slog.Logger
-	served chan struct{} // Closed when serving has ended.
+	http *httpserve.Server
+	addr net.Addr
 }
 
-// Start listens and serves. It is an error when the address is taken or is not this machine's.
+// Start listens and serves. It returns an error if the address is in use or does not belong to this machine.
 func Start(o Options) (*Server, error) {
 	if o.Health == nil || o.Ready == nil || o.Metrics == nil || o.Channels == nil || o.Logger == nil {
 		return nil, errors.New("BUG: admin options without health, ready, metrics, channels or logger")
@@ -50,64 +45,34 @@ func Start(o Options) (*Server, error) {
 	if err != nil {
 		return nil, explainListen(o.Listen, err)
 	}
-	s := &Server{
-		http: &http.Server{
-			Handler:           newHandler(o, loopback(listener.Addr())),
-			ReadHeaderTimeout: headerTimeout,
-			ReadTimeout:       readTimeout,
-			WriteTimeout:      writeTimeout,
-			IdleTimeout:       idleTimeout,
-			MaxHeaderBytes:    headerMax,
-			ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
-		},
-		addr:   listener.Addr(),
-		logger: o.Logger,
-		served: make(chan struct{}),
-	}
-	limited := limit(listener, connectionsMax)
-	go pprof.Do(context.Background(), pprof.Labels("component", "admin"), func(context.Context) { s.serve(limited) })
-	return s, nil
+	return &Server{addr: listener.Addr(), http: httpserve.Start(httpserve.Options{
+		Name: "admin port", Component: "admin", Listener: limit(listener, connectionsMax),
+		Handler: newHandler(o, loopback(listener.Addr())), WriteTimeout: writeTimeout, Logger: o.Logger,
+	})}, nil
 }
 
-func (s *Server) serve(l net.Listener) {
-	defer close(s.served)
-	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		s.logger.Error("admin port ended", "address", s.addr.String(), "error", err)
-	}
-}
-
-// Addr returns the address that is served, with the port that was chosen.
+// Addr returns the address that is served. Its port is never 0.
 func (s *Server) Addr() net.Addr { return s.addr }
 
-// Close lets requests under way finish until ctx ends, then cuts them off. It returns nil in both cases: who asked for a
-// metric while wsd stops has nothing to complain about.
-func (s *Server) Close(ctx context.Context) error {
-	err := s.http.Shutdown(ctx)
-	if err != nil {
-		err = s.http.Close()
-	}
-	<-s.served
-	if err != nil && !errors.Is(err, net.ErrClosed) {
-		return fmt.Errorf("close the admin port %s: %w", s.addr, err)
-	}
-	return nil
-}
+// Close waits for open requests to finish until ctx ends, and then closes their connections. Cutting off a request, such as a
+// scrape while wsd stops, is not an error.
+func (s *Server) Close(ctx context.Context) error { return s.http.Shutdown(ctx) }
 
-// explainListen adds the remedy to an error of listening.
+// explainListen adds a remedy to an error of listening.
 func explainListen(address string, err error) error {
 	remedy := "set admin.listen"
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		remedy = "another process has the port: set admin.listen to another one, or to nothing for no admin port"
+		remedy = "another process uses the port: set admin.listen to another address, or leave it empty for no admin port"
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		remedy = "no interface has this address: set admin.listen to one of this machine's"
+		remedy = "no interface of this machine has the address: set admin.listen to another one"
 	case errors.Is(err, syscall.EACCES):
-		remedy = "ports below 1024 need a privilege: set admin.listen to a higher one"
+		remedy = "ports below 1024 need a privilege: set admin.listen to a higher port"
 	}
 	return fmt.Errorf("listen on %s for the admin port: %w: %s", address, errors.Unwrap(err), remedy)
 }
 
-// loopback reports whether only this machine reaches addr.
+// loopback reports whether only this machine can reach addr.
 func loopback(addr net.Addr) bool {
 	tcp, ok := addr.(*net.TCPAddr)
 	return ok && tcp.IP.IsLoopback()

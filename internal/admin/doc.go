@@ -1,8 +1,8 @@
-// Package admin is the private HTTP listener: health, readiness, metrics, profiles and a page that shows messages arriving.
+// Package admin is the private HTTP port: health, readiness, metrics, profiles and a demo page that shows messages arriving.
 //
-// Thread rule: every function and method may be called from any goroutine. What Options' functions return is asked for on
-// net/http's goroutines, several at a time.
+// Thread rule: every function and method may be called from any goroutine. The package calls the functions in Options on the
+// goroutines of net/http, several at a time.
 //
-// The package imports nothing of wsd: the server hands it functions that describe the rest. It changes nothing; commands that
-// do go through the control socket.
+// The package knows nothing of the rest of wsd: the server passes it functions that describe it. It changes nothing. Commands
+// that change something use the control socket.
 package admin

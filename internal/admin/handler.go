@@ -9,11 +9,11 @@ import (
 	"strings"
 )
 
-// channelsMax bounds the list that the page gets; more would not fit into anybody's head either.
+// channelsMax is the number of channels that the page gets at most.
 const channelsMax = 1000
 
-// newHandler routes requests. Beyond loopback there are health, readiness and metrics only: nothing else is for strangers,
-// and there is no authentication.
+// newHandler routes requests. On an address that other machines can reach it serves only health, readiness and metrics, because
+// there is no authentication.
 func newHandler(o Options, isLoopback bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /health", HealthHandler(o.Health))
@@ -32,7 +32,7 @@ func newHandler(o Options, isLoopback bool) http.Handler {
 		private.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 		private.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 		private.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-		private.HandleFunc("POST /debug/pprof/symbol", pprof.Symbol) // What go tool pprof does.
+		private.HandleFunc("POST /debug/pprof/symbol", pprof.Symbol) // go tool pprof uses POST.
 		private.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	} else {
 		private.HandleFunc("/debug/pprof/", refuse(http.StatusNotFound, "profiles are off: start wsd with ENABLE_PPROF=true in its environment"))
@@ -40,7 +40,7 @@ func newHandler(o Options, isLoopback bool) http.Handler {
 	switch {
 	case !isLoopback:
 		mux.HandleFunc("/", refuse(http.StatusForbidden,
-			"only /health, /ready and /metrics are served on an address that other machines reach: let admin.listen be a loopback address for the rest"))
+			"only /health, /ready and /metrics are served on an address that other machines can reach: set admin.listen to a loopback address to use the rest"))
 	default:
 		mux.Handle("/", localHost(private))
 	}
@@ -51,7 +51,7 @@ func refuse(code int, why string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { http.Error(w, why, code) }
 }
 
-// secured sets what every answer says to browsers.
+// secured sets headers that restrict what browsers do with a response.
 func secured(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -63,19 +63,20 @@ func secured(next http.Handler) http.Handler {
 	})
 }
 
-// localHost refuses requests for a host name that is not this machine's own: a web page elsewhere could give its own name a
-// loopback address (DNS rebinding) and read what is served here with its visitor's browser.
+// localHost refuses requests for host names other than localhost. Otherwise a web page elsewhere could let its own name resolve
+// to a loopback address (DNS rebinding), and read this server through its visitor's browser.
 func localHost(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, ok := requestHost(r); !ok {
-			http.Error(w, "open this by an IP address or as localhost, not by another name", http.StatusForbidden)
+			http.Error(w, "use an IP address or localhost in the URL, not another host name", http.StatusForbidden)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-// requestHost returns the host that r was sent to, as it stands in a URL; ok is false unless it is an IP address or localhost.
+// requestHost returns the host that r was sent to, in the form used in a URL. ok is false unless it is an IP address or
+// localhost.
 func requestHost(r *http.Request) (host string, ok bool) {
 	host = r.Host
 	if h, _, err := net.SplitHostPort(host); err == nil {
@@ -95,10 +96,10 @@ func requestHost(r *http.Request) (host string, ok bool) {
 	return addr.String(), true
 }
 
-// channelList is the answer to /api/channels.
+// channelList is the response to /api/channels.
 type channelList struct {
-	Channels []string `json:"channels"` // Sorted, without repetition.
-	More     int      `json:"more"`     // How many were left out.
+	Channels []string `json:"channels"` // Names of channels, sorted, without duplicates.
+	More     int      `json:"more"`     // Number of channels that were left out.
 }
 
 func channelsHandler(o Options) http.Handler {

@@ -78,7 +78,7 @@ func TestBeyondLoopback(t *testing.T) {
 	for _, target := range []string{"/", "/page.js", "/page.css", "/api/channels", "/anything"} {
 		w := get(options(), false, "10.0.0.1:9000", target)
 		require.Equal(t, http.StatusForbidden, w.Code, target)
-		require.Contains(t, w.Body.String(), "let admin.listen be a loopback address", target)
+		require.Contains(t, w.Body.String(), "set admin.listen to a loopback address", target)
 	}
 	for _, target := range []string{"/health", "/ready", "/metrics"} {
 		require.Equal(t, http.StatusOK, get(options(), false, "wsd.example:9000", target).Code, target)

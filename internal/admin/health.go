@@ -6,96 +6,95 @@ import (
 	"slices"
 )
 
-// Status is how a server is, in a word.
+// Status summarises the health of a server in one word.
 type Status string
 
 // The states of a server.
 const (
-	StatusStarting Status = "starting" // Not serving everybody yet.
-	StatusOK       Status = "ok"
-	StatusDegraded Status = "degraded" // Serves clients, but something is wrong: Health.Reasons says what.
-	StatusStopping Status = "stopping" // Takes no new connection.
+	StatusStarting Status = "starting" // Not serving all clients yet.
+	StatusOK       Status = "ok"       // Serving clients.
+	StatusDegraded Status = "degraded" // Serving clients, although something is wrong: Health.Reasons says what.
+	StatusStopping Status = "stopping" // Accepting no new connections.
 )
 
-// Serving reports whether clients are served in this state.
+// Serving reports whether a server with this status serves clients.
 func (s Status) Serving() bool { return s == StatusOK || s == StatusDegraded }
 
-// Health is the answer to /health, and to `wsd health` through the control socket.
+// Health is the response to /health, also on the control socket, where `wsd health` requests it.
 type Health struct {
-	Status        Status   `json:"status"`
-	Reasons       []string `json:"reasons"` // Why Status is not ok, a sentence each.
-	Version       string   `json:"version"`
-	Commit        string   `json:"commit"`
-	UptimeSeconds float64  `json:"uptime_seconds"`
-	ClientListen  []string `json:"client_listen"` // Addresses that clients connect to.
-	Auth          string   `json:"auth"`          // How clients are told apart: none.
-	Steering      Steering `json:"steering"`
-	Connections   int64    `json:"connections"` // Summed over the shards.
-	Shards        []Shard  `json:"shards"`
-	Kafka         Kafka    `json:"kafka"`
-	Process       Process  `json:"process"` // Set by the handler.
+	Status        Status   `json:"status"`         // Health in one word.
+	Reasons       []string `json:"reasons"`        // Why Status is not ok, one sentence each.
+	Version       string   `json:"version"`        // Version of wsd.
+	Commit        string   `json:"commit"`         // Commit that wsd was built from.
+	UptimeSeconds float64  `json:"uptime_seconds"` // Time since the start.
+	ClientListen  []string `json:"client_listen"`  // Addresses that clients connect to.
+	Auth          string   `json:"auth"`           // How clients authenticate: always none.
+	Steering      Steering `json:"steering"`       // How new connections are assigned to shards.
+	Connections   int64    `json:"connections"`    // Connections of all shards.
+	Shards        []Shard  `json:"shards"`         // What each shard carries, by id.
+	Kafka         Kafka    `json:"kafka"`          // State of the topics.
+	Process       Process  `json:"process"`        // Resources of the process; set by the handler.
 }
 
-// Steering is how new connections are given to shards.
+// Steering is how new connections are assigned to shards.
 type Steering struct {
-	Mode    string `json:"mode"`     // ebpf-pinned, ebpf or hash.
-	Reason  string `json:"reason"`   // In one line why not more than Mode; may be empty.
-	PinPath string `json:"pin_path"` // Directory of the pinned maps; empty unless pinned.
-	Policy  string `json:"policy"`   // In force now.
-
-	Changed []string `json:"changed"` // What operators have set to something else than the configuration says, a sentence each.
-	Ignored []string `json:"ignored"` // Settings out of range, which do not count.
+	Mode    string   `json:"mode"`     // What chooses the shards: ebpf-pinned, ebpf or hash.
+	Reason  string   `json:"reason"`   // Why Mode is not better, in one line; may be empty.
+	PinPath string   `json:"pin_path"` // Directory of the pins; empty unless Mode is ebpf-pinned.
+	Policy  string   `json:"policy"`   // Policy that applies.
+	Changed []string `json:"changed"`  // Settings that differ from the configuration, one sentence each.
+	Ignored []string `json:"ignored"`  // Settings that are out of range and therefore have no effect, one sentence each.
 }
 
 // Shard is what one shard carries.
 type Shard struct {
-	ID            int    `json:"id"`
-	Connections   int64  `json:"connections"`   // Sockets, handshakes included.
+	ID            int    `json:"id"`            // Number of the shard, from 0.
+	Connections   int64  `json:"connections"`   // Open connections, including those that have not been upgraded yet.
 	Clients       int64  `json:"clients"`       // Upgraded connections.
-	Subscriptions int64  `json:"subscriptions"` // Of all its clients.
-	Load          int64  `json:"load"`          // What the steering program compares: connections, and those on their way.
-	LagBatches    uint64 `json:"lag_batches"`   // Batches on the bus that it has not taken.
+	Subscriptions int64  `json:"subscriptions"` // Subscriptions of all its clients.
+	Load          int64  `json:"load"`          // Open and pending connections, which the steering program compares.
+	LagBatches    uint64 `json:"lag_batches"`   // Batches on the bus that the shard has not taken yet.
 	Deliveries    uint64 `json:"deliveries"`    // Publications delivered since the start.
 }
 
-// Kafka is what is known of the cluster.
+// Kafka is the state of the configured topics.
 type Kafka struct {
-	Ready  bool    `json:"ready"` // Every partition of every topic that exists has a position.
-	Error  string  `json:"error,omitempty"`
-	Topics []Topic `json:"topics"`
+	Ready  bool    `json:"ready"`           // Whether every partition of every topic that exists has a position.
+	Error  string  `json:"error,omitempty"` // Why the cluster cannot be reached; empty if it can.
+	Topics []Topic `json:"topics"`          // Topics that are read.
 }
 
 // Topic is one configured topic.
 type Topic struct {
-	Name       string      `json:"name"`
-	State      string      `json:"state"` // unknown, present, missing or failed.
-	Error      string      `json:"error,omitempty"`
-	Current    bool        `json:"current"` // Read to its end.
-	Lag        int64       `json:"lag"`     // Offsets to be read, summed over the partitions.
-	Partitions []Partition `json:"partitions"`
+	Name       string      `json:"name"`            // Name of the topic.
+	State      string      `json:"state"`           // unknown, present, missing or failed.
+	Error      string      `json:"error,omitempty"` // Why the state is failed.
+	Current    bool        `json:"current"`         // Whether the topic has been read to its end.
+	Lag        int64       `json:"lag"`             // Offsets that are not read yet, in all partitions.
+	Partitions []Partition `json:"partitions"`      // Partitions of the topic.
 }
 
-// Partition is where reading stands in one partition.
+// Partition is the progress of reading one partition.
 type Partition struct {
-	Partition     int32  `json:"partition"`
-	Position      int64  `json:"position"`       // Next Kafka offset to be read; -1: not known yet.
-	HighWatermark int64  `json:"high_watermark"` // End of the log; -1: not known yet.
-	Lag           int64  `json:"lag"`
-	Error         string `json:"error,omitempty"`
+	Partition     int32  `json:"partition"`       // Number of the partition.
+	Position      int64  `json:"position"`        // Next offset to read; -1: not known yet.
+	HighWatermark int64  `json:"high_watermark"`  // End of the log; -1: not known yet.
+	Lag           int64  `json:"lag"`             // Offsets that are not read yet.
+	Error         string `json:"error,omitempty"` // Why the partition cannot be read; empty if it can.
 }
 
-// HealthHandler answers with what health returns, as JSON: 200 while clients are served, else 503. The admin port and the
-// control socket share it. The request's path does not matter.
+// HealthHandler returns a handler that responds with the result of health as JSON, with status 200 while clients are served
+// and 503 otherwise. The admin port and the control socket share it. It ignores the path of the request.
 func HealthHandler(health func() Health) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		h := health()
 		h.Process = readProcess()
-		// Clients of a JSON list do not expect null.
+		// Readers of the JSON expect lists, not null.
 		h.Reasons = notNil(h.Reasons)
 		h.ClientListen = notNil(h.ClientListen)
 		h.Shards = notNil(h.Shards)
 		h.Steering.Changed, h.Steering.Ignored = notNil(h.Steering.Changed), notNil(h.Steering.Ignored)
-		h.Kafka.Topics = notNil(slices.Clone(h.Kafka.Topics)) // The caller's list stays as it is.
+		h.Kafka.Topics = notNil(slices.Clone(h.Kafka.Topics)) // A copy, because the list belongs to the caller.
 		for i := range h.Kafka.Topics {
 			h.Kafka.Topics[i].Partitions = notNil(h.Kafka.Topics[i].Partitions)
 		}
@@ -107,7 +106,7 @@ func HealthHandler(health func() Health) http.Handler {
 	})
 }
 
-// readiness is the answer to /ready.
+// readiness is the response to /ready.
 type readiness struct {
 	Ready   bool     `json:"ready"`
 	Reasons []string `json:"reasons"`
@@ -131,11 +130,11 @@ func notNil[T any](list []T) []T {
 	return list
 }
 
-// writeJSON answers with v on one line. An error of writing is the client's: it has gone.
+// writeJSON responds with v on one line. It ignores errors of writing, which mean that the client has closed the connection.
 func writeJSON(w http.ResponseWriter, code int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
-		http.Error(w, "encode the answer: "+err.Error(), http.StatusInternalServerError)
+		http.Error(w, "encode the response: "+err.Error(), http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")

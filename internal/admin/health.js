@@ -1,26 +1,26 @@
-// What /health says, asked for every second and shown.
+// Requests /health every second and shows it.
 
 const every = 1_000; // Milliseconds.
 const retryMax = 10_000;
-const answerMax = 4_000;
+const responseMax = 4_000;
 
 const byID = (id) => document.getElementById(id);
 const numbers = new Intl.NumberFormat("en-US");
 const short = new Intl.NumberFormat("en-US", { notation: "compact", maximumSignificantDigits: 3 });
 
-let before = null; // The last answer, for what happened per second.
+let before = null; // The previous response, for figures per second.
 let failures = 0;
 
-// follow asks for ever, and less often while nobody answers.
+// follow requests the health for ever, and less often while there is no response.
 export async function follow() {
   for (;;) {
     let wait = every;
-    let stage = "wsd does not answer on its admin port";
+    let stage = "wsd does not respond on its admin port";
     try {
-      const answer = await fetch("health", { cache: "no-store", signal: AbortSignal.timeout(answerMax) });
-      stage = "The admin port answers with something that is not the health of wsd";
-      const health = await answer.json(); // 503 has the same body.
-      stage = "This page cannot show the health of this wsd: is it another version? Load the page again";
+      const response = await fetch("health", { cache: "no-store", signal: AbortSignal.timeout(responseMax) });
+      stage = "The response of the admin port is not the health of a wsd";
+      const health = await response.json(); // Status 503 has the same body.
+      stage = "This page cannot show the health of this wsd, which may have another version: reload the page";
       show(health);
       failures = 0;
     } catch (error) {
@@ -33,19 +33,19 @@ export async function follow() {
 
 function text(id, value) {
   const element = byID(id);
-  if (element.textContent !== value) element.textContent = value; // Screen readers speak what changes.
+  if (element.textContent !== value) element.textContent = value; // Screen readers read out every change.
 }
 
 function lost(stage, error, wait) {
   before = null;
-  text("status", "no answer");
+  text("status", "no response");
   byID("status").className = "badge bad";
-  const what = error.name === "TimeoutError" ? `no answer within ${answerMax / 1_000} s` : error.message;
+  const what = error.name === "TimeoutError" ? `no response within ${responseMax / 1_000} s` : error.message;
   text("health-problem-title", stage);
   text(
     "health-problem-text",
-    `Tried ${new URL("health", location.href)}: ${what}. Is wsd running? Is a tunnel or published port still there? ` +
-      `What you see below is from before. Trying again in ${Math.round(wait / 1_000)} s.`,
+    `Tried ${new URL("health", location.href)}: ${what}. Is wsd running? Is a tunnel or published port still open? ` +
+      `The figures below are old. Trying again in ${Math.round(wait / 1_000)} s.`,
   );
   byID("health-problem").hidden = false;
 }
@@ -139,7 +139,7 @@ function kafka(k) {
   });
 }
 
-// rows makes parent hold one element for each of list, and uses those that are there.
+// rows gives parent one child for each item of list, and reuses existing children.
 function rows(parent, list, make, fill) {
   while (parent.children.length > list.length) parent.lastElementChild.remove();
   while (parent.children.length < list.length) parent.append(make());

@@ -92,5 +92,5 @@ func TestProcess(t *testing.T) {
 func TestUnencodable(t *testing.T) {
 	w := ask(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, make(chan int)) }), http.MethodGet, "localhost", "/")
 	require.Equal(t, http.StatusInternalServerError, w.Code)
-	require.Contains(t, w.Body.String(), "encode the answer")
+	require.Contains(t, w.Body.String(), "encode the response")
 }

@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// limitListener holds at most so many connections open at a time; the kernel's accept backlog holds the others.
+// limitListener keeps at most cap(slots) connections open. Further ones wait in the kernel's accept backlog.
 type limitListener struct {
 	net.Listener
 	slots  chan struct{}
@@ -36,7 +36,7 @@ func (l *limitListener) Close() error {
 	return l.Listener.Close()
 }
 
-// limitConn gives its place back once, however often it is closed.
+// limitConn releases its slot once, however often it is closed.
 type limitConn struct {
 	net.Conn
 	slots chan struct{}

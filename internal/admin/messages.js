@@ -1,5 +1,5 @@
-// The table of messages: the latest on top, never more rows than can be looked at, drawn a few times a second however many
-// messages come.
+// The table of messages, with the latest on top. The number of rows is limited, and the table is drawn a few times a second
+// however many messages arrive.
 
 const rowsMax = 100;
 const drawEvery = 100; // Milliseconds.
@@ -13,14 +13,14 @@ export class Messages {
   constructor() {
     this.body = byID("messages");
     this.table = this.body.parentElement;
-    this.fresh = []; // Arrived and not drawn, oldest first.
+    this.fresh = []; // Messages that have not been drawn yet, oldest first.
     this.total = 0;
-    this.held = 0; // Arrived while paused.
-    this.counted = 0; // Of the total, when the rate was last taken.
+    this.held = 0; // Number of messages that arrived while paused.
+    this.counted = 0; // The total when the rate was last measured.
     this.countedAt = performance.now();
     this.rates = [];
     this.drawnAt = 0;
-    this.asked = false;
+    this.scheduled = false; // Whether draw will be called.
     this.paused = false;
     this.draw = this.draw.bind(this);
     setInterval(() => this.measure(), 1_000);
@@ -30,18 +30,18 @@ export class Messages {
     this.indent();
   }
 
-  // add takes a publication and the line that held it. It is cheap: what will not be seen is never formatted.
+  // add takes a publication and the line that contained it. It is cheap, because messages that are never shown are not formatted.
   add(pub, line) {
     this.total++;
     if (this.paused) this.held++;
-    this.fresh.push({ at: Date.now(), offset: pub.offset, line });
+    this.fresh.push({ arrived: Date.now(), offset: pub.offset, line });
     if (this.fresh.length >= 2 * rowsMax) this.fresh.splice(0, this.fresh.length - rowsMax);
-    this.ask();
+    this.schedule();
   }
 
-  ask() {
-    if (this.asked) return;
-    this.asked = true;
+  schedule() {
+    if (this.scheduled) return;
+    this.scheduled = true;
     requestAnimationFrame(this.draw);
   }
 
@@ -50,7 +50,7 @@ export class Messages {
       requestAnimationFrame(this.draw);
       return;
     }
-    this.asked = false;
+    this.scheduled = false;
     this.drawnAt = now;
     byID("total").textContent = numbers.format(this.total);
     if (this.paused) {
@@ -62,7 +62,7 @@ export class Messages {
     byID("empty").hidden = this.body.rows.length > 0;
   }
 
-  // row returns a row to be filled: the lowest one when there are enough.
+  // row returns a row to fill: a new one, or the last one if there are rowsMax.
   row() {
     if (this.body.rows.length >= rowsMax) return this.body.lastElementChild;
     const row = document.createElement("tr");
@@ -74,8 +74,8 @@ export class Messages {
   fill(row, message) {
     row.message = message;
     const [time, offset, value] = row.children;
-    time.textContent = clock(message.at);
-    // The protocol leaves out an offset of 0 and of a message that has none.
+    time.textContent = clock(message.arrived);
+    // The protocol omits the offset if it is 0 or if the message has none.
     offset.textContent = message.offset === undefined ? "–" : numbers.format(message.offset);
     value.replaceChildren(...pretty(message.line, this.indented));
     return row;
@@ -92,16 +92,16 @@ export class Messages {
     this.held = 0;
     byID("pause").textContent = paused ? "Resume" : "Pause";
     byID("pause").setAttribute("aria-pressed", String(paused));
-    this.ask();
+    this.schedule();
   }
 
-  // clear forgets what came, as after a change of channel.
+  // clear removes all messages, for example after a change of channel.
   clear() {
     this.fresh.length = 0;
     this.total = this.counted = this.held = 0;
     this.body.replaceChildren();
     byID("empty").hidden = false;
-    this.ask();
+    this.schedule();
   }
 
   measure() {
@@ -121,12 +121,12 @@ export class Messages {
 
 const two = (n) => String(n).padStart(2, "0");
 
-function clock(at) {
-  const d = new Date(at);
+function clock(millis) {
+  const d = new Date(millis);
   return `${two(d.getHours())}:${two(d.getMinutes())}:${two(d.getSeconds())}.${String(d.getMilliseconds()).padStart(3, "0")}`;
 }
 
-// exact keeps a number as it was sent: 64-bit identifiers and prices like 1.50 do not survive a JavaScript number.
+// exact keeps a number as it was sent. A JavaScript number cannot represent 64-bit identifiers or prices like 1.50 exactly.
 function exact(_key, value, context) {
   const differs = typeof value === "number" && context?.source !== undefined && context.source !== String(value);
   return differs && JSON.rawJSON ? JSON.rawJSON(context.source) : value;

@@ -20,8 +20,8 @@ func asset(name string) []byte {
 	return b
 }
 
-// pageHandler serves the page with the client port in it, and a policy under which it can reach that port, this one and
-// nothing else.
+// pageHandler serves the page, with the client port filled in. Its Content-Security-Policy lets it reach that port and this
+// server only.
 func pageHandler(clientPort int) http.HandlerFunc {
 	page := []byte(strings.ReplaceAll(string(asset("page.html")), "{{clientPort}}", strconv.Itoa(clientPort)))
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -29,14 +29,14 @@ func pageHandler(clientPort int) http.HandlerFunc {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("Content-Security-Policy", policy(host, clientPort))
-		_, _ = w.Write(page) // An error is the browser's, which has gone.
+		_, _ = w.Write(page) // Fails only if the browser has closed the connection.
 	}
 }
 
 func policy(host string, clientPort int) string {
 	reach := fmt.Sprintf("ws://%[1]s:%[2]d wss://%[1]s:%[2]d http://%[1]s:%[2]d https://%[1]s:%[2]d", host, clientPort)
 	if strings.HasPrefix(host, "[") {
-		reach = "ws: wss: http: https:" // A policy cannot name an IPv6 address.
+		reach = "ws: wss: http: https:" // A policy cannot contain an IPv6 address.
 	}
 	return "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self' " + reach +
 		"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -1,4 +1,4 @@
-// The page's beginning: the list of channels, and what joins the stream of messages to what is shown.
+// The main script of the page: the list of channels, and the connection between the stream of messages and the table.
 
 import { follow } from "./health.js";
 import { Messages } from "./messages.js";
@@ -16,12 +16,12 @@ const stream = new Stream(address, { onState: streamState, onMessage: (pub, line
 
 let retryAt = 0;
 
-function streamState({ kind, text, title, detail, checks, retryAt: at = 0 }) {
-  retryAt = at;
+function streamState({ kind, text, title, detail, checks, retryAt: nextRetry = 0 }) {
+  retryAt = nextRetry;
   const state = byID("stream-state");
   state.textContent = text;
   state.className = `state ${{ open: "ok", down: "bad", refused: "bad" }[kind] ?? "warn"}`;
-  // While the next attempt runs the problem stays in sight, or it would flicker.
+  // The problem stays visible during the next attempt, so that it does not flicker.
   if (kind === "open" || kind === "refused") byID("stream-problem").hidden = true;
   if (kind === "down") {
     byID("stream-problem-title").textContent = title;
@@ -45,16 +45,16 @@ function showWait() {
 
 function choose(channel) {
   messages.clear();
-  byID("empty").textContent = `No message on ${channel} since this page listens.`;
+  byID("empty").textContent = `No messages on ${channel} since you opened this page.`;
   stream.choose(channel);
 }
 
-// offer puts the names into the list and keeps what is chosen.
+// offer puts the names into the list and keeps the chosen one.
 function offer(names, more) {
   byID("channels-more").hidden = more === 0;
   byID("channels-more").textContent = `and ${more} more`;
   const chosen = select.value;
-  if (chosen && !names.includes(chosen)) names.push(chosen); // Followed, though nobody else has it any more.
+  if (chosen && !names.includes(chosen)) names.push(chosen); // The page still follows it, although no one else does.
   const now = Array.from(select.options, (option) => option.value);
   if (names.length === now.length && names.every((name, i) => name === now[i])) return;
   select.replaceChildren(...names.map((name) => new Option(name, name)));
@@ -71,16 +71,16 @@ async function followChannels() {
   for (;;) {
     let wait = channelsEvery;
     try {
-      const answer = await fetch("api/channels", { cache: "no-store", signal: AbortSignal.timeout(channelsEvery) });
-      if (!answer.ok) throw new Error(await answer.text());
-      const { channels, more } = await answer.json();
+      const response = await fetch("api/channels", { cache: "no-store", signal: AbortSignal.timeout(channelsEvery) });
+      if (!response.ok) throw new Error(await response.text());
+      const { channels, more } = await response.json();
       offer(channels, more);
       if (channels.length === 0) {
-        byID("stream-state").textContent = "there is no channel yet: topics and routes make them, and subscriptions";
+        byID("stream-state").textContent = "No channels yet. They appear once a topic has records or a client subscribes.";
         wait = channelsRetry;
       }
     } catch {
-      wait = channelsRetry; // The state of the admin port stands above.
+      wait = channelsRetry; // The page shows the state of the admin port elsewhere.
     }
     await new Promise((resolve) => setTimeout(resolve, wait));
   }

@@ -9,17 +9,17 @@ import (
 	"time"
 )
 
-// Process is what the whole process uses, as the kernel and the Go runtime count it.
+// Process is the resources of the whole process, as counted by the kernel and the Go runtime.
 type Process struct {
-	PID              int     `json:"pid"`
-	CPUSeconds       float64 `json:"cpu_seconds"`    // User and system time since the start.
-	CPUs             int     `json:"cpus"`           // GOMAXPROCS: CPUs that wsd may use.
-	ResidentBytes    int64   `json:"resident_bytes"` // 0 where /proc is not mounted.
-	Goroutines       int     `json:"goroutines"`
-	OpenFilesMax     uint64  `json:"open_files_max"` // Limit on descriptors; a connection needs one.
-	MajorPageFaults  int64   `json:"major_page_faults"`
-	ContextSwitches  int64   `json:"context_switches"`  // Because the process waited.
-	PreemptionsTotal int64   `json:"preemptions_total"` // Because another process took the CPU.
+	PID              int     `json:"pid"`               // Process id.
+	CPUSeconds       float64 `json:"cpu_seconds"`       // User and system time since the start.
+	CPUs             int     `json:"cpus"`              // CPUs that wsd may use (GOMAXPROCS).
+	ResidentBytes    int64   `json:"resident_bytes"`    // Resident memory; 0 where /proc is not mounted.
+	Goroutines       int     `json:"goroutines"`        // Number of goroutines.
+	OpenFilesMax     uint64  `json:"open_files_max"`    // Limit on open files. Each connection needs one.
+	MajorPageFaults  int64   `json:"major_page_faults"` // Page faults that needed I/O.
+	ContextSwitches  int64   `json:"context_switches"`  // Context switches because the process waited.
+	PreemptionsTotal int64   `json:"preemptions_total"` // Context switches because another process got the CPU.
 }
 
 func readProcess() Process {

@@ -1,16 +1,16 @@
-// The client port, spoken to by hand: Centrifugo's JSON protocol over one WebSocket, opened again when it ends.
+// A client of the client port without an SDK: Centrifugo's JSON protocol over one WebSocket, which is reopened when it ends.
 
 const retryMin = 500; // Milliseconds, like all times here.
 const retryMax = 15_000;
-const answerMax = 10_000; // For the port's answer to a handshake and to connect.
-const pongGrace = 10_000; // How much later than announced a ping may come.
-const stableAfter = 5_000; // A connection that lived so long says that the next one may be tried soon.
+const replyMax = 10_000; // Time for the handshake and the reply to connect.
+const pingGrace = 10_000; // How much later than announced a ping may arrive.
+const stableAfter = 5_000; // After a connection of at least this duration, the next one is tried soon.
 const probeMax = 3_000;
 
 // Stream follows one channel. It calls, on the page's thread:
-//   onState(state): state.kind is "connecting", "subscribing", "open", "refused" or "down"; state.text says it in words.
+//   onState(state): state.kind is "connecting", "subscribing", "open", "refused" or "down"; state.text describes it in words.
 //     With "down" come state.title, state.checks (a list) and state.retryAt (by performance.now()).
-//   onMessage(pub, line): a publication of the channel, and the line of JSON that held it.
+//   onMessage(pub, line): a publication of the channel, and the line of JSON that contained it.
 export class Stream {
   constructor(address, { onState, onMessage }) {
     this.address = address;
@@ -19,7 +19,7 @@ export class Stream {
     this.onMessage = onMessage;
     this.channel = "";
     this.socket = null;
-    this.greeted = false; // The connect command was answered.
+    this.greeted = false; // Whether the connect command has got its reply.
     this.retry = 0;
     this.timer = 0;
     setInterval(() => this.watch(), 1_000);
@@ -29,7 +29,7 @@ export class Stream {
     return `${this.scheme}://${this.address}/connection/websocket`;
   }
 
-  // choose follows another channel from now on, and connects if that was not done yet.
+  // choose switches to another channel, and connects if necessary.
   choose(channel) {
     if (channel === this.channel) return;
     const old = this.channel;
@@ -42,7 +42,7 @@ export class Stream {
     }
   }
 
-  // again tries at once instead of when it is time.
+  // again reconnects now instead of waiting.
   again() {
     if (this.timer) this.open();
   }
@@ -53,7 +53,7 @@ export class Stream {
     this.greeted = false;
     this.lastID = 1;
     this.openedAt = this.heardAt = performance.now();
-    this.silenceMax = answerMax;
+    this.silenceMax = replyMax;
     this.ended = "";
     this.onState({ kind: "connecting", text: `connecting to ${this.url}` });
     const socket = new WebSocket(this.url);
@@ -77,7 +77,7 @@ export class Stream {
     this.send({ id: this.subscribeID, subscribe: { channel: this.channel } });
   }
 
-  // receive takes one WebSocket message: JSON objects, a line each.
+  // receive handles one WebSocket message, which has one JSON object per line.
   receive(text) {
     this.heardAt = performance.now();
     for (const line of text.split("\n")) {
@@ -86,11 +86,11 @@ export class Stream {
       try {
         message = JSON.parse(line);
       } catch {
-        this.end("it sent something that is not JSON: is this port wsd's?");
+        this.end("the server sent something that is not JSON: is this port wsd's?");
         return;
       }
       if (message.push) this.pushed(message.push, line);
-      else if (message.id) this.answered(message);
+      else if (message.id) this.replied(message);
       else if (this.pong) this.send({}); // A ping.
     }
   }
@@ -105,16 +105,16 @@ export class Stream {
     }
   }
 
-  answered(reply) {
+  replied(reply) {
     if (reply.id === 1) {
       if (reply.error) {
-        this.end(`it refuses connections: ${reason(reply.error)}`);
+        this.end(`wsd refuses connections: ${reason(reply.error)}`);
         return;
       }
       this.greeted = true;
       const { ping = 0, pong = false } = reply.connect;
       this.pong = pong;
-      this.silenceMax = ping > 0 ? ping * 1_000 + pongGrace : Infinity;
+      this.silenceMax = ping > 0 ? ping * 1_000 + pingGrace : Infinity;
       this.subscribe();
     } else if (reply.id === this.subscribeID) {
       if (reply.error) this.onState({ kind: "refused", text: `wsd refuses ${this.channel}: ${reason(reply.error)}` });
@@ -122,10 +122,10 @@ export class Stream {
     }
   }
 
-  // watch ends a connection from which nothing comes any more, not even pings.
+  // watch ends a connection on which nothing arrives any more, not even pings.
   watch() {
     const silence = performance.now() - this.heardAt;
-    if (this.socket && silence > this.silenceMax) this.end(`nothing came from it for ${Math.round(silence / 1_000)} s`);
+    if (this.socket && silence > this.silenceMax) this.end(`nothing arrived for ${Math.round(silence / 1_000)} s`);
   }
 
   end(why) {
@@ -135,39 +135,39 @@ export class Stream {
     socket.close();
   }
 
-  async closed({ code, reason: said }) {
+  async closed({ code, reason: given }) {
     const opened = this.greeted;
-    const why = this.ended || (code > 1006 || said ? reason({ code, reason: said }) : "");
+    const why = this.ended || (code > 1006 || given ? reason({ code, reason: given }) : "");
     this.socket = null;
     this.greeted = false;
     this.retry = performance.now() - this.openedAt > stableAfter && opened ? retryMin : Math.min(Math.max(this.retry * 2, retryMin), retryMax);
-    // Without jitter every page that a restart cut off would come back in the same moment.
+    // Without jitter all pages would reconnect at the same time after a restart.
     const wait = this.retry * (0.75 + Math.random() / 2);
     const state = { kind: "down", text: "not connected", retryAt: performance.now() + wait, checks: [] };
     this.timer = setTimeout(() => this.open(), wait);
     if (opened || why) {
       state.title = `The connection to ${this.url} ended`;
-      state.detail = why ? `The reason: ${why}.` : "No reason was given: wsd has ended, or something between it and this browser did it.";
+      state.detail = why ? `The reason: ${why}.` : "No reason was given: wsd has stopped, or something between it and this browser closed the connection.";
       this.onState(state);
       return;
     }
     state.title = "This browser cannot reach the client port";
-    state.detail = `Tried ${this.url} without an answer.`;
+    state.detail = `There was no response from ${this.url}.`;
     state.checks = checks(this.address);
     this.onState(state);
     const found = await probe(this.address, this.scheme);
     if (!this.timer || !found) return;
     if (found === "tls") {
       this.scheme = "wss";
-      state.detail = `${this.address} speaks TLS: the next attempt is ${this.url}.`;
+      state.detail = `${this.address} uses TLS: the next attempt is ${this.url}.`;
       state.checks = [];
     } else {
-      state.title = "The client port answers, but opens no WebSocket";
+      state.title = "The client port responds, but does not open a WebSocket";
       state.detail = `Tried ${this.url}.`;
       state.checks = [
-        `If wsd starts or stops this moment, it will do so soon: see http://${this.address}/healthz.`,
+        `Is wsd just starting or stopping? See http://${this.address}/healthz.`,
         "A proxy in between must pass on the headers Upgrade and Connection.",
-        "Another program may have this port: client.listen says which one is wsd's.",
+        "Does another program use this port? client.listen is the port of wsd.",
       ];
     }
     this.onState(state);
@@ -177,16 +177,16 @@ export class Stream {
 function checks(address) {
   const port = address.slice(address.lastIndexOf(":") + 1);
   return [
-    "Is wsd running? Its status above says so while it answers on the admin port.",
+    "Is wsd running? If so, the admin port responds, and the status above is not \"no response\".",
     `In a container: is port ${port} published under the same number, for example with -p ${port}:${port}?`,
     `Through an SSH tunnel: is it forwarded as well, for example with -L ${port}:localhost:${port}?`,
-    `Does a firewall let this browser reach ${address}, and does client.listen hold that address?`,
-    `If the port speaks TLS with a certificate that this browser does not know: open https://${address}/healthz once and accept it.`,
+    `Does a firewall let this browser reach ${address}, and does client.listen contain that address?`,
+    `If the port uses TLS with a certificate that this browser does not know: open https://${address}/healthz once and accept it.`,
   ];
 }
 
-// probe tells what answers at address when a WebSocket did not: "tls", "http" or nothing. The answers cannot be read from
-// here, but that there is one can be seen. TLS comes first because a TLS port answers plain HTTP as well, with an error.
+// probe returns what responds at address after a WebSocket has failed: "tls", "http" or "". This page may not read the
+// responses, but it can see that there is one. TLS comes first, because a TLS port also responds to plain HTTP, with an error.
 async function probe(address, scheme) {
   for (const [name, url] of [["tls", "https"], ["http", "http"]]) {
     if (name === "tls" && scheme === "wss") continue;
@@ -194,7 +194,7 @@ async function probe(address, scheme) {
       await fetch(`${url}://${address}/healthz`, { mode: "no-cors", cache: "no-store", signal: AbortSignal.timeout(probeMax) });
       return name;
     } catch {
-      // Nothing there: the next one.
+      // No response: try the next one.
     }
   }
   return "";

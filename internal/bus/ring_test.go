@@ -433,13 +433,13 @@ func TestBackPressure(t *testing.T) {
 func TestNewErrors(t *testing.T) {
 	good := Options{Shards: 1, Slots: 2, BytesMax: 1, StallMax: 1, Wake: func(routing.ShardID) {}, Logger: slog.New(slog.DiscardHandler)}
 	for want, change := range map[string]func(*Options){
-		"bus for 0 shards":    func(o *Options) { o.Shards = 0 },
-		"bus for 257 shards":  func(o *Options) { o.Shards = 257 },
-		"bus.ring_batches":    func(o *Options) { o.Slots = 6 },
-		"bus.ring_bytes_max":  func(o *Options) { o.BytesMax = 0 },
-		"bus.stall_max":       func(o *Options) { o.StallMax = 0 },
-		"without Wake":        func(o *Options) { o.Wake = nil },
-		"or Logger":           func(o *Options) { o.Logger = nil },
+		"bus for 0 shards":            func(o *Options) { o.Shards = 0 },
+		"bus for 257 shards":          func(o *Options) { o.Shards = 257 },
+		"bus.ring_batches":            func(o *Options) { o.Slots = 6 },
+		"bus.ring_bytes_max":          func(o *Options) { o.BytesMax = 0 },
+		"bus.stall_max":               func(o *Options) { o.StallMax = 0 },
+		"without Wake":                func(o *Options) { o.Wake = nil },
+		"or Logger":                   func(o *Options) { o.Logger = nil },
 		"power of two and at least 2": func(o *Options) { o.Slots = 1 },
 	} {
 		o := good

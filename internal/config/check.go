@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,21 +18,32 @@ import (
 	"wsd/internal/route"
 )
 
-// StartTime returns the time that Start names, if it is one.
+// StartTime returns Start as a time. isTime is false if it is not one.
 func (k Kafka) StartTime() (t time.Time, isTime bool) {
 	t, err := time.Parse(time.RFC3339, k.Start)
 	return t, err == nil
 }
 
-// RequireTopics returns an *Error when there is nothing to read.
+// shardsMax is the most shards that the steering program knows.
+const shardsMax = 256
+
+// ShardCount returns how many shards to run: Shards, or with 0 one for each CPU that Go uses (GOMAXPROCS).
+func (c *Config) ShardCount() int {
+	if c.Shards > 0 {
+		return c.Shards
+	}
+	return min(runtime.GOMAXPROCS(0), shardsMax)
+}
+
+// RequireTopics returns an *Error if no topic is configured.
 func (c *Config) RequireTopics() error {
 	if len(c.Kafka.Topics) > 0 {
 		return nil
 	}
-	return &Error{Faults: []Fault{{Key: "kafka.topics", Problem: "no topic is named", Remedy: "set --kafka.topics, WSD_KAFKA_TOPICS or the key in the file, or try `wsd dev`"}}}
+	return &Error{Faults: []Fault{{Key: "kafka.topics", Problem: "empty", Remedy: "name at least one topic with --kafka.topics, WSD_KAFKA_TOPICS or in the configuration file, or try `wsd dev`"}}}
 }
 
-// complain notes what is wrong with an option's value, unless it was not even understood.
+// complain adds a fault of an option's value, unless the value could not even be parsed.
 func (l *loader) complain(key, value, problem, remedy string) {
 	if l.bad[key] {
 		return
@@ -43,7 +56,7 @@ func (l *loader) complain(key, value, problem, remedy string) {
 	l.fault(Fault{Key: key, Value: value, Origin: l.loaded.Origin(key), Problem: problem, Remedy: remedy})
 }
 
-// check looks at what was understood.
+// check checks the values that could be parsed.
 func (l *loader) check() {
 	c := &l.loaded.Config
 	l.checkRanges(c)
@@ -56,9 +69,9 @@ func (l *loader) check() {
 	l.checkChoices(c)
 }
 
-func number[T ~int | ~int64](l *loader, key string, value, least, most T) {
-	if value < least || value > most {
-		l.complain(key, fmt.Sprint(value), fmt.Sprintf("it must be from %v to %v", least, most), "")
+func number[T ~int | ~int64](l *loader, key string, value, smallest, largest T) {
+	if value < smallest || value > largest {
+		l.complain(key, fmt.Sprint(value), fmt.Sprintf("must be from %v to %v", smallest, largest), "")
 	}
 }
 
@@ -79,20 +92,20 @@ func (l *loader) checkRanges(c *Config) {
 	number(l, "client.compression_threshold", cl.CompressionThreshold, 64, 1<<20)
 	number(l, "client.compression_level", cl.CompressionLevel, 1, 9)
 	number(l, "client.compression_workers", cl.CompressionWorkers, 0, 256)
-	number(l, "shards", c.Shards, 0, 256)
+	number(l, "shards", c.Shards, 0, shardsMax)
 	number(l, "kafka.fetch_max_wait", k.FetchMaxWait, time.Millisecond, time.Minute)
 	number(l, "kafka.fetch_max_bytes", k.FetchMaxBytes, 1<<10, 1<<30)
 	number(l, "kafka.max_record_bytes", k.MaxRecordBytes, 1<<10, 1<<30)
 	number(l, "kafka.metadata_interval", k.MetadataInterval, 10*time.Millisecond, time.Hour)
 	number(l, "kafka.topics_max", k.TopicsMax, 1, 10_000)
-	if !c.Overrides.Enabled { // Else it is checked with the routes.
+	if !c.Overrides.Enabled { // Otherwise checkRoutes checks it.
 		number(l, "overrides.channels_max", c.Overrides.ChannelsMax, 1, route.ChannelsMaxMost)
 	}
 	number(l, "bus.batch_max", b.BatchMax, 1, 1<<20)
 	number(l, "bus.batch_bytes_max", b.BatchBytesMax, 1<<10, 1<<30)
 	number(l, "bus.batch_age", b.BatchAge, 0, time.Second)
 	if b.BatchAge%time.Millisecond != 0 {
-		l.complain("bus.batch_age", b.BatchAge.String(), "it must be whole milliseconds, which is what Kafka counts in", "")
+		l.complain("bus.batch_age", b.BatchAge.String(), "must be whole milliseconds, Kafka's unit of time", "")
 	}
 	number(l, "bus.ring_batches", b.RingBatches, 2, 1<<20)
 	number(l, "bus.ring_bytes_max", b.RingBytesMax, 1<<10, math.MaxInt64)
@@ -101,23 +114,23 @@ func (l *loader) checkRanges(c *Config) {
 	number(l, "shutdown.drain", c.Shutdown.Drain, 100*time.Millisecond, 10*time.Minute)
 	number(l, "dev.rate", c.Dev.Rate, 0, 1_000_000)
 	if n := b.RingBatches; n&(n-1) != 0 {
-		l.complain("bus.ring_batches", strconv.Itoa(n), "it must be a power of two", fmt.Sprintf("set %d", 1<<uint(math.Round(math.Log2(math.Abs(float64(n))))))) //nolint:gosec // Small.
+		l.complain("bus.ring_batches", strconv.Itoa(n), "must be a power of two", fmt.Sprintf("set %d", 1<<uint(math.Round(math.Log2(math.Abs(float64(n))))))) //nolint:gosec // Small.
 	}
 	if !l.bad["bus.batch_bytes_max"] && b.RingBytesMax < b.BatchBytesMax {
-		l.complain("bus.ring_bytes_max", b.RingBytesMax.String(), fmt.Sprintf("it must hold at least a batch, and bus.batch_bytes_max is %v", b.BatchBytesMax), "")
+		l.complain("bus.ring_bytes_max", b.RingBytesMax.String(), fmt.Sprintf("must hold at least one batch, and bus.batch_bytes_max is %v", b.BatchBytesMax), "")
 	}
 	if !l.bad["client.outbound_max"] && b.BatchBytesMax > cl.OutboundMax/2 {
-		l.complain("bus.batch_bytes_max", b.BatchBytesMax.String(), fmt.Sprintf("one batch would bring a client near client.outbound_max, which is %v", cl.OutboundMax),
+		l.complain("bus.batch_bytes_max", b.BatchBytesMax.String(), fmt.Sprintf("must be at most half of client.outbound_max, which is %v, or one batch could nearly use it up", cl.OutboundMax),
 			fmt.Sprintf("set at most %v, or raise client.outbound_max", cl.OutboundMax/2))
 	}
 	if !l.bad["client.ping_interval"] && cl.PongTimeout >= cl.PingInterval {
-		l.complain("client.pong_timeout", cl.PongTimeout.String(), fmt.Sprintf("it must be shorter than client.ping_interval, which is %v", cl.PingInterval), "")
+		l.complain("client.pong_timeout", cl.PongTimeout.String(), fmt.Sprintf("must be shorter than client.ping_interval, which is %v", cl.PingInterval), "")
 	}
 }
 
 func (l *loader) checkAddresses(c *Config) {
 	if len(c.Client.Listen) == 0 {
-		l.complain("client.listen", "", "no address is named", "set one, such as :8000")
+		l.complain("client.listen", "", "empty", "set an address, such as :8000")
 	}
 	l.unique("client.listen", c.Client.Listen)
 	for _, a := range c.Client.Listen {
@@ -127,27 +140,28 @@ func (l *loader) checkAddresses(c *Config) {
 		l.address("admin.listen", c.Admin.Listen, true)
 	}
 	if s := c.Control.Socket; s != "" && !filepath.IsAbs(s) {
-		l.complain("control.socket", s, "it must be an absolute path", "")
+		l.complain("control.socket", s, "must be an absolute path", "")
 	}
 	if d := c.Steering.PinDir; !filepath.IsAbs(d) {
-		l.complain("steering.pin_dir", d, "it must be an absolute path", "set a directory on a bpffs, such as /sys/fs/bpf/wsd")
+		l.complain("steering.pin_dir", d, "must be an absolute path", "set a directory on a bpffs, such as /sys/fs/bpf/wsd")
 	}
 	l.address("dev.kafka_listen", c.Dev.KafkaListen, true)
 }
 
-// address checks host:port. An address to listen on may have no host, and port 0 for a free one.
+// address checks HOST:PORT. Only an address to listen on may lack the host or have port 0, which means any free port.
 func (l *loader) address(key, address string, listen bool) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		l.complain(key, address, "it is not host:port", "write such as 127.0.0.1:8000, [::1]:8000 or name:8000")
+		port := cmp.Or(map[string]string{"kafka.brokers": "9092", "dev.kafka_listen": "9092", "admin.listen": "9000"}[key], "8000")
+		l.complain(key, address, "not HOST:PORT", fmt.Sprintf("write 127.0.0.1:%[1]s, [::1]:%[1]s or NAME:%[1]s", port))
 		return
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || n == 0 && !listen {
-		l.complain(key, address, fmt.Sprintf("port %q is no number from 1 to 65535", port), "")
+		l.complain(key, address, fmt.Sprintf("port %q must be a number from 1 to 65535", port), "")
 	}
 	if host == "" && !listen {
-		l.complain(key, address, "it names no host", "")
+		l.complain(key, address, "the host is missing", "")
 	}
 }
 
@@ -155,7 +169,7 @@ func (l *loader) unique(key string, values []string) {
 	seen := make(map[string]bool)
 	for _, v := range values {
 		if seen[v] {
-			l.complain(key, v, "it is named twice", "leave one")
+			l.complain(key, v, "listed twice", "remove one")
 		}
 		seen[v] = true
 	}
@@ -167,18 +181,18 @@ func (l *loader) topics(key string, topics []string) {
 	l.unique(key, topics)
 	for _, t := range topics {
 		if !topicName.MatchString(t) || t == "." || t == ".." {
-			l.complain(key, t, "it is no topic's name", "a name has 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-'")
+			l.complain(key, t, "not a valid topic name", "use 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-'")
 		}
 	}
 }
 
-// groupBytesMax is the longest name of a group: Kafka keeps it with a length of two bytes.
+// groupBytesMax is the longest name of a group: Kafka stores its length in two bytes.
 const groupBytesMax = 1<<15 - 1
 
 func (l *loader) checkKafka(c *Config) {
 	k := &c.Kafka
 	if len(k.Brokers) == 0 {
-		l.complain("kafka.brokers", "", "no broker is named", "set at least one host:port")
+		l.complain("kafka.brokers", "", "empty", "set at least one broker as HOST:PORT")
 	}
 	l.unique("kafka.brokers", k.Brokers)
 	for _, b := range k.Brokers {
@@ -199,13 +213,13 @@ func (l *loader) checkKafka(c *Config) {
 	case k.Start == "latest", k.Start == "earliest", isTime && t.Unix() > 0:
 	case k.Start == "committed":
 		if k.CommitGroup == "" {
-			l.complain("kafka.start", k.Start, "kafka.commit_group names no group to go on from", "set kafka.commit_group, or another start")
+			l.complain("kafka.start", k.Start, "needs kafka.commit_group, which is empty", "set kafka.commit_group, or start elsewhere")
 		}
 	default:
-		l.complain("kafka.start", k.Start, "it is neither latest, earliest nor committed, nor a time", "write a time as 2026-01-31T08:00:00Z")
+		l.complain("kafka.start", k.Start, "must be latest, earliest, committed or a time", "write a time like 2026-01-31T08:00:00Z")
 	}
 	if len(k.CommitGroup) > groupBytesMax {
-		l.complain("kafka.commit_group", k.CommitGroup, fmt.Sprintf("it has %d bytes, at most %d are possible", len(k.CommitGroup), groupBytesMax), "")
+		l.complain("kafka.commit_group", k.CommitGroup, fmt.Sprintf("%d bytes long; the maximum is %d", len(k.CommitGroup), groupBytesMax), "")
 	}
 	l.checkTLS(k.TLS)
 	l.checkSASL(&k.SASL)
@@ -226,43 +240,43 @@ func (l *loader) checkTLS(t TLS) {
 	}
 	for _, key := range slices.Sorted(maps.Keys(values)) {
 		if values[key] != "" {
-			l.complain(key, values[key], "it has no effect, as kafka.tls.enabled is false", "set kafka.tls.enabled to true or leave this out")
+			l.complain(key, values[key], "has no effect, because kafka.tls.enabled is false", "set kafka.tls.enabled to true, or remove this")
 		}
 	}
 }
 
-// checkSASL also reads the password's file: an error there is one of the configuration.
+// checkSASL also reads the password file, because an error there is an error of the configuration.
 func (l *loader) checkSASL(s *SASL) {
 	const key = "kafka.sasl.mechanism"
 	s.Mechanism = strings.ToLower(s.Mechanism)
 	switch s.Mechanism {
 	case "":
 		if s.Username != "" || s.Password != "" || s.PasswordFile != "" {
-			l.complain(key, "", "kafka.sasl has a name or a password but no mechanism", "set plain, scram-sha-256 or scram-sha-512")
+			l.complain(key, "", "missing, although kafka.sasl has a user name or a password", "set plain, scram-sha-256 or scram-sha-512")
 		}
 		return
 	case "plain", "scram-sha-256", "scram-sha-512":
 	default:
-		l.complain(key, s.Mechanism, "it is no mechanism that wsd speaks", "set plain, scram-sha-256 or scram-sha-512")
+		l.complain(key, s.Mechanism, "not a mechanism that wsd supports", "set plain, scram-sha-256 or scram-sha-512")
 	}
 	if s.Username == "" {
-		l.complain("kafka.sasl.username", "", "kafka.sasl.mechanism needs one", "")
+		l.complain("kafka.sasl.username", "", "missing, and kafka.sasl.mechanism needs it", "")
 	}
 	switch {
 	case s.Password != "" && s.PasswordFile != "":
-		l.complain("kafka.sasl.password_file", s.PasswordFile, "there is kafka.sasl.password too", "leave one")
+		l.complain("kafka.sasl.password_file", s.PasswordFile, "kafka.sasl.password is set as well", "remove one of them")
 	case s.PasswordFile != "":
 		text, err := readLimited(s.PasswordFile)
 		if err != nil {
-			l.complain("kafka.sasl.password_file", s.PasswordFile, "it cannot be read: "+explainFile(err), "")
+			l.complain("kafka.sasl.password_file", s.PasswordFile, "cannot be read: "+explainFile(err), "")
 			return
 		}
 		s.Password = Secret(strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"))
 		if s.Password == "" {
-			l.complain("kafka.sasl.password_file", s.PasswordFile, "it is empty", "")
+			l.complain("kafka.sasl.password_file", s.PasswordFile, "the file is empty", "")
 		}
 	case s.Password == "":
-		l.complain("kafka.sasl.password", "", "kafka.sasl.mechanism needs one", "set kafka.sasl.password_file")
+		l.complain("kafka.sasl.password", "", "missing, and kafka.sasl.mechanism needs it", "set kafka.sasl.password_file")
 	}
 }
 
@@ -276,12 +290,12 @@ func (l *loader) checkSlowPolicies(policies []SlowPolicy) {
 		case problem != "":
 			l.complain(key, p.String(), problem, remedy)
 		case everything != "":
-			l.complain(key, p.String(), fmt.Sprintf("it has no effect behind %s, which fits every channel", everything), "put it before that")
+			l.complain(key, p.String(), fmt.Sprintf("has no effect after %s, which matches every channel", everything), "move it before that")
 		case seen[p.Channel]:
-			l.complain(key, p.String(), "its channel is named twice", "leave one")
+			l.complain(key, p.String(), "its pattern is listed twice", "remove one")
 		}
 		if p.Policy != "disconnect" && p.Policy != "conflate" && p.Policy != "resync" {
-			l.complain(key, p.String(), fmt.Sprintf("%s is no policy", strconv.Quote(p.Policy)), "disconnect, conflate and resync are known")
+			l.complain(key, p.String(), fmt.Sprintf("%q is not a policy", p.Policy), "use disconnect, conflate or resync")
 		}
 		if p.Channel == "*" {
 			everything = p.String()
@@ -305,7 +319,7 @@ func (l *loader) checkChoices(c *Config) {
 			found = found || a == choice.value
 		}
 		if !found {
-			l.complain(choice.key, choice.value, "it must be "+strings.Join(choice.allowed[:len(choice.allowed)-1], ", ")+" or "+choice.allowed[len(choice.allowed)-1], "")
+			l.complain(choice.key, choice.value, "must be "+strings.Join(choice.allowed[:len(choice.allowed)-1], ", ")+" or "+choice.allowed[len(choice.allowed)-1], "")
 		}
 	}
 	if l.loaded.File != "" {
@@ -313,12 +327,12 @@ func (l *loader) checkChoices(c *Config) {
 	}
 }
 
-// checkFileMode keeps a password that everybody can read from being used unnoticed.
+// checkFileMode refuses a password in a file that everybody can read.
 func (l *loader) checkFileMode() {
 	if !l.loaded.written("kafka.sasl.password") || !strings.HasPrefix(l.loaded.Origin("kafka.sasl.password"), "file ") {
 		return
 	}
 	if info, err := os.Stat(l.loaded.File); err == nil && info.Mode().Perm()&0o004 != 0 {
-		l.complain("kafka.sasl.password", "", "everybody may read the file that holds it", "chmod o-r "+l.loaded.File+", or use kafka.sasl.password_file")
+		l.complain("kafka.sasl.password", "", "everybody can read the configuration file, and the password with it", "run chmod o-r "+l.loaded.File+", or use kafka.sasl.password_file")
 	}
 }

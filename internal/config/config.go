@@ -7,9 +7,9 @@ type Config struct {
 	Client    Client    `key:"client"`
 	Admin     Admin     `key:"admin"`
 	Control   Control   `key:"control"`
-	Shards    int       `key:"shards" def:"0" help:"Event loops; 0: as many as CPUs that wsd may use (GOMAXPROCS). At most 256."`
+	Shards    int       `key:"shards" def:"0" help:"Number of event loops, at most 256. 0: one for each CPU that wsd may use (GOMAXPROCS)."`
 	Kafka     Kafka     `key:"kafka"`
-	Routes    []Route   `key:"routes" help:"Where records go: rules of which the first that fits a record decides (docs/routing.md). In a flag or variable [TOPIC=]CHANNEL, a template with {topic}, {key}, {partition}, {header.NAME} and {json.FIELD}. Default: {topic}."`
+	Routes    []Route   `key:"routes" help:"Rules that choose the channel of a record; the first rule that matches decides (docs/routing.md). In a flag or variable: [TOPIC=]CHANNEL, where CHANNEL may contain {topic}, {key}, {partition}, {header.NAME} and {json.FIELD}. Default: {topic}."`
 	Overrides Overrides `key:"overrides"`
 	Steering  Steering  `key:"steering"`
 	Bus       Bus       `key:"bus"`
@@ -20,163 +20,163 @@ type Config struct {
 	Dev       Dev       `key:"dev"`
 }
 
-// Client is what clients meet.
+// Client is the client port and the limits of its connections.
 type Client struct {
-	Listen           []string      `key:"listen" def:":8000" help:"Addresses that clients connect to, host:port; an empty host is every address."`
-	KernelSendBuffer Bytes         `key:"kernel_send_buffer" def:"32KiB" help:"SO_SNDBUF of a connection; the kernel doubles it and limits it to net.core.wmem_max. 0: the kernel lets it grow to 4 MB for a client that does not read."`
-	DeferAccept      bool          `key:"defer_accept" def:"true" help:"Take a client when its request is there, which saves a quarter of the CPU time of a connection (TCP_DEFER_ACCEPT). One that says nothing is taken after about a second, and from then on handshake_timeout counts; when wsd stops before that, it is reset."`
-	OutboundMax      Bytes         `key:"outbound_max" def:"1MiB" help:"Bytes that may wait in wsd for one connection; beyond it the client is closed with 3008 (raw: 1008)."`
-	SlowPolicies     []SlowPolicy  `key:"slow_policies" help:"What a client meets that does not keep up with a channel: PATTERN=POLICY, the pattern being a channel's name or its beginning and *, the policy disconnect, conflate (the newest record of each key) or resync (subscribe again and recover); the first that fits wins. Default: disconnect."`
-	MessageMax       Bytes         `key:"message_max" def:"64KiB" help:"Largest message from a client; a larger one closes it with 1009."`
+	Listen           []string      `key:"listen" def:":8000" help:"Addresses that clients connect to, as HOST:PORT. An empty host means all addresses of the machine."`
+	KernelSendBuffer Bytes         `key:"kernel_send_buffer" def:"32KiB" help:"Send buffer of a connection (SO_SNDBUF). The kernel doubles it and limits it to net.core.wmem_max. 0: the kernel chooses, up to 4 MB for a client that does not read."`
+	DeferAccept      bool          `key:"defer_accept" def:"true" help:"Accept a connection only once its first bytes have arrived (TCP_DEFER_ACCEPT). This saves about a quarter of the CPU time per connection. A silent client is accepted after about a second, and handshake_timeout runs from then; if wsd stops before that, the connection is reset."`
+	OutboundMax      Bytes         `key:"outbound_max" def:"1MiB" help:"Bytes that may wait in wsd for one connection. A client that exceeds them is closed with 3008 (raw: 1008)."`
+	SlowPolicies     []SlowPolicy  `key:"slow_policies" help:"What to do with clients that fall behind, per channel, as PATTERN=POLICY. PATTERN is a channel name or a prefix followed by *. POLICY is disconnect, conflate (send only the newest record of each key) or resync (the client subscribes again and recovers). The first pattern that matches decides. Default: disconnect."`
+	MessageMax       Bytes         `key:"message_max" def:"64KiB" help:"Largest message from a client. A larger one closes the connection with 1009."`
 	HeadMax          Bytes         `key:"head_max" def:"8KiB" help:"Largest upgrade request."`
-	HandshakeTimeout time.Duration `key:"handshake_timeout" def:"5s" help:"From accept to a complete upgrade request."`
-	StaleCloseDelay  time.Duration `key:"stale_close_delay" def:"10s" help:"From the upgrade to the connect command; then the client is closed with 3502."`
-	FrameTimeout     time.Duration `key:"frame_timeout" def:"10s" help:"From the first byte of a client's message to its last."`
-	PingInterval     time.Duration `key:"ping_interval" def:"25s" help:"Between two pings."`
-	PongTimeout      time.Duration `key:"pong_timeout" def:"10s" help:"How long a pong may take; then the client is closed with 3012. Shorter than ping_interval."`
-	ChannelsMax      int           `key:"channels_max" def:"128" help:"Subscriptions of one connection."`
-	ChannelLengthMax int           `key:"channel_length_max" def:"255" help:"Bytes of a channel's name."`
+	HandshakeTimeout time.Duration `key:"handshake_timeout" def:"5s" help:"Time from accepting a connection to its complete upgrade request."`
+	StaleCloseDelay  time.Duration `key:"stale_close_delay" def:"10s" help:"Time from the upgrade to the connect command. A client that takes longer is closed with 3502."`
+	FrameTimeout     time.Duration `key:"frame_timeout" def:"10s" help:"Time from the first byte of a client's message to its last."`
+	PingInterval     time.Duration `key:"ping_interval" def:"25s" help:"Time between two pings."`
+	PongTimeout      time.Duration `key:"pong_timeout" def:"10s" help:"Time that a client has to answer a ping; then it is closed with 3012. Must be shorter than ping_interval."`
+	ChannelsMax      int           `key:"channels_max" def:"128" help:"Maximum number of subscriptions per connection."`
+	ChannelLengthMax int           `key:"channel_length_max" def:"255" help:"Maximum length of a channel name in bytes."`
 
-	Compression          bool  `key:"compression" def:"false" help:"Offer permessage-deflate (RFC 7692) to clients that ask for it. It saves bytes and costs CPU, see docs/clients.md."`
-	CompressionThreshold Bytes `key:"compression_threshold" def:"512" help:"Messages of fewer bytes are sent as they are, 64 to 1MiB."`
-	CompressionLevel     int   `key:"compression_level" def:"3" help:"1, fastest, to 9, smallest. 1 and 2 leave numbers that hardly repeat as they are."`
-	CompressionWorkers   int   `key:"compression_workers" def:"0" help:"Goroutines that compress large batches, at most 256; 0: half of the CPUs that wsd may use (GOMAXPROCS), at least one."`
+	Compression          bool  `key:"compression" def:"false" help:"Offer permessage-deflate (RFC 7692) to clients that ask for it. It saves bytes and costs CPU (docs/clients.md)."`
+	CompressionThreshold Bytes `key:"compression_threshold" def:"512" help:"Messages smaller than this are not compressed, 64 to 1MiB."`
+	CompressionLevel     int   `key:"compression_level" def:"3" help:"1 (fastest) to 9 (smallest). Levels 1 and 2 hardly compress numbers that rarely repeat."`
+	CompressionWorkers   int   `key:"compression_workers" def:"0" help:"Goroutines that compress large batches, at most 256. 0: half as many as the CPUs that wsd may use (GOMAXPROCS), at least one."`
 }
 
 // Admin is the private HTTP port.
 type Admin struct {
-	Listen string `key:"listen" def:"127.0.0.1:9000" help:"Address of health, readiness, metrics and page; empty: none. Beyond loopback only /health, /ready and /metrics are served."`
+	Listen string `key:"listen" def:"127.0.0.1:9000" help:"Address that serves health, readiness, metrics and the demo page. Empty: no admin port. On an address that is not loopback, only /health, /ready and /metrics are served."`
 }
 
 // Control is the socket that wsd's own commands use.
 type Control struct {
-	Socket string `key:"socket" help:"Path of the control socket. Default: /run/wsd/PORT.sock, PORT being that of the first client.listen."`
+	Socket string `key:"socket" help:"Path of the control socket. Default: /run/wsd/PORT.sock, where PORT is that of the first client.listen."`
 }
 
-// Kafka is where records come from.
+// Kafka is the cluster that records are read from.
 type Kafka struct {
-	Brokers          []string      `key:"brokers" def:"127.0.0.1:9092" help:"host:port of brokers to learn the cluster from."`
-	Topics           []string      `key:"topics" help:"Topics to read, every partition of each. Those that do not exist yet are picked up when they appear. re:EXPRESSION stands for all topics whose name the expression matches as a whole, now or later."`
-	TopicsMax        int           `key:"topics_max" def:"1000" help:"Topics read at most, those that patterns find included, 1 to 10000."`
-	Start            string        `key:"start" def:"latest" help:"Where to begin: latest, earliest, a time (RFC 3339, such as 2026-01-31T08:00:00Z), or committed: where commit_group stands, and latest in topics that it has no position of."`
-	CommitGroup      string        `key:"commit_group" help:"Consumer group under which positions are kept in Kafka, at most once a second, so that its own tools show wsd's lag; wsd does not join it. Nobody else may use it, each wsd needs one of its own. Empty: none."`
-	ClientID         string        `key:"client_id" def:"wsd" help:"Name that the brokers log and apply quotas to."`
-	FetchMaxWait     time.Duration `key:"fetch_max_wait" def:"500ms" help:"How long a broker holds a fetch that has no record. It costs no latency."`
-	FetchMaxBytes    Bytes         `key:"fetch_max_bytes" def:"1MiB" help:"Bytes of one partition in one response."`
-	MaxRecordBytes   Bytes         `key:"max_record_bytes" def:"1MiB" help:"Largest record delivered: its key, value and headers. A larger one is left out, counted in wsd_kafka_lost_total, and logged once a topic. Above client.outbound_max one still reaches clients that keep up."`
-	MetadataInterval time.Duration `key:"metadata_interval" def:"2s" help:"Between two looks at the cluster's layout."`
-	Partitioner      string        `key:"partitioner" help:"How those who produce records choose a partition by the key: murmur2, the Java clients' default, or crc32, librdkafka's. Then clients can recover channels that a key names. Default: not known."`
+	Brokers          []string      `key:"brokers" def:"127.0.0.1:9092" help:"Brokers to learn the cluster from, as HOST:PORT."`
+	Topics           []string      `key:"topics" help:"Topics to read, with all their partitions. Topics that do not exist yet are read as soon as they appear. re:EXPRESSION stands for all topics, now or later, whose whole name matches the expression."`
+	TopicsMax        int           `key:"topics_max" def:"1000" help:"Maximum number of topics to read, including those that patterns match, 1 to 10000."`
+	Start            string        `key:"start" def:"latest" help:"Where to begin reading: latest, earliest, a time (RFC 3339, such as 2026-01-31T08:00:00Z), or committed. committed means the positions of commit_group, and latest in topics where the group has none."`
+	CommitGroup      string        `key:"commit_group" help:"Consumer group to commit positions to, at most once a second, so that Kafka's own tools show wsd's lag. wsd does not join the group. Each wsd needs a group of its own that nothing else uses. Empty: none."`
+	ClientID         string        `key:"client_id" def:"wsd" help:"Client id, which brokers log and apply quotas to."`
+	FetchMaxWait     time.Duration `key:"fetch_max_wait" def:"500ms" help:"How long a broker holds a fetch while there are no records. It adds no latency."`
+	FetchMaxBytes    Bytes         `key:"fetch_max_bytes" def:"1MiB" help:"Maximum bytes per partition in one fetch response."`
+	MaxRecordBytes   Bytes         `key:"max_record_bytes" def:"1MiB" help:"Largest record to deliver: the sum of key, value and headers. Larger records are skipped, counted in wsd_kafka_lost_total, and logged once per topic. A record larger than client.outbound_max still reaches clients that keep up."`
+	MetadataInterval time.Duration `key:"metadata_interval" def:"2s" help:"Time between two looks at the cluster's topics, partitions and leaders."`
+	Partitioner      string        `key:"partitioner" help:"How your producers choose a partition by key: murmur2 (default of the Java clients) or crc32 (default of librdkafka). If set, clients can also recover channels that are named by a key. Default: unknown."`
 	TLS              TLS           `key:"tls"`
 	SASL             SASL          `key:"sasl"`
 }
 
-// TLS is how to talk to brokers.
+// TLS is how to encrypt connections to brokers.
 type TLS struct {
-	Enabled            bool   `key:"enabled" def:"false" help:"Talk to the brokers by TLS."`
-	CAFile             string `key:"ca_file" help:"PEM file of the authorities that may sign a broker's certificate. Default: the system's."`
-	CertFile           string `key:"cert_file" help:"PEM file of the certificate to show; needs key_file."`
-	KeyFile            string `key:"key_file" help:"PEM file of that certificate's key."`
+	Enabled            bool   `key:"enabled" def:"false" help:"Use TLS for connections to brokers."`
+	CAFile             string `key:"ca_file" help:"PEM file with the authorities that may sign a broker's certificate. Default: the system's."`
+	CertFile           string `key:"cert_file" help:"PEM file with the client certificate. Needs key_file."`
+	KeyFile            string `key:"key_file" help:"PEM file with the key of that certificate."`
 	ServerName         string `key:"server_name" help:"Name that the brokers' certificates must have. Default: each broker's host."`
-	InsecureSkipVerify bool   `key:"insecure_skip_verify" def:"false" help:"Take any certificate. For tests."`
+	InsecureSkipVerify bool   `key:"insecure_skip_verify" def:"false" help:"Accept any certificate. For tests only."`
 }
 
-// SASL is who to be for the brokers.
+// SASL is how to authenticate to brokers.
 type SASL struct {
-	Mechanism    string `key:"mechanism" help:"plain, scram-sha-256 or scram-sha-512; empty: none."`
-	Username     string `key:"username" help:"Name to log in with."`
-	Password     Secret `key:"password" secret:"true" help:"Password; better in password_file, which ps does not show."`
-	PasswordFile string `key:"password_file" help:"File whose content, without the last line break, is the password."`
+	Mechanism    string `key:"mechanism" help:"plain, scram-sha-256 or scram-sha-512. Empty: no authentication."`
+	Username     string `key:"username" help:"User name."`
+	Password     Secret `key:"password" secret:"true" help:"Password. Prefer password_file, which does not show in ps."`
+	PasswordFile string `key:"password_file" help:"File that contains the password. A line break at its end does not count."`
 }
 
-// Overrides are headers by which records themselves say where they go.
+// Overrides are headers with which a record itself says where it goes.
 type Overrides struct {
-	Enabled     bool     `key:"enabled" def:"false" help:"Whether headers of a record may say where it goes, whatever routes says: whoever may produce can then reach every client (docs/routing.md)."`
-	Topics      []string `key:"topics" help:"Topics whose records are believed, as names or patterns. Default: all."`
-	Channels    string   `key:"channels" def:"wsd-channels" help:"Header with names of channels, parted by commas; empty: none."`
-	Client      string   `key:"client" def:"wsd-client" help:"Header with the id that a client got in the answer to its connect command; empty: none."`
-	User        string   `key:"user" def:"wsd-user" help:"Header with a user; empty: none."`
-	Broadcast   string   `key:"broadcast" def:"wsd-broadcast" help:"Header that is true for a message to every client; empty: none."`
-	ChannelsMax int      `key:"channels_max" def:"16" help:"Channels that one record may name, at most 256."`
+	Enabled     bool     `key:"enabled" def:"false" help:"Let headers of a record choose where it goes, regardless of routes. Anyone who may produce can then reach every client (docs/routing.md)."`
+	Topics      []string `key:"topics" help:"Topics whose records may use these headers, as names or patterns. Default: all."`
+	Channels    string   `key:"channels" def:"wsd-channels" help:"Header with a comma-separated list of channels. Empty: none."`
+	Client      string   `key:"client" def:"wsd-client" help:"Header with the id of a client, which the client learns from the reply to its connect command. Empty: none."`
+	User        string   `key:"user" def:"wsd-user" help:"Header with a user. Empty: none."`
+	Broadcast   string   `key:"broadcast" def:"wsd-broadcast" help:"Header whose value is true for a message to every client. Empty: none."`
+	ChannelsMax int      `key:"channels_max" def:"16" help:"Maximum number of channels that one record may name, at most 256."`
 }
 
-// SlowPolicy says what a client meets that does not keep up with a channel.
+// SlowPolicy is what to do with clients that fall behind in some channels.
 type SlowPolicy struct {
-	Channel string `key:"channel" help:"A channel's name, or the beginning of names and *."`
+	Channel string `key:"channel" help:"A channel name, or a prefix followed by *."`
 	Policy  string `key:"policy" help:"disconnect, conflate or resync."`
 }
 
-// Steering is how new connections find their shard. What Mode, PinDir, PinGroup and Limits.SourcesMax do not say, `wsd steer` may change
-// while wsd runs.
+// Steering is how a new connection is assigned to a shard. `wsd steer` may change it while wsd runs, except for Mode,
+// PinDir, PinGroup and Limits.SourcesMax.
 type Steering struct {
-	Mode          string        `key:"mode" def:"auto" help:"auto: by eBPF where the kernel lets us, else by the kernel's hash; require: by eBPF or not at all; off: by the kernel's hash."`
-	PinDir        string        `key:"pin_dir" def:"/sys/fs/bpf/wsd" help:"Directory on a bpffs; the maps are pinned in a directory below it that is named as the port."`
-	PinGroup      string        `key:"pin_group" help:"Group, by name or number, that the pins and their directory belong to; empty: the process's own."`
-	Policy        string        `key:"policy" def:"least-loaded" help:"Which shard a new connection goes to. least-loaded: the one with the fewest connections; weighted: with the fewest for its weight; p2c: of two drawn by lot the one with fewer; cpu-local: one of the CPU that the connection came in on; hash: by the kernel's hash."`
-	Weights       []int         `key:"weights" help:"Share of each shard relative to the others under the policy weighted, from shard 0 on, 0 to 10000; 0: none while another can take it. Shards left out have 100."`
-	StallBound    time.Duration `key:"stall_bound" def:"100ms" help:"A shard whose turn lasts longer gets no new connections, in whole milliseconds, at most 60s; 0: however long."`
-	Ramp          time.Duration `key:"ramp" def:"3s" help:"For how long after a stall a shard gets only part of what it would, in whole milliseconds, at most 10m; 0: all at once."`
-	PendingMax    int           `key:"pending_max" def:"1024" help:"A shard with more connections picked but not accepted gets no new ones while others have fewer; 0: however many."`
-	CPULocalBound int           `key:"cpu_local_bound" def:"16" help:"Under the policy cpu-local, how many connections more than the least loaded shard a CPU's own may have."`
+	Mode          string        `key:"mode" def:"auto" help:"auto: choose shards with eBPF where the kernel allows it, else with the kernel's own hash. require: refuse to start without eBPF. off: always use the kernel's hash."`
+	PinDir        string        `key:"pin_dir" def:"/sys/fs/bpf/wsd" help:"Directory on a bpffs. The maps are pinned in a subdirectory named after the client port."`
+	PinGroup      string        `key:"pin_group" help:"Group, by name or number, that owns the pins and their directory. Empty: the group of the process."`
+	Policy        string        `key:"policy" def:"least-loaded" help:"How to choose the shard of a new connection. least-loaded: the shard with the fewest connections. weighted: the fewest relative to its weight. p2c: the one with fewer of two random shards. cpu-local: a shard of the CPU that the connection came in on. hash: the kernel's own hash."`
+	Weights       []int         `key:"weights" help:"Weight of each shard, from shard 0 on, 0 to 10000, under the policy weighted. Shards without one have weight 100. A shard with weight 0 gets connections only if no other shard can take them."`
+	StallBound    time.Duration `key:"stall_bound" def:"100ms" help:"A shard whose loop turn takes longer gets no new connections until the turn ends. Whole milliseconds, at most 60s. 0: no bound."`
+	Ramp          time.Duration `key:"ramp" def:"3s" help:"Time after a stall during which a shard gets fewer new connections than its load alone would give it. Whole milliseconds, at most 10m. 0: no ramp."`
+	PendingMax    int           `key:"pending_max" def:"1024" help:"A shard with more pending connections (picked, not accepted) gets no new ones while another shard has fewer. 0: no limit."`
+	CPULocalBound int           `key:"cpu_local_bound" def:"16" help:"Under the policy cpu-local: how many connections more than the least loaded shard a shard of the same CPU may have."`
 	Limits        Limits        `key:"limits"`
 }
 
-// Limits is which new connections are refused before wsd takes them.
+// Limits is which new connections the kernel refuses.
 type Limits struct {
-	Admission       int      `key:"admission" def:"0" help:"How many of 100 new connections are refused, by lot."`
-	AdmissionDryRun bool     `key:"admission_dry_run" def:"false" help:"Only count what admission would refuse."`
-	SourceRate      int      `key:"source_rate" def:"0" help:"New connections per second from one source address, at most 1000000; 0: any number."`
-	SourceBurst     int      `key:"source_burst" def:"0" help:"How many may come from one source at once, at most 1000000; 0: as many as source_rate."`
-	SourcePrefix4   int      `key:"source_prefix4" def:"32" help:"Bits of an IPv4 address that tell sources apart, 0 to 32."`
-	SourcePrefix6   int      `key:"source_prefix6" def:"64" help:"Bits of an IPv6 address that tell sources apart, 0 to 128."`
-	SourceDryRun    bool     `key:"source_dry_run" def:"false" help:"Only count what source_rate would refuse."`
-	SourceExempt    []string `key:"source_exempt" help:"Prefixes and addresses that source_rate does not apply to, such as 10.0.0.0/8 or 2001:db8::1; at most 1024."`
-	SourcesMax      int      `key:"sources_max" def:"65536" help:"Sources remembered at once, 1024 to 4000000. About 100 bytes of kernel memory each, taken at start."`
+	Admission       int      `key:"admission" def:"0" help:"Percentage of new connections to refuse, chosen at random."`
+	AdmissionDryRun bool     `key:"admission_dry_run" def:"false" help:"Only count the connections that admission would refuse."`
+	SourceRate      int      `key:"source_rate" def:"0" help:"Maximum new connections per second from one client address, at most 1000000. 0: no limit."`
+	SourceBurst     int      `key:"source_burst" def:"0" help:"Maximum new connections at once from one client address, at most 1000000. 0: as many as source_rate."`
+	SourcePrefix4   int      `key:"source_prefix4" def:"32" help:"Leading bits of an IPv4 address that count as one client address, 0 to 32."`
+	SourcePrefix6   int      `key:"source_prefix6" def:"64" help:"Leading bits of an IPv6 address that count as one client address, 0 to 128."`
+	SourceDryRun    bool     `key:"source_dry_run" def:"false" help:"Only count the connections that source_rate would refuse."`
+	SourceExempt    []string `key:"source_exempt" help:"Client addresses and prefixes that source_rate does not apply to, such as 10.0.0.0/8 or 2001:db8::1; at most 1024."`
+	SourcesMax      int      `key:"sources_max" def:"65536" help:"Client addresses tracked for source_rate, 1024 to 4000000. Each takes about 100 bytes of kernel memory, reserved at start."`
 }
 
 // Bus is the ring of batches between the source and the shards.
 type Bus struct {
-	BatchMax      int           `key:"batch_max" def:"512" help:"Records in one batch."`
-	BatchBytesMax Bytes         `key:"batch_bytes_max" def:"256KiB" help:"Bytes of values in one batch, at most half of client.outbound_max; a single larger record makes a batch of its own."`
-	BatchAge      time.Duration `key:"batch_age" def:"5ms" help:"How long a record may wait in Kafka for a batch to fill where records come fast, 4,000 a second and more from one broker; whole milliseconds. Where fewer come none waits. 0: none ever does."`
-	RingBatches   int           `key:"ring_batches" def:"1024" help:"Batches that the ring holds; a power of two."`
-	RingBytesMax  Bytes         `key:"ring_bytes_max" def:"64MiB" help:"Bytes that the ring holds, laid out messages included."`
-	PinnedMax     Bytes         `key:"pinned_max" def:"256MiB" help:"Bytes of laid out messages that clients which do not keep up may hold, all together, after the ring has let them go; beyond it those that hold the oldest are closed as slow."`
-	StallMax      time.Duration `key:"stall_max" def:"1s" help:"How long the source waits for a shard that makes no progress; then the shard is detached and its subscribers are told to come back."`
+	BatchMax      int           `key:"batch_max" def:"512" help:"Maximum records per batch."`
+	BatchBytesMax Bytes         `key:"batch_bytes_max" def:"256KiB" help:"Maximum bytes of values per batch, at most half of client.outbound_max. A single larger record gets a batch of its own."`
+	BatchAge      time.Duration `key:"batch_age" def:"5ms" help:"How long a record may wait in Kafka for a batch to fill, in whole milliseconds. Applies only while a broker delivers about 4,000 records a second or more; below that, no record waits. 0: never wait."`
+	RingBatches   int           `key:"ring_batches" def:"1024" help:"Number of batches that the ring holds. A power of two."`
+	RingBytesMax  Bytes         `key:"ring_bytes_max" def:"64MiB" help:"Maximum bytes that the ring holds, encoded messages included."`
+	PinnedMax     Bytes         `key:"pinned_max" def:"256MiB" help:"Maximum bytes of encoded messages that slow clients may keep in memory, all together, after the ring has dropped them. Beyond it, the clients that hold the oldest ones are closed as slow."`
+	StallMax      time.Duration `key:"stall_max" def:"1s" help:"How long the source waits for a shard that makes no progress. After that the shard is detached, and its subscribers have to subscribe again."`
 }
 
-// Recovery is what clients that come back are given of what they missed, see docs/recovery.md.
+// Recovery is how clients that reconnect get the publications they missed (docs/recovery.md).
 type Recovery struct {
-	Enabled         bool          `key:"enabled" def:"true" help:"Let clients recover what they missed, and ask for history."`
-	MaxPublications int           `key:"max_publications" def:"300" help:"Publications that a client may have missed in a channel, or may have of its history at once, at most 10000."`
-	MaxBytes        Bytes         `key:"max_bytes" def:"1MiB" help:"Bytes of those publications, with about 100 for each."`
-	Timeout         time.Duration `key:"timeout" def:"3s" help:"How long a client waits for what it missed; then it is told that it has not recovered. Clients give up after some seconds, the SDKs after 5."`
-	CacheBytes      Bytes         `key:"cache_bytes" def:"64MiB" help:"Bytes of the records read last that are kept, as Kafka sent them, so that most clients recover without a read; 0: none."`
-	ReadBytes       Bytes         `key:"read_bytes" def:"64MiB" help:"Bytes of what was read from Kafka again that are kept for a few seconds, and that answers in the making may hold."`
-	Concurrency     int           `key:"concurrency" def:"4" help:"Partitions that are read again at the same time, each over a connection of its own, at most 64."`
-	WaitingMax      int           `key:"waiting_max" def:"100000" help:"Subscriptions and history requests that may wait for an answer; beyond it they are told at once that there is none."`
-	CacheChannels   []string      `key:"cache_channels" help:"Channels of which a client that comes, or comes back, recovers the last publication only: names, or beginnings of names and *."`
+	Enabled         bool          `key:"enabled" def:"true" help:"Let clients recover missed publications and ask for history."`
+	MaxPublications int           `key:"max_publications" def:"300" help:"Maximum publications that a client can recover in a channel, or request of its history at once, at most 10000."`
+	MaxBytes        Bytes         `key:"max_bytes" def:"1MiB" help:"Maximum bytes of those publications. Each counts about 100 bytes more than its value."`
+	Timeout         time.Duration `key:"timeout" def:"3s" help:"How long a client waits for missed publications. After that it is told that it has not recovered. Clients themselves give up after some seconds, the SDKs after 5."`
+	CacheBytes      Bytes         `key:"cache_bytes" def:"64MiB" help:"Memory for the most recent records, kept as Kafka sent them, so that most clients recover without reading Kafka again. 0: none."`
+	ReadBytes       Bytes         `key:"read_bytes" def:"64MiB" help:"Memory for records read from Kafka again. It covers what is kept for a few seconds and the answers that are being built."`
+	Concurrency     int           `key:"concurrency" def:"4" help:"How many partitions may be read again at the same time, each over its own connection, at most 64."`
+	WaitingMax      int           `key:"waiting_max" def:"100000" help:"Maximum subscriptions and history requests that may wait for an answer. Further ones fail at once."`
+	CacheChannels   []string      `key:"cache_channels" help:"Channels that send only their last publication to a client that subscribes or reconnects. Channel names, or prefixes followed by *."`
 }
 
-// Shutdown is how wsd ends.
+// Shutdown is how wsd stops.
 type Shutdown struct {
-	Drain time.Duration `key:"drain" def:"8s" help:"From SIGTERM to exit at the latest: what is left is flushed, clients are closed with 3001 (raw: 1001)."`
+	Drain time.Duration `key:"drain" def:"8s" help:"Maximum time from SIGTERM to exit. Meanwhile waiting messages are sent, and clients are closed with 3001 (raw: 1001)."`
 }
 
-// Log is what wsd writes to standard error.
+// Log is the log on standard error.
 type Log struct {
 	Level  string `key:"level" def:"info" help:"debug, info, warn or error."`
-	Format string `key:"format" def:"auto" help:"text, json, or auto: text on a terminal, else json."`
+	Format string `key:"format" def:"auto" help:"text, json or auto. auto means text on a terminal, else json."`
 }
 
-// Debug is for tests and for finding faults.
+// Debug is for tests and troubleshooting.
 type Debug struct {
-	ShardHeader bool `key:"shard_header" def:"false" help:"Tell clients their shard in an X-Wsd-Shard header of the 101."`
+	ShardHeader bool `key:"shard_header" def:"false" help:"Send clients the number of their shard, in the header X-Wsd-Shard of the 101 response."`
 }
 
-// Dev is for `wsd dev` alone.
+// Dev is only for `wsd dev`.
 type Dev struct {
 	KafkaListen string   `key:"kafka_listen" def:"127.0.0.1:9092" help:"Address of the Kafka inside wsd dev."`
-	Rate        int      `key:"rate" def:"50" help:"Demo trades a second; 0: none."`
-	Topics      []string `key:"topics" help:"Topics to make and serve beside trades and loadtest."`
-	Stdin       string   `key:"stdin" help:"Topic that the lines of standard input go to, a record each."`
+	Rate        int      `key:"rate" def:"50" help:"Demo trades per second. 0: none."`
+	Topics      []string `key:"topics" help:"Topics to create and serve in addition to trades and loadtest."`
+	Stdin       string   `key:"stdin" help:"Topic that lines of standard input are written to, one record per line."`
 }

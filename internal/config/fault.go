@@ -4,14 +4,14 @@ import "strings"
 
 // Fault is one mistake in the configuration.
 type Fault struct {
-	Key     string // Of the option, or of what is no option.
-	Value   string // As given; empty for a secret.
-	Origin  string // Where it was given.
-	Problem string
-	Remedy  string // May be empty.
+	Key     string // Key of the option, or the name given for one that does not exist.
+	Value   string // Value as given, shortened; empty for a secret.
+	Origin  string // Where the value was given, in the words of Loaded.Origin; may be empty.
+	Problem string // What is wrong, so that "KEY: PROBLEM" can be read as a sentence.
+	Remedy  string // What to do; may be empty.
 }
 
-// String returns the fault in one line.
+// String returns the fault as one line.
 func (f Fault) String() string {
 	var b strings.Builder
 	b.WriteString(f.Key)
@@ -28,7 +28,7 @@ func (f Fault) String() string {
 	return b.String()
 }
 
-// Error is everything that is wrong with a configuration, never only the first fault.
+// Error is every fault found in a configuration.
 type Error struct {
 	Faults []Fault
 }

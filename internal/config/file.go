@@ -11,10 +11,10 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// fileMax bounds what is read: a configuration has some hundred lines.
+// fileMax is the largest file that is read, in bytes. A configuration has some hundred lines.
 const fileMax = 1 << 20
 
-// readFile reads the file that was asked for, else the default one if it exists.
+// readFile reads the requested file, or the default file if none was requested and that exists.
 func (l *loader) readFile(in Input) {
 	path := in.File
 	if path == "" {
@@ -28,7 +28,7 @@ func (l *loader) readFile(in Input) {
 		return
 	}
 	if err != nil {
-		l.fault(Fault{Key: path, Problem: "the configuration file cannot be read: " + explainFile(err), Remedy: "name another one by --config"})
+		l.fault(Fault{Key: path, Problem: "cannot read the configuration file: " + explainFile(err), Remedy: "name another file with --config"})
 		return
 	}
 	l.loaded.File = path
@@ -43,12 +43,12 @@ func readLimited(path string) ([]byte, error) {
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, fileMax+1))
 	if err == nil && len(text) > fileMax {
-		err = fmt.Errorf("it has more than %d bytes", fileMax)
+		err = fmt.Errorf("larger than %d bytes", fileMax)
 	}
 	return text, err
 }
 
-// parse takes the values of a YAML text.
+// parse reads the values of a YAML text.
 func (l *loader) parse(path string, text []byte) {
 	wrong := func(problem string) {
 		l.fault(Fault{Key: path, Problem: problem, Remedy: "`wsd config defaults` prints a valid file"})
@@ -60,11 +60,11 @@ func (l *loader) parse(path string, text []byte) {
 		return // Empty, or only comments.
 	}
 	if err != nil {
-		wrong("it is no valid YAML: " + explainYAML(err))
+		wrong("not valid YAML: " + explainYAML(err))
 		return
 	}
 	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		wrong("it holds more than one YAML document")
+		wrong("contains more than one YAML document")
 		return
 	}
 	root := document.Content[0]
@@ -72,38 +72,37 @@ func (l *loader) parse(path string, text []byte) {
 		return
 	}
 	if root.Kind != yaml.MappingNode {
-		wrong("it is no mapping of keys to values")
+		wrong("not a mapping of keys to values")
 		return
 	}
 	l.section(path, "", root)
 }
 
-// section takes the values of a mapping whose keys begin with prefix.
+// section reads the values of a mapping. prefix is the key of the section with a dot, or empty at the top.
 func (l *loader) section(path, prefix string, node *yaml.Node) {
 	seen := make(map[string]bool)
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		name, value := node.Content[i], node.Content[i+1]
 		key := prefix + name.Value
-		origin := fmt.Sprintf("file %s:%d", path, name.Line)
+		origin := fileOrigin(path, name.Line)
 		if seen[key] {
-			l.fault(Fault{Key: key, Origin: origin, Problem: "it is there twice", Remedy: "leave one"})
+			l.fault(Fault{Key: key, Origin: origin, Problem: "duplicate key", Remedy: "remove one"})
 			continue
 		}
 		seen[key] = true
 		value = resolved(value)
 		if _, known := l.options[key]; known {
-			l.value(key, origin, value)
+			l.value(path, key, origin, value)
 			continue
 		}
 		switch {
 		case !l.isSection(key):
-			l.fault(Fault{Key: cut(key), Origin: origin, Problem: "there is no such option", Remedy: didYouMean(key, l.keys)})
+			l.fault(Fault{Key: cut(key), Origin: origin, Problem: "no such option", Remedy: didYouMean(key, l.keys)})
 		case value.Kind == yaml.MappingNode:
 			l.section(path, key+".", value)
 		case value.Tag != "!!null":
-			f := Fault{Key: key, Origin: origin, Problem: "it is a section, which holds options, and no value",
-				Remedy: "write its options below it, indented"}
-			if !l.hasSecret(key) { // Else it may be a password that was meant for one of its options.
+			f := Fault{Key: key, Origin: origin, Problem: "a section of options, not an option", Remedy: "write its options below it, indented"}
+			if !l.hasSecret(key) { // Otherwise the value may be a password that belongs to one of the options.
 				f.Value = cut(value.Value)
 			}
 			l.fault(f)
@@ -111,7 +110,10 @@ func (l *loader) section(path, prefix string, node *yaml.Node) {
 	}
 }
 
-// resolved returns what an alias stands for, else the node itself.
+// fileOrigin returns the origin of a value in a file, as Loaded.Origin returns it.
+func fileOrigin(path string, line int) string { return fmt.Sprintf("file %s:%d", path, line) }
+
+// resolved returns the node that an alias refers to, or n itself if it is not an alias.
 func resolved(n *yaml.Node) *yaml.Node {
 	for n.Kind == yaml.AliasNode {
 		n = n.Alias
@@ -137,8 +139,8 @@ func (l *loader) hasSecret(section string) bool {
 	return false
 }
 
-// value takes one option's value. A key without a value leaves the option as it is.
-func (l *loader) value(key, origin string, node *yaml.Node) {
+// value reads the value of one option. A key without a value leaves the option unset.
+func (l *loader) value(path, key, origin string, node *yaml.Node) {
 	o := l.options[key]
 	wrong := func(problem string) {
 		shown := node.Value
@@ -153,7 +155,7 @@ func (l *loader) value(key, origin string, node *yaml.Node) {
 	nodes := []*yaml.Node{node}
 	if node.Kind == yaml.SequenceNode {
 		if !o.List {
-			wrong("it takes one value and no list")
+			wrong("takes one value, not a list")
 			return
 		}
 		nodes = node.Content
@@ -164,10 +166,10 @@ func (l *loader) value(key, origin string, node *yaml.Node) {
 	}
 	for i, n := range nodes {
 		if n := resolved(n); o.Kind == kindRoute && n.Kind == yaml.MappingNode {
-			r, problem := routeOf(n)
+			r, line, problem := routeOf(n)
 			if problem != "" {
-				l.fault(Fault{Key: fmt.Sprintf("%s[%d]", key, i), Origin: origin, Problem: problem})
-				r = Route{Drop: true} // The others are looked at, too.
+				l.fault(Fault{Key: fmt.Sprintf("%s[%d]", key, i), Origin: fileOrigin(path, line), Problem: problem})
+				r = Route{Drop: true} // A valid placeholder, so that the other routes are checked, too.
 			}
 			g.routes[i] = r
 			g.texts = append(g.texts, r.String())
@@ -180,20 +182,20 @@ func (l *loader) value(key, origin string, node *yaml.Node) {
 		}
 		g.texts = append(g.texts, text)
 		if o.Kind == kindRoute {
-			_ = g.routes[i].UnmarshalText([]byte(text)) // It takes every text.
+			_ = g.routes[i].UnmarshalText([]byte(text)) // Never fails.
 		}
 	}
 	l.loaded.given[key] = g
 }
 
-// text returns a node's value as the flag would be written.
+// text returns the value of a node as it would be written in a flag.
 func (o Option) text(n *yaml.Node) (text, problem string) {
 	n = resolved(n)
 	if n.Kind == yaml.MappingNode && o.Kind == kindPolicy {
 		return pairText(n, "policy", "channel", "policy")
 	}
 	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
-		return "", "it must be a plain value"
+		return "", "must be a plain value, not a list or a mapping, and not null"
 	}
 	if o.Kind == kindRoute && !strings.Contains(n.Value, "=") {
 		return "=" + n.Value, ""
@@ -201,39 +203,48 @@ func (o Option) text(n *yaml.Node) (text, problem string) {
 	return n.Value, ""
 }
 
-// pairText returns a mapping with the keys first and second, a what, in the form FIRST=SECOND. One that is left out is empty.
+// pairText returns a mapping with the keys first and second in the form FIRST=SECOND, with an empty text for a missing key.
+// what names the mapping in messages.
 func pairText(n *yaml.Node, what, first, second string) (text, problem string) {
 	seen := map[string]bool{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		name, value := n.Content[i].Value, resolved(n.Content[i+1])
 		switch {
 		case name != first && name != second:
-			return "", fmt.Sprintf("the %s in line %d has an unknown key %q: %s and %s are known", what, n.Line, name, first, second)
+			return "", fmt.Sprintf("line %d: %s", n.Line, unknownKey(name, "the "+what, []string{first, second}))
 		case seen[name]:
-			return "", fmt.Sprintf("the %s in line %d has %s twice: leave one", what, n.Line, name)
+			return "", fmt.Sprintf("line %d: duplicate key %q in the %s; remove one", n.Line, name, what)
 		case value.Kind != yaml.ScalarNode:
-			return "", fmt.Sprintf("the %s in line %d: %s is no text", what, n.Line, name)
+			return "", fmt.Sprintf("line %d: %s of the %s must be a text", n.Line, name, what)
 		}
 		seen[name] = true
 	}
 	return pairValue(n, first) + "=" + pairValue(n, second), ""
 }
 
-// pairValue returns the text of a key in a mapping, empty when it is not there or has no value.
+// unknownKey says that a mapping has a key that it may not have, and which one may be meant.
+func unknownKey(key, what string, known []string) string {
+	if best := nearest(key, known); best != "" {
+		return fmt.Sprintf("unknown key %q in %s; did you mean %q?", key, what, best)
+	}
+	return fmt.Sprintf("unknown key %q in %s; possible keys: %s", key, what, strings.Join(known, ", "))
+}
+
+// pairValue returns the text of a key in a mapping, or an empty text if the key is missing or has no value.
 func pairValue(n *yaml.Node, name string) string {
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		if value := resolved(n.Content[i+1]); n.Content[i].Value == name && value.Tag != "!!null" { // Its text may be ~, which is no name.
+		if value := resolved(n.Content[i+1]); n.Content[i].Value == name && value.Tag != "!!null" { // The text of a null may be ~, which is not a name.
 			return value.Value
 		}
 	}
 	return ""
 }
 
-// explainYAML is the parser's message without the name of an unknown anchor: a password that begins with * is taken for one.
+// explainYAML returns the parser's message without the name of an unknown anchor, which may be a password that begins with *.
 func explainYAML(err error) string {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	if strings.Contains(text, "unknown anchor") {
-		return "a value that begins with * names an anchor that is not there; put quotes around it if it is a text"
+		return "a value that begins with * refers to an anchor that does not exist; if it is meant as text, put it in quotes"
 	}
-	return text
+	return strings.Replace(text, "found character that cannot start any token", "found a character that cannot start a value; tabs are not allowed for indentation", 1)
 }

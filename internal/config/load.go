@@ -13,36 +13,36 @@ import (
 	"time"
 )
 
-// DefaultFile is read when it exists and no other is named.
+// DefaultFile is the configuration file that is read if it exists and no other one is named.
 const DefaultFile = "/etc/wsd/wsd.yaml"
 
 const originDefault = "default"
 
-// Input is where values come from.
+// Input is the places that values come from.
 type Input struct {
-	Flags       map[string]any // By key: a string, a bool or a []string, as given on the command line.
-	Environ     []string       // NAME=VALUE, as os.Environ has it.
-	File        string         // Must exist; empty: DefaultFile if that exists.
-	DefaultFile string
+	Flags       map[string]any // Values of flags by key of the option: a string, a bool or a []string.
+	Environ     []string       // Environment as NAME=VALUE, like os.Environ.
+	File        string         // Configuration file, which must exist. Empty: DefaultFile if that exists.
+	DefaultFile string         // File to read if File is empty; empty: none.
 }
 
-// Loaded is a configuration that passed all checks, and where its values come from.
+// Loaded is a configuration that passed all checks, together with the origin of each value.
 type Loaded struct {
 	Config Config
-	File   string // That was read; empty: none.
+	File   string // Path of the configuration file that was read; empty: none.
 
 	given map[string]given
 }
 
-// given is a value before it is understood.
+// given is a value before it is parsed.
 type given struct {
-	texts  []string // One, unless the option is a list.
-	origin string
-	strict bool    // From YAML, where a list is a list: texts are not cut at commas.
-	routes []Route // In place of texts: a route in YAML may hold more than its text.
+	texts  []string // Texts of the value: one, unless the option is a list.
+	origin string   // Where the value was given, in the words of Loaded.Origin.
+	strict bool     // Whether texts come from YAML, which has lists, and so are not split at commas.
+	routes []Route  // Value of routes from YAML, used instead of texts: a route in YAML may have parts that texts cannot express.
 }
 
-// Load gathers all values and checks them. When something is wrong it returns an *Error with every fault.
+// Load reads all values and checks them. If something is wrong, it returns an *Error.
 func Load(in Input) (*Loaded, error) {
 	l := &loader{loaded: &Loaded{given: make(map[string]given)}, options: make(map[string]Option)}
 	for _, o := range Options() {
@@ -60,7 +60,7 @@ func Load(in Input) (*Loaded, error) {
 	return l.loaded, nil
 }
 
-// Origin tells where the value of an option comes from: "default", "file PATH:LINE", "environment NAME" or "flag --NAME".
+// Origin returns where the value of an option comes from: "default", "file PATH:LINE", "environment NAME" or "flag --NAME".
 func (l *Loaded) Origin(key string) string {
 	if g, ok := l.given[key]; ok {
 		return g.origin
@@ -68,22 +68,23 @@ func (l *Loaded) Origin(key string) string {
 	return originDefault
 }
 
-// Given tells whether an option was given at all, empty or not.
+// Given reports whether an option was given at all, even with an empty value.
 func (l *Loaded) Given(key string) bool {
 	_, ok := l.given[key]
 	return ok
 }
 
-// written tells whether an option was given a value that is not empty. A password that was read from its file was not.
+// written reports whether an option was given a value that is not empty. It is false for a password that was read from
+// password_file.
 func (l *Loaded) written(key string) bool { return strings.Join(l.given[key].texts, "") != "" }
 
-// loader is one call of Load.
+// loader is the state of one call of Load.
 type loader struct {
 	loaded  *Loaded
 	options map[string]Option
 	keys    []string
 	faults  []Fault
-	bad     map[string]bool // Options whose value is not understood: it is not checked further.
+	bad     map[string]bool // Options whose value could not be parsed, so that it is not checked further.
 }
 
 func (l *loader) fault(f Fault) { l.faults = append(l.faults, f) }
@@ -95,12 +96,12 @@ func (l *loader) readEnviron(environ []string) {
 	}
 	for _, entry := range environ {
 		name, value, _ := strings.Cut(entry, "=")
-		if !strings.HasPrefix(name, envPrefix) || name == "WSD_REQUIRE_ROOT" { // The latter is for wsd's own tests.
+		if !strings.HasPrefix(name, envPrefix) || name == "WSD_REQUIRE_ROOT" { // A switch of wsd's own tests.
 			continue
 		}
 		key, known := byName[name]
 		if !known {
-			l.fault(Fault{Key: name, Origin: "environment", Problem: "no option has this variable", Remedy: didYouMean(name, slices.Collect(maps.Keys(byName)))})
+			l.fault(Fault{Key: name, Origin: "environment", Problem: "no option has this environment variable", Remedy: didYouMean(name, slices.Collect(maps.Keys(byName)))})
 			continue
 		}
 		l.loaded.given[key] = given{texts: []string{value}, origin: "environment " + name}
@@ -111,7 +112,7 @@ func (l *loader) readFlags(flags map[string]any) {
 	for _, key := range slices.Sorted(maps.Keys(flags)) {
 		o, known := l.options[key]
 		if !known {
-			l.fault(Fault{Key: key, Origin: "flag", Problem: "there is no such option", Remedy: didYouMean(key, l.keys)})
+			l.fault(Fault{Key: key, Origin: "flag", Problem: "no such option", Remedy: didYouMean(key, l.keys)})
 			continue
 		}
 		g := given{origin: "flag " + o.Flag}
@@ -137,7 +138,7 @@ func didYouMean(name string, known []string) string {
 	return "`wsd config defaults` lists all options"
 }
 
-// decode puts what was given, else the default, into the configuration.
+// decode stores the given values, or else the defaults, in the configuration.
 func (l *loader) decode() {
 	l.bad = make(map[string]bool)
 	config := reflect.ValueOf(&l.loaded.Config).Elem()
@@ -157,7 +158,7 @@ func (l *loader) decode() {
 	}
 }
 
-// shown returns what was given, as a message may show it.
+// shown returns the given texts as a message may show them.
 func (o Option) shown(texts []string) string {
 	if o.Secret {
 		return ""
@@ -165,11 +166,11 @@ func (o Option) shown(texts []string) string {
 	return cut(strings.Join(texts, ","))
 }
 
-// cut keeps a message readable whatever somebody wrote.
+// cut shortens and quotes a text so that a message that contains it stays readable.
 func cut(text string) string {
-	const most = 120
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "") + "…"
+	const shownMax = 120
+	if len(text) > shownMax {
+		text = strings.ToValidUTF8(text[:shownMax], "") + "…"
 	}
 	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) || text == "" {
 		return strconv.Quote(text)
@@ -180,7 +181,7 @@ func cut(text string) string {
 func (o Option) decode(field reflect.Value, g given) error {
 	if !o.List {
 		if len(g.texts) != 1 {
-			return fmt.Errorf("it takes one value, not %d", len(g.texts))
+			return fmt.Errorf("takes one value, not %d", len(g.texts))
 		}
 		return decodeScalar(field, o.Kind, g.texts[0])
 	}
@@ -223,18 +224,18 @@ func decodeScalar(field reflect.Value, kind, text string) error {
 		case "false":
 			field.SetBool(false)
 		default:
-			return errors.New("write true or false")
+			return errors.New("must be true or false")
 		}
 	case kindNumber:
 		n, err := strconv.Atoi(text)
 		if err != nil {
-			return errors.New("it is no whole number")
+			return errors.New("not a whole number")
 		}
 		field.SetInt(int64(n))
 	case kindDuration:
 		d, err := time.ParseDuration(text)
 		if err != nil {
-			return errors.New("it is no duration: write a number with its unit, such as 500ms, 5s or 2m")
+			return errors.New("not a duration: write a number with a unit, such as 500ms, 5s or 2m")
 		}
 		field.SetInt(int64(d))
 	default:
@@ -243,7 +244,7 @@ func decodeScalar(field reflect.Value, kind, text string) error {
 	return nil
 }
 
-// explainFile says in words why a file could not be read.
+// explainFile returns why a file could not be read, without its path.
 func explainFile(err error) string {
 	var path *fs.PathError
 	if errors.As(err, &path) {

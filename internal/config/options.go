@@ -6,18 +6,18 @@ import (
 	"time"
 )
 
-// Option describes one option. The same name serves as key, flag and variable.
+// Option describes one option. Its key, its flag and its environment variable have the same name.
 type Option struct {
-	Key     string // kafka.fetch_max_wait
-	Flag    string // --kafka.fetch-max-wait
-	Env     string // WSD_KAFKA_FETCH_MAX_WAIT
-	Kind    string // text, bool, number, duration, size, route or policy.
-	Default string // As it would be written; lists with commas.
-	Help    string
-	List    bool
-	Secret  bool
+	Key     string // Key in the file, such as kafka.fetch_max_wait.
+	Flag    string // Flag, such as --kafka.fetch-max-wait.
+	Env     string // Environment variable, such as WSD_KAFKA_FETCH_MAX_WAIT.
+	Kind    string // Kind of value: text, bool, number, duration, size, route or policy.
+	Default string // Default as it would be written in a flag; empty: none.
+	Help    string // What the option does, in whole sentences.
+	List    bool   // Whether the option takes several values.
+	Secret  bool   // Whether the value must not be shown.
 
-	index []int // Of the field in Config.
+	index []int // Index of the field in Config, for reflect.
 }
 
 // The kinds of values.
@@ -33,22 +33,22 @@ const (
 
 const envPrefix = "WSD_"
 
-// Options lists every option in the order of Config.
+// Options returns every option in the order of Config.
 func Options() []Option { return optionsOf(reflect.TypeFor[Config](), "", nil) }
 
 func optionsOf(t reflect.Type, prefix string, index []int) (list []Option) {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		key := prefix + f.Tag.Get("key")
-		at := append(append([]int(nil), index...), i)
+		fieldIndex := append(append([]int(nil), index...), i)
 		if f.Type.Kind() == reflect.Struct {
-			list = append(list, optionsOf(f.Type, key+".", at)...)
+			list = append(list, optionsOf(f.Type, key+".", fieldIndex)...)
 			continue
 		}
 		value := f.Type
 		o := Option{
 			Key: key, Flag: "--" + strings.ReplaceAll(key, "_", "-"), Env: envPrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_")),
-			Default: f.Tag.Get("def"), Help: f.Tag.Get("help"), Secret: f.Tag.Get("secret") == "true", index: at,
+			Default: f.Tag.Get("def"), Help: f.Tag.Get("help"), Secret: f.Tag.Get("secret") == "true", index: fieldIndex,
 		}
 		if value.Kind() == reflect.Slice {
 			o.List, value = true, value.Elem()
@@ -82,7 +82,7 @@ func kindOf(t reflect.Type) string {
 	}
 }
 
-// nearest returns the known name that differs least from name, if it is near enough to be meant.
+// nearest returns the known name that differs least from name, or an empty text if none is similar.
 func nearest(name string, known []string) string {
 	best, bestDistance := "", len(name)/3+2
 	for _, k := range known {
@@ -93,7 +93,7 @@ func nearest(name string, known []string) string {
 	return best
 }
 
-// distance is Levenshtein's, computed row by row.
+// distance returns the Levenshtein distance of two names.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -17,10 +17,10 @@ func (l *loader) checkRecovery(c *Config) {
 	number(l, "recovery.concurrency", r.Concurrency, 1, 64)
 	number(l, "recovery.waiting_max", r.WaitingMax, 1, 100_000_000)
 	if !l.bad["recovery.read_bytes"] && !l.bad["recovery.max_bytes"] && r.ReadBytes < r.MaxBytes {
-		l.complain("recovery.read_bytes", r.ReadBytes.String(), fmt.Sprintf("it must hold at least one answer, and recovery.max_bytes is %v", r.MaxBytes), "")
+		l.complain("recovery.read_bytes", r.ReadBytes.String(), fmt.Sprintf("must hold at least one answer, and recovery.max_bytes is %v", r.MaxBytes), "")
 	}
 	if p := c.Kafka.Partitioner; p != "" && p != "murmur2" && p != "crc32" {
-		l.complain("kafka.partitioner", p, "it must be murmur2 or crc32, or empty", "")
+		l.complain("kafka.partitioner", p, "must be murmur2, crc32 or empty", "")
 	}
 	l.unique("recovery.cache_channels", r.CacheChannels)
 	for _, pattern := range r.CacheChannels {
@@ -30,15 +30,16 @@ func (l *loader) checkRecovery(c *Config) {
 	}
 }
 
-// patternFault says what is wrong with a channel's name, or the beginning of names and *.
+// patternFault returns what is wrong with a channel name or a prefix followed by *, and the remedy. problem is empty if
+// nothing is wrong.
 func patternFault(pattern string) (problem, remedy string) {
 	switch {
 	case pattern == "":
-		return "it names no channel", "write a channel's name, or the beginning of names and *, such as prices.*"
+		return "the channel is missing", "write a channel name, or a prefix followed by *, such as prices.*"
 	case !utf8.ValidString(pattern):
 		return "the channel is not valid UTF-8", ""
 	case strings.Contains(strings.TrimSuffix(pattern, "*"), "*"):
-		return "only the last character may be a *", "write the beginning of names and *, such as prices.*"
+		return "only the last character may be a *", "write a prefix followed by *, such as prices.*"
 	}
 	return "", ""
 }

@@ -10,10 +10,10 @@ import (
 	"wsd/internal/route"
 )
 
-// Route is a rule that says where records go.
+// Route is a rule that chooses the channel of a record.
 type Route route.Rule
 
-// UnmarshalText reads [TOPIC=]CHANNEL. What else a rule may have stands in a file only.
+// UnmarshalText reads [TOPIC=]CHANNEL and never fails. Only a file can express the other parts of a rule.
 func (r *Route) UnmarshalText(text []byte) error {
 	topic, channel, found := strings.Cut(string(text), "=")
 	if !found {
@@ -23,7 +23,7 @@ func (r *Route) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// String returns the rule as UnmarshalText reads it, or as YAML in one line when that is not enough.
+// String returns the rule in the form that UnmarshalText reads, or as one line of YAML if that form cannot express it.
 func (r Route) String() string {
 	switch {
 	case !r.simple() || strings.Contains(r.Topic, "="):
@@ -38,12 +38,12 @@ func (r Route) String() string {
 	return r.Topic + "=" + r.Channel
 }
 
-// simple reports whether the rule has no more than a topic and a channel.
+// simple reports whether the rule has only a topic and a channel.
 func (r *Route) simple() bool {
 	return r.Key == "" && r.Headers == nil && r.Fields == nil && !r.Drop && r.OnError == route.OnError{}
 }
 
-// Rules returns routes as the package route takes them.
+// Rules returns Routes for package route.
 func (c *Config) Rules() []route.Rule {
 	rules := make([]route.Rule, len(c.Routes))
 	for i, r := range c.Routes {
@@ -53,7 +53,7 @@ func (c *Config) Rules() []route.Rule {
 	return rules
 }
 
-// RouteOverrides returns overrides as the package route takes them; nil when they are not enabled.
+// RouteOverrides returns Overrides for package route, or nil if they are not enabled.
 func (c *Config) RouteOverrides() *route.Overrides {
 	o := c.Overrides
 	if !o.Enabled {
@@ -62,7 +62,7 @@ func (c *Config) RouteOverrides() *route.Overrides {
 	return &route.Overrides{Topics: o.Topics, Channels: o.Channels, Client: o.Client, User: o.User, Everybody: o.Broadcast, ChannelsMax: o.ChannelsMax}
 }
 
-// checkRoutes looks at the rules, and at the overrides where they are enabled.
+// checkRoutes checks the rules, and the overrides if they are enabled.
 func (l *loader) checkRoutes(c *Config) {
 	_, faults := route.Parse(c.Rules(), c.RouteOverrides())
 	for _, f := range faults {
@@ -70,7 +70,7 @@ func (l *loader) checkRoutes(c *Config) {
 		if strings.HasPrefix(option, "routes") {
 			option = "routes"
 		}
-		if l.bad[option] || strings.HasSuffix(f.Key, ".partitioner") { // That is kafka.partitioner's, and said there.
+		if l.bad[option] || strings.HasSuffix(f.Key, ".partitioner") { // checkRecovery reports a wrong kafka.partitioner.
 			continue
 		}
 		value := f.Value
@@ -81,21 +81,23 @@ func (l *loader) checkRoutes(c *Config) {
 	}
 }
 
-// routeReader reads a rule out of YAML, up to the first mistake.
+// routeReader reads a rule from YAML. It remembers the first fault, and the line of the file where that is.
 type routeReader struct {
 	problem string
+	line    int
 }
 
 func (r *routeReader) wrong(n *yaml.Node, format string, args ...any) {
 	if r.problem == "" {
-		r.problem = fmt.Sprintf("the route in line %d: ", n.Line) + fmt.Sprintf(format, args...)
+		r.problem, r.line = fmt.Sprintf(format, args...), n.Line
 	}
 }
 
-// each calls fn with the keys and values of a mapping whose keys are among known, or any when there are none.
+// each calls fn with the keys and values of a mapping. Its keys must be in known, unless known is empty. what names the
+// mapping in messages.
 func (r *routeReader) each(n *yaml.Node, what string, known []string, fn func(name string, value *yaml.Node)) {
 	if n.Kind != yaml.MappingNode {
-		r.wrong(n, "%s is no mapping", what)
+		r.wrong(n, "%s must be a mapping", what)
 		return
 	}
 	var seen []string
@@ -103,9 +105,9 @@ func (r *routeReader) each(n *yaml.Node, what string, known []string, fn func(na
 		key, value := n.Content[i], resolved(n.Content[i+1])
 		switch {
 		case key.Kind != yaml.ScalarNode || len(known) > 0 && !slices.Contains(known, key.Value):
-			r.wrong(key, "%s has an unknown key %q: %s are known", what, key.Value, strings.Join(known, ", "))
+			r.wrong(key, "%s", unknownKey(key.Value, what, known))
 		case slices.Contains(seen, key.Value):
-			r.wrong(key, "%s has %s twice: leave one", what, key.Value)
+			r.wrong(key, "duplicate key %q in %s; remove one", key.Value, what)
 		default:
 			seen = append(seen, key.Value)
 			fn(key.Value, value)
@@ -113,10 +115,10 @@ func (r *routeReader) each(n *yaml.Node, what string, known []string, fn func(na
 	}
 }
 
-// text returns a value that is a text, empty for one that is not there.
+// text returns a value that must be a text, and an empty text for null.
 func (r *routeReader) text(n *yaml.Node, what string) string {
 	if n.Kind != yaml.ScalarNode {
-		r.wrong(n, "%s is no text", what)
+		r.wrong(n, "%s must be a text", what)
 		return ""
 	}
 	if n.Tag == "!!null" { // Its text may be ~, which is no name.
@@ -127,19 +129,19 @@ func (r *routeReader) text(n *yaml.Node, what string) string {
 
 func (r *routeReader) boolean(n *yaml.Node, what string) bool {
 	if n.Kind != yaml.ScalarNode || n.Tag != "!!bool" {
-		r.wrong(n, "%s is neither true nor false", what)
+		r.wrong(n, "%s must be true or false", what)
 		return false
 	}
 	return isTrue(n)
 }
 
-// isTrue reads a !!bool, which YAML lets write true, True and TRUE.
+// isTrue reads a !!bool. YAML allows true, True and TRUE.
 func isTrue(n *yaml.Node) bool { return strings.EqualFold(n.Value, "true") }
 
-// routeOf reads a rule.
-func routeOf(n *yaml.Node) (out Route, problem string) {
+// routeOf reads a rule. problem is the first fault, which is in the given line of the file, or empty.
+func routeOf(n *yaml.Node) (out Route, line int, problem string) {
 	r := &routeReader{}
-	r.each(n, "it", []string{"match", "topic", "channel", "drop", "on_error"}, func(name string, value *yaml.Node) {
+	r.each(n, "the route", []string{"match", "topic", "channel", "drop", "on_error"}, func(name string, value *yaml.Node) {
 		switch name {
 		case "match":
 			r.match(value, &out)
@@ -153,14 +155,14 @@ func routeOf(n *yaml.Node) (out Route, problem string) {
 			out.OnError = r.onError(value)
 		}
 	})
-	return out, r.problem
+	return out, r.line, r.problem
 }
 
-// topic reads a topic, which may stand in match or beside it.
+// topic reads a topic, which may be a key of match or of the route itself.
 func (r *routeReader) topic(n *yaml.Node, out *Route) {
 	text := r.text(n, "topic")
 	if out.Topic != "" && text != "" {
-		r.wrong(n, "there is a topic beside match and one in it: leave one")
+		r.wrong(n, "topic is set both in match and next to it; remove one")
 		return
 	}
 	if text != "" {
@@ -175,7 +177,7 @@ func (r *routeReader) match(n *yaml.Node, out *Route) {
 			r.topic(value, out)
 		case "key":
 			if out.Key = r.text(value, "key"); out.Key == "" {
-				r.wrong(value, "key is empty: write a key or a pattern, such as re:.+ for any")
+				r.wrong(value, "key is empty; write a key or a pattern, such as re:.+ for any key")
 			}
 		case "headers":
 			r.each(value, "headers", nil, func(name string, value *yaml.Node) {
@@ -189,13 +191,13 @@ func (r *routeReader) match(n *yaml.Node, out *Route) {
 	})
 }
 
-// condition reads what is asked of a header or a field: a value, or {exists: true} or {exists: false}.
+// condition reads the condition on a header or a JSON field: a value, {exists: true} or {exists: false}.
 func (r *routeReader) condition(name string, n *yaml.Node) route.Condition {
 	c := route.Condition{Name: name}
 	if n.Kind == yaml.MappingNode {
 		c.Test = route.TestAbsent
 		if len(n.Content) == 0 {
-			r.wrong(n, "nothing is asked of %s: write a value, or {exists: true}", name)
+			r.wrong(n, "the condition on %s is empty; write a value, or {exists: true}", name)
 		}
 		r.each(n, name, []string{"exists"}, func(_ string, value *yaml.Node) {
 			if r.boolean(value, "exists") {
@@ -207,14 +209,14 @@ func (r *routeReader) condition(name string, n *yaml.Node) route.Condition {
 	c.Value = n.Value
 	switch {
 	case n.Kind != yaml.ScalarNode:
-		r.wrong(n, "%s is asked to be a list: write a value, or {exists: true}", name)
+		r.wrong(n, "the condition on %s must not be a list; write a value, or {exists: true}", name)
 	case n.Tag == "!!str":
 	case n.Tag == "!!int", n.Tag == "!!float":
 		c.Test = route.TestNumber
 	case n.Tag == "!!bool":
 		c.Test, c.Value = route.TestBool, fmt.Sprint(isTrue(n))
 	default:
-		r.wrong(n, "%s is asked to be %q, which is no text, number or boolean: put quotes around a text, or write {exists: true}", name, n.Value)
+		r.wrong(n, "the condition on %s is %q, which is not a text, number or boolean; put a text in quotes, or write {exists: true}", name, n.Value)
 	}
 	return c
 }
@@ -230,7 +232,7 @@ func (r *routeReader) onError(n *yaml.Node) (out route.OnError) {
 	case "stop":
 		out.Action = route.ErrorStop
 	default:
-		r.wrong(n, "on_error is %q: write skip, stop or {channel: NAME}", text)
+		r.wrong(n, "on_error is %q; write skip, stop or {channel: NAME}", text)
 	}
 	return out
 }

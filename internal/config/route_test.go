@@ -54,26 +54,26 @@ func TestRoutes(t *testing.T) {
 // Whatever is wrong with a rule is said with its place.
 func TestRouteFaults(t *testing.T) {
 	for text, want := range map[string]string{
-		`{match: {topik: a}, channel: x}`:                    `routes[0] (file FILE:1): the route in line 1: match has an unknown key "topik": topic, key, headers, json are known`,
-		`{match: a, channel: x}`:                             "match is no mapping",
-		`{topic: a, match: {topic: b}, channel: x}`:          "there is a topic beside match and one in it: leave one",
-		`{match: {key: ''}, channel: x}`:                     "key is empty: write a key or a pattern",
+		`{match: {topik: a}, channel: x}`:                    `routes[0] (file FILE:1): unknown key "topik" in match; did you mean "topic"?`,
+		`{match: a, channel: x}`:                             "match must be a mapping",
+		`{topic: a, match: {topic: b}, channel: x}`:          "topic is set both in match and next to it; remove one",
+		`{match: {key: ''}, channel: x}`:                     "key is empty; write a key or a pattern",
 		`{match: {headers: {h: 5}}, channel: x}`:             `routes[0].headers.h = 5 (file FILE:1): a header's value is a text; put quotes around it`,
-		`{match: {headers: {h: [a]}}, channel: x}`:           "h is asked to be a list",
-		`{match: {headers: {h: {}}}, channel: x}`:            "nothing is asked of h",
-		`{match: {headers: {h: {exist: true}}}, channel: x}`: `h has an unknown key "exist": exists are known`,
-		`{match: {headers: {h: {exists: 1}}}, channel: x}`:   "exists is neither true nor false",
-		`{match: {json: {f: ~}}, channel: x}`:                `f is asked to be "~", which is no text, number or boolean`,
+		`{match: {headers: {h: [a]}}, channel: x}`:           "the condition on h must not be a list",
+		`{match: {headers: {h: {}}}, channel: x}`:            "the condition on h is empty",
+		`{match: {headers: {h: {exist: true}}}, channel: x}`: `unknown key "exist" in h; did you mean "exists"?`,
+		`{match: {headers: {h: {exists: 1}}}, channel: x}`:   "exists must be true or false",
+		`{match: {json: {f: ~}}, channel: x}`:                `the condition on f is "~", which is not a text, number or boolean`,
 		`{match: {json: {f: 0x10}}, channel: x}`:             `routes[0].json.f = 0x10 (file FILE:1): it is no number of JSON; put quotes around a text`,
 		`{match: {json: {a..b: 1}}, channel: x}`:             `an empty name is in the path`,
 		`{match: {key: 're:('}, channel: x}`:                 `routes[0].key = re:( (file FILE:1): no regular expression of RE2: missing closing ): ` + "`(`",
 		`{match: {topic: a}}`:                                "routes[0].channel (file FILE:1): the channel is empty; write a template such as {topic} or user.{key}, or drop: true",
 		`{drop: true, channel: x}`:                           "a rule that drops its records has no channel; leave out channel or drop",
-		`{drop: 1}`:                                          "drop is neither true nor false",
+		`{drop: 1}`:                                          "drop must be true or false",
 		`{drop: true, on_error: stop}`:                       "a rule that drops its records has no errors",
-		`{channel: x, on_error: halt}`:                       `on_error is "halt": write skip, stop or {channel: NAME}`,
+		`{channel: x, on_error: halt}`:                       `on_error is "halt"; write skip, stop or {channel: NAME}`,
 		`{channel: x, on_error: {channel: '{key}'}}`:         "it is a name and no template",
-		`{channel: x, on_error: {chan: y}}`:                  `on_error has an unknown key "chan"`,
+		`{channel: x, on_error: {chan: y}}`:                  `unknown key "chan" in on_error; possible keys: channel`,
 		`{channel: x, on_error: {}}`:                         "routes[0].on_error.channel (file FILE:1): the channel is empty",
 	} {
 		require.Contains(t, faults(t, Input{File: tempFile(t, "wsd.yaml", "routes: ["+text+"]\n")}), want, text)
@@ -93,13 +93,13 @@ func TestOverrides(t *testing.T) {
 	require.Equal(t, &route.Overrides{Topics: []string{"a", "re:b.*"}, Channels: "wsd-channels", Client: "wsd-client", User: "wsd-user", ChannelsMax: 16}, l.Config.RouteOverrides())
 	for text, want := range map[string]string{
 		"overrides: {enabled: true, channels_max: 0}":                                   "overrides.channels_max = 0 (file FILE:1): it must be from 1 to 256",
-		"overrides: {channels_max: 257}":                                                "overrides.channels_max = 257 (file FILE:1): it must be from 1 to 256",
+		"overrides: {channels_max: 257}":                                                "overrides.channels_max = 257 (file FILE:1): must be from 1 to 256",
 		"overrides: {enabled: true, user: wsd-client}":                                  "overrides.user = wsd-client (file FILE:1): it is the header of overrides.client, too; name another one",
 		"overrides: {enabled: true, topics: [a b]}":                                     "overrides.topics = a b (file FILE:1): it is no topic's name",
 		"overrides: {enabled: true, user: '', client: '', channels: '', broadcast: ''}": "every header is switched off",
 		"kafka: {topics: ['re:(']}":                                                     "kafka.topics = re:( (file FILE:1): no regular expression",
-		"kafka: {topics: ['re:a', 're:a']}":                                             "it is named twice",
-		"kafka: {topics_max: 0}":                                                        "it must be from 1 to 10000",
+		"kafka: {topics: ['re:a', 're:a']}":                                             "listed twice",
+		"kafka: {topics_max: 0}":                                                        "must be from 1 to 10000",
 	} {
 		require.Contains(t, faults(t, Input{File: tempFile(t, "wsd.yaml", text+"\n")}), want, text)
 	}

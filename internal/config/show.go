@@ -9,8 +9,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Show writes the effective configuration as YAML; a comment behind each value tells where it comes from. Secrets are redacted; one that
-// was read from a file stays empty, as the option that names the file stands for it.
+// Show writes the effective configuration as YAML, with a comment after each value that says where it comes from. Secrets
+// are redacted. A password that was read from password_file stays empty, because that option stands for it.
 func (l *Loaded) Show(w io.Writer) error {
 	c := l.Config
 	for _, o := range Options() {
@@ -21,7 +21,7 @@ func (l *Loaded) Show(w io.Writer) error {
 	return write(w, &c, func(o Option, _, value *yaml.Node) { value.LineComment = l.Origin(o.Key) })
 }
 
-// Defaults writes a configuration file with every option at its default, each with its meaning.
+// Defaults writes a configuration file with every option at its default, with its help as a comment.
 func Defaults(w io.Writer) error {
 	var c Config
 	for _, o := range Options() {
@@ -35,7 +35,7 @@ func Defaults(w io.Writer) error {
 	return write(w, &c, func(o Option, key, _ *yaml.Node) { key.HeadComment = wrap(o.Help, 110) })
 }
 
-// write writes a configuration; describe may add comments to an option's key and value.
+// write writes a configuration as YAML. describe may add comments to the key and the value of an option.
 func write(w io.Writer, c *Config, describe func(o Option, key, value *yaml.Node)) error {
 	root := &yaml.Node{Kind: yaml.MappingNode}
 	sections := map[string]*yaml.Node{"": root}
@@ -58,7 +58,7 @@ func write(w io.Writer, c *Config, describe func(o Option, key, value *yaml.Node
 	return encoder.Close()
 }
 
-// sectionOf returns the mapping of a section, made when it is first needed.
+// sectionOf returns the mapping of a section, and creates it first if necessary.
 func sectionOf(sections map[string]*yaml.Node, name string) *yaml.Node {
 	if node, ok := sections[name]; ok {
 		return node
@@ -104,7 +104,7 @@ func (o Option) scalar(value reflect.Value) *yaml.Node {
 	return text(fmt.Sprint(value.Interface()))
 }
 
-// wrap breaks a sentence into lines.
+// wrap breaks a text into lines of at most width bytes.
 func wrap(s string, width int) string {
 	var b strings.Builder
 	column := 0

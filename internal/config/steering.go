@@ -13,33 +13,34 @@ import (
 
 const (
 	weightMax = 10_000
-	exemptMax = 1024 // What the map in bpf/settings.h holds.
+	exemptMax = 1024 // Entries of the map source_exempt in bpf/settings.h.
 )
 
-// PinGroupID returns the number of PinGroup, -1 when it is empty. A number is taken as it is, whether a group has it or not. An error
-// means that there is no such group (any more: Load has looked it up).
+// PinGroupID returns the gid of PinGroup, or -1 if PinGroup is empty. It returns a number as it is, even if no group has it.
+// An error means that the group does not exist, or no longer exists: Load has looked it up before.
 func (s Steering) PinGroupID() (int, error) {
 	if s.PinGroup == "" {
 		return -1, nil
 	}
-	if n, err := strconv.ParseUint(s.PinGroup, 10, 32); err == nil && n < math.MaxUint32 { // The largest means none to chown.
+	if n, err := strconv.ParseUint(s.PinGroup, 10, 32); err == nil && n < math.MaxUint32 { // chown takes the largest number for "no change".
 		return int(n), nil
 	}
 	group, err := user.LookupGroup(s.PinGroup)
 	if _, unknown := errors.AsType[user.UnknownGroupError](err); unknown {
-		return 0, errors.New("there is no such group")
+		return 0, errors.New("no such group")
 	}
 	if err != nil {
-		return 0, fmt.Errorf("it cannot be looked up: %w", err)
+		return 0, fmt.Errorf("cannot be looked up: %w", err)
 	}
 	n, err := strconv.Atoi(group.Gid)
 	if err != nil {
-		return 0, fmt.Errorf("its number %q is none", group.Gid)
+		return 0, fmt.Errorf("its gid %q is not a number", group.Gid)
 	}
 	return n, nil
 }
 
-// ExemptPrefixes returns what SourceExempt names, an address as the prefix that holds it alone. One that Load would refuse is a BUG.
+// ExemptPrefixes returns SourceExempt as prefixes, with a single address as a prefix of its full length. It panics on an
+// entry that Load refuses.
 func (l Limits) ExemptPrefixes() []netip.Prefix {
 	var list []netip.Prefix
 	for _, text := range l.SourceExempt {
@@ -52,28 +53,29 @@ func (l Limits) ExemptPrefixes() []netip.Prefix {
 	return list
 }
 
-// parsePrefix reads a prefix or an address. IPv4 addresses written as IPv6 ones are refused, as they would be one source under two names.
+// parsePrefix reads a prefix or an address. It refuses an IPv4 address that is written as an IPv6 one, because the same
+// client address would then have two names.
 func parsePrefix(text string) (p netip.Prefix, problem string) {
 	if strings.Contains(text, "/") {
 		p, err := netip.ParsePrefix(text)
 		switch {
 		case err != nil:
-			return p, "it is no prefix"
+			return p, "not a prefix"
 		case p.Addr().Is4In6():
-			return p, "it is an IPv4 prefix written as an IPv6 one"
+			return p, "an IPv4 prefix written as an IPv6 one"
 		case p != p.Masked():
-			return p, fmt.Sprintf("it has bits set beyond its length: the prefix is %v", p.Masked())
+			return p, fmt.Sprintf("has bits set after its length; the prefix is %v", p.Masked())
 		}
 		return p, ""
 	}
 	a, err := netip.ParseAddr(text)
 	switch {
 	case err != nil:
-		return p, "it is no address"
+		return p, "not an address"
 	case a.Zone() != "":
-		return p, "it names a zone"
+		return p, "must not have a zone"
 	case a.Is4In6():
-		return p, "it is an IPv4 address written as an IPv6 one"
+		return p, "an IPv4 address written as an IPv6 one"
 	}
 	return netip.PrefixFrom(a, a.BitLen()), ""
 }
@@ -94,41 +96,41 @@ func (l *loader) checkSteering(c *Config) {
 		number(l, "steering.weights", w, 0, weightMax)
 	}
 	if n := len(s.Weights); !l.bad["shards"] && c.Shards > 0 && n > c.Shards {
-		l.complain("steering.weights", joined(c.Steering.Weights), fmt.Sprintf("it has %d weights, and shards is %d", n, c.Shards), "leave out what is too much, or raise shards")
+		l.complain("steering.weights", joined(c.Steering.Weights), fmt.Sprintf("has %d weights, but shards is %d", n, c.Shards), "remove some weights, or raise shards")
 	}
 	if _, err := s.PinGroupID(); err != nil {
-		l.complain("steering.pin_group", s.PinGroup, err.Error(), "set one that `getent group` lists, or its number")
+		l.complain("steering.pin_group", s.PinGroup, err.Error(), "set a group that `getent group` lists, or its gid")
 	}
 	l.checkExempt(limits.SourceExempt)
 }
 
-// milliseconds checks a duration that the steering program counts in whole ones.
-func milliseconds(l *loader, key string, value, most time.Duration) {
-	number(l, key, value, 0, most)
+// milliseconds checks a duration from 0 to largest that the steering program counts in whole milliseconds.
+func milliseconds(l *loader, key string, value, largest time.Duration) {
+	number(l, key, value, 0, largest)
 	if value%time.Millisecond != 0 {
-		l.complain(key, value.String(), "it must be whole milliseconds", "")
+		l.complain(key, value.String(), "must be whole milliseconds", "")
 	}
 }
 
 func (l *loader) checkExempt(texts []string) {
 	const key = "steering.limits.source_exempt"
 	if n := len(texts); n > exemptMax {
-		l.complain(key, "", fmt.Sprintf("it has %d prefixes, at most %d are possible", n, exemptMax), "join some into shorter prefixes")
+		l.complain(key, "", fmt.Sprintf("has %d prefixes; the maximum is %d", n, exemptMax), "merge some into shorter prefixes")
 	}
 	seen := make(map[netip.Prefix]bool)
 	for _, text := range texts {
 		p, problem := parsePrefix(text)
 		switch {
 		case problem != "":
-			l.complain(key, text, problem, "write such as 10.0.0.0/8, 192.0.2.1 or 2001:db8::/32")
+			l.complain(key, text, problem, "write it like 10.0.0.0/8, 192.0.2.1 or 2001:db8::/32")
 		case seen[p]:
-			l.complain(key, text, "it is named twice", "leave one")
+			l.complain(key, text, "listed twice", "remove one")
 		}
 		seen[p] = true
 	}
 }
 
-// joined is a list of numbers as it would be written.
+// joined returns a list of numbers as it would be written in a flag.
 func joined(numbers []int) string {
 	texts := make([]string, len(numbers))
 	for i, n := range numbers {

@@ -14,10 +14,10 @@ import (
 func TestRouteMapping(t *testing.T) {
 	for text, want := range map[string]string{
 		"{topic: 'a=b', channel: c}":              `routes[0].topic = a=b (file FILE:1): it is no topic's name`,
-		"{topic: a, topic: b, channel: c}":        "the route in line 1: it has topic twice: leave one",
+		"{topic: a, topic: b, channel: c}":        `routes[0] (file FILE:1): duplicate key "topic" in the route; remove one`,
 		"{topic: a, channel: ~}":                  "the channel is empty",
 		"{topic: a}":                              "the channel is empty",
-		"{topic: {a: b}, channel: c}":             "the route in line 1: topic is no text",
+		"{topic: {a: b}, channel: c}":             "routes[0] (file FILE:1): topic must be a text",
 		"{topic: a, channel: b, ? [complex] : c}": "unknown key",
 	} {
 		require.Contains(t, faults(t, Input{File: tempFile(t, "wsd.yaml", "routes: ["+text+"]\n")}), want, text)
@@ -62,9 +62,9 @@ func TestPasswordInErrors(t *testing.T) {
 		got := faults(t, Input{File: tempFile(t, "wsd.yaml", "kafka:\n  sasl:\n    "+text+"\n")})
 		require.NotContains(t, got, "hush", text)
 	}
-	require.Contains(t, faults(t, Input{File: tempFile(t, "wsd.yaml", "kafka: {sasl: {password: *hush}}\n")}), "put quotes around it")
+	require.Contains(t, faults(t, Input{File: tempFile(t, "wsd.yaml", "kafka: {sasl: {password: *hush}}\n")}), "put it in quotes")
 	got := faults(t, Input{File: tempFile(t, "wsd.yaml", "kafka: {sasl: hush}\n")})
-	require.Equal(t, "kafka.sasl (file FILE:1): it is a section, which holds options, and no value; write its options below it, indented", got)
+	require.Equal(t, "kafka.sasl (file FILE:1): a section of options, not an option; write its options below it, indented", got)
 	for _, in := range []Input{
 		{Environ: []string{"WSD_KAFKA_SASL_PASWORD=hush"}},
 		{Environ: []string{"WSD_KAFKA_SASL_PASSWORD=hush"}},
@@ -83,7 +83,7 @@ func TestOneFaultEach(t *testing.T) {
 		require.NotContains(t, got, "\n", key)
 		require.Contains(t, got, key+" = abc (flag --"+strings.ReplaceAll(key, "_", "-")+"): ")
 	}
-	require.Contains(t, faults(t, Input{Flags: map[string]any{"client.outbound_max": "256KiB"}}), "bus.batch_bytes_max = 256KiB (default): one batch would")
+	require.Contains(t, faults(t, Input{Flags: map[string]any{"client.outbound_max": "256KiB"}}), "bus.batch_bytes_max = 256KiB (default): must be at most half of client.outbound_max")
 }
 
 // No way to print a secret shows it.
@@ -149,12 +149,12 @@ func TestBytesText(t *testing.T) {
 		require.Equal(t, want, b, text)
 	}
 	for text, want := range map[string]string{
-		"-1": "no possible size", "-1KiB": "no possible size", "9223372036854775808": "no possible size", "8589934592GiB": "no possible size",
-		"-": "no size", "--1": "no size", "1-": "no size", "+5": "no size", "five": "no size", "1.5MiB": "no size",
+		"-1": "out of range", "-1KiB": "out of range", "9223372036854775808": "out of range", "8589934592GiB": "out of range",
+		"-": "not a size", "--1": "not a size", "1-": "not a size", "+5": "not a size", "five": "not a size", "1.5MiB": "not a size",
 	} {
 		b := Bytes(42)
 		err := b.UnmarshalText([]byte(text))
-		require.ErrorContains(t, err, fmt.Sprintf("%q is %s: write a whole number of bytes or one with KiB", text, want))
+		require.ErrorContains(t, err, fmt.Sprintf("%q is %s: write a whole number of bytes, or one with KiB", text, want))
 		require.EqualValues(t, 42, b, "a refused text changes nothing")
 	}
 }

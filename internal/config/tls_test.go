@@ -42,7 +42,7 @@ func TestClientConfig(t *testing.T) {
 	require.Len(t, c.Certificates, 1)
 	l.Config.Kafka.TLS.CAFile = key // Changed since.
 	_, err = l.Config.Kafka.TLS.ClientConfig()
-	require.ErrorContains(t, err, "kafka.tls.ca_file: it holds no certificate")
+	require.ErrorContains(t, err, "kafka.tls.ca_file: does not contain a certificate")
 	c, err = TLS{}.ClientConfig()
 	require.NoError(t, err)
 	require.Nil(t, c)

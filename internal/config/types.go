@@ -19,7 +19,7 @@ var units = []struct {
 
 // UnmarshalText reads a whole number with a unit: 500, 64KiB, 1MiB, 2GiB, 64KB, 1MB, 2GB.
 func (b *Bytes) UnmarshalText(text []byte) error {
-	const accepted = "write a whole number of bytes or one with KiB, MiB or GiB, such as 64KiB"
+	const accepted = "write a whole number of bytes, or one with KiB, MiB or GiB, such as 64KiB"
 	s := strings.TrimSpace(string(text))
 	digits := s[:len(s)-len(strings.TrimLeft(strings.TrimPrefix(s, "-"), "0123456789"))]
 	suffix := strings.TrimSpace(s[len(digits):])
@@ -28,19 +28,19 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 			continue
 		}
 		n, err := strconv.ParseInt(digits, 10, 64)
-		if err != nil || n < 0 || n > math.MaxInt64/u.bytes { // What is only digits fails to parse when it is too large.
-			return fmt.Errorf("%q is no possible size: %s", s, accepted)
+		if err != nil || n < 0 || n > math.MaxInt64/u.bytes { // ParseInt fails only for a number that is too large.
+			return fmt.Errorf("%q is out of range: %s", s, accepted)
 		}
 		*b = Bytes(n * u.bytes)
 		return nil
 	}
-	return fmt.Errorf("%q is no size: %s", s, accepted)
+	return fmt.Errorf("%q is not a size: %s", s, accepted)
 }
 
 // MarshalText returns what String does.
 func (b Bytes) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
 
-// String returns the size exactly, in the largest unit that divides it.
+// String returns the exact size, in the largest unit that divides it.
 func (b Bytes) String() string {
 	for _, unit := range []struct {
 		suffix string
@@ -53,7 +53,7 @@ func (b Bytes) String() string {
 	return strconv.FormatInt(int64(b), 10)
 }
 
-// Secret is a text that is never shown: it prints as (redacted).
+// Secret is a text that must not be shown. It prints as (redacted).
 type Secret string
 
 const redacted = "(redacted)"
@@ -66,7 +66,7 @@ func (s Secret) String() string {
 	return redacted
 }
 
-// Format implements fmt.Formatter, so that no verb shows the text: for one that does not fit, such as %d, fmt would print it raw.
+// Format implements fmt.Formatter, because fmt would print the raw text for a verb such as %d.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
 // LogValue implements slog.LogValuer.
@@ -75,13 +75,13 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // MarshalText implements encoding.TextMarshaler.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// UnmarshalText reads PATTERN=POLICY. A pattern may have a = in it.
+// UnmarshalText reads PATTERN=POLICY. The pattern may contain a =.
 func (p *SlowPolicy) UnmarshalText(text []byte) error {
-	at := strings.LastIndexByte(string(text), '=')
-	if at < 0 {
-		return fmt.Errorf("%q names no policy: write PATTERN=POLICY, such as prices.*=conflate", text)
+	separator := strings.LastIndexByte(string(text), '=')
+	if separator < 0 {
+		return fmt.Errorf("%q lacks a policy: write PATTERN=POLICY, such as prices.*=conflate", text)
 	}
-	*p = SlowPolicy{Channel: string(text[:at]), Policy: string(text[at+1:])}
+	*p = SlowPolicy{Channel: string(text[:separator]), Policy: string(text[separator+1:])}
 	return nil
 }
 

@@ -15,32 +15,32 @@ import (
 )
 
 const (
-	// HealthPath is what Health asks for; a status of 200 means that wsd is well.
+	// HealthPath is the path that Health requests. Status 200 means that wsd serves clients.
 	HealthPath = "/health"
-	// SteerPath is what Steering and Steer ask for.
+	// SteerPath is the path that Steering and Steer request.
 	SteerPath = "/steering"
 
-	bodyMax    = 16 << 20
-	askMax     = 10 * time.Second // For the whole exchange, unless the context ends it earlier.
-	socketName = "http://wsd"     // HTTP wants a host; the socket is the address.
+	bodyMax    = 16 << 20         // Largest response, in bytes.
+	requestMax = 10 * time.Second // Time for a request and its response.
+	socketName = "http://wsd"     // HTTP requires a host, although the socket is the address.
 )
 
-// Health asks the wsd that serves on the socket how it is. It returns the body of its answer, and ok when its status was 200.
-// An error means that there was no answer, and says why: no socket, nobody behind it, no permission, no time. It waits at
-// most ten seconds.
+// Health requests the health of the wsd that serves on the socket. It returns the body of the response, and ok if the status
+// was 200. The error says why there was no response: no socket, no process that serves it, no permission, or a timeout of ten
+// seconds.
 func Health(ctx context.Context, socketPath string) (body []byte, ok bool, err error) {
-	body, status, err := ask(ctx, socketPath, http.MethodGet, HealthPath, nil)
+	body, status, err := request(ctx, socketPath, http.MethodGet, HealthPath, nil)
 	return body, err == nil && status == http.StatusOK, err
 }
 
-// Steering asks the wsd that serves on the socket how new connections find their shard. An error is a *Refusal, or says why
-// there was no answer, as that of Health does.
+// Steering requests the steering state of the wsd that serves on the socket. The error is a *Refusal, or says why there was no
+// response, like that of Health.
 func Steering(ctx context.Context, socketPath string) (SteerState, error) {
 	return steering(ctx, socketPath, http.MethodGet, nil)
 }
 
-// Steer asks the wsd that serves on the socket for another value of a setting, which lasts until that wsd ends. It returns
-// what is then. Its errors are those of Steering; a change that was refused has changed nothing.
+// Steer changes a setting of the wsd that serves on the socket, until that wsd ends. It returns the state after the change. Its
+// errors are those of Steering. A *Refusal means that nothing has changed.
 func Steer(ctx context.Context, socketPath string, change SteerChange) (SteerState, error) {
 	body, err := json.Marshal(change)
 	if err != nil {
@@ -50,7 +50,7 @@ func Steer(ctx context.Context, socketPath string, change SteerChange) (SteerSta
 }
 
 func steering(ctx context.Context, socketPath, method string, body []byte) (state SteerState, err error) {
-	body, status, err := ask(ctx, socketPath, method, SteerPath, body)
+	body, status, err := request(ctx, socketPath, method, SteerPath, body)
 	if err != nil {
 		return state, err
 	}
@@ -71,12 +71,12 @@ func steering(ctx context.Context, socketPath, method string, body []byte) (stat
 }
 
 func otherVersion(socketPath, got string) error {
-	return fmt.Errorf("ask wsd on the control socket %s for %s: %s: is that wsd of another version than this command?", socketPath, SteerPath, got)
+	return fmt.Errorf("request %s from wsd at %s: %s: the running wsd may have another version than this command", SteerPath, socketPath, got)
 }
 
-// ask sends one request and returns the answer's body and status. It waits at most askMax.
-func ask(ctx context.Context, socketPath, method, path string, body []byte) (answer []byte, status int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, askMax)
+// request sends one request and returns the body and the status of the response. It waits at most requestMax.
+func request(ctx context.Context, socketPath, method, path string, body []byte) (response []byte, status int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, requestMax)
 	defer cancel()
 	transport := &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -87,39 +87,39 @@ func ask(ctx context.Context, socketPath, method, path string, body []byte) (ans
 	}
 	req, err := http.NewRequestWithContext(ctx, method, socketName+path, bytes.NewReader(body))
 	if err != nil {
-		return nil, 0, fmt.Errorf("ask %s: %w", socketPath, err)
+		return nil, 0, fmt.Errorf("request %s from wsd at %s: %w", path, socketPath, err)
 	}
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
 		return nil, 0, unreachable(socketPath, err)
 	}
 	defer resp.Body.Close()
-	answer, err = io.ReadAll(io.LimitReader(resp.Body, bodyMax+1))
+	response, err = io.ReadAll(io.LimitReader(resp.Body, bodyMax+1))
 	if err != nil {
 		return nil, 0, unreachable(socketPath, err)
 	}
-	if len(answer) > bodyMax {
-		return nil, 0, fmt.Errorf("read the answer from %s: it has more than %d bytes", socketPath, bodyMax)
+	if len(response) > bodyMax {
+		return nil, 0, fmt.Errorf("read the response of wsd at %s: larger than %d bytes", socketPath, bodyMax)
 	}
-	return answer, resp.StatusCode, nil
+	return response, resp.StatusCode, nil
 }
 
-// unreachable says in words why nobody answered, or not to the end.
+// unreachable explains why there was no response, or no complete one.
 func unreachable(path string, err error) error {
 	hint := ""
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		hint = ": is wsd running, and with this client port? control.socket names its socket"
+		hint = ". Is wsd running? If it runs on another port, pass its --config, --client.listen or --control.socket"
 	case errors.Is(err, syscall.ECONNREFUSED):
-		hint = ": the wsd that made this socket has ended"
+		hint = ". The wsd that created this socket has ended"
 	case errors.Is(err, fs.ErrPermission):
-		hint = ": ask as root or as the user that wsd runs as"
+		hint = ". Run this command as root or as the user of wsd"
 	case errors.Is(err, context.DeadlineExceeded):
-		hint = ": wsd did not answer in time: is it stopped, or out of CPU?"
+		hint = ". wsd did not respond in time; it may be stopped or out of CPU"
 	}
 	var op *net.OpError
 	if errors.As(err, &op) { // Its text repeats the path.
 		err = op.Err
 	}
-	return fmt.Errorf("ask wsd on the control socket %s: %w%s", path, err, hint)
+	return fmt.Errorf("cannot reach wsd at %s: %w%s", path, err, hint)
 }

@@ -37,7 +37,7 @@ func TestHealthNoSocket(t *testing.T) {
 	_, ok, err := Health(t.Context(), path)
 	require.False(t, ok)
 	require.ErrorIs(t, err, fs.ErrNotExist)
-	require.ErrorContains(t, err, "is wsd running, and with this client port? control.socket names its socket")
+	require.ErrorContains(t, err, "Is wsd running? If it runs on another port, pass its --config, --client.listen or --control.socket")
 	require.Equal(t, 1, strings.Count(err.Error(), path), "the path stands there once: %v", err)
 }
 
@@ -50,7 +50,7 @@ func TestHealthStaleSocket(t *testing.T) {
 	_, ok, err := Health(t.Context(), path)
 	require.False(t, ok)
 	require.ErrorIs(t, err, syscall.ECONNREFUSED)
-	require.ErrorContains(t, err, "the wsd that made this socket has ended")
+	require.ErrorContains(t, err, "The wsd that created this socket has ended")
 }
 
 func TestHealthOtherFile(t *testing.T) {
@@ -58,12 +58,12 @@ func TestHealthOtherFile(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, nil, 0o600))
 	_, ok, err := Health(t.Context(), path)
 	require.False(t, ok)
-	require.ErrorContains(t, err, "ask wsd on the control socket "+path)
+	require.ErrorContains(t, err, "cannot reach wsd at "+path)
 }
 
 func TestUnreachablePermission(t *testing.T) {
 	err := unreachable("/x.sock", &net.OpError{Op: "dial", Net: "unix", Err: os.NewSyscallError("connect", syscall.EACCES)})
-	require.EqualError(t, err, "ask wsd on the control socket /x.sock: connect: permission denied: ask as root or as the user that wsd runs as")
+	require.EqualError(t, err, "cannot reach wsd at /x.sock: connect: permission denied. Run this command as root or as the user of wsd")
 }
 
 // A wsd that is stopped takes connections (the kernel does) and says nothing; one that stops later says half.
@@ -83,7 +83,7 @@ func TestHealthHanging(t *testing.T) {
 		cancel()
 		require.False(t, ok, name)
 		require.ErrorIs(t, err, context.DeadlineExceeded, name)
-		require.ErrorContains(t, err, "wsd did not answer in time: is it stopped, or out of CPU?", name)
+		require.ErrorContains(t, err, "wsd did not respond in time; it may be stopped or out of CPU", name)
 	}
 }
 
@@ -96,7 +96,7 @@ func TestHealthNotAccepting(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	_, _, err = Health(ctx, path)
-	require.ErrorContains(t, err, "wsd did not answer in time")
+	require.ErrorContains(t, err, "wsd did not respond in time")
 }
 
 func TestHealthHugeBody(t *testing.T) {
@@ -106,7 +106,7 @@ func TestHealthHugeBody(t *testing.T) {
 		body, ok, err := Health(t.Context(), path)
 		require.Equal(t, !tooLarge, ok)
 		if tooLarge {
-			require.ErrorContains(t, err, "it has more than 16777216 bytes")
+			require.ErrorContains(t, err, "larger than 16777216 bytes")
 			require.Empty(t, body)
 			continue
 		}
@@ -132,6 +132,6 @@ func TestHealthNotHTTP(t *testing.T) {
 	}()
 	_, ok, err := Health(t.Context(), path)
 	require.False(t, ok)
-	require.ErrorContains(t, err, "ask wsd on the control socket "+path)
+	require.ErrorContains(t, err, "cannot reach wsd at "+path)
 	<-done
 }

@@ -7,11 +7,11 @@ import (
 	"net/http"
 )
 
-// changeMax bounds the body of a change, which has some dozen bytes.
+// changeMax is the largest body of a change, which normally has some dozen bytes.
 const changeMax = 4 << 10
 
-// NewHandler answers what this package's client asks for: GET /health with the given handler, GET and POST /steering with steerer. Other
-// paths are 404, other methods 405.
+// NewHandler returns a handler for the requests of this package's client: it serves GET /health with health, and GET and POST
+// /steering with steerer. Other paths get status 404, other methods 405.
 func NewHandler(health http.Handler, steerer Steerer) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET "+HealthPath, health)
@@ -30,7 +30,7 @@ func NewHandler(health http.Handler, steerer Steerer) http.Handler {
 	return mux
 }
 
-// readChange reads a change, and nothing else.
+// readChange reads a change. It refuses a body that contains anything else.
 func readChange(w http.ResponseWriter, r *http.Request) (change SteerChange, err error) {
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, changeMax))
 	decoder.DisallowUnknownFields()
@@ -39,14 +39,14 @@ func readChange(w http.ResponseWriter, r *http.Request) (change SteerChange, err
 			return change, nil
 		}
 		if err == nil {
-			err = errors.New("there is more behind it")
+			err = errors.New("unexpected data after it")
 		}
 	}
-	const remedy = `: send such as {"setting":"weight","shard":3,"value":"200"}`
+	const remedy = `: send it like {"setting":"weight","shard":3,"value":"200"}`
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
 		return change, &Refusal{Status: http.StatusRequestEntityTooLarge, Text: "the change is too large" + remedy}
 	}
-	return change, &Refusal{Status: http.StatusBadRequest, Text: "the change cannot be read: " + err.Error() + remedy}
+	return change, &Refusal{Status: http.StatusBadRequest, Text: "the change is not valid: " + err.Error() + remedy}
 }
 
 func writeState(w http.ResponseWriter, steerer Steerer) {
@@ -58,7 +58,7 @@ func writeState(w http.ResponseWriter, steerer Steerer) {
 	writeJSON(w, http.StatusOK, state)
 }
 
-// problem is the body of an answer other than 200.
+// problem is the body of a response with another status than 200.
 type problem struct {
 	Error string `json:"error"`
 }
@@ -74,5 +74,5 @@ func writeError(w http.ResponseWriter, err error) {
 func writeJSON(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // Fails only when the client has gone.
+	_ = json.NewEncoder(w).Encode(body) // Fails only if the client has closed the connection.
 }

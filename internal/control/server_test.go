@@ -95,7 +95,7 @@ func TestRefusesLiveSocket(t *testing.T) {
 	path := socketPath(t)
 	cmd := child(t, path)
 	err := startErr(t, path)
-	require.ErrorContains(t, err, fmt.Sprintf("process %d answers on it: stop that one, or set control.socket", cmd.Process.Pid))
+	require.ErrorContains(t, err, fmt.Sprintf("process %d already serves it: stop that process, or set control.socket", cmd.Process.Pid))
 	body, ok, err := Health(t.Context(), path)
 	require.NoError(t, err)
 	require.True(t, ok)
@@ -113,7 +113,7 @@ func TestRefusesOtherFiles(t *testing.T) {
 		require.NoError(t, put(path), name)
 		before, err := os.Lstat(path)
 		require.NoError(t, err)
-		require.ErrorContains(t, startErr(t, path), "a file that is not a socket is there: remove it, or set control.socket", name)
+		require.ErrorContains(t, startErr(t, path), "the path is a file that is not a socket: remove it, or set control.socket", name)
 		after, err := os.Lstat(path)
 		require.NoError(t, err)
 		require.True(t, os.SameFile(before, after), name)
@@ -126,7 +126,7 @@ func TestPathLength(t *testing.T) {
 	longest := filepath.Join(dir, strings.Repeat("s", pathMax-len(dir)-1))
 	start(t, longest, answer(http.StatusOK, ""))
 	err := startErr(t, longest+"s")
-	require.ErrorContains(t, err, "a socket's path has at most 100 bytes: set control.socket")
+	require.ErrorContains(t, err, "the path is longer than 100 bytes: set control.socket")
 	require.NoFileExists(t, longest+"s")
 }
 
@@ -144,7 +144,7 @@ func TestExplain(t *testing.T) {
 	for _, cause := range []error{syscall.EACCES, syscall.EPERM, syscall.EROFS} {
 		err := explain("make x", &fs.PathError{Op: "mkdir", Path: "/x", Err: cause})
 		require.ErrorIs(t, err, cause)
-		require.ErrorContains(t, err, "run as a user who may write there, or set control.socket", cause)
+		require.ErrorContains(t, err, "run wsd as a user who may write there, or set control.socket", cause)
 	}
 	require.EqualError(t, explain("make x", errors.New("no space left")), "make x: no space left")
 }
@@ -228,7 +228,7 @@ func TestConcurrentStart(t *testing.T) {
 				winner = i
 				continue
 			}
-			require.ErrorContains(t, err, fmt.Sprintf("process %d answers on it", os.Getpid()))
+			require.ErrorContains(t, err, fmt.Sprintf("process %d already serves it", os.Getpid()))
 		}
 		require.NotEqual(t, -1, winner, "nobody has it")
 		body, ok, err := Health(t.Context(), path)
@@ -238,13 +238,4 @@ func TestConcurrentStart(t *testing.T) {
 		require.NoError(t, servers[winner].Close())
 		require.NoFileExists(t, path)
 	}
-}
-
-func TestTimeouts(t *testing.T) {
-	s := start(t, socketPath(t), answer(http.StatusOK, ""))
-	require.Equal(t, headerTimeout, s.http.ReadHeaderTimeout)
-	require.Equal(t, readTimeout, s.http.ReadTimeout)
-	require.Equal(t, writeTimeout, s.http.WriteTimeout)
-	require.Equal(t, idleTimeout, s.http.IdleTimeout)
-	require.Equal(t, headerMax, s.http.MaxHeaderBytes)
 }

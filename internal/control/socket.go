@@ -10,61 +10,61 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"wsd/internal/dirlock"
 )
 
 const (
-	// A socket's address holds 107 bytes; the name it is made under is a little longer than its own.
-	pathMax     = 100
-	pathSuffix  = ".new"
-	mode        = 0o600
-	lockTimeout = 2 * time.Second
-	lockRetry   = 10 * time.Millisecond
-	askTimeout  = time.Second
+	pathMax        = 100 // The address of a socket has room for 107 bytes, and the path is created with pathSuffix.
+	pathSuffix     = ".new"
+	mode           = 0o600
+	lockTimeout    = 2 * time.Second
+	connectTimeout = time.Second
 )
 
-// socket is a listening Unix socket that this process has put at path.
+// socket is a listening Unix socket at path.
 type socket struct {
 	path     string
 	listener *net.UnixListener
-	made     os.FileInfo // Tells our socket from one that another process put there.
+	created  os.FileInfo // Identifies the socket file, which another process may replace.
 }
 
-// listen makes the socket under another name and renames it, so that a dead process's socket is replaced in one step.
+// listen creates the socket under another name and renames it, so that it replaces the socket of a dead process in one step.
 func listen(path string) (*socket, error) {
 	if len(path) > pathMax {
-		return nil, fmt.Errorf("make the control socket %s: a socket's path has at most %d bytes: set control.socket", path, pathMax)
+		return nil, fmt.Errorf("create the control socket %s: the path is longer than %d bytes: set control.socket", path, pathMax)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, explain("make the directory of the control socket "+path, err)
+		return nil, explain("create the directory of the control socket "+path, err)
 	}
-	unlock, err := lockDir(filepath.Dir(path))
+	lock, err := dirlock.Lock(filepath.Dir(path), lockTimeout)
 	if err != nil {
-		return nil, explain("lock the directory of the control socket "+path, err)
+		return nil, explain("create the control socket "+path, err)
 	}
-	defer unlock()
+	defer lock.Close()
 	if err := vacant(path); err != nil {
 		return nil, err
 	}
-	// Left by a process that died between the two steps; the lock says that nobody is there now.
+	// A process that died between the two steps left it. No living process does, because this one holds the lock.
 	if err := os.Remove(path + pathSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, explain("make the control socket "+path, err)
+		return nil, explain("create the control socket "+path, err)
 	}
 	listener, err := bind(path + pathSuffix)
 	if err != nil {
-		return nil, explain("make the control socket "+path, err)
+		return nil, explain("create the control socket "+path, err)
 	}
-	listener.SetUnlinkOnClose(false) // It would remove the name it was made under.
+	listener.SetUnlinkOnClose(false) // It would remove the old name.
 	s := &socket{path: path, listener: listener}
 	if err := s.place(); err != nil {
 		listener.Close()
-		_ = os.Remove(path + pathSuffix) // Gone already when the rename went well.
-		return nil, explain("make the control socket "+path, err)
+		_ = os.Remove(path + pathSuffix) // Does not exist if the rename succeeded.
+		return nil, explain("create the control socket "+path, err)
 	}
 	return s, nil
 }
 
-// bind makes a socket that only its owner may connect to, from its first moment and under every umask: Linux takes the mode of
-// the file from the descriptor's.
+// bind creates a socket that only its owner may connect to, from the start and whatever the umask. Linux creates the file with
+// the mode of the descriptor.
 func bind(path string) (*net.UnixListener, error) {
 	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		var modeErr error
@@ -78,29 +78,29 @@ func bind(path string) (*net.UnixListener, error) {
 	return listener.(*net.UnixListener), nil
 }
 
-// place gives the socket its name. The umask may have taken from its mode, which Chmod gives back.
+// place renames the socket to its path. Chmod restores permissions that the umask has removed.
 func (s *socket) place() (err error) {
 	if err := os.Chmod(s.path+pathSuffix, mode); err != nil {
 		return err
 	}
-	if s.made, err = os.Lstat(s.path + pathSuffix); err != nil {
+	if s.created, err = os.Lstat(s.path + pathSuffix); err != nil {
 		return err
 	}
 	return os.Rename(s.path+pathSuffix, s.path)
 }
 
-// remove removes the socket from its directory if it is still the one that listen made.
+// remove removes the socket file, unless another process has replaced it.
 func (s *socket) remove() error {
-	unlock, err := lockDir(filepath.Dir(s.path))
+	lock, err := dirlock.Lock(filepath.Dir(s.path), lockTimeout)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // The directory is gone, and the socket with it.
+		return nil // The directory has been removed, and the socket with it.
 	}
 	if err != nil {
 		return explain("remove the control socket "+s.path, err)
 	}
-	defer unlock()
-	if now, err := os.Lstat(s.path); err != nil || !os.SameFile(now, s.made) {
-		return nil // Nothing of ours is there, which is what was asked for.
+	defer lock.Close()
+	if now, err := os.Lstat(s.path); err != nil || !os.SameFile(now, s.created) {
+		return nil // The path is free or belongs to another process.
 	}
 	if err := os.Remove(s.path); err != nil {
 		return explain("remove the control socket "+s.path, err)
@@ -108,30 +108,30 @@ func (s *socket) remove() error {
 	return nil
 }
 
-// vacant returns nil when path is free or holds a socket that nobody answers.
+// vacant returns nil if path is free, or is a socket that no process serves.
 func vacant(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return explain("look at the control socket "+path, err)
+		return explain("look up the control socket "+path, err)
 	}
 	if info.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("make the control socket %s: a file that is not a socket is there: remove it, or set control.socket", path)
+		return fmt.Errorf("create the control socket %s: the path is a file that is not a socket: remove it, or set control.socket", path)
 	}
-	conn, err := (&net.Dialer{Timeout: askTimeout}).DialContext(context.Background(), "unix", path)
+	conn, err := (&net.Dialer{Timeout: connectTimeout}).DialContext(context.Background(), "unix", path)
 	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return explain("ask who answers on the control socket "+path, err)
+		return explain("connect to the control socket "+path, err)
 	}
 	defer conn.Close()
-	return fmt.Errorf("make the control socket %s: %s answers on it: stop that one, or set control.socket", path, owner(conn))
+	return fmt.Errorf("create the control socket %s: %s already serves it: stop that process, or set control.socket", path, owner(conn))
 }
 
-// owner names the process that listens at the other end.
+// owner describes the process that listens at the other end of conn, for messages.
 func owner(conn net.Conn) string {
 	const unknown = "another process"
 	raw, err := conn.(*net.UnixConn).SyscallConn()
@@ -143,38 +143,19 @@ func owner(conn net.Conn) string {
 	err = raw.Control(func(fd uintptr) {
 		cred, credErr = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
 	})
-	if err != nil || credErr != nil || cred.Pid == 0 { // 0: a process of another pid namespace.
+	if err != nil || credErr != nil || cred.Pid == 0 { // 0 means another pid namespace.
 		return unknown
 	}
 	return fmt.Sprintf("process %d", cred.Pid)
 }
 
-// lockDir keeps other processes that use this package from changing dir meanwhile. The lock is the directory's own, so that no
-// lock file is left behind, and it ends with the process.
-func lockDir(dir string) (unlock func(), err error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	for end := time.Now().Add(lockTimeout); ; time.Sleep(lockRetry) {
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) || time.Now().After(end) {
-			f.Close()
-			return nil, fmt.Errorf("lock %s: %w", dir, err)
-		}
-	}
-}
-
-// explain adds the remedy to an error of the file system.
+// explain adds a remedy to an error of the file system.
 func explain(what string, err error) error {
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
-		return fmt.Errorf("%s: %w: run as a user who may write there, or set control.socket to a path that this one may", what, err)
+		return fmt.Errorf("%s: %w: run wsd as a user who may write there, or set control.socket to a path where this user may", what, err)
 	}
 	if errors.Is(err, syscall.ENOTDIR) {
-		return fmt.Errorf("%s: %w: set control.socket to a path below directories", what, err)
+		return fmt.Errorf("%s: %w: set control.socket to a path whose parents are directories", what, err)
 	}
 	return fmt.Errorf("%s: %w", what, err)
 }

@@ -80,7 +80,7 @@ func TestHandlerBadChanges(t *testing.T) {
 		{`{"setting":"weight","shard":"3","value":"1"}`, http.StatusBadRequest, "cannot unmarshal string"},
 		{`{"setting":"weight","shard":3,"value":200}`, http.StatusBadRequest, "cannot unmarshal number"},
 		{`{"setting":"policy","value":"p2c","force":true}`, http.StatusBadRequest, `unknown field \"force\"`},
-		{valid + valid, http.StatusBadRequest, "there is more behind it"},
+		{valid + valid, http.StatusBadRequest, "unexpected data after it"},
 		{`{"setting":"` + strings.Repeat("x", changeMax) + `"}`, http.StatusRequestEntityTooLarge, "the change is too large"},
 		{valid + strings.Repeat(" ", changeMax), http.StatusRequestEntityTooLarge, "the change is too large"},
 	} {
@@ -89,7 +89,7 @@ func TestHandlerBadChanges(t *testing.T) {
 		require.Equal(t, c.code, code, body)
 		require.Contains(t, body, `{"error":"the change `)
 		require.Contains(t, body, c.want)
-		require.Contains(t, body, "send such as")
+		require.Contains(t, body, "send it like")
 		require.Empty(t, s.asked)
 	}
 }
@@ -146,7 +146,7 @@ func TestSteeringOtherVersion(t *testing.T) {
 		start(t, path, handler)
 		_, err := Steering(t.Context(), path)
 		require.ErrorContains(t, err, name)
-		require.ErrorContains(t, err, "is that wsd of another version than this command?")
+		require.ErrorContains(t, err, "the running wsd may have another version than this command")
 	}
 	_, err := Steer(t.Context(), socketPath(t), SteerChange{})
 	require.ErrorIs(t, err, fs.ErrNotExist)

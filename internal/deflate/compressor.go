@@ -4,7 +4,7 @@ import (
 	"github.com/klauspost/compress/flate"
 )
 
-// compressor makes one message at a time. It takes up to about 1.2 MiB.
+// compressor compresses one message at a time. It takes up to about 1.2 MiB of memory.
 type compressor struct {
 	writer *flate.Writer
 	out    sink
@@ -25,14 +25,13 @@ func newCompressor(level int) (*compressor, error) {
 	return c, err
 }
 
-// flushEnd is the end of the empty block with which a flush ends. The receiver
-// adds it, so it is not sent (RFC 7692 §7.2.1).
+// flushEnd is the end of the empty block with which a flush ends. It is not sent, because the receiver adds it (RFC 7692 §7.2.1).
 const flushEnd = "\x00\x00\xff\xff"
 
 func (c *compressor) append(dst, payload []byte) []byte {
 	c.out.b = dst
 	c.writer.Reset(&c.out)
-	// A sink takes everything, so neither can fail.
+	// Writing to a sink does not fail.
 	_, _ = c.writer.Write(payload)
 	_ = c.writer.Flush()
 	dst = c.out.b[:len(c.out.b)-len(flushEnd)]

@@ -1,9 +1,8 @@
-// Package deflate compresses messages for all shards: Append at once, in the
-// caller's goroutine, and Post by a bounded pool of workers, for what would hold
-// up a loop.
+// Package deflate compresses messages for all shards. Append compresses in the caller's goroutine. Post runs a job in a bounded pool
+// of workers, for messages whose compression would take too long in a shard's loop.
 //
-// Threads: every method may be called from any goroutine.
+// Thread rule: every method may be called from any goroutine.
 //
-// It knows nothing of frames and connections: what is compressed, and for whom,
-// the shards decide. It keeps nothing from one message to the next.
+// The package knows nothing of frames and connections; the shards decide what is compressed, and for whom. It keeps no state from
+// one message to the next.
 package deflate

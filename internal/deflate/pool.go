@@ -10,42 +10,41 @@ import (
 	"github.com/panjf2000/ants/v2"
 )
 
-// The ants package starts a pool of its own, with two goroutines that wake up
-// twice a second; nobody here uses it.
+// Package ants starts a default pool with two goroutines that wake up twice a second. wsd does not use it.
 func init() { ants.Release() } //nolint:gochecknoinits // Before any pool is made.
 
-// Options is what a pool is built from.
+// Options is what New needs.
 type Options struct {
-	Level   int // 1, fastest, to 9, smallest.
-	Workers int // Jobs done at the same time, at least 1.
-	Queue   int // Jobs that may wait for a worker, at least 1.
-	Inline  int // Callers of Append at the same time for whom a compressor is kept, at least 1.
+	Level   int // Compression level, 1 (fastest) to 9 (smallest).
+	Workers int // Number of workers, at least 1.
+	Queue   int // Maximum number of jobs that wait for a worker, at least 1.
+	Inline  int // Number of concurrent callers of Append for which a compressor is kept, at least 1.
 }
 
 // Stats counts what a pool does. Any goroutine may read it.
 type Stats struct {
-	Messages  atomic.Uint64 // Messages compressed.
-	BytesIn   atomic.Uint64 // Their bytes before,
-	BytesOut  atomic.Uint64 // and after.
-	Jobs      atomic.Uint64 // Jobs that a worker took.
-	Saturated atomic.Uint64 // Jobs refused because too many waited.
+	Messages  atomic.Uint64 // Number of messages compressed.
+	BytesIn   atomic.Uint64 // Bytes of these messages before compression.
+	BytesOut  atomic.Uint64 // Bytes of these messages after compression.
+	Jobs      atomic.Uint64 // Number of jobs run by a worker.
+	Saturated atomic.Uint64 // Number of jobs refused because the queue was full.
 }
 
-// Pool compresses. See the package comment for who may call what.
+// Pool compresses messages.
 type Pool struct {
 	o     Options
 	stats Stats
-	free  chan *compressor // Those not in use; more are made when it is empty, and dropped when it is full.
+	free  chan *compressor // Idle compressors. More are created if it is empty, and dropped if it is full.
 
-	queue   chan func()
-	workers *ants.Pool
-	busy    atomic.Int64  // Workers that do a job.
-	stop    chan struct{} // Closed by Close.
-	closed  atomic.Bool
-	done    sync.WaitGroup // The dispatcher and all jobs given to a worker.
+	queue   chan func()    // Jobs that wait for a worker.
+	workers *ants.Pool     // Runs the jobs.
+	busy    atomic.Int64   // Number of workers that run a job.
+	stop    chan struct{}  // Closed by Close.
+	closed  atomic.Bool    // Whether Close has been called.
+	done    sync.WaitGroup // Waits for the dispatcher and all jobs passed to a worker.
 }
 
-// New returns a pool whose goroutines wait for jobs until Close.
+// New starts a pool. Its goroutines run until Close.
 func New(o Options) (*Pool, error) {
 	if o.Workers < 1 || o.Queue < 1 || o.Inline < 1 {
 		return nil, fmt.Errorf("BUG: compression pool with %d workers, a queue of %d and %d callers", o.Workers, o.Queue, o.Inline)
@@ -55,7 +54,7 @@ func New(o Options) (*Pool, error) {
 	}
 	first, err := newCompressor(o.Level)
 	if err != nil {
-		return nil, fmt.Errorf("make a compressor: %w", err)
+		return nil, fmt.Errorf("create a compressor: %w", err)
 	}
 	p.free <- first
 	p.workers, err = ants.NewPool(o.Workers, ants.WithDisablePurge(true), ants.WithPanicHandler(func(v any) { panic(v) }))
@@ -67,15 +66,14 @@ func New(o Options) (*Pool, error) {
 	return p, nil
 }
 
-// Append appends payload to dst as the data of one compressed message (RFC 7692
-// §7.2.1), without the context of any other. 1 KiB of JSON takes about 12 µs at
-// level 3, 16 KiB 70.
+// Append compresses payload and appends the data of the compressed message (RFC 7692 §7.2.1) to dst. The message does not depend on
+// other messages. At level 3, 1 KiB of JSON takes about 12 µs and 16 KiB about 70 µs.
 func (p *Pool) Append(dst, payload []byte) []byte {
 	var c *compressor
 	select {
 	case c = <-p.free:
 	default:
-		c, _ = newCompressor(p.o.Level) // New has made one of this level.
+		c, _ = newCompressor(p.o.Level) // New has created one with this level, so it cannot fail.
 	}
 	before := len(dst)
 	dst = c.append(dst, payload)
@@ -89,8 +87,8 @@ func (p *Pool) Append(dst, payload []byte) []byte {
 	return dst
 }
 
-// Post has a worker call job soon. It returns false, and job is not called, when
-// as many jobs wait as may, or after Close. It does not block.
+// Post passes job to a worker. It returns false, and job is not called, if the queue is full or the pool is closed. It does not
+// block.
 func (p *Pool) Post(job func()) bool {
 	if p.closed.Load() {
 		return false
@@ -104,21 +102,21 @@ func (p *Pool) Post(job func()) bool {
 	}
 }
 
-// dispatch hands waiting jobs to the workers. ants has no queue of its own: who
-// gives it a job waits for a worker, which a shard must not.
+// dispatch passes queued jobs to the workers. ants has no queue: its Submit blocks until a worker is free, and a shard must not
+// block.
 func (p *Pool) dispatch() {
 	defer p.done.Done()
 	for {
 		select {
 		case job := <-p.queue:
-			p.hand(job)
+			p.submit(job)
 		case <-p.stop:
 			return
 		}
 	}
 }
 
-func (p *Pool) hand(job func()) {
+func (p *Pool) submit(job func()) {
 	p.done.Add(1)
 	err := p.workers.Submit(func() {
 		defer p.done.Done()
@@ -128,12 +126,11 @@ func (p *Pool) hand(job func()) {
 		p.busy.Add(-1)
 	})
 	if err != nil {
-		panic("BUG: give a job to a compression worker: " + err.Error())
+		panic("BUG: pass a job to a compression worker: " + err.Error())
 	}
 }
 
-// Close ends the workers when the jobs they have are done. Jobs that still wait
-// are forgotten: who posts must not need them any more. Append still works.
+// Close stops the workers when their current jobs are done. Jobs that still wait are dropped. Append still works afterwards.
 func (p *Pool) Close() {
 	if p.closed.Swap(true) {
 		return
@@ -146,8 +143,8 @@ func (p *Pool) Close() {
 // Stats returns the pool's counters.
 func (p *Pool) Stats() *Stats { return &p.stats }
 
-// Utilization returns how many of 100 workers do a job now.
+// Utilization returns the percentage of workers that are busy.
 func (p *Pool) Utilization() float64 { return 100 * float64(p.busy.Load()) / float64(p.o.Workers) }
 
-// QueueDepth returns how many jobs wait for a worker.
+// QueueDepth returns the number of jobs that wait for a worker.
 func (p *Pool) QueueDepth() int { return len(p.queue) }

@@ -18,20 +18,20 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// The topics that every demo has.
+// Topics that always exist.
 const (
-	TopicTrades   = "trades"   // What the demo feed produces to.
-	TopicLoadtest = "loadtest" // What loadtest produces to.
+	TopicTrades   = "trades"   // Topic of the demo feed.
+	TopicLoadtest = "loadtest" // Topic that loadtest produces to.
 )
 
-// One partition a topic, so that a channel's offsets ascend and what was produced in order arrives in order. The feed's topic has
-// several, as a real one would.
+// Numbers of partitions. With one partition the offsets of a channel ascend, and records arrive in the order in which they were
+// produced. The topic of the demo feed has several partitions, like a real one.
 const (
 	partitions       = 1
 	partitionsTrades = 3
 )
 
-// Retention keeps memory bounded. A partition's log is cut by whole segments.
+// Retention, which bounds the memory. Whole segments of a partition's log are removed.
 const (
 	segmentBytes      = 4 << 20
 	retentionBytes    = 32 << 20
@@ -40,17 +40,17 @@ const (
 
 var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
 
-// producerBuffered bounds what waits in the process for the cluster to take it, in records.
+// producerBuffered is the maximum number of records that wait in the producer.
 const producerBuffered = 10_000
 
-// Options say what to start.
+// Options is what Start needs.
 type Options struct {
-	Listen string    // host:port of the cluster; port 0 chooses one.
-	Topics []string  // To make beside the demo's own.
-	Rate   int       // Demo trades a second; 0: none.
-	Stdin  string    // Topic for the lines of In; empty: In is not read.
-	In     io.Reader // Not closed. It is read until its end or until Stop, whichever is first.
-	Logger *slog.Logger
+	Listen string       // Address of the cluster, as HOST:PORT. Port 0 means any free port.
+	Topics []string     // Topics to create in addition to the demo's own.
+	Rate   int          // Demo trades per second; 0: none.
+	Stdin  string       // Topic for the lines of In; empty: In is not read.
+	In     io.Reader    // Read until its end or until Stop. It is not closed.
+	Logger *slog.Logger // Gets errors of producing.
 }
 
 // Cluster is a Kafka inside this process, with its feeds.
@@ -63,7 +63,7 @@ type Cluster struct {
 	running  sync.WaitGroup
 }
 
-// Start starts the cluster, makes the topics and starts the feeds. It is an error when the address cannot be listened on.
+// Start starts the cluster, creates the topics and starts the feeds. It returns an error if it cannot listen on the address.
 func Start(ctx context.Context, o Options) (*Cluster, error) {
 	kafka, err := startKafka(o.Listen)
 	if err != nil {
@@ -78,7 +78,7 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 		kgo.ProducerLinger(0))
 	if err != nil {
 		kafka.Close()
-		return nil, fmt.Errorf("make the demo's producer: %w", err)
+		return nil, fmt.Errorf("create the demo's producer: %w", err)
 	}
 	ctx, c.cancel = context.WithCancel(ctx)
 	c.spawn(ctx, "retention", c.cut)
@@ -86,7 +86,7 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 		c.spawn(ctx, "trades", func(ctx context.Context) { c.trade(ctx, o.Rate) })
 	}
 	if o.Stdin != "" {
-		// A read from a terminal cannot be interrupted, so nobody waits for it to end.
+		// A read from a terminal cannot be interrupted, so Stop does not wait for this goroutine.
 		go pprof.Do(ctx, pprof.Labels("component", "dev", "part", "stdin"), func(ctx context.Context) { c.lines(ctx, o.Stdin, o.In) })
 	}
 	return c, nil
@@ -95,14 +95,14 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 func startKafka(address string) (*kfake.Cluster, error) {
 	host, portText, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, fmt.Errorf("dev.kafka_listen %q is not host:port: %w", address, err)
+		return nil, fmt.Errorf("dev.kafka_listen %q is not HOST:PORT: %w", address, err)
 	}
 	port, err := strconv.Atoi(portText)
 	if err != nil {
 		return nil, fmt.Errorf("dev.kafka_listen %q: port %q is not a number", address, portText)
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		return nil, fmt.Errorf("dev.kafka_listen %q names every address: the demo's Kafka tells its clients the one to come back to, so name it", address)
+		return nil, fmt.Errorf("dev.kafka_listen %q means every address, but the demo's Kafka must tell its clients one address: name one", address)
 	}
 	listen := func(network, _ string) (net.Listener, error) {
 		l, err := new(net.ListenConfig).Listen(context.Background(), network, net.JoinHostPort(host, portText))
@@ -118,8 +118,8 @@ func startKafka(address string) (*kfake.Cluster, error) {
 			"message.max.bytes":   strconv.Itoa(16 << 20),
 		}))
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("start the demo's Kafka on %s: the port is in use: stop what has it, choose another with --dev.kafka-listen, "+
-			"or read the Kafka that is there by `wsd serve`: %w", address, syscall.EADDRINUSE)
+		return nil, fmt.Errorf("start the demo's Kafka on %s: the port is in use: stop the process that uses it, choose another port with "+
+			"--dev.kafka-listen, or use the Kafka that runs there with wsd serve: %w", address, syscall.EADDRINUSE)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("start the demo's Kafka on %s: %w", address, err)
@@ -127,7 +127,7 @@ func startKafka(address string) (*kfake.Cluster, error) {
 	return kafka, nil
 }
 
-// makeTopics makes the demo's topics and the ones asked for, each once.
+// makeTopics creates the demo's topics and those in the options, each once.
 func (c *Cluster) makeTopics() error {
 	want := append([]string{TopicTrades, TopicLoadtest}, c.o.Topics...)
 	if c.o.Stdin != "" {
@@ -139,15 +139,15 @@ func (c *Cluster) makeTopics() error {
 			continue
 		}
 		made[name] = true
-		if !topicName.MatchString(name) { // kfake takes any name.
-			return fmt.Errorf("make topic %q (dev.topics, dev.stdin): a topic's name has 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-'", name)
+		if !topicName.MatchString(name) { // kfake accepts any name.
+			return fmt.Errorf("create topic %q (dev.topics, dev.stdin): a topic name has 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-'", name)
 		}
 		n := int32(partitions)
 		if name == TopicTrades {
 			n = partitionsTrades
 		}
 		if err := c.kafka.CreateTopic(name, n, nil); err != nil {
-			return fmt.Errorf("make topic %q (dev.topics, dev.stdin): %w", name, err)
+			return fmt.Errorf("create topic %q (dev.topics, dev.stdin): %w", name, err)
 		}
 		c.topics = append(c.topics, name)
 	}
@@ -157,10 +157,10 @@ func (c *Cluster) makeTopics() error {
 // Brokers returns the addresses to connect to.
 func (c *Cluster) Brokers() []string { return c.kafka.ListenAddrs() }
 
-// Topics returns what was made at the start.
+// Topics returns the topics that Start has created.
 func (c *Cluster) Topics() []string { return c.topics }
 
-// Stop ends the feeds and the cluster. Its records are lost.
+// Stop stops the feeds and the cluster. Its records are lost.
 func (c *Cluster) Stop() {
 	c.cancel()
 	c.running.Wait()
@@ -176,7 +176,7 @@ func (c *Cluster) spawn(ctx context.Context, part string, f func(context.Context
 	}()
 }
 
-// cut applies retention: kfake does so by itself only for topics that ask for it in their own configuration.
+// cut applies retention. kfake itself applies it only to topics that configure it.
 func (c *Cluster) cut(ctx context.Context) {
 	tick := time.NewTicker(retentionInterval)
 	defer tick.Stop()

@@ -110,7 +110,7 @@ func TestStartErrors(t *testing.T) {
 	for name, o := range map[string]Options{
 		"--dev.kafka-listen": {Listen: taken.Addr().String()},
 		"every address":      {Listen: "0.0.0.0:0"},
-		"not host:port":      {Listen: "localhost"},
+		"not HOST:PORT":      {Listen: "localhost"},
 		"not a number":       {Listen: "127.0.0.1:http"},
 		`"a b"`:              {Listen: "127.0.0.1:0", Topics: []string{"a b"}},
 	} {

@@ -7,11 +7,11 @@ import (
 	"net"
 )
 
-// requestMax bounds a request to the cluster, in bytes. kfake allocates what the first four bytes say, and those of an HTTP request say
-// a gigabyte.
+// requestMax is the largest request to the cluster, in bytes. kfake allocates as many bytes as the first four bytes say, and for an
+// HTTP request these say a gigabyte.
 const requestMax = 32 << 20
 
-// guardedListener hands out connections on which no request is larger than requestMax.
+// guardedListener returns connections that fail at a request larger than requestMax.
 type guardedListener struct{ net.Listener }
 
 // Accept implements net.Listener.
@@ -23,12 +23,12 @@ func (l guardedListener) Accept() (net.Conn, error) {
 	return &guardedConn{Conn: c}, nil
 }
 
-// guardedConn follows the sizes that precede the requests.
+// guardedConn checks the size before each request.
 type guardedConn struct {
 	net.Conn
-	size [4]byte
-	head []byte // What of size has not been read yet.
-	left int    // Bytes of the request behind it.
+	size [4]byte // Size of the current request, as sent.
+	head []byte  // Part of size that the caller has not read yet.
+	left int     // Bytes of the current request that have not been read yet.
 }
 
 // Read implements io.Reader.
@@ -39,7 +39,7 @@ func (c *guardedConn) Read(b []byte) (int, error) {
 		}
 		size := binary.BigEndian.Uint32(c.size[:])
 		if size > requestMax {
-			return 0, fmt.Errorf("a request of %d bytes, more than %d: this is Kafka's port", size, requestMax)
+			return 0, fmt.Errorf("request of %d bytes, the maximum is %d: this is a Kafka port", size, requestMax)
 		}
 		c.head, c.left = c.size[:], int(size)
 	}

@@ -10,24 +10,24 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// lineMax is the longest line that becomes a record, in bytes: what a broker takes by default.
+// lineMax is the longest line that becomes a record, in bytes. It is the default limit of a broker.
 const lineMax = 1 << 20
 
-// lines produces each line of in as a record, without its line break, and leaves empty ones out. When the cluster does not keep
-// up, reading waits.
+// lines produces each line of in as a record, without its line break. It skips empty lines. If the cluster does not keep up, reading
+// waits.
 func (c *Cluster) lines(ctx context.Context, topic string, in io.Reader) {
 	r := bufio.NewReaderSize(in, 64<<10)
 	produced := 0
 	for ctx.Err() == nil {
 		line, skipped, err := readLine(r)
 		if skipped > 0 {
-			c.o.Logger.Warn("a line of standard input is too long for a record and was left out", "bytes", skipped, "bytes_max", lineMax)
+			c.o.Logger.Warn("skipped a line of standard input that is too long for a record", "bytes", skipped, "bytes_max", lineMax)
 		}
 		if len(line) > 0 {
 			produced++
 			c.producer.Produce(ctx, &kgo.Record{Topic: topic, Value: line}, func(_ *kgo.Record, err error) {
 				if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, kgo.ErrClientClosed) {
-					c.o.Logger.Error("a line of standard input was not produced", "topic", topic, "error", err)
+					c.o.Logger.Error("cannot produce a line of standard input", "topic", topic, "error", err)
 				}
 			})
 		}
@@ -41,7 +41,7 @@ func (c *Cluster) lines(ctx context.Context, topic string, in io.Reader) {
 	}
 }
 
-// readLine returns the next line in memory of its own, or how long it was when it is longer than lineMax.
+// readLine returns the next line, in memory of its own. If the line is longer than lineMax, it returns only its length, as skipped.
 func readLine(r *bufio.Reader) (line []byte, skipped int, err error) {
 	for {
 		part, err := r.ReadSlice('\n')

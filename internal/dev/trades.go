@@ -11,7 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// symbol is an instrument of the demo: prices walk at random from a plausible start.
+// symbol is an instrument of the demo feed, whose price is a random walk from a plausible start.
 type symbol struct {
 	name       string
 	price      float64
@@ -26,12 +26,12 @@ func symbols() []symbol {
 	}
 }
 
-// trade produces that many trades a second, evenly spread, until ctx ends. A cluster that does not keep up loses trades of the
-// feed: it is only a demo, and must not hold more than the producer's buffer.
+// trade produces rate trades per second, evenly spread, until ctx ends. If the cluster does not keep up, trades are dropped, so that
+// no more than the producer's buffer is in memory.
 func (c *Cluster) trade(ctx context.Context, rate int) {
 	random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 	market := symbols()
-	// Above 100 a second several trades share a tick: timers are no finer than a millisecond or so.
+	// Above 100 per second, several trades share a tick, because timers are not finer than about a millisecond.
 	interval := max(time.Second/time.Duration(rate), 10*time.Millisecond)
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
@@ -59,13 +59,13 @@ func (s *symbol) next(random *rand.Rand, id uint64, now time.Time) []byte {
 	if random.IntN(2) == 0 {
 		side = "sell"
 	}
-	// Trade sizes are skewed: many small ones, few large ones, worth some thousand dollars.
+	// Most trades are small and few are large, with a typical value of some thousand dollars.
 	size := math.Exp(random.NormFloat64()) * 2_000 / s.price
 	return fmt.Appendf(nil, `{"id":%d,"symbol":%q,"price":%s,"size":%s,"side":%q,"time":%q}`, id, s.name, digits(s.price, 6), digits(size, 4), side,
 		now.UTC().Format("2006-01-02T15:04:05.000Z"))
 }
 
-// digits formats v with n significant digits, never in exponents, as prices are written.
+// digits formats v with n significant digits and without an exponent.
 func digits(v float64, n int) string {
 	decimals := max(0, n-1-int(math.Floor(math.Log10(v))))
 	return strconv.FormatFloat(v, 'f', decimals, 64)

@@ -11,18 +11,16 @@ import (
 	"strings"
 )
 
-// hierarchy is one cgroup tree of this process: the directory it is mounted
-// on, and this process's group as a path below that.
+// hierarchy is a cgroup tree that this process is in.
 type hierarchy struct {
-	mount   string
-	group   string
-	unified bool // version 2
+	mount   string // Directory where the tree is mounted.
+	group   string // Group of this process, as a path below mount.
+	unified bool   // Whether it is version 2.
 }
 
-// hierarchy finds the tree for a controller: version 1's own where it is
-// mounted, else the unified one. The files say where this process is, also in
-// a container, whose mount shows only part of the tree.
-func (in *inspector) hierarchy(controller string) (hierarchy, bool, error) {
+// hierarchy returns the tree of a controller: the tree of version 1 if it is mounted, else the unified one. It also works in a
+// container, where only a part of the tree is mounted. ok is false if there is no tree.
+func (in *inspector) hierarchy(controller string) (h hierarchy, ok bool, err error) {
 	groups, err := in.groups()
 	if err != nil {
 		return hierarchy{}, false, err
@@ -55,7 +53,7 @@ func (in *inspector) hierarchy(controller string) (hierarchy, bool, error) {
 	return unified, haveUnified, nil
 }
 
-// groups reads this process's group per controller; "" is the unified tree.
+// groups returns the group of this process for each controller. The key "" is the unified tree.
 func (in *inspector) groups() (map[string]string, error) {
 	text, err := in.read("/proc/self/cgroup")
 	if err != nil {
@@ -74,7 +72,7 @@ func (in *inspector) groups() (map[string]string, error) {
 	return groups, nil
 }
 
-// below returns group relative to the part of the tree that is mounted.
+// below returns group relative to root, the part of the tree that is mounted.
 func below(group, root string) string {
 	if root == "/" {
 		return group
@@ -82,17 +80,17 @@ func below(group, root string) string {
 	if rest, ok := strings.CutPrefix(group, root); ok && (rest == "" || rest[0] == '/') {
 		return path.Join("/", rest)
 	}
-	return "/" // mounted from elsewhere: what it shows at its top is ours
+	return "/" // Another part is mounted; its top is this process's group.
 }
 
-// each calls fn with the text of a file in this process's group and in every
-// group above it, and with their directories, since a limit holds for all below it.
+// each calls fn with the text of a file in this process's group and in every group above it, because a limit applies to all
+// groups below. dir is the directory of the file.
 func (in *inspector) each(h hierarchy, file string, fn func(dir, text string) error) error {
 	for group := path.Clean(h.group); ; group = path.Dir(group) {
 		dir := path.Join(h.mount, group)
 		text, err := in.read(path.Join(dir, file))
 		switch {
-		case errors.Is(err, fs.ErrNotExist): // a root group has none
+		case errors.Is(err, fs.ErrNotExist): // The root group lacks the file.
 		case err != nil:
 			return err
 		default:
@@ -106,7 +104,7 @@ func (in *inspector) each(h hierarchy, file string, fn func(dir, text string) er
 	}
 }
 
-// quota returns how many CPUs the cgroups grant, +Inf without a limit.
+// quota returns the number of CPUs that the cgroups grant, or +Inf without a limit.
 func (in *inspector) quota() (float64, error) {
 	cpus := math.Inf(1)
 	h, ok, err := in.hierarchy("cpu")
@@ -117,7 +115,7 @@ func (in *inspector) quota() (float64, error) {
 		err = in.each(h, "cpu.max", func(_, text string) error {
 			f := strings.Fields(text)
 			if len(f) != 2 {
-				return fmt.Errorf("parse %q: want a quota and a period", text)
+				return fmt.Errorf("parse %q: not a quota and a period", text)
 			}
 			if f[0] == "max" {
 				return nil
@@ -149,14 +147,14 @@ func lower(cpus *float64, quota, period string) error {
 		return err
 	}
 	if p <= 0 {
-		return fmt.Errorf("parse period %q: want more than 0", period)
+		return fmt.Errorf("parse period %q: must be more than 0", period)
 	}
 	*cpus = min(*cpus, q/p)
 	return nil
 }
 
 func (in *inspector) cpu() Result {
-	r := Result{Check: "CPU", Wanted: "a whole CPU at least, and no quota below the CPUs allowed: a quota stops all shards at once"}
+	r := Result{Check: "CPU", Wanted: "at least one CPU, and no quota below the allowed CPUs, because a quota stops all shards at once"}
 	list, err := in.status("Cpus_allowed_list")
 	if err != nil {
 		r.Status, r.Found = Warn, unreadable(err)
@@ -183,12 +181,12 @@ func (in *inspector) cpu() Result {
 		if last := int(quota) - 1; last > 0 {
 			cpus = fmt.Sprintf("0-%d", last)
 		}
-		r.Remedy = fmt.Sprintf("docker run --cpuset-cpus %[1]s in place of --cpus; systemd: AllowedCPUs=%[1]s in place of CPUQuota=", cpus)
+		r.Remedy = fmt.Sprintf("docker run --cpuset-cpus %[1]s instead of --cpus; systemd: AllowedCPUs=%[1]s instead of CPUQuota=", cpus)
 	}
 	return r
 }
 
-// countCPUs counts a list such as 0-3,8.
+// countCPUs returns the number of CPUs in a list such as 0-3,8.
 func countCPUs(list string) (int, error) {
 	n := 0
 	for part := range strings.SplitSeq(list, ",") {
@@ -211,19 +209,18 @@ func countCPUs(list string) (int, error) {
 	return n, nil
 }
 
-// Memory that does not depend on the clients (the bus keeps 64 MiB, the
-// runtime and the Kafka path the rest), and the stalled clients to have room for.
+// What the wanted memory is computed from.
 const (
-	memoryBase          = 256 << 20
-	memoryPerConnection = 16 << 10
-	stalledPart         = 10 // one client in so many stops reading
+	memoryBase          = 256 << 20 // Bytes that do not depend on clients: 64 MiB for the bus, the rest for the runtime and the Kafka path.
+	memoryPerConnection = 16 << 10  // Bytes for each client, including socket buffers.
+	stalledPart         = 10        // One client in this many does not read.
 )
 
-// memory counts socket buffers too, since the kernel charges them to the cgroup.
+// memory includes socket buffers, because the kernel charges them to the cgroup.
 func (in *inspector) memory() Result {
 	want := uint64(memoryBase) + uint64(in.Connections)*memoryPerConnection +
 		uint64(float64(in.Connections)/stalledPart*float64(in.SendBuffer)*stalledPerSendBuffer)
-	r := Result{Check: "memory", Wanted: fmt.Sprintf("%s or more, for %d clients of which one in %d stalls", size(want), in.Connections, stalledPart)}
+	r := Result{Check: "memory", Wanted: fmt.Sprintf("%s or more, for %d clients of which one in %d does not read", size(want), in.Connections, stalledPart)}
 	limit, err := in.memoryLimit()
 	if err != nil {
 		r.Status, r.Found = Warn, unreadable(err)
@@ -241,12 +238,12 @@ func (in *inspector) memory() Result {
 	return r
 }
 
-// memoryLimit returns the least limit on this process in bytes.
+// memoryLimit returns the lowest memory limit on this process, in bytes, or unlimited.
 func (in *inspector) memoryLimit() (uint64, error) {
-	least := unlimited
+	lowest := unlimited
 	h, ok, err := in.hierarchy("memory")
 	if err != nil || !ok {
-		return least, err
+		return lowest, err
 	}
 	file := "memory.limit_in_bytes"
 	if h.unified {
@@ -260,12 +257,11 @@ func (in *inspector) memoryLimit() (uint64, error) {
 		if err != nil {
 			return err
 		}
-		// Version 1 writes a number close to 2^63 for "none", which depends
-		// on the size of a page.
+		// Without a limit, version 1 reports a number close to 2^63 that depends on the page size.
 		if n < 1<<62 {
-			least = min(least, n)
+			lowest = min(lowest, n)
 		}
 		return nil
 	})
-	return least, err
+	return lowest, err
 }

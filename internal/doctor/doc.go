@@ -1,13 +1,10 @@
-// Package doctor looks at the machine wsd is to run on and says what is
-// missing, with the command that puts it right.
+// Package doctor checks the machine that wsd is to run on. It reports what is missing, each with the command that puts it
+// right.
 //
-// It reads files below /proc and /sys and makes two harmless system calls: it
-// asks what file system the pin directory is on, and it loads a program of two
-// instructions that is never attached and is gone when the call returns.
+// It reads files below /proc and /sys, looks up the file system of the pin directory, and loads wsd's own steering program
+// and maps into the kernel. The program is never attached, nothing is pinned, and both are removed before Run returns.
 //
-// Threads: Run keeps no state and may be called from any goroutine; a Report
-// belongs to its caller.
+// Thread rule: Run keeps no state and may be called from any goroutine. A Report belongs to its caller.
 //
-// It changes nothing, opens no socket, and does not talk to a running wsd:
-// what a running one has found is in its /health.
+// The package changes nothing, opens no socket, and does not talk to a running wsd: /health reports the findings of that.
 package doctor

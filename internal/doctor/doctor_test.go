@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -13,6 +14,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"wsd/internal/steering"
+	"wsd/internal/testutil"
 )
 
 func TestGoodMachineIsContent(t *testing.T) {
@@ -72,7 +76,7 @@ func TestChecks(t *testing.T) {
 		{name: "refused without a filter", check: "seccomp", machine: machine{reach: unix.EPERM},
 			want: OK, found: "no filter"},
 		{name: "no seccomp in the kernel", check: "seccomp", machine: machine{files: map[string]string{"/proc/self/status": "CapEff:\t0\n"}},
-			want: OK, found: "not in this kernel"},
+			want: OK, found: "not supported by this kernel"},
 
 		{name: "load refused", check: "eBPF program", machine: machine{load: unix.EPERM},
 			want: Fail, found: "kernel's hash", remedy: "capabilities and seccomp"},
@@ -80,6 +84,8 @@ func TestChecks(t *testing.T) {
 			want: Fail, found: "not implemented", remedy: "CONFIG_BPF_SYSCALL"},
 		{name: "load otherwise", check: "eBPF program", machine: machine{load: unix.ENOMEM},
 			want: Fail, found: "cannot allocate"},
+		{name: "verifier refuses", check: "eBPF program", machine: machine{load: errors.Join(steering.ErrVerifier, unix.EACCES)},
+			want: Fail, found: "verifier", remedy: "use another kernel"},
 		{name: "load without steering", check: "eBPF program", machine: machine{load: unix.EPERM, options: off},
 			want: OK, found: "not tried"},
 
@@ -91,9 +97,9 @@ func TestChecks(t *testing.T) {
 			want: Warn, found: `"x"`},
 
 		{name: "interpreter", check: "eBPF JIT", machine: machine{files: map[string]string{"/proc/sys/net/core/bpf_jit_enable": "0\n"}},
-			want: Warn, found: "interpreted", remedy: "sysctl -w net.core.bpf_jit_enable=1"},
+			want: Warn, found: "interprets", remedy: "sysctl -w net.core.bpf_jit_enable=1"},
 		{name: "jit missing", check: "eBPF JIT", machine: machine{files: map[string]string{"/proc/sys/net/core/bpf_jit_enable": missing}},
-			want: OK, found: "not to be seen"},
+			want: OK, found: "not visible"},
 
 		{name: "sysfs in place of bpffs", check: "pin directory", machine: machine{magic: unix.SYSFS_MAGIC},
 			want: Warn, found: "/sys/fs/bpf is not on a bpffs but on sysfs", remedy: "mount -t bpf bpf /sys/fs/bpf"},
@@ -146,7 +152,7 @@ func TestChecks(t *testing.T) {
 		{name: "wmem_max", check: "send buffer", machine: machine{files: map[string]string{"/proc/sys/net/core/wmem_max": "16384\n"}},
 			want: Warn, found: "16384", remedy: "sysctl -w net.core.wmem_max=32768"},
 		{name: "wmem_max missing", check: "send buffer", machine: machine{files: map[string]string{"/proc/sys/net/core/wmem_max": missing}},
-			want: OK, found: "not to be seen"},
+			want: OK, found: "not visible"},
 		{name: "wmem_max odd", check: "send buffer", machine: machine{files: map[string]string{"/proc/sys/net/core/wmem_max": "big"}},
 			want: Warn, found: "big"},
 
@@ -217,9 +223,28 @@ func TestRealSystem(t *testing.T) {
 	require.ErrorIs(t, err, unix.ENOENT)
 	require.NoError(t, s.Writable(t.TempDir()))
 	require.Error(t, s.Writable("/proc/does/not/exist"))
-	if s.Load() == nil {
+	if s.Load(1, 0) == nil {
 		require.NoError(t, s.Reach(), "a program loads, so bpf() must be in reach")
 	}
+}
+
+// doctor loads the program that wsd loads. With room for three descriptors a program of a few instructions would load; the
+// real one, with its maps, does not.
+func TestLoadsTheRealProgram(t *testing.T) {
+	testutil.RequireBPF(t)
+	require.NoError(t, System{}.orKernel().Load(1, 0))
+	next, err := unix.Open("/proc/self/status", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	require.NoError(t, err)
+	require.NoError(t, unix.Close(next))
+	var limit unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	low := limit
+	low.Cur = uint64(next) + 3
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &low))
+	err = System{}.orKernel().Load(1, 0)
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+	require.ErrorIs(t, err, unix.EMFILE)
+	require.ErrorContains(t, err, fmt.Sprintf("nofile) is %d", low.Cur))
 }
 
 func TestOutputs(t *testing.T) {
@@ -236,7 +261,7 @@ func TestOutputs(t *testing.T) {
 		`                      remedy: sysctl -w a="1 2" && b`,
 		"FAIL  open files      10",
 		"                      remedy: ulimit",
-		"3 checks: 1 ok, 1 warned, 1 failed",
+		"3 checks: 1 OK, 1 WARN, 1 FAIL",
 		"",
 	}, "\n"), text.String())
 

@@ -7,15 +7,13 @@ import (
 	"strings"
 )
 
-// filesBeside is what wsd keeps open apart from its clients: program, pins,
-// log, admin port, brokers, and a listener and an epoll descriptor per shard
-// for up to 256 shards.
-const filesBeside = 1024
+// filesOther is the number of files that wsd keeps open apart from its clients: programs, maps, log, admin port, brokers, and a
+// listener and an epoll descriptor for each of up to 256 shards.
+const filesOther = 1024
 
-func (in *inspector) filesWanted() uint64 { return uint64(in.Connections) + filesBeside }
+func (in *inspector) filesWanted() uint64 { return uint64(in.Connections) + filesOther }
 
-// openFiles looks at the hard limit as well, since the Go runtime raises the
-// soft one to it when a process starts.
+// openFiles compares the hard limit, because the Go runtime raises the soft limit to it when a process starts.
 func (in *inspector) openFiles() Result {
 	want := in.filesWanted()
 	r := Result{Check: "open files", Wanted: fmt.Sprintf("%d or more, for %d clients", want, in.Connections)}
@@ -33,7 +31,7 @@ func (in *inspector) openFiles() Result {
 	return r
 }
 
-// unlimited stands for the word that the kernel writes in place of a number.
+// unlimited stands for the word unlimited in /proc, and for the absence of a limit.
 const unlimited = ^uint64(0)
 
 func limitText(n uint64) string {
@@ -74,8 +72,7 @@ func limit(s string) (uint64, error) {
 	return strconv.ParseUint(s, 10, 64)
 }
 
-// systemFiles: a limit of a process above the machine's own cannot be set, or
-// is of no use.
+// systemFiles checks the limits of the machine, because a higher limit of a process cannot be set or has no effect.
 func (in *inspector) systemFiles() Result {
 	want := in.filesWanted()
 	r := Result{Check: "open files, machine", Wanted: fmt.Sprintf("fs.nr_open and fs.file-max at %d or more", want)}
@@ -103,7 +100,7 @@ func (in *inspector) systemFiles() Result {
 	return r
 }
 
-// number reads a file that holds one number.
+// number returns the number in a file.
 func (in *inspector) number(path string) (uint64, error) {
 	text, err := in.read(path)
 	if err != nil {

@@ -10,25 +10,25 @@ import (
 )
 
 const (
-	acceptBacklogMin = 4096 // clients per shard that may wait for one turn of its loop
-	synBacklogMin    = 4096
-	// A client that never reads costs the kernel this much of what SO_SNDBUF
-	// asks for: it doubles the figure and adds its own bookkeeping (85 KB
-	// measured at 32 KiB).
+	acceptBacklogMin = 4096 // Clients of one shard that may wait for its next loop turn.
+	synBacklogMin    = 4096 // Handshakes that may be in progress at one listener.
+
+	// stalledPerSendBuffer is the kernel memory of a client that does not read, as a multiple of SO_SNDBUF: the kernel
+	// doubles the value and adds its own data (85 KB measured with 32 KiB).
 	stalledPerSendBuffer = 2.6
 )
 
-// atLeast is the common shape: one number in one file, a floor, a sysctl.
-func (in *inspector) atLeast(check, key string, floor uint64, why string) Result {
-	r := Result{Check: check, Wanted: fmt.Sprintf("%d or more, %s", floor, why)}
+// atLeast checks that a sysctl is at least lowest.
+func (in *inspector) atLeast(check, key string, lowest uint64, why string) Result {
+	r := Result{Check: check, Wanted: fmt.Sprintf("%d or more, %s", lowest, why)}
 	value, err := in.number("/proc/sys/" + strings.ReplaceAll(key, ".", "/"))
 	if err != nil {
 		r.Status, r.Found = Warn, unreadable(err)
 		return r
 	}
 	r.Found = fmt.Sprintf("%s is %d", key, value)
-	if value < floor {
-		r.Status, r.Remedy = Warn, fmt.Sprintf("sysctl -w %s=%d", key, floor)
+	if value < lowest {
+		r.Status, r.Remedy = Warn, fmt.Sprintf("sysctl -w %s=%d", key, lowest)
 	}
 	return r
 }
@@ -37,8 +37,7 @@ func (in *inspector) acceptBacklog() Result {
 	return in.atLeast("accept backlog", "net.core.somaxconn", acceptBacklogMin, "so that a burst of clients waits instead of being refused")
 }
 
-// synBacklog matters only without SYN cookies: with them the listener's own
-// backlog is the limit.
+// synBacklog matters only without SYN cookies. With them the backlog of the listener is the limit.
 func (in *inspector) synBacklog() Result {
 	r := in.atLeast("SYN backlog", "net.ipv4.tcp_max_syn_backlog", synBacklogMin, "unless SYN cookies are on")
 	cookies, err := in.read("/proc/sys/net/ipv4/tcp_syncookies")
@@ -54,9 +53,8 @@ func (in *inspector) sendBuffer() Result {
 	value, err := in.number("/proc/sys/net/core/wmem_max")
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		// Older kernels show it in the first network namespace only; their
-		// default is above every sensible buffer.
-		r.Found, r.Wanted = "net.core.wmem_max is not to be seen from this network namespace", ""
+		// Older kernels show it only in the initial network namespace. Their default is larger than any sensible buffer.
+		r.Found, r.Wanted = "net.core.wmem_max is not visible in this network namespace", ""
 	case err != nil:
 		r.Status, r.Found = Warn, unreadable(err)
 	default:
@@ -68,11 +66,11 @@ func (in *inspector) sendBuffer() Result {
 	return r
 }
 
-// tcpMemory compares the machine's limit with every client stalled at once.
+// tcpMemory compares the limit of the machine with the memory needed if no client reads.
 func (in *inspector) tcpMemory() Result {
 	worst := uint64(float64(in.Connections) * float64(in.SendBuffer) * stalledPerSendBuffer)
 	pages := worst/uint64(os.Getpagesize()) + 1
-	r := Result{Check: "TCP memory", Wanted: fmt.Sprintf("%s, if all %d clients stop reading", size(worst), in.Connections)}
+	r := Result{Check: "TCP memory", Wanted: fmt.Sprintf("%s, in case all %d clients stop reading", size(worst), in.Connections)}
 	text, err := in.read("/proc/sys/net/ipv4/tcp_mem")
 	if err != nil {
 		r.Status, r.Found = Warn, unreadable(err)
@@ -88,7 +86,7 @@ func (in *inspector) tcpMemory() Result {
 		r.Status, r.Found = Warn, fmt.Sprintf("net.ipv4.tcp_mem is %q", text)
 		return r
 	}
-	r.Found = fmt.Sprintf("pressure begins at %s (net.ipv4.tcp_mem)", size(pressure*uint64(os.Getpagesize())))
+	r.Found = fmt.Sprintf("memory pressure begins at %s (net.ipv4.tcp_mem)", size(pressure*uint64(os.Getpagesize())))
 	if pressure < pages {
 		r.Status = Warn
 		r.Remedy = fmt.Sprintf(`sysctl -w net.ipv4.tcp_mem="%d %d %d", or a smaller --client.kernel-send-buffer`, pages*3/4, pages, pages*3/2)
@@ -96,8 +94,8 @@ func (in *inspector) tcpMemory() Result {
 	return r
 }
 
-// conntrack: without room in the table the kernel drops new connections, and
-// says so only in its log.
+// conntrack checks the room in the connection tracking table. If it is full, the kernel drops new connections, and says so
+// only in its log.
 func (in *inspector) conntrack() Result {
 	r := Result{Check: "conntrack", Wanted: fmt.Sprintf("room for %d clients", in.Connections)}
 	limit, err := in.number("/proc/sys/net/netfilter/nf_conntrack_max")
@@ -115,7 +113,7 @@ func (in *inspector) conntrack() Result {
 		return r
 	}
 	r.Found = fmt.Sprintf("%d of %d entries in use", count, limit)
-	// 0 means no limit.
+	// A limit of 0 means no limit.
 	if limit != 0 && limit < count+uint64(in.Connections) {
 		r.Status = Warn
 		r.Remedy = fmt.Sprintf("sysctl -w net.netfilter.nf_conntrack_max=%d, or do not track the client port: iptables -t raw -A PREROUTING -p tcp --dport PORT -j CT --notrack", 2*(count+uint64(in.Connections)))
@@ -123,10 +121,10 @@ func (in *inspector) conntrack() Result {
 	return r
 }
 
-// localPorts concerns whoever dials from this machine: a source address has
-// that many connections to one listening address, whatever the server can hold.
+// localPorts matters only for clients on this machine: from one local address, only so many connections to one server address
+// are possible, whatever the server can hold.
 func (in *inspector) localPorts() Result {
-	r := Result{Check: "local ports", Wanted: fmt.Sprintf("%d or more, only if a load generator here dials one address from one address", in.Connections)}
+	r := Result{Check: "local ports", Wanted: fmt.Sprintf("%d or more, but only for a load generator on this machine that uses one address", in.Connections)}
 	text, err := in.read("/proc/sys/net/ipv4/ip_local_port_range")
 	if err != nil {
 		r.Status, r.Found = Warn, unreadable(err)
@@ -141,12 +139,12 @@ func (in *inspector) localPorts() Result {
 	r.Found = fmt.Sprintf("%d (%d to %d)", ports, low, high)
 	if ports < in.Connections {
 		r.Status = Warn
-		r.Remedy = `sysctl -w net.ipv4.ip_local_port_range="1024 65535", or dial several addresses`
+		r.Remedy = `sysctl -w net.ipv4.ip_local_port_range="1024 65535", or use several addresses`
 	}
 	return r
 }
 
-// size prints bytes in the unit an operator thinks in.
+// size returns a number of bytes in a convenient unit.
 func size(n uint64) string {
 	switch {
 	case n >= 10<<30:

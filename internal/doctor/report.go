@@ -8,19 +8,19 @@ import (
 	"unicode/utf8"
 )
 
-// Status is what a check concluded.
+// Status is the conclusion of a check.
 type Status uint8
 
 const (
-	// OK means found as wanted.
+	// OK means that nothing needs to be done.
 	OK Status = iota
-	// Warn means that wsd starts and serves, with the disadvantage the result names.
+	// Warn means that wsd starts and serves, with a disadvantage that the result names.
 	Warn
-	// Fail means that wsd does not start, or does not do what its options ask of it.
+	// Fail means that wsd does not start, or cannot do what its options say.
 	Fail
 )
 
-// String returns the word that both outputs print.
+// String returns the status as the word that reports print.
 func (s Status) String() string {
 	switch s {
 	case OK:
@@ -36,22 +36,21 @@ func (s Status) String() string {
 // MarshalText makes the status a word in JSON.
 func (s Status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// Result is what one check found. Wanted is empty where nothing particular is
-// asked for, Remedy where nothing needs to be done.
+// Result is the result of one check.
 type Result struct {
-	Check  string `json:"check"`
-	Status Status `json:"status"`
-	Found  string `json:"found"`
-	Wanted string `json:"wanted,omitempty"`
-	Remedy string `json:"remedy,omitempty"`
+	Check  string `json:"check"`            // Name of the check.
+	Status Status `json:"status"`           // Conclusion.
+	Found  string `json:"found"`            // What the check found.
+	Wanted string `json:"wanted,omitempty"` // What wsd needs; may be empty.
+	Remedy string `json:"remedy,omitempty"` // What to do; empty if nothing needs to be done.
 }
 
-// Report holds one result per check, in the order in which the checks ran.
+// Report has one result for each check, in the order in which the checks ran.
 type Report struct {
 	Results []Result `json:"results"`
 }
 
-// Failed tells whether some check failed; `wsd doctor` then exits with 1.
+// Failed reports whether a check failed. `wsd doctor` then exits with code 1.
 func (r Report) Failed() bool { return r.count(Fail) > 0 }
 
 func (r Report) count(s Status) int {
@@ -64,8 +63,7 @@ func (r Report) count(s Status) int {
 	return n
 }
 
-// Text writes a line per check for people, the remedy below it, and a line
-// that counts. Its error is the writer's.
+// Text writes the report for people: a line for each check, followed by its remedy, and a summary. The error is that of w.
 func (r Report) Text(w io.Writer) error {
 	width := 0
 	for _, result := range r.Results {
@@ -82,15 +80,14 @@ func (r Report) Text(w io.Writer) error {
 			fmt.Fprintf(&b, "%*s  remedy: %s\n", 4+2+width, "", result.Remedy)
 		}
 	}
-	fmt.Fprintf(&b, "%d checks: %d ok, %d warned, %d failed\n",
+	fmt.Fprintf(&b, "%d checks: %d OK, %d WARN, %d FAIL\n",
 		len(r.Results), r.count(OK), r.count(Warn), r.count(Fail))
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-// JSON writes the report for machines: {"failed":…,"results":[{"check":…,
-// "status":"OK|WARN|FAIL","found":…,"wanted":…,"remedy":…}]}. Its error is the
-// writer's.
+// JSON writes the report for programs: {"failed":…,"results":[{"check":…,"status":"OK|WARN|FAIL","found":…,"wanted":…,
+// "remedy":…}]}. The error is that of w.
 func (r Report) JSON(w io.Writer) error {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)

@@ -7,9 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"wsd/internal/host"
+	"wsd/internal/steering"
 )
 
 // Bits of the capability sets in /proc/self/status.
@@ -18,10 +20,7 @@ const (
 	capBPF      = unix.CAP_BPF
 )
 
-// kernelMin has the attach type that also migrates (SELECT_OR_MIGRATE).
-const kernelMajorMin, kernelMinorMin = 5, 14
-
-// worse is what a missing steering part means: nothing when steering is off.
+// worse returns s, or OK if steering is off, because then a missing part of steering does not matter.
 func (in *inspector) worse(s Status) Status {
 	if !in.steers() {
 		return OK
@@ -29,7 +28,7 @@ func (in *inspector) worse(s Status) Status {
 	return s
 }
 
-// unused notes that a finding does not matter with the options in force.
+// unused adds to a finding that it does not matter if steering is off.
 func (in *inspector) unused(found string) string {
 	if in.steers() {
 		return found
@@ -38,7 +37,7 @@ func (in *inspector) unused(found string) string {
 }
 
 func (in *inspector) kernel() Result {
-	r := Result{Check: "kernel", Wanted: fmt.Sprintf("%d.%d or newer, to steer in the kernel", kernelMajorMin, kernelMinorMin)}
+	r := Result{Check: "kernel", Wanted: fmt.Sprintf("%v or newer, to steer in the kernel", host.SteeringMin)}
 	release, err := in.read("/proc/sys/kernel/osrelease")
 	if err != nil {
 		r.Status, r.Found = Warn, unreadable(err)
@@ -46,30 +45,15 @@ func (in *inspector) kernel() Result {
 		return r
 	}
 	r.Found = in.unused(release)
-	major, minor, ok := kernelVersion(release)
+	version, ok := host.ParseRelease(release)
 	switch {
 	case !ok:
 		r.Status, r.Found = Warn, fmt.Sprintf("release %q is not a version", release)
-	case major < kernelMajorMin || major == kernelMajorMin && minor < kernelMinorMin:
+	case version.Before(host.SteeringMin):
 		r.Status = in.worse(Fail)
-		r.Remedy = "boot a newer kernel, or set --steering.mode=off: the kernel's hash then chooses the shards"
+		r.Remedy = "boot a newer kernel, or set --steering.mode=off to let the kernel's hash choose the shards"
 	}
 	return r
-}
-
-// kernelVersion takes the first two numbers of a release such as 6.1.0-18-amd64.
-func kernelVersion(release string) (major, minor int, ok bool) {
-	first, rest, found := strings.Cut(release, ".")
-	if !found {
-		return 0, 0, false
-	}
-	end := strings.IndexFunc(rest, func(c rune) bool { return c < '0' || c > '9' })
-	if end < 0 {
-		end = len(rest)
-	}
-	major, errMajor := strconv.Atoi(first)
-	minor, errMinor := strconv.Atoi(rest[:end])
-	return major, minor, errMajor == nil && errMinor == nil
 }
 
 func (in *inspector) capabilities() Result {
@@ -96,46 +80,40 @@ func (in *inspector) capabilities() Result {
 		r.Status, r.Found = in.worse(Fail), "neither CAP_BPF nor CAP_SYS_ADMIN"
 		r.Remedy = "setcap cap_bpf+ep PATH/wsd; docker run --cap-add BPF; systemd: AmbientCapabilities=CAP_BPF"
 	}
-	// A namespace's own root has every bit set, and bpf() still refuses it.
+	// The root user of a user namespace has all capabilities there, but bpf() refuses it all the same.
 	if (bpf || admin) && in.userNamespace() {
 		r.Status, r.Found = in.worse(Fail), r.Found+", but only in a user namespace"
-		r.Remedy = "start wsd outside the user namespace (docker run --userns=host): bpf() asks for the capability in the first one"
+		r.Remedy = "start wsd outside the user namespace (docker run --userns=host), because bpf() needs the capability in the initial one"
 	}
 	r.Found = in.unused(r.Found)
 	return r
 }
 
-// status returns a field of /proc/self/status.
+// status returns a field of /proc/self/status. The error wraps fs.ErrNotExist if the file lacks it.
 func (in *inspector) status(field string) (string, error) {
 	text, err := in.read("/proc/self/status")
 	if err != nil {
 		return "", err
 	}
-	for line := range strings.Lines(text) {
-		if value, ok := strings.CutPrefix(line, field+":"); ok {
-			return strings.TrimSpace(value), nil
-		}
+	value, ok := host.StatusField(text, field)
+	if !ok {
+		return "", fmt.Errorf("find %s in /proc/self/status: %w", field, fs.ErrNotExist)
 	}
-	return "", fmt.Errorf("find %s in /proc/self/status: %w", field, fs.ErrNotExist)
+	return value, nil
 }
 
-// userNamespace tells whether the ids are mapped, as they are in every user
-// namespace but the first.
+// userNamespace reports whether this process is in a user namespace other than the initial one.
 func (in *inspector) userNamespace() bool {
 	text, err := in.read("/proc/self/uid_map")
-	if err != nil || text == "" {
-		return false
-	}
-	f := strings.Fields(text)
-	return len(f) != 3 || f[0] != "0" || f[1] != "0" || f[2] != "4294967295"
+	return err == nil && host.InUserNamespace(text)
 }
 
 func (in *inspector) seccomp() Result {
-	r := Result{Check: "seccomp", Wanted: "bpf() not filtered"}
+	r := Result{Check: "seccomp", Wanted: "bpf() is not filtered"}
 	mode, err := in.status("Seccomp")
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		mode = "not in this kernel"
+		mode = "not supported by this kernel"
 	case err != nil:
 		mode = unreadable(err)
 	case mode == "0":
@@ -152,47 +130,50 @@ func (in *inspector) seccomp() Result {
 	}
 	r.Found = in.unused(fmt.Sprintf("%s; %v", mode, reach))
 	if mode != "filtered" {
-		// Not a filter's doing: the check of the program says whose it is.
+		// Not because of a filter. The check of the program says why.
 		return r
 	}
 	r.Status = in.worse(Fail)
-	r.Remedy = "docker run --cap-add BPF (Docker's default profile allows bpf() with it; other engines' may ask for SYS_ADMIN), or --security-opt seccomp=PROFILE with a profile that allows bpf"
+	r.Remedy = "docker run --cap-add BPF (Docker's default profile then allows bpf(); other engines may need SYS_ADMIN), or --security-opt seccomp=PROFILE with a profile that allows bpf"
 	return r
 }
 
+// program loads wsd's own program: whether the verifier accepts it depends on the kernel, on its configuration and on the
+// capabilities of this process, so a smaller program would prove nothing.
 func (in *inspector) program() Result {
-	r := Result{Check: "eBPF program", Wanted: "sk_reuseport programs load"}
+	r := Result{Check: "eBPF program", Wanted: "wsd's own program loads"}
 	if !in.steers() {
 		r.Found, r.Wanted = "not tried with steering.mode off", ""
 		return r
 	}
-	err := in.System.Load()
+	err := in.System.Load(in.Shards, in.SourcesMax)
+	if err == nil {
+		r.Found = fmt.Sprintf("wsd's own program loads, for %d shards; it was removed again", in.Shards)
+		return r
+	}
+	r.Status, r.Found = Fail, err.Error()
 	switch {
-	case err == nil:
-		r.Found = "a test program loads"
+	case errors.Is(err, steering.ErrVerifier):
+		r.Remedy = "use another kernel, and report the line above with its version; without steering: --steering.mode=off"
 	case refused(err):
-		r.Status, r.Found = Fail, err.Error()
 		r.Remedy = "see capabilities and seccomp above; without steering: --steering.mode=off"
 	case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EINVAL):
-		r.Status, r.Found = Fail, err.Error()
-		r.Remedy = "use a kernel with CONFIG_BPF_SYSCALL, CONFIG_INET and release 5.14 or newer; without steering: --steering.mode=off"
-	default:
-		r.Status, r.Found = Fail, err.Error()
+		r.Remedy = fmt.Sprintf("use kernel %v or newer with CONFIG_BPF_SYSCALL and CONFIG_INET; without steering: --steering.mode=off", host.SteeringMin)
 	}
-	if err != nil && in.Steering == "auto" {
-		r.Found += "; wsd would serve on the kernel's hash"
+	if in.Steering == "auto" {
+		r.Found += "; wsd would serve, and the kernel's hash would choose the shards"
 	}
 	return r
 }
 
 func (in *inspector) unprivilegedBPF() Result {
-	r := Result{Check: "unprivileged bpf", Wanted: "disabled, for the machine's safety"}
+	r := Result{Check: "unprivileged bpf", Wanted: "disabled, for the security of the machine"}
 	value, err := in.read("/proc/sys/kernel/unprivileged_bpf_disabled")
 	switch {
 	case err != nil:
 		r.Status, r.Found = Warn, unreadable(err)
 	case value == "0":
-		r.Status, r.Found = Warn, "every user may load programs; wsd does not need that"
+		r.Status, r.Found = Warn, "every user may load programs, which wsd does not need"
 		r.Remedy = "sysctl -w kernel.unprivileged_bpf_disabled=2"
 	case value == "1" || value == "2":
 		r.Found = "disabled (" + value + ")"
@@ -207,12 +188,12 @@ func (in *inspector) jit() Result {
 	value, err := in.read("/proc/sys/net/core/bpf_jit_enable")
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
-		// 0600, and present in the first network namespace only.
-		r.Found, r.Wanted = "not to be seen from here", ""
+		// The file has mode 0600, and exists only in the initial network namespace.
+		r.Found, r.Wanted = "not visible from here", ""
 	case err != nil:
 		r.Status, r.Found = Warn, unreadable(err)
 	case value == "0":
-		r.Status, r.Found = in.worse(Warn), in.unused("off: the program is interpreted for every new connection")
+		r.Status, r.Found = in.worse(Warn), in.unused("off: the kernel interprets the program for every new connection")
 		r.Remedy = "sysctl -w net.core.bpf_jit_enable=1"
 	default:
 		r.Found = "on (" + value + ")"
@@ -220,9 +201,9 @@ func (in *inspector) jit() Result {
 	return r
 }
 
-// pinDir looks at the nearest directory that exists, because wsd makes the rest.
+// pinDir checks the nearest directory that exists, because wsd creates the missing ones.
 func (in *inspector) pinDir() Result {
-	r := Result{Check: "pin directory", Wanted: "on a bpffs and writable, so that bpftool sees the maps"}
+	r := Result{Check: "pin directory", Wanted: "on a bpffs and writable, so that bpftool can find the maps"}
 	if !in.steers() {
 		r.Found, r.Wanted = "not used with steering.mode off", ""
 		return r
@@ -251,14 +232,14 @@ func (in *inspector) pinDir() Result {
 		return r
 	}
 	if magic != unix.BPF_FS_MAGIC {
-		r.Status, r.Found = Warn, fmt.Sprintf("%s is not on a bpffs but on %s: wsd mounts one that only its own mount namespace sees, or steers without pins", dir, fileSystemName(magic))
-		r.Remedy = "mount -t bpf bpf " + mountPoint(in.PinDir) + "; docker run -v /sys/fs/bpf:/sys/fs/bpf"
+		r.Status, r.Found = Warn, fmt.Sprintf("%s is not on a bpffs but on %s: wsd would mount one that only its own mount namespace sees, or steer without pins", dir, fileSystemName(magic))
+		r.Remedy = "mount -t bpf bpf " + host.BPFFSMountPoint(in.PinDir) + "; docker run -v /sys/fs/bpf:/sys/fs/bpf"
 		return r
 	}
 	if err := in.System.Writable(in.under(dir)); err != nil {
 		r.Status, r.Found = Warn, fmt.Sprintf("%s is on a bpffs, but %v: wsd would steer without pins", dir, err)
 		if errors.Is(err, unix.EROFS) {
-			r.Remedy = "mount -o remount,rw " + mountPoint(in.PinDir) + "; docker run -v /sys/fs/bpf:/sys/fs/bpf without :ro"
+			r.Remedy = "mount -o remount,rw " + host.BPFFSMountPoint(in.PinDir) + "; docker run -v /sys/fs/bpf:/sys/fs/bpf without :ro"
 			return r
 		}
 		r.Remedy = grant(in.PinDir)
@@ -268,19 +249,10 @@ func (in *inspector) pinDir() Result {
 	return r
 }
 
-// mountPoint is where a bpffs belongs for dir: its usual place, else dir.
-func mountPoint(dir string) string {
-	const usual = "/sys/fs/bpf"
-	if dir == usual || strings.HasPrefix(dir, usual+"/") {
-		return usual
-	}
-	return dir
-}
-
-// grant is the command that lets this user pin in dir. Every directory above
-// must let it through, and a bpffs often comes with mode 0700.
+// grant returns the command that lets this user pin in dir. The user needs access to every parent directory, and a bpffs often
+// has mode 0700.
 func grant(dir string) string {
-	return fmt.Sprintf("as root: mkdir -p %s && chown %d %s && chmod o+x %s", dir, os.Geteuid(), dir, mountPoint(dir))
+	return fmt.Sprintf("as root: mkdir -p %s && chown %d %s && chmod o+x %s", dir, os.Geteuid(), dir, host.BPFFSMountPoint(dir))
 }
 
 func fileSystemName(magic int64) string {
@@ -294,7 +266,7 @@ func fileSystemName(magic int64) string {
 	case unix.EXT4_SUPER_MAGIC:
 		return "ext4"
 	}
-	return fmt.Sprintf("a file system with magic %#x", magic)
+	return fmt.Sprintf("a file system with magic number %#x", magic)
 }
 
 func unreadable(err error) string { return "not readable: " + err.Error() }

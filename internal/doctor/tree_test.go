@@ -89,7 +89,7 @@ func (m machine) report(tb testing.TB) Report {
 		FileSystem: func(string) (int64, error) { return m.magic, nil },
 		Writable:   func(string) error { return m.writable },
 		Reach:      func() error { return m.reach },
-		Load:       func() error { return m.load },
+		Load:       func(int, int) error { return m.load },
 	}
 	return Run(context.Background(), o)
 }

@@ -12,14 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Readiness bits of an Event; EPOLLERR and EPOLLHUP are always reported.
+// Readiness bits of an Event. Broken is always reported.
 const (
 	Readable = unix.EPOLLIN
 	Writable = unix.EPOLLOUT
 	Broken   = unix.EPOLLERR | unix.EPOLLHUP
 )
 
-// Event is one ready descriptor: the two words given to Add, and what it is ready for.
+// Event is a ready descriptor: its readiness bits, and the key (Fd) and tag (Pad) passed to Add.
 type Event = unix.EpollEvent
 
 // Loop states, see Wake.
@@ -31,19 +31,19 @@ const (
 
 // Poller is an epoll instance with a wake-up.
 //
-// Wake is a read deadline in the past: it makes the goroutine that is parked in Go's poller ready without a system call. An
-// eventfd in the set would cost a write, a read and two more looks at the set for each wake-up, a quarter of a small delivery.
+// Wake sets a read deadline in the past, which makes the goroutine that is parked in Go's poller ready without a system call. An
+// eventfd would cost a write, a read and two more calls of epoll_wait for each wake-up, a quarter of the cost of a small
+// delivery.
 type Poller struct {
 	fd    int
 	file  *os.File        // Owns fd; registered in Go's poller.
-	raw   syscall.RawConn // Of file.
+	raw   syscall.RawConn // Parks the goroutine until file is readable.
 	state atomic.Uint32   // stateRunning, stateWaiting or stateNotified.
-	buf   []Event
+	buf   []Event         // Events of the last poll.
 
-	// Of the Wait under way; its look is made once, because a method value would be allocated each time.
-	look    func(fd uintptr) (done bool)
-	found   int
-	failure error
+	check   func(fd uintptr) (done bool) // Argument of raw.Read. It is created once, because creating it for each Wait would allocate.
+	found   int                          // Number of events that check has found.
+	failure error                        // Error of check.
 }
 
 // New returns a poller whose Wait reports at most eventsMax descriptors at a time.
@@ -58,13 +58,13 @@ func New(eventsMax int) (*Poller, error) {
 		return nil, fmt.Errorf("set epoll descriptor non-blocking: %w", err)
 	}
 	p := &Poller{fd: fd, file: os.NewFile(uintptr(fd), "epoll"), buf: make([]Event, eventsMax)}
-	p.look = func(uintptr) bool {
+	p.check = func(uintptr) bool {
 		p.found, p.failure = p.poll()
 		return p.found > 0 || p.failure != nil
 	}
 	p.raw, err = p.file.SyscallConn()
 	if err == nil {
-		err = p.file.SetReadDeadline(time.Time{}) // Refused where Go's poller does not watch the file.
+		err = p.file.SetReadDeadline(time.Time{}) // Fails if Go's poller does not watch the file.
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("set up epoll instance: %w", err), p.Close())
@@ -72,12 +72,12 @@ func New(eventsMax int) (*Poller, error) {
 	return p, nil
 }
 
-// Add watches fd for the given readiness, level-triggered. Wait hands key and tag back with each event.
+// Add watches fd for the given readiness, level-triggered. Wait returns key and tag with each event.
 func (p *Poller) Add(fd int, ready uint32, key, tag int32) error {
 	return p.ctl(unix.EPOLL_CTL_ADD, fd, ready, key, tag)
 }
 
-// Modify changes what fd is watched for.
+// Modify changes the readiness that fd is watched for, and its key and tag.
 func (p *Poller) Modify(fd int, ready uint32, key, tag int32) error {
 	return p.ctl(unix.EPOLL_CTL_MOD, fd, ready, key, tag)
 }
@@ -91,35 +91,35 @@ func (p *Poller) ctl(op, fd int, ready uint32, key, tag int32) error {
 	return nil
 }
 
-// Wake makes the current or the next Wait return. Any goroutine may call it; it makes no system call.
+// Wake makes the current or the next Wait return. It makes no system call. Any goroutine may call it.
 func (p *Poller) Wake() {
 	if p.state.Swap(stateNotified) == stateWaiting {
-		_ = p.file.SetReadDeadline(past) // Fails only when the poller is closed.
+		_ = p.file.SetReadDeadline(past) // Fails only if the poller is closed.
 	}
 }
 
 // past is a read deadline that has passed.
 var past = time.Unix(1, 0)
 
-// Wait returns the descriptors that are ready. With block it waits until there is one or Wake is called; a Wake since the last
-// Wait returns at once. The result is valid until the next call. woken says whether Wake ended a wait; then no descriptor has been
-// looked at, and the next Wait does.
+// Wait returns the descriptors that are ready. If block is true, it waits until there is one or Wake is called; it returns at once
+// if Wake has been called since the last Wait. The events are valid until the next call. woken reports whether Wake has ended the
+// wait. In that case Wait has not checked the descriptors; the next Wait will.
 func (p *Poller) Wait(block bool) (events []Event, woken bool, err error) {
 	if !block || !p.state.CompareAndSwap(stateRunning, stateWaiting) {
-		// Either somebody woke us while we ran, or the caller has more to do: look, do not wait.
+		// Either Wake was called since the last Wait, or the caller has more to do, so check without waiting.
 		p.state.Store(stateRunning)
 		n, err := p.poll()
 		return p.buf[:n], false, err
 	}
 	p.found, p.failure = 0, nil
-	err = p.raw.Read(p.look)
+	err = p.raw.Read(p.check)
 	p.state.Store(stateRunning)
 	switch {
 	case err == nil:
 		return p.buf[:p.found], false, p.failure
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		// A Wake that set its deadline only now, though this Wait or an earlier one has ended otherwise, cuts the next one short.
-		// That is harmless. None is lost: what is taken back here belongs to Wakes that this return answers.
+		// A Wake may set its deadline late, after the Wait that it was for has ended for another reason. It then shortens the
+		// next Wait, which is harmless. No Wake is lost, because this return serves all Wakes whose deadline is removed here.
 		if err := p.file.SetReadDeadline(time.Time{}); err != nil {
 			return nil, true, fmt.Errorf("wait for events: %w", err)
 		}
@@ -129,10 +129,10 @@ func (p *Poller) Wait(block bool) (events []Event, woken bool, err error) {
 	}
 }
 
-// poll asks the kernel once, without waiting.
+// poll calls epoll_wait once, without waiting, and returns the number of events in buf.
 func (p *Poller) poll() (int, error) {
 	for {
-		// epoll_pwait and not epoll_wait: arm64 has only the former.
+		// arm64 has epoll_pwait, but not epoll_wait.
 		n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.fd), uintptr(unsafe.Pointer(&p.buf[0])), uintptr(len(p.buf)), 0, 0, 0)
 		switch errno {
 		case 0:
@@ -145,13 +145,13 @@ func (p *Poller) poll() (int, error) {
 	}
 }
 
-// Close releases the poller's descriptors; descriptors that it watches stay open.
+// Close closes the poller. The descriptors that it watches stay open.
 func (p *Poller) Close() error {
 	return p.file.Close()
 }
 
-// Monotonic returns CLOCK_MONOTONIC in nanoseconds: the clock that eBPF programs read by bpf_ktime_get_ns, for times that user
-// space and a program compare. time.Now's monotonic part counts from another origin. Safe from any goroutine.
+// Monotonic returns CLOCK_MONOTONIC in nanoseconds. eBPF programs read the same clock with bpf_ktime_get_ns, so it is for times
+// that user space and a program compare. The monotonic part of time.Now has another origin. Any goroutine may call it.
 func Monotonic() uint64 {
 	var t unix.Timespec
 	// Fails only for a clock or an address that does not exist.

@@ -6,11 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// IovecsMax is the most slices that Writev takes in one call (the kernel's IOV_MAX is 1024; beyond some dozens a call gains nothing).
+// IovecsMax is the maximum number of slices for one Writev. The kernel's limit is 1024, but more than some dozens gain nothing.
 const IovecsMax = 64
 
-// Accept takes one connection from a listening descriptor, non-blocking and close-on-exec. The error is a unix.Errno: EAGAIN when
-// there is none.
+// Accept accepts one connection from a listening descriptor. The new descriptor is non-blocking and close-on-exec. The error is a
+// unix.Errno, EAGAIN if no connection is waiting.
 func Accept(listener int) (fd int, err error) {
 	r, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(listener), 0, 0, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
 	if errno != 0 {
@@ -19,7 +19,7 @@ func Accept(listener int) (fd int, err error) {
 	return int(r), nil
 }
 
-// Read reads into b, which must not be empty. The error is a unix.Errno; 0 bytes without an error mean that the peer sent its end.
+// Read reads into b, which must not be empty. The error is a unix.Errno. 0 bytes without an error mean the end of the stream.
 func Read(fd int, b []byte) (int, error) {
 	for {
 		n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
@@ -33,7 +33,7 @@ func Read(fd int, b []byte) (int, error) {
 	}
 }
 
-// Write writes b, which must not be empty, and returns how much the kernel took. The error is a unix.Errno.
+// Write writes b, which must not be empty. It returns the number of bytes that the kernel accepted. The error is a unix.Errno.
 func Write(fd int, b []byte) (int, error) {
 	for {
 		n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
@@ -47,13 +47,13 @@ func Write(fd int, b []byte) (int, error) {
 	}
 }
 
-// Iovecs gathers slices for one Writev. The zero value is empty; it belongs to one goroutine.
+// Iovecs collects slices for one Writev. Its zero value is empty. It belongs to one goroutine.
 type Iovecs struct {
 	n   int
 	vec [IovecsMax]unix.Iovec
 }
 
-// Reset forgets the gathered slices, so that they can be collected.
+// Reset removes the slices, so that the garbage collector can free them.
 func (v *Iovecs) Reset() {
 	clear(v.vec[:v.n])
 	v.n = 0
@@ -70,7 +70,7 @@ func (v *Iovecs) Add(b []byte) bool {
 	return true
 }
 
-// Writev writes the gathered slices in order and returns how many bytes the kernel took. The error is a unix.Errno.
+// Writev writes the slices in order. It returns the number of bytes that the kernel accepted. The error is a unix.Errno.
 func (v *Iovecs) Writev(fd int) (int, error) {
 	for {
 		n, _, errno := unix.RawSyscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&v.vec[0])), uintptr(v.n))
@@ -84,15 +84,15 @@ func (v *Iovecs) Writev(fd int) (int, error) {
 	}
 }
 
-// Close closes fd; the kernel sends what it still holds.
+// Close closes fd. The kernel still sends data that has been written.
 func Close(fd int) { _, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
 
-// CloseWrite ends the sending side, after what has been written.
+// CloseWrite shuts down the sending side, after data that has been written.
 func CloseWrite(fd int) {
 	_, _, _ = unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0)
 }
 
-// Reset closes fd and makes the kernel drop what it still holds and send RST, so that a peer that reads nothing holds no memory.
+// Reset closes fd and makes the kernel drop unsent data and send RST, so that a peer that does not read takes no kernel memory.
 func Reset(fd int) {
 	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 0})
 	Close(fd)

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// open opens one address's group; index is its place among the addresses.
+// open opens the group of one address. index is the index of the address in Options.Addresses.
 func open(index int, address string, o Options) (Group, error) {
 	want, err := resolve(address)
 	if err != nil {
@@ -27,8 +27,7 @@ func open(index int, address string, o Options) (Group, error) {
 }
 
 func (g *Group) open(index int, want *net.TCPAddr, o Options) error {
-	// The kernel gives out a port only if nobody has it, also not by SO_REUSEPORT,
-	// so port 0 needs no lock and no probe.
+	// For port 0 the kernel chooses a port that no socket uses, not even with SO_REUSEPORT, so no lock or probe is needed.
 	if want.Port != 0 {
 		lock, err := lockPort(want.Port, lockWait)
 		if err != nil {
@@ -57,18 +56,18 @@ func (g *Group) open(index int, want *net.TCPAddr, o Options) error {
 				return err
 			}
 		}
-		// The second socket must share the port, and the family, of the first.
+		// The other sockets must share the port and the family of the first.
 		want, g.Address = bound, bound.AddrPort()
 	}
 	g.Address = netip.AddrPortFrom(g.Address.Addr().Unmap(), g.Address.Port())
 	return nil
 }
 
-// resolve reads host:port. A name must stand for one address, and a zone is kept.
+// resolve resolves HOST:PORT. For a name with several addresses it returns one of them. It keeps a zone.
 func resolve(address string) (*net.TCPAddr, error) {
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %q: want host:port, [ipv6]:port or :port: %w", address, err)
+		return nil, fmt.Errorf("listen on %q: must be HOST:PORT, [IPV6]:PORT or :PORT: %w", address, err)
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return nil, fmt.Errorf("listen on %q: port %q is not a number from 0 to 65535", address, port)
@@ -82,12 +81,11 @@ func resolve(address string) (*net.TCPAddr, error) {
 	return a, nil
 }
 
-// listen opens one socket of a group. The order is bind, then listen, as net has
-// it: the kernel lets only listening sockets into the steering program's map. opened,
-// which may be nil, sees the socket before.
+// listen opens one socket of a group: it binds the socket and makes it listen, because the kernel accepts only listening
+// sockets in the map of the steering program. It calls opened, which may be nil, before it binds the socket.
 func listen(want *net.TCPAddr, o Options, opened func(fd int) error) (fd int, bound *net.TCPAddr, err error) {
 	lc := net.ListenConfig{
-		KeepAlive: -1, // Of no effect on what raw accepts; the shards ping.
+		KeepAlive: -1, // Has no effect on connections that shards accept with raw calls. The shards send pings instead.
 		Control: func(network, address string, c syscall.RawConn) error {
 			if err := reuseport.Control(network, address, c); err != nil {
 				return fmt.Errorf("set SO_REUSEPORT: %w", err)
@@ -100,14 +98,14 @@ func listen(want *net.TCPAddr, o Options, opened func(fd int) error) (fd int, bo
 			})
 		},
 	}
-	// An MPTCP socket, which net would make, cannot enter the program's map.
+	// net would create an MPTCP socket, which cannot be in the map of the steering program.
 	lc.SetMultipathTCP(false)
 	l, err := lc.Listen(context.Background(), "tcp", want.String())
 	if err != nil {
 		return -1, nil, err
 	}
-	// Go's poller would wake for every connection as long as it has the listener,
-	// so a duplicate of the descriptor remains and the listener goes.
+	// Go's poller would wake up for every new connection while the listener exists. So keep a duplicate of the descriptor and
+	// close the listener.
 	defer l.Close()
 	tcp, ok := l.(*net.TCPListener)
 	if !ok {
@@ -115,7 +113,7 @@ func listen(want *net.TCPAddr, o Options, opened func(fd int) error) (fd int, bo
 	}
 	raw, err := tcp.SyscallConn()
 	if err != nil {
-		return -1, nil, fmt.Errorf("reach the listener's descriptor: %w", err)
+		return -1, nil, fmt.Errorf("get the descriptor of the listener: %w", err)
 	}
 	err = control(raw, func(listening int) (err error) {
 		fd, err = duplicate(listening, o.Backlog)
@@ -127,15 +125,17 @@ func listen(want *net.TCPAddr, o Options, opened func(fd int) error) (fd int, bo
 	return fd, tcp.Addr().(*net.TCPAddr), nil
 }
 
-// segmentMax keeps a peer on the same machine fast, such as a TLS proxy: loopback's segments have 64 KiB, so that a small send buffer
-// holds only one, and each waits 40 ms for its delayed ACK (RFC 1122, 4.2.3.2). Networks have smaller segments anyway.
+// segmentMax is the TCP segment size limit, for the sake of peers on the same machine such as a TLS proxy. Segments on loopback
+// have up to 64 KiB, so that a small send buffer holds only one, and each one waits 40 ms for its delayed ACK (RFC 1122,
+// 4.2.3.2). Segments in networks are smaller anyway.
 const segmentMax = 16 << 10
 
-// deferSeconds is for how long a silent client is held back; the kernel rounds it to its next SYN-ACK.
+// deferSeconds is how long the kernel holds back the connection of a silent client. The kernel rounds it up to the time of its
+// next SYN-ACK.
 const deferSeconds = 1
 
-// set makes the listener's options, most of which accepted connections take over. It must
-// come before listen: the kernel derives the window it offers from it.
+// set sets the socket options of a listener, most of which accepted connections inherit. It must be called before listen,
+// because the kernel derives the window that it offers from them.
 func (o *Options) set(fd int) error {
 	if o.SendBuffer > 0 {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, o.SendBuffer); err != nil {
@@ -161,7 +161,7 @@ func duplicate(listening, backlog int) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("duplicate the listener's descriptor: %w", err)
 	}
-	// Non-blocking is a flag of what both descriptors share; net has set it.
+	// net has made the socket non-blocking, and both descriptors share that flag.
 	if backlog > 0 {
 		if err := unix.Listen(fd, backlog); err != nil {
 			return -1, errors.Join(fmt.Errorf("set the backlog to %d: %w", backlog, err), unix.Close(fd))
@@ -170,11 +170,11 @@ func duplicate(listening, backlog int) (int, error) {
 	return fd, nil
 }
 
-// control runs f on a descriptor that net holds.
+// control calls f with the descriptor of a connection of package net.
 func control(c syscall.RawConn, f func(fd int) error) error {
 	var err error
 	if outer := c.Control(func(fd uintptr) { err = f(int(fd)) }); outer != nil {
-		return fmt.Errorf("reach the descriptor: %w", outer)
+		return fmt.Errorf("get the descriptor: %w", outer)
 	}
 	return err
 }

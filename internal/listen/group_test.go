@@ -146,10 +146,10 @@ func TestPortIsFreeAfterClose(t *testing.T) {
 func TestBadAddress(t *testing.T) {
 	before := openSockets(t)
 	for _, c := range []struct{ address, want string }{
-		{"", `listen on "": want host:port`},
-		{"8000", `listen on "8000": want host:port, [ipv6]:port or :port`},
-		{"127.0.0.1", "want host:port"},
-		{"::1:8000", "want host:port"},
+		{"", `listen on "": must be HOST:PORT`},
+		{"8000", `listen on "8000": must be HOST:PORT, [IPV6]:PORT or :PORT`},
+		{"127.0.0.1", "must be HOST:PORT"},
+		{"::1:8000", "must be HOST:PORT"},
 		{"127.0.0.1:", `port "" is not a number from 0 to 65535`},
 		{"127.0.0.1:http", `port "http" is not a number`},
 		{"127.0.0.1:65536", `port "65536" is not a number`},

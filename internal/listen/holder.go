@@ -13,12 +13,12 @@ import (
 	"strings"
 )
 
-// Holder is the process that listens where we would.
+// Holder is the process that uses a port.
 type Holder struct {
-	Address string // It listens on; empty if no listener is to be seen.
-	PID     int    // 0 if its descriptors may not be read.
-	Command string // Its command line, cut; empty without PID.
-	UID     int    // Who owns the socket.
+	Address string // Address that it listens on; empty if no listener is visible.
+	PID     int    // Process id; 0 if this process may not read it.
+	Command string // Command line, shortened; empty without PID.
+	UID     int    // User id of the owner of the socket.
 }
 
 func (h Holder) String() string {
@@ -28,11 +28,11 @@ func (h Holder) String() string {
 	return fmt.Sprintf("pid %d (%s), listening on %s", h.PID, h.Command, h.Address)
 }
 
-// commandMax is how much of a command line a message shows, in bytes.
+// commandMax is the maximum length of a command line in a message, in bytes.
 const commandMax = 80
 
-// findHolder looks for a listener that overlaps want. It reads all of /proc, and
-// is for an error's text alone.
+// findHolder returns the process with a listener that overlaps want. It reads all of /proc, so it is only for the text of an
+// error.
 func findHolder(want *net.TCPAddr) Holder {
 	for _, table := range []string{"/proc/self/net/tcp6", "/proc/self/net/tcp"} {
 		for _, s := range listeners(table) {
@@ -50,7 +50,7 @@ func findHolder(want *net.TCPAddr) Holder {
 	return Holder{}
 }
 
-// listener is a line of /proc/net/tcp or tcp6.
+// listener is one line of /proc/net/tcp or tcp6.
 type listener struct {
 	address netip.AddrPort
 	uid     int
@@ -72,8 +72,8 @@ func listeners(table string) []listener {
 	return list
 }
 
-// parseListener reads a line: number, local address, remote address, state, two
-// queues, timer, retransmits, uid, timeout, inode.
+// parseListener reads a line of /proc/net/tcp: number, local address, remote address, state, two queues, timer, retransmits,
+// uid, timeout, inode. ok is false unless it is a listener.
 func parseListener(line string) (l listener, ok bool) {
 	const stateListen = "0A"
 	f := strings.Fields(line)
@@ -86,7 +86,7 @@ func parseListener(line string) (l listener, ok bool) {
 	if !found || err != nil || errPort != nil || len(raw)%4 != 0 {
 		return l, false
 	}
-	// The kernel prints each 32-bit word as the machine reads it: little-endian.
+	// The kernel prints each 32-bit word in the byte order of the machine, which is little-endian.
 	for word := range slices.Chunk(raw, 4) {
 		slices.Reverse(word)
 	}
@@ -101,16 +101,15 @@ func parseListener(line string) (l listener, ok bool) {
 	return listener{address: netip.AddrPortFrom(a, uint16(n)), uid: uid, inode: f[9]}, true
 }
 
-// overlaps tells whether a listener takes connections that want would get. The
-// IPv6 wildcard is taken for both families: a message is better with a doubt
-// than without a name.
+// overlaps reports whether a listener gets connections that want would get. It assumes that the IPv6 wildcard covers both
+// families: a message that may name the wrong process is better than one that names none.
 func overlaps(want *net.TCPAddr, has netip.AddrPort) bool {
 	if want.Port != int(has.Port()) {
 		return false
 	}
 	mine, ok := netip.AddrFromSlice(want.IP)
 	if !ok {
-		return true // No host: everything.
+		return true // No host means every address.
 	}
 	mine, theirs := mine.Unmap(), has.Addr().Unmap()
 	switch {
@@ -122,10 +121,10 @@ func overlaps(want *net.TCPAddr, has netip.AddrPort) bool {
 	return mine == theirs
 }
 
-// processOf finds the process with a descriptor of the socket, or 0.
+// processOf returns the id of a process that has a descriptor of the socket, or 0 if none is visible.
 func processOf(inode string) int {
 	link := "socket:[" + inode + "]"
-	// Two of three wildcards match by name alone; what may not be read is left out.
+	// Glob leaves out directories that this process may not read.
 	fds, err := filepath.Glob("/proc/[0-9]*/fd/*")
 	if err != nil {
 		return 0

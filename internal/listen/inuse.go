@@ -10,41 +10,39 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockWait bounds how long another server may take from its probe to its last
-// listening socket.
+// lockWait is how long to wait for another server that is between its probe and its last listening socket.
 const lockWait = 5 * time.Second
 
-// InUseError says who has the port. It wraps EADDRINUSE.
+// InUseError says which process uses a port. It wraps EADDRINUSE.
 type InUseError struct {
-	Address string // Asked for.
-	Port    int
-	Holder  Holder
-	cause   error
+	Address string // Address that was requested.
+	Port    int    // Port of Address.
+	Holder  Holder // Process that uses the port.
+	cause   error  // Error of the kernel.
 }
 
 // Error implements error.
 func (e *InUseError) Error() string {
-	who := "by a process that is not visible from here"
+	who := "by a process that is not visible to wsd"
 	if e.Holder.Address != "" {
 		who = "by " + e.Holder.String()
 	}
-	remedy := "stop it or choose another port with client.listen"
+	remedy := "stop it, or choose another port with client.listen"
 	if e.Holder.PID == os.Getpid() {
 		remedy = "the addresses of client.listen must not overlap"
 	}
 	return fmt.Sprintf("listen on %s: port %d is in use %s; %s", e.Address, e.Port, who, remedy)
 }
 
-// Unwrap returns what the kernel said.
+// Unwrap returns the error of the kernel.
 func (e *InUseError) Unwrap() error { return e.cause }
 
 func inUse(want *net.TCPAddr, cause error) error {
 	return &InUseError{Address: want.String(), Port: want.Port, Holder: findHolder(want), cause: cause}
 }
 
-// probe finds out whether someone listens on an address that overlaps want, by a
-// bind without SO_REUSEPORT: with it, the kernel would let the same user in. The
-// socket never listens, so no client ever reaches it.
+// probe returns an error if a socket listens on an address that overlaps want. It tries to bind a socket without SO_REUSEPORT,
+// because with it the kernel would allow the same user a second server. The socket never listens, so no client reaches it.
 func probe(want *net.TCPAddr) error {
 	family, address := sockaddr(want)
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
@@ -55,13 +53,12 @@ func probe(want *net.TCPAddr) error {
 		return fmt.Errorf("open a socket to probe %s: %w", want, err)
 	}
 	defer unix.Close(fd)
-	// Without SO_REUSEADDR the connections of a server that has just ended would
-	// hold the port for a minute.
+	// Without SO_REUSEADDR, connections of a server that has just stopped would block the port for a minute.
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		return fmt.Errorf("set SO_REUSEADDR: %w", err)
 	}
 	if family == unix.AF_INET6 {
-		// As net does it: one socket for both families where no host is named.
+		// Like package net: without a host, one socket for both families.
 		only := 1
 		if want.IP == nil {
 			only = 0
@@ -84,14 +81,14 @@ func probe(want *net.TCPAddr) error {
 func bindHint(err error, port int) string {
 	switch {
 	case errors.Is(err, unix.EACCES) && port < 1024:
-		return fmt.Sprintf(": ports below 1024 need CAP_NET_BIND_SERVICE, or sysctl net.ipv4.ip_unprivileged_port_start=%d", port)
+		return fmt.Sprintf(": ports below 1024 need CAP_NET_BIND_SERVICE, or sysctl -w net.ipv4.ip_unprivileged_port_start=%d", port)
 	case errors.Is(err, unix.EADDRNOTAVAIL):
 		return ": no interface of this network namespace has the address"
 	}
 	return ""
 }
 
-// sockaddr gives no host the IPv6 wildcard, which takes IPv4 as well.
+// sockaddr returns the socket address of a. Without a host it is the IPv6 wildcard, which covers IPv4 as well.
 func sockaddr(a *net.TCPAddr) (family int, sa unix.Sockaddr) {
 	if v4 := a.IP.To4(); v4 != nil {
 		return unix.AF_INET, &unix.SockaddrInet4{Port: a.Port, Addr: [4]byte(v4)}
@@ -106,14 +103,15 @@ func sockaddr(a *net.TCPAddr) (family int, sa unix.Sockaddr) {
 	return unix.AF_INET6, v6
 }
 
-// portLock keeps two servers that start at the same moment from both finding the
-// port free: a socket that is bound and does not listen yet hides from a probe.
-// It is held from the probe to the last socket that listens; from then on the
-// sockets themselves are seen.
+// portLock is a lock on a port between processes. It keeps two servers that start at the same time from both finding the port
+// free, because probe cannot see a socket that is bound but does not listen yet. A server holds it from the probe until its
+// last socket listens.
 //
-// A name in the abstract unix namespace belongs to the network namespace, as the
-// port does, needs no directory, and goes with the process.
+// The lock is a name in the abstract Unix namespace. Such a name belongs to a network namespace, like the port, needs no
+// directory, and disappears with the process.
 type portLock struct{ fd int }
+
+// lockPort takes the lock of a port, and waits up to wait while another process holds it.
 
 func lockPort(port int, wait time.Duration) (portLock, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -127,7 +125,7 @@ func lockPort(port int, wait time.Duration) (portLock, error) {
 			return portLock{fd}, nil
 		}
 		if !errors.Is(err, unix.EADDRINUSE) || !time.Now().Before(end) {
-			return portLock{}, errors.Join(fmt.Errorf("lock port %d: another process holds the unix socket %s for more than %s "+
+			return portLock{}, errors.Join(fmt.Errorf("lock port %d: another process has held the Unix socket %s for more than %s "+
 				"(see ss -xlp): %w", port, name, wait, err), unix.Close(fd))
 		}
 	}

@@ -97,7 +97,7 @@ func TestInUseByAnother(t *testing.T) {
 			for _, host := range []string{"127.0.0.1", ""} {
 				err := requireInUse(t, net.JoinHostPort(host, port(t, has)))
 				require.Equal(t, pid, err.Holder.PID)
-				require.Contains(t, err.Error(), fmt.Sprintf("in use by pid %d (%s), listening on %s; stop it or", pid, os.Args[0], has))
+				require.Contains(t, err.Error(), fmt.Sprintf("in use by pid %d (%s), listening on %s; stop it, or", pid, os.Args[0], has))
 			}
 		})
 	}
@@ -153,7 +153,7 @@ func TestLockPort(t *testing.T) {
 	require.NoError(t, err)
 	before := openSockets(t)
 	_, err = lockPort(number, 10*time.Millisecond)
-	require.ErrorContains(t, err, "lock port 1: another process holds the unix socket @wsd/listen/1")
+	require.ErrorContains(t, err, "lock port 1: another process has held the Unix socket @wsd/listen/1")
 	require.Equal(t, before, openSockets(t))
 	lock.close()
 	lock, err = lockPort(number, 0)
@@ -194,7 +194,7 @@ func TestHolder(t *testing.T) {
 	require.Equal(t, "pid 12 (a b), listening on 0.0.0.0:80", Holder{Address: "0.0.0.0:80", PID: 12, Command: "a b"}.String())
 	require.Equal(t, "a process of uid 7, listening on [::]:80 (run as root to see which)", Holder{Address: "[::]:80", UID: 7}.String())
 	err := &InUseError{Address: "127.0.0.1:80", Port: 80, cause: unix.EADDRINUSE}
-	require.Contains(t, err.Error(), "by a process that is not visible from here")
+	require.Contains(t, err.Error(), "by a process that is not visible to wsd")
 	require.Equal(t, Holder{}, findHolder(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}))
 
 	cmd := exec.Command("sh", "-c", "read x # "+strings.Repeat("é", commandMax))

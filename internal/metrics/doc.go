@@ -1,5 +1,5 @@
-// Package metrics turns what the other packages count into Prometheus metrics. It reads atomics when it is scraped and keeps no
-// figure of its own; docs/metrics.md lists every metric, made from the table in families.go.
+// Package metrics exposes the counters of the other packages as Prometheus metrics. It reads them when it is scraped, and
+// counts nothing itself. The table in families.go defines every metric; docs/metrics.md is generated from it.
 //
-// Thread rule: everything may be called from any goroutine.
+// Thread rule: every function may be called from any goroutine.
 package metrics

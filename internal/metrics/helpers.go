@@ -9,7 +9,7 @@ import (
 	"wsd/internal/stats"
 )
 
-// shards is a metric with a value for each shard.
+// shards returns a metric with a value for each shard.
 func (o Options) shards(name, help string, k kind, value func(*shard.Stats) float64) family {
 	return family{name: name, help: help, kind: k, labels: []string{"shard"}, values: func(emit func(float64, ...string)) {
 		for i, s := range o.Shards {
@@ -26,7 +26,7 @@ func (o Options) counter(name, help string, field func(*shard.Stats) *atomic.Uin
 	return o.shards(name, help, counter, func(s *shard.Stats) float64 { return float64(field(s).Load()) })
 }
 
-// topic is a counter with a value for each configured topic.
+// topic returns a counter with a value for each topic that is read.
 func (o Options) topic(name, help string, value func(*source.TopicStats) uint64) family {
 	return family{name: name, help: help, kind: counter, labels: []string{"topic"}, values: func(emit func(float64, ...string)) {
 		for _, t := range o.Source.Topics() {
@@ -35,7 +35,7 @@ func (o Options) topic(name, help string, value func(*source.TopicStats) uint64)
 	}}
 }
 
-// partition is a gauge with a value for each known partition.
+// partition returns a gauge with a value for each known partition.
 func (o Options) partition(name, help string, value func(source.PartitionStats) int64) family {
 	return family{name: name, help: help, kind: gauge, labels: []string{"topic", "partition"}, values: func(emit func(float64, ...string)) {
 		for _, p := range o.Source.Partitions() {
@@ -44,7 +44,7 @@ func (o Options) partition(name, help string, value func(source.PartitionStats) 
 	}}
 }
 
-// single is a metric without labels.
+// single returns a metric without labels.
 func single[T int64 | uint64](name, help string, k kind, load func() T) family {
 	return family{name: name, help: help, kind: k, values: func(emit func(float64, ...string)) { emit(float64(load())) }}
 }
@@ -56,7 +56,7 @@ func boolean(b bool) float64 {
 	return 0
 }
 
-// sum adds up histograms of the same bounds.
+// sum adds up histograms with the same bounds. It changes the first one.
 func sum(list []stats.HistogramSnapshot) stats.HistogramSnapshot {
 	total := list[0]
 	for _, s := range list[1:] {

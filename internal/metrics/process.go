@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// process is what the process uses, by the parts that wsd knows.
+// process returns the metrics of the whole process.
 func process() []family {
 	return []family{
 		{
@@ -19,7 +19,7 @@ func process() []family {
 			values: func(emit func(float64, ...string)) {
 				var u syscall.Rusage
 				if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
-					return // Cannot be: the arguments are constant.
+					return // Does not happen: the arguments are valid.
 				}
 				emit(time.Duration(u.Utime.Nano()).Seconds(), "user")
 				emit(time.Duration(u.Stime.Nano()).Seconds(), "kernel")
@@ -27,7 +27,7 @@ func process() []family {
 		},
 		{
 			name: "wsd_goroutines", labels: []string{"component"},
-			help: "Goroutines by the component label of their profiles; empty: the runtime's and libraries' own.",
+			help: "Goroutines by their pprof label component. Empty: goroutines of the runtime and of libraries.",
 			values: func(emit func(float64, ...string)) {
 				for component, n := range goroutines() {
 					emit(float64(n), component)
@@ -37,16 +37,17 @@ func process() []family {
 	}
 }
 
-// goroutines counts them by label. There are few, as no connection has one, so the profile is small.
+// goroutines counts goroutines by label. The profile is small, because connections have no goroutines.
 func goroutines() map[string]int {
 	var b bytes.Buffer
 	if err := pprof.Lookup("goroutine").WriteTo(&b, 1); err != nil {
-		return nil // Cannot be: a buffer takes everything.
+		return nil // Does not happen: writing to a buffer does not fail.
 	}
 	return countByComponent(&b)
 }
 
-// countByComponent reads the text form of a goroutine profile: "N @ addresses" opens a group, which "# labels: {...}" may follow.
+// countByComponent reads the text form of a goroutine profile. A line "N @ ADDRESSES" begins a group of N goroutines, and a
+// line "# labels: {...}" may follow.
 func countByComponent(profile *bytes.Buffer) map[string]int {
 	counts := make(map[string]int)
 	group := 0

@@ -16,28 +16,29 @@ import (
 	"wsd/internal/steering"
 )
 
-// Options is where the figures come from.
+// Options is the sources of the figures.
 type Options struct {
-	Version, Commit string
-	Shards          []*shard.Stats // By shard id.
-	Ring            *bus.Stats
-	Source          *source.Stats
-	Recovery        *recovery.Stats // Nil: nothing can be recovered, and its figures are 0.
-	Deflate         *deflate.Pool   // Nil: compression is off, and its figures are 0.
-	Steering        *steering.Steering
-	Channels        func() int  // Channels with a subscriber.
-	Ready           func() bool // As /ready has it.
+	Version  string             // Version of wsd.
+	Commit   string             // Commit that wsd was built from.
+	Shards   []*shard.Stats     // Counters of the shards, by id.
+	Ring     *bus.Stats         // Counters of the bus.
+	Source   *source.Stats      // Counters of the Kafka source.
+	Recovery *recovery.Stats    // Counters of recovery; nil if it is disabled, and all its figures are 0.
+	Deflate  *deflate.Pool      // Compression workers; nil if compression is off, and all their figures are 0.
+	Steering *steering.Steering // Slots and counters of the steering program.
+	Channels func() int         // Returns the number of channels with a subscriber.
+	Ready    func() bool        // Returns whether new clients should be sent here, like /ready.
 }
 
-// Handler returns what serves /metrics: wsd's metrics, and the Go runtime's and the process's under their usual names. A scrape
-// costs a few hundred atomic loads a shard and one system call for the steering program's counters.
+// Handler returns the handler of /metrics. It serves wsd's metrics, and those of the Go runtime and the process under their
+// usual names. A scrape costs a few hundred atomic loads per shard, and one system call for the steering program's counters.
 func Handler(o Options) http.Handler {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newCollector(families(o)))
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newCollector(o))
 	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
 }
 
-// kind is a metric's type.
+// kind is the type of a metric.
 type kind int
 
 const (
@@ -48,24 +49,25 @@ const (
 
 func (k kind) String() string { return [...]string{"gauge", "counter", "histogram"}[k] }
 
-// family is one metric with all its labels' values.
+// family is one metric with all its values.
 type family struct {
-	name, help string
-	kind       kind
-	labels     []string
-	values     func(emit func(v float64, labels ...string))
-	histogram  func() stats.HistogramSnapshot // Instead of values for a histogram, which has no labels.
+	name      string
+	help      string
+	kind      kind
+	labels    []string                                     // Names of the labels.
+	values    func(emit func(v float64, labels ...string)) // Calls emit for each value, with the values of the labels; nil for a histogram.
+	histogram func() stats.HistogramSnapshot               // Returns the histogram, which has no labels; nil for other metrics.
 }
 
 // collector is a prometheus.Collector over families.
 type collector struct {
-	families []family
-	descs    []*prometheus.Desc
+	options Options
+	descs   []*prometheus.Desc // In the order of families.
 }
 
-func newCollector(list []family) *collector {
-	c := &collector{families: list}
-	for _, f := range list {
+func newCollector(o Options) *collector {
+	c := &collector{options: o}
+	for _, f := range families(o) {
 		c.descs = append(c.descs, prometheus.NewDesc(f.name, f.help, f.labels, nil))
 	}
 	return c
@@ -80,7 +82,7 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(out chan<- prometheus.Metric) {
-	for i, f := range c.families {
+	for i, f := range families(c.options) {
 		desc := c.descs[i]
 		if f.kind == histogram {
 			s := f.histogram()

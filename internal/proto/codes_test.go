@@ -78,7 +78,7 @@ func TestTables(t *testing.T) {
 				if e.temporary {
 					temporary = append(temporary, e.code)
 				}
-				require.Contains(t, e.doc, e.name+": ", "%s is not documented", e.name)
+				require.Contains(t, e.doc, e.name+" means ", "%s is not documented", e.name)
 				require.NotEmpty(t, e.text)
 				require.True(t, utf8.ValidString(e.text))
 				require.LessOrEqual(t, len(e.text), 123, "%s does not fit into a close frame", e.name)

@@ -6,27 +6,23 @@ import (
 	"github.com/centrifugal/protocol/cfjson"
 )
 
-// DepthMax is how deep arrays and objects of a value may nest. It is what
-// encoding/json allows; parsers of clients that recurse are not to be tried.
+// DepthMax is the maximum nesting of arrays and objects in a value. encoding/json has the same limit. It protects clients whose
+// parsers recurse.
 const DepthMax = 10_000
 
-// ValidJSON reports whether value is exactly one JSON value (RFC 8259),
-// whitespace around it allowed, that nests no deeper than DepthMax. It is
-// stricter than encoding/json.Valid in that strings must be valid UTF-8.
+// ValidJSON reports whether value is exactly one JSON value (RFC 8259), possibly with white space around it, and nested no deeper
+// than DepthMax. Unlike encoding/json.Valid it requires strings to be valid UTF-8.
 func ValidJSON(value []byte) bool {
 	s := scanner{b: value, flags: cfjson.Prescan(value, 0), keep: true}
 	_, ok := s.run()
 	return ok
 }
 
-// CompactJSON checks value as ValidJSON does and removes the whitespace outside
-// strings, newlines among it. Everything else stays as it is, byte for byte:
-// numbers of any length, escapes, U+2028.
+// CompactJSON checks value like ValidJSON and removes white space outside strings, including newlines. It does not change anything
+// else: numbers of any length, escapes and U+2028 stay as they are.
 //
-// Already compact, or followed by whitespace only, out aliases value from its
-// first byte on and nothing is copied. Otherwise out is dst[:0] with the result
-// appended, so that a caller can use one buffer again and again. When value is
-// not valid, out is nil, and dst may have been written to.
+// If value has white space only at its end, or none, out aliases value and nothing is copied. Otherwise out is dst[:0] with the
+// result appended, so that a caller can reuse a buffer. If value is not valid, out is nil, and the content of dst is undefined.
 func CompactJSON(dst, value []byte) (out []byte, ok bool) {
 	s := scanner{b: value, flags: cfjson.Prescan(value, 0), dst: dst[:0]}
 	end, ok := s.run()
@@ -39,21 +35,18 @@ func CompactJSON(dst, value []byte) (out []byte, ok bool) {
 	return append(s.dst, value[s.from:end]...), true
 }
 
-// scanner goes over a value once, from token to token. The tokens themselves
-// are checked by cfjson. It does not recurse.
+// scanner reads a value once, token by token. cfjson checks the tokens. It does not recurse.
 type scanner struct {
-	b       []byte
-	flags   cfjson.Flags
-	keep    bool   // Whitespace is only skipped.
-	removed bool   // Whitespace was removed: dst has what is before from.
-	from    int    // Start of what is not yet in dst.
-	dst     []byte // Meaningless until removed.
+	b       []byte       // The value.
+	flags   cfjson.Flags // What cfjson knows about b.
+	keep    bool         // Whether white space is kept.
+	removed bool         // Whether white space has been removed.
+	from    int          // Start of the part of b that is not in dst yet.
+	dst     []byte       // Compact form of b[:from]; undefined unless removed is true.
 
-	// What is open: a bit each, 1 for an object, the innermost the lowest. Every
-	// 64 levels move to deep, which most values never need.
-	open  uint64
-	deep  []uint64
-	depth int
+	open  uint64   // Kinds of the innermost up to 64 open containers, one bit each: 1 for an object. The lowest bit is the innermost.
+	deep  []uint64 // Kinds of the outer containers, 64 in each element. Most values do not need it.
+	depth int      // Number of open containers.
 }
 
 // run checks the whole value and returns where it ends.
@@ -65,20 +58,20 @@ func (s *scanner) run() (end int, ok bool) {
 			return 0, false
 		}
 		if opened {
-			continue // An element stands at i.
+			continue // Its first element begins at i.
 		}
 		if i, ok = s.next(i); !ok {
 			return 0, false
 		}
 		if s.depth == 0 {
-			// Whitespace behind the value is cut off without copying.
+			// White space after the value is cut off without copying.
 			return i, cfjson.SkipSpace(s.b, i) == len(s.b)
 		}
 	}
 }
 
-// begin reads the value at i. It stops behind a scalar or an empty container, or
-// with opened in front of the first element of another one.
+// begin reads the start of the value at i. It stops after a scalar or an empty container. For another container, opened is true and
+// it stops before the first element.
 func (s *scanner) begin(i int) (next int, opened, ok bool) {
 	if i >= len(s.b) {
 		return i, false, false
@@ -89,7 +82,7 @@ func (s *scanner) begin(i int) (next int, opened, ok bool) {
 		return i, false, i >= 0
 	}
 	i = s.space(i + 1)
-	if i < len(s.b) && s.b[i] == c+2 { // '}' and ']' follow their openings by two.
+	if i < len(s.b) && s.b[i] == c+2 { // '}' is '{' + 2, and ']' is '[' + 2.
 		return i + 1, false, s.depth < DepthMax
 	}
 	if s.depth == DepthMax {
@@ -108,8 +101,7 @@ func (s *scanner) begin(i int) (next int, opened, ok bool) {
 	return i, ok, ok
 }
 
-// next reads what follows a value up to the next element, or over the ends of
-// the containers that end there.
+// next reads from the end of a value to the next element. It reads past the ends of containers that end here.
 func (s *scanner) next(i int) (next int, ok bool) {
 	for s.depth > 0 {
 		if i = s.space(i); i >= len(s.b) {
@@ -136,7 +128,7 @@ func (s *scanner) next(i int) (next int, ok bool) {
 	return i, true
 }
 
-// key reads a key and its colon and stops in front of the value.
+// key reads a key and its colon, and stops before the value.
 func (s *scanner) key(i int) (next int, ok bool) {
 	if i >= len(s.b) || s.b[i] != '"' {
 		return i, false
@@ -150,7 +142,7 @@ func (s *scanner) key(i int) (next int, ok bool) {
 	return s.space(i + 1), true
 }
 
-// space skips whitespace at i.
+// space skips white space at i, and removes it unless s.keep.
 func (s *scanner) space(i int) int {
 	if i < len(s.b) && s.b[i] > ' ' {
 		return i

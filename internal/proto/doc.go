@@ -1,20 +1,14 @@
-// Package proto turns messages of the client protocol, Centrifugo's, into
-// payload bytes and back.
+// Package proto encodes and decodes messages of the client protocol, which is Centrifugo's.
 //
-// The message types and their encoding come from github.com/centrifugal/protocol.
-// Here are what a server needs around them: the closed tables of error,
-// disconnect and unsubscribe codes; command frames read under limits, so that no
-// client input can crash or stall the reader; publications laid out without
-// allocation; and the check that a value is one line of JSON, which the framing
-// of the protocol rests on.
+// The message types and their encoding come from github.com/centrifugal/protocol. This package adds what a server needs: the
+// tables of error, disconnect and unsubscribe codes; decoding of command frames with limits, so that no client input can crash or
+// block the reader; encoding of publications without allocation; and the check that a value is one line of JSON, which the framing
+// of the protocol relies on.
 //
-// The protocol has two encodings, JSON and Protobuf, and bytes are laid out once
-// for each. Encoding gathers what differs; the tables of codes serve both.
+// The protocol has two encodings, JSON and Protobuf. Encoding contains what differs between them. Both use the same codes.
 //
-// Threads: all functions may be called from any goroutine; they keep no state.
-// The tables are fixed.
+// Thread rule: functions keep no state and may be called from any goroutine. The tables must not be changed.
 //
-// It knows no connection, no channel and no order of commands: that connect
-// comes first, for example, is the shard's to check. It does not frame: a
-// payload goes into a WebSocket message by package wire.
+// The package knows nothing of connections, channels or the order of commands. The shard checks, for example, that connect comes
+// first. Package wire puts payloads into WebSocket frames.
 package proto

@@ -2,13 +2,12 @@ package proto
 
 import "github.com/centrifugal/protocol"
 
-// Encoding is one of the two forms of the client protocol. Its functions are those of
-// the same name in this package.
+// Encoding is one of the two encodings of the client protocol. Its functions are those of the same name in this package.
 type Encoding struct {
-	Name      string // As the subprotocol has it, centrifuge-json or centrifuge-protobuf.
-	Binary    bool   // Frames are binary rather than text.
-	Separator string // What stands between two messages of a frame.
-	Ping      string // Payload of a ping, and of a pong.
+	Name      string // Subprotocol: centrifuge-json or centrifuge-protobuf.
+	Binary    bool   // Whether frames are binary; otherwise they are text.
+	Separator string // Bytes between two messages of a frame.
+	Ping      string // Payload of a ping and of a pong.
 
 	Decode                func(frame []byte, fn func(*protocol.Command) error) error
 	AppendReply           func(dst []byte, r *protocol.Reply) ([]byte, error)
@@ -17,7 +16,7 @@ type Encoding struct {
 	AppendUnsubscribePush func(dst []byte, channel string, code uint32, reason string) []byte
 }
 
-// The encodings (protocol.md A1).
+// The encodings. A frame of JSON has one message per line; in Protobuf each message has its length before it.
 var (
 	JSON = Encoding{
 		Name: "centrifuge-json", Separator: "\n", Ping: PingFrameJSON, Decode: DecodeJSON, AppendReply: AppendReply,
@@ -25,6 +24,7 @@ var (
 	}
 	Protobuf = Encoding{
 		Name: "centrifuge-protobuf", Binary: true, Ping: PingFrameProtobuf, Decode: DecodeProtobuf, AppendReply: AppendReplyProtobuf,
-		AppendPublication: AppendPublicationProtobuf, AppendMessage: AppendMessageProtobuf, AppendUnsubscribePush: AppendUnsubscribePushProtobuf,
+		AppendPublication: AppendPublicationProtobuf, AppendMessage: AppendMessageProtobuf,
+		AppendUnsubscribePush: AppendUnsubscribePushProtobuf,
 	}
 )

@@ -9,17 +9,15 @@ import (
 	"github.com/centrifugal/protocol/cfjson"
 )
 
-// PingFrameJSON is the payload of a server's ping, an empty reply, and of the
-// client's pong, an empty command.
+// PingFrameJSON is the payload of a server's ping, which is an empty reply, and of a client's pong, which is an empty command.
 const PingFrameJSON = "{}"
 
-// CommandsMax is how many commands one frame may hold. A client that comes back
-// subscribes to all its channels in one frame, so it is well above the number of
-// channels a client is usually allowed.
+// CommandsMax is the maximum number of commands in one frame. A client that reconnects subscribes to all its channels in one frame,
+// so it is well above the usual limit on channels of a client.
 const CommandsMax = 1024
 
-// Errors of DecodeJSON. A client that causes one broke the protocol and is
-// closed with DisconnectBadRequest.
+// Errors of DecodeJSON and DecodeProtobuf. A client that causes one has violated the protocol and is closed with
+// DisconnectBadRequest.
 var (
 	ErrFrameEmpty      = errors.New("decode commands: empty frame")
 	ErrTooManyCommands = fmt.Errorf("decode commands: more than %d in a frame", CommandsMax)
@@ -27,18 +25,15 @@ var (
 	ErrCommandID       = errors.New("decode command: a request needs an id above 0")
 )
 
-// DecodeJSON calls fn for each command of a frame in order: JSON objects joined
-// by single newlines, one more at the end allowed. Fields that are not known are
-// ignored, as clients may be newer than the server.
+// DecodeJSON calls fn for each command of a frame, in order. The commands are JSON objects separated by single newlines, with an
+// optional newline at the end. It ignores unknown fields, because clients may be newer than the server.
 //
-// It stops at the first error. If fn returned it, it is returned as it is;
-// otherwise errors.Is finds one of those above, the commands before it have been
-// handled, and the client is to be closed with DisconnectBadRequest.
+// It stops at the first error. It returns an error of fn unchanged. Other errors wrap one of the errors above; fn has been called
+// for the commands before.
 //
-// A command with neither request nor id is a pong. Every other one but send has
-// an id above 0. It may still have no request, when it asks for something
-// unknown, or several, of which the first in the order of protocol.Command
-// counts. A command is fn's alone and does not alias frame.
+// A command with neither a request nor an id is a pong. Every other command except send has an id above 0. It may still have no
+// request, if it asks for something unknown, or several, of which the first one in the order of protocol.Command counts. fn owns
+// the command, which does not alias frame.
 func DecodeJSON(frame []byte, fn func(*protocol.Command) error) error {
 	frame = bytes.TrimSuffix(frame, newline)
 	if len(frame) == 0 {
@@ -65,16 +60,15 @@ func DecodeJSON(frame []byte, fn func(*protocol.Command) error) error {
 
 var newline = []byte{'\n'}
 
-// decodeCommand decodes one command. The generated decoder is not supposed to
-// panic, and fuzzing has not found it to; but if it does, then only the client
-// that sent such a command is to suffer.
+// decodeCommand decodes one command. The generated decoder should not panic, and fuzzing has not made it panic. If it does all the
+// same, only the client that sent the command is affected.
 func decodeCommand(line []byte) (cmd *protocol.Command, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			cmd, err = nil, fmt.Errorf("%w: decoder panicked: %v", ErrCommandInvalid, p)
 		}
 	}()
-	// The decoder takes null for an empty object, which would be a pong.
+	// The decoder reads null as an empty object, which would be a pong.
 	if i := cfjson.SkipSpace(line, 0); i == len(line) || line[i] != '{' {
 		return nil, ErrCommandInvalid
 	}
@@ -88,29 +82,28 @@ func decodeCommand(line []byte) (cmd *protocol.Command, err error) {
 	return cmd, nil
 }
 
-// hasRequest reports whether cmd holds a request that is answered.
+// hasRequest reports whether cmd contains a request that gets a reply.
 func hasRequest(cmd *protocol.Command) bool {
 	return cmd.Connect != nil || cmd.Subscribe != nil || cmd.Unsubscribe != nil || cmd.Publish != nil ||
 		cmd.Presence != nil || cmd.PresenceStats != nil || cmd.History != nil || cmd.Ping != nil ||
 		cmd.Rpc != nil || cmd.Refresh != nil || cmd.SubRefresh != nil
 }
 
-// AppendReply appends r as JSON, without a newline. Raw fields of r, such as
-// data, must be JSON, else it is an error and dst is returned as it was.
+// AppendReply appends r as JSON, without a newline. Raw fields of r, such as data, must be JSON; otherwise AppendReply returns dst
+// unchanged and an error.
 func AppendReply(dst []byte, r *protocol.Reply) ([]byte, error) {
 	out := r.AppendJSON(dst)
-	// The generated encoder copies raw fields unseen. Replies are small, and
-	// one that is no JSON would take the whole frame with it.
+	// The generated encoder copies raw fields without checking them, and a reply that is not JSON would break the whole frame.
+	// Replies are small, so a check is cheap.
 	if !ValidJSON(out[len(dst):]) {
 		return dst, errors.New("encode reply: a raw field is not JSON")
 	}
 	return out, nil
 }
 
-// AppendPublication appends the push of one publication as JSON, without a
-// newline: {"push":{"channel":…,"pub":{"data":…,"offset":…}}}. data is compact
-// JSON and copied as it is; an offset of 0 means none and is left out. It
-// allocates nothing when dst has the room.
+// AppendPublication appends the push of one publication as JSON, without a newline:
+// {"push":{"channel":…,"pub":{"data":…,"offset":…}}}. data must be compact JSON and is copied unchanged. An offset of 0 means none
+// and is omitted. AppendPublication does not allocate if dst has room.
 func AppendPublication(dst []byte, channel string, data []byte, offset uint64) []byte {
 	dst = appendPush(dst, channel)
 	dst = append(append(dst, `,"pub":{"data":`...), data...)
@@ -121,8 +114,8 @@ func AppendPublication(dst []byte, channel string, data []byte, offset uint64) [
 	return append(dst, "}}}"...)
 }
 
-// AppendUnsubscribePush appends the push that ends a subscription as JSON,
-// without a newline. Codes and reasons are those of the table of unsubscribes.
+// AppendUnsubscribePush appends the push that ends a subscription as JSON, without a newline. code and reason are those of an
+// Unsubscribe.
 func AppendUnsubscribePush(dst []byte, channel string, code uint32, reason string) []byte {
 	dst = appendPush(dst, channel)
 	dst = append(dst, `,"unsubscribe":{"code":`...)
@@ -132,8 +125,8 @@ func AppendUnsubscribePush(dst []byte, channel string, code uint32, reason strin
 	return append(dst, "}}}"...)
 }
 
-// AppendMessage appends the push of a message as JSON, without a newline: {"push":{"message":{"data":…}}}. data is compact JSON and copied
-// as it is. It allocates nothing when dst has the room.
+// AppendMessage appends the push of a message as JSON, without a newline: {"push":{"message":{"data":…}}}. data must be compact JSON
+// and is copied unchanged. AppendMessage does not allocate if dst has room.
 func AppendMessage(dst, data []byte) []byte {
 	dst = append(append(dst, `{"push":{"message":{"data":`...), data...)
 	return append(dst, "}}}"...)

@@ -8,12 +8,11 @@ import (
 	"github.com/centrifugal/protocol/cfprotobuf"
 )
 
-// PingFrameProtobuf is the payload of a server's ping, an empty reply, and of the
-// client's pong, an empty command: a length of 0.
+// PingFrameProtobuf is the payload of a server's ping, which is an empty reply, and of a client's pong, which is an empty command.
+// Both are a length of 0.
 const PingFrameProtobuf = "\x00"
 
-// DecodeProtobuf is DecodeJSON for a frame of messages that each have their length
-// as a varint before them.
+// DecodeProtobuf is DecodeJSON for a frame of Protobuf messages, each with its length before it as a varint.
 func DecodeProtobuf(frame []byte, fn func(*protocol.Command) error) error {
 	if len(frame) == 0 {
 		return ErrFrameEmpty
@@ -24,7 +23,7 @@ func DecodeProtobuf(frame []byte, fn func(*protocol.Command) error) error {
 		}
 		length, size := binary.Uvarint(frame)
 		if size <= 0 || length > uint64(len(frame)-size) { //nolint:gosec // size is at most the frame's length.
-			return fmt.Errorf("%w: a length that the frame does not have", ErrCommandInvalid)
+			return fmt.Errorf("%w: the length of a message exceeds the frame", ErrCommandInvalid)
 		}
 		end := size + int(length) //nolint:gosec // It fits the frame.
 		cmd, err := decodeProtobufCommand(frame[size:end])
@@ -39,7 +38,7 @@ func DecodeProtobuf(frame []byte, fn func(*protocol.Command) error) error {
 	return nil
 }
 
-// decodeProtobufCommand guards against a panic as decodeCommand does.
+// decodeProtobufCommand decodes one command. It guards against a panic like decodeCommand.
 func decodeProtobufCommand(message []byte) (cmd *protocol.Command, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -56,7 +55,7 @@ func decodeProtobufCommand(message []byte) (cmd *protocol.Command, err error) {
 	return cmd, nil
 }
 
-// AppendReplyProtobuf appends r with its length before it. It does not fail.
+// AppendReplyProtobuf appends r, with its length before it.
 func AppendReplyProtobuf(dst []byte, r *protocol.Reply) ([]byte, error) {
 	size := r.SizeCF()
 	dst = binary.AppendUvarint(dst, uint64(size)) //nolint:gosec // A size is no less than 0.
@@ -68,9 +67,8 @@ func AppendReplyProtobuf(dst []byte, r *protocol.Reply) ([]byte, error) {
 	return dst, nil
 }
 
-// Tags of the fields of Reply, Push, Publication, Message and Unsubscribe that are written
-// here: the field's number, and in the lowest three bits the wire type: 0 for a
-// varint, 2 for bytes with their length (client.proto; protobuf.dev, encoding).
+// Tags of fields of Reply, Push, Publication, Message and Unsubscribe (client.proto): the number of the field, and in the lowest
+// three bits the wire type, which is 0 for a varint and 2 for bytes with their length (https://protobuf.dev/programming-guides/encoding).
 const (
 	tagReplyPush         = 4<<3 | 2
 	tagPushChannel       = 2<<3 | 2
@@ -83,11 +81,10 @@ const (
 	tagUnsubscribeCode   = 2 << 3
 	tagUnsubscribeReason = 3<<3 | 2
 
-	tagBytes = 1 // Of each tag above: it is below 128.
+	tagBytes = 1 // Length of each tag above, which is below 128.
 )
 
-// AppendPublicationProtobuf is AppendPublication with a length before it. data may
-// be any bytes.
+// AppendPublicationProtobuf is AppendPublication for Protobuf, with a length before the push. data may be any bytes.
 func AppendPublicationProtobuf(dst []byte, channel string, data []byte, offset uint64) []byte {
 	pub := delimited(len(data))
 	if offset != 0 {
@@ -101,7 +98,7 @@ func AppendPublicationProtobuf(dst []byte, channel string, data []byte, offset u
 	return dst
 }
 
-// AppendUnsubscribePushProtobuf is AppendUnsubscribePush with a length before it.
+// AppendUnsubscribePushProtobuf is AppendUnsubscribePush for Protobuf, with a length before the push.
 func AppendUnsubscribePushProtobuf(dst []byte, channel string, code uint32, reason string) []byte {
 	size := tagBytes + cfprotobuf.SizeOfVarint(uint64(code)) + delimited(len(reason))
 	dst = appendPushProtobuf(dst, channel, tagPushUnsubscribe, size)
@@ -109,7 +106,7 @@ func AppendUnsubscribePushProtobuf(dst []byte, channel string, code uint32, reas
 	return append(appendLength(append(dst, tagUnsubscribeReason), len(reason)), reason...)
 }
 
-// AppendMessageProtobuf is AppendMessage with a length before it. data may be any bytes.
+// AppendMessageProtobuf is AppendMessage for Protobuf, with a length before the push. data may be any bytes.
 func AppendMessageProtobuf(dst, data []byte) []byte {
 	message := delimited(len(data))
 	push := delimited(message)
@@ -119,8 +116,8 @@ func AppendMessageProtobuf(dst, data []byte) []byte {
 	return append(appendLength(append(dst, tagMessageData), len(data)), data...)
 }
 
-// appendPushProtobuf appends a push up to the content of its field with that tag,
-// which has so many bytes.
+// appendPushProtobuf appends a push up to the content of its field with the given tag. content is the length of that content in
+// bytes, which the caller appends.
 func appendPushProtobuf(dst []byte, channel string, tag byte, content int) []byte {
 	push := delimited(len(channel)) + delimited(content)
 	dst = appendLength(dst, delimited(push))
@@ -129,7 +126,7 @@ func appendPushProtobuf(dst []byte, channel string, tag byte, content int) []byt
 	return appendLength(append(dst, tag), content)
 }
 
-// delimited is how long a field of n bytes is with its tag and length.
+// delimited returns the length of a field with n bytes of content, including its tag and its length.
 func delimited(n int) int { return tagBytes + cfprotobuf.SizeOfMessage(n) }
 
 func appendLength(dst []byte, n int) []byte {

@@ -1,8 +1,8 @@
-// Package server builds a whole wsd from a configuration, runs it and stops it: the one package that knows all others.
+// Package server builds a wsd from a configuration, runs it and stops it. It is the only package that knows all others.
 //
-// The order of building: client port, steering, bus, source, shards, then the ports for operators. Serving starts with the shards,
-// and the source last, so that nothing is read before somebody can take it. Stopping goes the other way: no new connection, no new
-// record, what is on the bus is delivered, connections are closed, then all else.
+// It builds the client port, steering, the bus, the source and the shards, and then the ports for operators. Run starts the
+// shards first and the source after them, so that no record is read before someone can take it. Stopping goes in the opposite
+// order: no new connections, no new records, the batches on the bus are delivered, the connections are closed, then the rest.
 //
 // Thread rule: New, Run and Addresses belong to the goroutine that runs the server.
 package server

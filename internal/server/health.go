@@ -9,7 +9,7 @@ import (
 	"wsd/internal/source"
 )
 
-// Health describes the server for /health. Any goroutine may call it; it waits for nothing.
+// Health returns the health of the server for /health. It does not block. Any goroutine may call it.
 func (s *Server) Health() admin.Health {
 	kafka := s.source.Status()
 	st := s.steering.Status()
@@ -24,7 +24,7 @@ func (s *Server) Health() admin.Health {
 		stats := sh.Stats()
 		h.Connections += stats.Connections.Load()
 		if stats.PauseAccepts.Load() != 0 {
-			h.Reasons = append(h.Reasons, fmt.Sprintf("shard %d cannot accept for want of descriptors or memory: raise the limit of open files", i))
+			h.Reasons = append(h.Reasons, fmt.Sprintf("shard %d is not accepting: it is out of file descriptors or memory; raise the limit on open files (nofile)", i))
 		}
 		h.Shards = append(h.Shards, admin.Shard{
 			ID: i, Connections: stats.Connections.Load(), Clients: stats.Clients.Load(), Subscriptions: stats.Subscriptions.Load(),
@@ -40,11 +40,11 @@ func (s *Server) Health() admin.Health {
 	return h
 }
 
-// describeSettings tells what operators have set. A value that does not count is a fault.
+// describeSettings adds the settings that operators have changed. A value that is out of range counts as a problem.
 func (s *Server) describeSettings(h *admin.Health) {
 	report, err := s.steering.Report()
 	if err != nil {
-		h.Reasons = append(h.Reasons, "the steering settings cannot be read: "+err.Error())
+		h.Reasons = append(h.Reasons, "cannot read the steering settings: "+err.Error())
 		return
 	}
 	h.Steering.Changed, h.Steering.Ignored = report.Changed, report.Ignored
@@ -77,7 +77,7 @@ func kafkaProblems(st source.Status) (problems []string) {
 		}
 	}
 	if st.LeftOut > 0 {
-		problems = append(problems, fmt.Sprintf("%d topics that kafka.topics finds are not read: kafka.topics_max is reached", st.LeftOut))
+		problems = append(problems, fmt.Sprintf("%d topics that match kafka.topics are not read, because kafka.topics_max is reached", st.LeftOut))
 	}
 	for _, t := range st.Topics {
 		for _, p := range t.Partitions {
@@ -100,7 +100,8 @@ func kafkaProblems(st source.Status) (problems []string) {
 	return problems
 }
 
-// partitionProblem says how many partitions of a topic cannot be read, and why the first of them. One line for all: they may be thousands.
+// partitionProblem says how many partitions of a topic cannot be read, and why the first one cannot. It is one line for all,
+// because there may be thousands.
 func partitionProblem(t *source.TopicStatus) []string {
 	n, first, why := 0, int32(0), ""
 	for _, p := range t.Partitions {
@@ -109,7 +110,7 @@ func partitionProblem(t *source.TopicStatus) []string {
 		case p.Stopped, t.State != source.TopicPresent:
 			continue
 		case p.Leader < 0:
-			text = "it has no leader that can be reached"
+			text = "no reachable leader"
 		case text == "":
 			continue
 		}
@@ -123,16 +124,16 @@ func partitionProblem(t *source.TopicStatus) []string {
 	case 1:
 		return []string{fmt.Sprintf("topic %s, partition %d: %s", t.Name, first, why)}
 	}
-	return []string{fmt.Sprintf("topic %s: %d partitions cannot be read now, the first of them, %d: %s", t.Name, n, first, why)}
+	return []string{fmt.Sprintf("topic %s: cannot read %d partitions; partition %d: %s", t.Name, n, first, why)}
 }
 
-// Ready tells whether new clients are to be sent here, and if not, why. Any goroutine.
+// Ready reports whether new clients should be sent here, and if not, why. Any goroutine may call it.
 func (s *Server) Ready() (ready bool, reasons []string) {
 	if stage := *s.stage.Load(); stage != admin.StatusOK {
 		reasons = append(reasons, "wsd is "+string(stage))
 	}
 	if !s.source.Ready() {
-		reasons = append(reasons, "Kafka has not given the first position of every partition yet")
+		reasons = append(reasons, "the first position of some partitions is not known yet")
 		reasons = append(reasons, kafkaProblems(s.source.Status())...)
 	}
 	return len(reasons) == 0, reasons

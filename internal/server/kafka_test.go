@@ -116,9 +116,9 @@ func TestPartitionProblems(t *testing.T) {
 	}
 	good, orphan, failed := source.PartitionStatus{Leader: 1}, source.PartitionStatus{Leader: -1}, source.PartitionStatus{Leader: 1, Error: "no"}
 	require.Empty(t, kafkaProblems(partitions(good, good)))
-	require.Equal(t, []string{"topic a, partition 1: it has no leader that can be reached"}, kafkaProblems(partitions(good, orphan)))
+	require.Equal(t, []string{"topic a, partition 1: no reachable leader"}, kafkaProblems(partitions(good, orphan)))
 	require.Equal(t, []string{"topic a, partition 0: no"}, kafkaProblems(partitions(failed, good)))
-	require.Equal(t, []string{"topic a: 2 partitions cannot be read now, the first of them, 1: it has no leader that can be reached"}, kafkaProblems(partitions(good, orphan, failed)))
+	require.Equal(t, []string{"topic a: cannot read 2 partitions; partition 1: no reachable leader"}, kafkaProblems(partitions(good, orphan, failed)))
 	missing := partitions(orphan)
 	missing.Topics[0].State = source.TopicMissing
 	require.Equal(t, []string{"topic a does not exist"}, kafkaProblems(missing))

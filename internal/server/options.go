@@ -41,10 +41,10 @@ func (s *Server) steeringOptions(shards int) (steering.Options, error) {
 	}
 	values := steering.DefaultValues(shards)
 	if len(c.Weights) > shards {
-		return steering.Options{}, fmt.Errorf("steering.weights has %d weights for %d shards: leave some out, or set shards", len(c.Weights), shards)
+		return steering.Options{}, fmt.Errorf("steering.weights has %d weights, but there are %d shards: remove some weights, or set shards", len(c.Weights), shards)
 	}
 	for i, weight := range c.Weights {
-		values["weight"][i] = uint32(weight) //nolint:gosec // Its range was checked.
+		values["weight"][i] = uint32(weight) //nolint:gosec // Load has checked the range.
 	}
 	for name, value := range map[string]int{
 		"policy": slices.Index(steering.Policies(), c.Policy), "stall_bound": int(c.StallBound.Milliseconds()), "ramp": int(c.Ramp.Milliseconds()),
@@ -53,7 +53,7 @@ func (s *Server) steeringOptions(shards int) (steering.Options, error) {
 		"source_rate": c.Limits.SourceRate, "source_burst": c.Limits.SourceBurst, "source_prefix4": c.Limits.SourcePrefix4,
 		"source_prefix6": c.Limits.SourcePrefix6, "source_dry_run": asInt(c.Limits.SourceDryRun),
 	} {
-		values[name][0] = uint32(value) //nolint:gosec // Its range was checked.
+		values[name][0] = uint32(value) //nolint:gosec // Load has checked the range.
 	}
 	return steering.Options{
 		Mode: steering.Mode(c.Mode), PinDir: c.PinDir, PinGroup: group, Port: portOf(s.cfg.Client.Listen[0]), Shards: shards, Groups: len(s.cfg.Client.Listen),
@@ -68,7 +68,7 @@ func asInt(on bool) int {
 	return 0
 }
 
-// portOf returns the port of an address, 0 when it is not a number.
+// portOf returns the port of an address, or 0 if it is not a number.
 func portOf(address string) int {
 	_, port, _ := net.SplitHostPort(address)
 	n, err := strconv.ParseUint(port, 10, 16)
@@ -106,10 +106,10 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 	for _, p := range s.slowPolicies() {
 		o.Keys = o.Keys || p.Policy == shard.PolicyConflate
 	}
-	at, isTime := k.StartTime()
+	startTime, isTime := k.StartTime()
 	switch {
 	case isTime:
-		o.Start = source.Start{Mode: source.StartTime, Time: at}
+		o.Start = source.Start{Mode: source.StartTime, Time: startTime}
 	case k.Start == "earliest":
 		o.Start.Mode = source.StartEarliest
 	case k.Start == "committed":
@@ -130,7 +130,8 @@ func (s *Server) recoveryOptions() recovery.Options {
 	}
 }
 
-// shardRecovery is how shards let clients recover. Without it its Recoverer must be nil, and not an interface with nil in it.
+// shardRecovery returns the recovery options of shards. Without recovery the Recoverer must be a nil interface, not an interface
+// that contains a nil pointer.
 func (s *Server) shardRecovery() shard.RecoveryOptions {
 	if s.recovery == nil {
 		return shard.RecoveryOptions{}
@@ -138,7 +139,7 @@ func (s *Server) shardRecovery() shard.RecoveryOptions {
 	return shard.RecoveryOptions{Recoverer: s.recovery, PublicationsMax: s.cfg.Recovery.MaxPublications, Cached: s.cfg.Recovery.CacheChannels}
 }
 
-// slowPolicies returns client.slow_policies as the shards take it. The names were checked.
+// slowPolicies returns client.slow_policies in the form of package shard. Load has checked the names.
 func (s *Server) slowPolicies() (list []shard.SlowPolicy) {
 	for _, p := range s.cfg.Client.SlowPolicies {
 		for _, policy := range shard.Policies() {
@@ -164,18 +165,19 @@ func kafkaSASL(c config.SASL) (sasl.Mechanism, error) {
 	return nil, fmt.Errorf("BUG: kafka.sasl.mechanism %q passed the checks", c.Mechanism)
 }
 
-// closeGrace is how long a client that is told to go may take to read what is left and to answer, unless wsd itself has less time.
+// closeGrace is how long a client may take to read the last messages and answer a close frame, unless shutdown.drain is shorter.
 const closeGrace = 5 * time.Second
 
-// batchBytesPerTurn is what a shard gathers before it writes: more gives fewer writes under load, less keeps a turn short. See the
-// benchmarks of internal/shard.
+// batchBytesPerTurn is how many bytes of batches a shard takes in one turn before it writes. A larger value gives fewer writes
+// under load, a smaller one shorter turns. The benchmarks of internal/shard show the difference.
 const batchBytesPerTurn = 64 << 10
 
-// deflateInline is how many bytes of a segment a shard compresses itself: at level 3 that takes 70 µs, about as long as ten writes.
+// deflateInline is the largest segment, in bytes, that a shard compresses itself. At level 3 that takes 70 µs, about as long as
+// ten writes.
 const deflateInline = 16 << 10
 
-// deflateQueue is how many segments may wait for each compression worker. With more a client would get its messages later than
-// compression is worth: at level 3 a worker compresses some 250 MB/s.
+// deflateQueue is the number of segments that may wait for each compression worker. A longer queue would delay messages by more
+// than compression is worth. At level 3 a worker compresses about 250 MB/s.
 const deflateQueue = 16
 
 func (s *Server) deflateOptions(shards int) deflate.Options {
@@ -189,7 +191,8 @@ func (s *Server) deflateOptions(shards int) deflate.Options {
 	}
 }
 
-// shardDeflate is how shards compress. Without a pool its Deflater must be nil, and not an interface with nil in it.
+// shardDeflate returns the compression options of shards. Without a pool the Deflater must be a nil interface, not an interface
+// that contains a nil pointer.
 func (s *Server) shardDeflate() shard.Deflate {
 	if s.deflate == nil {
 		return shard.Deflate{}
@@ -237,13 +240,13 @@ func (s *Server) adminOptions() admin.Options {
 	}
 }
 
-// enabled reads a switch in the environment: true, 1, t and the like.
+// enabled reports whether an environment variable is true, 1, t or the like.
 func enabled(value string) bool {
 	on, err := strconv.ParseBool(value)
 	return err == nil && on
 }
 
-// channelsShown bounds the subscribed channels that the page offers.
+// channelsShown is the maximum number of subscribed channels that the page offers.
 const channelsShown = 1000
 
 func (s *Server) channels() []string {

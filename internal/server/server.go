@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
-	"runtime"
 	"runtime/pprof"
 	"sync/atomic"
 	"time"
@@ -28,9 +27,10 @@ import (
 	"wsd/internal/steering"
 )
 
-// Build names what runs.
+// Build identifies the program.
 type Build struct {
-	Version, Commit string
+	Version string // Version of wsd.
+	Commit  string // Commit that wsd was built from.
 }
 
 // Server is one wsd.
@@ -39,36 +39,36 @@ type Server struct {
 	build Build
 	log   *slog.Logger
 	began time.Time
-	nonce uint64 // That the ids of this process's connections begin with.
+	nonce uint64 // Random number with which the ids of this process's clients begin.
 
-	// Fixed after New, in the order in which they are built. What New did not get to is nil.
+	// Fixed after New, in the order in which they are built. A field is nil until its part is built.
 	groups   []listen.Group
 	steering *steering.Steering
 	interest *routing.Interest
 	ring     *bus.Ring
 	source   *source.Source
-	recovery *recovery.Recovery // Nil without recovery.enabled.
-	deflate  *deflate.Pool      // Nil without client.compression.
+	recovery *recovery.Recovery // Nil if recovery.enabled is false.
+	deflate  *deflate.Pool      // Nil if client.compression is false.
 	shards   []*shard.Shard
 	control  *control.Server
 	admin    *admin.Server
 
 	hooks hooks
 
-	descriptors shard.Descriptors
-	serving     atomic.Bool // GET /healthz of the client port says 200.
-	stage       atomic.Pointer[admin.Status]
+	descriptors shard.Descriptors            // Number of connections of all shards, and its limit.
+	serving     atomic.Bool                  // Whether GET /healthz on the client port returns 200.
+	stage       atomic.Pointer[admin.Status] // Starting, ok or stopping.
 }
 
-// New opens the ports, loads the steering program and builds what Run starts. When it fails nothing is left behind. Clients that
-// connect before Run wait in the kernel.
+// New opens the ports, loads the steering program and builds everything that Run starts. If it fails, it leaves nothing behind.
+// Clients that connect before Run wait in the kernel.
 func New(cfg *config.Config, build Build, logger *slog.Logger) (*Server, error) {
 	return newServer(cfg, build, logger, hooks{})
 }
 
-// hooks let a test come between parts of a server.
+// hooks let a test replace parts of a server.
 type hooks struct {
-	positions func(shard.Positions) shard.Positions // What shards ask in place of the source; nil: the source.
+	positions func(shard.Positions) shard.Positions // Wraps the source that shards ask for positions; nil: no wrapper.
 }
 
 func newServer(cfg *config.Config, build Build, logger *slog.Logger, h hooks) (*Server, error) {
@@ -81,13 +81,10 @@ func newServer(cfg *config.Config, build Build, logger *slog.Logger, h hooks) (*
 	return s, nil
 }
 
-// assemble builds everything in order. What it got to when it fails is discard's to give up.
+// assemble builds everything in order. If it fails, discard releases what has been built.
 func (s *Server) assemble() (err error) {
 	cfg := s.cfg
-	shards := cfg.Shards
-	if shards == 0 {
-		shards = min(runtime.GOMAXPROCS(0), routing.ShardsMax)
-	}
+	shards := cfg.ShardCount()
 	if err := s.listen(shards); err != nil {
 		return err
 	}
@@ -117,7 +114,7 @@ func (s *Server) assemble() (err error) {
 	return s.openPorts()
 }
 
-// listen opens the client ports with the steering program in place from the first connection on.
+// listen opens the client ports. The steering program is in place from the first connection on.
 func (s *Server) listen(shards int) error {
 	options, err := s.steeringOptions(shards)
 	if err != nil {
@@ -135,7 +132,7 @@ func (s *Server) listen(shards int) error {
 
 func (s *Server) buildShards(n int) error {
 	groups := s.groups
-	s.groups = nil // From here on each shard owns its listeners, also when building it fails.
+	s.groups = nil // From here on each shard owns its listeners, even if building it fails.
 	for id := range n {
 		var listeners []int
 		for _, g := range groups {
@@ -157,8 +154,8 @@ func (s *Server) buildShards(n int) error {
 	return nil
 }
 
-// openPorts opens what operators use. Without a control socket wsd still serves its clients, so only a path that somebody chose
-// must work.
+// openPorts opens the control socket and the admin port. wsd can serve clients without a control socket, so an error is fatal
+// only if its path was configured.
 func (s *Server) openPorts() (err error) {
 	health := admin.HealthHandler(s.Health)
 	path := s.cfg.Control.Socket
@@ -170,7 +167,7 @@ func (s *Server) openPorts() (err error) {
 		if s.cfg.Control.Socket != "" {
 			return err
 		}
-		s.log.Warn("no control socket, so `wsd health` and `wsd steer` cannot reach this server", "reason", err.Error())
+		s.log.Warn("no control socket: wsd health and wsd steer cannot reach this server", "reason", err.Error())
 	}
 	if s.cfg.Admin.Listen == "" {
 		return nil
@@ -188,7 +185,7 @@ func (s *Server) Addresses() []netip.AddrPort {
 	return list
 }
 
-// AdminAddress returns the address of the admin port, empty when there is none.
+// AdminAddress returns the address of the admin port, or "" if there is none.
 func (s *Server) AdminAddress() string {
 	if s.admin == nil {
 		return ""
@@ -196,8 +193,8 @@ func (s *Server) AdminAddress() string {
 	return s.admin.Addr().String()
 }
 
-// Run serves until ctx ends and then stops within shutdown.drain. It returns an error only when something did not stop in time.
-// served, which may be nil, is called once everything is up.
+// Run serves until ctx ends, and then stops within shutdown.drain. It returns an error only if a shard did not stop in time. It
+// calls served, which may be nil, when everything has started.
 func (s *Server) Run(ctx context.Context, served func()) error {
 	s.descriptors.Max = connectionsMax()
 	for _, sh := range s.shards {
@@ -221,10 +218,10 @@ func (s *Server) Run(ctx context.Context, served func()) error {
 	return err
 }
 
-// settingsInterval is how often the operator's settings are looked at, to report them.
+// settingsInterval is the time between two checks of the steering settings for changes by operators.
 const settingsInterval = time.Second
 
-// steer keeps the load figures true and reports settings until ctx ends, when listeners are still open.
+// steer corrects the load figures and reports changed settings until ctx ends. The listeners stay open meanwhile.
 func (s *Server) steer(ctx context.Context) {
 	reconcile, settings := time.NewTicker(steering.ReconcileInterval), time.NewTicker(settingsInterval)
 	defer reconcile.Stop()
@@ -241,7 +238,7 @@ func (s *Server) steer(ctx context.Context) {
 	}
 }
 
-// stop ends serving within shutdown.drain.
+// stop stops serving within shutdown.drain.
 func (s *Server) stop() error {
 	began := time.Now()
 	deadline := began.Add(s.cfg.Shutdown.Drain)
@@ -253,12 +250,12 @@ func (s *Server) stop() error {
 		s.steering.Slot(routing.ShardID(i)).SetDraining(true)
 		sh.PostStopAccepting()
 	}
-	// The rest of the time is for the shards.
+	// The source gets a quarter of the time, the shards the rest.
 	sourceCtx, cancel := context.WithDeadline(context.Background(), began.Add(s.cfg.Shutdown.Drain/4))
 	err := s.source.Stop(sourceCtx)
 	cancel()
 	if err != nil {
-		s.log.Warn("records that were read are not delivered", "error", err)
+		s.log.Warn("some records that were read are not delivered", "error", err)
 	}
 	if s.recovery != nil {
 		s.recovery.Stop()
@@ -283,7 +280,7 @@ func (s *Server) stop() error {
 	return nil
 }
 
-// discard gives up what New has built when it fails.
+// discard releases what New has built before it failed.
 func (s *Server) discard() {
 	for _, sh := range s.shards {
 		sh.Start()
@@ -293,7 +290,7 @@ func (s *Server) discard() {
 	s.close()
 }
 
-// close gives up everything but the shards, which close what they own when their loop ends.
+// close releases everything except the shards, which close what they own when their loop ends.
 func (s *Server) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -314,7 +311,7 @@ func (s *Server) close() {
 		errs = append(errs, g.Close())
 	}
 	if err := errors.Join(errs...); err != nil {
-		s.log.Warn("not everything was given up cleanly", "error", err)
+		s.log.Warn("errors while closing", "error", err)
 	}
 }
 
@@ -327,28 +324,29 @@ func (s *Server) clients() (n int64) {
 	return n
 }
 
-// descriptorsKept is how many descriptors clients leave for the rest: the admin port has at most 64 connections, a broker one or two.
+// descriptorsKept is the number of descriptors reserved for other uses than clients. The admin port has at most 64 connections,
+// and each broker one or two.
 const descriptorsKept = 128
 
-// connectionsMax is how many connections fit into the limit of open files, beside what is open already.
+// connectionsMax returns how many connections the limit on open files leaves room for, besides the files that are open now.
 func connectionsMax() int64 {
 	inUse := 0
 	if open, err := os.ReadDir("/proc/self/fd"); err == nil {
 		inUse = len(open)
 	}
-	limit := int64(min(openFilesMax(), 1<<40)) // "unlimited" is the largest number there is.
-	// A small limit is shared evenly rather than not serving at all.
+	limit := int64(min(openFilesMax(), 1<<40)) // "unlimited" is the largest uint64.
+	// With a very small limit, clients get half of it.
 	return max(limit-int64(inUse)-descriptorsKept, limit/2, 1)
 }
 
-// openFilesMax is the limit of open files.
+// openFilesMax returns the limit on open files.
 func openFilesMax() uint64 {
 	var files unix.Rlimit
-	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &files) // Cannot fail for this process.
+	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &files) // Cannot fail for the own process.
 	return files.Cur
 }
 
-// logStart writes the one line that says what was started, and what an operator should know about it.
+// logStart logs one line about the server that has started, and a warning if everyone may subscribe.
 func (s *Server) logStart() {
 	st := s.steering.Status()
 	controlPath := ""
@@ -360,7 +358,7 @@ func (s *Server) logStart() {
 		"kafka", s.cfg.Kafka.Brokers, "topics", s.cfg.Kafka.Topics, "nofile", openFilesMax(), "connections_max", s.descriptors.Max)
 	for _, g := range s.groups {
 		if !g.Address.Addr().IsLoopback() {
-			s.log.Warn("auth: none: whoever reaches this address may subscribe to every channel", "clients", g.Address.String())
+			s.log.Warn("no authentication: everyone who can reach this address may subscribe to every channel", "clients", g.Address.String())
 			break
 		}
 	}

@@ -12,8 +12,8 @@ import (
 	"wsd/internal/steering"
 )
 
-// SteerState tells how new connections find their shard, for `wsd steer`. It costs a system call for each value of a setting. Any
-// goroutine may call it.
+// SteerState returns how new connections are assigned to shards, for `wsd steer`. It costs one system call for each value of a
+// setting. Any goroutine may call it.
 func (s *Server) SteerState() (control.SteerState, error) {
 	now, err := s.steering.Values()
 	if err != nil {
@@ -41,7 +41,7 @@ func (s *Server) SteerState() (control.SteerState, error) {
 	return state, nil
 }
 
-// policyInForce is the name of the policy that counts.
+// policyInForce returns the name of the policy that applies.
 func policyInForce(st steering.Status, now steering.Values) string {
 	if st.Mode == steering.Hash {
 		return "hash"
@@ -49,7 +49,7 @@ func policyInForce(st steering.Status, now steering.Values) string {
 	return steering.Policies()[inForce(now, "policy", 0)]
 }
 
-// inForce is what counts of an entry of a setting.
+// inForce returns the value that applies for an entry of a setting.
 func inForce(now steering.Values, name string, entry int) uint32 {
 	setting, err := steering.SettingNamed(name)
 	if err != nil {
@@ -61,10 +61,10 @@ func inForce(now steering.Values, name string, entry int) uint32 {
 func steerSettings(now, configured steering.Values) (list []control.SteerSetting) {
 	for _, setting := range steering.AllSettings() {
 		for i, value := range now[setting.Name] {
-			began, counts := configured[setting.Name][i], setting.InForce(value)
+			initial, applied := configured[setting.Name][i], setting.InForce(value)
 			entry := control.SteerSetting{
-				Name: setting.Name, Value: value, Text: setting.Text(value), Configured: setting.Text(began), InForce: setting.Text(counts),
-				Changed: value != began, Ignored: value != counts,
+				Name: setting.Name, Value: value, Text: setting.Text(value), Configured: setting.Text(initial), InForce: setting.Text(applied),
+				Changed: value != initial, Ignored: value != applied,
 			}
 			if setting.PerShard {
 				entry.Shard = &i
@@ -76,7 +76,7 @@ func steerSettings(now, configured steering.Values) (list []control.SteerSetting
 }
 
 func (s *Server) steerShards(now steering.Values) []control.SteerShard {
-	at := time.Duration(epoll.Monotonic()) //nolint:gosec // Since boot.
+	clock := time.Duration(epoll.Monotonic()) //nolint:gosec // Since boot.
 	stallBound := time.Duration(inForce(now, "stall_bound", 0)) * time.Millisecond
 	ramp := time.Duration(inForce(now, "ramp", 0)) * time.Millisecond
 	pendingMax := int64(inForce(now, "pending_max", 0))
@@ -89,19 +89,19 @@ func (s *Server) steerShards(now steering.Values) []control.SteerShard {
 			Weight: inForce(now, "weight", i), Drain: inForce(now, "drain", i) != 0, Draining: f.Draining,
 			Full: pendingMax > 0 && f.Pending() > pendingMax,
 		}
-		stalled, ramping := stallOf(f, at, stallBound, ramp)
+		stalled, ramping := stallOf(f, clock, stallBound, ramp)
 		list[i].StalledFor, list[i].Ramping = stalled.Seconds(), ramping
 	}
 	return list
 }
 
-// stallOf tells for how long a shard stalls, 0 if it does not, and whether it has come back so recently that it ramps. All times are of
-// CLOCK_MONOTONIC.
-func stallOf(f steering.Figures, at, stallBound, ramp time.Duration) (stalled time.Duration, ramping bool) {
-	if busy := at - time.Duration(f.BusySince); f.BusySince != 0 && stallBound > 0 && busy > stallBound {
+// stallOf returns how long a shard's current turn has taken if that is a stall, else 0. ramping reports whether its last stall
+// ended less than ramp ago. clock is CLOCK_MONOTONIC.
+func stallOf(f steering.Figures, clock, stallBound, ramp time.Duration) (stalled time.Duration, ramping bool) {
+	if busy := clock - time.Duration(f.BusySince); f.BusySince != 0 && stallBound > 0 && busy > stallBound {
 		return busy, false
 	}
-	return 0, f.StalledUntil != 0 && at-time.Duration(f.StalledUntil) < ramp
+	return 0, f.StalledUntil != 0 && clock-time.Duration(f.StalledUntil) < ramp
 }
 
 func steerCounts(counters []steering.Counter) []control.SteerCount {
@@ -112,7 +112,7 @@ func steerCounts(counters []steering.Counter) []control.SteerCount {
 	return list
 }
 
-// Steer sets what an operator asks for with `wsd steer`. It lasts until wsd ends. Any goroutine may call it.
+// Steer changes a setting for `wsd steer`, until wsd ends. Any goroutine may call it.
 func (s *Server) Steer(change control.SteerChange) error {
 	setting, shard, value, err := readChange(change, len(s.shards))
 	if err != nil {
@@ -125,18 +125,18 @@ func (s *Server) Steer(change control.SteerChange) error {
 	return err
 }
 
-// readChange understands a change and checks it.
+// readChange parses and checks a change.
 func readChange(change control.SteerChange, shards int) (setting steering.Setting, shard routing.ShardID, value uint32, err error) {
 	if setting, err = steering.SettingNamed(change.Setting); err != nil {
 		return setting, 0, 0, err
 	}
 	switch {
 	case !setting.PerShard && change.Shard != nil:
-		return setting, 0, 0, fmt.Errorf("%s of shard %d: shards have one %s in common, so name no shard", setting.Name, *change.Shard, setting.Name)
+		return setting, 0, 0, fmt.Errorf("%s of shard %d: all shards share one %s, so name no shard", setting.Name, *change.Shard, setting.Name)
 	case setting.PerShard && change.Shard == nil:
-		return setting, 0, 0, fmt.Errorf("%s: each shard has its own, so name a shard from 0 to %d", setting.Name, shards-1)
+		return setting, 0, 0, fmt.Errorf("%s: each shard has its own; name a shard from 0 to %d", setting.Name, shards-1)
 	case setting.PerShard && (*change.Shard < 0 || *change.Shard >= shards):
-		return setting, 0, 0, fmt.Errorf("%s of shard %d: name a shard from 0 to %d", setting.Name, *change.Shard, shards-1)
+		return setting, 0, 0, fmt.Errorf("%s of shard %d: the shard must be from 0 to %d", setting.Name, *change.Shard, shards-1)
 	case setting.PerShard:
 		shard = routing.ShardID(*change.Shard)
 	}

@@ -24,14 +24,14 @@ func TestReadChange(t *testing.T) {
 		{control.SteerChange{Setting: "stall_bound", Value: "150ms"}, 150, ""},
 		{control.SteerChange{Setting: "weight", Shard: at(2), Value: "200"}, 200, ""},
 		{control.SteerChange{Setting: "drain", Shard: at(0), Value: "true"}, 1, ""},
-		{control.SteerChange{Setting: "wait", Value: "1"}, 0, `there is no setting "wait": there are policy, weight`},
-		{control.SteerChange{Setting: "policy", Shard: at(0), Value: "p2c"}, 0, "policy of shard 0: shards have one policy in common"},
-		{control.SteerChange{Setting: "weight", Value: "200"}, 0, "weight: each shard has its own, so name a shard from 0 to 2"},
-		{control.SteerChange{Setting: "weight", Shard: at(3), Value: "200"}, 0, "weight of shard 3: name a shard from 0 to 2"},
-		{control.SteerChange{Setting: "weight", Shard: at(-1), Value: "200"}, 0, "weight of shard -1: name a shard from 0 to 2"},
-		{control.SteerChange{Setting: "weight", Shard: at(65536), Value: "200"}, 0, "name a shard from 0 to 2"},
-		{control.SteerChange{Setting: "weight", Shard: at(2), Value: "heavy"}, 0, `weight "heavy": it must be a whole number from 0 to 10000`},
-		{control.SteerChange{Setting: "policy", Value: ""}, 0, "it must be one of least-loaded"},
+		{control.SteerChange{Setting: "wait", Value: "1"}, 0, `no setting is named "wait"; the settings are policy, weight`},
+		{control.SteerChange{Setting: "policy", Shard: at(0), Value: "p2c"}, 0, "policy of shard 0: all shards share one policy"},
+		{control.SteerChange{Setting: "weight", Value: "200"}, 0, "weight: each shard has its own; name a shard from 0 to 2"},
+		{control.SteerChange{Setting: "weight", Shard: at(3), Value: "200"}, 0, "weight of shard 3: the shard must be from 0 to 2"},
+		{control.SteerChange{Setting: "weight", Shard: at(-1), Value: "200"}, 0, "weight of shard -1: the shard must be from 0 to 2"},
+		{control.SteerChange{Setting: "weight", Shard: at(65536), Value: "200"}, 0, "the shard must be from 0 to 2"},
+		{control.SteerChange{Setting: "weight", Shard: at(2), Value: "heavy"}, 0, `weight "heavy" must be a whole number from 0 to 10000`},
+		{control.SteerChange{Setting: "policy", Value: ""}, 0, "must be one of least-loaded"},
 	} {
 		setting, shard, value, err := readChange(c.change, 3)
 		if c.want != "" {
@@ -104,7 +104,7 @@ func TestSteerStateHash(t *testing.T) {
 	}
 	err = r.server.Steer(control.SteerChange{Setting: "policy", Value: "p2c"})
 	require.Equal(t, &control.Refusal{
-		Status: http.StatusConflict, Text: "the kernel's hash chooses the shards, so there is nothing to set: steering.mode is off",
+		Status: http.StatusConflict, Text: "the kernel's hash chooses the shards, so settings have no effect: steering.mode is off",
 	}, err)
 	err = r.server.Steer(control.SteerChange{Setting: "policy", Value: "p3c"})
 	var refusal *control.Refusal
@@ -148,5 +148,5 @@ func TestSteerBySocket(t *testing.T) {
 	require.Equal(t, "0", r.dial("/ws?channel=a").shard)
 	require.Equal(t, "p2c", ask("policy", nil, "p2c").Policy)
 	_, err = control.Steer(t.Context(), socket, control.SteerChange{Setting: "admission", Value: "101"})
-	require.EqualError(t, err, `admission "101": it must be a whole number from 0 to 100`)
+	require.EqualError(t, err, `admission "101" must be a whole number from 0 to 100`)
 }

@@ -15,8 +15,8 @@ import (
 // hold counts the chunks of one segment that wait in this shard.
 type hold struct {
 	batch *bus.Hold // nil: the entry is free.
-	seq   uint64   // Of the batch.
-	users int      // Chunks, and the delivery under way.
+	seq   uint64    // Of the batch.
+	users int       // Chunks, and the delivery under way.
 }
 
 // holds are the segments whose chunks wait in this shard. Index 0 is the null hold, which chunks without a batch have.

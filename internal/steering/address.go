@@ -5,12 +5,10 @@ import (
 	"net/netip"
 )
 
-// mappedBits is how many bits come before an IPv4 address in the key of a map:
-// ::ffff:a.b.c.d (RFC 4291, 2.5.5.2).
+// mappedBits is the number of bits before an IPv4 address in the key of a map: ::ffff:a.b.c.d (RFC 4291, 2.5.5.2).
 const mappedBits = 96
 
-// addressKey is an address as the program has it: words whose bytes are in network
-// order whatever the machine's.
+// addressKey returns an address as the program stores it: words whose bytes are in network order on every machine.
 func addressKey(a netip.Addr) (key steerAddress) {
 	b := a.As16()
 	for i := range key.Word {

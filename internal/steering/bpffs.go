@@ -9,14 +9,13 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"wsd/internal/dirlock"
+	"wsd/internal/host"
 )
 
-// usualBPFFS is where a machine has its bpffs.
-const usualBPFFS = "/sys/fs/bpf"
-
-// ensureBPFFS makes sure that dir is on a bpffs, by mounting one when there is
-// none. note tells of the mount; it stays when the process ends, as others may
-// use it by then.
+// ensureBPFFS makes sure that dir is on a bpffs, and mounts one if necessary. note describes the mount, if there was one. The
+// mount stays when the process ends, because other processes may use it by then.
 func ensureBPFFS(dir string) (note string, err error) {
 	if !filepath.IsAbs(dir) {
 		return "", fmt.Errorf("pin below %q: steering.pin_dir must be an absolute path", dir)
@@ -25,10 +24,10 @@ func ensureBPFFS(dir string) (note string, err error) {
 	if on || err != nil {
 		return "", err
 	}
-	point := mountPoint(dir)
+	point := host.BPFFSMountPoint(dir)
 	made, err := makeDirs(point, 0o755)
 	if err != nil {
-		return "", fmt.Errorf("make a mount point for a bpffs: %w", err)
+		return "", fmt.Errorf("create a mount point for a bpffs: %w", err)
 	}
 	if note, err = mountBPFFS(point, dir); err != nil {
 		removeDirs(made)
@@ -38,9 +37,8 @@ func ensureBPFFS(dir string) (note string, err error) {
 }
 
 func mountBPFFS(point, dir string) (note string, err error) {
-	// Two servers that start at once must not mount twice: the second mount would
-	// hide the first one's pins.
-	lock, err := lockDir(point, lockWait)
+	// If two servers that start at once both mounted a bpffs, the second mount would hide the pins of the first.
+	lock, err := dirlock.Lock(point, lockWait)
 	if err != nil {
 		return "", err
 	}
@@ -50,30 +48,21 @@ func mountBPFFS(point, dir string) (note string, err error) {
 		return "", err
 	}
 	if entries, err := os.ReadDir(point); err != nil || len(entries) > 0 {
-		return "", errors.Join(fmt.Errorf("mount a bpffs on %s: it is not empty, and a mount would hide what it holds; "+
+		return "", errors.Join(fmt.Errorf("mount a bpffs on %s: the directory is not empty, and a mount would hide its files; "+
 			"set steering.pin_dir to a directory on a bpffs", point), err)
 	}
 	err = unix.Mount("bpf", point, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0755")
 	if errors.Is(err, unix.EPERM) {
-		return "", fmt.Errorf("mount a bpffs on %s: %w: CAP_SYS_ADMIN is missing; mount it before wsd starts "+
+		return "", fmt.Errorf("mount a bpffs on %s: %w: CAP_SYS_ADMIN is missing; mount the bpffs before wsd starts "+
 			"(mount -t bpf bpf %s, docker run -v /sys/fs/bpf:/sys/fs/bpf)", point, err, point)
 	}
 	if err != nil {
 		return "", fmt.Errorf("mount a bpffs on %s: %w", point, err)
 	}
-	return fmt.Sprintf("there was no bpffs at %s, so wsd mounted one: only this mount namespace sees the pins", point), nil
+	return fmt.Sprintf("%s was not a bpffs, so wsd mounted one there; only this mount namespace sees the pins", point), nil
 }
 
-// mountPoint is the usual place for what is below it, else dir itself: never a
-// directory above it, which may hold anything.
-func mountPoint(dir string) string {
-	if dir == usualBPFFS || strings.HasPrefix(dir, usualBPFFS+"/") {
-		return usualBPFFS
-	}
-	return filepath.Clean(dir)
-}
-
-// onBPFFS tells whether dir is on a bpffs, or would be if it were made.
+// onBPFFS reports whether dir is on a bpffs, or would be if it were created.
 func onBPFFS(dir string) (bool, error) {
 	for {
 		var st unix.Statfs_t
@@ -82,33 +71,33 @@ func onBPFFS(dir string) (bool, error) {
 			return st.Type == unix.BPF_FS_MAGIC, nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
-			return false, fmt.Errorf("look at the file system of %s: %w%s", dir, err, dotHint(dir, err))
+			return false, fmt.Errorf("look up the file system of %s: %w%s", dir, err, dotHint(dir, err))
 		}
 		dir = filepath.Dir(dir)
 	}
 }
 
-// makeDirs is os.MkdirAll with modes that no umask changes. It returns what it
-// made, parents first, and leaves nothing behind when it fails.
+// makeDirs creates dir and its missing parents with a mode that the umask does not change. It returns the directories it
+// created, parents first. If it fails, it removes them again.
 func makeDirs(dir string, mode fs.FileMode) (made []string, err error) {
 	var missing []string
 	for d := dir; ; d = filepath.Dir(d) {
 		info, err := os.Stat(d)
 		if err == nil && !info.IsDir() {
-			return nil, fmt.Errorf("make directory %s: %s is a file", dir, d)
+			return nil, fmt.Errorf("create directory %s: %s is a file", dir, d)
 		}
 		if err == nil {
 			break
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("make directory %s: %w", dir, err)
+			return nil, fmt.Errorf("create directory %s: %w", dir, err)
 		}
 		missing = append(missing, d)
 	}
 	for i := len(missing) - 1; i >= 0; i-- {
 		err := os.Mkdir(missing[i], mode)
 		if errors.Is(err, fs.ErrExist) {
-			continue // Another server was faster.
+			continue // Another server has just created it.
 		}
 		if err == nil {
 			made = append(made, missing[i])
@@ -116,24 +105,23 @@ func makeDirs(dir string, mode fs.FileMode) (made []string, err error) {
 		}
 		if err != nil {
 			removeDirs(made)
-			return nil, fmt.Errorf("make directory %s: %w%s", missing[i], err, dotHint(missing[i], err))
+			return nil, fmt.Errorf("create directory %s: %w%s", missing[i], err, dotHint(missing[i], err))
 		}
 	}
 	return made, nil
 }
 
-// removeDirs undoes makeDirs, as far as nobody has put something in there.
+// removeDirs undoes makeDirs. Directories that others have put files into stay.
 func removeDirs(made []string) {
 	for i := len(made) - 1; i >= 0; i-- {
 		_ = os.Remove(made[i])
 	}
 }
 
-// dotHint explains a refusal that looks like missing rights and is none: a bpffs
-// refuses even to look for a name with a dot.
+// dotHint explains an error that looks like a missing permission: a bpffs refuses every name that contains a dot.
 func dotHint(dir string, err error) string {
 	if errors.Is(err, unix.EPERM) && strings.Contains(dir, ".") {
-		return ": a name on a bpffs may hold no dot"
+		return ": names on a bpffs must not contain a dot"
 	}
 	return ""
 }

@@ -187,10 +187,10 @@ func TestBPFToolOutOfRange(t *testing.T) {
 	v.accept(30)
 	report, err := v.Report()
 	require.NoError(t, err)
-	require.ElementsMatch(t, []string{"admission is 101, the configuration says 0", "policy is 9, the configuration says least-loaded"}, report.Changed)
+	require.ElementsMatch(t, []string{"admission is 101, configured is 0", "policy is 9, configured is least-loaded"}, report.Changed)
 	require.ElementsMatch(t, []string{
-		"admission is 101 in its map, at most 100 is in range: 0 counts instead",
-		"policy is 9 in its map, at most 4 is in range: least-loaded counts instead",
+		"admission is 101 in its map, but the maximum is 100: 0 applies instead",
+		"policy is 9 in its map, but the maximum is 4: least-loaded applies instead",
 	}, report.Ignored)
 
 	o.set("policy", 0, uint32(steerPolicyKindPOLICY_WEIGHTED))
@@ -205,7 +205,7 @@ func TestBPFToolOutOfRange(t *testing.T) {
 	report, err = v.Report()
 	require.NoError(t, err)
 	require.Len(t, report.Ignored, 10)
-	require.Contains(t, report.Ignored, "weight of shard 2 is 4294967295 in its map, at most 10000 is in range: 100 counts instead")
+	require.Contains(t, report.Ignored, "weight of shard 2 is 4294967295 in its map, but the maximum is 10000: 100 applies instead")
 	require.Len(t, report.Changed, 11, "the policy is in range by now")
 	require.Equal(t, []uint64{0, 0, 0}, []uint64{v.figures(0).Uncounted, v.figures(1).Uncounted, v.figures(2).Uncounted})
 	require.Equal(t, map[string]uint64{"picked_least_loaded": 36, "picked_weighted": 48}, v.counted())
@@ -222,12 +222,12 @@ func TestBPFToolIsLogged(t *testing.T) {
 		entry, value uint32
 		want         string
 	}{
-		{"weight", 2, 250, "weight of shard 2 is 250, the configuration says 100"},
-		{"policy", 0, uint32(steerPolicyKindPOLICY_P2C), "policy is p2c, the configuration says least-loaded"},
-		{"drain", 1, 1, "drain of shard 1 is true, the configuration says false"},
-		{"admission", 0, 7, "admission is 7, the configuration says 0"},
-		{"stall_bound", 0, 1500, "stall_bound is 1.5s, the configuration says 0s"},
-		{"source_rate", 0, 9, "source_rate is 9, the configuration says 0"},
+		{"weight", 2, 250, "weight of shard 2 is 250, configured is 100"},
+		{"policy", 0, uint32(steerPolicyKindPOLICY_P2C), "policy is p2c, configured is least-loaded"},
+		{"drain", 1, 1, "drain of shard 1 is true, configured is false"},
+		{"admission", 0, 7, "admission is 7, configured is 0"},
+		{"stall_bound", 0, 1500, "stall_bound is 1.5s, configured is 0s"},
+		{"source_rate", 0, 9, "source_rate is 9, configured is 0"},
 	} {
 		began := v.Configured()[c.name][c.entry]
 		o.set(c.name, c.entry, c.value)
@@ -237,7 +237,7 @@ func TestBPFToolIsLogged(t *testing.T) {
 		require.Empty(t, report.Ignored)
 		lines := o.news()
 		require.Len(t, lines, 1)
-		require.Contains(t, lines[0], `level=INFO msg="a steering setting was changed"`)
+		require.Contains(t, lines[0], `level=INFO msg="steering setting changed"`)
 		require.Contains(t, lines[0], c.want)
 
 		o.set(c.name, c.entry, began)
@@ -246,7 +246,7 @@ func TestBPFToolIsLogged(t *testing.T) {
 		require.Empty(t, append(report.Changed, report.Ignored...))
 		lines = o.news()
 		require.Len(t, lines, 1)
-		require.Contains(t, lines[0], `level=INFO msg="a steering setting is as configured again"`)
+		require.Contains(t, lines[0], `level=INFO msg="steering setting is as configured again"`)
 		require.Contains(t, lines[0], c.name)
 	}
 
@@ -254,20 +254,20 @@ func TestBPFToolIsLogged(t *testing.T) {
 	o.set("admission", 0, 101)
 	lines := o.news()
 	require.Len(t, lines, 2)
-	require.Contains(t, lines[0], `level=WARN msg="a steering setting is out of range" setting="admission is 101 in its map`)
-	require.Contains(t, lines[1], "admission is 101, the configuration says 0")
+	require.Contains(t, lines[0], `level=WARN msg="steering setting is out of range" setting="admission is 101 in its map`)
+	require.Contains(t, lines[1], "admission is 101, configured is 0")
 	o.set("admission", 0, 1)
 	lines = o.news()
 	require.Len(t, lines, 2)
-	require.Contains(t, lines[0], `msg="a steering setting is in range again" setting=admission`)
-	require.Contains(t, lines[1], "admission is 1, the configuration says 0")
+	require.Contains(t, lines[0], `msg="steering setting is in range again" setting=admission`)
+	require.Contains(t, lines[1], "admission is 1, configured is 0")
 
 	o.update("source_exempt", exemptKey("192.0.2.0/24"), word(1))
 	lines = o.news()
 	require.Len(t, lines, 1)
-	require.Contains(t, lines[0], "source_exempt has 192.0.2.0/24, the configuration has not")
+	require.Contains(t, lines[0], "source_exempt contains 192.0.2.0/24, which is not configured")
 	o.do("delete", "source_exempt", append([]string{"key"}, exemptKey("192.0.2.0/24")...)...)
 	lines = o.news()
 	require.Len(t, lines, 1)
-	require.Contains(t, lines[0], `msg="a steering setting is as configured again" setting="source_exempt 192.0.2.0/24"`)
+	require.Contains(t, lines[0], `msg="steering setting is as configured again" setting="source_exempt 192.0.2.0/24"`)
 }

@@ -31,7 +31,7 @@ func mustChooser(tb testing.TB, shards, cpus int) *chooser {
 	spec, err := loadSteer()
 	require.NoError(tb, err)
 	program := spec.Programs[steerProgChooseTest]
-	require.NoError(tb, tailor(spec, testOptions(shards, "", &lines{})))
+	require.NoError(tb, adapt(spec, testOptions(shards, "", &lines{})))
 	require.NoError(tb, spec.Variables[steerVarCpuCount].Set(uint32(cpus)))
 	spec.Programs = map[string]*ebpf.ProgramSpec{steerProgChooseTest: program}
 	coll, err := ebpf.NewCollection(spec)

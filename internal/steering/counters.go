@@ -1,16 +1,14 @@
 package steering
 
-// Counter is how often the program ended in one way, or something happened on the
-// way; bpf/maps.h describes each. Its name is the label in metrics.
+// Counter counts runs of the program that ended in the same way, or that met the same condition. bpf/maps.h describes each.
 type Counter struct {
-	Name  string
-	Count uint64
+	Name  string // Name of the counter, which is also its label in metrics.
+	Count uint64 // Number of runs.
 }
 
-// Outcomes reads the program's counters, summed over CPUs: how runs ended, and what
-// happened on the way. Every name is always there, in a fixed order; all are 0 where
-// the kernel's hash chooses. It costs one system call. Any goroutine may call it.
-// After Close it returns what was counted until then.
+// Outcomes reads the program's counters, summed over CPUs: ends counts runs by how they ended, notes counts conditions they
+// met. Every name is always present, in a fixed order. All counts are 0 where the kernel's hash chooses. Outcomes costs one
+// system call; after Close it returns the last counts without one. Any goroutine may call it.
 func (s *Steering) Outcomes() (ends, notes []Counter) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -28,8 +26,8 @@ func (s *Steering) Outcomes() (ends, notes []Counter) {
 		}
 }
 
-// readOutcomes needs s.mu. A map that cannot be read leaves the counters as they
-// were: they are for an operator's eyes.
+// readOutcomes updates s.outcomes from the map. If the map cannot be read, the counters stay as they were: only operators
+// look at them. The caller holds s.mu.
 func (s *Steering) readOutcomes() {
 	if s.objects == nil {
 		return

@@ -3,6 +3,7 @@ package steering
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -26,10 +27,11 @@ func TestExplain(t *testing.T) {
 		{"no capability", unix.EPERM, facts{release: "6.1.0"}, []string{"CAP_BPF is missing", "setcap cap_bpf+ep", "--cap-add BPF"}, "seccomp"},
 		{"no capability, wrapped", fmt.Errorf("map create: %w (MEMLOCK may be too low)", unix.EPERM), facts{release: "6.1.0"}, []string{"CAP_BPF is missing"}, "MEMLOCK"},
 		{"other capability", unix.EPERM, facts{release: "6.1.0", capabilities: ^(bpf | sysAdmin)}, []string{"CAP_BPF is missing"}, ""},
-		{"user namespace", unix.EPERM, facts{release: "6.1.0", capabilities: bpf, userNS: true}, []string{"first user namespace"}, "missing"},
+		{"user namespace", unix.EPERM, facts{release: "6.1.0", capabilities: bpf, userNS: true}, []string{"initial user namespace"}, "missing"},
 		{"seccomp", unix.EPERM, facts{release: "6.1.0", capabilities: bpf}, []string{"seccomp", "lockdown"}, "missing"},
 		{"seccomp, old capability", unix.EPERM, facts{release: "6.1.0", capabilities: sysAdmin}, []string{"seccomp"}, "missing"},
-		{"no bpf", unix.ENOSYS, facts{release: "6.1.0", capabilities: bpf}, []string{"no bpf(2)", "seccomp", "6.1.0"}, ""},
+		{"no descriptor", fmt.Errorf("creating map: map create: %w", unix.EMFILE), facts{release: "6.1.0", capabilities: bpf, files: 20}, []string{"nofile) is 20", "at least 1024"}, "creating map"},
+		{"no bpf", unix.ENOSYS, facts{release: "6.1.0", capabilities: bpf}, []string{"bpf(2) is not available", "seccomp", "6.1.0"}, ""},
 		{"old kernel", unix.EINVAL, facts{release: "5.13.19-generic", capabilities: bpf}, []string{"kernel 5.13.19-generic is too old", "5.14"}, ""},
 		{"older kernel", unix.EINVAL, facts{release: "4.19.0", capabilities: bpf}, []string{"too old"}, ""},
 		{"old kernel, verifier", refused, facts{release: "5.10.0", capabilities: bpf}, []string{"too old"}, "invalid mem"},
@@ -37,7 +39,7 @@ func TestExplain(t *testing.T) {
 		{"new kernel", unix.EINVAL, facts{release: "6.0-rc1", capabilities: bpf}, []string{"invalid argument"}, "too old"},
 		{"strange release", unix.EINVAL, facts{release: "custom", capabilities: bpf}, []string{"invalid argument", "custom"}, "too old"},
 		{"verifier", refused, facts{release: "6.1.0", capabilities: bpf}, []string{"verifier of kernel 6.1.0", "R0 invalid mem access 'map_value_or_null'"}, "processed"},
-		{"verifier, CAP_BPF alone", strict, facts{release: "5.15.0", capabilities: bpf}, []string{"for !root; it is less strict with CAP_PERFMON"}, ""},
+		{"verifier, CAP_BPF alone", strict, facts{release: "5.15.0", capabilities: bpf}, []string{"for !root; the verifier is less strict with CAP_PERFMON"}, ""},
 		{"verifier, CAP_PERFMON", strict, facts{release: "5.15.0", capabilities: bpf | 1<<unix.CAP_PERFMON}, []string{"!root"}, "CAP_PERFMON"},
 		{"verifier, CAP_SYS_ADMIN", strict, facts{release: "5.15.0", capabilities: sysAdmin}, []string{"!root"}, "CAP_PERFMON"},
 		{"verifier, only figures", &ebpf.VerifierError{Cause: unix.EACCES, Log: []string{"processed 5 insns"}}, facts{release: "6.1.0", capabilities: bpf}, []string{"no reason given"}, ""},
@@ -50,6 +52,7 @@ func TestExplain(t *testing.T) {
 			text := err.Error()
 			require.Contains(t, text, "create map slots: ")
 			require.NotContains(t, text, "\n")
+			require.Equal(t, strings.Contains(text, "the verifier of kernel"), errors.Is(err, ErrVerifier))
 			for _, want := range c.want {
 				require.Contains(t, text, want)
 			}

@@ -288,7 +288,7 @@ func TestForeignPins(t *testing.T) {
 			require.Equal(t, Pinned, v.Status().Mode, v.Status().Reason)
 			require.Equal(t, whole, tree(t, dir))
 			require.Len(t, v.log.all(), 1)
-			require.Contains(t, v.log.all()[0], `owner="another process (its owner map is not readable: `)
+			require.Contains(t, v.log.all()[0], `owner="another process (cannot read its owner map: `)
 			require.Contains(t, v.log.all()[0], fmt.Sprintf("sockarrays_taken_over=%d", c.taken))
 			v.steers()
 			require.NoError(t, v.Close())

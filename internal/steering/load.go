@@ -11,45 +11,71 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// objects are what one server has in the kernel.
+// objects are the maps and programs of one server.
 type objects struct {
 	slots, outcomes, owner, sources, exempt *ebpf.Map
 
-	settings map[string]*ebpf.Map // By the setting's name.
-	groups   []groupObjects
+	settings map[string]*ebpf.Map // Maps of the settings, by the name of the setting.
+	groups   []groupObjects       // One for each listen address, in the order of client.listen.
 }
 
-// groupObjects serve one listen address. A socket can be in one sockarray only,
-// and a program names its sockarray, so each address has its own of both.
+// groupObjects are the sockarray and the program of one listen address. A socket can be in only one sockarray, and a program
+// refers to one sockarray, so each address has its own of both.
 type groupObjects struct {
 	sockets *ebpf.Map
 	program *ebpf.Program
 }
 
-// load creates the maps and a program for each group. Nothing changes for
-// connections before a program is attached. taken gives the sockarray that a
-// previous process has left for a group, or nil; load owns it then.
-func load(o Options, taken func(group int, spec *ebpf.MapSpec) *ebpf.Map) (*objects, error) {
-	spec, err := loadSteer()
+// TryLoad loads the steering program and its maps into the kernel as a server would with so many shards and tracked
+// client addresses (Options.SourcesMax), and removes them again. It attaches and pins nothing. The error is the kernel's,
+// explained in one line; it wraps ErrVerifier if the verifier refused the program.
+func TryLoad(shards, sourcesMax int) error {
+	o := Options{Shards: shards, Groups: 1, Values: DefaultValues(shards), SourcesMax: sourcesMax}
+	spec, err := newSpec(o)
 	if err != nil {
-		return nil, fmt.Errorf("BUG: read the embedded eBPF object: %w", err)
+		return err
 	}
-	if err := tailor(spec, o); err != nil {
-		return nil, fmt.Errorf("BUG: prepare the embedded eBPF object: %w", err)
+	return tryLoad(spec, o)
+}
+
+func tryLoad(spec *ebpf.CollectionSpec, o Options) error {
+	obj, err := load(spec, o, noSockets)
+	if err == nil {
+		obj.close()
 	}
+	return err
+}
+
+// noSockets is the takeSockets of a server that has found no sockarray of an earlier process.
+func noSockets(int, *ebpf.MapSpec) *ebpf.Map { return nil }
+
+// load creates the maps and one program for each group. Connections are not affected until a program is attached.
+// takeSockets returns the sockarray that an earlier process left for a group, or nil. load owns what it returns.
+func load(spec *ebpf.CollectionSpec, o Options, takeSockets func(group int, spec *ebpf.MapSpec) *ebpf.Map) (*objects, error) {
 	obj := &objects{settings: make(map[string]*ebpf.Map)}
-	if err := obj.create(spec, o, taken); err != nil {
+	if err := obj.create(spec, o, takeSockets); err != nil {
 		obj.close()
 		return nil, err
 	}
 	return obj, nil
 }
 
-// tailor fits the object to the server and takes away what tests run.
-func tailor(spec *ebpf.CollectionSpec, o Options) error {
+// newSpec reads the embedded object and adapts it to the server.
+func newSpec(o Options) (*ebpf.CollectionSpec, error) {
+	spec, err := loadSteer()
+	if err != nil {
+		return nil, fmt.Errorf("BUG: read the embedded eBPF object: %w", err)
+	}
+	if err := adapt(spec, o); err != nil {
+		return nil, fmt.Errorf("BUG: adapt the embedded eBPF object: %w", err)
+	}
+	return spec, nil
+}
+
+// adapt sets the sizes of maps and the constants, and removes the program that only tests run.
+func adapt(spec *ebpf.CollectionSpec, o Options) error {
 	delete(spec.Programs, steerProgChooseTest)
-	// The program looks these up for every shard there is, and no operator can set a
-	// shard that there is not.
+	// One entry for each shard, so that the program finds all, and an operator cannot set a shard that does not exist.
 	for _, name := range []string{steerMapDrain, steerMapWeight, steerMapSockets} {
 		spec.Maps[name].MaxEntries = uint32(o.Shards)
 	}
@@ -66,10 +92,11 @@ func tailor(spec *ebpf.CollectionSpec, o Options) error {
 	return nil
 }
 
-func (o *objects) create(spec *ebpf.CollectionSpec, opts Options, taken func(int, *ebpf.MapSpec) *ebpf.Map) error {
-	for _, name := range slices.Sorted(maps.Keys(spec.Maps)) { // In an order, so that an error is the same each time.
+// create fills o, also partly when it fails.
+func (o *objects) create(spec *ebpf.CollectionSpec, opts Options, takeSockets func(int, *ebpf.MapSpec) *ebpf.Map) error {
+	for _, name := range slices.Sorted(maps.Keys(spec.Maps)) { // Sorted, so that an error is the same each time.
 		if name == steerMapSockets || o.field(name) == nil && !isSetting(name) {
-			continue // One for each group; or the program's constants.
+			continue // Each group has its own sockets; the rest are the program's constants.
 		}
 		m, err := ebpf.NewMap(spec.Maps[name])
 		if err != nil {
@@ -81,7 +108,7 @@ func (o *objects) create(spec *ebpf.CollectionSpec, opts Options, taken func(int
 			o.settings[name] = m
 		}
 	}
-	// No program uses it, so a collection would only create it once more.
+	// No program refers to this map, so the collection would create a second one.
 	delete(spec.Maps, steerMapOwner)
 	for name, entries := range opts.Values {
 		for i, value := range entries {
@@ -94,7 +121,7 @@ func (o *objects) create(spec *ebpf.CollectionSpec, opts Options, taken func(int
 		return err
 	}
 	for i := range opts.Groups {
-		g, err := o.createGroup(spec, taken(i, spec.Maps[steerMapSockets]))
+		g, err := o.createGroup(spec, takeSockets(i, spec.Maps[steerMapSockets]))
 		if err != nil {
 			return err
 		}
@@ -103,6 +130,7 @@ func (o *objects) create(spec *ebpf.CollectionSpec, opts Options, taken func(int
 	return nil
 }
 
+// createGroup loads the program of one group. taken is a sockarray to use instead of a new one, or nil.
 func (o *objects) createGroup(spec *ebpf.CollectionSpec, taken *ebpf.Map) (groupObjects, error) {
 	replacements := make(map[string]*ebpf.Map)
 	for name, m := range o.shared() {
@@ -111,7 +139,7 @@ func (o *objects) createGroup(spec *ebpf.CollectionSpec, taken *ebpf.Map) (group
 		}
 	}
 	if taken != nil {
-		defer taken.Close() // The collection has its own descriptor of it.
+		defer taken.Close() // The collection duplicates the descriptor.
 		replacements[steerMapSockets] = taken
 	}
 	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replacements})
@@ -120,14 +148,13 @@ func (o *objects) createGroup(spec *ebpf.CollectionSpec, taken *ebpf.Map) (group
 	}
 	defer coll.Close()
 	g := groupObjects{sockets: coll.Maps[steerMapSockets], program: coll.Programs[steerProgSteer]}
-	// What is not detached goes with the collection.
+	// Close closes everything that is not detached from the collection.
 	coll.DetachMap(steerMapSockets)
 	coll.DetachProgram(steerProgSteer)
 	return g, nil
 }
 
-// attach makes a group's program choose for the group that the socket is in, or will
-// be in once it is bound.
+// attach makes a group's program choose for the SO_REUSEPORT group that the socket is in, or will join when it is bound.
 func (o *objects) attach(group, fd int) error {
 	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_EBPF, o.groups[group].program.FD())
 	if err != nil {
@@ -136,7 +163,7 @@ func (o *objects) attach(group, fd int) error {
 	return nil
 }
 
-// add gives a group's program a shard's listener, which must listen already.
+// add puts a shard's listener into the sockarray of a group. The socket must already listen.
 func (o *objects) add(group, shard, fd int) error {
 	if err := o.groups[group].sockets.Update(uint32(shard), uint64(fd), ebpf.UpdateNoExist); err != nil {
 		return explain(fmt.Sprintf("listen address %d: put the listener of shard %d into map %s", group, shard, steerMapSockets), err)
@@ -144,7 +171,7 @@ func (o *objects) add(group, shard, fd int) error {
 	return nil
 }
 
-// field is where a map that is no setting belongs; nil for others.
+// field returns the field for a map, or nil for the map of a setting and for names that it does not know.
 func (o *objects) field(name string) **ebpf.Map {
 	return map[string]**ebpf.Map{
 		steerMapSlotsV2: &o.slots, steerMapOutcomesV2: &o.outcomes, steerMapOwner: &o.owner, steerMapSources: &o.sources,
@@ -152,7 +179,7 @@ func (o *objects) field(name string) **ebpf.Map {
 	}[name]
 }
 
-// shared are the maps that all groups use, by name.
+// shared returns the maps that all groups share, by name.
 func (o *objects) shared() map[string]*ebpf.Map {
 	all := maps.Clone(o.settings)
 	for _, name := range []string{
@@ -163,7 +190,7 @@ func (o *objects) shared() map[string]*ebpf.Map {
 	return all
 }
 
-// pinned are all maps by the name of their pin.
+// pinned returns all maps by the name of their pin.
 func (o *objects) pinned() map[string]*ebpf.Map {
 	all := o.shared()
 	for i, g := range o.groups {
@@ -179,9 +206,8 @@ func isSetting(name string) bool {
 	return err == nil
 }
 
-// close gives up the descriptors. An attached program goes on as long as its
-// listeners: theirs may be closed by now and their numbers used for something
-// else, so nothing is detached here.
+// close closes the descriptors. An attached program stays in use as long as its listeners. It is not detached here, because
+// the listeners may be closed by now and their descriptor numbers reused.
 func (o *objects) close() {
 	for _, m := range o.pinned() {
 		m.Close()

@@ -49,7 +49,7 @@ func TestValidate(t *testing.T) {
 		{func(o *Options) { o.Shards = 257 }, "BUG: steer 1 groups to 257 shards"},
 		{func(o *Options) { o.Groups = 0 }, "BUG: steer 0 groups to 2 shards"},
 		{func(o *Options) { o.Values["weight"] = nil }, "BUG: 0 values of weight for 2 shards"},
-		{func(o *Options) { o.Values["admission"][0] = 101 }, "BUG: admission is 101, at most 100"},
+		{func(o *Options) { o.Values["admission"][0] = 101 }, "BUG: admission is 101, the maximum is 100"},
 	} {
 		o := testOptions(2, unpinned, &lines{})
 		o.Mode = ModeOff
@@ -71,7 +71,7 @@ func TestUnprivileged(t *testing.T) {
 
 	t.Run("require", func(t *testing.T) {
 		report, _ := mustChild(t, "require:2:"+dir, without...)
-		require.Contains(t, report.Err, "steering.mode require")
+		require.Contains(t, report.Err, "steering.mode is require")
 		require.Contains(t, report.Err, "CAP_BPF is missing")
 		require.NotContains(t, report.Err, "\n")
 		require.Empty(t, report.Log, "the error is enough")

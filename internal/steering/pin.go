@@ -11,36 +11,35 @@ import (
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"wsd/internal/dirlock"
 )
 
-// A group may be let in by chgrp; others see nothing.
+// Modes of pins and their directories. Members of steering.pin_group may read and write them, other users may not.
 const (
 	pinDirMode = 0o750
 	pinMode    = 0o640
 )
 
-// lockWait bounds how long another server may be busy with its pins: it makes a
-// handful of system calls.
+// lockWait is how long to wait for another server that holds the lock of the pin directory. It makes only a handful of system
+// calls meanwhile.
 const lockWait = 2 * time.Second
 
-// pins are the pins of one server, and its claim on them.
+// pins is the directory of one server's pins.
 type pins struct {
-	dir   string   // Where they are to be, or are.
-	aside string   // Where they are built.
-	group int      // Number of the group that they are given to; -1: none.
-	claim *os.File // The directory itself, locked for as long as the process lives; nil before it is built.
+	dir   string   // Directory of the pins once they are published: <PinDir>/<Port>.
+	aside string   // Directory in which the pins are built before they are published.
+	group int      // Gid that pins and directories get; -1: that of the process.
+	claim *os.File // The directory of the built pins, locked until the process ends; nil before it is built.
 
-	// What was found there.
-	replaced string // Whose pins were there, though it lives no more; empty if none were.
-	taken    int    // Sockarrays that were taken over from it.
-
-	// Until they are published or discarded:
-	stale *os.File // The directory of an owner that is dead, locked; nil if there is none.
+	replaced string   // Owner of the pins that a dead process left in dir; empty: there were none.
+	taken    int      // Number of sockarrays taken over from the dead process.
+	stale    *os.File // The directory of the dead process, locked until publish or discard; nil: none.
 }
 
-// claimPins makes sure that the pins of a port may be built: that there is a bpffs,
-// and no living owner. publish, discard or remove must follow. note tells of a bpffs
-// that had to be mounted, also when there is an error.
+// claimPins prepares the pins of a port: it makes sure that PinDir is on a bpffs and that no living process has pins for the
+// port. The caller must then call publish, discard or remove. note describes the mount of a bpffs, if there was one, even if
+// there is an error.
 func claimPins(o Options, port int) (p *pins, note string, err error) {
 	if note, err = ensureBPFFS(o.PinDir); err != nil {
 		return nil, "", err
@@ -61,13 +60,14 @@ func claimPins(o Options, port int) (p *pins, note string, err error) {
 	return p, note, nil
 }
 
-// enter locks <PinDir> until the file is closed: one server at a time changes what is
-// in there. That must not last, as the others wait: no program is loaded meanwhile.
-func (p *pins) enter() (section *os.File, err error) { return lockDir(filepath.Dir(p.dir), lockWait) }
+// enter locks PinDir until the returned file is closed, so that only one server at a time changes its content. Others wait
+// meanwhile, so the lock must be short: no program is loaded while it is held.
+func (p *pins) enter() (section *os.File, err error) {
+	return dirlock.Lock(filepath.Dir(p.dir), lockWait)
+}
 
-// findStale locks the directory of a dead owner, if there is one. A living owner is
-// an error. It may be called again: somebody may have removed what it found, and
-// another server may have pinned since.
+// findStale locks the directory that a dead process left in dir, if there is one. It returns an error if the owner lives. It
+// may be called again, because in between someone may have removed the directory, or another server may have published pins.
 func (p *pins) findStale() (err error) {
 	if p.stale != nil {
 		same, err := sameDir(p.stale, p.dir)
@@ -77,21 +77,21 @@ func (p *pins) findStale() (err error) {
 		p.discard()
 		p.replaced = ""
 	}
-	p.stale, err = lockDir(p.dir, 0)
+	p.stale, err = dirlock.Lock(p.dir, 0)
 	switch {
 	case err == nil:
 		p.replaced = ownerOf(p.dir)
 	case errors.Is(err, fs.ErrNotExist):
 	case errors.Is(err, unix.EWOULDBLOCK):
-		return fmt.Errorf("pin in %s: its pins are in use by %s", p.dir, ownerOf(p.dir))
+		return fmt.Errorf("pin in %s: the pins there are in use by %s", p.dir, ownerOf(p.dir))
 	default:
 		return err
 	}
 	return nil
 }
 
-// makePinDir makes <PinDir>, and lets the group in, also when an earlier start has
-// made it. A directory with another mode is somebody else's to care for.
+// makePinDir creates PinDir and gives it to PinGroup. It also gives away a directory that an earlier start has created. It
+// leaves a directory with another mode alone, because someone else has created it.
 func makePinDir(o Options) error {
 	made, err := makeDirs(o.PinDir, pinDirMode)
 	if err != nil {
@@ -110,9 +110,9 @@ func makePinDir(o Options) error {
 	return nil
 }
 
-// takeSockets returns the sockarray that a dead owner has left for a group, if it is
-// as the program wants it. Its sockets are closed, so it is empty; but a process
-// that hands its sockets on leaves them in it, and they could be in no other.
+// takeSockets returns the sockarray that a dead process left for a group, or nil if there is none that fits the program.
+// Usually it is empty, because the sockets are closed. But a process that hands its sockets on to another leaves them in the
+// sockarray, and a socket cannot be in a second one.
 func (p *pins) takeSockets(group int, spec *ebpf.MapSpec) *ebpf.Map {
 	if p == nil || p.stale == nil {
 		return nil
@@ -129,8 +129,7 @@ func (p *pins) takeSockets(group int, spec *ebpf.MapSpec) *ebpf.Map {
 	return m
 }
 
-// publish builds the pins aside and puts them where they belong. If it fails, nothing
-// is left of them.
+// publish builds the pins in a directory aside and then renames that to dir. If it fails, it leaves nothing behind.
 func (p *pins) publish(o *objects, shards int) error {
 	defer p.discard()
 	section, err := p.enter()
@@ -138,7 +137,7 @@ func (p *pins) publish(o *objects, shards int) error {
 		return err
 	}
 	defer section.Close()
-	// Another server may have been faster since claimPins.
+	// Another server may have published pins since claimPins.
 	if err := p.findStale(); err != nil {
 		return err
 	}
@@ -162,17 +161,17 @@ func (p *pins) replace(o *objects, shards int) error {
 		}
 		return nil
 	}
-	// At no moment is there nothing. Before Linux 5.16 a bpffs cannot exchange, nor can a
-	// directory be renamed over one that holds something.
+	// Exchange the directories, so that dir always exists. A bpffs can do that since Linux 5.16; before, dir must be removed
+	// first, because a directory cannot be renamed over one that is not empty.
 	err := unix.Renameat2(unix.AT_FDCWD, p.aside, unix.AT_FDCWD, p.dir, unix.RENAME_EXCHANGE)
 	if err == nil {
 		if err := os.RemoveAll(p.aside); err != nil {
-			return fmt.Errorf("remove the pins of a dead owner: %w", err)
+			return fmt.Errorf("remove the pins of a dead process: %w", err)
 		}
 		return nil
 	}
 	if err := os.RemoveAll(p.dir); err != nil {
-		return fmt.Errorf("remove the pins of a dead owner: %w", err)
+		return fmt.Errorf("remove the pins of a dead process: %w", err)
 	}
 	if err := os.Rename(p.aside, p.dir); err != nil {
 		return fmt.Errorf("publish the pins: %w", err)
@@ -181,10 +180,9 @@ func (p *pins) replace(o *objects, shards int) error {
 }
 
 func (p *pins) build(o *objects, shards int) (err error) {
-	// Whoever has entered is alone in here: one that is there already was left by a
-	// process that died while it built.
+	// This process holds the lock of PinDir, so an existing directory was left by a process that died while it built pins.
 	if err := os.RemoveAll(p.aside); err != nil {
-		return fmt.Errorf("remove the remains in %s: %w", p.aside, err)
+		return fmt.Errorf("remove unfinished pins in %s: %w", p.aside, err)
 	}
 	if _, err := makeDirs(p.aside, pinDirMode); err != nil {
 		return err
@@ -192,7 +190,7 @@ func (p *pins) build(o *objects, shards int) (err error) {
 	if err := giveToGroup(p.aside, p.group); err != nil {
 		return err
 	}
-	if p.claim, err = lockDir(p.aside, 0); err != nil {
+	if p.claim, err = dirlock.Lock(p.aside, 0); err != nil {
 		return err
 	}
 	if err := writeOwner(o.owner, shards); err != nil {
@@ -213,18 +211,18 @@ func (p *pins) build(o *objects, shards int) (err error) {
 	return nil
 }
 
-// giveToGroup is chgrp, for a group that was named.
+// giveToGroup changes the group of path, unless group is -1.
 func giveToGroup(path string, group int) error {
 	if group < 0 {
 		return nil
 	}
 	if err := os.Chown(path, -1, group); err != nil {
-		return fmt.Errorf("give the pins to the group of steering.pin_group (%d): %w: wsd must be a member of it, or have CAP_CHOWN", group, errors.Unwrap(err))
+		return fmt.Errorf("change the group of the pins to steering.pin_group (gid %d): %w: wsd must be a member of that group or have CAP_CHOWN", group, errors.Unwrap(err))
 	}
 	return nil
 }
 
-// discard gives up the claim on the place of a dead owner's pins.
+// discard releases the lock on the directory that a dead process left.
 func (p *pins) discard() {
 	if p != nil && p.stale != nil {
 		p.stale.Close()
@@ -232,8 +230,7 @@ func (p *pins) discard() {
 	}
 }
 
-// remove takes published pins away and gives up the claim; unpublished ones it
-// discards.
+// remove removes published pins and releases their lock. If the pins are not published, it is discard.
 func (p *pins) remove() error {
 	if p == nil {
 		return nil
@@ -245,13 +242,13 @@ func (p *pins) remove() error {
 	defer p.claim.Close()
 	section, err := p.enter()
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // Somebody removed all of it.
+		return nil // Someone has removed PinDir.
 	}
 	if err != nil {
 		return fmt.Errorf("remove the pins in %s: %w", p.dir, err)
 	}
 	defer section.Close()
-	// Someone may have removed them, and another server may have pinned since.
+	// Someone may have removed the pins, and another server may have published its own since.
 	ours, err := sameDir(p.claim, p.dir)
 	if err != nil || !ours {
 		return err
@@ -262,49 +259,26 @@ func (p *pins) remove() error {
 	return nil
 }
 
-// lockDir opens a directory and locks it, waiting at most that long; with 0 it
-// tries once. Closing the file unlocks it, and so does the death of the process.
-func lockDir(dir string, wait time.Duration) (*os.File, error) {
-	// A pin by that name could be opened, too, and would be taken for ours.
-	f, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open directory: %w", err)
-	}
-	for end := time.Now().Add(wait); ; time.Sleep(5 * time.Millisecond) {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return f, nil
-		}
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) || !time.Now().Before(end) {
-			f.Close()
-			return nil, fmt.Errorf("lock directory %s: %w", dir, err)
-		}
-	}
-}
-
-// sameDir tells whether path still names the open directory.
+// sameDir reports whether path still is the open directory f.
 func sameDir(f *os.File, path string) (bool, error) {
 	open, err := f.Stat()
 	if err != nil {
-		return false, fmt.Errorf("look at the claimed pins: %w", err)
+		return false, fmt.Errorf("look up the directory of the pins: %w", err)
 	}
-	there, err := os.Stat(path)
+	current, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("look at the pins: %w", err)
+		return false, fmt.Errorf("look up the directory of the pins: %w", err)
 	}
-	return os.SameFile(open, there), nil
+	return os.SameFile(open, current), nil
 }
 
 func writeOwner(m *ebpf.Map, shards int) error {
 	var st unix.Stat_t
 	if err := unix.Stat("/proc/self/ns/net", &st); err != nil {
-		return fmt.Errorf("look at this network namespace: %w", err)
+		return fmt.Errorf("look up the network namespace: %w", err)
 	}
 	err := m.Update(uint32(0), &steerOwnerRecord{Pid: uint32(os.Getpid()), Shards: uint32(shards), Netns: st.Ino}, ebpf.UpdateAny)
 	if err != nil {
@@ -313,16 +287,16 @@ func writeOwner(m *ebpf.Map, shards int) error {
 	return nil
 }
 
-// ownerOf describes whose pins these are, as far as this process may read it.
+// ownerOf describes the owner of the pins in dir, for messages.
 func ownerOf(dir string) string {
 	m, err := ebpf.LoadPinnedMap(filepath.Join(dir, steerMapOwner), &ebpf.LoadPinOptions{ReadOnly: true})
 	if err != nil {
-		return "another process (its owner map is not readable: " + oneLine(err) + ")"
+		return "another process (cannot read its owner map: " + oneLine(err) + ")"
 	}
 	defer m.Close()
 	var o steerOwnerRecord
 	if err := m.Lookup(uint32(0), &o); err != nil {
-		return "another process (its owner map is not readable: " + oneLine(err) + ")"
+		return "another process (cannot read its owner map: " + oneLine(err) + ")"
 	}
 	return fmt.Sprintf("pid %d in network namespace %d", o.Pid, o.Netns)
 }

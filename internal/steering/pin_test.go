@@ -147,10 +147,10 @@ func TestUnpinned(t *testing.T) {
 	file := filepath.Join(full, "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	for _, c := range []struct{ name, dir, want string }{
-		{"not a bpffs", full, "it is not empty"},
+		{"not a bpffs", full, "the directory is not empty"},
 		{"a file", file, "is a file"},
 		{"relative", "wsd", "must be an absolute path"},
-		{"dot", filepath.Join(bpffs, "wsd.d"), "may hold no dot"},
+		{"dot", filepath.Join(bpffs, "wsd.d"), "must not contain a dot"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			v := mustServe(t, 2, c.dir)

@@ -1,58 +1,51 @@
 package steering
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
 
-// ReconcileInterval is how often Reconcile is to be called, and lostWindow for how
-// many calls a pick may be pending: two seconds in all, longer than a handshake
-// takes on a bad line unless a packet is lost.
-const (
-	ReconcileInterval = 250 * 1e6 // Nanoseconds.
-	lostWindow        = 8
-)
+// ReconcileInterval is the time between two calls of Reconcile, in nanoseconds.
+const ReconcileInterval = 250 * 1e6
 
-// pendings are the last figures of one shard's handshakes.
-type pendings struct {
+// lostWindow is how many calls of Reconcile a pick may stay a handshake before it is lost. With ReconcileInterval that is two
+// seconds, longer than a handshake takes on a bad line unless a packet is lost.
+const lostWindow = 8
+
+// handshakeWindow is the number of handshakes in flight to one shard, at each of the last calls of Reconcile.
+type handshakeWindow struct {
 	ring  [lostWindow]int64
-	calls int
+	calls int // Number of figures ever added.
 }
 
-// least notes a figure and returns the least of the window; 0 until it is full.
-func (p *pendings) least(handshakes int64) int64 {
-	p.ring[p.calls%lostWindow] = handshakes
-	if p.calls++; p.calls < lostWindow {
+// smallest adds a figure and returns the smallest of the window. It returns 0 until the window is full.
+func (w *handshakeWindow) smallest(handshakes int64) int64 {
+	w.ring[w.calls%lostWindow] = handshakes
+	if w.calls++; w.calls < lostWindow {
 		return 0
 	}
-	least := handshakes
-	for _, h := range p.ring {
-		least = min(least, h)
-	}
-	return least
+	return slices.Min(w.ring[:])
 }
 
-// forget takes n off every figure: that many were written off.
-func (p *pendings) forget(n int64) {
-	for i := range p.ring {
-		p.ring[i] -= n
+// subtract takes n off every figure, after n picks were written off.
+func (w *handshakeWindow) subtract(n int64) {
+	for i := range w.ring {
+		w.ring[i] -= n
 	}
 }
 
-// Reconcile writes off picks that never became a connection: the SYN's sender was
-// forged or vanished, or the accept queue was full. Otherwise they would burden
-// their shard for ever.
+// Reconcile writes off picks that never became a connection, because the sender of the SYN was forged or vanished, or the
+// accept queue was full. Otherwise they would count towards the load of their shard for ever.
 //
-// Picked, but neither accepted nor in an accept queue (tcp_info of the listener),
-// are the handshakes in flight, which come and go, and the lost. So what is the
-// least number of them for two seconds is lost. With slow handshakes and a steady
-// flow of clients some in flight are always among those; one that does become a
-// connection later counts again when its shard accepts it, as uncounted.
+// The picks that are neither accepted nor in an accept queue are handshakes in flight, whose number goes up and down, and
+// lost picks, which stay. So the smallest number over two seconds is written off as lost. Where slow handshakes arrive all
+// the time, that number also includes some that are still in flight. If such a handshake becomes a connection after all, it
+// counts again when its shard accepts it, as uncounted.
 //
-// Call it every ReconcileInterval, always from the same goroutine, and not after the
-// listeners have begun to close: it reads their state by descriptor. It does nothing
-// where the kernel's hash chooses.
+// Call Reconcile every ReconcileInterval, always from the same goroutine, and not after a listener has been closed, because
+// it reads their state by descriptor. It does nothing where the kernel's hash chooses.
 func (s *Steering) Reconcile() {
 	if s.Status().Mode == Hash {
 		return
@@ -60,27 +53,27 @@ func (s *Steering) Reconcile() {
 	now := monotonicNow()
 	for i := range s.slots {
 		slot := &s.slots[i]
-		// What the shard has taken from its queues in this turn, it tells at its end.
+		// A shard reports what it accepts only at the end of its turn, so the figures of a long turn are not complete.
 		if began := atomic.LoadUint64(&slot.cells.BusySince); began != 0 && now > began && now-began > ReconcileInterval {
 			continue
 		}
-		// First what is subtracted, see Figures: never too few in flight.
+		// Read what is subtracted first, as Figures does, so that the number of handshakes is never too small.
 		accepted := atomic.LoadUint64(&slot.cells.Accepted)
 		handshakes := slot.unaccepted(accepted)
-		if handshakes > 0 { // Else an idle server would ask the kernel for every shard's queue.
+		if handshakes > 0 { // An idle server needs no system call.
 			waiting := s.acceptQueue(i)
 			handshakes = slot.unaccepted(accepted) - waiting
 		}
-		if lost := s.pending[i].least(handshakes); lost > 0 {
-			s.pending[i].forget(lost)
+		if lost := s.handshakes[i].smallest(handshakes); lost > 0 {
+			s.handshakes[i].subtract(lost)
 			slot.writeOff(uint64(lost))
 		}
-		// Some that were just written off may have been accepted meanwhile.
+		// Some of the picks just written off may have been accepted meanwhile.
 		slot.count(atomic.LoadUint64(&slot.cells.Accepted))
 	}
 }
 
-// acceptQueue returns how many connections wait to be accepted by a shard.
+// acceptQueue returns how many connections wait in the accept queues of a shard's listeners.
 func (s *Steering) acceptQueue(shard int) (n int64) {
 	for _, fds := range s.listeners {
 		if shard >= len(fds) {
@@ -97,7 +90,7 @@ func (s *Steering) acceptQueue(shard int) (n int64) {
 // tcpListen is TCP_LISTEN of the kernel's net/tcp_states.h.
 const tcpListen = 10
 
-// monotonicNow is CLOCK_MONOTONIC in nanoseconds, as the shards and the program have it.
+// monotonicNow returns CLOCK_MONOTONIC in nanoseconds, the clock of the shards and the program.
 func monotonicNow() uint64 {
 	var t unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t) // Fails only for a clock that does not exist.

@@ -15,7 +15,7 @@ import (
 // memorySteering has slots in plain memory and no listeners.
 func memorySteering(tb testing.TB, shards int, mode string) *Steering {
 	tb.Helper()
-	s := &Steering{slots: memoryTable().slice(shards), pending: make([]pendings, shards)}
+	s := &Steering{slots: memoryTable().slice(shards), handshakes: make([]handshakeWindow, shards)}
 	s.status.Store(&Status{Mode: mode})
 	return s
 }
@@ -165,7 +165,7 @@ func TestSlot(t *testing.T) {
 	require.Zero(t, Figures{load: -9}.Load(), "never below zero")
 	require.Zero(t, Figures{Accepted: 9}.Pending())
 	require.Zero(t, s.Slot(0).Figures())
-	require.PanicsWithValue(t, "BUG: slot of shard 2, there are 2", func() { s.Slot(2) })
+	require.PanicsWithValue(t, "BUG: slot of shard 2 of 2", func() { s.Slot(2) })
 }
 
 // A flood of SYNs whose senders do not exist, beside real clients: these are served,

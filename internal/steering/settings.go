@@ -14,51 +14,50 @@ import (
 	"wsd/internal/routing"
 )
 
-// Setting describes one of the maps that operators write. Its name is also the last
-// part of its key in the configuration (weight: weights) and its name for `wsd steer`.
+// Setting describes one of the maps that operators write.
 type Setting struct {
-	Name     string
-	PerShard bool   // One entry for each shard, else one in all.
-	Most     uint32 // The largest value in range.
-	Instead  uint32 // What counts in place of a value above Most.
-	Unit     Unit
+	Name     string // Name of the map, of the setting in `wsd steer`, and of the option below steering (weight: weights).
+	PerShard bool   // Whether each shard has an entry. Otherwise the map has one entry.
+	Max      uint32 // Largest value in range.
+	Instead  uint32 // Value that applies if the value in the map is larger than Max.
+	Unit     Unit   // How people write the value.
 }
 
-// Unit says what a value counts.
+// Unit is how people write the values of a setting.
 type Unit int
 
 // The units.
 const (
-	Count        Unit = iota
-	Milliseconds      // Shown and read as a duration.
-	Switch            // Not 0: on. Shown and read as true or false.
-	PolicyName        // Shown and read as a name of Policies.
+	Count        Unit = iota // A whole number.
+	Milliseconds             // A duration such as 150ms.
+	Switch                   // true or false. Any value but 0 is true.
+	PolicyName               // A name of Policies.
 )
 
 const anyU32 = ^uint32(0)
 
-// What wsd does with each is written at its map in bpf/settings.h, the limits too.
+// settings lists the settings. bpf/settings.h says what each does, and has the limits.
 var settings = []Setting{
-	{Name: steerMapPolicy, Most: uint32(steerPolicyKindPOLICIES) - 1, Instead: uint32(steerPolicyKindPOLICY_LEAST_LOADED), Unit: PolicyName},
-	{Name: steerMapWeight, PerShard: true, Most: uint32(steerLimitWEIGHT_MAX), Instead: uint32(steerLimitWEIGHT_DEFAULT)},
-	{Name: steerMapDrain, PerShard: true, Most: anyU32, Unit: Switch},
-	{Name: steerMapStallBound, Most: uint32(steerLimitSTALL_BOUND_MAX), Unit: Milliseconds},
-	{Name: steerMapRamp, Most: uint32(steerLimitRAMP_MAX), Unit: Milliseconds},
-	{Name: steerMapPendingMax, Most: uint32(steerLimitPENDING_MAX_MAX)},
-	{Name: steerMapCpuLocalBound, Most: uint32(steerLimitCPU_LOCAL_BOUND_MAX)},
-	{Name: steerMapAdmission, Most: uint32(steerLimitADMISSION_MAX)},
-	{Name: steerMapAdmissionDryRun, Most: anyU32, Unit: Switch},
-	{Name: steerMapSourceRate, Most: uint32(steerLimitSOURCE_RATE_MAX)},
-	{Name: steerMapSourceBurst, Most: uint32(steerLimitSOURCE_BURST_MAX)},
-	{Name: steerMapSourcePrefix4, Most: uint32(steerLimitSOURCE_PREFIX4MAX), Instead: uint32(steerLimitSOURCE_PREFIX4DEFAULT)},
-	{Name: steerMapSourcePrefix6, Most: uint32(steerLimitSOURCE_PREFIX6MAX), Instead: uint32(steerLimitSOURCE_PREFIX6DEFAULT)},
-	{Name: steerMapSourceDryRun, Most: anyU32, Unit: Switch},
+	{Name: steerMapPolicy, Max: uint32(steerPolicyKindPOLICIES) - 1, Instead: uint32(steerPolicyKindPOLICY_LEAST_LOADED), Unit: PolicyName},
+	{Name: steerMapWeight, PerShard: true, Max: uint32(steerLimitWEIGHT_MAX), Instead: uint32(steerLimitWEIGHT_DEFAULT)},
+	{Name: steerMapDrain, PerShard: true, Max: anyU32, Unit: Switch},
+	{Name: steerMapStallBound, Max: uint32(steerLimitSTALL_BOUND_MAX), Unit: Milliseconds},
+	{Name: steerMapRamp, Max: uint32(steerLimitRAMP_MAX), Unit: Milliseconds},
+	{Name: steerMapPendingMax, Max: uint32(steerLimitPENDING_MAX_MAX)},
+	{Name: steerMapCpuLocalBound, Max: uint32(steerLimitCPU_LOCAL_BOUND_MAX)},
+	{Name: steerMapAdmission, Max: uint32(steerLimitADMISSION_MAX)},
+	{Name: steerMapAdmissionDryRun, Max: anyU32, Unit: Switch},
+	{Name: steerMapSourceRate, Max: uint32(steerLimitSOURCE_RATE_MAX)},
+	{Name: steerMapSourceBurst, Max: uint32(steerLimitSOURCE_BURST_MAX)},
+	{Name: steerMapSourcePrefix4, Max: uint32(steerLimitSOURCE_PREFIX4MAX), Instead: uint32(steerLimitSOURCE_PREFIX4DEFAULT)},
+	{Name: steerMapSourcePrefix6, Max: uint32(steerLimitSOURCE_PREFIX6MAX), Instead: uint32(steerLimitSOURCE_PREFIX6DEFAULT)},
+	{Name: steerMapSourceDryRun, Max: anyU32, Unit: Switch},
 }
 
-// AllSettings lists the settings, in a fixed order. The caller must not change it.
+// AllSettings returns the settings, in a fixed order. The caller must not change the slice.
 func AllSettings() []Setting { return settings }
 
-// Policies are the names of the policies; the index is the value in the map.
+// Policies returns the names of the policies. The index of a name is its value in the map.
 func Policies() []string {
 	return []string{
 		steerPolicyKindPOLICY_LEAST_LOADED: "least-loaded", steerPolicyKindPOLICY_WEIGHTED: "weighted", steerPolicyKindPOLICY_P2C: "p2c",
@@ -66,7 +65,7 @@ func Policies() []string {
 	}
 }
 
-// SettingNamed returns the setting of that name. An error names those that there are.
+// SettingNamed returns the setting with that name. The error lists the settings that exist.
 func SettingNamed(name string) (Setting, error) {
 	var names []string
 	for _, s := range settings {
@@ -75,23 +74,23 @@ func SettingNamed(name string) (Setting, error) {
 		}
 		names = append(names, s.Name)
 	}
-	return Setting{}, fmt.Errorf("there is no setting %q: there are %s", name, strings.Join(names, ", "))
+	return Setting{}, fmt.Errorf("no setting is named %q; the settings are %s", name, strings.Join(names, ", "))
 }
 
-// Parse reads a value as people write it: a whole number, and by unit also a
-// duration, true or false, or a policy's name.
+// Parse reads a value as people write it: a whole number, a duration, true or false, or the name of a policy, depending on
+// the unit. The error says what is allowed.
 func (s Setting) Parse(text string) (uint32, error) {
 	switch s.Unit {
 	case PolicyName:
 		if i := slices.Index(Policies(), text); i >= 0 {
 			return uint32(i), nil
 		}
-		return 0, fmt.Errorf("%s %q: it must be one of %s", s.Name, text, strings.Join(Policies(), ", "))
+		return 0, fmt.Errorf("%s %q must be one of %s", s.Name, text, strings.Join(Policies(), ", "))
 	case Milliseconds:
-		if d, err := time.ParseDuration(text); err == nil && d >= 0 && d.Milliseconds() <= int64(s.Most) && d%time.Millisecond == 0 {
+		if d, err := time.ParseDuration(text); err == nil && d >= 0 && d.Milliseconds() <= int64(s.Max) && d%time.Millisecond == 0 {
 			return uint32(d.Milliseconds()), nil
 		}
-		return 0, fmt.Errorf("%s %q: it must be a duration from 0s to %v in whole milliseconds, such as 200ms", s.Name, text, s.duration(s.Most))
+		return 0, fmt.Errorf("%s %q must be a duration from 0s to %v in whole milliseconds, such as 200ms", s.Name, text, s.duration(s.Max))
 	case Switch:
 		switch text {
 		case "true", "1":
@@ -99,20 +98,20 @@ func (s Setting) Parse(text string) (uint32, error) {
 		case "false", "0":
 			return 0, nil
 		}
-		return 0, fmt.Errorf("%s %q: it must be true or false", s.Name, text)
+		return 0, fmt.Errorf("%s %q must be true or false", s.Name, text)
 	case Count:
 	}
 	n, err := strconv.ParseUint(text, 10, 32)
-	if err != nil || n > uint64(s.Most) {
-		return 0, fmt.Errorf("%s %q: it must be a whole number from 0 to %d", s.Name, text, s.Most)
+	if err != nil || n > uint64(s.Max) {
+		return 0, fmt.Errorf("%s %q must be a whole number from 0 to %d", s.Name, text, s.Max)
 	}
 	return uint32(n), nil
 }
 
-// Text is a value as Parse reads it. One out of range is shown as the number that it is.
+// Text returns a value in the form that Parse reads, or as a plain number if it is out of range.
 func (s Setting) Text(value uint32) string {
 	switch {
-	case value > s.Most:
+	case value > s.Max:
 	case s.Unit == PolicyName:
 		return Policies()[value]
 	case s.Unit == Milliseconds:
@@ -123,9 +122,9 @@ func (s Setting) Text(value uint32) string {
 	return strconv.FormatUint(uint64(value), 10)
 }
 
-// InForce is what counts when the map holds value.
+// InForce returns the value that applies when the map contains value.
 func (s Setting) InForce(value uint32) uint32 {
-	if value > s.Most {
+	if value > s.Max {
 		return s.Instead
 	}
 	return value
@@ -133,7 +132,7 @@ func (s Setting) InForce(value uint32) uint32 {
 
 func (s Setting) duration(ms uint32) time.Duration { return time.Duration(ms) * time.Millisecond }
 
-// entries is how many the setting's map has.
+// entries returns the number of entries of the setting's map.
 func (s Setting) entries(shards int) int {
 	if s.PerShard {
 		return shards
@@ -141,11 +140,10 @@ func (s Setting) entries(shards int) int {
 	return 1
 }
 
-// Values is a value for each entry of each setting, by name.
+// Values has the values of all entries of each setting, by the name of the setting.
 type Values map[string][]uint32
 
-// DefaultValues is what counts where the configuration says nothing: the fewest
-// connections, no limit, no stall detection.
+// DefaultValues returns values that steer by load alone: policy least-loaded, no limits, no stall detection.
 func DefaultValues(shards int) Values {
 	v := make(Values)
 	for _, s := range settings {
@@ -154,7 +152,7 @@ func DefaultValues(shards int) Values {
 	return v
 }
 
-// clone checks that all is there, and in range.
+// clone copies v, after it has checked that every entry exists and is in range.
 func (v Values) clone(shards int) (Values, error) {
 	all := make(Values)
 	for _, s := range settings {
@@ -163,8 +161,8 @@ func (v Values) clone(shards int) (Values, error) {
 			return nil, fmt.Errorf("BUG: %d values of %s for %d shards", len(entries), s.Name, shards)
 		}
 		for _, value := range entries {
-			if value > s.Most {
-				return nil, fmt.Errorf("BUG: %s is %d, at most %d", s.Name, value, s.Most)
+			if value > s.Max {
+				return nil, fmt.Errorf("BUG: %s is %d, the maximum is %d", s.Name, value, s.Max)
 			}
 		}
 		all[s.Name] = slices.Clone(entries)
@@ -172,13 +170,12 @@ func (v Values) clone(shards int) (Values, error) {
 	return all, nil
 }
 
-// Configured is what the settings began with. Any goroutine may call it, and must not
-// change it.
+// Configured returns the settings as configured, which the maps had at start. Any goroutine may call it. The caller must not
+// change the map.
 func (s *Steering) Configured() Values { return s.configured }
 
-// Values reads what the maps hold now, out of range or not; where the kernel's hash
-// chooses, and after Close, what they began with. It costs a system call for each
-// entry. Any goroutine may call it.
+// Values reads the current values from the maps, out of range or not. Where the kernel's hash chooses, and after Close, it
+// returns Configured. It costs one system call for each entry. Any goroutine may call it.
 func (s *Steering) Values() (Values, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -198,18 +195,18 @@ func (s *Steering) Values() (Values, error) {
 	return now, nil
 }
 
-// ErrNotSteering is why a setting cannot be set: nobody would look at it.
-var ErrNotSteering = errors.New("the kernel's hash chooses the shards, so there is nothing to set")
+// ErrNotSteering is the error of setting a value where the kernel's hash chooses, because nothing would read the value.
+var ErrNotSteering = errors.New("the kernel's hash chooses the shards, so settings have no effect")
 
-// Set writes an entry of a setting, as `bpftool map update` would; shard is 0 for a
-// setting that has one entry. It is for what an operator asks: wsd itself never
-// calls it. A value out of range is an error. Any goroutine may call it.
+// Set writes an entry of a setting, like `bpftool map update`. shard is 0 for a setting with one entry. It returns
+// ErrNotSteering where the kernel's hash chooses, and an error if the value is out of range or the shard does not exist. Set
+// is for requests of an operator; wsd never changes a setting of its own accord. Any goroutine may call it.
 func (s *Steering) Set(setting Setting, shard routing.ShardID, value uint32) error {
-	if value > setting.Most {
-		return fmt.Errorf("%s %d: it must be at most %d", setting.Name, value, setting.Most)
+	if value > setting.Max {
+		return fmt.Errorf("%s %d must be at most %d", setting.Name, value, setting.Max)
 	}
 	if n := setting.entries(len(s.slots)); int(shard) >= n {
-		return fmt.Errorf("%s of shard %d: the last shard is %d", setting.Name, shard, n-1)
+		return fmt.Errorf("%s of shard %d: the highest shard is %d", setting.Name, shard, n-1)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -222,12 +219,11 @@ func (s *Steering) Set(setting Setting, shard routing.ShardID, value uint32) err
 	return nil
 }
 
-// admissionOwn is the entry of the map admission that is wsd's own (bpf/settings.h).
+// admissionOwn is the entry of the map admission that wsd itself writes (bpf/settings.h).
 const admissionOwn = uint32(1)
 
-// SetAdmission sets wsd's own level of admission, 0 to 100; the stricter of it and the
-// operator's holds. It does nothing where the kernel's hash chooses. Any goroutine
-// may call it.
+// SetAdmission sets the percentage of new connections that wsd itself wants refused, 0 to 100. The higher of it and the
+// operator's setting applies. It does nothing where the kernel's hash chooses. Any goroutine may call it.
 func (s *Steering) SetAdmission(percent uint32) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -240,8 +236,7 @@ func (s *Steering) SetAdmission(percent uint32) error {
 	return nil
 }
 
-// Admission returns wsd's own level of admission as the map has it. Any goroutine may
-// call it.
+// Admission returns the percentage that SetAdmission has set. Any goroutine may call it.
 func (s *Steering) Admission() (percent uint32, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -254,9 +249,8 @@ func (s *Steering) Admission() (percent uint32, err error) {
 	return percent, nil
 }
 
-// Exempt lists the prefixes that source_rate does not apply to, as the map has them
-// now, sorted; what they began with where the kernel's hash chooses, and after
-// Close. Any goroutine may call it.
+// Exempt returns the prefixes that source_rate does not apply to, read from the map and sorted. Where the kernel's hash
+// chooses, and after Close, it returns the configured ones. Any goroutine may call it.
 func (s *Steering) Exempt() ([]netip.Prefix, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -13,29 +13,26 @@ import (
 	"wsd/internal/routing"
 )
 
-// The program's limit and ours are one number, written in bpf/maps.h.
+// This fails to compile if routing.ShardsMax differs from the program's limit in bpf/maps.h.
 var _ [routing.ShardsMax]steerSlot = steerSlotTable{}.Shard
 
-// Slot is one shard's entry in the map slots_v2: what the program knows of the
-// shard, see bpf/maps.h. It is memory shared with the kernel, or plain memory where
-// the kernel's hash chooses. A Slot may be used after Close.
+// Slot is one shard's entry in the map slots_v2, with what the program knows of the shard (bpf/maps.h). It is memory shared
+// with the kernel, or plain memory where the kernel's hash chooses. A Slot may be used after Close.
 type Slot struct {
-	cells *steerSlot
-	tally *steerTally
-	table *table // Keeps the mapping.
+	cells *steerSlot  // Counters and state of the shard.
+	tally *steerTally // Load and picks, which the program compares, next to those of the other shards.
+	table *table      // Keeps the memory mapped.
 }
 
-// BeginTurn stores when the shard's turn began, in nanoseconds of CLOCK_MONOTONIC;
-// 0 means that it waits. It costs one atomic store. Only the shard's goroutine may
-// call it.
+// BeginTurn stores when the shard's loop turn began, in nanoseconds of CLOCK_MONOTONIC. 0 means that the shard waits. It costs
+// one atomic store. Only the shard's goroutine may call it.
 func (s *Slot) BeginTurn(monotonicNanos uint64) {
 	atomic.StoreUint64(&s.cells.BusySince, monotonicNanos)
 	runtime.KeepAlive(s.table)
 }
 
-// EndTurn tells what the turn did: how many connections it took from the accept
-// queues, how many of those taken ever it closed, and how many nanoseconds it was
-// busy. Only the shard's goroutine may call it, after BeginTurn.
+// EndTurn reports what the turn did: the connections it accepted, the accepted connections it closed, and how many
+// nanoseconds it took. Only the shard's goroutine may call it, after BeginTurn.
 func (s *Slot) EndTurn(accepted, closed, nanos uint64) {
 	c := s.cells
 	if accepted > 0 {
@@ -51,8 +48,8 @@ func (s *Slot) EndTurn(accepted, closed, nanos uint64) {
 	runtime.KeepAlive(s.table)
 }
 
-// count makes load of what was accepted but never picked, so that the figures of a
-// shard agree before it waits again: nothing is on its way then that was accepted.
+// count adds connections that were accepted without a pick to the load. After it, the load is at least the number of open
+// connections, so a connection that has been accepted is not taken for one that is still pending.
 func (s *Slot) count(accepted uint64) {
 	for {
 		load, closed := atomic.LoadInt64(&s.tally.Load), atomic.LoadUint64(&s.cells.Closed)
@@ -60,7 +57,7 @@ func (s *Slot) count(accepted uint64) {
 		if missing <= 0 {
 			return
 		}
-		// A shard and Reconcile may both have seen it.
+		// The shard and Reconcile may both find the same connections missing; only one of them adds them.
 		if atomic.CompareAndSwapInt64(&s.tally.Load, load, load+missing) {
 			atomic.AddUint64(&s.cells.Uncounted, uint64(missing))
 			return
@@ -68,21 +65,20 @@ func (s *Slot) count(accepted uint64) {
 	}
 }
 
-// unaccepted returns how many picks a shard that has accepted so many connections has not accepted.
+// unaccepted returns the number of picks that the shard has not accepted. accepted is its number of accepted connections.
 func (s *Slot) unaccepted(accepted uint64) int64 {
 	closed := atomic.LoadUint64(&s.cells.Closed)
 	return atomic.LoadInt64(&s.tally.Load) + int64(closed-accepted) //nolint:gosec // Modulo 2^64.
 }
 
-// writeOff takes picks off the load that never became a connection.
+// writeOff takes n picks off the load, because they never became a connection.
 func (s *Slot) writeOff(n uint64) {
 	atomic.AddUint64(&s.cells.Lost, n)
 	atomic.AddInt64(&s.tally.Load, -int64(n)) //nolint:gosec // It was picked before.
 }
 
-// SetDraining tells whether wsd itself wants no new connections on this shard. It
-// is apart from the operator's setting, and either is enough. Any goroutine may
-// call it.
+// SetDraining sets whether wsd itself wants no new connections on this shard. The operator's setting drain is separate, and
+// either one is enough. Any goroutine may call it.
 func (s *Slot) SetDraining(draining bool) {
 	value := steerDrainingDRAINING_NOT
 	if draining {
@@ -92,34 +88,32 @@ func (s *Slot) SetDraining(draining bool) {
 	runtime.KeepAlive(s.table)
 }
 
-// Figures is a shard's slot at one moment, as far as several reads can be one.
+// Figures is a copy of a shard's slot. Its values are read one after the other, so they may not match exactly.
 type Figures struct {
-	Picked    uint64 // SYNs for which the program chose this shard.
-	Migrated  uint64 // Connections that came from a listener that was closed before it accepted them.
-	Accepted  uint64 // Connections taken from the accept queues.
-	Closed    uint64 // Of those, how many have ended.
-	Uncounted uint64 // Accepted though never picked: by a SYN cookie, by the kernel's hash, or after they were written off.
-	Lost      uint64 // Picked but not accepted within seconds, so written off.
+	Picked    uint64 // Number of SYNs for which the program chose this shard.
+	Migrated  uint64 // Number of connections moved here because their listener was closed before it accepted them.
+	Accepted  uint64 // Number of connections taken from the accept queues.
+	Closed    uint64 // Number of accepted connections that have ended.
+	Uncounted uint64 // Number of connections accepted without a pick: after a SYN cookie, by the kernel's hash, or after they were written off.
+	Lost      uint64 // Number of picks written off, because they were not accepted within two seconds.
 
-	BusySince    uint64 // CLOCK_MONOTONIC nanoseconds at which the turn began; 0: it waits.
-	StalledUntil uint64 // CLOCK_MONOTONIC nanoseconds at which the last turn over stall_bound ended; 0: there was none.
-	Draining     bool   // wsd itself wants no new connections here.
+	BusySince    uint64 // When the current turn began, in nanoseconds of CLOCK_MONOTONIC; 0: the shard waits.
+	StalledUntil uint64 // When the last turn longer than stall_bound ended, in nanoseconds of CLOCK_MONOTONIC; 0: there was none.
+	Draining     bool   // Whether wsd itself wants no new connections here.
 
 	load int64
 }
 
-// Load is what the program compares: connections, and those on their way. It is
-// Picked + Migrated + Uncounted - Lost - Closed, but for what happens while that is
-// read.
+// Load returns the load that the program compares: open and pending connections. It is Picked + Migrated + Uncounted - Lost -
+// Closed, except for changes while the slot was read.
 func (f Figures) Load() int64 { return max(0, f.load) }
 
-// Pending is how many were picked and are not accepted yet.
+// Pending returns the number of pending connections: picked, but not accepted yet.
 func (f Figures) Pending() int64 { return max(0, f.load+int64(f.Closed-f.Accepted)) } //nolint:gosec // Modulo 2^64.
 
 // Figures reads the slot. Any goroutine may call it.
 func (s *Slot) Figures() Figures {
-	// What is subtracted comes first: a connection that comes or goes meanwhile makes
-	// pending greater, never smaller.
+	// Read what is subtracted first, so that a connection that comes or goes meanwhile makes Pending too large, never too small.
 	c := s.cells
 	f := Figures{Closed: atomic.LoadUint64(&c.Closed), Accepted: atomic.LoadUint64(&c.Accepted), Lost: atomic.LoadUint64(&c.Lost)}
 	f.Picked, f.Migrated, f.Uncounted = atomic.LoadUint64(&s.tally.Picked), atomic.LoadUint64(&c.Migrated), atomic.LoadUint64(&c.Uncounted)
@@ -130,19 +124,19 @@ func (s *Slot) Figures() Figures {
 	return f
 }
 
-// table is all slots: the mapped value of the map slots_v2, or plain memory.
+// table is the memory of all slots: the mapped value of the map slots_v2, or plain memory.
 type table struct {
 	slots *steerSlotTable
 
-	// stallBound is stall_bound in nanoseconds, 0 for none, as the settings had it at
-	// the last look: what a shard calls a stall only decides whether it ramps.
+	// stallBound is the setting stall_bound at the last call of Watch, in nanoseconds; 0: no bound. It may lag behind the map,
+	// because it only decides whether a shard ramps afterwards.
 	stallBound atomic.Uint64
 }
 
-// mapTable maps the value of the map slots_v2. It is unmapped when nothing refers to
-// it any more, and not by Close, because shards report to the end.
+// mapTable maps the value of the map slots_v2 into memory. It is unmapped when nothing refers to it any more. Close does not
+// unmap it, because shards write to the end.
 //
-// ebpf.Memory maps it too, but gives out copies, no memory for atomics.
+// ebpf.Memory would map it, too, but it returns copies and not memory for atomics.
 func mapTable(m *ebpf.Map) (*table, error) {
 	size := (int(unsafe.Sizeof(steerSlotTable{})) + os.Getpagesize() - 1) &^ (os.Getpagesize() - 1)
 	b, err := unix.Mmap(m.FD(), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
@@ -156,7 +150,7 @@ func mapTable(m *ebpf.Map) (*table, error) {
 
 func memoryTable() *table { return &table{slots: new(steerSlotTable)} }
 
-// slice returns the slots of the first n shards, and marks the others as absent.
+// slice returns the slots of the first n shards, and marks the other slots as absent.
 func (t *table) slice(n int) []Slot {
 	for i := n; i < routing.ShardsMax; i++ {
 		t.slots.Tally[i].Load, t.slots.Shard[i].Draining = int64(steerLimitABSENT_LOAD), steerDrainingDRAINING_ABSENT

@@ -15,78 +15,75 @@ import (
 	"wsd/internal/routing"
 )
 
-// Mode is what the option steering.mode asks for.
+// Mode is the value of the option steering.mode.
 type Mode string
 
 // The modes.
 const (
-	ModeAuto    Mode = "auto"    // Steer where possible, else the kernel's hash.
-	ModeRequire Mode = "require" // Steer, or it is an error. Pins are not required.
-	ModeOff     Mode = "off"     // The kernel's hash.
+	ModeAuto    Mode = "auto"    // Load the program if possible, else use the kernel's hash.
+	ModeRequire Mode = "require" // Load the program, or return an error. Pins are not required.
+	ModeOff     Mode = "off"     // Use the kernel's hash.
 )
 
-// What Status.Mode tells.
+// Values of Status.Mode.
 const (
-	Pinned   = "ebpf-pinned" // The program chooses; its maps are pinned.
-	Unpinned = "ebpf"        // The program chooses; no other process finds its maps by a path.
+	Pinned   = "ebpf-pinned" // The program chooses, and its maps are pinned.
+	Unpinned = "ebpf"        // The program chooses. Its maps have no path by which other processes could find them.
 	Hash     = "hash"        // The kernel's hash of addresses and ports chooses.
 )
 
 // Options is what New needs.
 type Options struct {
-	Mode   Mode
-	PinDir string // Directory on a bpffs; the pins go into <PinDir>/<port>/.
-	// PinGroup is the group that pins and their directory belong to, by number; -1: the process's own.
-	PinGroup   int
-	Port       int            // Of the first group if it is known before it listens, else 0.
-	Shards     int            // 1 to routing.ShardsMax.
+	Mode       Mode           // Whether to load the program.
+	PinDir     string         // Directory on a bpffs. The pins go into <PinDir>/<port>/.
+	PinGroup   int            // Gid of the pins and their directory; -1: that of the process.
+	Port       int            // Port of the first listen address, or 0 if it is not known before the socket listens.
+	Shards     int            // Number of shards, 1 to routing.ShardsMax.
 	Groups     int            // Number of listen addresses, at least 1.
-	Values     Values         // What the settings begin with, each entry of each setting in range.
-	Exempt     []netip.Prefix // What source_rate does not apply to; at most 1024.
-	SourcesMax int            // Sources that source_rate remembers; 0: 65,536. About 100 bytes of kernel memory each, taken at start.
-	Logger     *slog.Logger
+	Values     Values         // Initial values of the settings. Every entry must be in range.
+	Exempt     []netip.Prefix // Prefixes that source_rate does not apply to, at most 1024.
+	SourcesMax int            // Client addresses tracked for source_rate, about 100 bytes of kernel memory each, reserved at start; 0: 65,536.
+	Logger     *slog.Logger   // Gets changes of the status and the settings.
 }
 
-// Status tells how connections are placed. After Publish it changes only when somebody
-// removes the pins.
+// Status says what chooses the shards. After Publish it changes only if someone removes the pins.
 type Status struct {
 	Mode    string // Pinned, Unpinned or Hash.
-	Reason  string // In one line why not more than Mode or, pinned, who alone sees the pins; may be empty then.
-	PinPath string // Directory of the pins; empty unless pinned.
+	Reason  string // Why Mode is not better, in one line. If Mode is Pinned: who can see the pins, or empty.
+	PinPath string // Directory of the pins; empty unless Mode is Pinned.
 }
 
-// Steering owns what one server has in the kernel to place its connections.
+// Steering owns the program, the maps and the pins of one server.
 type Steering struct {
 	// Fixed after New.
 	options    Options
-	configured Values
-	slots      []Slot
+	configured Values // Copy of options.Values.
+	slots      []Slot // One for each shard.
 
-	status atomic.Pointer[Status]
+	// Any goroutine may read these.
+	status  atomic.Pointer[Status]
+	watched struct{ changed, ignored atomic.Int64 } // Numbers of remarks at the last call of Watch.
 
-	// Of the goroutine that calls New, Attach, Add, Publish and Close.
-	pins      *pins  // nil before they are claimed, and when there are none.
-	pinErr    error  // Why not.
-	pinNote   string // Of a bpffs that had to be mounted.
-	listeners [][]int
+	// Owned by the goroutine that calls New, Attach, Add, Publish and Close.
+	pins      *pins   // Pins of the server; nil before claimPins, and without pins.
+	pinErr    error   // Why there are no pins.
+	pinNote   string  // Describes the mount of a bpffs; empty: none was mounted.
+	listeners [][]int // Descriptors of the listeners, by group and shard.
 
-	// Of the goroutine that calls Reconcile and Watch.
-	pending  []pendings
-	reported struct{ changed, ignored map[string]string } // As Watch last saw them.
-	watched  struct{ changed, ignored atomic.Int64 }      // How many they were.
+	// Owned by the goroutine that calls Reconcile and Watch.
+	handshakes []handshakeWindow                            // One for each shard.
+	reported   struct{ changed, ignored map[string]string } // Remarks at the last call of Watch, by entry.
 
-	mu       sync.Mutex // Guards what follows.
-	objects  *objects   // nil where the kernel's hash chooses, and after Close
-	outcomes steerOutcomeCounts
+	mu       sync.Mutex         // Guards objects and outcomes.
+	objects  *objects           // Maps and programs; nil where the kernel's hash chooses, and after Close.
+	outcomes steerOutcomeCounts // The program's counters at the last call of readOutcomes.
 }
 
-// New loads the program, and nothing changes yet for any connection. Then, in this
-// order: Attach for each group before its first socket listens; Add for each socket
-// as soon as it listens; Publish.
+// New loads the program. It does not affect any connection yet. The caller then calls Attach for each group before the first
+// socket of the group listens, Add for each socket as soon as it listens, and Publish.
 //
-// With ModeAuto a kernel that refuses is no error, then or later: one warning says
-// why, and the kernel's hash chooses. With ModeRequire it is. Pins that cannot be
-// made cost a warning in either mode.
+// If the kernel refuses the program, now or later, ModeRequire returns an error. ModeAuto logs a warning with the reason, and
+// the kernel's hash chooses. In both modes it is only a warning if the maps cannot be pinned.
 func New(o Options) (*Steering, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
@@ -96,7 +93,7 @@ func New(o Options) (*Steering, error) {
 		return nil, err
 	}
 	s := &Steering{
-		options: o, configured: configured, listeners: make([][]int, o.Groups), pending: make([]pendings, o.Shards),
+		options: o, configured: configured, listeners: make([][]int, o.Groups), handshakes: make([]handshakeWindow, o.Shards),
 	}
 	if o.Mode == ModeOff {
 		s.useHash("steering.mode is off")
@@ -120,12 +117,16 @@ func (o Options) validate() error {
 	return nil
 }
 
-// load does what New can fail at; what it leaves behind when it fails is nothing.
+// load loads the program and maps the slots. If it fails, it leaves nothing behind.
 func (s *Steering) load() error {
 	if s.options.Port != 0 {
 		s.claimPins(s.options.Port)
 	}
-	objects, err := load(s.options, s.pins.takeSockets)
+	spec, err := newSpec(s.options)
+	if err != nil {
+		return err
+	}
+	objects, err := load(spec, s.options, s.pins.takeSockets)
 	if err != nil {
 		return err
 	}
@@ -137,14 +138,14 @@ func (s *Steering) load() error {
 	s.slots = t.slice(s.options.Shards)
 	s.setStallBound(s.configured)
 	for i := range s.slots {
-		s.slots[i].SetDraining(true) // Until it listens.
+		s.slots[i].SetDraining(true) // Until the shard listens.
 	}
 	s.objects = objects
-	s.status.Store(&Status{Mode: Unpinned, Reason: "its maps are not pinned yet"})
+	s.status.Store(&Status{Mode: Unpinned, Reason: "the maps are not pinned yet"})
 	return nil
 }
 
-// claimPins begins with the pins, as soon as the port is known.
+// claimPins prepares the pins, as soon as the port is known.
 func (s *Steering) claimPins(port int) {
 	s.pins, s.pinNote, s.pinErr = claimPins(s.options, port)
 	if s.pinNote != "" {
@@ -152,22 +153,22 @@ func (s *Steering) claimPins(port int) {
 	}
 }
 
-// refused is what a refusal by the kernel means: an error, or the kernel's hash.
+// refused handles a refusal by the kernel: it returns an error with ModeRequire, and else switches to the kernel's hash.
 func (s *Steering) refused(err error) error {
 	s.giveUp()
 	var verifier *ebpf.VerifierError
 	if errors.As(err, &verifier) {
-		s.options.Logger.Debug("log of the verifier", "log", fmt.Sprintf("%+v", verifier))
+		s.options.Logger.Debug("the verifier's log", "log", fmt.Sprintf("%+v", verifier))
 	}
 	if s.options.Mode == ModeRequire {
-		return fmt.Errorf("steer connections as steering.mode require asks: %w", err)
+		return fmt.Errorf("steer connections (steering.mode is require): %w", err)
 	}
 	s.useHash(oneLine(err))
 	s.options.Logger.Warn("not steering: the kernel's hash chooses the shards", "reason", s.Status().Reason)
 	return nil
 }
 
-// giveUp takes back what was done before something failed.
+// giveUp detaches the program and releases pins, maps and programs.
 func (s *Steering) giveUp() {
 	for _, fds := range s.listeners {
 		if len(fds) > 0 {
@@ -189,9 +190,8 @@ func (s *Steering) useHash(reason string) {
 	s.slots = memoryTable().slice(s.options.Shards)
 }
 
-// Attach makes the program choose for the group of a socket that has SO_REUSEPORT and
-// is not bound yet: so that it chooses from the first connection on. An error means
-// that steering was required.
+// Attach makes the program choose for the group of a socket, which has SO_REUSEPORT and is not bound yet, so that the program
+// chooses from the first connection on. It returns an error only with ModeRequire.
 func (s *Steering) Attach(group, fd int) error {
 	if s.objects == nil {
 		return nil
@@ -202,9 +202,8 @@ func (s *Steering) Attach(group, fd int) error {
 	return nil
 }
 
-// Add gives the program the listener of the group's next shard. The descriptor stays
-// the caller's; it must stay open until after the last Reconcile. An error means that
-// steering was required.
+// Add gives the program the listener of the group's next shard. The caller keeps the descriptor, and must keep it open until
+// after the last call of Reconcile. Add returns an error only with ModeRequire.
 func (s *Steering) Add(group, fd int) error {
 	if s.objects == nil {
 		return nil
@@ -218,12 +217,12 @@ func (s *Steering) Add(group, fd int) error {
 		return s.refused(err)
 	}
 	if !slices.ContainsFunc(s.listeners, func(fds []int) bool { return len(fds) <= shard }) {
-		s.slots[shard].SetDraining(false) // It listens everywhere.
+		s.slots[shard].SetDraining(false) // The shard listens on every address.
 	}
 	return nil
 }
 
-// Publish pins the maps in <PinDir>/<port>/, when every listener was added.
+// Publish pins the maps in <PinDir>/<port>/. The caller must have added every listener. Without pins it logs a warning.
 func (s *Steering) Publish(port int) {
 	if s.objects == nil {
 		return
@@ -238,7 +237,7 @@ func (s *Steering) Publish(port int) {
 	if s.pinErr != nil {
 		s.pins = nil
 		s.status.Store(&Status{Mode: Unpinned, Reason: oneLine(s.pinErr)})
-		logger.Warn("steering without pins: bpftool finds the maps by id only", "reason", s.Status().Reason)
+		logger.Warn("steering without pins: bpftool can find the maps only by id", "reason", s.Status().Reason)
 		return
 	}
 	s.status.Store(&Status{Mode: Pinned, Reason: s.pinNote, PinPath: s.pins.dir})
@@ -248,21 +247,20 @@ func (s *Steering) Publish(port int) {
 	}
 }
 
-// Status returns how connections are placed. Any goroutine may call it.
+// Status returns what chooses the shards. Any goroutine may call it.
 func (s *Steering) Status() Status { return *s.status.Load() }
 
-// Slot returns the shard's slot, never nil. Any goroutine may call it after Publish;
-// who may use which method of a Slot, they say. A shard that New was not told of is
-// a BUG.
+// Slot returns the slot of a shard. It is never nil; Slot panics if the shard does not exist. Any goroutine may call it after
+// Publish. The methods of a Slot say who may call them.
 func (s *Steering) Slot(id routing.ShardID) *Slot {
 	if int(id) >= len(s.slots) {
-		panic(fmt.Sprintf("BUG: slot of shard %d, there are %d", id, len(s.slots)))
+		panic(fmt.Sprintf("BUG: slot of shard %d of %d", id, len(s.slots)))
 	}
 	return &s.slots[id]
 }
 
-// Close removes the pins and gives up the maps. The program itself chooses as
-// long as one of its listeners is open. Slots, Status and Outcomes stay usable.
+// Close removes the pins and closes the maps. The program continues to choose as long as one of its listeners is open. Slots,
+// Status and Outcomes stay usable.
 func (s *Steering) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -277,7 +277,7 @@ func nextWithSlots(t *testing.T, v *server, sockets *ebpf.Map) *objects {
 	t.Helper()
 	spec, err := loadSteer()
 	require.NoError(t, err)
-	require.NoError(t, tailor(spec, v.options))
+	require.NoError(t, adapt(spec, v.options))
 	delete(spec.Maps, steerMapOwner)
 	next := *v.objects
 	next.outcomes, err = ebpf.NewMap(spec.Maps[steerMapOutcomesV2])
@@ -296,7 +296,9 @@ func nextWithMaps(t *testing.T, v *server, sockets *ebpf.Map) *objects {
 	o := v.options
 	o.Values = DefaultValues(o.Shards)
 	o.Values["policy"][0] = uint32(steerPolicyKindPOLICY_WEIGHTED)
-	next, err := load(o, func(int, *ebpf.MapSpec) *ebpf.Map { return sockets })
+	nextSpec, err := newSpec(o)
+	require.NoError(t, err)
+	next, err := load(nextSpec, o, func(int, *ebpf.MapSpec) *ebpf.Map { return sockets })
 	require.NoError(t, err)
 	t.Cleanup(next.close)
 	table, err := mapTable(next.slots)

@@ -29,6 +29,7 @@ const (
 	flate      = "github.com/klauspost/compress/flate"
 	kafkaGo    = "github.com/segmentio/kafka-go"
 	franzGo    = "github.com/twmb/franz-go"
+	kong       = "github.com/alecthomas/kong"
 	gjson      = "github.com/tidwall/gjson"
 	kmsg       = "github.com/twmb/franz-go/pkg/kmsg"
 	prometheus = "github.com/prometheus/client_golang"
@@ -50,20 +51,24 @@ var rules = map[string]rule{
 	"bus":       {own: []string{"routing", "stats"}},
 	"epoll":     {outside: []string{unix}},
 	"listen":    {outside: []string{"github.com/libp2p/go-reuseport", unix}},
-	"steering":  {own: []string{"routing"}, outside: []string{ebpf, unix}},
+	"steering":  {own: []string{"routing", "host", "dirlock"}, outside: []string{ebpf, unix}},
 	"auth":      {own: []string{"routing"}, outside: []string{"github.com/golang-jwt/jwt/v5", "github.com/MicahParks/keyfunc/v3"}},
 	"admission": {own: []string{"stats"}, outside: []string{"github.com/containerd/cgroups/v3"}},
 	"shard":     {own: []string{"epoll", "wire", "proto", "bus", "routing", "stats"}, outside: []string{centrifuge, "github.com/gobwas/ws", unix}},
 	"kafka":     {own: []string{"epoll"}, outside: []string{kafkaGo, kmsg, "github.com/klauspost/compress"}},
 	"source":    {own: []string{"bus", "kafka", "route", "routing", "proto", "stats"}, outside: []string{kafkaGo, kmsg}},
 	"recovery":  {own: []string{"source", "bus", "routing", "stats"}},
-	"control":   {},
+	"control":   {own: []string{"dirlock", "httpserve"}},
 	"tlsconn":   {own: []string{"epoll"}, outside: []string{ants}},
-	"doctor":    {outside: []string{unix}},
+	"doctor":    {own: []string{"host", "steering"}, outside: []string{unix}},
+	"host":      {},
+	"dirlock":   {outside: []string{unix}},
+	"httpserve": {},
+	"command":   {outside: []string{kong, unix}},
 	"handover":  {outside: []string{unix}},
 	"config":    {own: []string{"route"}, outside: []string{"go.yaml.in/yaml/v3"}},
 	"metrics":   {own: []string{"kafka", "recovery", "route", "routing", "stats", "bus", "deflate", "shard", "source", "steering", "admission"}, outside: []string{prometheus}},
-	"admin":     {},
+	"admin":     {own: []string{"httpserve"}},
 	"dev":       {outside: []string{franzGo}},
 	"server":    {own: []string{all}, outside: []string{kafkaGo, unix}},
 	// Apache Kafka for tests, and kfake beside it.
@@ -73,8 +78,8 @@ var rules = map[string]rule{
 	"testutil":        {outside: []string{unix, "github.com/stretchr/testify"}},
 	"tidy":            {},
 
-	"../cmd/wsd":             {own: []string{"config", "route", "routing", "server", "control", "dev", "doctor"}, outside: []string{"github.com/alecthomas/kong", "github.com/KimMachineGun/automemlimit", unix}},
-	"../loadtest":            {own: []string{"epoll"}, outside: []string{"github.com/alecthomas/kong", "github.com/HdrHistogram/hdrhistogram-go", "github.com/go-echarts/go-echarts/v2", unix}},
+	"../cmd/wsd":             {own: []string{"command", "config", "route", "routing", "server", "control", "dev", "doctor"}, outside: []string{kong, "github.com/KimMachineGun/automemlimit", unix}},
+	"../loadtest":            {own: []string{"command", "epoll"}, outside: []string{kong, "github.com/HdrHistogram/hdrhistogram-go", "github.com/go-echarts/go-echarts/v2", unix}},
 	"../loadtest/client":     {own: []string{"wire", "epoll"}, outside: []string{"github.com/gobwas/ws", "github.com/HdrHistogram/hdrhistogram-go", unix}},
 	"../loadtest/producer":   {outside: []string{kafkaGo}},
 	"../loadtest/progress":   {outside: []string{"github.com/vbauerster/mpb/v8"}},

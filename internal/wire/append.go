@@ -14,8 +14,8 @@ const (
 	bitMask = 0x80
 )
 
-// AppendHeader appends the header of an unmasked, unfragmented frame: what a
-// server sends in front of payloadLen bytes. It takes 2, 4 or 10 bytes.
+// AppendHeader appends the header of an unmasked, unfragmented frame with payloadLen bytes of payload, as a server sends it. The
+// header has 2, 4 or 10 bytes.
 func AppendHeader(dst []byte, op ws.OpCode, payloadLen int) []byte {
 	return appendHeader(dst, op, payloadLen, 0)
 }
@@ -32,14 +32,12 @@ func appendHeader(dst []byte, op ws.OpCode, payloadLen int, mask byte) []byte {
 	}
 }
 
-// AppendFrame appends an unmasked, unfragmented frame. The payload of a control
-// frame may have at most 125 bytes.
+// AppendFrame appends an unmasked, unfragmented frame. The payload of a control frame must not exceed 125 bytes.
 func AppendFrame(dst []byte, op ws.OpCode, payload []byte) []byte {
 	return append(AppendHeader(dst, op, len(payload)), payload...)
 }
 
-// AppendMasked appends a masked, unfragmented frame, as a client sends it. The
-// payload itself is not changed.
+// AppendMasked appends a masked, unfragmented frame, as a client sends it. It does not change payload.
 func AppendMasked(dst []byte, op ws.OpCode, payload []byte, mask [4]byte) []byte {
 	dst = append(appendHeader(dst, op, len(payload), bitMask), mask[:]...)
 	start := len(dst)
@@ -48,9 +46,8 @@ func AppendMasked(dst []byte, op ws.OpCode, payload []byte, mask [4]byte) []byte
 	return dst
 }
 
-// AppendClose appends an unmasked close frame. The reason is cut at the end of
-// a rune so that it fits, and what is not UTF-8 in it is replaced. A code that
-// must not be sent (0, 1005, 1006, 1015) makes a frame without code and reason.
+// AppendClose appends an unmasked close frame. It shortens a reason that does not fit, at the end of a rune, and replaces
+// invalid UTF-8 in it. For a code that must not be sent (0, 1005, 1006, 1015) the frame has no code and no reason.
 func AppendClose(dst []byte, code uint16, reason string) []byte {
 	if code == 0 || ws.StatusCode(code).IsProtocolReserved() {
 		return AppendHeader(dst, ws.OpClose, 0)
@@ -68,10 +65,9 @@ func AppendClose(dst []byte, code uint16, reason string) []byte {
 	return append(binary.BigEndian.AppendUint16(dst, code), reason...)
 }
 
-// CloseCode reads the payload of a close frame. No payload is 1005, the code
-// that stands for none. Codes that nobody may send are an error with 1002,
-// a reason that is not UTF-8 one with 1007: the connection is to be closed with
-// that code instead of an echo.
+// CloseCode reads the payload of a close frame. Without a payload the code is 1005, which means that there is none. The error
+// has code 1002 if the frame's code must not be sent, and 1007 if the reason is not UTF-8. The connection must then be closed
+// with the error's code instead of an echo.
 func CloseCode(payload []byte) (code uint16, reason string, err *CloseError) {
 	switch len(payload) {
 	case 0:
@@ -82,8 +78,7 @@ func CloseCode(payload []byte) (code uint16, reason string, err *CloseError) {
 	status, reason := ws.ParseCloseFrameData(payload)
 	switch {
 	case status >= 1012 && status <= 1014:
-		// Registered with IANA after RFC 6455: restart, try again later, bad
-		// gateway. ws does not know them.
+		// Registered with IANA after RFC 6455: restart, try again later, bad gateway. Package ws does not know them.
 	case status > 4999:
 		return 0, "", &CloseError{uint16(ws.StatusProtocolError), "status code out of range"}
 	default:

@@ -49,17 +49,17 @@ func TestParseClientResponseErrors(t *testing.T) {
 	tests := []struct {
 		name, old, new, expect string
 	}{
-		{"other protocol", "HTTP/1.1 ", "RTSP/1.0 ", "no HTTP/1.1 status line"},
-		{"HTTP/2", "HTTP/1.1 ", "HTTP/2.0 ", "no HTTP/1.1 status line"},
-		{"short", "HTTP/1.1 101 Switching Protocols", "HTTP/1.1 10", "no HTTP/1.1 status line"},
-		{"long status", " 101 ", " 1010 ", "no HTTP/1.1 status line"},
+		{"other protocol", "HTTP/1.1 ", "RTSP/1.0 ", "missing HTTP/1.1 status line"},
+		{"HTTP/2", "HTTP/1.1 ", "HTTP/2.0 ", "missing HTTP/1.1 status line"},
+		{"short", "HTTP/1.1 101 Switching Protocols", "HTTP/1.1 10", "missing HTTP/1.1 status line"},
+		{"long status", " 101 ", " 1010 ", "missing HTTP/1.1 status line"},
 		{"bad status", " 101 ", " 1x1 ", `bad status "1x1"`},
 		{"negative status", " 101 ", " -10 ", `bad status "-10"`},
 		{"no colon", "Connection: Upgrade", "Connection", "bad header line"},
 		{"bare LF", "\r\nConnection", "\nConnection", "without CR LF"},
 		{"other upgrade", "Upgrade: websocket", "Upgrade: h2c", "not websocket"},
 		{"no upgrade", "Upgrade: websocket", "X: y", "not websocket"},
-		{"no connection", "Connection: Upgrade", "Connection: close", "without Upgrade"},
+		{"no connection", "Connection: Upgrade", "Connection: close", "lacks Upgrade"},
 		{"other accept", "s3pP", "S3pP", "Sec-WebSocket-Accept"},
 		{"no accept", "Sec-WebSocket-Accept", "X-WebSocket-Accept", "Sec-WebSocket-Accept"},
 		{"extension", "Upgrade: websocket", "Upgrade: websocket\r\nSec-WebSocket-Extensions: permessage-deflate", "none were offered"},

@@ -5,36 +5,33 @@ import "bytes"
 // deflateName is the extension of RFC 7692.
 const deflateName = "permessage-deflate"
 
-// The answers to an offer of permessage-deflate. Neither side keeps its window
-// from message to message: so a message compressed once serves every client, and
-// a connection needs no compressor of its own.
+// The responses to an offer of permessage-deflate. Neither side keeps its window from one message to the next, so that a message
+// compressed once can be sent to every client, and a connection needs no compressor of its own.
 const (
 	deflateTerms       = deflateName + "; server_no_context_takeover; client_no_context_takeover"
 	deflateTermsWindow = deflateTerms + "; server_max_window_bits=15"
 )
 
-// deflateAnswer returns the answer to the first acceptable offer of
-// permessage-deflate in a Sec-WebSocket-Extensions field (RFC 7692 §5.1), ""
-// when there is none. Other extensions and unacceptable offers are passed over.
-func deflateAnswer(field []byte) string {
+// acceptDeflate returns the response to the first acceptable offer of permessage-deflate in a Sec-WebSocket-Extensions field
+// (RFC 7692 §5.1), or "" if there is none. It ignores other extensions and unacceptable offers.
+func acceptDeflate(field []byte) string {
 	for len(field) > 0 {
 		var offer []byte
 		offer, field = cutUnquoted(field, ',')
 		if name, parameters := cutUnquoted(offer, ';'); string(name) == deflateName {
-			if answer := deflateTermsFor(parameters); answer != "" {
-				return answer
+			if terms := deflateTermsFor(parameters); terms != "" {
+				return terms
 			}
 		}
 	}
 	return ""
 }
 
-// deflateTermsFor returns the answer to one offer, "" to decline it: a parameter
-// that is unknown, twice there or malformed (RFC 7692 §7), or a smaller window
-// than what is compressed for all needs. How small the client's own window may
-// be does not matter: we read them all.
+// deflateTermsFor returns the response to one offer, or "" to decline it. It declines an offer with an unknown, duplicate or
+// malformed parameter (RFC 7692 §7), and one with a smaller window than that of the messages compressed for all clients. The
+// window of the client itself may have any size.
 func deflateTermsFor(parameters []byte) string {
-	answer := deflateTerms
+	terms := deflateTerms
 	var seen [4]bool
 	for len(parameters) > 0 {
 		var parameter []byte
@@ -49,7 +46,7 @@ func deflateTermsFor(parameters []byte) string {
 			which, ok = 1, !hasValue
 		case "server_max_window_bits":
 			which, ok = 2, string(value) == "15"
-			answer = deflateTermsWindow
+			terms = deflateTermsWindow
 		case "client_max_window_bits":
 			which, ok = 3, !hasValue || isWindowBits(value)
 		}
@@ -58,11 +55,10 @@ func deflateTermsFor(parameters []byte) string {
 		}
 		seen[which] = true
 	}
-	return answer
+	return terms
 }
 
-// isWindowBits reports whether b is a number from 8 to 15 without a leading zero
-// (RFC 7692 §7.1.2).
+// isWindowBits reports whether b is a number from 8 to 15 without a leading zero (RFC 7692 §7.1.2).
 func isWindowBits(b []byte) bool {
 	switch len(b) {
 	case 1:
@@ -73,8 +69,7 @@ func isWindowBits(b []byte) bool {
 	return false
 }
 
-// cutUnquoted splits b at the first separator that is not part of a quoted
-// string, and removes the white space around what stands before it.
+// cutUnquoted splits b at the first separator that is not part of a quoted string. It trims white space from before.
 func cutUnquoted(b []byte, separator byte) (before, after []byte) {
 	quoted := false
 	for i := 0; i < len(b); i++ {
@@ -90,8 +85,7 @@ func cutUnquoted(b []byte, separator byte) (before, after []byte) {
 	return trimSpace(b), nil
 }
 
-// unquote removes the quotes of a quoted string. One with an escape stays as it
-// is: no parameter needs one.
+// unquote removes the quotes of a quoted string. It does not resolve escapes, which no parameter needs.
 func unquote(b []byte) []byte {
 	if n := len(b); n >= 2 && b[0] == '"' && b[n-1] == '"' {
 		return b[1 : n-1]

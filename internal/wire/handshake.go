@@ -10,50 +10,46 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// Request is a valid HTTP request head. Its strings are copies and may be kept;
-// Path and RawQuery share one.
+// Request is a valid HTTP request head. Its strings are copies that may be kept; Path and RawQuery share one.
 type Request struct {
-	Method    string
-	Path      string // As sent, percent-encoding included; "*" for OPTIONS *.
-	RawQuery  string // What follows the first '?', as sent.
-	Host      string // Of an absolute target, else of the Host field; may have a port.
-	Origin    string
-	Upgrade   bool     // Asks for a WebSocket, with all that RFC 6455 §4.2.1 wants.
+	Method    string   // Method, such as GET.
+	Path      string   // Path as sent, with percent-encoding; "*" for OPTIONS *.
+	RawQuery  string   // Query as sent: everything after the first '?'.
+	Host      string   // Host of an absolute target, else of the Host field; may include a port.
+	Origin    string   // Origin field.
+	Upgrade   bool     // Whether this is a WebSocket request that satisfies RFC 6455 §4.2.1.
 	Protocols []string // Subprotocols offered, in the client's order.
-	Deflate   bool     // Offers permessage-deflate on terms that can be accepted.
+	Deflate   bool     // Whether permessage-deflate is offered on acceptable terms.
 }
 
 // Accept says how to accept an upgrade.
 type Accept struct {
 	Protocol string      // One of Request.Protocols, or "" for none.
-	Deflate  bool        // Use permessage-deflate; only if Request.Deflate.
-	Header   [][2]string // Further response fields; no CR or LF in them.
+	Deflate  bool        // Whether to use permessage-deflate, if Request.Deflate.
+	Header   [][2]string // Further fields of the response, without CR or LF.
 }
 
-// Reject is a complete HTTP answer that is not an upgrade, also one of status
-// 200. It is an error so that decide can return it.
+// Reject is a complete HTTP response that is not an upgrade; its status may be 200. It is an error so that decide can return it.
 type Reject struct {
-	Status int
+	Status int         // HTTP status.
 	Body   string      // One helpful line without its newline, sent as text/plain.
-	Header [][2]string // Further response fields; no CR or LF in them.
+	Header [][2]string // Further fields of the response, without CR or LF.
 }
 
 // Error implements error.
 func (r *Reject) Error() string { return r.Body }
 
-// Handshake answers the complete request head in head, whose length HeadLen has
-// found, by appending an HTTP response to dst. upgraded says that it is a 101:
-// WebSocket frames follow the head. Otherwise it has Connection: close, and the
-// connection is to be closed when the response is sent.
+// Handshake reads a complete request head, whose length HeadLen has found, and appends the HTTP response to dst. upgraded reports
+// whether the response is a 101, so that WebSocket frames follow. Otherwise the response has Connection: close, and the caller
+// must close the connection when it has been sent.
 //
-// A request that is malformed, ambiguous or asks for a WebSocket in a wrong way
-// is answered here: 400, 405, 426 or 505. decide sees all others, plain HTTP
-// requests (Upgrade false) among them, and accepts an upgrade or returns a
-// *Reject; a plain request cannot be accepted. Any other error of decide is
-// answered by 500, without its text. head is not changed.
+// Handshake itself responds to malformed and ambiguous requests and to wrong WebSocket requests, with status 400, 405, 426 or
+// 505. It passes all others to decide, including plain HTTP requests (Upgrade is false). decide accepts an upgrade or returns a
+// *Reject. It cannot accept a plain request. Any other error of decide becomes status 500, without its text. Handshake does not
+// change head.
 func Handshake(dst, head []byte, decide func(*Request) (Accept, error)) (out []byte, upgraded bool) {
 	h, bad := parseRequest(head)
-	withBody := !bytes.HasPrefix(head, []byte("HEAD ")) // Whether the rest of the head is valid or not.
+	withBody := !bytes.HasPrefix(head, []byte("HEAD ")) // Even if the rest of the head is not valid.
 	if bad == nil {
 		bad = h.checkUpgrade()
 	}
@@ -67,7 +63,7 @@ func Handshake(dst, head []byte, decide func(*Request) (Accept, error)) (out []b
 	if err != nil {
 		bad, ok := errors.AsType[*Reject](err)
 		if !ok {
-			bad = &Reject{Status: http.StatusInternalServerError, Body: "The server could not decide about this request."}
+			bad = &Reject{Status: http.StatusInternalServerError, Body: "The server could not process this request."}
 		}
 		return appendResponse(dst, bad, withBody), false
 	}
@@ -86,10 +82,9 @@ var rejectNotUpgrade = &Reject{
 // canonicalHead is a valid upgrade request up to its key.
 const canonicalHead = "GET / HTTP/1.1\r\nHost: -\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
 
-// upgrade appends the 101. The request is checked by now, more strictly than
-// ws.Upgrader does, which takes bare LFs, repeated fields and any 24 bytes as a
-// key; so the Upgrader gets the request in a canonical form, and the two cannot
-// disagree about what it said.
+// upgrade appends the 101. The request has been checked, and more strictly than by ws.Upgrader, which accepts bare LFs, repeated
+// fields and any 24 bytes as a key. So the Upgrader gets the request in a canonical form, and the two cannot interpret it
+// differently.
 func upgrade(dst, key []byte, accept Accept) (out []byte, upgraded bool) {
 	s := stream{in: key, prefix: canonicalHead, suffix: "\r\n\r\n", out: dst}
 	upgrader := ws.Upgrader{ReadBufferSize: 256, WriteBufferSize: 256}
@@ -97,8 +92,8 @@ func upgrade(dst, key []byte, accept Accept) (out []byte, upgraded bool) {
 		upgrader.Header = ws.HandshakeHeaderFunc(accept.writeTo)
 	}
 	if _, err := upgrader.Upgrade(&s); err != nil {
-		// The Upgrader's own rejection would follow what it may have written.
-		return appendResponse(dst, &Reject{Status: http.StatusInternalServerError, Body: "The upgrade could not be made."}, true), false
+		// Do not use what the Upgrader has written, which may be incomplete.
+		return appendResponse(dst, &Reject{Status: http.StatusInternalServerError, Body: "The upgrade failed."}, true), false
 	}
 	return s.out, true
 }

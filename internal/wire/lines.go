@@ -6,19 +6,17 @@ import (
 	"github.com/gobwas/httphead"
 )
 
-// HeadLen returns the length of the HTTP head at the start of b, its blank line
-// included, or 0 while it is incomplete. from is the length of b at the last
-// call, 0 at the first: what was searched then is not searched again, so that a
-// head that arrives byte by byte costs no more than one that arrives whole.
+// HeadLen returns the length of the HTTP head at the start of b, including its blank line, or 0 while the head is incomplete. from
+// is the length of b at the previous call, and 0 at the first call. Bytes before it are not searched again, so that a head that
+// arrives byte by byte costs no more than one that arrives at once.
 //
-// Bytes that can become no head are complete at once, as is a head with bare
-// LFs: Handshake then answers them by 400, rather than a timeout.
+// Bytes that cannot become a head, and a head with bare LFs, count as complete, so that Handshake responds with 400 at once and
+// not only a timeout ends the connection.
 func HeadLen(b []byte, from int) int {
 	if len(b) > 0 && !isToken(b[0]) {
 		return len(b) // A TLS hello, for example.
 	}
-	// The end is a line feed and, behind it, another one or a CR LF: at most two
-	// bytes of it were there before.
+	// The head ends with a line feed that is followed by another one or by CR LF. At most two of these bytes are before from.
 	for i := max(from-2, 0); i < len(b); i++ {
 		n := bytes.IndexByte(b[i:], '\n')
 		if n < 0 {
@@ -35,8 +33,7 @@ func HeadLen(b []byte, from int) int {
 	return 0
 }
 
-// cutLine splits b behind its first line. It is ok when the line ends in CR LF
-// and holds no other control character than tabs.
+// cutLine splits b after its first line. ok is false unless the line ends with CR LF and contains no control characters but tabs.
 func cutLine(b []byte) (line, rest []byte, ok bool) {
 	n := bytes.IndexByte(b, '\n')
 	if n < 1 || b[n-1] != '\r' {
@@ -51,22 +48,20 @@ func cutLine(b []byte) (line, rest []byte, ok bool) {
 	return line, b[n+1:], true
 }
 
-// cutField splits a header line into name and value. A line that continues the
-// one before (RFC 9112 §5.2, obsolete) is not ok, nor one with a space before
-// the colon: two readers may understand them differently.
+// cutField splits a header line into name and value. ok is false for a line that continues the previous one (RFC 9112 §5.2,
+// obsolete) and for a space before the colon, because readers interpret these differently.
 func cutField(line []byte) (name, value []byte, ok bool) {
 	name, value, ok = bytes.Cut(line, []byte{':'})
 	return name, trimSpace(value), ok && isTokens(name)
 }
 
-// cutItem takes the first element off a comma-separated list; it may be empty
-// (RFC 9110 §5.6.1).
+// cutItem splits the first element off a comma-separated list. The element may be empty (RFC 9110 §5.6.1).
 func cutItem(list []byte) (item, rest []byte) {
 	item, rest, _ = bytes.Cut(list, []byte{','})
 	return trimSpace(item), rest
 }
 
-// hasItem reports whether a list has the given lower-case element.
+// hasItem reports whether a comma-separated list contains an element. lower is the element in lower case.
 func hasItem(list []byte, lower string) bool {
 	for len(list) > 0 {
 		var item []byte
@@ -77,8 +72,8 @@ func hasItem(list []byte, lower string) bool {
 	return false
 }
 
-// equalFold compares without regard to the case of ASCII letters alone;
-// bytes.EqualFold would also take U+017F for an s and U+212A for a k.
+// equalFold reports whether b is lower, ignoring the case of ASCII letters. bytes.EqualFold would also treat U+017F as an s and
+// U+212A as a k.
 func equalFold(b []byte, lower string) bool {
 	if len(b) != len(lower) {
 		return false
@@ -94,7 +89,7 @@ func equalFold(b []byte, lower string) bool {
 	return true
 }
 
-// trimSpace removes optional whitespace, which is spaces and tabs only.
+// trimSpace removes spaces and tabs from both ends.
 func trimSpace(b []byte) []byte {
 	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {
 		b = b[1:]

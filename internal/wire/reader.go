@@ -7,28 +7,26 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// Reader is the incoming state of one connection. Its zero value is ready. It
-// holds bytes only while a fragmented message is incomplete, at most messageMax
-// of them (see Next; DeflatedMax of a compressed one), and belongs to the goroutine that owns the connection.
+// Reader is the state of reading one connection. Its zero value is ready to use. It keeps bytes only while a fragmented message
+// is incomplete, at most messageMax (see Next), or DeflatedMax(messageMax) of a compressed one. It belongs to the goroutine that
+// owns the connection.
 type Reader struct {
-	partial *partial // The fragmented message under way; nil for none, which is nearly always.
-	deflate bool     // permessage-deflate is negotiated.
+	partial *partial // Incomplete fragmented message; usually nil.
+	deflate bool     // Whether permessage-deflate is negotiated.
 }
 
-// partial is what has come of a fragmented message.
+// partial is an incomplete fragmented message.
 type partial struct {
-	message  []byte
-	checked  int       // Bytes of message known to be UTF-8; text only.
-	op       ws.OpCode // Its kind.
-	deflated bool      // It is compressed.
+	message  []byte    // Payloads of the fragments received so far.
+	checked  int       // Number of bytes of message that are known to be valid UTF-8, if it is uncompressed text.
+	op       ws.OpCode // Text or binary.
+	deflated bool      // Whether the message is compressed.
 }
 
-// AllowDeflate makes the Reader take compressed messages from now on: for a
-// connection that has negotiated permessage-deflate.
+// AllowDeflate makes the Reader accept compressed messages, for a connection that has negotiated permessage-deflate.
 func (r *Reader) AllowDeflate() { r.deflate = true }
 
-// What messages are refused with. A CloseError is never changed, so they are
-// shared.
+// Errors for messages that are refused. They are shared, because no one changes a CloseError.
 var (
 	errBadUTF8 = &CloseError{uint16(ws.StatusInvalidFramePayloadData), "text is not valid UTF-8"}
 	errTooBig  = &CloseError{uint16(ws.StatusMessageTooBig), "message too big"}
@@ -36,22 +34,16 @@ var (
 	errMSB     = &CloseError{uint16(ws.StatusProtocolError), "payload length out of range"}
 )
 
-// Next takes at most one frame from the start of b. It returns what the frame
-// means, its payload, and how many bytes of b it used; with n = 0 and EventNone
-// the frame is incomplete and b unchanged: call again when more bytes have
-// followed.
+// Next reads at most one frame from the start of b. It returns the event, its payload, and the number of bytes of b that it used.
+// If n is 0 and the event is EventNone, the frame is incomplete and b is unchanged. Call Next again with more bytes.
 //
-// A masked payload is unmasked in place. The payload aliases b or, for a message
-// that came in fragments, is the caller's alone; use it before b changes.
-// Payloads of messages have at most messageMax bytes, those of compressed ones
-// DeflatedMax(messageMax), those of control frames 125. Text is valid UTF-8;
-// whether compressed text is, Inflater finds out. Whether the payload of a close
-// frame is valid, CloseCode says.
+// Next unmasks a payload in place. The payload aliases b, so use it before b changes; only the payload of a fragmented message
+// belongs to the caller. A message has at most messageMax bytes, or DeflatedMax(messageMax) if it is compressed, and a control
+// frame at most 125. Text is valid UTF-8; Inflater checks compressed text. CloseCode checks the payload of a close frame.
 //
-// An error means that the connection must be failed with the error's code, and
-// that the Reader is of no further use. It comes as early as the bytes allow:
-// a message that is too big is refused by the header of the frame that makes it
-// so, and a fragment of text by its first wrong byte.
+// An error means that the connection must be failed with the error's code, and that the Reader must not be used any more. Next
+// returns it as early as possible: for a message that is too large, after the header of the frame that makes it so, and for
+// fragmented text, at the first wrong byte.
 func (r *Reader) Next(b []byte, role Role, messageMax int) (ev Event, payload []byte, n int, err *CloseError) {
 	h, size, err := r.header(b, role, messageMax)
 	if err != nil || size == 0 || int64(len(b)-size) < h.Length {
@@ -69,7 +61,7 @@ func (r *Reader) Next(b []byte, role Role, messageMax int) (ev Event, payload []
 		return EventPong, payload, n, nil
 	case ws.OpClose:
 		return EventClose, payload, n, nil
-	default: // Data: others are refused by their header.
+	default: // Data; header refuses all others.
 	}
 	if h.Fin && r.partial == nil {
 		switch {
@@ -90,11 +82,10 @@ func (r *Reader) Next(b []byte, role Role, messageMax int) (ev Event, payload []
 	return ev, payload, n, err
 }
 
-// Idle reports whether no fragmented message is under way.
+// Idle reports whether there is no incomplete fragmented message.
 func (r *Reader) Idle() bool { return r.partial == nil }
 
-// header reads and checks the header at the start of b. size is its length, 0
-// while it is incomplete.
+// header reads and checks the header at the start of b. size is the length of the header, or 0 while it is incomplete.
 func (r *Reader) header(b []byte, role Role, messageMax int) (h ws.Header, size int, err *CloseError) {
 	if len(b) < ws.MinHeaderSize {
 		return h, 0, nil
@@ -114,14 +105,13 @@ func (r *Reader) header(b []byte, role Role, messageMax int) (h ws.Header, size 
 		state |= ws.StateFragmented
 		had = len(r.partial.message)
 	}
-	// RSV1 belongs to the first frame of a message (RFC 7692 §6.1); at any other it
-	// is as wrong as without the extension.
+	// RSV1 is allowed in the first frame of a message (RFC 7692 §6.1). In other frames it is an error, as without the extension.
 	checked := h
 	if r.deflate && (h.OpCode == ws.OpText || h.OpCode == ws.OpBinary) {
 		checked.Rsv &^= rsvDeflated
 	}
-	// Length is still the seven bits of the second byte. That is all a control
-	// frame may use, so a longer one is found here too.
+	// Length still is the seven bits of the second byte. A control frame must not use more, so this also detects one that is
+	// too long.
 	if bad := ws.CheckHeader(checked, state); bad != nil {
 		return h, 0, &CloseError{uint16(ws.StatusProtocolError), bad.Error()}
 	}
@@ -160,11 +150,10 @@ func (r *Reader) header(b []byte, role Role, messageMax int) (h ws.Header, size 
 	return h, size, nil
 }
 
-// rsvDeflated is RSV1 as ws.Header has it.
+// rsvDeflated is RSV1 in ws.Header.Rsv.
 const rsvDeflated = 0x4
 
-// deflated reports whether the frame begins a compressed message. It is to be
-// asked of checked headers.
+// deflated reports whether a frame begins a compressed message. The header must have been checked.
 func deflated(h ws.Header) bool { return h.Rsv&rsvDeflated != 0 }
 
 func deflatedEvent(op ws.OpCode) Event {
@@ -174,8 +163,7 @@ func deflatedEvent(op ws.OpCode) Event {
 	return EventDeflatedText
 }
 
-// fragment adds one fragment to its message. The sum of the two is known to be
-// within what header allows.
+// fragment adds a fragment to its message. header has checked that the message does not become too large.
 func (r *Reader) fragment(h ws.Header, payload []byte, messageMax int) (Event, []byte, *CloseError) {
 	p := r.partial
 	if p == nil {
@@ -204,12 +192,12 @@ func (r *Reader) fragment(h ws.Header, payload []byte, messageMax int) (Event, [
 	case p.op == ws.OpText:
 		ev = EventText
 	}
-	r.partial = nil // The message is the caller's.
+	r.partial = nil // The message belongs to the caller now.
 	return ev, p.message, nil
 }
 
-// grow makes room for n more bytes. Doubling keeps many small fragments cheap,
-// and messageMax keeps a client from making us hold more than it may send.
+// grow makes room for n more bytes. It doubles the buffer, so that many small fragments are cheap, but not beyond messageMax,
+// so that a client cannot make the server keep more than it may send.
 func (p *partial) grow(n, messageMax int) {
 	need := len(p.message) + n
 	if need <= cap(p.message) {
@@ -218,7 +206,7 @@ func (p *partial) grow(n, messageMax int) {
 	p.message = append(make([]byte, 0, max(need, min(2*cap(p.message), messageMax))), p.message...)
 }
 
-// held is the memory that the Reader holds for a fragmented message, in bytes.
+// held returns the memory of an incomplete fragmented message, in bytes.
 func (r *Reader) held() int {
 	if r.partial == nil {
 		return 0
@@ -226,11 +214,11 @@ func (r *Reader) held() int {
 	return cap(r.partial.message)
 }
 
-// validPrefix returns how much of b is whole, valid UTF-8. It is ok when the
-// rest, if any, is the beginning of one more rune.
+// validPrefix returns the length of the longest prefix of b that is valid UTF-8. ok is false unless the rest of b is empty or the
+// beginning of one more rune.
 func validPrefix(b []byte) (n int, ok bool) {
 	n = len(b)
-	// The last rune may be incomplete: its first byte is among the last three.
+	// The last rune may be incomplete. Its first byte then is one of the last three.
 	for i := n - 1; i >= 0 && i >= n-(utf8.UTFMax-1); i-- {
 		if utf8.RuneStart(b[i]) {
 			if !utf8.FullRune(b[i:]) {

@@ -8,21 +8,30 @@ import (
 	"strings"
 )
 
-// requestHead is a request as it was read. Its slices alias the head.
+// requestHead is a parsed request head. Its slices alias the head.
 type requestHead struct {
-	method, target        []byte
-	minor                 byte // Of HTTP/1.
-	host, origin          []byte
-	key, version          []byte
-	hosts, origins        int // How often the field came.
-	keys, versions        int
-	upgradeField          bool // Upgrade lists websocket.
-	connectionUpgrade     bool // Connection lists upgrade.
-	body                  bool // A body is announced.
-	protocols             [][]byte
-	deflate               string // Answer to the first acceptable offer of permessage-deflate; "" for none.
-	pathStart, queryStart int    // In target; queryStart is behind the '?', or len(target).
-	upgrade               bool
+	method     []byte
+	target     []byte
+	pathStart  int  // Index of the path in target.
+	queryStart int  // Index of the query in target, after the '?'; len(target) without a query.
+	minor      byte // Minor version of HTTP/1.
+
+	host    []byte // Host of the target or of the Host field.
+	origin  []byte // Origin field.
+	key     []byte // Sec-WebSocket-Key field.
+	version []byte // Sec-WebSocket-Version field.
+
+	hosts    int // Number of Host fields.
+	origins  int // Number of Origin fields.
+	keys     int // Number of Sec-WebSocket-Key fields.
+	versions int // Number of Sec-WebSocket-Version fields.
+
+	upgradeField      bool     // Whether Upgrade contains websocket.
+	connectionUpgrade bool     // Whether Connection contains upgrade.
+	body              bool     // Whether a body follows.
+	protocols         [][]byte // Elements of Sec-WebSocket-Protocol.
+	deflate           string   // Response to the first acceptable offer of permessage-deflate; "" if there is none.
+	upgrade           bool     // Whether this is a WebSocket request.
 }
 
 func badRequest(text string) *Reject { return &Reject{Status: http.StatusBadRequest, Body: text} }
@@ -31,14 +40,14 @@ func badRequest(text string) *Reject { return &Reject{Status: http.StatusBadRequ
 func parseRequest(head []byte) (h requestHead, bad *Reject) {
 	line, rest, ok := cutLine(head)
 	if !ok {
-		return h, badRequest("Malformed request: its first line is no HTTP/1.1 request line ended by CR LF. (TLS is not spoken on this port.)")
+		return h, badRequest("Malformed request: the first line is not an HTTP/1.1 request line that ends with CR LF. (This port does not use TLS.)")
 	}
 	if bad := h.requestLine(line); bad != nil {
 		return h, bad
 	}
 	for {
 		if line, rest, ok = cutLine(rest); !ok {
-			return h, badRequest("Malformed request: a header line does not end in CR LF or has a control character.")
+			return h, badRequest("Malformed request: a header line does not end with CR LF or contains a control character.")
 		}
 		if len(line) == 0 {
 			break
@@ -53,9 +62,9 @@ func parseRequest(head []byte) (h requestHead, bad *Reject) {
 	}
 	switch {
 	case len(rest) > 0:
-		return h, badRequest("Malformed request: bytes behind the end of its head.")
+		return h, badRequest("Malformed request: bytes after the end of its head.")
 	case h.hosts > 1 || (h.hosts == 0 && h.minor > 0):
-		return h, badRequest("Malformed request: exactly one Host field is needed.")
+		return h, badRequest("Malformed request: exactly one Host field is required.")
 	case !validHost(h.host):
 		return h, badRequest("Malformed request: bad host.")
 	case h.origins > 1:
@@ -69,21 +78,20 @@ func (h *requestHead) requestLine(line []byte) *Reject {
 	method, rest, _ := bytes.Cut(line, []byte{' '})
 	target, version, ok := bytes.Cut(rest, []byte{' '})
 	if !ok || !isTokens(method) {
-		return badRequest("Malformed request: its first line is not a method, a target and a version.")
+		return badRequest("Malformed request: the first line is not a method, a target and a version.")
 	}
 	number, ok := bytes.CutPrefix(version, []byte("HTTP/"))
 	if !ok || len(number) != 3 || !isDigit(number[0]) || number[1] != '.' || !isDigit(number[2]) {
-		return badRequest("Malformed request: its first line does not end in HTTP/1.1.")
+		return badRequest("Malformed request: the first line does not end with HTTP/1.1.")
 	}
 	if number[0] != '1' {
-		return &Reject{Status: http.StatusHTTPVersionNotSupported, Body: "This port speaks HTTP/1.1: WebSocket over HTTP/2 is not served."}
+		return &Reject{Status: http.StatusHTTPVersionNotSupported, Body: "This port supports HTTP/1.1 only, not WebSocket over HTTP/2."}
 	}
 	h.method, h.target, h.minor = method, target, number[2]-'0'
 	return h.splitTarget()
 }
 
-// splitTarget finds path and query in the target, and the host in an absolute
-// one (RFC 9112 §3.2).
+// splitTarget finds the path and the query in the target, and the host in an absolute target (RFC 9112 §3.2).
 func (h *requestHead) splitTarget() *Reject {
 	t := h.target
 	if bytes.ContainsAny(t, "#\t") || len(t) == 0 {
@@ -92,7 +100,7 @@ func (h *requestHead) splitTarget() *Reject {
 	if t[0] != '/' && string(t) != "*" {
 		scheme, rest, ok := bytes.Cut(t, []byte("://"))
 		if !ok || !(equalFold(scheme, "http") || equalFold(scheme, "https") || equalFold(scheme, "ws") || equalFold(scheme, "wss")) {
-			return badRequest("Malformed request: its target must be a path that begins with /.")
+			return badRequest("Malformed request: the target must be a path that begins with /.")
 		}
 		end := bytes.IndexAny(rest, "/?")
 		if end < 0 {
@@ -111,12 +119,12 @@ func (h *requestHead) splitTarget() *Reject {
 	return nil
 }
 
-// field takes in one header field. It is not ok when the value is malformed.
+// field reads one header field. ok is false if its value is malformed.
 func (h *requestHead) field(name, value []byte) (ok bool) {
 	switch {
 	case equalFold(name, "host"):
 		h.hosts++
-		if h.pathStart == 0 { // The host of an absolute target counts instead.
+		if h.pathStart == 0 { // The host of an absolute target takes precedence.
 			h.host = value
 		}
 		return validHost(value)
@@ -146,7 +154,7 @@ func (h *requestHead) field(name, value []byte) (ok bool) {
 		}
 	case equalFold(name, "sec-websocket-extensions"):
 		if h.deflate == "" { // Several fields are one list (RFC 6455 §9.1).
-			h.deflate = deflateAnswer(value)
+			h.deflate = acceptDeflate(value)
 		}
 	case equalFold(name, "content-length"):
 		h.body = h.body || string(value) != "0"
@@ -156,14 +164,13 @@ func (h *requestHead) field(name, value []byte) (ok bool) {
 	return true
 }
 
-// checkUpgrade finds out whether a WebSocket is asked for, and if so, whether in
-// the right way (RFC 6455 §4.2.1).
+// checkUpgrade sets h.upgrade if this is a WebSocket request. It rejects a WebSocket request that violates RFC 6455 §4.2.1.
 func (h *requestHead) checkUpgrade() *Reject {
 	if !h.upgradeField {
 		if h.keys > 0 {
 			return &Reject{
 				Status: http.StatusUpgradeRequired,
-				Body:   "The WebSocket request came without Upgrade: websocket: a proxy in between must pass Upgrade and Connection on.",
+				Body:   "The WebSocket request lacks Upgrade: websocket. A proxy in between must pass on Upgrade and Connection.",
 				Header: rejectNotUpgrade.Header,
 			}
 		}
@@ -172,19 +179,19 @@ func (h *requestHead) checkUpgrade() *Reject {
 	h.upgrade = true
 	switch {
 	case h.minor == 0:
-		return &Reject{Status: http.StatusHTTPVersionNotSupported, Body: "A WebSocket needs HTTP/1.1, this request came as HTTP/1.0: a proxy in between must use 1.1."}
+		return &Reject{Status: http.StatusHTTPVersionNotSupported, Body: "WebSocket requires HTTP/1.1, but this request uses HTTP/1.0. A proxy in between must use 1.1."}
 	case string(h.method) != http.MethodGet:
-		return &Reject{Status: http.StatusMethodNotAllowed, Body: "A WebSocket is opened by GET.", Header: [][2]string{{"Allow", "GET"}}}
+		return &Reject{Status: http.StatusMethodNotAllowed, Body: "A WebSocket request must use GET.", Header: [][2]string{{"Allow", "GET"}}}
 	case !h.connectionUpgrade:
-		return badRequest("The WebSocket request came without Connection: Upgrade: a proxy in between must pass Upgrade and Connection on.")
+		return badRequest("The WebSocket request lacks Connection: Upgrade. A proxy in between must pass on Upgrade and Connection.")
 	case h.body:
-		return badRequest("A WebSocket request has no body.")
+		return badRequest("A WebSocket request must not have a body.")
 	case h.versions != 1 || len(h.version) == 0:
 		return badRequest("The WebSocket request needs exactly one Sec-WebSocket-Version: 13.")
 	case string(h.version) != "13":
 		return &Reject{
 			Status: http.StatusUpgradeRequired,
-			Body:   "This WebSocket version is not spoken, only 13.",
+			Body:   "Only WebSocket version 13 is supported.",
 			Header: [][2]string{{"Upgrade", "websocket"}, {"Sec-WebSocket-Version", "13"}},
 		}
 	case h.keys != 1 || !validKey(h.key):
@@ -193,7 +200,7 @@ func (h *requestHead) checkUpgrade() *Reject {
 	return nil
 }
 
-// request copies what a caller may want to keep.
+// request returns the request with copies of its parts, which the caller may keep.
 func (h *requestHead) request() *Request {
 	target := string(h.target[h.pathStart:])
 	query := h.queryStart - h.pathStart
@@ -209,7 +216,7 @@ func (h *requestHead) request() *Request {
 		r.Path = target[:query-1]
 	}
 	if r.Path == "" {
-		r.Path = "/" // Of an absolute target without one.
+		r.Path = "/" // An absolute target may lack a path.
 	}
 	if r.Method = http.MethodGet; string(h.method) != http.MethodGet {
 		r.Method = string(h.method)
@@ -223,9 +230,8 @@ func (h *requestHead) request() *Request {
 	return r
 }
 
-// validHost reports whether b may be a host with an optional port. It lets pass
-// more than RFC 3986 does, but nothing that has a meaning elsewhere in a URL or
-// a list.
+// validHost reports whether b may be a host with an optional port. It allows more than RFC 3986, but no character that has a
+// meaning elsewhere in a URL or in a list.
 func validHost(b []byte) bool {
 	for _, c := range b {
 		if c <= ' ' || c >= 0x7f || strings.IndexByte("/?#@\\,\"<>^{|}`", c) >= 0 {

@@ -9,8 +9,8 @@ import (
 // text/plain, Content-Length and Connection: close.
 func AppendReject(dst []byte, r *Reject) []byte { return appendResponse(dst, r, true) }
 
-// appendResponse is AppendReject that can leave out the body, for HEAD: the
-// length is that of the answer to GET (RFC 9110 §8.6).
+// appendResponse is AppendReject with an optional body. A response to HEAD has none, but has the Content-Length of the response to
+// GET (RFC 9110 §8.6).
 func appendResponse(dst []byte, r *Reject, withBody bool) []byte {
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = strconv.AppendInt(dst, int64(r.Status), 10)
@@ -20,7 +20,7 @@ func appendResponse(dst []byte, r *Reject, withBody bool) []byte {
 	connection := "close"
 	for _, field := range r.Header {
 		if field[0] == "Upgrade" {
-			connection = "close, Upgrade" // RFC 9110 §7.8: who sends Upgrade names it here.
+			connection = "close, Upgrade" // RFC 9110 §7.8: the sender of Upgrade must list it here.
 		}
 	}
 	dst = appendField(append(dst, "\r\n"...), "Connection", connection)

@@ -1,0 +1,94 @@
+// Package httpserve runs one HTTP server on a listener from Start to Close or Shutdown.
+//
+// Thread rule: every function and method may be called from any goroutine.
+package httpserve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/pprof"
+	"time"
+)
+
+// Options is what Start needs. All fields are required.
+type Options struct {
+	Name      string       // Of the server in logs and errors, such as "admin port".
+	Component string       // Value of the pprof label "component" on the server's goroutines.
+	Listener  net.Listener // Start takes ownership of it.
+	Handler   http.Handler
+
+	// WriteTimeout bounds the time from the end of a request's header to the end of its response.
+	WriteTimeout time.Duration
+
+	// Logger gets what net/http complains about, at debug level, and an error if serving ends unasked.
+	Logger *slog.Logger
+}
+
+// Limits of every server: their clients are an operator's tools, which send small requests at once.
+const (
+	headerTimeout = 2 * time.Second
+	readTimeout   = 5 * time.Second
+	idleTimeout   = time.Minute
+	headerMax     = 8 << 10
+)
+
+// Server serves HTTP on one listener.
+type Server struct {
+	name    string
+	address string
+	http    *http.Server
+	logger  *slog.Logger
+	served  chan struct{} // Closed when serving has ended.
+}
+
+// Start serves on the listener until Close or Shutdown.
+func Start(o Options) *Server {
+	s := &Server{
+		name:    o.Name,
+		address: o.Listener.Addr().String(),
+		http: &http.Server{
+			Handler:           o.Handler,
+			ReadHeaderTimeout: headerTimeout,
+			ReadTimeout:       readTimeout,
+			WriteTimeout:      o.WriteTimeout,
+			IdleTimeout:       idleTimeout,
+			MaxHeaderBytes:    headerMax,
+			ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
+		},
+		logger: o.Logger,
+		served: make(chan struct{}),
+	}
+	go pprof.Do(context.Background(), pprof.Labels("component", o.Component), func(context.Context) { s.serve(o.Listener) })
+	return s
+}
+
+func (s *Server) serve(l net.Listener) {
+	defer close(s.served)
+	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		s.logger.Error(s.name+" stopped serving", "address", s.address, "error", err)
+	}
+}
+
+// Close ends every connection and returns when serving has ended.
+func (s *Server) Close() error {
+	err := s.http.Close()
+	<-s.served
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("close the %s %s: %w", s.name, s.address, err)
+	}
+	return nil
+}
+
+// Shutdown waits for open requests to finish until ctx ends, then closes their connections. Cutting a request off is not
+// an error.
+func (s *Server) Shutdown(ctx context.Context) error {
+	if err := s.http.Shutdown(ctx); err == nil {
+		<-s.served
+		return nil
+	}
+	return s.Close()
+}
