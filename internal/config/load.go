@@ -39,7 +39,8 @@ type given struct {
 	texts  []string // Texts of the value: one, unless the option is a list.
 	origin string   // Where the value was given, in the words of Loaded.Origin.
 	strict bool     // Whether texts come from YAML, which has lists, and so are not split at commas.
-	routes []Route  // Value of routes from YAML, used instead of texts: a route in YAML may have parts that texts cannot express.
+	// Value of routes from YAML, used instead of texts: a route in YAML may have parts that texts cannot express.
+	routes []Route
 }
 
 // Load reads all values and checks them. If something is wrong, it returns an *Error.
@@ -60,7 +61,8 @@ func Load(in Input) (*Loaded, error) {
 	return l.loaded, nil
 }
 
-// Origin returns where the value of an option comes from: "default", "file PATH:LINE", "environment NAME" or "flag --NAME".
+// Origin returns where the value of an option comes from: "default", "file PATH:LINE", "environment NAME" or "flag
+// --NAME".
 func (l *Loaded) Origin(key string) string {
 	if g, ok := l.given[key]; ok {
 		return g.origin
@@ -101,7 +103,8 @@ func (l *loader) readEnviron(environ []string) {
 		}
 		key, known := byName[name]
 		if !known {
-			l.fault(Fault{Key: name, Origin: "environment", Problem: "no option has this environment variable", Remedy: didYouMean(name, slices.Collect(maps.Keys(byName)))})
+			l.fault(Fault{Key: name, Origin: "environment", Problem: "no option has this environment variable",
+				Remedy: didYouMean(name, slices.Collect(maps.Keys(byName)))})
 			continue
 		}
 		l.loaded.given[key] = given{texts: []string{value}, origin: "environment " + name}

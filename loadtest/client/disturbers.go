@@ -29,7 +29,7 @@ type DisturberOptions struct {
 	Count       int           // Number of disturbers, which have one connection each at a time.
 	Seed        uint64        // Seed of everything random.
 	OutboundMax int           // The server's client.outbound_max in bytes.
-	StopMax     time.Duration // Maximum time for which a client does not read, or reads slowly; above stopMin.
+	StopMax     time.Duration // Maximum time for which a client does not read, or reads slowly; above shortestStop.
 }
 
 // Disturbers are clients that behave like bad clients on bad networks: they read slowly or not at all, reset their
@@ -47,10 +47,10 @@ type Disturbers struct {
 
 // Probabilities and times of what disturbers do.
 const (
-	stopMin  = 200 * time.Millisecond
-	readMin  = 200 * time.Millisecond
-	readMax  = 5 * time.Second
-	pauseMax = time.Second // Maximum time before reconnecting.
+	shortestStop = 200 * time.Millisecond
+	shortestRead = 200 * time.Millisecond
+	readMax      = 5 * time.Second
+	pauseMax     = time.Second // Maximum time before reconnecting.
 
 	// Maximum time between a part of the upgrade request and the reset; less than client.handshake_timeout.
 	upgradeHoldMax = time.Second
@@ -72,7 +72,7 @@ const (
 
 // NewDisturbers returns disturbers that have not started yet.
 func NewDisturbers(o DisturberOptions) (*Disturbers, error) {
-	if o.Count < 0 || o.StopMax <= stopMin || o.OutboundMax < 1 || o.Seen == nil || o.Now == nil ||
+	if o.Count < 0 || o.StopMax <= shortestStop || o.OutboundMax < 1 || o.Seen == nil || o.Now == nil ||
 		o.Channel.Format == nil || o.Channel.Produced == nil {
 		return nil, errors.New("disturbers need a channel, a limit, and a StopMax above 200 ms")
 	}
@@ -138,11 +138,11 @@ func (d *Disturbers) connection(ctx context.Context, chance *rand.Rand) Disturbe
 // live treats an upgraded connection: some phases, and an end.
 func (v *victim) live(ctx context.Context, chance *rand.Rand) {
 	for range 1 + chance.IntN(3) {
-		hold := spread(chance, stopMin, v.d.o.StopMax)
+		hold := spread(chance, shortestStop, v.d.o.StopMax)
 		rate := 512 + chance.IntN(8<<10) // Bytes per second when reading slowly.
 		switch chance.IntN(3) {
 		case 0:
-			v.read(ctx, spread(chance, readMin, readMax))
+			v.read(ctx, spread(chance, shortestRead, readMax))
 			if v.ended() {
 				return
 			}

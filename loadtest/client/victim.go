@@ -26,9 +26,9 @@ const (
 	// sendBufferMax is what the kernel holds at most of a connection on the server's side: twice a
 	// client.kernel_send_buffer of 64 KiB.
 	sendBufferMax = 128 << 10
-	// unansweredMin is how long a client must not read before it can be late with a pong: less than
+	// shortestUnanswered is how long a client must not read before it can be late with a pong: less than
 	// client.pong_timeout.
-	unansweredMin = 5 * time.Second
+	shortestUnanswered = 5 * time.Second
 	// lagMax is how far behind a shard can be without being detached: more than bus.stall_max.
 	lagMax = 5 * time.Second
 	// readBytes is what is read in one go.

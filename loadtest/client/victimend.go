@@ -23,9 +23,9 @@ func (v *victim) mayBeSlow() bool {
 	return v.behind()*uint64(v.frameBytes()+recordOverhead)+othersMax > uint64(v.d.o.OutboundMax)
 }
 
-// mayBeLate says whether a pong may be late: of what the server sent before unansweredMin, not all has come.
+// mayBeLate says whether a pong may be late: of what the server sent before shortestUnanswered, not all has come.
 func (v *victim) mayBeLate() bool {
-	return v.behind() > 0 && v.d.o.Now()-v.upTo >= int64(unansweredMin)
+	return v.behind() > 0 && v.d.o.Now()-v.upTo >= int64(shortestUnanswered)
 }
 
 // judge notes which reasons the server may have to end the connection now.
