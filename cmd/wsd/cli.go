@@ -82,7 +82,17 @@ func flagType(o config.Option) reflect.Type {
 }
 
 // load reads the configuration from the command line, the environment and the file.
-func (o *options) load(e env) (*config.Loaded, error) {
+func (o *options) load(e env) (*config.Loaded, error) { return config.Load(o.input(e)) }
+
+// loadToServe is load for a configuration that must name topics.
+func (o *options) loadToServe(e env) (*config.Loaded, error) {
+	in := o.input(e)
+	in.NeedTopics = true
+	return config.Load(in)
+}
+
+// input returns where the values of the configuration come from.
+func (o *options) input(e env) config.Input {
 	given := make(map[string]any)
 	for key, name := range o.fields {
 		field := o.flags.Elem().FieldByName(name)
@@ -94,8 +104,7 @@ func (o *options) load(e env) (*config.Loaded, error) {
 			given[key] = field.Interface()
 		}
 	}
-	return config.Load(config.Input{Flags: given, Environ: e.environ, File: o.ConfigFile,
-		DefaultFile: config.DefaultFile})
+	return config.Input{Flags: given, Environ: e.environ, File: o.ConfigFile, DefaultFile: config.DefaultFile}
 }
 
 // groups returns the sections of the help with their titles, in the order of the configuration.

@@ -35,14 +35,6 @@ func (c *Config) ShardCount() int {
 	return min(runtime.GOMAXPROCS(0), shardsMax)
 }
 
-// RequireTopics returns an *Error if no topic is configured.
-func (c *Config) RequireTopics() error {
-	if len(c.Kafka.Topics) > 0 {
-		return nil
-	}
-	return &Error{Faults: []Fault{{Key: "kafka.topics", Problem: "empty", Remedy: "name at least one topic with --kafka.topics, WSD_KAFKA_TOPICS or in the configuration file, or try `wsd dev`"}}}
-}
-
 // complain adds a fault of an option's value, unless the value could not even be parsed.
 func (l *loader) complain(key, value, problem, remedy string) {
 	if l.bad[key] {
@@ -197,6 +189,11 @@ const groupBytesMax = 1<<15 - 1
 
 func (l *loader) checkKafka(c *Config) {
 	k := &c.Kafka
+	if l.needTopics && len(k.Topics) == 0 {
+		// Without a value or an origin, because usually the option was not given at all.
+		l.fault(Fault{Key: "kafka.topics", Problem: "empty", Remedy: "name at least one topic with --kafka.topics, " +
+			"WSD_KAFKA_TOPICS or in the configuration file, or try wsd dev"})
+	}
 	if len(k.Brokers) == 0 {
 		l.complain("kafka.brokers", "", "empty", "set at least one broker as HOST:PORT")
 	}

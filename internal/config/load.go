@@ -24,6 +24,7 @@ type Input struct {
 	Environ     []string       // Environment as NAME=VALUE, like os.Environ.
 	File        string         // Configuration file, which must exist. Empty: DefaultFile if that exists.
 	DefaultFile string         // File to read if File is empty; empty: none.
+	NeedTopics  bool           // Whether it is a fault if kafka.topics is empty.
 }
 
 // Loaded is a configuration that passed all checks, together with the origin of each value.
@@ -45,7 +46,8 @@ type given struct {
 
 // Load reads all values and checks them. If something is wrong, it returns an *Error.
 func Load(in Input) (*Loaded, error) {
-	l := &loader{loaded: &Loaded{given: make(map[string]given)}, options: make(map[string]Option)}
+	l := &loader{loaded: &Loaded{given: make(map[string]given)}, options: make(map[string]Option),
+		needTopics: in.NeedTopics}
 	for _, o := range Options() {
 		l.options[o.Key] = o
 		l.keys = append(l.keys, o.Key)
@@ -86,7 +88,9 @@ type loader struct {
 	options map[string]Option
 	keys    []string
 	faults  []Fault
-	bad     map[string]bool // Options whose value could not be parsed, so that it is not checked further.
+
+	needTopics bool            // Input.NeedTopics.
+	bad        map[string]bool // Options whose value could not be parsed, so that it is not checked further.
 }
 
 func (l *loader) fault(f Fault) { l.faults = append(l.faults, f) }

@@ -57,7 +57,7 @@ func (in *inspector) kernel() Result {
 }
 
 func (in *inspector) capabilities() Result {
-	r := Result{Check: "capabilities", Wanted: "CAP_BPF, or CAP_SYS_ADMIN in its place"}
+	r := Result{Check: "capabilities", Wanted: "CAP_BPF or CAP_SYS_ADMIN"}
 	text, err := in.status("CapEff")
 	if err != nil {
 		r.Status, r.Found = Warn, unreadable(err)
