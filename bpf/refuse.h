@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: MIT */
-/* Which SYNs are refused. */
+/* Decides which SYNs are refused. */
 #pragma once
 
 #include "maps.h"
 #include "settings.h"
 
-/* The level of admission in force: the stricter of the operator's and wsd's own. */
+/* Returns the admission level that applies: the higher of the operator's and wsd's own. */
 static ALWAYS_INLINE __u32 admission_level(void)
 {
-	__u32 operator_level = setting_at(&admission, ADMISSION_OPERATOR, ADMISSION_MAX, 0);
-	__u32 own_level = setting_at(&admission, ADMISSION_WSD, ADMISSION_MAX, 0);
+	__u32 operator_level = setting_entry(&admission, ADMISSION_OPERATOR, ADMISSION_MAX, 0);
+	__u32 own_level = setting_entry(&admission, ADMISSION_WSD, ADMISSION_MAX, 0);
 
 	return operator_level > own_level ? operator_level : own_level;
 }
 
-/* The mask of the first `bits` bits of a word of an address; any number of bits will do. */
+/* Returns the mask of the first `bits` bits of a word of an address, for any number of bits. */
 static ALWAYS_INLINE __u32 word_mask(__s64 bits)
 {
 	if (bits < 0)
@@ -25,8 +25,9 @@ static ALWAYS_INLINE __u32 word_mask(__s64 bits)
 }
 
 /*
- * scratch is where a source is put together: on the stack, of a process that has CAP_BPF alone, the
- * verifier refuses to write half of eight bytes. Nothing else runs on the CPU meanwhile.
+ * scratch is the memory in which a client address is assembled. On the stack, the verifier would
+ * refuse to write half of eight bytes, for a process that has CAP_BPF but not CAP_PERFMON. Nothing
+ * else runs on the CPU meanwhile.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -35,7 +36,7 @@ struct {
 	__type(value, struct address_prefix);
 } scratch SEC(".maps");
 
-/* Reads the packet's source. Returns 0, or another number when there is none. */
+/* Reads the client address of the packet. Returns 0, or another number if there is none. */
 static ALWAYS_INLINE long read_source(const struct sk_reuseport_md *ctx, struct address *source)
 {
 	if (ctx->eth_protocol == htons(ETH_P_IP)) {
@@ -49,7 +50,7 @@ static ALWAYS_INLINE long read_source(const struct sk_reuseport_md *ctx, struct 
 	return -1;
 }
 
-/* Cuts a source to what tells sources apart. */
+/* Clears the bits of a client address that do not count. */
 static ALWAYS_INLINE void cut(struct address *source, int is_ipv4)
 {
 	__s64 bits =
@@ -65,12 +66,12 @@ static ALWAYS_INLINE void cut(struct address *source, int is_ipv4)
 enum source_verdict {
 	SOURCE_PASSES,
 	SOURCE_REFUSED,
-	SOURCE_UNTRACKED, /* there was no room to remember it: it passes */
+	SOURCE_UNTRACKED, /* the address could not be stored, so the SYN passes */
 };
 
 /*
- * Charges a SYN to its source's bucket of so many a second. A function of its own, so that it lies
- * not between what every SYN needs.
+ * Charges a SYN to the bucket of its client address, with rate SYNs per second. It is a function of
+ * its own, so that its code is not between the instructions that every SYN needs.
  */
 NOINLINE int charge_source(struct sk_reuseport_md *ctx, __u64 now, __u64 rate)
 {
@@ -82,7 +83,7 @@ NOINLINE int charge_source(struct sk_reuseport_md *ctx, __u64 now, __u64 rate)
 		return SOURCE_PASSES;
 	source = bpf_map_lookup_elem(&scratch, &zero);
 	if (!source || read_source(ctx, &source->address))
-		return SOURCE_PASSES; /* cannot be: what has no source does not reach a listener */
+		return SOURCE_PASSES; /* does not happen: every packet has an address */
 	source->length = 128;
 	exempt = bpf_map_lookup_elem(&source_exempt, source);
 	if (exempt && READ_ONCE(*exempt))
@@ -96,15 +97,15 @@ NOINLINE int charge_source(struct sk_reuseport_md *ctx, __u64 now, __u64 rate)
 	if (!arrival) {
 		first = now + interval;
 		if (bpf_map_update_elem(&sources, &source->address, &first, BPF_NOEXIST))
-			return SOURCE_UNTRACKED; /* no room, or another CPU was faster */
+			return SOURCE_UNTRACKED; /* no room, or another CPU has just added it */
 		return SOURCE_PASSES;
 	}
 	due = READ_ONCE(*arrival);
 	if (due > now + tolerance + interval)
-		due = now; /* No SYN brings it so far: it is of other settings, and begins anew. */
+		due = now; /* Only other settings can cause such a value, so start again. */
 	if (due > now + tolerance)
 		return SOURCE_REFUSED;
-	/* Of two CPUs that write at once one may pass free: a SYN for each CPU and moment. */
+	/* If two CPUs write at the same time, one SYN may not be charged. */
 	if (due > now)
 		__sync_fetch_and_add(arrival, interval);
 	else

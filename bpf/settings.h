@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What an operator sets while wsd runs: each setting is a map of its own with one u32 per entry,
- * because `bpftool map update` writes a whole value and would set counters beside it back. A change
- * counts from the next SYN.
+ * Settings that an operator can change while wsd runs. Each setting is a map of its own with one
+ * u32 per entry, because `bpftool map update` writes a whole value and would reset counters in it.
+ * A change applies from the next SYN on.
  *
- * Every map here is an array that begins with what the configuration says; wsd writes it at start
- * and afterwards only when an operator tells it to (`wsd steer`). A value out of range counts as
- * what its comment says, and wsd reports it. No entry can be missing; the verifier wants it handled
- * all the same, and then the setting is as if out of range.
+ * Every map here is an array. wsd writes the configured values at start, and later only changes
+ * that an operator requests (`wsd steer`). The comment of a map says what applies if its value is
+ * out of range; wsd reports that. An entry cannot be missing, but the verifier requires a check,
+ * and the setting then counts as out of range.
  */
 #pragma once
 
@@ -23,9 +23,9 @@
 	} name SEC(".maps")
 
 /*
- * What settings are at most, and what counts instead of a value above. ABSENT_LOAD is more than any
- * shard has, so that who looks at loads alone passes over shards that there are not. Go takes all
- * of them from here.
+ * Maximum values of settings, and the values that apply instead of larger ones. ABSENT_LOAD is a
+ * larger load than any shard has, so that code which compares only loads skips absent shards. Go
+ * uses these constants, too.
  */
 enum limit {
 	ABSENT_LOAD = 0x7fffffff,
@@ -48,9 +48,9 @@ enum limit {
 enum policy_kind {
 	POLICY_LEAST_LOADED, /* the shard with the fewest connections */
 	POLICY_WEIGHTED,     /* the shard with the fewest for its weight */
-	POLICY_P2C,	  /* of two shards drawn by lot the one with fewer (power of two choices) */
-	POLICY_CPU_LOCAL, /* of the shards of this CPU, unless they have cpu_local_bound more */
-	POLICY_HASH,	  /* the kernel's own choice by addresses and ports */
+	POLICY_P2C,	     /* the one with fewer of two random shards (power of two choices) */
+	POLICY_CPU_LOCAL,    /* a shard of this CPU, unless they have cpu_local_bound more */
+	POLICY_HASH,	     /* the kernel's own choice, by a hash of addresses and ports */
 	POLICIES,
 };
 
@@ -58,37 +58,36 @@ enum policy_kind {
 SETTING(policy, 1);
 
 /*
- * weight: the shard's share of connections under the policy weighted, relative to the others', 0 to
- * WEIGHT_MAX; 0 is as draining. Key: shard. Out of range: WEIGHT_DEFAULT.
+ * weight: the shard's share of connections under the policy weighted, relative to the other shards,
+ * 0 to WEIGHT_MAX. 0 is like drain. Key: shard. Out of range: WEIGHT_DEFAULT.
  */
 SETTING(weight, SHARDS_MAX);
 
-/* drain: not 0, and the shard gets no new connections while there is another. Key: shard. */
+/* drain: if not 0, the shard gets no new connections while another can take them. Key: shard. */
 SETTING(drain, SHARDS_MAX);
 
 /*
- * stall_bound: a shard whose turn lasts longer than this gets no new connections, in ms; 0: however
- * long. Out of range: 0.
+ * stall_bound: a shard whose loop turn takes longer than this gets no new connections, in ms; 0: no
+ * bound. Out of range: 0.
  */
 SETTING(stall_bound, 1);
 
-/* ramp: for how long after a stall a shard gets only part of what it would, in ms. Out of range: 0.
- */
+/* ramp: time after a stall during which a shard gets fewer connections, in ms. Out of range: 0. */
 SETTING(ramp, 1);
 
 /*
- * pending_max: a shard with more connections picked but not accepted gets no new ones; 0: however
- * many. Out of range: 0.
+ * pending_max: a shard with more pending connections (picked, not accepted) gets no new ones; 0: no
+ * limit. Out of range: 0.
  */
 SETTING(pending_max, 1);
 
-/* cpu_local_bound: how many connections more a CPU's own shard may have. Out of range: 0. */
+/* cpu_local_bound: how many more connections a CPU's own shard may have. Out of range: 0. */
 SETTING(cpu_local_bound, 1);
 
 /*
- * admission: how many of 100 new connections are refused, by lot: 0 none, 100 all. Out of range: 0.
- * Key: 0 is the operator's, 1 is wsd's own; the larger one holds.
- * admission_dry_run: not 0, and what would be refused is only counted.
+ * admission: percentage of new connections to refuse, chosen at random. Out of range: 0. Key: 0 is
+ * the operator's, 1 is wsd's own; the higher one applies.
+ * admission_dry_run: if not 0, connections are not refused but only counted.
  */
 #define ADMISSION_OPERATOR 0
 #define ADMISSION_WSD 1
@@ -96,11 +95,13 @@ SETTING(admission, 2);
 SETTING(admission_dry_run, 1);
 
 /*
- * source_rate: new connections per second from one source address; 0: any number. Out of range: 0.
- * source_burst: so many may come at once; 0: as many as source_rate. Out of range: 0.
- * source_prefix4, source_prefix6: how many bits of an IPv4 or IPv6 address tell sources apart. Out
- * of range: 32 and 64.
- * source_dry_run: not 0, and what would be refused is only counted.
+ * source_rate: maximum new connections per second from one client address; 0: no limit. Out of
+ * range: 0.
+ * source_burst: maximum new connections at once from one client address; 0: as many as source_rate.
+ * Out of range: 0.
+ * source_prefix4, source_prefix6: leading bits of an IPv4 or IPv6 address that count as one client
+ * address. Out of range: 32 and 64.
+ * source_dry_run: if not 0, connections are not refused but only counted.
  */
 SETTING(source_rate, 1);
 SETTING(source_burst, 1);
@@ -109,12 +110,12 @@ SETTING(source_prefix6, 1);
 SETTING(source_dry_run, 1);
 
 /*
- * source_exempt answers: is this source free from source_rate?
+ * source_exempt answers: is this client address exempt from source_rate?
  * Key:     struct address_prefix.
- * Value:   not 0: yes. The longest prefix that fits counts, so a 0 makes an exception of one.
+ * Value:   not 0: yes. The longest matching prefix counts, so 0 limits a part of a larger prefix.
  * Writers: wsd at start, from the configuration; then the operator.
  * Readers: the program at each SYN while source_rate is not 0.
- * Missing: the source is limited.
+ * Missing: the client address is limited.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
@@ -124,19 +125,19 @@ struct {
 	__type(value, __u32);
 } source_exempt SEC(".maps");
 
-/* An entry of a setting, or what counts instead when it is above most. */
-static ALWAYS_INLINE __u32 setting_at(void *map, __u32 key, __u32 most, __u32 instead)
+/* Returns an entry of a setting, or instead if it is larger than max. */
+static ALWAYS_INLINE __u32 setting_entry(void *map, __u32 key, __u32 max, __u32 instead)
 {
 	__u32 *value = bpf_map_lookup_elem(map, &key), read;
 
 	if (!value)
 		return instead;
 	read = READ_ONCE(*value);
-	return read > most ? instead : read;
+	return read > max ? instead : read;
 }
 
-/* The same of a setting that has one entry for all shards. */
-static ALWAYS_INLINE __u32 setting(void *map, __u32 most, __u32 instead)
+/* The same for a setting with one entry. */
+static ALWAYS_INLINE __u32 setting(void *map, __u32 max, __u32 instead)
 {
-	return setting_at(map, 0, most, instead);
+	return setting_entry(map, 0, max, instead);
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 /*
- * Chooses, for every new connection, the shard whose listener gets it, or refuses it when an
- * operator or wsd has asked for that.
+ * Chooses the shard whose listener gets a new connection, or refuses the connection if an operator
+ * or wsd has requested that.
  *
- * `steer` is attached to the SO_REUSEPORT group of each listen address. The kernel runs it for a
- * packet to the address that belongs to no connection, and for each connection that loses its
- * listener before it was accepted. But for a refusal that was asked for it passes, whatever it
- * finds: a pass without a choice leaves the choice to the kernel's hash, so that a fault here costs
- * balance and never a client.
+ * `steer` is attached to the SO_REUSEPORT group of each listen address. The kernel runs it for each
+ * packet to the address that does not belong to a connection, and for each connection whose
+ * listener is closed before it has been accepted. Except for requested refusals it passes every
+ * packet: a pass without a choice leaves the choice to the kernel's hash. So a fault here can
+ * disturb the balance, but never costs a client (invariant 3).
  */
 #include "uapi.h"
 #include "maps.h"
@@ -23,9 +23,9 @@
 #define TCP_ACK 0x10
 
 /*
- * Tells whether the packet opens a connection. A listener also gets the ACK that answers a SYN
- * cookie, and whatever strays or is forged; anyone could move the load figures if those counted.
- * The kernel drops a SYN with RST or FIN.
+ * Reports whether the packet opens a connection. A listener also gets ACKs that answer a SYN
+ * cookie, and stray and forged packets. These must not count, or anyone could change the load
+ * figures. The kernel drops a SYN with RST or FIN.
  */
 static ALWAYS_INLINE int opens(const struct sk_reuseport_md *ctx)
 {
@@ -37,9 +37,9 @@ static ALWAYS_INLINE int opens(const struct sk_reuseport_md *ctx)
 }
 
 /*
- * Counts an outcome. The asm, of another text for each, keeps the compiler from making one
- * addition with a variable offset of all of them: of a process that has CAP_BPF alone, without
- * CAP_PERFMON, the verifier takes no pointer that differs from path to path.
+ * Counts an outcome. The asm, which has a different text for each outcome, keeps the compiler from
+ * merging all of them into one addition with a variable offset. For a process that has CAP_BPF but
+ * not CAP_PERFMON, the verifier refuses a pointer that differs from path to path.
  */
 #define COUNT(count, outcome)                                                                      \
 	do {                                                                                       \
@@ -47,7 +47,7 @@ static ALWAYS_INLINE int opens(const struct sk_reuseport_md *ctx)
 		asm volatile("# " #outcome);                                                       \
 	} while (0)
 
-/* Tells whether the SYN is refused, and counts it if so. */
+/* Reports whether the SYN is refused, and counts that. */
 static ALWAYS_INLINE int refused(struct sk_reuseport_md *ctx, struct outcome_counts *count,
 				 __u64 now)
 {
@@ -100,31 +100,31 @@ int steer(struct sk_reuseport_md *ctx)
 	__u32 zero = 0, choice, shard, is_syn;
 	struct outcome_counts *count;
 	struct slot_table *s;
-	struct moment m = {};
+	struct choice_state cs = {};
 
 	count = bpf_map_lookup_elem(&outcomes_v2, &zero);
 	if (!count)
-		return SK_PASS; /* cannot be (maps.h): the kernel's hash chooses */
+		return SK_PASS; /* does not happen (maps.h): the kernel's hash chooses */
 	COUNT(count, runs);
-	m.now = bpf_ktime_get_ns();
+	cs.now = bpf_ktime_get_ns();
 
-	/* What migrates is established: a drop would reset it. */
+	/* A migrating connection is established, and a drop would reset it. */
 	is_syn = !ctx->migrating_sk && opens(ctx);
-	if (is_syn && refused(ctx, count, m.now))
+	if (is_syn && refused(ctx, count, cs.now))
 		return SK_DROP; /* the client gets a reset: ECONNREFUSED */
 
-	m.policy = setting(&policy, POLICIES - 1, POLICY_LEAST_LOADED);
-	if (m.policy == POLICY_HASH) {
+	cs.policy = setting(&policy, POLICIES - 1, POLICY_LEAST_LOADED);
+	if (cs.policy == POLICY_HASH) {
 		if (is_syn)
 			COUNT(count, picked_hash);
 		else
 			COUNT(count, placed);
-		return SK_PASS; /* as the policy says, the kernel's hash chooses */
+		return SK_PASS; /* the policy leaves the choice to the kernel's hash */
 	}
-	m.start = count->runs % shard_count;
-	m.cpu = bpf_get_smp_processor_id();
-	m.random = bpf_get_prandom_u32();
-	choice = choose(&m);
+	cs.start = count->runs % shard_count;
+	cs.cpu = bpf_get_smp_processor_id();
+	cs.random = bpf_get_prandom_u32();
+	choice = choose(&cs);
 	s = bpf_map_lookup_elem(&slots_v2, &zero);
 	if (!s || choice & CHOICE_FAILED) {
 		COUNT(count, lookup_failed);
@@ -135,28 +135,27 @@ int steer(struct sk_reuseport_md *ctx)
 	shard = choice & DISTANCE_MASK;
 	if (bpf_sk_select_reuseport(ctx, &sockets, &shard, 0)) {
 		COUNT(count, select_failed);
-		return SK_PASS; /* no such listener, or of another group: the hash chooses */
+		return SK_PASS; /* no listener, or one of another group: the hash chooses */
 	}
 
 	if (ctx->migrating_sk) {
-		/* Its old shard will not close it, so here it is load from now on. */
+		/* Its old shard will not close it, so it counts as load of the new one. */
 		__sync_fetch_and_add(&s->shard[choice & DISTANCE_MASK].migrated, 1);
 		__sync_fetch_and_add(&s->tally[choice & DISTANCE_MASK].load, 1);
 		COUNT(count, migrated);
-		return SK_PASS; /* it moves to the chosen listener */
+		return SK_PASS; /* the connection moves to the chosen listener */
 	}
 	if (!is_syn) {
 		COUNT(count, placed);
-		return SK_PASS; /* the chosen listener answers: a cookie is accepted, a stray reset
-				 */
+		return SK_PASS; /* the chosen listener handles the ACK: it may answer a cookie */
 	}
 	__sync_fetch_and_add(&s->tally[choice & DISTANCE_MASK].load, 1);
 	__sync_fetch_and_add(&s->tally[choice & DISTANCE_MASK].picked, 1);
-	count_pick(count, choice, m.policy);
+	count_pick(count, choice, cs.policy);
 	return SK_PASS; /* the chosen listener takes it */
 }
 
-/* What a test gives to choose_test and gets from it. */
+/* Input and output of choose_test. */
 struct choose_args {
 	__u64 now;
 	enum policy_kind policy;
@@ -168,13 +167,13 @@ struct choose_args {
 };
 
 /*
- * The choice alone, in a program that BPF_PROG_TEST_RUN can run, on the same maps. wsd does not
- * load it; the tests of internal/steering do.
+ * The choice alone, on the same maps, in a program that BPF_PROG_TEST_RUN can run. The tests of
+ * internal/steering load it; wsd does not.
  */
 SEC("syscall")
 int choose_test(struct choose_args *args)
 {
-	struct moment m = {
+	struct choice_state cs = {
 		.now = args->now,
 		.policy = args->policy,
 		.start = args->start,
@@ -182,8 +181,8 @@ int choose_test(struct choose_args *args)
 		.cpu = args->cpu,
 	};
 
-	args->choice = choose(&m);
-	return 0; /* no verdict: the choice is in args */
+	args->choice = choose(&cs);
+	return 0; /* not a verdict: the choice is in args */
 }
 
 char _license[] SEC("license") = "MIT";

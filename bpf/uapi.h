@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What steer.c needs of the kernel's interface: types, numbers and helpers with
- * the values that the kernel promises to keep (linux/bpf.h). Written out here so
- * that the object does not depend on the headers of the machine that builds it.
+ * The part of the kernel's interface that steer.c needs: types, numbers and helpers, with values
+ * that the kernel does not change (linux/bpf.h). They are written out here, so that the object does
+ * not depend on the headers of the machine that builds it.
  */
 #pragma once
 
@@ -16,12 +16,12 @@ typedef long long __s64;
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 
 /*
- * Before a function that is not static: the verifier looks at it once and apart, with any argument,
+ * For a function that is not static: the verifier checks it once, on its own and for all arguments,
  * and not again on every path of its callers.
  */
 #define NOINLINE __attribute__((noinline))
 
-/* How a map's definition reaches the loader: as types in BTF. */
+/* A map's definition reaches the loader as types in BTF. */
 #define __uint(name, value) int(*name)[value]
 #define __type(name, type) type *name
 
@@ -32,11 +32,11 @@ typedef long long __s64;
 #define BPF_MAP_TYPE_LPM_TRIE 11
 #define BPF_MAP_TYPE_REUSEPORT_SOCKARRAY 20
 
-/* Flags of a map: memory is taken as entries come; user space may map its memory. */
+/* Flags of a map: allocate entries when they are added; let user space map the memory. */
 #define BPF_F_NO_PREALLOC (1U << 0)
 #define BPF_F_MMAPABLE (1U << 10)
 
-/* Flag of an update: the entry must not be there. */
+/* Flag of an update: the entry must not exist. */
 #define BPF_NOEXIST 1
 
 /* enum sk_action: the verdict. */
@@ -53,7 +53,7 @@ typedef long long __s64;
 #define htons(x) __builtin_bswap16(x)
 #define htonl(x) __builtin_bswap32(x)
 
-/* What others may read or write at any moment is read and written once. */
+/* Read or write a value once that others may read or write at the same time. */
 #define READ_ONCE(x) (*(const volatile typeof(x) *)&(x))
 #define WRITE_ONCE(x, value) (*(volatile typeof(x) *)&(x) = (value))
 
@@ -70,7 +70,7 @@ struct bpf_sock;
 /* Context of a program of type sk_reuseport. */
 struct sk_reuseport_md {
 	KERNEL_POINTER(void *, data);	  /* first byte of the TCP header */
-	KERNEL_POINTER(void *, data_end); /* behind the last byte that may be read directly */
+	KERNEL_POINTER(void *, data_end); /* end of the bytes that may be read directly */
 	__u32 len;
 	__u32 eth_protocol; /* network byte order */
 	__u32 ip_protocol;

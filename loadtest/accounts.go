@@ -10,18 +10,18 @@ import (
 	"wsd/loadtest/serverstat"
 )
 
-// books are what the accounts of a soak are made of.
+// books is the data from which the accounts of a soak are computed.
 type books struct {
-	counted  serverstat.Metrics // What the server's counters grew by, and its gauges at the end.
-	health   serverstat.Health  // At the end.
-	healthBy uint64             // What the deliveries of /health grew by.
-	topic    string
-	produced uint64 // Records that Kafka took.
-	good     *client.Counters
-	bad      *client.Disturbed
+	counted  serverstat.Metrics // Growth of the server's counters, and its gauges at the end.
+	health   serverstat.Health  // Health at the end.
+	healthBy uint64             // Growth of the deliveries in /health.
+	topic    string             // Topic of the soak.
+	produced uint64             // Records that Kafka has acknowledged.
+	good     *client.Counters   // Counters of the good clients.
+	bad      *client.Disturbed  // Counters of the disturbing clients.
 }
 
-// grown returns what the counters grew by, and the gauges as they are now.
+// grown returns the growth of the counters between two readings, and the gauges of the second.
 func grown(before, after serverstat.Metrics) serverstat.Metrics {
 	m := serverstat.Metrics{}
 	for series, n := range after {
@@ -38,23 +38,26 @@ func isCounter(series string) bool {
 	return strings.HasSuffix(name, "_total")
 }
 
-// closeReasons is what a close frame of the server says, by reason of wsd_closed_total.
+// closeReasons maps the content of the server's close frames to reasons of wsd_closed_total.
 var closeReasons = map[string]string{
 	"1008 slow": "slow", "3008 slow": "slow", "1008 no pong": "no_pong", "3012 no pong": "no_pong",
-	"1013 messages were missed, reconnect": "insufficient_state", "1001 shutdown": "shutdown", "3001 shutdown": "shutdown",
-	"1008 message incomplete for too long": "frame_timeout", "1008 stale": "stale", "3502 stale": "stale", "1008 bad request": "bad_request",
-	"3501 bad request": "bad_request", "1008 not available": "not_available", "1009 message too big": "too_big", "1011 internal error": "internal",
+	"1013 messages were missed, reconnect": "insufficient_state", "1001 shutdown": "shutdown",
+	"3001 shutdown":                        "shutdown",
+	"1008 message incomplete for too long": "frame_timeout", "1008 stale": "stale", "3502 stale": "stale",
+	"1008 bad request": "bad_request",
+	"3501 bad request": "bad_request", "1008 not available": "not_available", "1009 message too big": "too_big",
+	"1011 internal error": "internal",
 }
 
-// accounts compares the server's counters with what the clients did and saw. Each line is exact where the clients can know: a connection that they
-// reset may have been ended by the server just before, when there was a reason to; only then a line has a range.
+// accounts compares the server's counters with what the clients did and saw. A line has an exact value where the
+// clients can know it. It has a range if the server may have closed a connection just before a client reset it.
 func (b *books) accounts() []report.Account {
 	var list []report.Account
 	exactly := func(what string, server float64, want int64) {
-		list = append(list, report.Account{What: what, Server: int64(server), Least: want, Most: want})
+		list = append(list, report.Account{What: what, Server: int64(server), Min: want, Max: want})
 	}
-	between := func(what string, server float64, least, most int64) {
-		list = append(list, report.Account{What: what, Server: int64(server), Least: least, Most: most})
+	between := func(what string, server float64, lowest, highest int64) {
+		list = append(list, report.Account{What: what, Server: int64(server), Min: lowest, Max: highest})
 	}
 	good, bad := b.good, b.bad
 	connected := good.Connected + bad.Connected
@@ -62,7 +65,8 @@ func (b *books) accounts() []report.Account {
 	between("connections accepted", accepted, connected-bad.ResetSilent, connected)
 	exactly("connections ended, all reasons", b.counted["wsd_closed_total"], int64(accepted))
 
-	// Good clients that did not get through, or did not leave in order, ended one does not know how. A soak with any fails anyway.
+	// It is not known how the connections of good clients ended that did not close properly. A soak with any of them
+	// fails anyway.
 	frames, unknown := map[string]int64{}, good.Connected-good.Closed-good.Left
 	for _, closes := range []map[string]int64{good.Closes, bad.Frames} {
 		for text, n := range closes {
@@ -78,12 +82,14 @@ func (b *books) accounts() []report.Account {
 	maybe := bad.ResetBehind + unknown
 	exactly("ended by the client's close frame", float64(count("client")), good.Left+bad.Left)
 	between("ended as slow", float64(count("slow")), frames["slow"], frames["slow"]+bad.MayBeSlow+unknown)
-	between("ended without a pong", float64(count("no_pong")), frames["no_pong"], frames["no_pong"]+bad.MayBeLate+unknown)
+	between("ended without a pong", float64(count("no_pong")), frames["no_pong"],
+		frames["no_pong"]+bad.MayBeLate+unknown)
 	ended := frames["slow"] + frames["no_pong"] + bad.Cut
 	between("ended as slow or without a pong", float64(count("slow")+count("no_pong")), ended, ended+maybe)
-	between("refused by HTTP status", float64(count("handshake_rejected")), bad.Refused, bad.Refused+bad.ResetWhole+unknown)
+	between("refused by HTTP status", float64(count("handshake_rejected")), bad.Refused,
+		bad.Refused+bad.ResetWhole+unknown)
 	reset := bad.ResetClear + bad.ResetUpgrade
-	refused := count("handshake_rejected") - bad.Refused // Of those that were reset before they could read it.
+	refused := count("handshake_rejected") - bad.Refused // Refused, but reset before the client could read it.
 	between("ended by a reset", float64(count("gone")+count("write_error")+refused), reset-bad.ResetSilent, reset+maybe)
 	for _, reason := range slices.Sorted(maps.Keys(closed)) {
 		switch reason {
@@ -92,32 +98,41 @@ func (b *books) accounts() []report.Account {
 			between("ended as "+reason, float64(closed[reason]), frames[reason], frames[reason]+unknown)
 		}
 	}
-	exactly("times the slow policy disconnected, to those ended as slow", b.counted[`wsd_slow_total{policy="disconnect"}`], count("slow"))
-	exactly("times the slow policy conflated", b.counted[`wsd_slow_total{policy="conflate"}`], 0)
+	disconnected, conflated := `wsd_slow_total{policy="disconnect"}`, `wsd_slow_total{policy="conflate"}`
+	exactly("times the slow policy disconnected, to those ended as slow", b.counted[disconnected], count("slow"))
+	exactly("times the slow policy conflated", b.counted[conflated], 0)
 	return append(list, b.recordAccounts()...)
 }
 
-// recordAccounts are those of records and of what must be over.
+// recordAccounts compares the counters of records, and checks what must be 0 at the end.
 func (b *books) recordAccounts() []report.Account {
 	good, bad := b.good, b.bad
 	came := good.Deliveries + good.Foreign + good.Corrupt + bad.Deliveries + bad.Foreign + bad.Corrupt
 	deliveries, dropped := int64(b.counted["wsd_deliveries_total"]), int64(b.counted["wsd_dropped_total"])
-	// A good client that was lost makes the soak fail; what it missed is no more than this.
+	// A disconnected good client makes the soak fail; it missed at most this much.
 	lost := good.Lost + good.LostClosed
+	read := int64(b.counted[`wsd_kafka_records_total{topic="`+b.topic+`"}`])
 	list := []report.Account{
-		{What: "records read from Kafka", Server: int64(b.counted[`wsd_kafka_records_total{topic="`+b.topic+`"}`]), Least: int64(b.produced), Most: int64(b.produced)},
-		{What: "records delivered, dropped or conflated, to those that came", Server: deliveries + dropped + int64(b.counted["wsd_conflated_total"]),
-			Least: came, Most: came + int64(bad.UnreadMax) + lost},
-		{What: "records delivered, to those that came", Server: deliveries, Least: came - int64(bad.PartialMax), Most: came + int64(bad.InKernelMax) + lost},
-		{What: "records dropped", Server: dropped, Least: 0, Most: int64(bad.UnreadMax+bad.PartialMax) + lost},
-		{What: "records delivered as /health has it", Server: int64(b.healthBy), Least: deliveries, Most: deliveries},
+		{What: "records read from Kafka", Server: read, Min: int64(b.produced), Max: int64(b.produced)},
+		{What: "records delivered, dropped or conflated, to those that came",
+			Server: deliveries + dropped + int64(b.counted["wsd_conflated_total"]),
+			Min:    came, Max: came + int64(bad.UnreadMax) + lost},
+		{What: "records delivered, to those that came", Server: deliveries, Min: came - int64(bad.PartialMax),
+			Max: came + int64(bad.InKernelMax) + lost},
+		{What: "records dropped", Server: dropped, Min: 0, Max: int64(bad.UnreadMax+bad.PartialMax) + lost},
+		{What: "records delivered according to /health", Server: int64(b.healthBy), Min: deliveries, Max: deliveries},
 	}
-	_, most := b.health.ConnectionsPerShard()
-	list = append(list, report.Account{What: "connections at the end, most of a shard, as /health has it", Server: most})
+	_, highest := b.health.ConnectionsPerShard()
+	list = append(list, report.Account{What: "connections at the end, max. per shard, according to /health",
+		Server: highest})
 	for _, left := range []struct{ name, what string }{
-		{"wsd_connections", "connections at the end"}, {"wsd_clients", "clients at the end"}, {"wsd_subscriptions", "subscriptions at the end"},
-		{"wsd_channels", "channels at the end"}, {"wsd_outbound_bytes", "bytes waiting at the end"}, {"wsd_bus_pinned_bytes", "bytes pinned at the end"},
-		{"wsd_shard_reattached_total", "shards that fell behind the bus"}, {"wsd_recalled_total", "subscriptions ended because records were missed"}, {"wsd_accept_errors_total", "accept errors"},
+		{"wsd_connections", "connections at the end"}, {"wsd_clients", "clients at the end"},
+		{"wsd_subscriptions", "subscriptions at the end"},
+		{"wsd_channels", "channels at the end"}, {"wsd_outbound_bytes", "bytes waiting at the end"},
+		{"wsd_bus_pinned_bytes", "bytes pinned at the end"},
+		{"wsd_shard_reattached_total", "shards that fell behind the bus"},
+		{"wsd_recalled_total", "subscriptions ended because records were missed"},
+		{"wsd_accept_errors_total", "accept errors"},
 		{"wsd_kafka_lost_total", "records that Kafka deleted before they were read"},
 	} {
 		list = append(list, report.Account{What: left.what, Server: int64(b.counted[left.name])})

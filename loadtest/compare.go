@@ -18,23 +18,23 @@ import (
 	"wsd/loadtest/ratio"
 )
 
-// compare is the command that runs the floor and wsd side by side.
+// compare is the command that runs the floor and wsd alternately.
 type compare struct {
 	Cases    []string      `default:"single,batch,1k,16k,compress,connect,memory,latency,spread,chain" enum:"single,batch,1k,16k,compress,connect,memory,latency,spread,chain" help:"What to measure (${default})."`
 	Shards   []int         `default:"1,2,7,64" help:"Shards of wsd, each a server of its own (${default})."`
-	Rounds   int           `default:"9" help:"Rounds; in each, every server does everything once (${default})."`
-	Clients  int           `default:"5000" help:"Clients of one channel (${default})."`
-	Channels int           `default:"10000" help:"Channels with a client each, for spread and chain (${default})."`
-	Duration time.Duration `default:"2s" help:"How long to produce in a run (${default})."`
-	Protocol string        `default:"raw" enum:"raw,json" help:"What clients of wsd speak; the floor's speak raw (${default})."`
-	CPUs     []int         `name:"cpus" help:"CPUs of the server, of the load generator and, if there is a third, of Kafka. Default: the first that this process may use."`
-	Bin      string        `help:"Directory with the programs floor and wsd. Default: that of loadtest itself."`
-	WSDArg   []string      `name:"wsd-arg" sep:"none" help:"An option more for wsd, such as --wsd-arg=--bus.batch-age=1ms; may be repeated."`
-	Timeout  time.Duration `default:"30s" help:"For each step of a run beside producing (${default})."`
+	Rounds   int           `default:"9" help:"Number of rounds. In each, every server runs every case once (${default})."`
+	Clients  int           `default:"5000" help:"Number of clients, on one channel (${default})."`
+	Channels int           `default:"10000" help:"Number of channels with one client each, for spread and chain (${default})."`
+	Duration time.Duration `default:"2s" help:"Time to produce in each run (${default})."`
+	Protocol string        `default:"raw" enum:"raw,json" help:"Protocol of wsd's clients; those of the floor use raw (${default})."`
+	CPUs     []int         `name:"cpus" help:"CPUs of the server, of the load generator and, optionally, of Kafka. Default: the first ones that this process may use."`
+	Bin      string        `help:"Directory with the programs floor and wsd. Default: the directory of loadtest."`
+	WSDArg   []string      `name:"wsd-arg" sep:"none" help:"Further option for wsd, such as --wsd-arg=--bus.batch-age=1ms; may be repeated."`
+	Timeout  time.Duration `default:"30s" help:"Timeout for each step of a run except producing (${default})."`
 	JSON     bool          `name:"json" help:"Print the comparison as JSON."`
 }
 
-// check says what is wrong with the command line, and fills in what it leaves open.
+// check checks the command line, and sets the fields that it does not set.
 func (c *compare) check() error {
 	limit, err := clientsMax()
 	if err != nil {
@@ -45,11 +45,12 @@ func (c *compare) check() error {
 	}
 	switch {
 	case c.Rounds < 1 || c.Rounds > 1000:
-		return fmt.Errorf("--rounds %d is not between 1 and 1000", c.Rounds)
+		return fmt.Errorf("--rounds %d must be between 1 and 1000", c.Rounds)
 	case c.Clients < 1 || c.Clients > limit || c.Channels < 1 || c.Channels > limit:
-		return fmt.Errorf("--clients %d and --channels %d are not both between 1 and %d, what one process may have here", c.Clients, c.Channels, limit)
+		return fmt.Errorf("--clients %d and --channels %d must be between 1 and %d, the limit of one process here",
+			c.Clients, c.Channels, limit)
 	case c.Duration < 100*time.Millisecond || c.Duration > time.Hour:
-		return fmt.Errorf("--duration %s is not between 100ms and 1h", c.Duration)
+		return fmt.Errorf("--duration %s must be between 100ms and 1h", c.Duration)
 	case c.Timeout <= 0:
 		return errors.New("--timeout must be above 0")
 	case len(c.Shards) == 0 || len(c.Cases) == 0:
@@ -57,7 +58,7 @@ func (c *compare) check() error {
 	}
 	for i, n := range c.Shards {
 		if n < 1 || n > 256 || slices.Contains(c.Shards[:i], n) {
-			return fmt.Errorf("--shards: %d comes twice or is not between 1 and 256", n)
+			return fmt.Errorf("--shards: %d is a duplicate or not between 1 and 256", n)
 		}
 	}
 	return c.programs()
@@ -74,13 +75,15 @@ func (c *compare) programs() error {
 	}
 	for _, name := range []string{"floor", "wsd"} {
 		if _, err := os.Stat(filepath.Join(c.Bin, name)); err != nil {
-			return fmt.Errorf("no program %s in %s: run make build, which needs a C compiler for floor, or give --bin", name, c.Bin)
+			return fmt.Errorf("program %s is not in %s: run make build, which needs a C compiler for floor, or set "+
+				"--bin",
+				name, c.Bin)
 		}
 	}
 	return nil
 }
 
-// cpus are three: of the server, of the load generator, and of Kafka, which may share with the load generator.
+// cpus returns three CPUs: for the server, the load generator, and Kafka, which may share that of the load generator.
 func (c *compare) cpus() ([]int, error) {
 	allowed, err := child.CPUs()
 	if err != nil {
@@ -92,14 +95,14 @@ func (c *compare) cpus() ([]int, error) {
 	}
 	for _, cpu := range list {
 		if !slices.Contains(allowed, cpu) {
-			return nil, fmt.Errorf("--cpus: this process may not use CPU %d, but %v", cpu, allowed)
+			return nil, fmt.Errorf("--cpus: this process may not use CPU %d, only %v", cpu, allowed)
 		}
 	}
 	if len(list) < 2 || len(list) > 3 || list[0] == list[1] {
-		return nil, fmt.Errorf("--cpus %v: two or three are needed, and that of the server for it alone", list)
+		return nil, fmt.Errorf("--cpus %v: must be two or three, and the server must not share its CPU", list)
 	}
 	if len(list) == 3 && list[2] == list[0] {
-		return nil, fmt.Errorf("--cpus %v: Kafka would be in the way of the server", list)
+		return nil, fmt.Errorf("--cpus %v: Kafka must not share the CPU of the server", list)
 	}
 	return append(slices.Clone(list), list[1])[:3], nil
 }
@@ -118,12 +121,12 @@ func (c *compare) run(ctx context.Context, display *progress.Display, stdout io.
 	return passed(err, report.Passed)
 }
 
-// measure pins this process, and does all rounds.
+// measure pins this process to its CPU and runs all rounds.
 func (c *compare) measure(ctx context.Context, display *progress.Display) (*ratio.Report, error) {
 	if err := child.PinSelf(c.CPUs[1]); err != nil {
 		return nil, err
 	}
-	// Two, so that the kernel and not Go's scheduler divides the CPU between the clients' loop and the producer.
+	// Two, so that the kernel, not Go's scheduler, divides the CPU between the clients' loop and the producer.
 	runtime.GOMAXPROCS(2)
 	r := &rounds{compare: c, display: display, clock: newClock(), values: map[string]map[int]map[int]measure{}}
 	return r.run(ctx)

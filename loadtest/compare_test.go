@@ -39,17 +39,17 @@ func TestCompareUsage(t *testing.T) {
 	}{
 		{[]string{"--cases", "other"}, "other"},
 		{[]string{"--cpus", one}, "two or three"},
-		{[]string{"--cpus", one + "," + one}, "for it alone"},
+		{[]string{"--cpus", one + "," + one}, "must not share its CPU"},
 		{[]string{"--cpus", "1023,1022"}, "may not use CPU 1023"},
 		{[]string{"--rounds", "0"}, "--rounds 0"},
 		{[]string{"--clients", "0"}, "--clients 0"},
-		{[]string{"--channels", strconv.Itoa(limit + 1)}, "one process may have"},
-		{[]string{"--shards", "1,2,1"}, "1 comes twice"},
+		{[]string{"--channels", strconv.Itoa(limit + 1)}, "the limit of one process"},
+		{[]string{"--shards", "1,2,1"}, "1 is a duplicate"},
 		{[]string{"--shards", "257"}, "257"},
 		{[]string{"--duration", "1ms"}, "--duration 1ms"},
 		{[]string{"--timeout", "0s"}, "--timeout"},
 		{[]string{"--protocol", "x"}, "raw"},
-		{[]string{"--bin", t.TempDir()}, "no program floor"},
+		{[]string{"--bin", t.TempDir()}, "program floor is not in"},
 	} {
 		args := append([]string{"compare"}, tc.args...)
 		if len(cpus) == 1 && tc.args[0] != "--cases" && tc.args[0] != "--protocol" && tc.args[0] != "--cpus" {
@@ -149,7 +149,7 @@ func TestScenariosAndFigures(t *testing.T) {
 		}
 		require.NotEmpty(t, c.figures(), name)
 		for _, f := range c.figures() {
-			require.True(t, runs[f.of], "%s: %s", name, f.of)
+			require.True(t, runs[f.scenario], "%s: %s", name, f.scenario)
 			require.True(t, f.floor == "" || runs[f.floor] || yardsticks[f.floor], "%s: %s", name, f.floor)
 		}
 	}

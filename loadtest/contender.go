@@ -24,27 +24,28 @@ const (
 	compareTopic = "loadtest"
 	// sendBuffer is client.kernel_send_buffer, for the floor and for wsd.
 	sendBuffer = 32 << 10
-	// stopGrace is how long a process may take to end. wsd is given less (shutdown.drain).
+	// stopGrace is how long a process may take to stop. stopDrain is wsd's own, shorter limit (shutdown.drain).
 	stopGrace = 10 * time.Second
 	stopDrain = 2 * time.Second
-	// pingInterval is longer than a run: the floor sends no pings, and those of 10,000 clients cost what 400 deliveries a second do.
+	// pingInterval is longer than a run, because the floor sends no pings, and pings to 10,000 clients cost as much as
+	// 400 deliveries per second.
 	pingInterval = time.Hour
 )
 
-// server is one that runs, with what makes its records.
+// server is a running server, with the source of its records.
 type server struct {
-	address  netip.AddrPort
-	pid      int
-	source   source
-	steering string // Of wsd.
-	version  string
-	admin    string // Of wsd, host:port.
-	broker   string // Of wsd, host:port.
-	others   []int  // Processes that work for the load generator.
-	stops    []func() error
+	address  netip.AddrPort // Address that clients connect to.
+	pid      int            // Process id.
+	source   source         // Source of the records.
+	steering string         // Steering mode of wsd.
+	version  string         // Version of wsd.
+	admin    string         // Admin port of wsd, as HOST:PORT.
+	broker   string         // Broker of wsd, as HOST:PORT.
+	others   []int          // Process ids of other processes, which count as load generator.
+	stops    []func() error // Functions that stop the parts, in order of their start.
 }
 
-// stop ends everything, the newest first.
+// stop stops everything, in reverse order.
 func (s *server) stop() error {
 	var errs []error
 	for _, stop := range slices.Backward(s.stops) {
@@ -53,7 +54,7 @@ func (s *server) stop() error {
 	return errors.Join(errs...)
 }
 
-// launch starts a program on one of the comparison's CPUs, which the server ends.
+// launch starts a program on one of the comparison's CPUs. stop stops it.
 func (s *server) launch(c *compare, cpu int, path string, args ...string) (*child.Process, error) {
 	p, err := child.Start(child.Options{Path: path, Args: args, CPU: c.CPUs[cpu]})
 	if err == nil {
@@ -62,8 +63,8 @@ func (s *server) launch(c *compare, cpu int, path string, args ...string) (*chil
 	return p, err
 }
 
-// start starts a server for a scenario: the floor, for 0 shards, or wsd with a Kafka of its own. It must be stopped, also after an
-// error.
+// start starts a server for a scenario: the floor, if shards is 0, or wsd with a Kafka of its own. The caller must stop
+// it, also after an error.
 func (c *compare) start(ctx context.Context, shards int, sc *scenario, o *numbering, run uint32) (*server, error) {
 	s := &server{}
 	if shards == 0 {
@@ -114,8 +115,10 @@ func (s *server) startWSD(ctx context.Context, c *compare, shards int, sc *scena
 		route = channelPrefix + "{key}"
 	}
 	p, err := s.launch(c, 0, filepath.Join(c.Bin, "wsd"), append([]string{
-		"serve", "--kafka.brokers", broker, "--kafka.topics", compareTopic, "--kafka.start", "earliest", "--routes", route,
-		"--client.listen", "127.0.0.1:0", "--admin.listen", "127.0.0.1:0", "--shards", strconv.Itoa(shards), "--log.format", "json",
+		"serve", "--kafka.brokers", broker, "--kafka.topics", compareTopic, "--kafka.start", "earliest", "--routes",
+		route,
+		"--client.listen", "127.0.0.1:0", "--admin.listen", "127.0.0.1:0", "--shards", strconv.Itoa(shards),
+		"--log.format", "json",
 		"--client.kernel-send-buffer", strconv.Itoa(sendBuffer), "--client.ping-interval", pingInterval.String(),
 		"--shutdown.drain", stopDrain.String(), "--client.compression=" + strconv.FormatBool(sc.text),
 	}, c.WSDArg...)...)
@@ -148,7 +151,7 @@ func (s *server) startWSD(ctx context.Context, c *compare, shards int, sc *scena
 	return seesTopic(ctx, "http://"+s.admin)
 }
 
-// startKafka starts a Kafka that lives for this run alone.
+// startKafka starts a Kafka for this run.
 func (s *server) startKafka(ctx context.Context, c *compare) (broker string, err error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -163,12 +166,12 @@ func (s *server) startKafka(ctx context.Context, c *compare) (broker string, err
 	defer ended()
 	line, err := bufio.NewReader(p.Out).ReadString('\n')
 	if err != nil {
-		return "", fmt.Errorf("start a Kafka: %w: %s", err, p.Said())
+		return "", fmt.Errorf("start Kafka: %w: %s", err, p.Said())
 	}
 	return strings.TrimSpace(line), nil
 }
 
-// seesTopic waits until wsd reads the topic.
+// seesTopic waits until wsd knows the topic.
 func seesTopic(ctx context.Context, admin string) error {
 	for {
 		h, err := serverstat.ReadHealth(ctx, admin)

@@ -5,8 +5,8 @@ import "time"
 // fanout is the command that delivers many records.
 type fanout struct {
 	common
-	Clients  int           `required:"" help:"Clients to subscribe."`
-	Rate     float64       `default:"20" help:"Records a second and topic (${default})."`
+	Clients  int           `required:"" help:"Number of clients."`
+	Rate     float64       `default:"20" help:"Records per second and topic (${default})."`
 	Duration time.Duration `default:"10s" help:"How long to produce (${default})."`
 }
 

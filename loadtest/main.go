@@ -24,13 +24,17 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr, command.IsTerminal(os.Stderr)))
 }
 
-// run is the whole command, and returns its exit code. terminal says that stderr is a terminal, which can show progress bars.
+// run is the whole command, and returns its exit code. terminal says that stderr is a terminal, which can show progress
+// bars.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer, terminal bool) (code int) {
 	var c commands
 	o := command.Options{
-		Name: "loadtest", Grammar: &c, Stdout: stdout, Stderr: stderr, Kong: []kong.Option{kong.ConfigureHelp(kong.HelpOptions{Compact: true})},
-		Description: "loadtest connects many clients to a wsd, produces records to its Kafka, and checks and measures what arrives. " +
-			"The exit code is 0 if all clients stayed connected and got every record once and in order, 1 if not, 2 for a wrong command line.",
+		Name: "loadtest", Grammar: &c, Stdout: stdout, Stderr: stderr,
+		Kong: []kong.Option{kong.ConfigureHelp(kong.HelpOptions{Compact: true})},
+		Description: "loadtest connects many clients to a wsd, produces records to its Kafka, and checks and " +
+			"measures what arrives. " +
+			"The exit code is 0 if all clients stayed connected and got every record once and in order, 1 if not, 2 " +
+			"for a wrong command line.",
 	}
 	return command.Run(o, args, func(parsed *kong.Context) error {
 		return c.do(ctx, parsed.Command(), progress.New(stderr, terminal), stdout, stderr)

@@ -155,7 +155,7 @@ func TestCannotBegin(t *testing.T) {
 	status, _, errs := loadtest(context.Background(), f.args("fanout", "--clients", "1")...)
 	require.Equal(t, command.Failed, status)
 	require.Contains(t, errs, "does not serve topic loadtest")
-	require.NotContains(t, errs, "made topic")
+	require.NotContains(t, errs, "created topic")
 }
 
 func TestRampTimeout(t *testing.T) {

@@ -9,11 +9,13 @@ import (
 	"wsd/loadtest/serverstat"
 )
 
-// When memory counts as flat: the median of the last quarter is at most so much above that of the second.
+// Memory counts as flat if the median of the last quarter exceeds that of the second by at most flatShare plus
+// flatBytes.
 const (
-	flatShare   = 0.05
-	flatBytes   = 8 << 20
-	flatJudged  = time.Minute // A shorter soak is not judged: the heap's size then depends on when it was collected.
+	flatShare = 0.05
+	flatBytes = 8 << 20
+	// A shorter soak is not judged, because the size of the heap then depends on the last garbage collection.
+	flatJudged  = time.Minute
 	memoryEvery = time.Second
 )
 
@@ -23,8 +25,8 @@ type memory struct {
 	pid  int
 
 	mu  sync.Mutex
-	rss []int64 // Bytes, one a second; guarded by mu.
-	tcp []int64 // Likewise, of the whole machine.
+	rss []int64 // Resident memory of the server in bytes, once per second; guarded by mu.
+	tcp []int64 // TCP memory of the machine in bytes, once per second; guarded by mu.
 }
 
 func newMemory(proc serverstat.Proc, pid int) *memory { return &memory{proc: proc, pid: pid} }
@@ -55,18 +57,18 @@ func (m *memory) start() (stop func()) {
 func (m *memory) sample() {
 	u, err := m.proc.Process(m.pid)
 	if err != nil {
-		return // The server has gone: everything else tells.
+		return // The server has ended, which the clients notice.
 	}
 	tcp, err := m.proc.TCPBytes()
 	if err != nil {
-		tcp = 0 // Not on this kernel: shown as 0, and not judged.
+		tcp = 0 // Not available on this kernel. It is shown as 0 and not judged.
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.rss, m.tcp = append(m.rss, u.RSS), append(m.tcp, tcp)
 }
 
-// last is the newest sample.
+// last returns the newest sample.
 func (m *memory) last() int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -76,7 +78,7 @@ func (m *memory) last() int64 {
 	return m.rss[len(m.rss)-1]
 }
 
-// report says how the memory has gone, of a soak that took so long, and whether it was flat.
+// report summarises the memory during a soak of the given duration, and judges whether it was flat.
 func (m *memory) report(took time.Duration) report.Memory {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -85,8 +87,10 @@ func (m *memory) report(took time.Duration) report.Memory {
 		return report.Memory{}
 	}
 	r := report.Memory{
-		Samples: n, RSSSecondQuarter: median(m.rss[n/4 : max(n/2, n/4+1)]), RSSLastQuarter: median(m.rss[n*3/4:]), RSSMax: slices.Max(m.rss),
-		TCPSecondQuarter: median(m.tcp[n/4 : max(n/2, n/4+1)]), TCPLastQuarter: median(m.tcp[n*3/4:]), TCPMax: slices.Max(m.tcp),
+		Samples: n, RSSSecondQuarter: median(m.rss[n/4 : max(n/2, n/4+1)]), RSSLastQuarter: median(m.rss[n*3/4:]),
+		RSSMax:           slices.Max(m.rss),
+		TCPSecondQuarter: median(m.tcp[n/4 : max(n/2, n/4+1)]), TCPLastQuarter: median(m.tcp[n*3/4:]),
+		TCPMax:         slices.Max(m.tcp),
 		SlopePerMinute: slope(m.rss[n/4:]) * float64(time.Minute/memoryEvery),
 	}
 	r.RSSAllowed = int64(float64(r.RSSSecondQuarter)*(1+flatShare)) + flatBytes
@@ -100,7 +104,7 @@ func median(values []int64) int64 {
 	return sorted[len(sorted)/2]
 }
 
-// slope is the growth from one sample to the next of the line that fits best.
+// slope returns the growth per sample of the line that fits best.
 func slope(values []int64) float64 {
 	var sx, sy, sxx, sxy float64
 	for i, v := range values {

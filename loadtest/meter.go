@@ -10,21 +10,21 @@ import (
 	"wsd/loadtest/serverstat"
 )
 
-// meter reads what the server, the kernel and this process use.
+// meter reads the resources that the server, the kernel and this process use.
 type meter struct {
 	proc serverstat.Proc
-	pid  int    // 0: not known.
-	note string // Why it is not.
+	pid  int    // Process id of the server; 0: unknown.
+	note string // Why pid is unknown.
 }
 
 // sample is one reading.
 type sample struct {
-	server  serverstat.Usage
-	tcp     int64
-	slab    int64
-	kernel  bool // tcp and slab are set.
-	ownCPU  time.Duration
-	present bool // server is set.
+	server  serverstat.Usage // Resources of the server.
+	present bool             // Whether server is set.
+	tcp     int64            // TCP memory of the machine, in bytes.
+	slab    int64            // Slab memory of the machine, in bytes.
+	kernel  bool             // Whether tcp and slab are set.
+	ownCPU  time.Duration    // CPU time of this process.
 }
 
 func (m *meter) read() (s sample) {
@@ -44,7 +44,7 @@ func (m *meter) read() (s sample) {
 	return s
 }
 
-// readShards asks the server how the clients are spread.
+// readShards reads how the clients are distributed over the shards.
 func (t *test) readShards(ctx context.Context) {
 	if t.health == nil {
 		return

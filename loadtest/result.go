@@ -13,7 +13,7 @@ import (
 	"wsd/loadtest/report"
 )
 
-// run does the whole test. An error means that nothing was measured.
+// run runs the whole test. An error means that nothing was measured.
 func (t *test) run(ctx context.Context) (*report.Report, error) {
 	defer func() {
 		for _, p := range t.producers {
@@ -42,7 +42,7 @@ func (t *test) run(ctx context.Context) (*report.Report, error) {
 	return r, nil
 }
 
-// report fills in what the clients met.
+// report returns a report with the figures of the clients.
 func (t *test) report(n *client.Counters, connect, latency *hdrhistogram.Histogram) *report.Report {
 	produced := t.produced()
 	var late float64
@@ -51,17 +51,22 @@ func (t *test) report(n *client.Counters, connect, latency *hdrhistogram.Histogr
 	}
 	r := &report.Report{
 		Run: report.Run{
-			Mode: t.mode, Protocol: t.Protocol, Server: t.URL, Clients: t.clients, RatePerSecond: t.rate, RecordBytes: t.Size,
-			Batch: t.Batch, DurationSeconds: t.duration.Seconds(), RampSeconds: t.ramp.Seconds(), HoldSeconds: t.hold.Seconds(),
+			Mode: t.mode, Protocol: t.Protocol, Server: t.URL, Clients: t.clients, RatePerSecond: t.rate,
+			RecordBytes: t.Size,
+			Batch:       t.Batch, DurationSeconds: t.duration.Seconds(), RampSeconds: t.ramp.Seconds(),
+			HoldSeconds: t.hold.Seconds(),
 		},
 		Clients: report.Clients{
-			Attempts: n.Attempts, Refused: n.Refused, Failed: n.Failed, GivenUp: n.GivenUp, Held: n.Held, OpenAtEnd: n.Open,
-			Closed: n.Closed, Closes: filled(n.Closes), Refusals: filled(n.Refusals), Failures: filled(n.Failures),
+			Attempts: n.Attempts, Refused: n.Refused, Failed: n.Failed, GivenUp: n.GivenUp, Held: n.Held,
+			OpenAtEnd: n.Open,
+			Closed:    n.Closed, Closes: filled(n.Closes), Refusals: filled(n.Refusals), Failures: filled(n.Failures),
 			ConnectTime: report.Distribution(connect),
 		},
 		Records: report.Records{
-			Produced: produced, LateMaxMillis: late, Deliveries: n.Deliveries, DeliveryBytes: n.DeliveryBytes, Gaps: n.Gaps, Lost: n.Lost,
-			LostClosed: n.LostClosed, Duplicates: n.Duplicates, Reordered: n.Reordered, Corrupt: n.Corrupt, Foreign: n.Foreign,
+			Produced: produced, LateMaxMillis: late, Deliveries: n.Deliveries, DeliveryBytes: n.DeliveryBytes,
+			Gaps: n.Gaps, Lost: n.Lost,
+			LostClosed: n.LostClosed, Duplicates: n.Duplicates, Reordered: n.Reordered, Corrupt: n.Corrupt,
+			Foreign:    n.Foreign,
 			Unexpected: n.Unexpected, Pings: n.Pings,
 		},
 		Latency: report.Distribution(latency),
@@ -71,9 +76,10 @@ func (t *test) report(n *client.Counters, connect, latency *hdrhistogram.Histogr
 		r.Records.DeliveriesPS = float64(n.Deliveries-t.early) / seconds
 	}
 	if h := t.health; h != nil {
-		fewest, most := h.ConnectionsPerShard()
+		lowest, highest := h.ConnectionsPerShard()
 		r.Run.Version = strings.TrimSpace(h.Version + " " + h.Commit)
-		r.Shards = &report.Shards{Count: len(h.Shards), ConnectionsMin: fewest, ConnectionsMax: most, Steering: h.Steering.Mode}
+		r.Shards = &report.Shards{Count: len(h.Shards), ConnectionsMin: lowest, ConnectionsMax: highest,
+			Steering: h.Steering.Mode}
 	}
 	return r
 }
@@ -85,7 +91,8 @@ func filled(m map[string]int64) map[string]int64 {
 	return m
 }
 
-// costs fills in what server, kernel and load generator used: s is before the ramp, after it, and after the hold.
+// costs adds the resources that the server, the kernel and the load generator used. s is the samples before the ramp,
+// after it, and after the hold.
 func (t *test) costs(r *report.Report, s [3]sample) {
 	held, deliveries := r.Clients.Held, r.Records.Deliveries-t.early
 	r.Loadtest = report.Loadtest{
@@ -93,8 +100,9 @@ func (t *test) costs(r *report.Report, s [3]sample) {
 	}
 	if s[0].kernel && s[1].kernel && s[2].kernel {
 		r.Kernel = &report.Kernel{
-			TCPBefore: s[0].tcp, TCPAfterRamp: s[1].tcp, TCPAfterHold: s[2].tcp, TCPConnection: report.Per(float64(s[2].tcp-s[0].tcp), held),
-			SlabBefore: s[0].slab, SlabAfterRamp: s[1].slab, SlabAfterHold: s[2].slab,
+			TCPBefore: s[0].tcp, TCPAfterRamp: s[1].tcp, TCPAfterHold: s[2].tcp,
+			TCPConnection: report.Per(float64(s[2].tcp-s[0].tcp), held),
+			SlabBefore:    s[0].slab, SlabAfterRamp: s[1].slab, SlabAfterHold: s[2].slab,
 			SlabConnection: report.Per(float64(s[1].slab-s[0].slab), held),
 		}
 	}
@@ -104,7 +112,8 @@ func (t *test) costs(r *report.Report, s [3]sample) {
 	}
 	ramp, hold := s[1].server.CPU-s[0].server.CPU, s[2].server.CPU-s[1].server.CPU
 	r.Server = &report.Server{
-		PID: t.meter.pid, CPUSeconds: (ramp + hold).Seconds(), RampCPUSeconds: ramp.Seconds(), HoldCPUSeconds: hold.Seconds(),
+		PID: t.meter.pid, CPUSeconds: (ramp + hold).Seconds(), RampCPUSeconds: ramp.Seconds(),
+		HoldCPUSeconds:      hold.Seconds(),
 		CPUMicrosConnection: report.Per(float64(ramp.Microseconds()), held),
 		CPUMicrosDelivery:   report.Per(float64(hold.Microseconds()), deliveries),
 		RSSBefore:           s[0].server.RSS, RSSAfterRamp: s[1].server.RSS, RSSAfterHold: s[2].server.RSS,
@@ -113,7 +122,7 @@ func (t *test) costs(r *report.Report, s [3]sample) {
 	}
 }
 
-// judge says whether everything asked for was reached, and what was not.
+// judge sets whether the test has passed, and why not.
 func (t *test) judge(r *report.Report, n *client.Counters) {
 	if r.Interrupted {
 		t.problem("interrupted by a signal")
@@ -132,8 +141,9 @@ func (t *test) judge(r *report.Report, n *client.Counters) {
 		what string
 	}{
 		{n.Lost, "records were lost"}, {n.LostClosed, "records did not reach clients that were disconnected"},
-		{n.Duplicates, "records came again"}, {n.Reordered, "records came after a later one"},
-		{n.Corrupt, "records had other bytes than were produced"}, {n.Unexpected, "messages were neither record nor ping"},
+		{n.Duplicates, "records arrived again"}, {n.Reordered, "records arrived after a later one"},
+		{n.Corrupt, "records had other bytes than were produced"},
+		{n.Unexpected, "messages were neither a record nor a ping"},
 	} {
 		if c.n > 0 {
 			t.problem("%d %s", c.n, c.what)

@@ -17,10 +17,10 @@ import (
 	"wsd/loadtest/serverstat"
 )
 
-// The bounds of what is waited for beside --timeout.
+// Limits of waiting, in addition to --timeout.
 const (
 	pollInterval = 20 * time.Millisecond
-	quietMax     = 3 * time.Second // Without a delivery, what is missing will not come.
+	quietMax     = 3 * time.Second // After this time without a delivery, missing records are lost.
 	closeGrace   = 5 * time.Second
 )
 
@@ -35,20 +35,20 @@ type test struct {
 	producers []*producer.Producer
 	meter     meter
 
-	health   *serverstat.Health // After the ramp; nil without an admin port.
-	ramp     time.Duration
-	hold     time.Duration
-	planned  uint64 // Records that the hold is to produce, all topics.
-	held     int64  // At the end of the ramp.
-	before   uint64 // Records of the ramp.
-	early    int64  // Deliveries of the ramp.
-	problems []string
+	health   *serverstat.Health // Health after the ramp; nil without an admin port.
+	ramp     time.Duration      // Duration of the ramp.
+	hold     time.Duration      // Duration of the hold.
+	planned  uint64             // Number of records to produce in the hold, in all topics.
+	held     int64              // Number of clients at the end of the ramp.
+	before   uint64             // Number of records produced in the ramp.
+	early    int64              // Number of deliveries in the ramp.
+	problems []string           // Why the test has not passed.
 
-	channel client.Channel // Of the last topic.
-	note    func() string  // More for the progress of the hold; nil: nothing.
+	channel client.Channel // Channel of the last topic.
+	note    func() string  // Returns further text for the progress of the hold; may be nil.
 }
 
-// clock gives wall-clock time that only runs forward, so that a step of the machine's clock does not end up in the latencies.
+// clock is a wall clock that never jumps, so that a step of the machine's clock does not distort latencies.
 type clock struct {
 	wall  int64
 	start time.Time
@@ -58,12 +58,12 @@ func newClock() clock { now := time.Now(); return clock{wall: now.UnixNano(), st
 
 func (c clock) now() int64 { return c.wall + int64(time.Since(c.start)) }
 
-// problem notes a reason for not passing.
+// problem adds a reason why the test has not passed.
 func (t *test) problem(format string, args ...any) {
 	t.problems = append(t.problems, fmt.Sprintf(format, args...))
 }
 
-// prepare makes ready what the run needs: topics, the server's process, the engine.
+// prepare prepares the topics and the engine, and finds the server's process.
 func (t *test) prepare(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, t.Timeout)
 	defer cancel()
@@ -89,7 +89,7 @@ func (t *test) prepare(ctx context.Context) error {
 			return err
 		}
 		if created {
-			_, _ = fmt.Fprintf(t.log, "made topic %s\n", t.Topic[i])
+			_, _ = fmt.Fprintf(t.log, "created topic %s\n", t.Topic[i])
 		}
 	}
 	if err := t.waitForServer(ctx); err != nil {
@@ -98,7 +98,7 @@ func (t *test) prepare(ctx context.Context) error {
 	return t.makeEngine(server, host, sources, channels)
 }
 
-// channels makes a producer for each topic.
+// channels creates a producer for each topic.
 func (t *test) channels() ([]client.Channel, error) {
 	var list []client.Channel
 	run := rand.Uint32()
@@ -118,22 +118,25 @@ func (t *test) channels() ([]client.Channel, error) {
 	return list, nil
 }
 
-func (t *test) makeEngine(server netip.AddrPort, host string, sources []netip.Addr, channels []client.Channel) (err error) {
+func (t *test) makeEngine(server netip.AddrPort, host string, sources []netip.Addr,
+	channels []client.Channel) (err error) {
 	t.engine, err = client.New(client.Options{
-		Server: server, Host: host, Protocol: client.Protocol(t.Protocol), Channels: channels, Clients: t.clients, Loops: t.Loops,
-		Dials: t.Dials, ConnectRate: t.ConnectRate, AttemptTimeout: t.AttemptTimeout, Sources: sources, Now: t.clock.now,
+		Server: server, Host: host, Protocol: client.Protocol(t.Protocol), Channels: channels, Clients: t.clients,
+		Loops: t.Loops,
+		Dials: t.Dials, ConnectRate: t.ConnectRate, AttemptTimeout: t.AttemptTimeout, Sources: sources,
+		Now: t.clock.now,
 	})
 	return err
 }
 
-// checkServed looks whether the server serves the topics at all, before one is made in vain.
+// checkServed checks that the server serves the topics, before they are created.
 func (t *test) checkServed(ctx context.Context) error {
 	if t.Admin == "none" {
 		return nil
 	}
 	h, err := serverstat.ReadHealth(ctx, t.Admin)
 	if err != nil {
-		return nil //nolint:nilerr // It is no failure to have no admin port; waitForServer notes it.
+		return nil //nolint:nilerr // An admin port is optional; waitForServer notes its absence.
 	}
 	for _, topic := range t.Topic {
 		if h.Topic(topic) == "" {
@@ -154,7 +157,7 @@ func (t *test) waitForServer(ctx context.Context) error {
 		h, err := serverstat.ReadHealth(ctx, t.Admin)
 		if err != nil {
 			t.meter.note = err.Error()
-			return nil //nolint:nilerr // What it would tell is left out of the report, which says why.
+			return nil //nolint:nilerr // The report says why it lacks the server's figures.
 		}
 		missing := ""
 		for _, topic := range t.Topic {
@@ -179,7 +182,7 @@ func (t *test) waitForServer(ctx context.Context) error {
 	}
 }
 
-// connect is the ramp: it returns when all clients are subscribed, or have been given up, or time is over.
+// connect is the ramp. It returns when all clients are subscribed or have given up, or when the time is over.
 func (t *test) connect(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, t.Timeout)
 	defer cancel()
@@ -208,7 +211,7 @@ func (t *test) connect(ctx context.Context) {
 	t.held = n.Held
 }
 
-// produce starts a goroutine for each topic; what goes wrong becomes a problem when they have ended.
+// produce starts a goroutine for each topic. Their errors become problems when they have ended.
 func (t *test) produce(ctx context.Context, running *sync.WaitGroup, rate float64, requests int) {
 	errs := make([]error, len(t.producers))
 	var each sync.WaitGroup
@@ -223,7 +226,7 @@ func (t *test) produce(ctx context.Context, running *sync.WaitGroup, rate float6
 	})
 }
 
-// deliver is the hold: it produces, and waits until the last record has come to all or does not come any more.
+// deliver is the hold. It produces, and waits until all clients have the last record or no more records arrive.
 func (t *test) deliver(ctx context.Context) {
 	begin := time.Now()
 	requests := producer.Requests(t.rate, t.Batch, t.duration)
@@ -234,7 +237,8 @@ func (t *test) deliver(ctx context.Context) {
 	shown := t.display.Start(t.mode, func() progress.State {
 		n, _ := t.engine.Snapshot()
 		s := progress.State{Done: n.Deliveries, Total: t.held * int64(t.before+t.planned) / int64(len(t.producers)),
-			Note: fmt.Sprintf("lost %d, duplicates %d, reordered %d, disconnected %d", n.Lost, n.Duplicates, n.Reordered, n.Closed)}
+			Note: fmt.Sprintf("lost %d, duplicates %d, reordered %d, disconnected %d", n.Lost, n.Duplicates,
+				n.Reordered, n.Closed)}
 		if t.note != nil {
 			s.Note += t.note()
 		}
@@ -246,7 +250,7 @@ func (t *test) deliver(ctx context.Context) {
 	var producing sync.WaitGroup
 	t.produce(produceCtx, &producing, t.rate, requests)
 	producing.Wait()
-	// The last record is sent an interval before the end; clients are held until it.
+	// The last record is sent one interval before the end; hold the clients until the end.
 	if len(t.problems) == 0 {
 		select {
 		case <-time.After(time.Until(begin.Add(t.duration))):
@@ -257,7 +261,7 @@ func (t *test) deliver(ctx context.Context) {
 	t.hold = time.Since(begin)
 }
 
-// drain waits for the last records; also after an interruption, since what was produced can still be checked.
+// drain waits for the last records, also after an interruption, because they can still be checked.
 func (t *test) drain() {
 	ctx, cancel := context.WithTimeout(context.Background(), t.Timeout)
 	defer cancel()
@@ -277,7 +281,7 @@ func (t *test) drain() {
 	})
 }
 
-// produced is how many records Kafka has taken, of all topics.
+// produced returns the number of records that Kafka has acknowledged, in all topics.
 func (t *test) produced() (n uint64) {
 	for _, p := range t.producers {
 		n += p.Acked()
@@ -285,7 +289,7 @@ func (t *test) produced() (n uint64) {
 	return n
 }
 
-// poll asks done until it says so or ctx ends.
+// poll calls done until it returns true or ctx ends.
 func poll(ctx context.Context, done func() bool) {
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()

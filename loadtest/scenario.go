@@ -6,17 +6,18 @@ import (
 	"time"
 )
 
-// scenario is what one run does.
+// scenario describes one run.
 type scenario struct {
 	name     string
 	size     int     // Bytes of a record.
-	batch    int     // Records of a produce request; 0: none are produced.
-	rate     float64 // Produce requests a second.
-	share    float64 // Instead of rate: that share of what the floor sustains.
-	targeted bool    // Every client has a channel of its own, and a record goes to one of them.
-	chained  bool    // The floor takes its records by its chain.
-	text     bool    // Records hold text, and wsd offers compression; the floor's do not, and it sends them as they are.
-	deflate  bool    // Clients ask for it.
+	batch    int     // Records per produce request; 0: none are produced.
+	rate     float64 // Produce requests per second.
+	share    float64 // Rate as a share of the rate that the floor sustains; 0: rate applies.
+	targeted bool    // Whether each client has its own channel, so that a record goes to one client.
+	chained  bool    // Whether the floor gets its records through its chain.
+	// Whether records contain text and wsd offers compression. The floor's contain none and are sent uncompressed.
+	text    bool
+	deflate bool // Whether clients ask for compression.
 }
 
 // The names of scenarios that figures refer to.
@@ -32,18 +33,19 @@ const (
 	nameHigh   = "latency 90 %"
 )
 
-// The load of the runs that measure CPU time: so low that the floor and wsd wait most of the time, each message being delivered before
-// the next one comes.
+// The load of runs that measure CPU time. It is so low that the floor and wsd wait most of the time, and each message
+// is delivered before the next one arrives.
 const (
-	deliveriesPerSecond = 60_000 // Writes of small messages.
-	largePerSecond      = 15_000 // Of 16 KiB.
-	groupsPerSecondMax  = 500
-	spreadPerSecond     = 20_000 // Records.
-	spreadBatch         = 20
-	chainPerSecond      = 500
+	deliveriesPerSecond = 60_000 // Deliveries per second of small messages.
+	largePerSecond      = 15_000 // Deliveries per second of 16 KiB messages.
+	groupsPerSecondMax  = 500    // Maximum produce requests per second.
+	spreadPerSecond     = 20_000 // Records per second of spread.
+	spreadBatch         = 20     // Records per produce request of spread.
+	chainPerSecond      = 500    // Records per second of chain.
 )
 
-// interval is the time between two produce requests; sustained is how many of one record a second the floor sustains.
+// interval returns the time between two produce requests. sustained is the rate of single records that the floor
+// sustains.
 func (s *scenario) interval(sustained float64) time.Duration {
 	rate := s.rate
 	if s.share > 0 {
@@ -52,7 +54,7 @@ func (s *scenario) interval(sustained float64) time.Duration {
 	return time.Duration(float64(time.Second) / rate)
 }
 
-// clients is how many the scenario has.
+// clients returns the number of clients.
 func (s *scenario) clients(c *compare) int {
 	if s.targeted {
 		return c.Channels
@@ -60,7 +62,7 @@ func (s *scenario) clients(c *compare) int {
 	return c.Clients
 }
 
-// scenarios are the runs of a round.
+// scenarios returns the runs of a round.
 func (c *compare) scenarios() []scenario {
 	small := min(deliveriesPerSecond/float64(c.Clients), groupsPerSecondMax)
 	large := min(largePerSecond/float64(c.Clients), groupsPerSecondMax)
@@ -74,12 +76,15 @@ func (c *compare) scenarios() []scenario {
 		{[]string{"1k"}, scenario{name: "1k", size: 1 << 10, batch: 1, rate: small}},
 		{[]string{"16k"}, scenario{name: "16k", size: 16 << 10, batch: 1, rate: large}},
 		{[]string{"compress"}, scenario{name: namePlain, size: 1 << 10, batch: 1, rate: small, text: true}},
-		{[]string{"compress"}, scenario{name: nameSmall, size: 1 << 10, batch: 1, rate: small, text: true, deflate: true}},
+		{[]string{"compress"}, scenario{name: nameSmall, size: 1 << 10, batch: 1, rate: small, text: true,
+			deflate: true}},
 		{[]string{"connect", "memory"}, scenario{name: nameIdle, size: 128}},
 		{[]string{"latency"}, scenario{name: nameHalf, size: 128, batch: 1, share: 0.5}},
 		{[]string{"latency"}, scenario{name: nameHigh, size: 128, batch: 1, share: 0.9}},
-		{[]string{"spread"}, scenario{name: nameSpread, size: 128, batch: spreadBatch, rate: spreadPerSecond / spreadBatch, targeted: true}},
-		{[]string{"chain"}, scenario{name: nameChain, size: 128, batch: 1, rate: chainPerSecond, targeted: true, chained: true}},
+		{[]string{"spread"}, scenario{name: nameSpread, size: 128, batch: spreadBatch,
+			rate: spreadPerSecond / spreadBatch, targeted: true}},
+		{[]string{"chain"}, scenario{name: nameChain, size: 128, batch: 1, rate: chainPerSecond, targeted: true,
+			chained: true}},
 	} {
 		if slices.ContainsFunc(e.wanted, func(name string) bool { return slices.Contains(c.Cases, name) }) {
 			list = append(list, e.scenario)
@@ -88,7 +93,7 @@ func (c *compare) scenarios() []scenario {
 	return list
 }
 
-// yardsticks are the runs that only the floor does, for the figures of others.
+// yardsticks returns the runs of the floor alone that other figures are compared with.
 func (c *compare) yardsticks() []scenario {
 	needed := slices.Contains(c.Cases, "batch") || slices.Contains(c.Cases, "spread")
 	if !needed || slices.Contains(c.Cases, "single") {
@@ -98,26 +103,26 @@ func (c *compare) yardsticks() []scenario {
 	return other.scenarios()
 }
 
-// figure is a line of the report.
+// figure describes a row of the report.
 type figure struct {
-	kind   string // Of --cases.
-	of     string // The scenario.
-	name   string
-	unit   string
-	value  func(*measure) float64
-	floor  string // The floor's scenario to compare with; empty: the same.
-	target string
+	kind     string                 // Case of --cases.
+	scenario string                 // Name of the scenario that is measured.
+	name     string                 // Name of the figure.
+	unit     string                 // Unit of the figure.
+	value    func(*measure) float64 // Returns the figure.
+	floor    string                 // Scenario of the floor to compare with; empty: the same.
+	target   string                 // Value that the developers aim for.
 }
 
-// label is what the report calls the figure's run.
+// label returns the name of the scenario in the report.
 func (f *figure) label() string {
-	if f.of == nameIdle {
+	if f.scenario == nameIdle {
 		return f.kind
 	}
-	return f.of
+	return f.scenario
 }
 
-// figures are all lines, in order.
+// figures returns all figures, in order.
 func (c *compare) figures() []figure {
 	const perDelivery = "CPU per delivery"
 	delivery := func(m *measure) float64 { return m.cpuDelivery }
@@ -126,33 +131,42 @@ func (c *compare) figures() []figure {
 		memory = "wsd ≤ 1,024 B"
 	}
 	list := []figure{
-		{kind: "single", of: nameSingle, name: perDelivery, unit: "µs", value: delivery, target: "≤ 1.15"},
-		{kind: "batch", of: nameBatch, name: perDelivery, unit: "µs", value: delivery},
-		{kind: "batch", of: nameBatch, name: "to the floor's single", unit: "µs", value: delivery, floor: nameSingle, target: "≤ 0.14"},
-		{kind: "1k", of: "1k", name: perDelivery, unit: "µs", value: delivery},
-		{kind: "16k", of: "16k", name: perDelivery, unit: "µs", value: delivery},
-		{kind: "connect", of: nameIdle, name: "CPU per connection", unit: "µs", value: func(m *measure) float64 { return m.cpuConnection }, target: "≤ 1.50"},
-		{kind: "memory", of: nameIdle, name: "user space", unit: "B", value: func(m *measure) float64 { return m.rss }, target: memory},
-		{kind: "memory", of: nameIdle, name: "kernel, both ends", unit: "B", value: func(m *measure) float64 { return m.kernel }},
+		{kind: "single", scenario: nameSingle, name: perDelivery, unit: "µs", value: delivery, target: "≤ 1.15"},
+		{kind: "batch", scenario: nameBatch, name: perDelivery, unit: "µs", value: delivery},
+		{kind: "batch", scenario: nameBatch, name: "to the floor's single", unit: "µs", value: delivery,
+			floor:  nameSingle,
+			target: "≤ 0.14"},
+		{kind: "1k", scenario: "1k", name: perDelivery, unit: "µs", value: delivery},
+		{kind: "16k", scenario: "16k", name: perDelivery, unit: "µs", value: delivery},
+		{kind: "connect", scenario: nameIdle, name: "CPU per connection", unit: "µs",
+			value: func(m *measure) float64 { return m.cpuConnection }, target: "≤ 1.50"},
+		{kind: "memory", scenario: nameIdle, name: "user space", unit: "B",
+			value:  func(m *measure) float64 { return m.rss },
+			target: memory},
+		{kind: "memory", scenario: nameIdle, name: "kernel, both ends", unit: "B",
+			value: func(m *measure) float64 { return m.kernel }},
 	}
 	for _, name := range []string{nameHalf, nameHigh} {
 		for i, quantile := range []string{"p50", "p99", "p99.9"} {
-			list = append(list, figure{kind: "latency", of: name, name: quantile, unit: "ms", value: func(m *measure) float64 { return m.latency[i] }})
+			list = append(list, figure{kind: "latency", scenario: name, name: quantile, unit: "ms",
+				value: func(m *measure) float64 { return m.latency[i] }})
 		}
 	}
 	for _, name := range []string{namePlain, nameSmall} {
 		list = append(list,
-			figure{kind: "compress", of: name, name: perDelivery, unit: "µs", value: delivery},
-			figure{kind: "compress", of: name, name: "bytes per delivery", unit: "B", value: func(m *measure) float64 { return m.wire }})
+			figure{kind: "compress", scenario: name, name: perDelivery, unit: "µs", value: delivery},
+			figure{kind: "compress", scenario: name, name: "bytes per delivery", unit: "B",
+				value: func(m *measure) float64 { return m.wire }})
 	}
 	list = append(list,
-		figure{kind: "spread", of: nameSpread, name: perDelivery, unit: "µs", value: delivery},
-		figure{kind: "spread", of: nameSpread, name: "to the floor's single", unit: "µs", value: delivery, floor: nameSingle, target: "≤ 1.50"},
-		figure{kind: "chain", of: nameChain, name: perDelivery, unit: "µs", value: delivery, target: "≤ 1.50"})
+		figure{kind: "spread", scenario: nameSpread, name: perDelivery, unit: "µs", value: delivery},
+		figure{kind: "spread", scenario: nameSpread, name: "to the floor's single", unit: "µs", value: delivery,
+			floor: nameSingle, target: "≤ 1.50"},
+		figure{kind: "chain", scenario: nameChain, name: perDelivery, unit: "µs", value: delivery, target: "≤ 1.50"})
 	return slices.DeleteFunc(list, func(f figure) bool { return !slices.Contains(c.Cases, f.kind) })
 }
 
-// contender names a server: the floor has 0 shards.
+// contender returns the name of a server; 0 shards mean the floor.
 func contender(shards int) string {
 	if shards == 0 {
 		return "floor"

@@ -69,7 +69,7 @@ func TestSoak(t *testing.T) {
 	require.Equal(t, uint64(7), r.Soak.Seed)
 	require.Positive(t, r.Memory.RSSMax)
 	require.False(t, r.Memory.Judged)
-	require.Contains(t, errs, "30 good clients, 30 that disturb, seed 7")
+	require.Contains(t, errs, "30 good and 30 disturbing clients, seed 7")
 
 	// A server that has counted already is compared by what its counters grow by; the rate is measured.
 	status, text, errs = loadtest(t.Context(), "soak", "--url", "ws://"+s.address.String(), "--admin", "http://"+s.admin, "--kafka", s.broker, "--clients", "10",

@@ -11,11 +11,12 @@ import (
 	"wsd/loadtest/serverstat"
 )
 
-// The bounds of what a soak waits for.
+// Limits of waiting in a soak.
 const (
-	// endedMax is how long the server may take to end connections whose peers have gone: more than its close grace.
+	// endedMax is how long the server may take to close connections whose clients are gone. It is longer than wsd's own
+	// limit.
 	endedMax     = 30 * time.Second
-	endedSettled = 200 * time.Millisecond // Two looks at its counters that far apart must be the same.
+	endedSettled = 200 * time.Millisecond // Two readings of its counters at this interval must be equal.
 )
 
 // soakTest is one soak.
@@ -25,10 +26,10 @@ type soakTest struct {
 	disturbers *client.Disturbers
 	disturbed  client.Disturbed
 	memory     *memory
-	sustained  float64 // Records a second; 0: not measured.
+	sustained  float64 // Highest rate in records per second; 0: not measured.
 }
 
-// run does a whole soak. An error means that nothing was measured.
+// run runs a whole soak. An error means that nothing was measured.
 func (s *soakTest) run(ctx context.Context) (*report.Report, error) {
 	defer func() {
 		for _, p := range s.producers {
@@ -38,17 +39,17 @@ func (s *soakTest) run(ctx context.Context) (*report.Report, error) {
 	if err := s.prepare(ctx); err != nil {
 		return nil, err
 	}
-	before, err := s.look(ctx)
+	before, err := s.readAdmin(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if n := before.metrics["wsd_connections"]; n != 0 {
-		return nil, fmt.Errorf("the server has %g connections already: its counters would be theirs too", n)
+		return nil, fmt.Errorf("the server already has %g connections, which would also change its counters", n)
 	}
 	var m [3]sample // Before the ramp, after it, after the hold.
 	m[0] = s.meter.read()
 	if !m[0].present {
-		return nil, fmt.Errorf("the server's memory cannot be seen: %s", s.meter.note)
+		return nil, fmt.Errorf("cannot read the server's memory: %s", s.meter.note)
 	}
 	s.connect(ctx)
 	m[1] = s.meter.read()
@@ -75,7 +76,7 @@ func (s *soakTest) run(ctx context.Context) (*report.Report, error) {
 	return r, nil
 }
 
-// disturb finds the rate, and produces while a part of the clients disturbs.
+// disturb determines the rate, and produces while some clients disturb.
 func (s *soakTest) disturb(ctx context.Context) (err error) {
 	if s.soak.Rate == 0 {
 		if s.sustained, err = s.calibrate(ctx); err != nil {
@@ -83,14 +84,15 @@ func (s *soakTest) disturb(ctx context.Context) (err error) {
 		}
 		s.rate = max(1, s.soak.Load*s.sustained)
 	}
-	_, _ = fmt.Fprintf(s.log, "soak: %.1f records a second for %s, %d good clients, %d that disturb, seed %d\n",
+	_, _ = fmt.Fprintf(s.log, "soak: %.1f records per second for %s, %d good and %d disturbing clients, seed %d\n",
 		s.rate, s.duration, s.clients, s.soak.disturbers(), s.soak.Seed)
 	server, host, err := s.server()
 	if err != nil {
 		return err
 	}
 	s.disturbers, err = client.NewDisturbers(client.DisturberOptions{
-		Server: server, Host: host, Channel: s.channel, Seen: func() uint64 { return s.engine.Seen(0) }, Now: s.clock.now,
+		Server: server, Host: host, Channel: s.channel, Seen: func() uint64 { return s.engine.Seen(0) },
+		Now:   s.clock.now,
 		Count: s.soak.disturbers(), Seed: s.soak.Seed, OutboundMax: s.soak.OutboundMax, StopMax: s.soak.StopMax,
 	})
 	if err != nil {
@@ -107,7 +109,7 @@ func (s *soakTest) disturb(ctx context.Context) (err error) {
 	return nil
 }
 
-// note is what the progress of a soak tells beside that of good clients.
+// note returns the progress of the disturbing clients.
 func (s *soakTest) note() string {
 	if s.disturbers == nil {
 		return ""
@@ -121,30 +123,31 @@ func (s *soakTest) note() string {
 		d.Connected, d.ResetUpgrade+d.ResetClear+d.ResetBehind, closed+d.Cut, d.Recovered, s.memory.last()>>20)
 }
 
-// look is one look at the admin port.
-type look struct {
+// reading is one reading of the admin port.
+type reading struct {
 	metrics serverstat.Metrics
 	health  serverstat.Health
 }
 
-func (s *soakTest) look(ctx context.Context) (l look, err error) {
+func (s *soakTest) readAdmin(ctx context.Context) (l reading, err error) {
 	if l.metrics, err = serverstat.ReadMetrics(ctx, s.Admin); err != nil {
-		return look{}, err
+		return reading{}, err
 	}
 	l.health, err = serverstat.ReadHealth(ctx, s.Admin)
 	return l, err
 }
 
-// settled waits until the server has ended all connections and its counters stand still.
-func (s *soakTest) settled(ctx context.Context) (look, error) {
+// settled waits until the server has closed all connections and its counters no longer change.
+func (s *soakTest) settled(ctx context.Context) (reading, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endedMax)
 	defer cancel()
-	var last look
+	var last reading
 	for {
-		now, err := s.look(ctx)
+		now, err := s.readAdmin(ctx)
 		switch {
 		case errors.Is(err, context.DeadlineExceeded):
-			return last, fmt.Errorf("the server still has %g connections %s after all clients have gone", last.metrics["wsd_connections"], endedMax)
+			return last, fmt.Errorf("the server still has %g connections %s after all clients have gone",
+				last.metrics["wsd_connections"], endedMax)
 		case err != nil:
 			return last, err
 		case now.metrics["wsd_connections"] == 0 && last.metrics != nil && now.same(&last):
@@ -158,9 +161,10 @@ func (s *soakTest) settled(ctx context.Context) (look, error) {
 	}
 }
 
-// same says whether nothing that is compared has changed since.
-func (l *look) same(before *look) bool {
-	for _, name := range []string{"wsd_connections", "wsd_accepted_total", "wsd_closed_total", "wsd_deliveries_total", "wsd_dropped_total", "wsd_slow_total"} {
+// same reports whether the counters that change last are equal.
+func (l *reading) same(before *reading) bool {
+	for _, name := range []string{"wsd_connections", "wsd_accepted_total", "wsd_closed_total", "wsd_deliveries_total",
+		"wsd_dropped_total", "wsd_slow_total"} {
 		if l.metrics[name] != before.metrics[name] {
 			return false
 		}

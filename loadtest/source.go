@@ -12,22 +12,23 @@ import (
 	"wsd/loadtest/producer"
 )
 
-// source makes the records of a run, one server's way.
+// source produces the records of a run for one kind of server.
 type source interface {
-	// begun is how many records were made or are about to be.
+	// begun returns the number of records that were produced or are about to be.
 	begun() uint64
-	// send makes groups of records, interval apart or, if that is 0, without a pause, and returns how late one was at most.
+	// send produces groups of records at the given interval, or without a pause if that is 0. It returns the longest
+	// delay of a group.
 	send(ctx context.Context, groups int, interval time.Duration) (late time.Duration, err error)
 }
 
-// numbering says which record is whose. Records go to all clients, or each to that of the next channel.
+// numbering numbers the records. Each record goes to all clients, or to the client of the next channel.
 type numbering struct {
-	channels int // 0: all clients have the same.
+	channels int // Number of channels; 0: all clients have the same one.
 	format   *client.Format
 	now      func() int64
 }
 
-// value appends the n-th record of all, from 1 on.
+// value appends the n-th record, counted from 1.
 func (o *numbering) value(dst []byte, n uint64) []byte {
 	if o.channels > 0 {
 		n = (n-1)/uint64(o.channels) + 1
@@ -35,10 +36,10 @@ func (o *numbering) value(dst []byte, n uint64) []byte {
 	return o.format.Append(dst, n, o.now())
 }
 
-// channel is where the n-th record goes.
+// channel returns the channel of the n-th record.
 func (o *numbering) channel(n uint64) uint32 { return uint32((n - 1) % uint64(o.channels)) }
 
-// last is the number of the last record of channel i, when there are n of all.
+// last returns the number of the last record of channel i, out of n records in all.
 func (o *numbering) last(i int, n uint64) uint64 {
 	switch {
 	case o.channels == 0:
@@ -50,7 +51,7 @@ func (o *numbering) last(i int, n uint64) uint64 {
 	}
 }
 
-// kafkaSource produces to a Kafka.
+// kafkaSource produces records to a Kafka.
 type kafkaSource struct {
 	batch int
 	p     *producer.Producer
@@ -68,7 +69,7 @@ func (s *kafkaSource) begun() uint64 { return s.p.Begun() }
 
 func (s *kafkaSource) send(ctx context.Context, groups int, interval time.Duration) (time.Duration, error) {
 	s.p.ResetLate()
-	// A nanosecond: as fast as Kafka takes them.
+	// With a nanosecond, as fast as Kafka accepts them.
 	rate := float64(s.batch) / max(interval, 1).Seconds()
 	if err := s.p.Run(ctx, rate, groups); err != nil {
 		return 0, err
@@ -76,11 +77,11 @@ func (s *kafkaSource) send(ctx context.Context, groups int, interval time.Durati
 	return s.p.LateMax(), ctx.Err()
 }
 
-// floorSource asks the floor to make them.
+// floorSource lets the floor itself produce the records.
 type floorSource struct {
 	f         *floor.Floor
 	job       floor.Job
-	terminate func() // Ends the floor.
+	terminate func() // Stops the floor.
 }
 
 func (s *floorSource) begun() uint64 { return s.f.Sent() }
@@ -93,7 +94,7 @@ func (s *floorSource) send(ctx context.Context, groups int, interval time.Durati
 	return s.f.Send(job)
 }
 
-// chainSource gives them to the floor's chain.
+// chainSource sends records to the chain of the floor.
 type chainSource struct {
 	numbering
 	feed *floor.Feed
@@ -106,23 +107,13 @@ func (s *chainSource) begun() uint64 { return s.n.Load() }
 func (s *chainSource) send(ctx context.Context, groups int, interval time.Duration) (late time.Duration, err error) {
 	ended := context.AfterFunc(ctx, func() { _ = s.feed.Close() })
 	defer ended()
-	start := time.Now()
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for i := range groups {
-		due := time.Duration(i) * interval
-		timer.Reset(time.Until(start.Add(due)))
-		select {
-		case <-ctx.Done():
-			return late, fmt.Errorf("give the chain records: %w", ctx.Err())
-		case <-timer.C:
-		}
-		late = max(late, time.Since(start)-due)
+	sent, late, err := producer.Pace(ctx, groups, interval, func() error {
 		n := s.n.Add(1)
 		s.buf = s.value(s.buf[:0], n)
-		if err := s.feed.Write(s.channel(n), s.buf); err != nil {
-			return late, err
-		}
+		return s.feed.Write(s.channel(n), s.buf)
+	})
+	if err == nil && sent < groups {
+		err = fmt.Errorf("send records to the chain: %w", ctx.Err())
 	}
-	return late, nil
+	return late, err
 }

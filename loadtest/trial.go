@@ -17,27 +17,27 @@ import (
 )
 
 const (
-	channelPrefix = "c." // Of the channels that have a client each; their number follows.
+	channelPrefix = "c." // Prefix of channels with one client each, followed by a number.
 	dialsCompare  = 256
 	warmUpGroups  = 5
-	// settle is how long connections are idle before their memory is read: garbage is collected, and what waits for an RCU grace period
-	// is freed.
+	// settle is how long connections are idle before their memory is read. Meanwhile garbage is collected, and the
+	// kernel frees memory that waits for an RCU grace period.
 	settle = time.Second
 )
 
 // measure is what one run has measured.
 type measure struct {
-	cpuConnection float64 // Microseconds of the server.
-	cpuDelivery   float64
-	wire          float64    // Bytes that the client has read for a delivery.
-	rss           float64    // Bytes a connection.
-	kernel        float64    // Slab and TCP memory of the machine, bytes a connection.
-	latency       [3]float64 // Milliseconds: p50, p99, p99.9.
-	busy          float64    // Share of its CPU that the load generator used, with Kafka where both have the same.
-	late          time.Duration
-	perSecond     float64 // Produce requests, from the first to the last delivery.
-	steering      string
-	version       string
+	cpuConnection float64       // CPU time of the server per connection, in microseconds.
+	cpuDelivery   float64       // CPU time of the server per delivery, in microseconds.
+	wire          float64       // Bytes that the client has read per delivery.
+	rss           float64       // Resident memory of the server per connection, in bytes.
+	kernel        float64       // Slab and TCP memory of the machine per connection, in bytes.
+	latency       [3]float64    // p50, p99 and p99.9, in milliseconds.
+	busy          float64       // Share of its CPU that the load generator used, including Kafka if both share it.
+	late          time.Duration // Longest delay of a produce request.
+	perSecond     float64       // Produce requests per second, from the first to the last delivery.
+	steering      string        // Steering mode of wsd.
+	version       string        // Version of wsd.
 }
 
 // trial is one run of one server.
@@ -53,12 +53,13 @@ type trial struct {
 	m       measure
 }
 
-// run does the run. An error means that it measured nothing that counts: somebody missed something, or a step took too long.
+// run runs the trial. An error means that its figures do not count, because a client missed a record or a step took too
+// long.
 func (t *trial) run(ctx context.Context, interval time.Duration) (m measure, err error) {
 	run := rand.Uint32()
 	newFormat := client.NewFormat
 	if t.text && t.shards > 0 {
-		newFormat = client.NewTextFormat // The floor makes its records itself; they are as long.
+		newFormat = client.NewTextFormat // The floor itself produces its records, of the same length.
 	}
 	format, err := newFormat(run, t.size)
 	if err != nil {
@@ -111,22 +112,25 @@ func (t *trial) makeEngine() (err error) {
 		warm = 1 // Each client gets one.
 	}
 	t.engine, err = client.New(client.Options{
-		Server: t.server.address, Host: t.server.address.String(), Protocol: protocol, Deflate: t.deflate && t.shards > 0, Channels: channels, Clients: t.clients, Loops: 1,
+		Server: t.server.address, Host: t.server.address.String(), Protocol: protocol,
+		Deflate: t.deflate && t.shards > 0, Channels: channels, Clients: t.clients, Loops: 1,
 		Dials: dialsCompare, AttemptTimeout: t.Timeout, Sources: sources, Now: t.clock.now, Unmeasured: warm,
 	})
 	return err
 }
 
-// usage is what server, kernel and load generator have used.
+// usage is the resources that the server, the kernel and the load generator have used.
 type usage struct {
-	at             time.Time
-	server, load   time.Duration // CPU time.
-	rss, kernelMem int64         // Bytes.
+	read      time.Time     // When the figures were read.
+	server    time.Duration // CPU time of the server.
+	load      time.Duration // CPU time of the load generator, and of Kafka if it shares its CPU.
+	rss       int64         // Resident memory of the server, in bytes.
+	kernelMem int64         // TCP and slab memory of the machine, in bytes.
 }
 
-// read reads it, memory only where it is of interest.
+// read reads the resources used, memory only if requested.
 func (t *trial) read(memory bool) (u usage, err error) {
-	u.at = time.Now()
+	u.read = time.Now()
 	if u.server, err = serverstat.CPUTime(t.server.pid); err != nil {
 		return u, err
 	}
@@ -154,7 +158,8 @@ func (t *trial) read(memory bool) (u usage, err error) {
 	return u, errors.Join(err, tcpErr, slabErr)
 }
 
-// connect is the ramp. Without records to come, the clients are idle for a while, and their memory is read.
+// connect is the ramp. In a trial without records, the clients then stay idle for a while, and their memory is
+// measured.
 func (t *trial) connect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, t.Timeout)
 	defer cancel()
@@ -195,7 +200,7 @@ func (t *trial) connect(ctx context.Context) error {
 	return nil
 }
 
-// deliver has records made, first some to warm up.
+// deliver sends records, first some to warm up.
 func (t *trial) deliver(ctx context.Context, interval time.Duration) error {
 	warm, pause := warmUpGroups, interval
 	if t.targeted {
@@ -218,7 +223,7 @@ func (t *trial) deliver(ctx context.Context, interval time.Duration) error {
 		return err
 	}
 	n, _ := t.engine.Snapshot()
-	took := after.at.Sub(before.at)
+	took := after.read.Sub(before.read)
 	t.m.cpuDelivery = micros(after.server-before.server) / float64(n.Deliveries-earlier.Deliveries)
 	t.m.wire = float64(n.WireBytes-earlier.WireBytes) / float64(n.Deliveries-earlier.Deliveries)
 	t.m.busy = (after.load - before.load).Seconds() / took.Seconds()
@@ -261,7 +266,7 @@ func (t *trial) send(ctx context.Context, groups int, interval time.Duration) (l
 	return late, nil
 }
 
-// finish resets the connections, which leaves none in TIME_WAIT, and tells what clients missed.
+// finish resets the connections, which leaves none in TIME_WAIT, and returns what clients missed.
 func (t *trial) finish() error {
 	last := make([]uint64, 1)
 	if t.targeted {
@@ -283,15 +288,17 @@ func (t *trial) quantiles(latency *hdrhistogram.Histogram) {
 	}
 }
 
-// missed says what went wrong for clients.
+// missed returns an error if a client missed something or was disconnected.
 func missed(n *client.Counters) error {
 	var list []string
 	for _, c := range []struct {
 		n    int64
 		what string
 	}{
-		{n.Closed, "disconnected"}, {n.Lost, "lost"}, {n.LostClosed, "lost by disconnected clients"}, {n.Duplicates, "duplicates"},
-		{n.Reordered, "reordered"}, {n.Corrupt, "corrupt"}, {n.Foreign, "of other runs"}, {n.Unexpected, "unexpected messages"},
+		{n.Closed, "disconnected"}, {n.Lost, "lost"}, {n.LostClosed, "lost by disconnected clients"},
+		{n.Duplicates, "duplicates"},
+		{n.Reordered, "reordered"}, {n.Corrupt, "corrupt"}, {n.Foreign, "of other runs"},
+		{n.Unexpected, "unexpected messages"},
 	} {
 		if c.n > 0 {
 			list = append(list, fmt.Sprintf("%s: %d", c.what, c.n))

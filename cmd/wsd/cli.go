@@ -25,11 +25,13 @@ type cli struct {
 func newCLI() *cli {
 	c := &cli{}
 	for _, o := range []*options{
-		&c.Serve.options, &c.Dev.options, &c.Health.options, &c.Config.Check.options, &c.Config.Show.options, &c.Config.TestRoute.options, &c.Doctor.options,
+		&c.Serve.options, &c.Dev.options, &c.Health.options, &c.Config.Check.options, &c.Config.Show.options,
+		&c.Config.TestRoute.options, &c.Doctor.options,
 	} {
 		o.init()
 	}
-	c.Steer.init("client.listen", "control.socket") // The others are accepted, too, but only these two say which wsd is meant.
+	// The others are accepted, too, but only these two say which wsd is meant.
+	c.Steer.init("client.listen", "control.socket")
 	return c
 }
 
@@ -38,12 +40,13 @@ type options struct {
 	ConfigFile string `name:"config" placeholder:"FILE" help:"Configuration file. Default: /etc/wsd/wsd.yaml if it exists."`
 	kong.Plugins
 
-	flags  reflect.Value     // Pointer to a struct with a field for each option. The field is nil if the flag was not given.
+	// Pointer to a struct with a field for each option. The field is nil if the flag was not given.
+	flags  reflect.Value
 	fields map[string]string // Name of the field in flags, by key of the option.
 }
 
-// init makes the struct that kong fills. Its fields are pointers and slices, which stay nil unless their flag is given. The
-// help shows the options whose keys are in shown, or all options if shown is empty.
+// init makes the struct that kong fills. Its fields are pointers and slices, which stay nil unless their flag is given.
+// The help shows the options whose keys are in shown, or all options if shown is empty.
 func (o *options) init(shown ...string) {
 	o.fields = make(map[string]string)
 	var fields []reflect.StructField
@@ -52,7 +55,8 @@ func (o *options) init(shown ...string) {
 		if option.Default != "" && !strings.Contains(help, "Default:") {
 			help += " Default: " + option.Default + "."
 		}
-		tag := fmt.Sprintf("name:%q help:%q group:%q placeholder:%q", strings.TrimPrefix(option.Flag, "--"), help, groupOf(option),
+		tag := fmt.Sprintf("name:%q help:%q group:%q placeholder:%q", strings.TrimPrefix(option.Flag, "--"), help,
+			groupOf(option),
 			strings.ToUpper(option.Kind))
 		if len(shown) > 0 && !slices.Contains(shown, option.Key) {
 			tag += ` hidden:""`
@@ -78,7 +82,17 @@ func flagType(o config.Option) reflect.Type {
 }
 
 // load reads the configuration from the command line, the environment and the file.
-func (o *options) load(e env) (*config.Loaded, error) {
+func (o *options) load(e env) (*config.Loaded, error) { return config.Load(o.input(e)) }
+
+// loadToServe is load for a configuration that must name topics.
+func (o *options) loadToServe(e env) (*config.Loaded, error) {
+	in := o.input(e)
+	in.NeedTopics = true
+	return config.Load(in)
+}
+
+// input returns where the values of the configuration come from.
+func (o *options) input(e env) config.Input {
 	given := make(map[string]any)
 	for key, name := range o.fields {
 		field := o.flags.Elem().FieldByName(name)
@@ -90,13 +104,14 @@ func (o *options) load(e env) (*config.Loaded, error) {
 			given[key] = field.Interface()
 		}
 	}
-	return config.Load(config.Input{Flags: given, Environ: e.environ, File: o.ConfigFile, DefaultFile: config.DefaultFile})
+	return config.Input{Flags: given, Environ: e.environ, File: o.ConfigFile, DefaultFile: config.DefaultFile}
 }
 
 // groups returns the sections of the help with their titles, in the order of the configuration.
 func groups() []kong.Group {
 	titles := map[string]string{
-		"client": "Clients", "admin": "Admin port", "control": "Control socket", "general": "General", "kafka": "Kafka", "overrides": "Header overrides", "steering": "Steering",
+		"client": "Clients", "admin": "Admin port", "control": "Control socket", "general": "General", "kafka": "Kafka",
+		"overrides": "Header overrides", "steering": "Steering",
 		"bus": "Bus", "recovery": "Recovery", "shutdown": "Shutdown", "log": "Log", "debug": "Debug", "dev": "wsd dev",
 	}
 	var list []kong.Group

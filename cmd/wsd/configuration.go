@@ -20,11 +20,8 @@ type configCheckCmd struct {
 
 // Run checks the configuration.
 func (c *configCheckCmd) Run(e env) error {
-	loaded, err := c.load(e)
+	loaded, err := c.loadToServe(e)
 	if err != nil {
-		return err
-	}
-	if err := loaded.Config.RequireTopics(); err != nil {
 		return err
 	}
 	file := loaded.File

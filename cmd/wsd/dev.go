@@ -22,7 +22,8 @@ func (c *devCmd) Run(e env) error {
 	cfg := &loaded.Config
 	logger := newLogger(cfg.Log, e)
 	if loaded.Given("kafka.brokers") {
-		logger.Warn("kafka.brokers is ignored: wsd dev reads its built-in Kafka; use wsd serve for another cluster", "origin", loaded.Origin("kafka.brokers"))
+		logger.Warn("kafka.brokers is ignored: wsd dev reads its built-in Kafka; use wsd serve for another cluster",
+			"origin", loaded.Origin("kafka.brokers"))
 	}
 	ctx, stop := signals()
 	defer stop()
@@ -37,8 +38,9 @@ func (c *devCmd) Run(e env) error {
 	}
 	// The feeds stop with the cluster, after the server.
 	cluster, err := dev.Start(ctx, dev.Options{
-		Listen: cfg.Dev.KafkaListen, Topics: slices.Concat(names, cfg.Dev.Topics), Rate: cfg.Dev.Rate, Stdin: cfg.Dev.Stdin,
-		In: e.stdin, Logger: logger,
+		Listen: cfg.Dev.KafkaListen, Topics: slices.Concat(names, cfg.Dev.Topics), Rate: cfg.Dev.Rate,
+		Stdin: cfg.Dev.Stdin,
+		In:    e.stdin, Logger: logger,
 	})
 	if err != nil {
 		return err
@@ -53,6 +55,7 @@ func (c *devCmd) Run(e env) error {
 		if address, err := netip.ParseAddrPort(s.AdminAddress()); err != nil || !address.Addr().IsLoopback() {
 			page = "no demo page: it is served on loopback addresses only"
 		}
-		logger.Info("demo: open the page to see messages arrive; produce records with any Kafka client", "page", page, "kafka", cluster.Brokers())
+		logger.Info("demo: open the page to see messages arrive; produce records with any Kafka client", "page", page,
+			"kafka", cluster.Brokers())
 	})
 }

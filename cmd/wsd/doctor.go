@@ -25,7 +25,8 @@ func (c *doctorCmd) Run(e env) error {
 	}
 	cfg := loaded.Config
 	report := doctor.Run(context.Background(), doctor.Options{
-		PinDir: cfg.Steering.PinDir, Steering: cfg.Steering.Mode, Shards: cfg.ShardCount(), SourcesMax: cfg.Steering.Limits.SourcesMax,
+		PinDir: cfg.Steering.PinDir, Steering: cfg.Steering.Mode, Shards: cfg.ShardCount(),
+		SourcesMax:  cfg.Steering.Limits.SourcesMax,
 		Connections: c.Connections, SendBuffer: int64(cfg.Client.KernelSendBuffer),
 	})
 	show := report.Text

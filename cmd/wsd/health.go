@@ -49,7 +49,8 @@ func summarise(e env, body []byte) error {
 	if err := json.Unmarshal(body, &h); err != nil {
 		return fmt.Errorf("read the response of wsd: %w", err)
 	}
-	fmt.Fprintf(e.stdout, "%s: wsd %s, %d connections on %d shards, steering %s\n", h.Status, h.Version, h.Connections, len(h.Shards), h.Steering.Mode)
+	fmt.Fprintf(e.stdout, "%s: wsd %s, %d connections on %d shards, steering %s\n", h.Status, h.Version, h.Connections,
+		len(h.Shards), h.Steering.Mode)
 	for _, reason := range h.Reasons {
 		fmt.Fprintf(e.stdout, "  %s\n", reason)
 	}

@@ -38,9 +38,11 @@ func run(args []string, e env) (code int) {
 		args = []string{"--help"}
 	}
 	o := command.Options{
-		Name: "wsd", Description: "wsd reads records from Kafka and delivers them to WebSocket clients.", Grammar: newCLI(), Stdout: e.stdout, Stderr: e.stderr,
+		Name: "wsd", Description: "wsd reads records from Kafka and delivers them to WebSocket clients.",
+		Grammar: newCLI(), Stdout: e.stdout, Stderr: e.stderr,
 		Kong: []kong.Option{
-			kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.ExplicitGroups(groups()),
+			kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+			kong.ExplicitGroups(groups()),
 			kong.Vars{"limits": strings.Join(limitNames, ", ")},
 		},
 	}

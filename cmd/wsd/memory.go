@@ -10,9 +10,9 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 )
 
-// memoryRatio is the share of the cgroup's memory limit that the garbage collector tries to keep the heap below. The rest is
-// for socket buffers in the kernel, which count towards the same limit and take several times wsd's own memory: about 10 KB
-// for an idle client, 85 KB for one that does not read.
+// memoryRatio is the share of the cgroup's memory limit that the garbage collector tries to keep the heap below. The
+// rest is for socket buffers in the kernel, which count towards the same limit and take several times wsd's own memory:
+// about 10 KB for an idle client, 85 KB for one that does not read.
 const memoryRatio = 0.4
 
 // limitMemory sets the heap limit from the cgroup's memory limit, so that the garbage collector works harder before the

@@ -21,11 +21,8 @@ type serveCmd struct {
 
 // Run serves until SIGTERM or SIGINT.
 func (c *serveCmd) Run(e env) error {
-	loaded, err := c.load(e)
+	loaded, err := c.loadToServe(e)
 	if err != nil {
-		return err
-	}
-	if err := loaded.Config.RequireTopics(); err != nil {
 		return err
 	}
 	ctx, stop := signals()

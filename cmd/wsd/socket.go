@@ -25,7 +25,8 @@ func (o *options) socket(e env) (string, error) {
 	}
 	n, err := strconv.Atoi(port)
 	if err != nil || n == 0 {
-		return "", command.UsageError{Err: fmt.Errorf("client.listen is %s: port %s does not lead to a control socket; set control.socket", first, port)}
+		return "", command.UsageError{Err: fmt.Errorf("client.listen is %s: port %s does not lead to a control "+
+			"socket; set control.socket", first, port)}
 	}
 	return control.DefaultPath(n), nil
 }

@@ -78,7 +78,8 @@ func printState(w io.Writer, state control.SteerState) error {
 	columns := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(columns, "SHARD\tCONNECTIONS\tLOAD\tPENDING\tWEIGHT\tSTATE")
 	for _, s := range state.Shards {
-		fmt.Fprintf(columns, "%d\t%d\t%d\t%d\t%d\t%s\n", s.ID, s.Connections, s.Load, s.Pending, s.Weight, shardState(s, state.Policy))
+		fmt.Fprintf(columns, "%d\t%d\t%d\t%d\t%d\t%s\n", s.ID, s.Connections, s.Load, s.Pending, s.Weight,
+			shardState(s, state.Policy))
 	}
 	if err := columns.Flush(); err != nil {
 		return err
@@ -94,7 +95,8 @@ func printState(w io.Writer, state control.SteerState) error {
 	}
 	if state.AdmissionWsd != 0 {
 		differ++
-		fmt.Fprintf(columns, "  admission by wsd itself\t%d\t(the higher of this and admission applies)\n", state.AdmissionWsd)
+		fmt.Fprintf(columns, "  admission by wsd itself\t%d\t(the higher of this and admission applies)\n",
+			state.AdmissionWsd)
 	}
 	if differ == 0 {
 		fmt.Fprintln(columns, "  none")
@@ -130,7 +132,8 @@ func shardState(s control.SteerShard, policy string) string {
 		states = append(states, "drained by wsd")
 	}
 	if s.StalledFor > 0 {
-		states = append(states, "stalled "+time.Duration(s.StalledFor*float64(time.Second)).Round(time.Millisecond).String())
+		states = append(states,
+			"stalled "+time.Duration(s.StalledFor*float64(time.Second)).Round(time.Millisecond).String())
 	}
 	if s.Full {
 		states = append(states, "full")
@@ -167,7 +170,8 @@ func remark(s control.SteerSetting) string {
 func configKey(setting string) string {
 	for _, o := range config.Options() {
 		last := o.Key[strings.LastIndexByte(o.Key, '.')+1:]
-		if strings.HasPrefix(o.Key, "steering.") && (last == setting || last == setting+"s") { // The option weights is a list with the setting weight of each shard.
+		// The option weights is a list with the setting weight of each shard.
+		if strings.HasPrefix(o.Key, "steering.") && (last == setting || last == setting+"s") {
 			return o.Key
 		}
 	}

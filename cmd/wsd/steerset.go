@@ -47,7 +47,8 @@ func (c *steerSetAdmissionCmd) Run(e env, steer *steerCmd) error {
 
 // limitNames are the settings that have no subcommand of their own.
 var limitNames = []string{
-	"stall_bound", "ramp", "pending_max", "cpu_local_bound", "source_rate", "source_burst", "source_prefix4", "source_prefix6", "source_dry_run",
+	"stall_bound", "ramp", "pending_max", "cpu_local_bound", "source_rate", "source_burst", "source_prefix4",
+	"source_prefix6", "source_dry_run",
 	"admission_dry_run",
 }
 
@@ -59,7 +60,8 @@ type steerSetLimitCmd struct {
 // Run sets the named limit.
 func (c *steerSetLimitCmd) Run(e env, steer *steerCmd) error {
 	if !slices.Contains(limitNames, c.Name) {
-		return command.UsageError{Err: fmt.Errorf("no limit is named %q; the limits are %s", c.Name, strings.Join(limitNames, ", "))}
+		return command.UsageError{Err: fmt.Errorf("no limit is named %q; the limits are %s", c.Name,
+			strings.Join(limitNames, ", "))}
 	}
 	return steer.change(e, control.SteerChange{Setting: c.Name, Value: c.Value})
 }
@@ -109,7 +111,8 @@ func (c *steerCmd) change(e env, change control.SteerChange) error {
 // changed returns the setting that a change is about.
 func changed(state control.SteerState, change control.SteerChange) (control.SteerSetting, bool) {
 	for _, s := range state.Settings {
-		if s.Name == change.Setting && (s.Shard == nil) == (change.Shard == nil) && (s.Shard == nil || *s.Shard == *change.Shard) {
+		if s.Name == change.Setting && (s.Shard == nil) == (change.Shard == nil) &&
+			(s.Shard == nil || *s.Shard == *change.Shard) {
 			return s, true
 		}
 	}
@@ -120,7 +123,8 @@ func changed(state control.SteerState, change control.SteerChange) (control.Stee
 func outcome(was, now control.SteerSetting) string {
 	if now.Name == "drain" {
 		if now.Text == "true" {
-			return fmt.Sprintf("Shard %d is now draining. This ends when wsd restarts; it cannot be configured.", *now.Shard)
+			return fmt.Sprintf("Shard %d is now draining. This ends when wsd restarts; it cannot be configured.",
+				*now.Shard)
 		}
 		return fmt.Sprintf("Shard %d is no longer draining.", *now.Shard)
 	}
@@ -128,7 +132,8 @@ func outcome(was, now control.SteerSetting) string {
 	if !now.Changed {
 		return text + ", as configured"
 	}
-	return text + fmt.Sprintf(", until wsd restarts; to keep it, set %s in the configuration (wsd steer show --yaml)", configKey(now.Name))
+	return text + fmt.Sprintf(", until wsd restarts; to keep it, set %s in the configuration (wsd steer show --yaml)",
+		configKey(now.Name))
 }
 
 // condition says so if a setting has no effect under the current policy.
@@ -137,5 +142,6 @@ func condition(state control.SteerState, setting string) string {
 	if !only || policy == state.Policy {
 		return ""
 	}
-	return fmt.Sprintf("; no effect yet: it applies only under the policy %s, and the policy is %s", policy, state.Policy)
+	return fmt.Sprintf("; no effect yet: it applies only under the policy %s, and the policy is %s", policy,
+		state.Policy)
 }

@@ -59,14 +59,16 @@ func section(state control.SteerState) string {
 	var b strings.Builder
 	what := "# The current steering settings."
 	if state.Mode == "hash" {
-		what = "# The configured settings. They have no effect, because the kernel's hash chooses the shards: " + state.Reason + "."
+		what = "# The configured settings. They have no effect, because the kernel's hash chooses the shards: " +
+			state.Reason + "."
 	}
 	b.WriteString(what + " Keep the other keys of your configuration, such as mode and pin_dir.\n")
 	if len(drained) > 0 {
 		fmt.Fprintf(&b, "# Drained shards, which cannot be configured: %s.\n", strings.Join(drained, ", "))
 	}
 	if len(ignored) > 0 {
-		fmt.Fprintf(&b, "# Out of range in their maps, so the configured values are printed: %s.\n", strings.Join(ignored, ", "))
+		fmt.Fprintf(&b, "# Out of range in their maps, so the configured values are printed: %s.\n",
+			strings.Join(ignored, ", "))
 	}
 	b.WriteString("steering:\n")
 	inLimits := false

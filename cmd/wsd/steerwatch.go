@@ -11,8 +11,8 @@ import (
 	"wsd/internal/control"
 )
 
-// intervalMin limits the load that watching causes in the wsd.
-const intervalMin = 100 * time.Millisecond
+// shortestInterval limits the load that watching causes in the wsd.
+const shortestInterval = 100 * time.Millisecond
 
 type steerWatchCmd struct {
 	Interval time.Duration `default:"1s" help:"Time between two updates, at least 100ms."`
@@ -21,14 +21,16 @@ type steerWatchCmd struct {
 
 // Help explains the columns.
 func (steerWatchCmd) Help() string {
-	return "If the output is not a terminal, each update is a line: connections picked and refused per second, current connections, SPREAD " +
-		"(the highest load of a shard minus the lowest), pending connections (picked, not accepted), and stalled shards."
+	return "If the output is not a terminal, each update is a line: connections picked and refused per second, " +
+		"current connections, SPREAD " +
+		"(the highest load of a shard minus the lowest), pending connections (picked, not accepted), and stalled " +
+		"shards."
 }
 
 // Run prints updates until a signal arrives or --count is reached.
 func (c *steerWatchCmd) Run(e env, steer *steerCmd) error {
-	if c.Interval < intervalMin {
-		return command.UsageError{Err: fmt.Errorf("--interval %v must be at least %v", c.Interval, intervalMin)}
+	if c.Interval < shortestInterval {
+		return command.UsageError{Err: fmt.Errorf("--interval %v must be at least %v", c.Interval, shortestInterval)}
 	}
 	if c.Count < 0 {
 		return command.UsageError{Err: fmt.Errorf("--count %d must be at least 0", c.Count)}
@@ -55,7 +57,8 @@ func (c *steerWatchCmd) watch(ctx context.Context, e env, path string) error {
 	if e.screen {
 		err = redraw(e, last, pace{})
 	} else {
-		_, err = fmt.Fprintf(e.stdout, "%-8s %9s %9s %11s %7s %7s %7s\n", "TIME", "PICKED/S", "REFUSED/S", "CONNECTIONS", "SPREAD", "PENDING", "STALLED")
+		_, err = fmt.Fprintf(e.stdout, "%-8s %9s %9s %11s %7s %7s %7s\n", "TIME", "PICKED/S", "REFUSED/S",
+			"CONNECTIONS", "SPREAD", "PENDING", "STALLED")
 	}
 	tick := time.NewTicker(c.Interval)
 	defer tick.Stop()
@@ -93,7 +96,8 @@ func paceOf(last, now control.SteerState, took time.Duration) pace {
 	if pickedNow < pickedLast || refusedNow < refusedLast {
 		pickedLast, refusedLast = 0, 0
 	}
-	return pace{picked: float64(pickedNow-pickedLast) / took.Seconds(), refused: float64(refusedNow-refusedLast) / took.Seconds()}
+	return pace{picked: float64(pickedNow-pickedLast) / took.Seconds(),
+		refused: float64(refusedNow-refusedLast) / took.Seconds()}
 }
 
 func totals(state control.SteerState) (picked, refused uint64) {
@@ -123,7 +127,8 @@ func printLine(e env, state control.SteerState, p pace, read time.Time) error {
 			stalled++
 		}
 	}
-	_, err := fmt.Fprintf(e.stdout, "%-8s %9.1f %9.1f %11d %7d %7d %7d\n", read.Format(time.TimeOnly), p.picked, p.refused, connections, loadMax-loadMin,
+	_, err := fmt.Fprintf(e.stdout, "%-8s %9.1f %9.1f %11d %7d %7d %7d\n", read.Format(time.TimeOnly), p.picked,
+		p.refused, connections, loadMax-loadMin,
 		pending, stalled)
 	return err
 }
@@ -137,7 +142,8 @@ const (
 // redraw prints a state over the previous one, in one write so that the screen does not flicker.
 func redraw(e env, state control.SteerState, p pace) error {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s  %.1f/s picked, %.1f/s refused; press Ctrl-C to stop\n", time.Now().Format(time.TimeOnly), p.picked, p.refused)
+	fmt.Fprintf(&b, "%s  %.1f/s picked, %.1f/s refused; press Ctrl-C to stop\n", time.Now().Format(time.TimeOnly),
+		p.picked, p.refused)
 	if err := printState(&b, state); err != nil {
 		return err
 	}

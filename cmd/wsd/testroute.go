@@ -116,7 +116,8 @@ func describe(cfg *config.Config, p *route.Placement) placed {
 			out.Route, onError = cfg.Routes[p.Rule].String(), cfg.Routes[p.Rule].OnError
 		}
 		if p.Why != route.Placed {
-			out.OnError = [...]string{route.ErrorSkip: "skip", route.ErrorChannel: "channel " + onError.Channel, route.ErrorStop: "stop"}[onError.Action]
+			out.OnError = [...]string{route.ErrorSkip: "skip", route.ErrorChannel: "channel " + onError.Channel,
+				route.ErrorStop: "stop"}[onError.Action]
 		}
 	}
 	if p.Why != route.Placed {
@@ -161,8 +162,9 @@ var reasons = map[string]string{
 
 // headers describes what decided if it was not a rule.
 var headers = map[string]string{
-	"channels": "the header for channels", "connection": "the header for a connection", "user": "the header for a user", "everybody": "the header for everybody",
-	"header": "a header",
+	"channels": "the header for channels", "connection": "the header for a connection", "user": "the header for a user",
+	"everybody": "the header for everybody",
+	"header":    "a header",
 }
 
 // print writes the placement for people to read.

@@ -15,14 +15,16 @@ import (
 
 // Options is what Start needs. The functions must not block, and several goroutines may call them at the same time.
 type Options struct {
-	Listen     string                  // Address to listen on, as HOST:PORT. Port 0 means any free port.
-	Health     func() Health           // Returns the health, for /health and the page.
-	Ready      func() (bool, []string) // Returns whether new clients should be sent here, and if not, why. For /ready.
-	Metrics    http.Handler            // Serves /metrics.
-	Pprof      bool                    // Whether to serve /debug/pprof.
-	ClientPort int                     // Port to which the page opens its WebSocket, on the host that it was loaded from.
-	Channels   func() []string         // Returns the channels that the page offers, in any order.
-	Logger     *slog.Logger            // Gets what net/http complains about, at debug level, and an error if serving ends unasked.
+	Listen  string                  // Address to listen on, as HOST:PORT. Port 0 means any free port.
+	Health  func() Health           // Returns the health, for /health and the page.
+	Ready   func() (bool, []string) // Returns whether new clients should be sent here, and if not, why. For /ready.
+	Metrics http.Handler            // Serves /metrics.
+	Pprof   bool                    // Whether to serve /debug/pprof.
+	// Port to which the page opens its WebSocket, on the host that it was loaded from.
+	ClientPort int
+	Channels   func() []string // Returns the channels that the page offers, in any order.
+	// Gets what net/http complains about, at debug level, and an error if serving ends unasked.
+	Logger *slog.Logger
 }
 
 const (
@@ -54,8 +56,8 @@ func Start(o Options) (*Server, error) {
 // Addr returns the address that is served. Its port is never 0.
 func (s *Server) Addr() net.Addr { return s.addr }
 
-// Close waits for open requests to finish until ctx ends, and then closes their connections. Cutting off a request, such as a
-// scrape while wsd stops, is not an error.
+// Close waits for open requests to finish until ctx ends, and then closes their connections. Cutting off a request,
+// such as a scrape while wsd stops, is not an error.
 func (s *Server) Close(ctx context.Context) error { return s.http.Shutdown(ctx) }
 
 // explainListen adds a remedy to an error of listening.
@@ -63,7 +65,8 @@ func explainListen(address string, err error) error {
 	remedy := "set admin.listen"
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		remedy = "another process uses the port: set admin.listen to another address, or leave it empty for no admin port"
+		remedy = "another process uses the port: set admin.listen to another address, or leave it empty for no admin " +
+			"port"
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		remedy = "no interface of this machine has the address: set admin.listen to another one"
 	case errors.Is(err, syscall.EACCES):

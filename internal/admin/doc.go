@@ -1,8 +1,9 @@
-// Package admin is the private HTTP port: health, readiness, metrics, profiles and a demo page that shows messages arriving.
+// Package admin is the private HTTP port: health, readiness, metrics, profiles and a demo page that shows messages
+// arriving.
 //
-// Thread rule: every function and method may be called from any goroutine. The package calls the functions in Options on the
-// goroutines of net/http, several at a time.
+// Thread rule: every function and method may be called from any goroutine. The package calls the functions in Options
+// on the goroutines of net/http, several at a time.
 //
-// The package knows nothing of the rest of wsd: the server passes it functions that describe it. It changes nothing. Commands
-// that change something use the control socket.
+// The package knows nothing of the rest of wsd: the server passes it functions that describe it. It changes nothing.
+// Commands that change something use the control socket.
 package admin

@@ -12,8 +12,8 @@ import (
 // channelsMax is the number of channels that the page gets at most.
 const channelsMax = 1000
 
-// newHandler routes requests. On an address that other machines can reach it serves only health, readiness and metrics, because
-// there is no authentication.
+// newHandler routes requests. On an address that other machines can reach it serves only health, readiness and metrics,
+// because there is no authentication.
 func newHandler(o Options, isLoopback bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /health", HealthHandler(o.Health))
@@ -35,12 +35,14 @@ func newHandler(o Options, isLoopback bool) http.Handler {
 		private.HandleFunc("POST /debug/pprof/symbol", pprof.Symbol) // go tool pprof uses POST.
 		private.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	} else {
-		private.HandleFunc("/debug/pprof/", refuse(http.StatusNotFound, "profiles are off: start wsd with ENABLE_PPROF=true in its environment"))
+		private.HandleFunc("/debug/pprof/", refuse(http.StatusNotFound, "profiles are off: start wsd with "+
+			"ENABLE_PPROF=true in its environment"))
 	}
 	switch {
 	case !isLoopback:
 		mux.HandleFunc("/", refuse(http.StatusForbidden,
-			"only /health, /ready and /metrics are served on an address that other machines can reach: set admin.listen to a loopback address to use the rest"))
+			"only /health, /ready and /metrics are served on an address that other machines can reach: set "+
+				"admin.listen to a loopback address to use the rest"))
 	default:
 		mux.Handle("/", localHost(private))
 	}
@@ -63,8 +65,8 @@ func secured(next http.Handler) http.Handler {
 	})
 }
 
-// localHost refuses requests for host names other than localhost. Otherwise a web page elsewhere could let its own name resolve
-// to a loopback address (DNS rebinding), and read this server through its visitor's browser.
+// localHost refuses requests for host names other than localhost. Otherwise a web page elsewhere could let its own name
+// resolve to a loopback address (DNS rebinding), and read this server through its visitor's browser.
 func localHost(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, ok := requestHost(r); !ok {

@@ -83,8 +83,8 @@ type Partition struct {
 	Error         string `json:"error,omitempty"` // Why the partition cannot be read; empty if it can.
 }
 
-// HealthHandler returns a handler that responds with the result of health as JSON, with status 200 while clients are served
-// and 503 otherwise. The admin port and the control socket share it. It ignores the path of the request.
+// HealthHandler returns a handler that responds with the result of health as JSON, with status 200 while clients are
+// served and 503 otherwise. The admin port and the control socket share it. It ignores the path of the request.
 func HealthHandler(health func() Health) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		h := health()
@@ -130,7 +130,8 @@ func notNil[T any](list []T) []T {
 	return list
 }
 
-// writeJSON responds with v on one line. It ignores errors of writing, which mean that the client has closed the connection.
+// writeJSON responds with v on one line. It ignores errors of writing, which mean that the client has closed the
+// connection.
 func writeJSON(w http.ResponseWriter, code int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {

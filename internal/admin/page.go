@@ -20,8 +20,8 @@ func asset(name string) []byte {
 	return b
 }
 
-// pageHandler serves the page, with the client port filled in. Its Content-Security-Policy lets it reach that port and this
-// server only.
+// pageHandler serves the page, with the client port filled in. Its Content-Security-Policy lets it reach that port and
+// this server only.
 func pageHandler(clientPort int) http.HandlerFunc {
 	page := []byte(strings.ReplaceAll(string(asset("page.html")), "{{clientPort}}", strconv.Itoa(clientPort)))
 	return func(w http.ResponseWriter, r *http.Request) {

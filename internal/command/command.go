@@ -1,4 +1,5 @@
-// Package command holds what the commands of this repository share: parsing a command line and ending with an exit code.
+// Package command holds what the commands of this repository share: parsing a command line and ending with an exit
+// code.
 //
 // Thread rule: Run belongs to the goroutine that calls it.
 package command
@@ -45,8 +46,8 @@ type Options struct {
 	Kong           []kong.Option // Further options of the parser; may be nil.
 }
 
-// Run parses args and, if they are right, calls do. It prints do's error to Stderr and returns the exit code of the process:
-// OK without an error, Usage for a UsageError or wrong args, Failed for any other error.
+// Run parses args and, if they are right, calls do. It prints do's error to Stderr and returns the exit code of the
+// process: OK without an error, Usage for a UsageError or wrong args, Failed for any other error.
 func Run(o Options, args []string, do func(*kong.Context) error) (code int) {
 	defer func() {
 		switch v := recover().(type) {

@@ -35,14 +35,6 @@ func (c *Config) ShardCount() int {
 	return min(runtime.GOMAXPROCS(0), shardsMax)
 }
 
-// RequireTopics returns an *Error if no topic is configured.
-func (c *Config) RequireTopics() error {
-	if len(c.Kafka.Topics) > 0 {
-		return nil
-	}
-	return &Error{Faults: []Fault{{Key: "kafka.topics", Problem: "empty", Remedy: "name at least one topic with --kafka.topics, WSD_KAFKA_TOPICS or in the configuration file, or try `wsd dev`"}}}
-}
-
 // complain adds a fault of an option's value, unless the value could not even be parsed.
 func (l *loader) complain(key, value, problem, remedy string) {
 	if l.bad[key] {
@@ -114,17 +106,21 @@ func (l *loader) checkRanges(c *Config) {
 	number(l, "shutdown.drain", c.Shutdown.Drain, 100*time.Millisecond, 10*time.Minute)
 	number(l, "dev.rate", c.Dev.Rate, 0, 1_000_000)
 	if n := b.RingBatches; n&(n-1) != 0 {
-		l.complain("bus.ring_batches", strconv.Itoa(n), "must be a power of two", fmt.Sprintf("set %d", 1<<uint(math.Round(math.Log2(math.Abs(float64(n))))))) //nolint:gosec // Small.
+		l.complain("bus.ring_batches", strconv.Itoa(n), "must be a power of two",
+			fmt.Sprintf("set %d", 1<<uint(math.Round(math.Log2(math.Abs(float64(n))))))) //nolint:gosec // Small.
 	}
 	if !l.bad["bus.batch_bytes_max"] && b.RingBytesMax < b.BatchBytesMax {
-		l.complain("bus.ring_bytes_max", b.RingBytesMax.String(), fmt.Sprintf("must hold at least one batch, and bus.batch_bytes_max is %v", b.BatchBytesMax), "")
+		l.complain("bus.ring_bytes_max", b.RingBytesMax.String(),
+			fmt.Sprintf("must hold at least one batch, and bus.batch_bytes_max is %v", b.BatchBytesMax), "")
 	}
 	if !l.bad["client.outbound_max"] && b.BatchBytesMax > cl.OutboundMax/2 {
-		l.complain("bus.batch_bytes_max", b.BatchBytesMax.String(), fmt.Sprintf("must be at most half of client.outbound_max, which is %v, or one batch could nearly use it up", cl.OutboundMax),
+		l.complain("bus.batch_bytes_max", b.BatchBytesMax.String(), fmt.Sprintf("must be at most half of "+
+			"client.outbound_max, which is %v, or one batch could nearly use it up", cl.OutboundMax),
 			fmt.Sprintf("set at most %v, or raise client.outbound_max", cl.OutboundMax/2))
 	}
 	if !l.bad["client.ping_interval"] && cl.PongTimeout >= cl.PingInterval {
-		l.complain("client.pong_timeout", cl.PongTimeout.String(), fmt.Sprintf("must be shorter than client.ping_interval, which is %v", cl.PingInterval), "")
+		l.complain("client.pong_timeout", cl.PongTimeout.String(),
+			fmt.Sprintf("must be shorter than client.ping_interval, which is %v", cl.PingInterval), "")
 	}
 }
 
@@ -143,7 +139,8 @@ func (l *loader) checkAddresses(c *Config) {
 		l.complain("control.socket", s, "must be an absolute path", "")
 	}
 	if d := c.Steering.PinDir; !filepath.IsAbs(d) {
-		l.complain("steering.pin_dir", d, "must be an absolute path", "set a directory on a bpffs, such as /sys/fs/bpf/wsd")
+		l.complain("steering.pin_dir", d, "must be an absolute path",
+			"set a directory on a bpffs, such as /sys/fs/bpf/wsd")
 	}
 	l.address("dev.kafka_listen", c.Dev.KafkaListen, true)
 }
@@ -152,7 +149,8 @@ func (l *loader) checkAddresses(c *Config) {
 func (l *loader) address(key, address string, listen bool) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		port := cmp.Or(map[string]string{"kafka.brokers": "9092", "dev.kafka_listen": "9092", "admin.listen": "9000"}[key], "8000")
+		port := cmp.Or(map[string]string{"kafka.brokers": "9092", "dev.kafka_listen": "9092",
+			"admin.listen": "9000"}[key], "8000")
 		l.complain(key, address, "not HOST:PORT", fmt.Sprintf("write 127.0.0.1:%[1]s, [::1]:%[1]s or NAME:%[1]s", port))
 		return
 	}
@@ -191,6 +189,11 @@ const groupBytesMax = 1<<15 - 1
 
 func (l *loader) checkKafka(c *Config) {
 	k := &c.Kafka
+	if l.needTopics && len(k.Topics) == 0 {
+		// Without a value or an origin, because usually the option was not given at all.
+		l.fault(Fault{Key: "kafka.topics", Problem: "empty", Remedy: "name at least one topic with --kafka.topics, " +
+			"WSD_KAFKA_TOPICS or in the configuration file, or try wsd dev"})
+	}
 	if len(k.Brokers) == 0 {
 		l.complain("kafka.brokers", "", "empty", "set at least one broker as HOST:PORT")
 	}
@@ -213,13 +216,16 @@ func (l *loader) checkKafka(c *Config) {
 	case k.Start == "latest", k.Start == "earliest", isTime && t.Unix() > 0:
 	case k.Start == "committed":
 		if k.CommitGroup == "" {
-			l.complain("kafka.start", k.Start, "needs kafka.commit_group, which is empty", "set kafka.commit_group, or start elsewhere")
+			l.complain("kafka.start", k.Start, "needs kafka.commit_group, which is empty",
+				"set kafka.commit_group, or start elsewhere")
 		}
 	default:
-		l.complain("kafka.start", k.Start, "must be latest, earliest, committed or a time", "write a time like 2026-01-31T08:00:00Z")
+		l.complain("kafka.start", k.Start, "must be latest, earliest, committed or a time",
+			"write a time like 2026-01-31T08:00:00Z")
 	}
 	if len(k.CommitGroup) > groupBytesMax {
-		l.complain("kafka.commit_group", k.CommitGroup, fmt.Sprintf("%d bytes long; the maximum is %d", len(k.CommitGroup), groupBytesMax), "")
+		l.complain("kafka.commit_group", k.CommitGroup, fmt.Sprintf("%d bytes long; the maximum is %d",
+			len(k.CommitGroup), groupBytesMax), "")
 	}
 	l.checkTLS(k.TLS)
 	l.checkSASL(&k.SASL)
@@ -233,14 +239,16 @@ func (l *loader) checkTLS(t TLS) {
 		return
 	}
 	values := map[string]string{
-		"kafka.tls.ca_file": t.CAFile, "kafka.tls.cert_file": t.CertFile, "kafka.tls.key_file": t.KeyFile, "kafka.tls.server_name": t.ServerName,
+		"kafka.tls.ca_file": t.CAFile, "kafka.tls.cert_file": t.CertFile, "kafka.tls.key_file": t.KeyFile,
+		"kafka.tls.server_name": t.ServerName,
 	}
 	if t.InsecureSkipVerify {
 		values["kafka.tls.insecure_skip_verify"] = "true"
 	}
 	for _, key := range slices.Sorted(maps.Keys(values)) {
 		if values[key] != "" {
-			l.complain(key, values[key], "has no effect, because kafka.tls.enabled is false", "set kafka.tls.enabled to true, or remove this")
+			l.complain(key, values[key], "has no effect, because kafka.tls.enabled is false",
+				"set kafka.tls.enabled to true, or remove this")
 		}
 	}
 }
@@ -252,7 +260,8 @@ func (l *loader) checkSASL(s *SASL) {
 	switch s.Mechanism {
 	case "":
 		if s.Username != "" || s.Password != "" || s.PasswordFile != "" {
-			l.complain(key, "", "missing, although kafka.sasl has a user name or a password", "set plain, scram-sha-256 or scram-sha-512")
+			l.complain(key, "", "missing, although kafka.sasl has a user name or a password",
+				"set plain, scram-sha-256 or scram-sha-512")
 		}
 		return
 	case "plain", "scram-sha-256", "scram-sha-512":
@@ -264,7 +273,8 @@ func (l *loader) checkSASL(s *SASL) {
 	}
 	switch {
 	case s.Password != "" && s.PasswordFile != "":
-		l.complain("kafka.sasl.password_file", s.PasswordFile, "kafka.sasl.password is set as well", "remove one of them")
+		l.complain("kafka.sasl.password_file", s.PasswordFile, "kafka.sasl.password is set as well",
+			"remove one of them")
 	case s.PasswordFile != "":
 		text, err := readLimited(s.PasswordFile)
 		if err != nil {
@@ -276,7 +286,8 @@ func (l *loader) checkSASL(s *SASL) {
 			l.complain("kafka.sasl.password_file", s.PasswordFile, "the file is empty", "")
 		}
 	case s.Password == "":
-		l.complain("kafka.sasl.password", "", "missing, and kafka.sasl.mechanism needs it", "set kafka.sasl.password_file")
+		l.complain("kafka.sasl.password", "", "missing, and kafka.sasl.mechanism needs it",
+			"set kafka.sasl.password_file")
 	}
 }
 
@@ -290,12 +301,14 @@ func (l *loader) checkSlowPolicies(policies []SlowPolicy) {
 		case problem != "":
 			l.complain(key, p.String(), problem, remedy)
 		case everything != "":
-			l.complain(key, p.String(), fmt.Sprintf("has no effect after %s, which matches every channel", everything), "move it before that")
+			l.complain(key, p.String(), fmt.Sprintf("has no effect after %s, which matches every channel", everything),
+				"move it before that")
 		case seen[p.Channel]:
 			l.complain(key, p.String(), "its pattern is listed twice", "remove one")
 		}
 		if p.Policy != "disconnect" && p.Policy != "conflate" && p.Policy != "resync" {
-			l.complain(key, p.String(), fmt.Sprintf("%q is not a policy", p.Policy), "use disconnect, conflate or resync")
+			l.complain(key, p.String(), fmt.Sprintf("%q is not a policy", p.Policy),
+				"use disconnect, conflate or resync")
 		}
 		if p.Channel == "*" {
 			everything = p.String()
@@ -319,7 +332,8 @@ func (l *loader) checkChoices(c *Config) {
 			found = found || a == choice.value
 		}
 		if !found {
-			l.complain(choice.key, choice.value, "must be "+strings.Join(choice.allowed[:len(choice.allowed)-1], ", ")+" or "+choice.allowed[len(choice.allowed)-1], "")
+			l.complain(choice.key, choice.value, "must be "+strings.Join(choice.allowed[:len(choice.allowed)-1],
+				", ")+" or "+choice.allowed[len(choice.allowed)-1], "")
 		}
 	}
 	if l.loaded.File != "" {
@@ -333,6 +347,7 @@ func (l *loader) checkFileMode() {
 		return
 	}
 	if info, err := os.Stat(l.loaded.File); err == nil && info.Mode().Perm()&0o004 != 0 {
-		l.complain("kafka.sasl.password", "", "everybody can read the configuration file, and the password with it", "run chmod o-r "+l.loaded.File+", or use kafka.sasl.password_file")
+		l.complain("kafka.sasl.password", "", "everybody can read the configuration file, and the password with it",
+			"run chmod o-r "+l.loaded.File+", or use kafka.sasl.password_file")
 	}
 }

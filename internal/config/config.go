@@ -64,7 +64,7 @@ type Kafka struct {
 	FetchMaxWait     time.Duration `key:"fetch_max_wait" def:"500ms" help:"How long a broker holds a fetch while there are no records. It adds no latency."`
 	FetchMaxBytes    Bytes         `key:"fetch_max_bytes" def:"1MiB" help:"Maximum bytes per partition in one fetch response."`
 	MaxRecordBytes   Bytes         `key:"max_record_bytes" def:"1MiB" help:"Largest record to deliver: the sum of key, value and headers. Larger records are skipped, counted in wsd_kafka_lost_total, and logged once per topic. A record larger than client.outbound_max still reaches clients that keep up."`
-	MetadataInterval time.Duration `key:"metadata_interval" def:"2s" help:"Time between two looks at the cluster's topics, partitions and leaders."`
+	MetadataInterval time.Duration `key:"metadata_interval" def:"2s" help:"Time between two updates of the cluster's topology: its topics, partitions and leaders."`
 	Partitioner      string        `key:"partitioner" help:"How your producers choose a partition by key: murmur2 (default of the Java clients) or crc32 (default of librdkafka). If set, clients can also recover channels that are named by a key. Default: unknown."`
 	TLS              TLS           `key:"tls"`
 	SASL             SASL          `key:"sasl"`
@@ -149,7 +149,7 @@ type Recovery struct {
 	Enabled         bool          `key:"enabled" def:"true" help:"Let clients recover missed publications and ask for history."`
 	MaxPublications int           `key:"max_publications" def:"300" help:"Maximum publications that a client can recover in a channel, or request of its history at once, at most 10000."`
 	MaxBytes        Bytes         `key:"max_bytes" def:"1MiB" help:"Maximum bytes of those publications. Each counts about 100 bytes more than its value."`
-	Timeout         time.Duration `key:"timeout" def:"3s" help:"How long a client waits for missed publications. After that it is told that it has not recovered. Clients themselves give up after some seconds, the SDKs after 5."`
+	Timeout         time.Duration `key:"timeout" def:"3s" help:"How long a client waits for missed publications. After that the reply says that it has not recovered. Clients themselves give up after some seconds, the SDKs after 5."`
 	CacheBytes      Bytes         `key:"cache_bytes" def:"64MiB" help:"Memory for the most recent records, kept as Kafka sent them, so that most clients recover without reading Kafka again. 0: none."`
 	ReadBytes       Bytes         `key:"read_bytes" def:"64MiB" help:"Memory for records read from Kafka again. It covers what is kept for a few seconds and the answers that are being built."`
 	Concurrency     int           `key:"concurrency" def:"4" help:"How many partitions may be read again at the same time, each over its own connection, at most 64."`

@@ -46,7 +46,7 @@ func TestDefaults(t *testing.T) {
 	require.Empty(t, c.Kafka.Topics)
 	require.Equal(t, 5*time.Millisecond, c.Bus.BatchAge)
 	require.Equal(t, originDefault, l.Origin("client.listen"))
-	require.ErrorContains(t, c.RequireTopics(), "kafka.topics")
+	require.Contains(t, faults(t, Input{NeedTopics: true}), "kafka.topics: empty; name at least one topic")
 }
 
 func TestPrecedence(t *testing.T) {
@@ -202,9 +202,11 @@ func TestChecks(t *testing.T) {
 // All faults come at once, from everywhere.
 func TestAllFaults(t *testing.T) {
 	text := faults(t, Input{
-		File: tempFile(t, "wsd.yaml", "shards: x\nlog: {level: y}\nnone: 1\n"), Environ: []string{"WSD_KAFKA_TOPIC=a"}, Flags: map[string]any{"dev.rate": "z"},
+		NeedTopics: true,
+		File:       tempFile(t, "wsd.yaml", "shards: x\nlog: {level: y}\nnone: 1\n"), Environ: []string{"WSD_KAFKA_TOPIC=a"}, Flags: map[string]any{"dev.rate": "z"},
 	})
-	require.Equal(t, 5, strings.Count(text, "\n")+1, text)
+	require.Equal(t, 6, strings.Count(text, "\n")+1, text)
+	require.Contains(t, text, "kafka.topics: empty")
 	require.Contains(t, text, "WSD_KAFKA_TOPIC (environment): no option has this environment variable; did you mean WSD_KAFKA_TOPICS?")
 }
 

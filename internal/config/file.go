@@ -28,7 +28,8 @@ func (l *loader) readFile(in Input) {
 		return
 	}
 	if err != nil {
-		l.fault(Fault{Key: path, Problem: "cannot read the configuration file: " + explainFile(err), Remedy: "name another file with --config"})
+		l.fault(Fault{Key: path, Problem: "cannot read the configuration file: " + explainFile(err),
+			Remedy: "name another file with --config"})
 		return
 	}
 	l.loaded.File = path
@@ -101,7 +102,8 @@ func (l *loader) section(path, prefix string, node *yaml.Node) {
 		case value.Kind == yaml.MappingNode:
 			l.section(path, key+".", value)
 		case value.Tag != "!!null":
-			f := Fault{Key: key, Origin: origin, Problem: "a section of options, not an option", Remedy: "write its options below it, indented"}
+			f := Fault{Key: key, Origin: origin, Problem: "a section of options, not an option",
+				Remedy: "write its options below it, indented"}
 			if !l.hasSecret(key) { // Otherwise the value may be a password that belongs to one of the options.
 				f.Value = cut(value.Value)
 			}
@@ -203,8 +205,8 @@ func (o Option) text(n *yaml.Node) (text, problem string) {
 	return n.Value, ""
 }
 
-// pairText returns a mapping with the keys first and second in the form FIRST=SECOND, with an empty text for a missing key.
-// what names the mapping in messages.
+// pairText returns a mapping with the keys first and second in the form FIRST=SECOND, with an empty text for a missing
+// key. what names the mapping in messages.
 func pairText(n *yaml.Node, what, first, second string) (text, problem string) {
 	seen := map[string]bool{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
@@ -233,18 +235,22 @@ func unknownKey(key, what string, known []string) string {
 // pairValue returns the text of a key in a mapping, or an empty text if the key is missing or has no value.
 func pairValue(n *yaml.Node, name string) string {
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		if value := resolved(n.Content[i+1]); n.Content[i].Value == name && value.Tag != "!!null" { // The text of a null may be ~, which is not a name.
+		// The text of a null may be ~, which is not a name.
+		if value := resolved(n.Content[i+1]); n.Content[i].Value == name && value.Tag != "!!null" {
 			return value.Value
 		}
 	}
 	return ""
 }
 
-// explainYAML returns the parser's message without the name of an unknown anchor, which may be a password that begins with *.
+// explainYAML returns the parser's message without the name of an unknown anchor, which may be a password that begins
+// with *.
 func explainYAML(err error) string {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	if strings.Contains(text, "unknown anchor") {
-		return "a value that begins with * refers to an anchor that does not exist; if it is meant as text, put it in quotes"
+		return "a value that begins with * refers to an anchor that does not exist; if it is meant as text, put it " +
+			"in quotes"
 	}
-	return strings.Replace(text, "found character that cannot start any token", "found a character that cannot start a value; tabs are not allowed for indentation", 1)
+	return strings.Replace(text, "found character that cannot start any token",
+		"found a character that cannot start a value; tabs are not allowed for indentation", 1)
 }

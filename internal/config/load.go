@@ -24,6 +24,7 @@ type Input struct {
 	Environ     []string       // Environment as NAME=VALUE, like os.Environ.
 	File        string         // Configuration file, which must exist. Empty: DefaultFile if that exists.
 	DefaultFile string         // File to read if File is empty; empty: none.
+	NeedTopics  bool           // Whether it is a fault if kafka.topics is empty.
 }
 
 // Loaded is a configuration that passed all checks, together with the origin of each value.
@@ -39,12 +40,14 @@ type given struct {
 	texts  []string // Texts of the value: one, unless the option is a list.
 	origin string   // Where the value was given, in the words of Loaded.Origin.
 	strict bool     // Whether texts come from YAML, which has lists, and so are not split at commas.
-	routes []Route  // Value of routes from YAML, used instead of texts: a route in YAML may have parts that texts cannot express.
+	// Value of routes from YAML, used instead of texts: a route in YAML may have parts that texts cannot express.
+	routes []Route
 }
 
 // Load reads all values and checks them. If something is wrong, it returns an *Error.
 func Load(in Input) (*Loaded, error) {
-	l := &loader{loaded: &Loaded{given: make(map[string]given)}, options: make(map[string]Option)}
+	l := &loader{loaded: &Loaded{given: make(map[string]given)}, options: make(map[string]Option),
+		needTopics: in.NeedTopics}
 	for _, o := range Options() {
 		l.options[o.Key] = o
 		l.keys = append(l.keys, o.Key)
@@ -60,7 +63,8 @@ func Load(in Input) (*Loaded, error) {
 	return l.loaded, nil
 }
 
-// Origin returns where the value of an option comes from: "default", "file PATH:LINE", "environment NAME" or "flag --NAME".
+// Origin returns where the value of an option comes from: "default", "file PATH:LINE", "environment NAME" or "flag
+// --NAME".
 func (l *Loaded) Origin(key string) string {
 	if g, ok := l.given[key]; ok {
 		return g.origin
@@ -84,7 +88,9 @@ type loader struct {
 	options map[string]Option
 	keys    []string
 	faults  []Fault
-	bad     map[string]bool // Options whose value could not be parsed, so that it is not checked further.
+
+	needTopics bool            // Input.NeedTopics.
+	bad        map[string]bool // Options whose value could not be parsed, so that it is not checked further.
 }
 
 func (l *loader) fault(f Fault) { l.faults = append(l.faults, f) }
@@ -101,7 +107,8 @@ func (l *loader) readEnviron(environ []string) {
 		}
 		key, known := byName[name]
 		if !known {
-			l.fault(Fault{Key: name, Origin: "environment", Problem: "no option has this environment variable", Remedy: didYouMean(name, slices.Collect(maps.Keys(byName)))})
+			l.fault(Fault{Key: name, Origin: "environment", Problem: "no option has this environment variable",
+				Remedy: didYouMean(name, slices.Collect(maps.Keys(byName)))})
 			continue
 		}
 		l.loaded.given[key] = given{texts: []string{value}, origin: "environment " + name}

@@ -47,8 +47,10 @@ func optionsOf(t reflect.Type, prefix string, index []int) (list []Option) {
 		}
 		value := f.Type
 		o := Option{
-			Key: key, Flag: "--" + strings.ReplaceAll(key, "_", "-"), Env: envPrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_")),
-			Default: f.Tag.Get("def"), Help: f.Tag.Get("help"), Secret: f.Tag.Get("secret") == "true", index: fieldIndex,
+			Key: key, Flag: "--" + strings.ReplaceAll(key, "_", "-"),
+			Env:     envPrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_")),
+			Default: f.Tag.Get("def"), Help: f.Tag.Get("help"), Secret: f.Tag.Get("secret") == "true",
+			index: fieldIndex,
 		}
 		if value.Kind() == reflect.Slice {
 			o.List, value = true, value.Elem()

@@ -17,7 +17,8 @@ func (l *loader) checkRecovery(c *Config) {
 	number(l, "recovery.concurrency", r.Concurrency, 1, 64)
 	number(l, "recovery.waiting_max", r.WaitingMax, 1, 100_000_000)
 	if !l.bad["recovery.read_bytes"] && !l.bad["recovery.max_bytes"] && r.ReadBytes < r.MaxBytes {
-		l.complain("recovery.read_bytes", r.ReadBytes.String(), fmt.Sprintf("must hold at least one answer, and recovery.max_bytes is %v", r.MaxBytes), "")
+		l.complain("recovery.read_bytes", r.ReadBytes.String(),
+			fmt.Sprintf("must hold at least one answer, and recovery.max_bytes is %v", r.MaxBytes), "")
 	}
 	if p := c.Kafka.Partitioner; p != "" && p != "murmur2" && p != "crc32" {
 		l.complain("kafka.partitioner", p, "must be murmur2, crc32 or empty", "")

@@ -59,7 +59,8 @@ func (c *Config) RouteOverrides() *route.Overrides {
 	if !o.Enabled {
 		return nil
 	}
-	return &route.Overrides{Topics: o.Topics, Channels: o.Channels, Client: o.Client, User: o.User, Everybody: o.Broadcast, ChannelsMax: o.ChannelsMax}
+	return &route.Overrides{Topics: o.Topics, Channels: o.Channels, Client: o.Client, User: o.User,
+		Everybody: o.Broadcast, ChannelsMax: o.ChannelsMax}
 }
 
 // checkRoutes checks the rules, and the overrides if they are enabled.
@@ -70,7 +71,8 @@ func (l *loader) checkRoutes(c *Config) {
 		if strings.HasPrefix(option, "routes") {
 			option = "routes"
 		}
-		if l.bad[option] || strings.HasSuffix(f.Key, ".partitioner") { // checkRecovery reports a wrong kafka.partitioner.
+		// checkRecovery reports a wrong kafka.partitioner.
+		if l.bad[option] || strings.HasSuffix(f.Key, ".partitioner") {
 			continue
 		}
 		value := f.Value
@@ -141,20 +143,21 @@ func isTrue(n *yaml.Node) bool { return strings.EqualFold(n.Value, "true") }
 // routeOf reads a rule. problem is the first fault, which is in the given line of the file, or empty.
 func routeOf(n *yaml.Node) (out Route, line int, problem string) {
 	r := &routeReader{}
-	r.each(n, "the route", []string{"match", "topic", "channel", "drop", "on_error"}, func(name string, value *yaml.Node) {
-		switch name {
-		case "match":
-			r.match(value, &out)
-		case "topic":
-			r.topic(value, &out)
-		case "channel":
-			out.Channel = r.text(value, "channel")
-		case "drop":
-			out.Drop = r.boolean(value, "drop")
-		case "on_error":
-			out.OnError = r.onError(value)
-		}
-	})
+	r.each(n, "the route", []string{"match", "topic", "channel", "drop", "on_error"},
+		func(name string, value *yaml.Node) {
+			switch name {
+			case "match":
+				r.match(value, &out)
+			case "topic":
+				r.topic(value, &out)
+			case "channel":
+				out.Channel = r.text(value, "channel")
+			case "drop":
+				out.Drop = r.boolean(value, "drop")
+			case "on_error":
+				out.OnError = r.onError(value)
+			}
+		})
 	return out, r.line, r.problem
 }
 
@@ -216,7 +219,8 @@ func (r *routeReader) condition(name string, n *yaml.Node) route.Condition {
 	case n.Tag == "!!bool":
 		c.Test, c.Value = route.TestBool, fmt.Sprint(isTrue(n))
 	default:
-		r.wrong(n, "the condition on %s is %q, which is not a text, number or boolean; put a text in quotes, or write {exists: true}", name, n.Value)
+		r.wrong(n, "the condition on %s is %q, which is not a text, number or boolean; put a text in quotes, or "+
+			"write {exists: true}", name, n.Value)
 	}
 	return c
 }
@@ -224,7 +228,10 @@ func (r *routeReader) condition(name string, n *yaml.Node) route.Condition {
 func (r *routeReader) onError(n *yaml.Node) (out route.OnError) {
 	if n.Kind == yaml.MappingNode {
 		out.Action = route.ErrorChannel
-		r.each(n, "on_error", []string{"channel"}, func(_ string, value *yaml.Node) { out.Channel = r.text(value, "channel") })
+		r.each(n, "on_error", []string{"channel"}, func(_ string, value *yaml.Node) {
+			out.Channel = r.text(value,
+				"channel")
+		})
 		return out
 	}
 	switch text := r.text(n, "on_error"); text {

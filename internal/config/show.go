@@ -9,8 +9,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Show writes the effective configuration as YAML, with a comment after each value that says where it comes from. Secrets
-// are redacted. A password that was read from password_file stays empty, because that option stands for it.
+// Show writes the effective configuration as YAML, with a comment after each value that says where it comes from.
+// Secrets are redacted. A password that was read from password_file stays empty, because that option stands for it.
 func (l *Loaded) Show(w io.Writer) error {
 	c := l.Config
 	for _, o := range Options() {
@@ -28,7 +28,8 @@ func Defaults(w io.Writer) error {
 		if o.Default == "" {
 			continue
 		}
-		if err := o.decode(reflect.ValueOf(&c).Elem().FieldByIndex(o.index), given{texts: []string{o.Default}}); err != nil {
+		if err := o.decode(reflect.ValueOf(&c).Elem().FieldByIndex(o.index),
+			given{texts: []string{o.Default}}); err != nil {
 			return fmt.Errorf("BUG: default of %s: %w", o.Key, err)
 		}
 	}
@@ -95,7 +96,8 @@ func (o Option) scalar(value reflect.Value) *yaml.Node {
 		return r.node()
 	case kindPolicy:
 		p := value.Interface().(SlowPolicy)
-		return &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle, Content: []*yaml.Node{text("channel"), text(p.Channel), text("policy"), text(p.Policy)}}
+		return &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle,
+			Content: []*yaml.Node{text("channel"), text(p.Channel), text("policy"), text(p.Policy)}}
 	case kindBool:
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: fmt.Sprint(value.Interface())}
 	case kindNumber:

@@ -16,13 +16,14 @@ const (
 	exemptMax = 1024 // Entries of the map source_exempt in bpf/settings.h.
 )
 
-// PinGroupID returns the gid of PinGroup, or -1 if PinGroup is empty. It returns a number as it is, even if no group has it.
-// An error means that the group does not exist, or no longer exists: Load has looked it up before.
+// PinGroupID returns the gid of PinGroup, or -1 if PinGroup is empty. It returns a number as it is, even if no group
+// has it. An error means that the group does not exist, or no longer exists: Load has looked it up before.
 func (s Steering) PinGroupID() (int, error) {
 	if s.PinGroup == "" {
 		return -1, nil
 	}
-	if n, err := strconv.ParseUint(s.PinGroup, 10, 32); err == nil && n < math.MaxUint32 { // chown takes the largest number for "no change".
+	// chown takes the largest number for "no change".
+	if n, err := strconv.ParseUint(s.PinGroup, 10, 32); err == nil && n < math.MaxUint32 {
 		return int(n), nil
 	}
 	group, err := user.LookupGroup(s.PinGroup)
@@ -39,8 +40,8 @@ func (s Steering) PinGroupID() (int, error) {
 	return n, nil
 }
 
-// ExemptPrefixes returns SourceExempt as prefixes, with a single address as a prefix of its full length. It panics on an
-// entry that Load refuses.
+// ExemptPrefixes returns SourceExempt as prefixes, with a single address as a prefix of its full length. It panics on
+// an entry that Load refuses.
 func (l Limits) ExemptPrefixes() []netip.Prefix {
 	var list []netip.Prefix
 	for _, text := range l.SourceExempt {
@@ -96,7 +97,8 @@ func (l *loader) checkSteering(c *Config) {
 		number(l, "steering.weights", w, 0, weightMax)
 	}
 	if n := len(s.Weights); !l.bad["shards"] && c.Shards > 0 && n > c.Shards {
-		l.complain("steering.weights", joined(c.Steering.Weights), fmt.Sprintf("has %d weights, but shards is %d", n, c.Shards), "remove some weights, or raise shards")
+		l.complain("steering.weights", joined(c.Steering.Weights),
+			fmt.Sprintf("has %d weights, but shards is %d", n, c.Shards), "remove some weights, or raise shards")
 	}
 	if _, err := s.PinGroupID(); err != nil {
 		l.complain("steering.pin_group", s.PinGroup, err.Error(), "set a group that `getent group` lists, or its gid")
@@ -115,7 +117,8 @@ func milliseconds(l *loader, key string, value, largest time.Duration) {
 func (l *loader) checkExempt(texts []string) {
 	const key = "steering.limits.source_exempt"
 	if n := len(texts); n > exemptMax {
-		l.complain(key, "", fmt.Sprintf("has %d prefixes; the maximum is %d", n, exemptMax), "merge some into shorter prefixes")
+		l.complain(key, "", fmt.Sprintf("has %d prefixes; the maximum is %d", n, exemptMax),
+			"merge some into shorter prefixes")
 	}
 	seen := make(map[netip.Prefix]bool)
 	for _, text := range texts {

@@ -7,8 +7,8 @@ import (
 	"fmt"
 )
 
-// ClientConfig returns the TLS configuration for connections to brokers, or nil if TLS is not enabled. Load has read the
-// files before, so an error means that they have changed since.
+// ClientConfig returns the TLS configuration for connections to brokers, or nil if TLS is not enabled. Load has read
+// the files before, so an error means that they have changed since.
 func (t TLS) ClientConfig() (*tls.Config, error) {
 	if !t.Enabled {
 		return nil, nil //nolint:nilnil // kafka-go takes nil for plain text.
@@ -20,9 +20,11 @@ func (t TLS) ClientConfig() (*tls.Config, error) {
 	return c, nil
 }
 
-// build returns the TLS configuration. With an error it also returns the key of the option that is wrong, and its value.
+// build returns the TLS configuration. With an error it also returns the key of the option that is wrong, and its
+// value.
 func (t TLS) build() (c *tls.Config, key, value string, err error) {
-	c = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName, InsecureSkipVerify: t.InsecureSkipVerify} //nolint:gosec // The operator asked for it.
+	c = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName,
+		InsecureSkipVerify: t.InsecureSkipVerify} //nolint:gosec // The operator asked for it.
 	if t.CAFile != "" {
 		pem, err := readLimited(t.CAFile)
 		if err != nil {
@@ -39,7 +41,8 @@ func (t TLS) build() (c *tls.Config, key, value string, err error) {
 	if t.CertFile != "" {
 		cert, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
 		if err != nil {
-			return nil, "kafka.tls.cert_file", t.CertFile, fmt.Errorf("cannot be used with key_file %s: %w", t.KeyFile, err)
+			return nil, "kafka.tls.cert_file", t.CertFile, fmt.Errorf("cannot be used with key_file %s: %w", t.KeyFile,
+				err)
 		}
 		c.Certificates = []tls.Certificate{cert}
 	}

@@ -25,22 +25,22 @@ const (
 	socketName = "http://wsd"     // HTTP requires a host, although the socket is the address.
 )
 
-// Health requests the health of the wsd that serves on the socket. It returns the body of the response, and ok if the status
-// was 200. The error says why there was no response: no socket, no process that serves it, no permission, or a timeout of ten
-// seconds.
+// Health requests the health of the wsd that serves on the socket. It returns the body of the response, and ok if the
+// status was 200. The error says why there was no response: no socket, no process that serves it, no permission, or a
+// timeout of ten seconds.
 func Health(ctx context.Context, socketPath string) (body []byte, ok bool, err error) {
 	body, status, err := request(ctx, socketPath, http.MethodGet, HealthPath, nil)
 	return body, err == nil && status == http.StatusOK, err
 }
 
-// Steering requests the steering state of the wsd that serves on the socket. The error is a *Refusal, or says why there was no
-// response, like that of Health.
+// Steering requests the steering state of the wsd that serves on the socket. The error is a *Refusal, or says why there
+// was no response, like that of Health.
 func Steering(ctx context.Context, socketPath string) (SteerState, error) {
 	return steering(ctx, socketPath, http.MethodGet, nil)
 }
 
-// Steer changes a setting of the wsd that serves on the socket, until that wsd ends. It returns the state after the change. Its
-// errors are those of Steering. A *Refusal means that nothing has changed.
+// Steer changes a setting of the wsd that serves on the socket, until that wsd ends. It returns the state after the
+// change. Its errors are those of Steering. A *Refusal means that nothing has changed.
 func Steer(ctx context.Context, socketPath string, change SteerChange) (SteerState, error) {
 	body, err := json.Marshal(change)
 	if err != nil {
@@ -71,11 +71,13 @@ func steering(ctx context.Context, socketPath, method string, body []byte) (stat
 }
 
 func otherVersion(socketPath, got string) error {
-	return fmt.Errorf("request %s from wsd at %s: %s: the running wsd may have another version than this command", SteerPath, socketPath, got)
+	return fmt.Errorf("request %s from wsd at %s: %s: the running wsd may have another version than this command",
+		SteerPath, socketPath, got)
 }
 
 // request sends one request and returns the body and the status of the response. It waits at most requestMax.
-func request(ctx context.Context, socketPath, method, path string, body []byte) (response []byte, status int, err error) {
+func request(ctx context.Context, socketPath, method, path string, body []byte) (response []byte, status int,
+	err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestMax)
 	defer cancel()
 	transport := &http.Transport{

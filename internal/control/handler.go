@@ -10,8 +10,8 @@ import (
 // changeMax is the largest body of a change, which normally has some dozen bytes.
 const changeMax = 4 << 10
 
-// NewHandler returns a handler for the requests of this package's client: it serves GET /health with health, and GET and POST
-// /steering with steerer. Other paths get status 404, other methods 405.
+// NewHandler returns a handler for the requests of this package's client: it serves GET /health with health, and GET
+// and POST /steering with steerer. Other paths get status 404, other methods 405.
 func NewHandler(health http.Handler, steerer Steerer) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET "+HealthPath, health)

@@ -34,8 +34,9 @@ type Server struct {
 	closeErr  error
 }
 
-// Start creates the socket and serves on it. It returns an error if another process serves a socket at the path, if the path
-// is a file other than a socket, which it leaves alone, or if the directory is not writable. The error names the remedy.
+// Start creates the socket and serves on it. It returns an error if another process serves a socket at the path, if the
+// path is a file other than a socket, which it leaves alone, or if the directory is not writable. The error names the
+// remedy.
 func Start(o Options) (*Server, error) {
 	if o.Handler == nil || o.Logger == nil {
 		return nil, errors.New("BUG: control socket without a handler or a logger")
@@ -49,15 +50,16 @@ func Start(o Options) (*Server, error) {
 		return nil, err
 	}
 	return &Server{socket: sock, http: httpserve.Start(httpserve.Options{
-		Name: "control socket", Component: "control", Listener: sock.listener, Handler: o.Handler, WriteTimeout: writeTimeout, Logger: o.Logger,
+		Name: "control socket", Component: "control", Listener: sock.listener, Handler: o.Handler,
+		WriteTimeout: writeTimeout, Logger: o.Logger,
 	})}, nil
 }
 
 // Path returns the socket's absolute path.
 func (s *Server) Path() string { return s.socket.path }
 
-// Close ends every connection and removes the socket, unless another process has replaced it. Later calls return the error of
-// the first.
+// Close ends every connection and removes the socket, unless another process has replaced it. Later calls return the
+// error of the first.
 func (s *Server) Close() error {
 	s.closeOnce.Do(func() {
 		// Remove the path first, so that a client that finds the socket can use it.

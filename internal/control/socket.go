@@ -29,10 +29,12 @@ type socket struct {
 	created  os.FileInfo // Identifies the socket file, which another process may replace.
 }
 
-// listen creates the socket under another name and renames it, so that it replaces the socket of a dead process in one step.
+// listen creates the socket under another name and renames it, so that it replaces the socket of a dead process in one
+// step.
 func listen(path string) (*socket, error) {
 	if len(path) > pathMax {
-		return nil, fmt.Errorf("create the control socket %s: the path is longer than %d bytes: set control.socket", path, pathMax)
+		return nil, fmt.Errorf("create the control socket %s: the path is longer than %d bytes: set control.socket",
+			path, pathMax)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, explain("create the directory of the control socket "+path, err)
@@ -63,8 +65,8 @@ func listen(path string) (*socket, error) {
 	return s, nil
 }
 
-// bind creates a socket that only its owner may connect to, from the start and whatever the umask. Linux creates the file with
-// the mode of the descriptor.
+// bind creates a socket that only its owner may connect to, from the start and whatever the umask. Linux creates the
+// file with the mode of the descriptor.
 func bind(path string) (*net.UnixListener, error) {
 	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		var modeErr error
@@ -118,7 +120,8 @@ func vacant(path string) error {
 		return explain("look up the control socket "+path, err)
 	}
 	if info.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("create the control socket %s: the path is a file that is not a socket: remove it, or set control.socket", path)
+		return fmt.Errorf("create the control socket %s: the path is a file that is not a socket: remove it, or set "+
+			"control.socket", path)
 	}
 	conn, err := (&net.Dialer{Timeout: connectTimeout}).DialContext(context.Background(), "unix", path)
 	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist) {
@@ -128,7 +131,8 @@ func vacant(path string) error {
 		return explain("connect to the control socket "+path, err)
 	}
 	defer conn.Close()
-	return fmt.Errorf("create the control socket %s: %s already serves it: stop that process, or set control.socket", path, owner(conn))
+	return fmt.Errorf("create the control socket %s: %s already serves it: stop that process, or set control.socket",
+		path, owner(conn))
 }
 
 // owner describes the process that listens at the other end of conn, for messages.
@@ -152,7 +156,8 @@ func owner(conn net.Conn) string {
 // explain adds a remedy to an error of the file system.
 func explain(what string, err error) error {
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
-		return fmt.Errorf("%s: %w: run wsd as a user who may write there, or set control.socket to a path where this user may", what, err)
+		return fmt.Errorf("%s: %w: run wsd as a user who may write there, or set control.socket to a path where this "+
+			"user may", what, err)
 	}
 	if errors.Is(err, syscall.ENOTDIR) {
 		return fmt.Errorf("%s: %w: set control.socket to a path whose parents are directories", what, err)

@@ -59,10 +59,12 @@ type SteerChange struct {
 	Value   string `json:"value"`           // New value as people write it, such as 200, 150ms, true or p2c.
 }
 
-// Refusal is an error that the server reports with a status of its own. A Steerer returns one to choose the status; any other
-// error becomes an internal server error.
+// Refusal is an error that the server reports with a status of its own. A Steerer returns one to choose the status; any
+// other error becomes an internal server error.
 type Refusal struct {
-	Status int    // http.StatusBadRequest for a wrong request, http.StatusConflict where the kernel's hash chooses, so that nothing can be set.
+	// http.StatusBadRequest for a wrong request, http.StatusConflict where the kernel's hash chooses, so that nothing
+	// can be set.
+	Status int
 	Text   string // What is wrong, and the remedy.
 }
 

@@ -25,7 +25,8 @@ func newCompressor(level int) (*compressor, error) {
 	return c, err
 }
 
-// flushEnd is the end of the empty block with which a flush ends. It is not sent, because the receiver adds it (RFC 7692 §7.2.1).
+// flushEnd is the end of the empty block with which a flush ends. It is not sent, because the receiver adds it (RFC
+// 7692 §7.2.1).
 const flushEnd = "\x00\x00\xff\xff"
 
 func (c *compressor) append(dst, payload []byte) []byte {

@@ -24,8 +24,8 @@ const (
 	TopicLoadtest = "loadtest" // Topic that loadtest produces to.
 )
 
-// Numbers of partitions. With one partition the offsets of a channel ascend, and records arrive in the order in which they were
-// produced. The topic of the demo feed has several partitions, like a real one.
+// Numbers of partitions. With one partition the offsets of a channel ascend, and records arrive in the order in which
+// they were produced. The topic of the demo feed has several partitions, like a real one.
 const (
 	partitions       = 1
 	partitionsTrades = 3
@@ -63,7 +63,8 @@ type Cluster struct {
 	running  sync.WaitGroup
 }
 
-// Start starts the cluster, creates the topics and starts the feeds. It returns an error if it cannot listen on the address.
+// Start starts the cluster, creates the topics and starts the feeds. It returns an error if it cannot listen on the
+// address.
 func Start(ctx context.Context, o Options) (*Cluster, error) {
 	kafka, err := startKafka(o.Listen)
 	if err != nil {
@@ -74,7 +75,8 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 		kafka.Close()
 		return nil, err
 	}
-	c.producer, err = kgo.NewClient(kgo.SeedBrokers(kafka.ListenAddrs()...), kgo.ClientID("wsd-dev"), kgo.MaxBufferedRecords(producerBuffered),
+	c.producer, err = kgo.NewClient(kgo.SeedBrokers(kafka.ListenAddrs()...), kgo.ClientID("wsd-dev"),
+		kgo.MaxBufferedRecords(producerBuffered),
 		kgo.ProducerLinger(0))
 	if err != nil {
 		kafka.Close()
@@ -87,7 +89,8 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	}
 	if o.Stdin != "" {
 		// A read from a terminal cannot be interrupted, so Stop does not wait for this goroutine.
-		go pprof.Do(ctx, pprof.Labels("component", "dev", "part", "stdin"), func(ctx context.Context) { c.lines(ctx, o.Stdin, o.In) })
+		go pprof.Do(ctx, pprof.Labels("component", "dev", "part", "stdin"),
+			func(ctx context.Context) { c.lines(ctx, o.Stdin, o.In) })
 	}
 	return c, nil
 }
@@ -102,7 +105,8 @@ func startKafka(address string) (*kfake.Cluster, error) {
 		return nil, fmt.Errorf("dev.kafka_listen %q: port %q is not a number", address, portText)
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		return nil, fmt.Errorf("dev.kafka_listen %q means every address, but the demo's Kafka must tell its clients one address: name one", address)
+		return nil, fmt.Errorf("dev.kafka_listen %q means every address, but the demo's Kafka must tell its clients "+
+			"one address: name one", address)
 	}
 	listen := func(network, _ string) (net.Listener, error) {
 		l, err := new(net.ListenConfig).Listen(context.Background(), network, net.JoinHostPort(host, portText))
@@ -111,14 +115,16 @@ func startKafka(address string) (*kfake.Cluster, error) {
 		}
 		return guardedListener{l}, nil
 	}
-	kafka, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(port), kfake.ListenFn(listen), kfake.DefaultNumPartitions(partitions),
+	kafka, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(port), kfake.ListenFn(listen),
+		kfake.DefaultNumPartitions(partitions),
 		kfake.BrokerConfigs(map[string]string{
 			"log.segment.bytes":   strconv.Itoa(segmentBytes),
 			"log.retention.bytes": strconv.Itoa(retentionBytes),
 			"message.max.bytes":   strconv.Itoa(16 << 20),
 		}))
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("start the demo's Kafka on %s: the port is in use: stop the process that uses it, choose another port with "+
+		return nil, fmt.Errorf("start the demo's Kafka on %s: the port is in use: stop the process that uses it, "+
+			"choose another port with "+
 			"--dev.kafka-listen, or use the Kafka that runs there with wsd serve: %w", address, syscall.EADDRINUSE)
 	}
 	if err != nil {
@@ -140,7 +146,8 @@ func (c *Cluster) makeTopics() error {
 		}
 		made[name] = true
 		if !topicName.MatchString(name) { // kfake accepts any name.
-			return fmt.Errorf("create topic %q (dev.topics, dev.stdin): a topic name has 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-'", name)
+			return fmt.Errorf("create topic %q (dev.topics, dev.stdin): a topic name has 1 to 249 of a-z, A-Z, 0-9, "+
+				"'.', '_' and '-'", name)
 		}
 		n := int32(partitions)
 		if name == TopicTrades {

@@ -7,8 +7,8 @@ import (
 	"net"
 )
 
-// requestMax is the largest request to the cluster, in bytes. kfake allocates as many bytes as the first four bytes say, and for an
-// HTTP request these say a gigabyte.
+// requestMax is the largest request to the cluster, in bytes. kfake allocates as many bytes as the first four bytes
+// say, and for an HTTP request these say a gigabyte.
 const requestMax = 32 << 20
 
 // guardedListener returns connections that fail at a request larger than requestMax.

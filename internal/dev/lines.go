@@ -13,15 +13,16 @@ import (
 // lineMax is the longest line that becomes a record, in bytes. It is the default limit of a broker.
 const lineMax = 1 << 20
 
-// lines produces each line of in as a record, without its line break. It skips empty lines. If the cluster does not keep up, reading
-// waits.
+// lines produces each line of in as a record, without its line break. It skips empty lines. If the cluster does not
+// keep up, reading waits.
 func (c *Cluster) lines(ctx context.Context, topic string, in io.Reader) {
 	r := bufio.NewReaderSize(in, 64<<10)
 	produced := 0
 	for ctx.Err() == nil {
 		line, skipped, err := readLine(r)
 		if skipped > 0 {
-			c.o.Logger.Warn("skipped a line of standard input that is too long for a record", "bytes", skipped, "bytes_max", lineMax)
+			c.o.Logger.Warn("skipped a line of standard input that is too long for a record", "bytes", skipped,
+				"bytes_max", lineMax)
 		}
 		if len(line) > 0 {
 			produced++
@@ -41,7 +42,8 @@ func (c *Cluster) lines(ctx context.Context, topic string, in io.Reader) {
 	}
 }
 
-// readLine returns the next line, in memory of its own. If the line is longer than lineMax, it returns only its length, as skipped.
+// readLine returns the next line, in memory of its own. If the line is longer than lineMax, it returns only its length,
+// as skipped.
 func readLine(r *bufio.Reader) (line []byte, skipped int, err error) {
 	for {
 		part, err := r.ReadSlice('\n')

@@ -20,14 +20,16 @@ type symbol struct {
 
 func symbols() []symbol {
 	return []symbol{
-		{"BTC-USD", 91_250, 4e-4}, {"ETH-USD", 3_120, 5e-4}, {"SOL-USD", 142, 7e-4}, {"XRP-USD", 2.21, 8e-4}, {"ADA-USD", 0.61, 8e-4},
-		{"DOGE-USD", 0.158, 1e-3}, {"LTC-USD", 96.4, 6e-4}, {"DOT-USD", 4.35, 8e-4}, {"LINK-USD", 14.2, 7e-4}, {"AVAX-USD", 15.6, 8e-4},
+		{"BTC-USD", 91_250, 4e-4}, {"ETH-USD", 3_120, 5e-4}, {"SOL-USD", 142, 7e-4}, {"XRP-USD", 2.21, 8e-4},
+		{"ADA-USD", 0.61, 8e-4},
+		{"DOGE-USD", 0.158, 1e-3}, {"LTC-USD", 96.4, 6e-4}, {"DOT-USD", 4.35, 8e-4}, {"LINK-USD", 14.2, 7e-4},
+		{"AVAX-USD", 15.6, 8e-4},
 		{"EUR-USD", 1.0872, 5e-5}, {"GBP-USD", 1.2954, 6e-5}, {"XAU-USD", 2_652, 1e-4}, {"WTI-USD", 70.4, 2e-4},
 	}
 }
 
-// trade produces rate trades per second, evenly spread, until ctx ends. If the cluster does not keep up, trades are dropped, so that
-// no more than the producer's buffer is in memory.
+// trade produces rate trades per second, evenly spread, until ctx ends. If the cluster does not keep up, trades are
+// dropped, so that no more than the producer's buffer is in memory.
 func (c *Cluster) trade(ctx context.Context, rate int) {
 	random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 	market := symbols()
@@ -46,7 +48,8 @@ func (c *Cluster) trade(ctx context.Context, rate int) {
 			for ; due >= 1; due-- {
 				id++
 				s := &market[random.IntN(len(market))]
-				c.producer.TryProduce(ctx, &kgo.Record{Topic: TopicTrades, Key: []byte(s.name), Value: s.next(random, id, now), Timestamp: now}, nil)
+				c.producer.TryProduce(ctx, &kgo.Record{Topic: TopicTrades, Key: []byte(s.name),
+					Value: s.next(random, id, now), Timestamp: now}, nil)
 			}
 		}
 	}

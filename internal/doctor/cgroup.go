@@ -18,8 +18,8 @@ type hierarchy struct {
 	unified bool   // Whether it is version 2.
 }
 
-// hierarchy returns the tree of a controller: the tree of version 1 if it is mounted, else the unified one. It also works in a
-// container, where only a part of the tree is mounted. ok is false if there is no tree.
+// hierarchy returns the tree of a controller: the tree of version 1 if it is mounted, else the unified one. It also
+// works in a container, where only a part of the tree is mounted. ok is false if there is no tree.
 func (in *inspector) hierarchy(controller string) (h hierarchy, ok bool, err error) {
 	groups, err := in.groups()
 	if err != nil {
@@ -83,8 +83,8 @@ func below(group, root string) string {
 	return "/" // Another part is mounted; its top is this process's group.
 }
 
-// each calls fn with the text of a file in this process's group and in every group above it, because a limit applies to all
-// groups below. dir is the directory of the file.
+// each calls fn with the text of a file in this process's group and in every group above it, because a limit applies to
+// all groups below. dir is the directory of the file.
 func (in *inspector) each(h hierarchy, file string, fn func(dir, text string) error) error {
 	for group := path.Clean(h.group); ; group = path.Dir(group) {
 		dir := path.Join(h.mount, group)
@@ -154,7 +154,8 @@ func lower(cpus *float64, quota, period string) error {
 }
 
 func (in *inspector) cpu() Result {
-	r := Result{Check: "CPU", Wanted: "at least one CPU, and no quota below the allowed CPUs, because a quota stops all shards at once"}
+	r := Result{Check: "CPU", Wanted: "at least one CPU, and no quota below the allowed CPUs, because a quota stops " +
+		"all shards at once"}
 	list, err := in.status("Cpus_allowed_list")
 	if err != nil {
 		r.Status, r.Found = Warn, unreadable(err)
@@ -181,7 +182,8 @@ func (in *inspector) cpu() Result {
 		if last := int(quota) - 1; last > 0 {
 			cpus = fmt.Sprintf("0-%d", last)
 		}
-		r.Remedy = fmt.Sprintf("docker run --cpuset-cpus %[1]s instead of --cpus; systemd: AllowedCPUs=%[1]s instead of CPUQuota=", cpus)
+		r.Remedy = fmt.Sprintf("docker run --cpuset-cpus %[1]s instead of --cpus; systemd: AllowedCPUs=%[1]s instead "+
+			"of CPUQuota=", cpus)
 	}
 	return r
 }
@@ -211,16 +213,18 @@ func countCPUs(list string) (int, error) {
 
 // What the wanted memory is computed from.
 const (
-	memoryBase          = 256 << 20 // Bytes that do not depend on clients: 64 MiB for the bus, the rest for the runtime and the Kafka path.
-	memoryPerConnection = 16 << 10  // Bytes for each client, including socket buffers.
-	stalledPart         = 10        // One client in this many does not read.
+	// Bytes that do not depend on clients: 64 MiB for the bus, the rest for the runtime and the Kafka path.
+	memoryBase          = 256 << 20
+	memoryPerConnection = 16 << 10 // Bytes for each client, including socket buffers.
+	stalledPart         = 10       // One client in this many does not read.
 )
 
 // memory includes socket buffers, because the kernel charges them to the cgroup.
 func (in *inspector) memory() Result {
 	want := uint64(memoryBase) + uint64(in.Connections)*memoryPerConnection +
 		uint64(float64(in.Connections)/stalledPart*float64(in.SendBuffer)*stalledPerSendBuffer)
-	r := Result{Check: "memory", Wanted: fmt.Sprintf("%s or more, for %d clients of which one in %d does not read", size(want), in.Connections, stalledPart)}
+	r := Result{Check: "memory", Wanted: fmt.Sprintf("%s or more, for %d clients of which one in %d does not read",
+		size(want), in.Connections, stalledPart)}
 	limit, err := in.memoryLimit()
 	if err != nil {
 		r.Status, r.Found = Warn, unreadable(err)

@@ -20,8 +20,8 @@ type Options struct {
 	Root string
 	// PinDir is steering.pin_dir. Empty: /sys/fs/bpf/wsd.
 	PinDir string
-	// Steering is steering.mode: "auto", "require" or "off". Empty: auto. With off, a check that only steering needs never
-	// fails.
+	// Steering is steering.mode: "auto", "require" or "off". Empty: auto. With off, a check that only steering needs
+	// never fails.
 	Steering string
 	// Shards is the number of shards the steering program is loaded for. 0: 1.
 	Shards int
@@ -41,8 +41,8 @@ type System struct {
 	FileSystem func(path string) (int64, error)
 	// Writable returns nil if this process may create files in the directory path.
 	Writable func(path string) error
-	// Reach makes a bpf() call without an effect. It returns nil if the call reached the kernel's own code, and otherwise what
-	// stopped it.
+	// Reach makes a bpf() call without an effect. It returns nil if the call reached the kernel's own code, and
+	// otherwise what stopped it.
 	Reach func() error
 	// Load loads the steering program and its maps for so many shards and tracked client addresses, and removes them
 	// again. It returns what the kernel says.
@@ -54,8 +54,8 @@ type inspector struct {
 	Options
 }
 
-// Run makes every check and returns the results. It takes some milliseconds. If ctx ends, it returns the results so far. A file
-// that cannot be read is a result, not an error.
+// Run makes every check and returns the results. It takes some milliseconds. If ctx ends, it returns the results so
+// far. A file that cannot be read is a result, not an error.
 func Run(ctx context.Context, o Options) Report {
 	if o.PinDir == "" {
 		o.PinDir = defaultPinDir

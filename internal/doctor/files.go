@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// filesOther is the number of files that wsd keeps open apart from its clients: programs, maps, log, admin port, brokers, and a
-// listener and an epoll descriptor for each of up to 256 shards.
+// filesOther is the number of files that wsd keeps open apart from its clients: programs, maps, log, admin port,
+// brokers, and a listener and an epoll descriptor for each of up to 256 shards.
 const filesOther = 1024
 
 func (in *inspector) filesWanted() uint64 { return uint64(in.Connections) + filesOther }
@@ -27,7 +27,8 @@ func (in *inspector) openFiles() Result {
 		return r
 	}
 	r.Status = Fail
-	r.Remedy = fmt.Sprintf("systemd: LimitNOFILE=%[1]d; docker run --ulimit nofile=%[1]d:%[1]d; shell, as root: ulimit -Hn %[1]d && ulimit -n %[1]d", want)
+	r.Remedy = fmt.Sprintf("systemd: LimitNOFILE=%[1]d; docker run --ulimit nofile=%[1]d:%[1]d; shell, as root: "+
+		"ulimit -Hn %[1]d && ulimit -n %[1]d", want)
 	return r
 }
 

@@ -34,7 +34,8 @@ func (in *inspector) atLeast(check, key string, lowest uint64, why string) Resul
 }
 
 func (in *inspector) acceptBacklog() Result {
-	return in.atLeast("accept backlog", "net.core.somaxconn", acceptBacklogMin, "so that a burst of clients waits instead of being refused")
+	return in.atLeast("accept backlog", "net.core.somaxconn", acceptBacklogMin,
+		"so that a burst of clients waits instead of being refused")
 }
 
 // synBacklog matters only without SYN cookies. With them the backlog of the listener is the limit.
@@ -49,11 +50,13 @@ func (in *inspector) synBacklog() Result {
 }
 
 func (in *inspector) sendBuffer() Result {
-	r := Result{Check: "send buffer", Wanted: fmt.Sprintf("net.core.wmem_max at %d or more, as client.kernel_send_buffer asks", in.SendBuffer)}
+	r := Result{Check: "send buffer", Wanted: fmt.Sprintf("net.core.wmem_max at %d or more, as "+
+		"client.kernel_send_buffer asks", in.SendBuffer)}
 	value, err := in.number("/proc/sys/net/core/wmem_max")
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		// Older kernels show it only in the initial network namespace. Their default is larger than any sensible buffer.
+		// Older kernels show it only in the initial network namespace. Their default is larger than any sensible
+		// buffer.
 		r.Found, r.Wanted = "net.core.wmem_max is not visible in this network namespace", ""
 	case err != nil:
 		r.Status, r.Found = Warn, unreadable(err)
@@ -70,7 +73,8 @@ func (in *inspector) sendBuffer() Result {
 func (in *inspector) tcpMemory() Result {
 	worst := uint64(float64(in.Connections) * float64(in.SendBuffer) * stalledPerSendBuffer)
 	pages := worst/uint64(os.Getpagesize()) + 1
-	r := Result{Check: "TCP memory", Wanted: fmt.Sprintf("%s, in case all %d clients stop reading", size(worst), in.Connections)}
+	r := Result{Check: "TCP memory", Wanted: fmt.Sprintf("%s, in case all %d clients stop reading", size(worst),
+		in.Connections)}
 	text, err := in.read("/proc/sys/net/ipv4/tcp_mem")
 	if err != nil {
 		r.Status, r.Found = Warn, unreadable(err)
@@ -94,8 +98,8 @@ func (in *inspector) tcpMemory() Result {
 	return r
 }
 
-// conntrack checks the room in the connection tracking table. If it is full, the kernel drops new connections, and says so
-// only in its log.
+// conntrack checks the room in the connection tracking table. If it is full, the kernel drops new connections, and says
+// so only in its log.
 func (in *inspector) conntrack() Result {
 	r := Result{Check: "conntrack", Wanted: fmt.Sprintf("room for %d clients", in.Connections)}
 	limit, err := in.number("/proc/sys/net/netfilter/nf_conntrack_max")
@@ -116,15 +120,17 @@ func (in *inspector) conntrack() Result {
 	// A limit of 0 means no limit.
 	if limit != 0 && limit < count+uint64(in.Connections) {
 		r.Status = Warn
-		r.Remedy = fmt.Sprintf("sysctl -w net.netfilter.nf_conntrack_max=%d, or do not track the client port: iptables -t raw -A PREROUTING -p tcp --dport PORT -j CT --notrack", 2*(count+uint64(in.Connections)))
+		r.Remedy = fmt.Sprintf("sysctl -w net.netfilter.nf_conntrack_max=%d, or do not track the client port: "+
+			"iptables -t raw -A PREROUTING -p tcp --dport PORT -j CT --notrack", 2*(count+uint64(in.Connections)))
 	}
 	return r
 }
 
-// localPorts matters only for clients on this machine: from one local address, only so many connections to one server address
-// are possible, whatever the server can hold.
+// localPorts matters only for clients on this machine: from one local address, only so many connections to one server
+// address are possible, whatever the server can hold.
 func (in *inspector) localPorts() Result {
-	r := Result{Check: "local ports", Wanted: fmt.Sprintf("%d or more, but only for a load generator on this machine that uses one address", in.Connections)}
+	r := Result{Check: "local ports", Wanted: fmt.Sprintf("%d or more, but only for a load generator on this machine "+
+		"that uses one address", in.Connections)}
 	text, err := in.read("/proc/sys/net/ipv4/ip_local_port_range")
 	if err != nil {
 		r.Status, r.Found = Warn, unreadable(err)

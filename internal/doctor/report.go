@@ -63,7 +63,8 @@ func (r Report) count(s Status) int {
 	return n
 }
 
-// Text writes the report for people: a line for each check, followed by its remedy, and a summary. The error is that of w.
+// Text writes the report for people: a line for each check, followed by its remedy, and a summary. The error is that of
+// w.
 func (r Report) Text(w io.Writer) error {
 	width := 0
 	for _, result := range r.Results {

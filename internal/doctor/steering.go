@@ -57,7 +57,7 @@ func (in *inspector) kernel() Result {
 }
 
 func (in *inspector) capabilities() Result {
-	r := Result{Check: "capabilities", Wanted: "CAP_BPF, or CAP_SYS_ADMIN in its place"}
+	r := Result{Check: "capabilities", Wanted: "CAP_BPF or CAP_SYS_ADMIN"}
 	text, err := in.status("CapEff")
 	if err != nil {
 		r.Status, r.Found = Warn, unreadable(err)
@@ -83,7 +83,8 @@ func (in *inspector) capabilities() Result {
 	// The root user of a user namespace has all capabilities there, but bpf() refuses it all the same.
 	if (bpf || admin) && in.userNamespace() {
 		r.Status, r.Found = in.worse(Fail), r.Found+", but only in a user namespace"
-		r.Remedy = "start wsd outside the user namespace (docker run --userns=host), because bpf() needs the capability in the initial one"
+		r.Remedy = "start wsd outside the user namespace (docker run --userns=host), because bpf() needs the " +
+			"capability in the initial one"
 	}
 	r.Found = in.unused(r.Found)
 	return r
@@ -134,12 +135,13 @@ func (in *inspector) seccomp() Result {
 		return r
 	}
 	r.Status = in.worse(Fail)
-	r.Remedy = "docker run --cap-add BPF (Docker's default profile then allows bpf(); other engines may need SYS_ADMIN), or --security-opt seccomp=PROFILE with a profile that allows bpf"
+	r.Remedy = "docker run --cap-add BPF (Docker's default profile then allows bpf(); other engines may need " +
+		"SYS_ADMIN), or --security-opt seccomp=PROFILE with a profile that allows bpf"
 	return r
 }
 
-// program loads wsd's own program: whether the verifier accepts it depends on the kernel, on its configuration and on the
-// capabilities of this process, so a smaller program would prove nothing.
+// program loads wsd's own program: whether the verifier accepts it depends on the kernel, on its configuration and on
+// the capabilities of this process, so a smaller program would prove nothing.
 func (in *inspector) program() Result {
 	r := Result{Check: "eBPF program", Wanted: "wsd's own program loads"}
 	if !in.steers() {
@@ -154,11 +156,13 @@ func (in *inspector) program() Result {
 	r.Status, r.Found = Fail, err.Error()
 	switch {
 	case errors.Is(err, steering.ErrVerifier):
-		r.Remedy = "use another kernel, and report the line above with its version; without steering: --steering.mode=off"
+		r.Remedy = "use another kernel, and report the line above with its version; without steering: " +
+			"--steering.mode=off"
 	case refused(err):
 		r.Remedy = "see capabilities and seccomp above; without steering: --steering.mode=off"
 	case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EINVAL):
-		r.Remedy = fmt.Sprintf("use kernel %v or newer with CONFIG_BPF_SYSCALL and CONFIG_INET; without steering: --steering.mode=off", host.SteeringMin)
+		r.Remedy = fmt.Sprintf("use kernel %v or newer with CONFIG_BPF_SYSCALL and CONFIG_INET; without steering: "+
+			"--steering.mode=off", host.SteeringMin)
 	}
 	if in.Steering == "auto" {
 		r.Found += "; wsd would serve, and the kernel's hash would choose the shards"
@@ -232,14 +236,16 @@ func (in *inspector) pinDir() Result {
 		return r
 	}
 	if magic != unix.BPF_FS_MAGIC {
-		r.Status, r.Found = Warn, fmt.Sprintf("%s is not on a bpffs but on %s: wsd would mount one that only its own mount namespace sees, or steer without pins", dir, fileSystemName(magic))
+		r.Status, r.Found = Warn, fmt.Sprintf("%s is not on a bpffs but on %s: wsd would mount one that only its own "+
+			"mount namespace sees, or steer without pins", dir, fileSystemName(magic))
 		r.Remedy = "mount -t bpf bpf " + host.BPFFSMountPoint(in.PinDir) + "; docker run -v /sys/fs/bpf:/sys/fs/bpf"
 		return r
 	}
 	if err := in.System.Writable(in.under(dir)); err != nil {
 		r.Status, r.Found = Warn, fmt.Sprintf("%s is on a bpffs, but %v: wsd would steer without pins", dir, err)
 		if errors.Is(err, unix.EROFS) {
-			r.Remedy = "mount -o remount,rw " + host.BPFFSMountPoint(in.PinDir) + "; docker run -v /sys/fs/bpf:/sys/fs/bpf without :ro"
+			r.Remedy = "mount -o remount,rw " + host.BPFFSMountPoint(in.PinDir) +
+				"; docker run -v /sys/fs/bpf:/sys/fs/bpf without :ro"
 			return r
 		}
 		r.Remedy = grant(in.PinDir)
@@ -249,10 +255,11 @@ func (in *inspector) pinDir() Result {
 	return r
 }
 
-// grant returns the command that lets this user pin in dir. The user needs access to every parent directory, and a bpffs often
-// has mode 0700.
+// grant returns the command that lets this user pin in dir. The user needs access to every parent directory, and a
+// bpffs often has mode 0700.
 func grant(dir string) string {
-	return fmt.Sprintf("as root: mkdir -p %s && chown %d %s && chmod o+x %s", dir, os.Geteuid(), dir, host.BPFFSMountPoint(dir))
+	return fmt.Sprintf("as root: mkdir -p %s && chown %d %s && chmod o+x %s", dir, os.Geteuid(), dir,
+		host.BPFFSMountPoint(dir))
 }
 
 func fileSystemName(magic int64) string {

@@ -44,8 +44,8 @@ func writable(path string) error {
 }
 
 // reachBPF calls bpf() with a command that does not exist. The kernel's own code returns EINVAL; a seccomp filter, or a
-// kernel without bpf(), returns something else. Kernels before 5.19 check the capability first and return EPERM as a filter
-// does, so EPERM proves nothing for a process without the capability.
+// kernel without bpf(), returns something else. Kernels before 5.19 check the capability first and return EPERM as a
+// filter does, so EPERM proves nothing for a process without the capability.
 func reachBPF() error {
 	var attr [128]byte
 	_, _, errno := unix.Syscall(unix.SYS_BPF, 1<<30, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))

@@ -31,9 +31,9 @@ const (
 
 // Poller is an epoll instance with a wake-up.
 //
-// Wake sets a read deadline in the past, which makes the goroutine that is parked in Go's poller ready without a system call. An
-// eventfd would cost a write, a read and two more calls of epoll_wait for each wake-up, a quarter of the cost of a small
-// delivery.
+// Wake sets a read deadline in the past, which makes the goroutine that is parked in Go's poller ready without a system
+// call. An eventfd would cost a write, a read and two more calls of epoll_wait for each wake-up, a quarter of the cost
+// of a small delivery.
 type Poller struct {
 	fd    int
 	file  *os.File        // Owns fd; registered in Go's poller.
@@ -41,9 +41,10 @@ type Poller struct {
 	state atomic.Uint32   // stateRunning, stateWaiting or stateNotified.
 	buf   []Event         // Events of the last poll.
 
-	check   func(fd uintptr) (done bool) // Argument of raw.Read. It is created once, because creating it for each Wait would allocate.
-	found   int                          // Number of events that check has found.
-	failure error                        // Error of check.
+	// Argument of raw.Read. It is created once, because creating it for each Wait would allocate.
+	check   func(fd uintptr) (done bool)
+	found   int   // Number of events that check has found.
+	failure error // Error of check.
 }
 
 // New returns a poller whose Wait reports at most eventsMax descriptors at a time.
@@ -84,7 +85,8 @@ func (p *Poller) Modify(fd int, ready uint32, key, tag int32) error {
 
 func (p *Poller) ctl(op, fd int, ready uint32, key, tag int32) error {
 	ev := Event{Events: ready, Fd: key, Pad: tag}
-	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(p.fd), uintptr(op), uintptr(fd), uintptr(unsafe.Pointer(&ev)), 0, 0)
+	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(p.fd), uintptr(op), uintptr(fd),
+		uintptr(unsafe.Pointer(&ev)), 0, 0)
 	if errno != 0 {
 		return errno
 	}
@@ -101,9 +103,9 @@ func (p *Poller) Wake() {
 // past is a read deadline that has passed.
 var past = time.Unix(1, 0)
 
-// Wait returns the descriptors that are ready. If block is true, it waits until there is one or Wake is called; it returns at once
-// if Wake has been called since the last Wait. The events are valid until the next call. woken reports whether Wake has ended the
-// wait. In that case Wait has not checked the descriptors; the next Wait will.
+// Wait returns the descriptors that are ready. If block is true, it waits until there is one or Wake is called; it
+// returns at once if Wake has been called since the last Wait. The events are valid until the next call. woken reports
+// whether Wake has ended the wait. In that case Wait has not checked the descriptors; the next Wait will.
 func (p *Poller) Wait(block bool) (events []Event, woken bool, err error) {
 	if !block || !p.state.CompareAndSwap(stateRunning, stateWaiting) {
 		// Either Wake was called since the last Wait, or the caller has more to do, so check without waiting.
@@ -118,8 +120,9 @@ func (p *Poller) Wait(block bool) (events []Event, woken bool, err error) {
 	case err == nil:
 		return p.buf[:p.found], false, p.failure
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		// A Wake may set its deadline late, after the Wait that it was for has ended for another reason. It then shortens the
-		// next Wait, which is harmless. No Wake is lost, because this return serves all Wakes whose deadline is removed here.
+		// A Wake may set its deadline late, after the Wait that it was for has ended for another reason. It then
+		// shortens the next Wait, which is harmless. No Wake is lost, because this return serves all Wakes whose
+		// deadline is removed here.
 		if err := p.file.SetReadDeadline(time.Time{}); err != nil {
 			return nil, true, fmt.Errorf("wait for events: %w", err)
 		}
@@ -133,7 +136,8 @@ func (p *Poller) Wait(block bool) (events []Event, woken bool, err error) {
 func (p *Poller) poll() (int, error) {
 	for {
 		// arm64 has epoll_pwait, but not epoll_wait.
-		n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.fd), uintptr(unsafe.Pointer(&p.buf[0])), uintptr(len(p.buf)), 0, 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.fd), uintptr(unsafe.Pointer(&p.buf[0])),
+			uintptr(len(p.buf)), 0, 0, 0)
 		switch errno {
 		case 0:
 			return int(n), nil
@@ -150,8 +154,9 @@ func (p *Poller) Close() error {
 	return p.file.Close()
 }
 
-// Monotonic returns CLOCK_MONOTONIC in nanoseconds. eBPF programs read the same clock with bpf_ktime_get_ns, so it is for times
-// that user space and a program compare. The monotonic part of time.Now has another origin. Any goroutine may call it.
+// Monotonic returns CLOCK_MONOTONIC in nanoseconds. eBPF programs read the same clock with bpf_ktime_get_ns, so it is
+// for times that user space and a program compare. The monotonic part of time.Now has another origin. Any goroutine may
+// call it.
 func Monotonic() uint64 {
 	var t unix.Timespec
 	// Fails only for a clock or an address that does not exist.

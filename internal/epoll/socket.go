@@ -6,20 +6,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// IovecsMax is the maximum number of slices for one Writev. The kernel's limit is 1024, but more than some dozens gain nothing.
+// IovecsMax is the maximum number of slices for one Writev. The kernel's limit is 1024, but more than some dozens gain
+// nothing.
 const IovecsMax = 64
 
-// Accept accepts one connection from a listening descriptor. The new descriptor is non-blocking and close-on-exec. The error is a
-// unix.Errno, EAGAIN if no connection is waiting.
+// Accept accepts one connection from a listening descriptor. The new descriptor is non-blocking and close-on-exec. The
+// error is a unix.Errno, EAGAIN if no connection is waiting.
 func Accept(listener int) (fd int, err error) {
-	r, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(listener), 0, 0, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+	r, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(listener), 0, 0, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0,
+		0)
 	if errno != 0 {
 		return -1, errno
 	}
 	return int(r), nil
 }
 
-// Read reads into b, which must not be empty. The error is a unix.Errno. 0 bytes without an error mean the end of the stream.
+// Read reads into b, which must not be empty. The error is a unix.Errno. 0 bytes without an error mean the end of the
+// stream.
 func Read(fd int, b []byte) (int, error) {
 	for {
 		n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
@@ -33,7 +36,8 @@ func Read(fd int, b []byte) (int, error) {
 	}
 }
 
-// Write writes b, which must not be empty. It returns the number of bytes that the kernel accepted. The error is a unix.Errno.
+// Write writes b, which must not be empty. It returns the number of bytes that the kernel accepted. The error is a
+// unix.Errno.
 func Write(fd int, b []byte) (int, error) {
 	for {
 		n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
@@ -70,7 +74,8 @@ func (v *Iovecs) Add(b []byte) bool {
 	return true
 }
 
-// Writev writes the slices in order. It returns the number of bytes that the kernel accepted. The error is a unix.Errno.
+// Writev writes the slices in order. It returns the number of bytes that the kernel accepted. The error is a
+// unix.Errno.
 func (v *Iovecs) Writev(fd int) (int, error) {
 	for {
 		n, _, errno := unix.RawSyscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&v.vec[0])), uintptr(v.n))
@@ -92,7 +97,8 @@ func CloseWrite(fd int) {
 	_, _, _ = unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0)
 }
 
-// Reset closes fd and makes the kernel drop unsent data and send RST, so that a peer that does not read takes no kernel memory.
+// Reset closes fd and makes the kernel drop unsent data and send RST, so that a peer that does not read takes no kernel
+// memory.
 func Reset(fd int) {
 	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 0})
 	Close(fd)

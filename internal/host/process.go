@@ -14,7 +14,8 @@ func StatusField(status, field string) (value string, ok bool) {
 }
 
 // InUserNamespace reports whether a text like /proc/self/uid_map maps user ids, as every user namespace does but the
-// initial one. The kernel grants bpf(2) to capabilities of the initial user namespace only. An empty text does not count.
+// initial one. The kernel grants bpf(2) to capabilities of the initial user namespace only. An empty text does not
+// count.
 func InUserNamespace(uidMap string) bool {
 	ids := strings.Fields(uidMap)
 	return len(ids) > 0 && strings.Join(ids, " ") != "0 0 4294967295"

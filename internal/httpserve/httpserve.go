@@ -62,14 +62,15 @@ func Start(o Options) *Server {
 		logger: o.Logger,
 		served: make(chan struct{}),
 	}
-	go pprof.Do(context.Background(), pprof.Labels("component", o.Component), func(context.Context) { s.serve(o.Listener) })
+	go pprof.Do(context.Background(), pprof.Labels("component", o.Component),
+		func(context.Context) { s.serve(o.Listener) })
 	return s
 }
 
 func (s *Server) serve(l net.Listener) {
 	defer close(s.served)
 	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		s.logger.Error(s.name+" stopped serving", "address", s.address, "error", err)
+		s.logger.Error("a private HTTP server stopped serving", "server", s.name, "address", s.address, "error", err)
 	}
 }
 
@@ -83,8 +84,8 @@ func (s *Server) Close() error {
 	return nil
 }
 
-// Shutdown waits for open requests to finish until ctx ends, then closes their connections. Cutting a request off is not
-// an error.
+// Shutdown waits for open requests to finish until ctx ends, then closes their connections. Cutting a request off is
+// not an error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	if err := s.http.Shutdown(ctx); err == nil {
 		<-s.served

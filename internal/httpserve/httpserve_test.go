@@ -25,17 +25,20 @@ func start(t *testing.T, handler http.HandlerFunc, log io.Writer) (s *Server, li
 	return s, listener, "http://" + listener.Addr().String() + "/"
 }
 
-// get returns the status of a GET, 0 if there was no response.
-func get(t *testing.T, url string) int {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
-	require.NoError(t, err)
+// get sends the status of a GET, 0 if there was no response.
+func get(ctx context.Context, url string, status chan<- int) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		status <- 0
+		return
+	}
 	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
 	if err != nil {
-		return 0
+		status <- 0
+		return
 	}
-	require.NoError(t, resp.Body.Close())
-	return resp.StatusCode
+	status <- resp.StatusCode
+	_ = resp.Body.Close()
 }
 
 func TestShutdownWaitsForRequests(t *testing.T) {
@@ -46,12 +49,13 @@ func TestShutdownWaitsForRequests(t *testing.T) {
 		w.WriteHeader(http.StatusTeapot)
 	}, io.Discard)
 	status := make(chan int, 1)
-	go func() { status <- get(t, url) }()
+	go get(t.Context(), url, status)
 	<-entered
 	time.AfterFunc(20*time.Millisecond, func() { close(release) })
 	require.NoError(t, s.Shutdown(t.Context()))
 	require.Equal(t, http.StatusTeapot, <-status)
-	require.Zero(t, get(t, url))
+	get(t.Context(), url, status)
+	require.Zero(t, <-status)
 }
 
 func TestShutdownCutsRequestsOff(t *testing.T) {
@@ -61,7 +65,7 @@ func TestShutdownCutsRequestsOff(t *testing.T) {
 		<-r.Context().Done()
 	}, io.Discard)
 	status := make(chan int, 1)
-	go func() { status <- get(t, url) }()
+	go get(t.Context(), url, status)
 	<-entered
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
@@ -88,6 +92,6 @@ func TestUnaskedEndIsLogged(t *testing.T) {
 	s, listener, _ := start(t, func(http.ResponseWriter, *http.Request) {}, &log)
 	require.NoError(t, listener.Close())
 	<-s.served
-	require.Contains(t, log.String(), "test port stopped serving")
+	require.Contains(t, log.String(), "stopped serving\" server=\"test port\"")
 	require.NoError(t, s.Close())
 }

@@ -27,7 +27,8 @@ func open(index int, address string, o Options) (Group, error) {
 }
 
 func (g *Group) open(index int, want *net.TCPAddr, o Options) error {
-	// For port 0 the kernel chooses a port that no socket uses, not even with SO_REUSEPORT, so no lock or probe is needed.
+	// For port 0 the kernel chooses a port that no socket uses, not even with SO_REUSEPORT, so no lock or probe is
+	// needed.
 	if want.Port != 0 {
 		lock, err := lockPort(want.Port, lockWait)
 		if err != nil {
@@ -81,8 +82,8 @@ func resolve(address string) (*net.TCPAddr, error) {
 	return a, nil
 }
 
-// listen opens one socket of a group: it binds the socket and makes it listen, because the kernel accepts only listening
-// sockets in the map of the steering program. It calls opened, which may be nil, before it binds the socket.
+// listen opens one socket of a group: it binds the socket and makes it listen, because the kernel accepts only
+// listening sockets in the map of the steering program. It calls opened, which may be nil, before it binds the socket.
 func listen(want *net.TCPAddr, o Options, opened func(fd int) error) (fd int, bound *net.TCPAddr, err error) {
 	lc := net.ListenConfig{
 		KeepAlive: -1, // Has no effect on connections that shards accept with raw calls. The shards send pings instead.
@@ -104,8 +105,8 @@ func listen(want *net.TCPAddr, o Options, opened func(fd int) error) (fd int, bo
 	if err != nil {
 		return -1, nil, err
 	}
-	// Go's poller would wake up for every new connection while the listener exists. So keep a duplicate of the descriptor and
-	// close the listener.
+	// Go's poller would wake up for every new connection while the listener exists. So keep a duplicate of the
+	// descriptor and close the listener.
 	defer l.Close()
 	tcp, ok := l.(*net.TCPListener)
 	if !ok {
@@ -125,17 +126,17 @@ func listen(want *net.TCPAddr, o Options, opened func(fd int) error) (fd int, bo
 	return fd, tcp.Addr().(*net.TCPAddr), nil
 }
 
-// segmentMax is the TCP segment size limit, for the sake of peers on the same machine such as a TLS proxy. Segments on loopback
-// have up to 64 KiB, so that a small send buffer holds only one, and each one waits 40 ms for its delayed ACK (RFC 1122,
-// 4.2.3.2). Segments in networks are smaller anyway.
+// segmentMax is the TCP segment size limit, for the sake of peers on the same machine such as a TLS proxy. Segments on
+// loopback have up to 64 KiB, so that a small send buffer holds only one, and each one waits 40 ms for its delayed ACK
+// (RFC 1122, 4.2.3.2). Segments in networks are smaller anyway.
 const segmentMax = 16 << 10
 
-// deferSeconds is how long the kernel holds back the connection of a silent client. The kernel rounds it up to the time of its
-// next SYN-ACK.
+// deferSeconds is how long the kernel holds back the connection of a silent client. The kernel rounds it up to the time
+// of its next SYN-ACK.
 const deferSeconds = 1
 
-// set sets the socket options of a listener, most of which accepted connections inherit. It must be called before listen,
-// because the kernel derives the window that it offers from them.
+// set sets the socket options of a listener, most of which accepted connections inherit. It must be called before
+// listen, because the kernel derives the window that it offers from them.
 func (o *Options) set(fd int) error {
 	if o.SendBuffer > 0 {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, o.SendBuffer); err != nil {

@@ -31,8 +31,8 @@ func (h Holder) String() string {
 // commandMax is the maximum length of a command line in a message, in bytes.
 const commandMax = 80
 
-// findHolder returns the process with a listener that overlaps want. It reads all of /proc, so it is only for the text of an
-// error.
+// findHolder returns the process with a listener that overlaps want. It reads all of /proc, so it is only for the text
+// of an error.
 func findHolder(want *net.TCPAddr) Holder {
 	for _, table := range []string{"/proc/self/net/tcp6", "/proc/self/net/tcp"} {
 		for _, s := range listeners(table) {
@@ -72,8 +72,8 @@ func listeners(table string) []listener {
 	return list
 }
 
-// parseListener reads a line of /proc/net/tcp: number, local address, remote address, state, two queues, timer, retransmits,
-// uid, timeout, inode. ok is false unless it is a listener.
+// parseListener reads a line of /proc/net/tcp: number, local address, remote address, state, two queues, timer,
+// retransmits, uid, timeout, inode. ok is false unless it is a listener.
 func parseListener(line string) (l listener, ok bool) {
 	const stateListen = "0A"
 	f := strings.Fields(line)
@@ -101,8 +101,8 @@ func parseListener(line string) (l listener, ok bool) {
 	return listener{address: netip.AddrPortFrom(a, uint16(n)), uid: uid, inode: f[9]}, true
 }
 
-// overlaps reports whether a listener gets connections that want would get. It assumes that the IPv6 wildcard covers both
-// families: a message that may name the wrong process is better than one that names none.
+// overlaps reports whether a listener gets connections that want would get. It assumes that the IPv6 wildcard covers
+// both families: a message that may name the wrong process is better than one that names none.
 func overlaps(want *net.TCPAddr, has netip.AddrPort) bool {
 	if want.Port != int(has.Port()) {
 		return false

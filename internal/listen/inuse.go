@@ -41,8 +41,9 @@ func inUse(want *net.TCPAddr, cause error) error {
 	return &InUseError{Address: want.String(), Port: want.Port, Holder: findHolder(want), cause: cause}
 }
 
-// probe returns an error if a socket listens on an address that overlaps want. It tries to bind a socket without SO_REUSEPORT,
-// because with it the kernel would allow the same user a second server. The socket never listens, so no client reaches it.
+// probe returns an error if a socket listens on an address that overlaps want. It tries to bind a socket without
+// SO_REUSEPORT, because with it the kernel would allow the same user a second server. The socket never listens, so no
+// client reaches it.
 func probe(want *net.TCPAddr) error {
 	family, address := sockaddr(want)
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
@@ -81,7 +82,8 @@ func probe(want *net.TCPAddr) error {
 func bindHint(err error, port int) string {
 	switch {
 	case errors.Is(err, unix.EACCES) && port < 1024:
-		return fmt.Sprintf(": ports below 1024 need CAP_NET_BIND_SERVICE, or sysctl -w net.ipv4.ip_unprivileged_port_start=%d", port)
+		return fmt.Sprintf(": ports below 1024 need CAP_NET_BIND_SERVICE, or sysctl -w "+
+			"net.ipv4.ip_unprivileged_port_start=%d", port)
 	case errors.Is(err, unix.EADDRNOTAVAIL):
 		return ": no interface of this network namespace has the address"
 	}
@@ -103,12 +105,12 @@ func sockaddr(a *net.TCPAddr) (family int, sa unix.Sockaddr) {
 	return unix.AF_INET6, v6
 }
 
-// portLock is a lock on a port between processes. It keeps two servers that start at the same time from both finding the port
-// free, because probe cannot see a socket that is bound but does not listen yet. A server holds it from the probe until its
-// last socket listens.
+// portLock is a lock on a port between processes. It keeps two servers that start at the same time from both finding
+// the port free, because probe cannot see a socket that is bound but does not listen yet. A server holds it from the
+// probe until its last socket listens.
 //
-// The lock is a name in the abstract Unix namespace. Such a name belongs to a network namespace, like the port, needs no
-// directory, and disappears with the process.
+// The lock is a name in the abstract Unix namespace. Such a name belongs to a network namespace, like the port, needs
+// no directory, and disappears with the process.
 type portLock struct{ fd int }
 
 // lockPort takes the lock of a port, and waits up to wait while another process holds it.
@@ -125,7 +127,8 @@ func lockPort(port int, wait time.Duration) (portLock, error) {
 			return portLock{fd}, nil
 		}
 		if !errors.Is(err, unix.EADDRINUSE) || !time.Now().Before(end) {
-			return portLock{}, errors.Join(fmt.Errorf("lock port %d: another process has held the Unix socket %s for more than %s "+
+			return portLock{}, errors.Join(fmt.Errorf("lock port %d: another process has held the Unix socket %s for "+
+				"more than %s "+
 				"(see ss -xlp): %w", port, name, wait, err), unix.Close(fd))
 		}
 	}

@@ -10,8 +10,8 @@ import (
 
 // Options is what Open needs.
 type Options struct {
-	// Addresses are the addresses to listen on, as HOST:PORT, one group for each. An empty host means every address of the
-	// machine, IPv6 and IPv4 where available. Port 0 means a free port, which all sockets of the group share.
+	// Addresses are the addresses to listen on, as HOST:PORT, one group for each. An empty host means every address of
+	// the machine, IPv6 and IPv4 where available. Port 0 means a free port, which all sockets of the group share.
 	Addresses []string
 
 	// Shards is the number of sockets in each group, at least 1.
@@ -21,10 +21,10 @@ type Options struct {
 	// net.core.wmem_max. With 0 the kernel chooses, up to 4 MB for a client that does not read.
 	SendBuffer int
 
-	// DeferAccept makes the kernel hold back a connection until its client has sent something (TCP_DEFER_ACCEPT, tcp(7)),
-	// so that accept and the first read need only one wake-up. The connection of a silent client becomes ready when the
-	// kernel has sent its SYN-ACK again, after about a second, or after three seconds if that is lost. Until then it takes a
-	// place in the SYN queue, and closing the listener resets it.
+	// DeferAccept makes the kernel hold back a connection until its client has sent something (TCP_DEFER_ACCEPT,
+	// tcp(7)), so that accept and the first read need only one wake-up. The connection of a silent client becomes ready
+	// when the kernel has sent its SYN-ACK again, after about a second, or after three seconds if that is lost. Until
+	// then it takes a place in the SYN queue, and closing the listener resets it.
 	DeferAccept bool
 
 	// Opened, if not nil, is called with the first socket of each group before it is bound. group is the index of the
@@ -35,7 +35,8 @@ type Options struct {
 	// waiting by then. group is the index of the address. An error ends Open.
 	Listening func(group, fd int) error
 
-	// Backlog is the length of each socket's accept queue. The kernel limits it to net.core.somaxconn. 0 means that limit.
+	// Backlog is the length of each socket's accept queue. The kernel limits it to net.core.somaxconn. 0 means that
+	// limit.
 	Backlog int
 }
 
@@ -45,9 +46,9 @@ type Group struct {
 	// available.
 	Address netip.AddrPort
 
-	// FDs are the listening descriptors, in shard order. They are TCP sockets (never MPTCP, which a steering program cannot
-	// choose), non-blocking and close-on-exec. Accepted connections inherit SO_SNDBUF, TCP_NODELAY and TCP_MAXSEG. The
-	// caller of Open owns the descriptors.
+	// FDs are the listening descriptors, in shard order. They are TCP sockets (never MPTCP, which a steering program
+	// cannot choose), non-blocking and close-on-exec. Accepted connections inherit SO_SNDBUF, TCP_NODELAY and
+	// TCP_MAXSEG. The caller of Open owns the descriptors.
 	FDs []int
 }
 
@@ -60,8 +61,8 @@ func (g Group) Close() error {
 	return errors.Join(errs...)
 }
 
-// Open opens a group for each address. If one fails, Open closes the others. If another process uses the port, the error is an
-// *InUseError.
+// Open opens a group for each address. If one fails, Open closes the others. If another process uses the port, the
+// error is an *InUseError.
 func Open(o Options) ([]Group, error) {
 	if len(o.Addresses) == 0 || o.Shards < 1 {
 		return nil, fmt.Errorf("BUG: listen for %d shards on %d addresses", o.Shards, len(o.Addresses))

@@ -46,8 +46,8 @@ func goroutines() map[string]int {
 	return countByComponent(&b)
 }
 
-// countByComponent reads the text form of a goroutine profile. A line "N @ ADDRESSES" begins a group of N goroutines, and a
-// line "# labels: {...}" may follow.
+// countByComponent reads the text form of a goroutine profile. A line "N @ ADDRESSES" begins a group of N goroutines,
+// and a line "# labels: {...}" may follow.
 func countByComponent(profile *bytes.Buffer) map[string]int {
 	counts := make(map[string]int)
 	group := 0

@@ -17,7 +17,8 @@ func (o Options) recovery() []family {
 	return []family{
 		{
 			name: "wsd_recoveries_total", kind: counter, labels: []string{"shard", "result", "source"},
-			help: "Subscriptions that asked to recover, by whether they did, and by where the answer came from (docs/recovery.md explains each).",
+			help: "Subscriptions that asked to recover, by whether they did, and by where the answer came from " +
+				"(docs/recovery.md explains each).",
 			values: func(emit func(float64, ...string)) {
 				for i, s := range o.Shards {
 					for _, from := range shard.RecoveryOrigins() {
@@ -27,21 +28,28 @@ func (o Options) recovery() []family {
 				}
 			},
 		},
-		o.counter("wsd_histories_total", "History commands answered with publications.", func(s *shard.Stats) *atomic.Uint64 { return &s.Histories }),
+		o.counter("wsd_histories_total", "History commands answered with publications.",
+			func(s *shard.Stats) *atomic.Uint64 { return &s.Histories }),
 		{
-			name: "wsd_recovery_queries_total", help: "Queries for recoveries and history, by result.", kind: counter, labels: []string{"result"},
+			name: "wsd_recovery_queries_total", help: "Queries for recoveries and history, by result.", kind: counter,
+			labels: []string{"result"},
 			values: func(emit func(float64, ...string)) {
 				for _, result := range bus.Results() {
 					emit(float64(s.Queries[result].Load()), result.String())
 				}
 			},
 		},
-		{name: "wsd_recovery_seconds", help: "Time from such a query to its answer.", kind: histogram, histogram: s.Duration.Snapshot},
+		{name: "wsd_recovery_seconds", help: "Time from such a query to its answer.", kind: histogram,
+			histogram: s.Duration.Snapshot},
 		single("wsd_recovery_waiting", "Queries that wait for an answer.", gauge, s.Waiting.Load),
-		single("wsd_recovery_reads_total", "Ranges of a partition read from Kafka again. One read answers all queries that wait for it.", counter, s.Reads.Load),
+		single("wsd_recovery_reads_total", "Ranges of a partition read from Kafka again. One read answers all "+
+			"queries that wait for it.", counter, s.Reads.Load),
 		single("wsd_recovery_fetches_total", "Fetch requests for these reads.", counter, s.Fetches.Load),
-		single("wsd_recovery_read_bytes_total", "Bytes of record batches in their responses.", counter, s.ReadBytes.Load),
-		single("wsd_recovery_kept_bytes", "Bytes of records read again that are cached for later queries.", gauge, s.PastBytes.Load),
-		single("wsd_recovery_recent_bytes", "Bytes of the most recent records, which are cached for recovery.", gauge, o.Source.RecentBytes.Load),
+		single("wsd_recovery_read_bytes_total", "Bytes of record batches in their responses.", counter,
+			s.ReadBytes.Load),
+		single("wsd_recovery_kept_bytes", "Bytes of records read again that are cached for later queries.", gauge,
+			s.PastBytes.Load),
+		single("wsd_recovery_recent_bytes", "Bytes of the most recent records, which are cached for recovery.", gauge,
+			o.Source.RecentBytes.Load),
 	}
 }

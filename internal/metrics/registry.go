@@ -30,11 +30,13 @@ type Options struct {
 	Ready    func() bool        // Returns whether new clients should be sent here, like /ready.
 }
 
-// Handler returns the handler of /metrics. It serves wsd's metrics, and those of the Go runtime and the process under their
-// usual names. A scrape costs a few hundred atomic loads per shard, and one system call for the steering program's counters.
+// Handler returns the handler of /metrics. It serves wsd's metrics, and those of the Go runtime and the process under
+// their usual names. A scrape costs a few hundred atomic loads per shard, and one system call for the steering
+// program's counters.
 func Handler(o Options) http.Handler {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newCollector(o))
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		newCollector(o))
 	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
 }
 
@@ -51,12 +53,14 @@ func (k kind) String() string { return [...]string{"gauge", "counter", "histogra
 
 // family is one metric with all its values.
 type family struct {
-	name      string
-	help      string
-	kind      kind
-	labels    []string                                     // Names of the labels.
-	values    func(emit func(v float64, labels ...string)) // Calls emit for each value, with the values of the labels; nil for a histogram.
-	histogram func() stats.HistogramSnapshot               // Returns the histogram, which has no labels; nil for other metrics.
+	name   string
+	help   string
+	kind   kind
+	labels []string // Names of the labels.
+	// Calls emit for each value, with the values of the labels; nil for a histogram.
+	values func(emit func(v float64, labels ...string))
+	// Returns the histogram, which has no labels; nil for other metrics.
+	histogram func() stats.HistogramSnapshot
 }
 
 // collector is a prometheus.Collector over families.

@@ -2,7 +2,8 @@ package proto
 
 import "github.com/centrifugal/protocol"
 
-// ErrorCode is the code of an error reply. The protocol uses codes below 400; codes from 400 to 1999 are for applications.
+// ErrorCode is the code of an error reply. The protocol uses codes below 400; codes from 400 to 1999 are for
+// applications.
 type ErrorCode uint32
 
 // Error is the error in the reply to a command that is refused.
@@ -58,7 +59,8 @@ type Disconnect struct {
 	Reason string // Reason of the close frame.
 }
 
-// All disconnects of the protocol. Clients reconnect by themselves after codes 3000 to 3499, and do not after 3500 to 3999.
+// All disconnects of the protocol. Clients reconnect by themselves after codes 3000 to 3499, and do not after 3500 to
+// 3999.
 var (
 	// DisconnectClosed means that the connection was closed without a particular reason.
 	DisconnectClosed = Disconnect{3000, "connection closed"}
@@ -96,8 +98,8 @@ var (
 	DisconnectConnectionLimit = Disconnect{3504, "connection limit"}
 	// DisconnectChannelLimit means that the client has too many channels.
 	DisconnectChannelLimit = Disconnect{3505, "channel limit"}
-	// DisconnectInappropriateProtocol means that the client's encoding cannot represent a message, such as arbitrary bytes
-	// in JSON.
+	// DisconnectInappropriateProtocol means that the client's encoding cannot represent a message, such as arbitrary
+	// bytes in JSON.
 	DisconnectInappropriateProtocol = Disconnect{3506, "inappropriate protocol"}
 	// DisconnectPermissionDenied means that this client may not connect.
 	DisconnectPermissionDenied = Disconnect{3507, "permission denied"}
@@ -117,7 +119,8 @@ type Unsubscribe struct {
 var (
 	// UnsubscribeServer means that the server does not want the client to have the channel.
 	UnsubscribeServer = Unsubscribe{2000, "server unsubscribe"}
-	// UnsubscribeInsufficientState means that publications were missed. The client recovers them when it subscribes again.
+	// UnsubscribeInsufficientState means that publications were missed. The client recovers them when it subscribes
+	// again.
 	UnsubscribeInsufficientState = Unsubscribe{2500, "insufficient state"}
 	// UnsubscribeExpired means that the token of the subscription has expired.
 	UnsubscribeExpired = Unsubscribe{2501, "subscription expired"}

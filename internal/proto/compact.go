@@ -6,23 +6,24 @@ import (
 	"github.com/centrifugal/protocol/cfjson"
 )
 
-// DepthMax is the maximum nesting of arrays and objects in a value. encoding/json has the same limit. It protects clients whose
-// parsers recurse.
+// DepthMax is the maximum nesting of arrays and objects in a value. encoding/json has the same limit. It protects
+// clients whose parsers recurse.
 const DepthMax = 10_000
 
-// ValidJSON reports whether value is exactly one JSON value (RFC 8259), possibly with white space around it, and nested no deeper
-// than DepthMax. Unlike encoding/json.Valid it requires strings to be valid UTF-8.
+// ValidJSON reports whether value is exactly one JSON value (RFC 8259), possibly with white space around it, and nested
+// no deeper than DepthMax. Unlike encoding/json.Valid it requires strings to be valid UTF-8.
 func ValidJSON(value []byte) bool {
 	s := scanner{b: value, flags: cfjson.Prescan(value, 0), keep: true}
 	_, ok := s.run()
 	return ok
 }
 
-// CompactJSON checks value like ValidJSON and removes white space outside strings, including newlines. It does not change anything
-// else: numbers of any length, escapes and U+2028 stay as they are.
+// CompactJSON checks value like ValidJSON and removes white space outside strings, including newlines. It does not
+// change anything else: numbers of any length, escapes and U+2028 stay as they are.
 //
-// If value has white space only at its end, or none, out aliases value and nothing is copied. Otherwise out is dst[:0] with the
-// result appended, so that a caller can reuse a buffer. If value is not valid, out is nil, and the content of dst is undefined.
+// If value has white space only at its end, or none, out aliases value and nothing is copied. Otherwise out is dst[:0]
+// with the result appended, so that a caller can reuse a buffer. If value is not valid, out is nil, and the content of
+// dst is undefined.
 func CompactJSON(dst, value []byte) (out []byte, ok bool) {
 	s := scanner{b: value, flags: cfjson.Prescan(value, 0), dst: dst[:0]}
 	end, ok := s.run()
@@ -44,7 +45,8 @@ type scanner struct {
 	from    int          // Start of the part of b that is not in dst yet.
 	dst     []byte       // Compact form of b[:from]; undefined unless removed is true.
 
-	open  uint64   // Kinds of the innermost up to 64 open containers, one bit each: 1 for an object. The lowest bit is the innermost.
+	// Kinds of the innermost up to 64 open containers, one bit each: 1 for an object. The lowest bit is the innermost.
+	open  uint64
 	deep  []uint64 // Kinds of the outer containers, 64 in each element. Most values do not need it.
 	depth int      // Number of open containers.
 }
@@ -70,8 +72,8 @@ func (s *scanner) run() (end int, ok bool) {
 	}
 }
 
-// begin reads the start of the value at i. It stops after a scalar or an empty container. For another container, opened is true and
-// it stops before the first element.
+// begin reads the start of the value at i. It stops after a scalar or an empty container. For another container, opened
+// is true and it stops before the first element.
 func (s *scanner) begin(i int) (next int, opened, ok bool) {
 	if i >= len(s.b) {
 		return i, false, false

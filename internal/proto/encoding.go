@@ -2,7 +2,8 @@ package proto
 
 import "github.com/centrifugal/protocol"
 
-// Encoding is one of the two encodings of the client protocol. Its functions are those of the same name in this package.
+// Encoding is one of the two encodings of the client protocol. Its functions are those of the same name in this
+// package.
 type Encoding struct {
 	Name      string // Subprotocol: centrifuge-json or centrifuge-protobuf.
 	Binary    bool   // Whether frames are binary; otherwise they are text.
@@ -20,10 +21,12 @@ type Encoding struct {
 var (
 	JSON = Encoding{
 		Name: "centrifuge-json", Separator: "\n", Ping: PingFrameJSON, Decode: DecodeJSON, AppendReply: AppendReply,
-		AppendPublication: AppendPublication, AppendMessage: AppendMessage, AppendUnsubscribePush: AppendUnsubscribePush,
+		AppendPublication: AppendPublication, AppendMessage: AppendMessage,
+		AppendUnsubscribePush: AppendUnsubscribePush,
 	}
 	Protobuf = Encoding{
-		Name: "centrifuge-protobuf", Binary: true, Ping: PingFrameProtobuf, Decode: DecodeProtobuf, AppendReply: AppendReplyProtobuf,
+		Name: "centrifuge-protobuf", Binary: true, Ping: PingFrameProtobuf, Decode: DecodeProtobuf,
+		AppendReply:       AppendReplyProtobuf,
 		AppendPublication: AppendPublicationProtobuf, AppendMessage: AppendMessageProtobuf,
 		AppendUnsubscribePush: AppendUnsubscribePushProtobuf,
 	}

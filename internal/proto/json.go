@@ -9,11 +9,12 @@ import (
 	"github.com/centrifugal/protocol/cfjson"
 )
 
-// PingFrameJSON is the payload of a server's ping, which is an empty reply, and of a client's pong, which is an empty command.
+// PingFrameJSON is the payload of a server's ping, which is an empty reply, and of a client's pong, which is an empty
+// command.
 const PingFrameJSON = "{}"
 
-// CommandsMax is the maximum number of commands in one frame. A client that reconnects subscribes to all its channels in one frame,
-// so it is well above the usual limit on channels of a client.
+// CommandsMax is the maximum number of commands in one frame. A client that reconnects subscribes to all its channels
+// in one frame, so it is well above the usual limit on channels of a client.
 const CommandsMax = 1024
 
 // Errors of DecodeJSON and DecodeProtobuf. A client that causes one has violated the protocol and is closed with
@@ -25,15 +26,16 @@ var (
 	ErrCommandID       = errors.New("decode command: a request needs an id above 0")
 )
 
-// DecodeJSON calls fn for each command of a frame, in order. The commands are JSON objects separated by single newlines, with an
-// optional newline at the end. It ignores unknown fields, because clients may be newer than the server.
+// DecodeJSON calls fn for each command of a frame, in order. The commands are JSON objects separated by single
+// newlines, with an optional newline at the end. It ignores unknown fields, because clients may be newer than the
+// server.
 //
-// It stops at the first error. It returns an error of fn unchanged. Other errors wrap one of the errors above; fn has been called
-// for the commands before.
+// It stops at the first error. It returns an error of fn unchanged. Other errors wrap one of the errors above; fn has
+// been called for the commands before.
 //
-// A command with neither a request nor an id is a pong. Every other command except send has an id above 0. It may still have no
-// request, if it asks for something unknown, or several, of which the first one in the order of protocol.Command counts. fn owns
-// the command, which does not alias frame.
+// A command with neither a request nor an id is a pong. Every other command except send has an id above 0. It may still
+// have no request, if it asks for something unknown, or several, of which the first one in the order of
+// protocol.Command counts. fn owns the command, which does not alias frame.
 func DecodeJSON(frame []byte, fn func(*protocol.Command) error) error {
 	frame = bytes.TrimSuffix(frame, newline)
 	if len(frame) == 0 {
@@ -60,8 +62,8 @@ func DecodeJSON(frame []byte, fn func(*protocol.Command) error) error {
 
 var newline = []byte{'\n'}
 
-// decodeCommand decodes one command. The generated decoder should not panic, and fuzzing has not made it panic. If it does all the
-// same, only the client that sent the command is affected.
+// decodeCommand decodes one command. The generated decoder should not panic, and fuzzing has not made it panic. If it
+// does all the same, only the client that sent the command is affected.
 func decodeCommand(line []byte) (cmd *protocol.Command, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -89,12 +91,12 @@ func hasRequest(cmd *protocol.Command) bool {
 		cmd.Rpc != nil || cmd.Refresh != nil || cmd.SubRefresh != nil
 }
 
-// AppendReply appends r as JSON, without a newline. Raw fields of r, such as data, must be JSON; otherwise AppendReply returns dst
-// unchanged and an error.
+// AppendReply appends r as JSON, without a newline. Raw fields of r, such as data, must be JSON; otherwise AppendReply
+// returns dst unchanged and an error.
 func AppendReply(dst []byte, r *protocol.Reply) ([]byte, error) {
 	out := r.AppendJSON(dst)
-	// The generated encoder copies raw fields without checking them, and a reply that is not JSON would break the whole frame.
-	// Replies are small, so a check is cheap.
+	// The generated encoder copies raw fields without checking them, and a reply that is not JSON would break the whole
+	// frame. Replies are small, so a check is cheap.
 	if !ValidJSON(out[len(dst):]) {
 		return dst, errors.New("encode reply: a raw field is not JSON")
 	}
@@ -102,8 +104,8 @@ func AppendReply(dst []byte, r *protocol.Reply) ([]byte, error) {
 }
 
 // AppendPublication appends the push of one publication as JSON, without a newline:
-// {"push":{"channel":…,"pub":{"data":…,"offset":…}}}. data must be compact JSON and is copied unchanged. An offset of 0 means none
-// and is omitted. AppendPublication does not allocate if dst has room.
+// {"push":{"channel":…,"pub":{"data":…,"offset":…}}}. data must be compact JSON and is copied unchanged. An offset of 0
+// means none and is omitted. AppendPublication does not allocate if dst has room.
 func AppendPublication(dst []byte, channel string, data []byte, offset uint64) []byte {
 	dst = appendPush(dst, channel)
 	dst = append(append(dst, `,"pub":{"data":`...), data...)
@@ -114,8 +116,8 @@ func AppendPublication(dst []byte, channel string, data []byte, offset uint64) [
 	return append(dst, "}}}"...)
 }
 
-// AppendUnsubscribePush appends the push that ends a subscription as JSON, without a newline. code and reason are those of an
-// Unsubscribe.
+// AppendUnsubscribePush appends the push that ends a subscription as JSON, without a newline. code and reason are those
+// of an Unsubscribe.
 func AppendUnsubscribePush(dst []byte, channel string, code uint32, reason string) []byte {
 	dst = appendPush(dst, channel)
 	dst = append(dst, `,"unsubscribe":{"code":`...)
@@ -125,8 +127,8 @@ func AppendUnsubscribePush(dst []byte, channel string, code uint32, reason strin
 	return append(dst, "}}}"...)
 }
 
-// AppendMessage appends the push of a message as JSON, without a newline: {"push":{"message":{"data":…}}}. data must be compact JSON
-// and is copied unchanged. AppendMessage does not allocate if dst has room.
+// AppendMessage appends the push of a message as JSON, without a newline: {"push":{"message":{"data":…}}}. data must be
+// compact JSON and is copied unchanged. AppendMessage does not allocate if dst has room.
 func AppendMessage(dst, data []byte) []byte {
 	dst = append(append(dst, `{"push":{"message":{"data":`...), data...)
 	return append(dst, "}}}"...)

@@ -8,8 +8,8 @@ import (
 	"github.com/centrifugal/protocol/cfprotobuf"
 )
 
-// PingFrameProtobuf is the payload of a server's ping, which is an empty reply, and of a client's pong, which is an empty command.
-// Both are a length of 0.
+// PingFrameProtobuf is the payload of a server's ping, which is an empty reply, and of a client's pong, which is an
+// empty command. Both are a length of 0.
 const PingFrameProtobuf = "\x00"
 
 // DecodeProtobuf is DecodeJSON for a frame of Protobuf messages, each with its length before it as a varint.
@@ -67,8 +67,9 @@ func AppendReplyProtobuf(dst []byte, r *protocol.Reply) ([]byte, error) {
 	return dst, nil
 }
 
-// Tags of fields of Reply, Push, Publication, Message and Unsubscribe (client.proto): the number of the field, and in the lowest
-// three bits the wire type, which is 0 for a varint and 2 for bytes with their length (https://protobuf.dev/programming-guides/encoding).
+// Tags of fields of Reply, Push, Publication, Message and Unsubscribe (client.proto): the number of the field, and in
+// the lowest three bits the wire type, which is 0 for a varint and 2 for bytes with their length
+// (https://protobuf.dev/programming-guides/encoding).
 const (
 	tagReplyPush         = 4<<3 | 2
 	tagPushChannel       = 2<<3 | 2
@@ -116,8 +117,8 @@ func AppendMessageProtobuf(dst, data []byte) []byte {
 	return append(appendLength(append(dst, tagMessageData), len(data)), data...)
 }
 
-// appendPushProtobuf appends a push up to the content of its field with the given tag. content is the length of that content in
-// bytes, which the caller appends.
+// appendPushProtobuf appends a push up to the content of its field with the given tag. content is the length of that
+// content in bytes, which the caller appends.
 func appendPushProtobuf(dst []byte, channel string, tag byte, content int) []byte {
 	push := delimited(len(channel)) + delimited(content)
 	dst = appendLength(dst, delimited(push))

@@ -14,8 +14,9 @@ func (s *Server) Health() admin.Health {
 	kafka := s.source.Status()
 	st := s.steering.Status()
 	h := admin.Health{
-		Status: *s.stage.Load(), Version: s.build.Version, Commit: s.build.Commit, UptimeSeconds: time.Since(s.began).Seconds(),
-		ClientListen: s.listenAddresses(), Auth: "none",
+		Status: *s.stage.Load(), Version: s.build.Version, Commit: s.build.Commit,
+		UptimeSeconds: time.Since(s.began).Seconds(),
+		ClientListen:  s.listenAddresses(), Auth: "none",
 		Steering: admin.Steering{Mode: st.Mode, Reason: st.Reason, PinPath: st.PinPath},
 		Shards:   make([]admin.Shard, 0, len(s.shards)),
 		Kafka:    admin.Kafka{Ready: kafka.Ready, Error: kafka.Error},
@@ -24,11 +25,14 @@ func (s *Server) Health() admin.Health {
 		stats := sh.Stats()
 		h.Connections += stats.Connections.Load()
 		if stats.PauseAccepts.Load() != 0 {
-			h.Reasons = append(h.Reasons, fmt.Sprintf("shard %d is not accepting: it is out of file descriptors or memory; raise the limit on open files (nofile)", i))
+			h.Reasons = append(h.Reasons, fmt.Sprintf("shard %d is not accepting: it is out of file descriptors or "+
+				"memory; raise the limit on open files (nofile)", i))
 		}
 		h.Shards = append(h.Shards, admin.Shard{
-			ID: i, Connections: stats.Connections.Load(), Clients: stats.Clients.Load(), Subscriptions: stats.Subscriptions.Load(),
-			Load: s.steering.Slot(routing.ShardID(i)).Figures().Load(), LagBatches: s.ring.Cursor(routing.ShardID(i)).Lag(), Deliveries: stats.Deliveries.Load(),
+			ID: i, Connections: stats.Connections.Load(), Clients: stats.Clients.Load(),
+			Subscriptions: stats.Subscriptions.Load(),
+			Load:          s.steering.Slot(routing.ShardID(i)).Figures().Load(),
+			LagBatches:    s.ring.Cursor(routing.ShardID(i)).Lag(), Deliveries: stats.Deliveries.Load(),
 		})
 	}
 	s.describeSettings(&h)
@@ -55,11 +59,13 @@ func (s *Server) describeSettings(h *admin.Health) {
 func topics(st source.Status) []admin.Topic {
 	list := make([]admin.Topic, 0, len(st.Topics))
 	for _, t := range st.Topics {
-		topic := admin.Topic{Name: t.Name, State: string(t.State), Error: t.Error, Current: t.Current, Partitions: make([]admin.Partition, 0, len(t.Partitions))}
+		topic := admin.Topic{Name: t.Name, State: string(t.State), Error: t.Error, Current: t.Current,
+			Partitions: make([]admin.Partition, 0, len(t.Partitions))}
 		for _, p := range t.Partitions {
 			topic.Lag += p.Lag
 			topic.Partitions = append(topic.Partitions, admin.Partition{
-				Partition: p.Partition, Position: p.Position, HighWatermark: p.HighWatermark, Lag: p.Lag, Error: p.Error,
+				Partition: p.Partition, Position: p.Position, HighWatermark: p.HighWatermark, Lag: p.Lag,
+				Error: p.Error,
 			})
 		}
 		list = append(list, topic)
@@ -77,7 +83,8 @@ func kafkaProblems(st source.Status) (problems []string) {
 		}
 	}
 	if st.LeftOut > 0 {
-		problems = append(problems, fmt.Sprintf("%d topics that match kafka.topics are not read, because kafka.topics_max is reached", st.LeftOut))
+		problems = append(problems, fmt.Sprintf("%d topics that match kafka.topics are not read, because "+
+			"kafka.topics_max is reached", st.LeftOut))
 	}
 	for _, t := range st.Topics {
 		for _, p := range t.Partitions {
@@ -100,8 +107,8 @@ func kafkaProblems(st source.Status) (problems []string) {
 	return problems
 }
 
-// partitionProblem says how many partitions of a topic cannot be read, and why the first one cannot. It is one line for all,
-// because there may be thousands.
+// partitionProblem says how many partitions of a topic cannot be read, and why the first one cannot. It is one line for
+// all, because there may be thousands.
 func partitionProblem(t *source.TopicStatus) []string {
 	n, first, why := 0, int32(0), ""
 	for _, p := range t.Partitions {

@@ -29,7 +29,8 @@ import (
 func (s *Server) listenOptions(shards int) listen.Options {
 	c := s.cfg.Client
 	return listen.Options{
-		Addresses: c.Listen, Shards: shards, SendBuffer: int(c.KernelSendBuffer), DeferAccept: c.DeferAccept, Opened: s.steering.Attach, Listening: s.steering.Add,
+		Addresses: c.Listen, Shards: shards, SendBuffer: int(c.KernelSendBuffer), DeferAccept: c.DeferAccept,
+		Opened: s.steering.Attach, Listening: s.steering.Add,
 	}
 }
 
@@ -41,22 +42,26 @@ func (s *Server) steeringOptions(shards int) (steering.Options, error) {
 	}
 	values := steering.DefaultValues(shards)
 	if len(c.Weights) > shards {
-		return steering.Options{}, fmt.Errorf("steering.weights has %d weights, but there are %d shards: remove some weights, or set shards", len(c.Weights), shards)
+		return steering.Options{}, fmt.Errorf("steering.weights has %d weights, but there are %d shards: remove some "+
+			"weights, or set shards", len(c.Weights), shards)
 	}
 	for i, weight := range c.Weights {
 		values["weight"][i] = uint32(weight) //nolint:gosec // Load has checked the range.
 	}
 	for name, value := range map[string]int{
-		"policy": slices.Index(steering.Policies(), c.Policy), "stall_bound": int(c.StallBound.Milliseconds()), "ramp": int(c.Ramp.Milliseconds()),
+		"policy": slices.Index(steering.Policies(), c.Policy), "stall_bound": int(c.StallBound.Milliseconds()),
+		"ramp":        int(c.Ramp.Milliseconds()),
 		"pending_max": c.PendingMax, "cpu_local_bound": c.CPULocalBound,
 		"admission": c.Limits.Admission, "admission_dry_run": asInt(c.Limits.AdmissionDryRun),
-		"source_rate": c.Limits.SourceRate, "source_burst": c.Limits.SourceBurst, "source_prefix4": c.Limits.SourcePrefix4,
+		"source_rate": c.Limits.SourceRate, "source_burst": c.Limits.SourceBurst,
+		"source_prefix4": c.Limits.SourcePrefix4,
 		"source_prefix6": c.Limits.SourcePrefix6, "source_dry_run": asInt(c.Limits.SourceDryRun),
 	} {
 		values[name][0] = uint32(value) //nolint:gosec // Load has checked the range.
 	}
 	return steering.Options{
-		Mode: steering.Mode(c.Mode), PinDir: c.PinDir, PinGroup: group, Port: portOf(s.cfg.Client.Listen[0]), Shards: shards, Groups: len(s.cfg.Client.Listen),
+		Mode: steering.Mode(c.Mode), PinDir: c.PinDir, PinGroup: group, Port: portOf(s.cfg.Client.Listen[0]),
+		Shards: shards, Groups: len(s.cfg.Client.Listen),
 		Values: values, Exempt: c.Limits.ExemptPrefixes(), SourcesMax: c.Limits.SourcesMax, Logger: s.log,
 	}, nil
 }
@@ -100,7 +105,8 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 		Brokers: k.Brokers, Topics: k.Topics, ClientID: k.ClientID, TLS: tlsConfig, SASL: mechanism,
 		CommitGroup: k.CommitGroup, RecordBytesMax: int(k.MaxRecordBytes),
 		FetchMaxWait: k.FetchMaxWait, FetchMaxBytes: int(k.FetchMaxBytes), MetadataInterval: k.MetadataInterval,
-		Interest: s.interest, Ring: s.ring, Builder: bus.BuilderOptions{RecordsMax: b.BatchMax, BytesMax: int(b.BatchBytesMax)},
+		Interest: s.interest, Ring: s.ring, Builder: bus.BuilderOptions{RecordsMax: b.BatchMax,
+			BytesMax: int(b.BatchBytesMax)},
 		BatchAge: b.BatchAge, Shards: shards, Nonce: s.nonce, TopicsMax: k.TopicsMax, Logger: s.log,
 	}
 	for _, p := range s.slowPolicies() {
@@ -130,13 +136,15 @@ func (s *Server) recoveryOptions() recovery.Options {
 	}
 }
 
-// shardRecovery returns the recovery options of shards. Without recovery the Recoverer must be a nil interface, not an interface
-// that contains a nil pointer.
+// shardRecovery returns the recovery options of shards. Without recovery the Recoverer must be a nil interface, not an
+// interface that contains a nil pointer.
 func (s *Server) shardRecovery() shard.RecoveryOptions {
 	if s.recovery == nil {
 		return shard.RecoveryOptions{}
 	}
-	return shard.RecoveryOptions{Recoverer: s.recovery, PublicationsMax: s.cfg.Recovery.MaxPublications, Cached: s.cfg.Recovery.CacheChannels}
+	return shard.RecoveryOptions{
+		Recoverer: s.recovery, PublicationsMax: s.cfg.Recovery.MaxPublications, Cached: s.cfg.Recovery.CacheChannels,
+	}
 }
 
 // slowPolicies returns client.slow_policies in the form of package shard. Load has checked the names.
@@ -165,19 +173,20 @@ func kafkaSASL(c config.SASL) (sasl.Mechanism, error) {
 	return nil, fmt.Errorf("BUG: kafka.sasl.mechanism %q passed the checks", c.Mechanism)
 }
 
-// closeGrace is how long a client may take to read the last messages and answer a close frame, unless shutdown.drain is shorter.
+// closeGrace is how long a client may take to read the last messages and answer a close frame, unless shutdown.drain is
+// shorter.
 const closeGrace = 5 * time.Second
 
-// batchBytesPerTurn is how many bytes of batches a shard takes in one turn before it writes. A larger value gives fewer writes
-// under load, a smaller one shorter turns. The benchmarks of internal/shard show the difference.
+// batchBytesPerTurn is how many bytes of batches a shard takes in one turn before it writes. A larger value gives fewer
+// writes under load, a smaller one shorter turns. The benchmarks of internal/shard show the difference.
 const batchBytesPerTurn = 64 << 10
 
-// deflateInline is the largest segment, in bytes, that a shard compresses itself. At level 3 that takes 70 µs, about as long as
-// ten writes.
+// deflateInline is the largest segment, in bytes, that a shard compresses itself. At level 3 that takes 70 µs, about as
+// long as ten writes.
 const deflateInline = 16 << 10
 
-// deflateQueue is the number of segments that may wait for each compression worker. A longer queue would delay messages by more
-// than compression is worth. At level 3 a worker compresses about 250 MB/s.
+// deflateQueue is the number of segments that may wait for each compression worker. A longer queue would delay messages
+// by more than compression is worth. At level 3 a worker compresses about 250 MB/s.
 const deflateQueue = 16
 
 func (s *Server) deflateOptions(shards int) deflate.Options {
@@ -187,12 +196,13 @@ func (s *Server) deflateOptions(shards int) deflate.Options {
 		workers = max(1, runtime.GOMAXPROCS(0)/2)
 	}
 	return deflate.Options{
-		Level: c.CompressionLevel, Workers: workers, Queue: workers * deflateQueue, Inline: min(shards, runtime.GOMAXPROCS(0)),
+		Level: c.CompressionLevel, Workers: workers, Queue: workers * deflateQueue,
+		Inline: min(shards, runtime.GOMAXPROCS(0)),
 	}
 }
 
-// shardDeflate returns the compression options of shards. Without a pool the Deflater must be a nil interface, not an interface
-// that contains a nil pointer.
+// shardDeflate returns the compression options of shards. Without a pool the Deflater must be a nil interface, not an
+// interface that contains a nil pointer.
 func (s *Server) shardDeflate() shard.Deflate {
 	if s.deflate == nil {
 		return shard.Deflate{}
@@ -207,12 +217,15 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int) shard.Options
 		positions = s.hooks.positions(positions)
 	}
 	return shard.Options{
-		ID: id, Listeners: listeners, Cursor: s.ring.Cursor(id), Head: s.ring.Head, Interest: s.interest, Positions: positions,
-		Load: s.steering.Slot(id), Serving: &s.serving, Descriptors: &s.descriptors,
+		ID: id, Listeners: listeners, Cursor: s.ring.Cursor(id), Head: s.ring.Head, Interest: s.interest,
+		Positions: positions,
+		Load:      s.steering.Slot(id), Serving: &s.serving, Descriptors: &s.descriptors,
 		Limits: shard.Limits{
-			OutboundMax: int(c.OutboundMax), MessageMax: int(c.MessageMax), HeadMax: int(c.HeadMax), ChannelsMax: c.ChannelsMax,
-			ChannelLengthMax: c.ChannelLengthMax, HandshakeTimeout: c.HandshakeTimeout, StaleCloseDelay: c.StaleCloseDelay,
-			FrameTimeout: c.FrameTimeout, PingInterval: c.PingInterval, PongTimeout: c.PongTimeout,
+			OutboundMax: int(c.OutboundMax), MessageMax: int(c.MessageMax), HeadMax: int(c.HeadMax),
+			ChannelsMax:      c.ChannelsMax,
+			ChannelLengthMax: c.ChannelLengthMax, HandshakeTimeout: c.HandshakeTimeout,
+			StaleCloseDelay: c.StaleCloseDelay,
+			FrameTimeout:    c.FrameTimeout, PingInterval: c.PingInterval, PongTimeout: c.PongTimeout,
 			CloseGrace: min(closeGrace, s.cfg.Shutdown.Drain/2), BatchBytesPerTurn: batchBytesPerTurn,
 			PinnedMax: int(s.cfg.Bus.PinnedMax),
 		},
@@ -233,10 +246,12 @@ func (s *Server) adminOptions() admin.Options {
 	return admin.Options{
 		Listen: s.cfg.Admin.Listen, Health: s.Health, Ready: s.Ready,
 		Metrics: metrics.Handler(metrics.Options{
-			Version: s.build.Version, Commit: s.build.Commit, Shards: stats, Ring: s.ring.Stats(), Source: s.source.Stats(), Recovery: recoveryStats, Deflate: s.deflate,
+			Version: s.build.Version, Commit: s.build.Commit, Shards: stats, Ring: s.ring.Stats(),
+			Source: s.source.Stats(), Recovery: recoveryStats, Deflate: s.deflate,
 			Steering: s.steering, Channels: s.interest.Len, Ready: func() bool { ready, _ := s.Ready(); return ready },
 		}),
-		Pprof: enabled(os.Getenv("ENABLE_PPROF")), ClientPort: int(s.groups[0].Address.Port()), Channels: s.channels, Logger: s.log,
+		Pprof: enabled(os.Getenv("ENABLE_PPROF")), ClientPort: int(s.groups[0].Address.Port()), Channels: s.channels,
+		Logger: s.log,
 	}
 }
 

@@ -60,8 +60,8 @@ type Server struct {
 	stage       atomic.Pointer[admin.Status] // Starting, ok or stopping.
 }
 
-// New opens the ports, loads the steering program and builds everything that Run starts. If it fails, it leaves nothing behind.
-// Clients that connect before Run wait in the kernel.
+// New opens the ports, loads the steering program and builds everything that Run starts. If it fails, it leaves nothing
+// behind. Clients that connect before Run wait in the kernel.
 func New(cfg *config.Config, build Build, logger *slog.Logger) (*Server, error) {
 	return newServer(cfg, build, logger, hooks{})
 }
@@ -72,7 +72,8 @@ type hooks struct {
 }
 
 func newServer(cfg *config.Config, build Build, logger *slog.Logger, h hooks) (*Server, error) {
-	s := &Server{cfg: cfg, build: build, log: logger, began: time.Now(), nonce: rand.Uint64(), interest: routing.NewInterest(), hooks: h}
+	s := &Server{cfg: cfg, build: build, log: logger, began: time.Now(), nonce: rand.Uint64(),
+		interest: routing.NewInterest(), hooks: h}
 	s.setStage(admin.StatusStarting)
 	if err := s.assemble(); err != nil {
 		s.discard()
@@ -154,8 +155,8 @@ func (s *Server) buildShards(n int) error {
 	return nil
 }
 
-// openPorts opens the control socket and the admin port. wsd can serve clients without a control socket, so an error is fatal
-// only if its path was configured.
+// openPorts opens the control socket and the admin port. wsd can serve clients without a control socket, so an error is
+// fatal only if its path was configured.
 func (s *Server) openPorts() (err error) {
 	health := admin.HealthHandler(s.Health)
 	path := s.cfg.Control.Socket
@@ -193,8 +194,8 @@ func (s *Server) AdminAddress() string {
 	return s.admin.Addr().String()
 }
 
-// Run serves until ctx ends, and then stops within shutdown.drain. It returns an error only if a shard did not stop in time. It
-// calls served, which may be nil, when everything has started.
+// Run serves until ctx ends, and then stops within shutdown.drain. It returns an error only if a shard did not stop in
+// time. It calls served, which may be nil, when everything has started.
 func (s *Server) Run(ctx context.Context, served func()) error {
 	s.descriptors.Max = connectionsMax()
 	for _, sh := range s.shards {
@@ -324,11 +325,12 @@ func (s *Server) clients() (n int64) {
 	return n
 }
 
-// descriptorsKept is the number of descriptors reserved for other uses than clients. The admin port has at most 64 connections,
-// and each broker one or two.
+// descriptorsKept is the number of descriptors reserved for other uses than clients. The admin port has at most 64
+// connections, and each broker one or two.
 const descriptorsKept = 128
 
-// connectionsMax returns how many connections the limit on open files leaves room for, besides the files that are open now.
+// connectionsMax returns how many connections the limit on open files leaves room for, besides the files that are open
+// now.
 func connectionsMax() int64 {
 	inUse := 0
 	if open, err := os.ReadDir("/proc/self/fd"); err == nil {
@@ -353,12 +355,16 @@ func (s *Server) logStart() {
 	if s.control != nil {
 		controlPath = s.control.Path()
 	}
-	s.log.Info("serving", "version", s.build.Version, "commit", s.build.Commit, "clients", s.listenAddresses(), "admin", s.AdminAddress(),
-		"control", controlPath, "shards", len(s.shards), "steering", st.Mode, "steering_reason", st.Reason, "pins", st.PinPath,
-		"kafka", s.cfg.Kafka.Brokers, "topics", s.cfg.Kafka.Topics, "nofile", openFilesMax(), "connections_max", s.descriptors.Max)
+	s.log.Info("serving", "version", s.build.Version, "commit", s.build.Commit, "clients", s.listenAddresses(), "admin",
+		s.AdminAddress(),
+		"control", controlPath, "shards", len(s.shards), "steering", st.Mode, "steering_reason", st.Reason, "pins",
+		st.PinPath,
+		"kafka", s.cfg.Kafka.Brokers, "topics", s.cfg.Kafka.Topics, "nofile", openFilesMax(), "connections_max",
+		s.descriptors.Max)
 	for _, g := range s.groups {
 		if !g.Address.Addr().IsLoopback() {
-			s.log.Warn("no authentication: everyone who can reach this address may subscribe to every channel", "clients", g.Address.String())
+			s.log.Warn("no authentication: everyone who can reach this address may subscribe to every channel",
+				"clients", g.Address.String())
 			break
 		}
 	}

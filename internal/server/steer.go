@@ -12,8 +12,8 @@ import (
 	"wsd/internal/steering"
 )
 
-// SteerState returns how new connections are assigned to shards, for `wsd steer`. It costs one system call for each value of a
-// setting. Any goroutine may call it.
+// SteerState returns how new connections are assigned to shards, for `wsd steer`. It costs one system call for each
+// value of a setting. Any goroutine may call it.
 func (s *Server) SteerState() (control.SteerState, error) {
 	now, err := s.steering.Values()
 	if err != nil {
@@ -29,7 +29,8 @@ func (s *Server) SteerState() (control.SteerState, error) {
 	}
 	st := s.steering.Status()
 	state := control.SteerState{
-		Mode: st.Mode, Reason: st.Reason, PinPath: st.PinPath, Policy: policyInForce(st, now), AdmissionWsd: own, Exempt: []string{},
+		Mode: st.Mode, Reason: st.Reason, PinPath: st.PinPath, Policy: policyInForce(st, now), AdmissionWsd: own,
+		Exempt: []string{},
 	}
 	for _, p := range exempt {
 		state.Exempt = append(state.Exempt, p.String())
@@ -63,7 +64,8 @@ func steerSettings(now, configured steering.Values) (list []control.SteerSetting
 		for i, value := range now[setting.Name] {
 			initial, applied := configured[setting.Name][i], setting.InForce(value)
 			entry := control.SteerSetting{
-				Name: setting.Name, Value: value, Text: setting.Text(value), Configured: setting.Text(initial), InForce: setting.Text(applied),
+				Name: setting.Name, Value: value, Text: setting.Text(value), Configured: setting.Text(initial),
+				InForce: setting.Text(applied),
 				Changed: value != initial, Ignored: value != applied,
 			}
 			if setting.PerShard {
@@ -85,7 +87,8 @@ func (s *Server) steerShards(now steering.Values) []control.SteerShard {
 		f := s.steering.Slot(routing.ShardID(i)).Figures()
 		list[i] = control.SteerShard{
 			ID: i, Connections: max(0, int64(f.Accepted-f.Closed)), Load: f.Load(), Pending: f.Pending(),
-			Picked: f.Picked, Migrated: f.Migrated, Accepted: f.Accepted, Closed: f.Closed, Uncounted: f.Uncounted, Lost: f.Lost,
+			Picked: f.Picked, Migrated: f.Migrated, Accepted: f.Accepted, Closed: f.Closed, Uncounted: f.Uncounted,
+			Lost:   f.Lost,
 			Weight: inForce(now, "weight", i), Drain: inForce(now, "drain", i) != 0, Draining: f.Draining,
 			Full: pendingMax > 0 && f.Pending() > pendingMax,
 		}
@@ -95,8 +98,8 @@ func (s *Server) steerShards(now steering.Values) []control.SteerShard {
 	return list
 }
 
-// stallOf returns how long a shard's current turn has taken if that is a stall, else 0. ramping reports whether its last stall
-// ended less than ramp ago. clock is CLOCK_MONOTONIC.
+// stallOf returns how long a shard's current turn has taken if that is a stall, else 0. ramping reports whether its
+// last stall ended less than ramp ago. clock is CLOCK_MONOTONIC.
 func stallOf(f steering.Figures, clock, stallBound, ramp time.Duration) (stalled time.Duration, ramping bool) {
 	if busy := clock - time.Duration(f.BusySince); f.BusySince != 0 && stallBound > 0 && busy > stallBound {
 		return busy, false
@@ -120,23 +123,28 @@ func (s *Server) Steer(change control.SteerChange) error {
 	}
 	err = s.steering.Set(setting, shard, value)
 	if errors.Is(err, steering.ErrNotSteering) {
-		return &control.Refusal{Status: http.StatusConflict, Text: fmt.Sprintf("%v: %s", err, s.steering.Status().Reason)}
+		return &control.Refusal{Status: http.StatusConflict, Text: fmt.Sprintf("%v: %s", err,
+			s.steering.Status().Reason)}
 	}
 	return err
 }
 
 // readChange parses and checks a change.
-func readChange(change control.SteerChange, shards int) (setting steering.Setting, shard routing.ShardID, value uint32, err error) {
+func readChange(change control.SteerChange, shards int) (setting steering.Setting, shard routing.ShardID, value uint32,
+	err error) {
 	if setting, err = steering.SettingNamed(change.Setting); err != nil {
 		return setting, 0, 0, err
 	}
 	switch {
 	case !setting.PerShard && change.Shard != nil:
-		return setting, 0, 0, fmt.Errorf("%s of shard %d: all shards share one %s, so name no shard", setting.Name, *change.Shard, setting.Name)
+		return setting, 0, 0, fmt.Errorf("%s of shard %d: all shards share one %s, so name no shard", setting.Name,
+			*change.Shard, setting.Name)
 	case setting.PerShard && change.Shard == nil:
-		return setting, 0, 0, fmt.Errorf("%s: each shard has its own; name a shard from 0 to %d", setting.Name, shards-1)
+		return setting, 0, 0, fmt.Errorf("%s: each shard has its own; name a shard from 0 to %d", setting.Name,
+			shards-1)
 	case setting.PerShard && (*change.Shard < 0 || *change.Shard >= shards):
-		return setting, 0, 0, fmt.Errorf("%s of shard %d: the shard must be from 0 to %d", setting.Name, *change.Shard, shards-1)
+		return setting, 0, 0, fmt.Errorf("%s of shard %d: the shard must be from 0 to %d", setting.Name, *change.Shard,
+			shards-1)
 	case setting.PerShard:
 		shard = routing.ShardID(*change.Shard)
 	}

@@ -1,7 +1,7 @@
 // Package stats holds the counters that hot code updates and a metrics scrape reads.
 //
-// A value has one writer or few, and any number of readers; every method may be called from any goroutine. The package knows
-// nothing of Prometheus: internal/metrics turns what it finds here into metrics.
+// A value has one writer or few, and any number of readers; every method may be called from any goroutine. The package
+// knows nothing of Prometheus: internal/metrics turns what it finds here into metrics.
 package stats
 
 import (
@@ -24,7 +24,8 @@ type Histogram struct {
 	sumBits atomic.Uint64   // float64 bits of the sum.
 }
 
-// HistogramSnapshot is what a histogram held at one moment. Counts are cumulative by upper bound, as Prometheus wants them.
+// HistogramSnapshot is what a histogram held at one moment. Counts are cumulative by upper bound, as Prometheus wants
+// them.
 type HistogramSnapshot struct {
 	Bounds     []float64
 	Cumulative []uint64 // One a bound: observations at or below it.
@@ -63,7 +64,8 @@ func (h *Histogram) Snapshot() HistogramSnapshot {
 
 // LatencyBounds are the upper bounds, in seconds, of delivery latency: 100 µs to 60 s.
 func LatencyBounds() []float64 {
-	return []float64{100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1, 2.5, 5, 10, 30, 60}
+	return []float64{100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1, 2.5, 5,
+		10, 30, 60}
 }
 
 // BatchBounds are the upper bounds, in records, of batch sizes.

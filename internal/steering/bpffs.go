@@ -14,8 +14,8 @@ import (
 	"wsd/internal/host"
 )
 
-// ensureBPFFS makes sure that dir is on a bpffs, and mounts one if necessary. note describes the mount, if there was one. The
-// mount stays when the process ends, because other processes may use it by then.
+// ensureBPFFS makes sure that dir is on a bpffs, and mounts one if necessary. note describes the mount, if there was
+// one. The mount stays when the process ends, because other processes may use it by then.
 func ensureBPFFS(dir string) (note string, err error) {
 	if !filepath.IsAbs(dir) {
 		return "", fmt.Errorf("pin below %q: steering.pin_dir must be an absolute path", dir)
@@ -48,7 +48,8 @@ func mountBPFFS(point, dir string) (note string, err error) {
 		return "", err
 	}
 	if entries, err := os.ReadDir(point); err != nil || len(entries) > 0 {
-		return "", errors.Join(fmt.Errorf("mount a bpffs on %s: the directory is not empty, and a mount would hide its files; "+
+		return "", errors.Join(fmt.Errorf("mount a bpffs on %s: the directory is not empty, and a mount would hide "+
+			"its files; "+
 			"set steering.pin_dir to a directory on a bpffs", point), err)
 	}
 	err = unix.Mount("bpf", point, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0755")
@@ -59,7 +60,8 @@ func mountBPFFS(point, dir string) (note string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("mount a bpffs on %s: %w", point, err)
 	}
-	return fmt.Sprintf("%s was not a bpffs, so wsd mounted one there; only this mount namespace sees the pins", point), nil
+	return fmt.Sprintf("%s was not a bpffs, so wsd mounted one there; only this mount namespace sees the pins", point),
+		nil
 }
 
 // onBPFFS reports whether dir is on a bpffs, or would be if it were created.
@@ -77,8 +79,8 @@ func onBPFFS(dir string) (bool, error) {
 	}
 }
 
-// makeDirs creates dir and its missing parents with a mode that the umask does not change. It returns the directories it
-// created, parents first. If it fails, it removes them again.
+// makeDirs creates dir and its missing parents with a mode that the umask does not change. It returns the directories
+// it created, parents first. If it fails, it removes them again.
 func makeDirs(dir string, mode fs.FileMode) (made []string, err error) {
 	var missing []string
 	for d := dir; ; d = filepath.Dir(d) {

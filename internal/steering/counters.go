@@ -1,21 +1,23 @@
 package steering
 
-// Counter counts runs of the program that ended in the same way, or that met the same condition. bpf/maps.h describes each.
+// Counter counts runs of the program that ended in the same way, or that met the same condition. bpf/maps.h describes
+// each.
 type Counter struct {
 	Name  string // Name of the counter, which is also its label in metrics.
 	Count uint64 // Number of runs.
 }
 
-// Outcomes reads the program's counters, summed over CPUs: ends counts runs by how they ended, notes counts conditions they
-// met. Every name is always present, in a fixed order. All counts are 0 where the kernel's hash chooses. Outcomes costs one
-// system call; after Close it returns the last counts without one. Any goroutine may call it.
+// Outcomes reads the program's counters, summed over CPUs: ends counts runs by how they ended, notes counts conditions
+// they met. Every name is always present, in a fixed order. All counts are 0 where the kernel's hash chooses. Outcomes
+// costs one system call; after Close it returns the last counts without one. Any goroutine may call it.
 func (s *Steering) Outcomes() (ends, notes []Counter) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.readOutcomes()
 	c := &s.outcomes
 	return []Counter{
-			{"picked_least_loaded", c.PickedLeastLoaded}, {"picked_weighted", c.PickedWeighted}, {"picked_p2c", c.PickedP2c},
+			{"picked_least_loaded", c.PickedLeastLoaded}, {"picked_weighted", c.PickedWeighted},
+			{"picked_p2c", c.PickedP2c},
 			{"picked_cpu_local", c.PickedCpuLocal}, {"picked_remote", c.PickedRemote}, {"picked_hash", c.PickedHash},
 			{"picked_fallback", c.PickedFallback}, {"placed", c.Placed}, {"migrated", c.Migrated},
 			{"refused_admission", c.RefusedAdmission}, {"refused_source", c.RefusedSource},
@@ -26,8 +28,8 @@ func (s *Steering) Outcomes() (ends, notes []Counter) {
 		}
 }
 
-// readOutcomes updates s.outcomes from the map. If the map cannot be read, the counters stay as they were: only operators
-// look at them. The caller holds s.mu.
+// readOutcomes updates s.outcomes from the map. If the map cannot be read, the counters stay as they were: only
+// operators look at them. The caller holds s.mu.
 func (s *Steering) readOutcomes() {
 	if s.objects == nil {
 		return

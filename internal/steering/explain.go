@@ -46,26 +46,33 @@ func explainOn(action string, err error, f facts) error {
 	var verifier *ebpf.VerifierError
 	switch {
 	case errors.Is(err, unix.EPERM) && !f.has(unix.CAP_BPF) && !f.has(unix.CAP_SYS_ADMIN):
-		return &kernelError{action + ": operation not permitted: CAP_BPF is missing; grant it with setcap cap_bpf+ep on the binary, " +
+		return &kernelError{action + ": operation not permitted: CAP_BPF is missing; grant it with setcap cap_bpf+ep " +
+			"on the binary, " +
 			"docker run --cap-add BPF, or AmbientCapabilities=CAP_BPF in a systemd unit", err}
 	case errors.Is(err, unix.EPERM) && f.userNS:
-		return &kernelError{action + ": operation not permitted: CAP_BPF counts only in the initial user namespace; start wsd there", err}
+		return &kernelError{action + ": operation not permitted: CAP_BPF counts only in the initial user namespace; " +
+			"start wsd there", err}
 	case errors.Is(err, unix.EPERM):
-		return &kernelError{action + ": operation not permitted: wsd has CAP_BPF or CAP_SYS_ADMIN, but bpf(2) is still refused, " +
+		return &kernelError{action + ": operation not permitted: wsd has CAP_BPF or CAP_SYS_ADMIN, but bpf(2) is " +
+			"still refused, " +
 			"probably by a seccomp profile, kernel lockdown or another security module: run wsd doctor", err}
 	case errors.Is(err, unix.EMFILE):
-		return &kernelError{fmt.Sprintf("%s: out of file descriptors: the limit on open files (nofile) is %d; raise it to at least %d",
+		return &kernelError{fmt.Sprintf("%s: out of file descriptors: the limit on open files (nofile) is %d; raise "+
+			"it to at least %d",
 			action, f.files, max(filesMin, 2*f.files)), err}
 	case errors.Is(err, unix.ENOSYS):
-		return &kernelError{action + ": bpf(2) is not available: kernel " + f.release + " lacks it, or a seccomp profile hides it", err}
+		return &kernelError{action + ": bpf(2) is not available: kernel " + f.release +
+			" lacks it, or a seccomp profile hides it", err}
 	case f.tooOld():
-		return &kernelError{fmt.Sprintf("%s: kernel %s is too old: steering needs %v or newer", action, f.release, host.SteeringMin), err}
+		return &kernelError{fmt.Sprintf("%s: kernel %s is too old: steering needs %v or newer", action, f.release,
+			host.SteeringMin), err}
 	case errors.As(err, &verifier) && len(verifier.Log) > 0:
 		line := complaint(verifier.Log)
 		if strings.Contains(line, "!root") && !f.has(unix.CAP_PERFMON) && !f.has(unix.CAP_SYS_ADMIN) {
 			line += "; the verifier is less strict with CAP_PERFMON: grant it in addition to CAP_BPF"
 		}
-		return &kernelError{fmt.Sprintf("%s: the verifier of kernel %s refused the program: %s", action, f.release, line), errors.Join(ErrVerifier, err)}
+		return &kernelError{fmt.Sprintf("%s: the verifier of kernel %s refused the program: %s", action, f.release,
+			line), errors.Join(ErrVerifier, err)}
 	}
 	return &kernelError{fmt.Sprintf("%s: %s (kernel %s)", action, oneLine(err), f.release), err}
 }

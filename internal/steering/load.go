@@ -19,16 +19,16 @@ type objects struct {
 	groups   []groupObjects       // One for each listen address, in the order of client.listen.
 }
 
-// groupObjects are the sockarray and the program of one listen address. A socket can be in only one sockarray, and a program
-// refers to one sockarray, so each address has its own of both.
+// groupObjects are the sockarray and the program of one listen address. A socket can be in only one sockarray, and a
+// program refers to one sockarray, so each address has its own of both.
 type groupObjects struct {
 	sockets *ebpf.Map
 	program *ebpf.Program
 }
 
 // TryLoad loads the steering program and its maps into the kernel as a server would with so many shards and tracked
-// client addresses (Options.SourcesMax), and removes them again. It attaches and pins nothing. The error is the kernel's,
-// explained in one line; it wraps ErrVerifier if the verifier refused the program.
+// client addresses (Options.SourcesMax), and removes them again. It attaches and pins nothing. The error is the
+// kernel's, explained in one line; it wraps ErrVerifier if the verifier refused the program.
 func TryLoad(shards, sourcesMax int) error {
 	o := Options{Shards: shards, Groups: 1, Values: DefaultValues(shards), SourcesMax: sourcesMax}
 	spec, err := newSpec(o)
@@ -51,7 +51,8 @@ func noSockets(int, *ebpf.MapSpec) *ebpf.Map { return nil }
 
 // load creates the maps and one program for each group. Connections are not affected until a program is attached.
 // takeSockets returns the sockarray that an earlier process left for a group, or nil. load owns what it returns.
-func load(spec *ebpf.CollectionSpec, o Options, takeSockets func(group int, spec *ebpf.MapSpec) *ebpf.Map) (*objects, error) {
+func load(spec *ebpf.CollectionSpec, o Options, takeSockets func(group int, spec *ebpf.MapSpec) *ebpf.Map) (*objects,
+	error) {
 	obj := &objects{settings: make(map[string]*ebpf.Map)}
 	if err := obj.create(spec, o, takeSockets); err != nil {
 		obj.close()
@@ -83,7 +84,8 @@ func adapt(spec *ebpf.CollectionSpec, o Options) error {
 		spec.Maps[steerMapSources].MaxEntries = uint32(o.SourcesMax)
 	}
 	for name, value := range map[string]uint32{
-		steerVarShardCount: uint32(o.Shards), steerVarOtherCount: uint32(max(1, o.Shards-1)), steerVarCpuCount: uint32(runtime.NumCPU()),
+		steerVarShardCount: uint32(o.Shards), steerVarOtherCount: uint32(max(1, o.Shards-1)),
+		steerVarCpuCount: uint32(runtime.NumCPU()),
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return err
@@ -93,7 +95,8 @@ func adapt(spec *ebpf.CollectionSpec, o Options) error {
 }
 
 // create fills o, also partly when it fails.
-func (o *objects) create(spec *ebpf.CollectionSpec, opts Options, takeSockets func(int, *ebpf.MapSpec) *ebpf.Map) error {
+func (o *objects) create(spec *ebpf.CollectionSpec, opts Options, takeSockets func(int,
+	*ebpf.MapSpec) *ebpf.Map) error {
 	for _, name := range slices.Sorted(maps.Keys(spec.Maps)) { // Sorted, so that an error is the same each time.
 		if name == steerMapSockets || o.field(name) == nil && !isSetting(name) {
 			continue // Each group has its own sockets; the rest are the program's constants.
@@ -154,7 +157,8 @@ func (o *objects) createGroup(spec *ebpf.CollectionSpec, taken *ebpf.Map) (group
 	return g, nil
 }
 
-// attach makes a group's program choose for the SO_REUSEPORT group that the socket is in, or will join when it is bound.
+// attach makes a group's program choose for the SO_REUSEPORT group that the socket is in, or will join when it is
+// bound.
 func (o *objects) attach(group, fd int) error {
 	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_EBPF, o.groups[group].program.FD())
 	if err != nil {
@@ -166,7 +170,8 @@ func (o *objects) attach(group, fd int) error {
 // add puts a shard's listener into the sockarray of a group. The socket must already listen.
 func (o *objects) add(group, shard, fd int) error {
 	if err := o.groups[group].sockets.Update(uint32(shard), uint64(fd), ebpf.UpdateNoExist); err != nil {
-		return explain(fmt.Sprintf("listen address %d: put the listener of shard %d into map %s", group, shard, steerMapSockets), err)
+		return explain(fmt.Sprintf("listen address %d: put the listener of shard %d into map %s", group, shard,
+			steerMapSockets), err)
 	}
 	return nil
 }
@@ -174,7 +179,8 @@ func (o *objects) add(group, shard, fd int) error {
 // field returns the field for a map, or nil for the map of a setting and for names that it does not know.
 func (o *objects) field(name string) **ebpf.Map {
 	return map[string]**ebpf.Map{
-		steerMapSlotsV2: &o.slots, steerMapOutcomesV2: &o.outcomes, steerMapOwner: &o.owner, steerMapSources: &o.sources,
+		steerMapSlotsV2: &o.slots, steerMapOutcomesV2: &o.outcomes, steerMapOwner: &o.owner,
+		steerMapSources:      &o.sources,
 		steerMapSourceExempt: &o.exempt,
 	}[name]
 }
@@ -206,8 +212,8 @@ func isSetting(name string) bool {
 	return err == nil
 }
 
-// close closes the descriptors. An attached program stays in use as long as its listeners. It is not detached here, because
-// the listeners may be closed by now and their descriptor numbers reused.
+// close closes the descriptors. An attached program stays in use as long as its listeners. It is not detached here,
+// because the listeners may be closed by now and their descriptor numbers reused.
 func (o *objects) close() {
 	for _, m := range o.pinned() {
 		m.Close()

@@ -21,8 +21,8 @@ const (
 	pinMode    = 0o640
 )
 
-// lockWait is how long to wait for another server that holds the lock of the pin directory. It makes only a handful of system
-// calls meanwhile.
+// lockWait is how long to wait for another server that holds the lock of the pin directory. It makes only a handful of
+// system calls meanwhile.
 const lockWait = 2 * time.Second
 
 // pins is the directory of one server's pins.
@@ -37,9 +37,9 @@ type pins struct {
 	stale    *os.File // The directory of the dead process, locked until publish or discard; nil: none.
 }
 
-// claimPins prepares the pins of a port: it makes sure that PinDir is on a bpffs and that no living process has pins for the
-// port. The caller must then call publish, discard or remove. note describes the mount of a bpffs, if there was one, even if
-// there is an error.
+// claimPins prepares the pins of a port: it makes sure that PinDir is on a bpffs and that no living process has pins
+// for the port. The caller must then call publish, discard or remove. note describes the mount of a bpffs, if there was
+// one, even if there is an error.
 func claimPins(o Options, port int) (p *pins, note string, err error) {
 	if note, err = ensureBPFFS(o.PinDir); err != nil {
 		return nil, "", err
@@ -60,14 +60,15 @@ func claimPins(o Options, port int) (p *pins, note string, err error) {
 	return p, note, nil
 }
 
-// enter locks PinDir until the returned file is closed, so that only one server at a time changes its content. Others wait
-// meanwhile, so the lock must be short: no program is loaded while it is held.
+// enter locks PinDir until the returned file is closed, so that only one server at a time changes its content. Others
+// wait meanwhile, so the lock must be short: no program is loaded while it is held.
 func (p *pins) enter() (section *os.File, err error) {
 	return dirlock.Lock(filepath.Dir(p.dir), lockWait)
 }
 
-// findStale locks the directory that a dead process left in dir, if there is one. It returns an error if the owner lives. It
-// may be called again, because in between someone may have removed the directory, or another server may have published pins.
+// findStale locks the directory that a dead process left in dir, if there is one. It returns an error if the owner
+// lives. It may be called again, because in between someone may have removed the directory, or another server may have
+// published pins.
 func (p *pins) findStale() (err error) {
 	if p.stale != nil {
 		same, err := sameDir(p.stale, p.dir)
@@ -90,8 +91,8 @@ func (p *pins) findStale() (err error) {
 	return nil
 }
 
-// makePinDir creates PinDir and gives it to PinGroup. It also gives away a directory that an earlier start has created. It
-// leaves a directory with another mode alone, because someone else has created it.
+// makePinDir creates PinDir and gives it to PinGroup. It also gives away a directory that an earlier start has created.
+// It leaves a directory with another mode alone, because someone else has created it.
 func makePinDir(o Options) error {
 	made, err := makeDirs(o.PinDir, pinDirMode)
 	if err != nil {
@@ -110,9 +111,9 @@ func makePinDir(o Options) error {
 	return nil
 }
 
-// takeSockets returns the sockarray that a dead process left for a group, or nil if there is none that fits the program.
-// Usually it is empty, because the sockets are closed. But a process that hands its sockets on to another leaves them in the
-// sockarray, and a socket cannot be in a second one.
+// takeSockets returns the sockarray that a dead process left for a group, or nil if there is none that fits the
+// program. Usually it is empty, because the sockets are closed. But a process that hands its sockets on to another
+// leaves them in the sockarray, and a socket cannot be in a second one.
 func (p *pins) takeSockets(group int, spec *ebpf.MapSpec) *ebpf.Map {
 	if p == nil || p.stale == nil {
 		return nil
@@ -161,8 +162,8 @@ func (p *pins) replace(o *objects, shards int) error {
 		}
 		return nil
 	}
-	// Exchange the directories, so that dir always exists. A bpffs can do that since Linux 5.16; before, dir must be removed
-	// first, because a directory cannot be renamed over one that is not empty.
+	// Exchange the directories, so that dir always exists. A bpffs can do that since Linux 5.16; before, dir must be
+	// removed first, because a directory cannot be renamed over one that is not empty.
 	err := unix.Renameat2(unix.AT_FDCWD, p.aside, unix.AT_FDCWD, p.dir, unix.RENAME_EXCHANGE)
 	if err == nil {
 		if err := os.RemoveAll(p.aside); err != nil {
@@ -180,7 +181,8 @@ func (p *pins) replace(o *objects, shards int) error {
 }
 
 func (p *pins) build(o *objects, shards int) (err error) {
-	// This process holds the lock of PinDir, so an existing directory was left by a process that died while it built pins.
+	// This process holds the lock of PinDir, so an existing directory was left by a process that died while it built
+	// pins.
 	if err := os.RemoveAll(p.aside); err != nil {
 		return fmt.Errorf("remove unfinished pins in %s: %w", p.aside, err)
 	}
@@ -217,7 +219,8 @@ func giveToGroup(path string, group int) error {
 		return nil
 	}
 	if err := os.Chown(path, -1, group); err != nil {
-		return fmt.Errorf("change the group of the pins to steering.pin_group (gid %d): %w: wsd must be a member of that group or have CAP_CHOWN", group, errors.Unwrap(err))
+		return fmt.Errorf("change the group of the pins to steering.pin_group (gid %d): %w: wsd must be a member of "+
+			"that group or have CAP_CHOWN", group, errors.Unwrap(err))
 	}
 	return nil
 }
@@ -280,7 +283,8 @@ func writeOwner(m *ebpf.Map, shards int) error {
 	if err := unix.Stat("/proc/self/ns/net", &st); err != nil {
 		return fmt.Errorf("look up the network namespace: %w", err)
 	}
-	err := m.Update(uint32(0), &steerOwnerRecord{Pid: uint32(os.Getpid()), Shards: uint32(shards), Netns: st.Ino}, ebpf.UpdateAny)
+	err := m.Update(uint32(0), &steerOwnerRecord{Pid: uint32(os.Getpid()), Shards: uint32(shards), Netns: st.Ino},
+		ebpf.UpdateAny)
 	if err != nil {
 		return explain("write map "+steerMapOwner, err)
 	}

@@ -10,8 +10,8 @@ import (
 // ReconcileInterval is the time between two calls of Reconcile, in nanoseconds.
 const ReconcileInterval = 250 * 1e6
 
-// lostWindow is how many calls of Reconcile a pick may stay a handshake before it is lost. With ReconcileInterval that is two
-// seconds, longer than a handshake takes on a bad line unless a packet is lost.
+// lostWindow is how many calls of Reconcile a pick may stay a handshake before it is lost. With ReconcileInterval that
+// is two seconds, longer than a handshake takes on a bad line unless a packet is lost.
 const lostWindow = 8
 
 // handshakeWindow is the number of handshakes in flight to one shard, at each of the last calls of Reconcile.
@@ -36,16 +36,16 @@ func (w *handshakeWindow) subtract(n int64) {
 	}
 }
 
-// Reconcile writes off picks that never became a connection, because the sender of the SYN was forged or vanished, or the
-// accept queue was full. Otherwise they would count towards the load of their shard for ever.
+// Reconcile writes off picks that never became a connection, because the sender of the SYN was forged or vanished, or
+// the accept queue was full. Otherwise they would count towards the load of their shard for ever.
 //
-// The picks that are neither accepted nor in an accept queue are handshakes in flight, whose number goes up and down, and
-// lost picks, which stay. So the smallest number over two seconds is written off as lost. Where slow handshakes arrive all
-// the time, that number also includes some that are still in flight. If such a handshake becomes a connection after all, it
-// counts again when its shard accepts it, as uncounted.
+// The picks that are neither accepted nor in an accept queue are handshakes in flight, whose number goes up and down,
+// and lost picks, which stay. So the smallest number over two seconds is written off as lost. Where slow handshakes
+// arrive all the time, that number also includes some that are still in flight. If such a handshake becomes a
+// connection after all, it counts again when its shard accepts it, as uncounted.
 //
-// Call Reconcile every ReconcileInterval, always from the same goroutine, and not after a listener has been closed, because
-// it reads their state by descriptor. It does nothing where the kernel's hash chooses.
+// Call Reconcile every ReconcileInterval, always from the same goroutine, and not after a listener has been closed,
+// because it reads their state by descriptor. It does nothing where the kernel's hash chooses.
 func (s *Steering) Reconcile() {
 	if s.Status().Mode == Hash {
 		return
@@ -54,7 +54,8 @@ func (s *Steering) Reconcile() {
 	for i := range s.slots {
 		slot := &s.slots[i]
 		// A shard reports what it accepts only at the end of its turn, so the figures of a long turn are not complete.
-		if began := atomic.LoadUint64(&slot.cells.BusySince); began != 0 && now > began && now-began > ReconcileInterval {
+		if began := atomic.LoadUint64(&slot.cells.BusySince); began != 0 && now > began &&
+			now-began > ReconcileInterval {
 			continue
 		}
 		// Read what is subtracted first, as Figures does, so that the number of handshakes is never too small.
@@ -80,7 +81,8 @@ func (s *Steering) acceptQueue(shard int) (n int64) {
 			continue
 		}
 		// For a listener tcpi_unacked is the length of its accept queue (tcp_get_info).
-		if info, err := unix.GetsockoptTCPInfo(fds[shard], unix.IPPROTO_TCP, unix.TCP_INFO); err == nil && info.State == tcpListen {
+		if info, err := unix.GetsockoptTCPInfo(fds[shard], unix.IPPROTO_TCP, unix.TCP_INFO); err == nil &&
+			info.State == tcpListen {
 			n += int64(info.Unacked)
 		}
 	}

@@ -12,8 +12,8 @@ type Report struct {
 	Ignored []string // One sentence for each entry that is out of range and therefore has no effect.
 }
 
-// Report reads the settings and compares them with the configured ones. It costs as much as Values and Exempt. Any goroutine
-// may call it.
+// Report reads the settings and compares them with the configured ones. It costs as much as Values and Exempt. Any
+// goroutine may call it.
 func (s *Steering) Report() (Report, error) {
 	now, changed, ignored, err := s.compare()
 	return Report{Values: now, Changed: texts(changed), Ignored: texts(ignored)}, err
@@ -30,8 +30,8 @@ func texts(remarks []remark) []string {
 	return list
 }
 
-// compare reads the settings. It returns a remark on each entry that differs from its configured value, and one on each entry
-// that is out of range.
+// compare reads the settings. It returns a remark on each entry that differs from its configured value, and one on each
+// entry that is out of range.
 func (s *Steering) compare() (now Values, changed, ignored []remark, err error) {
 	if now, err = s.Values(); err != nil {
 		return nil, nil, nil, err
@@ -43,11 +43,13 @@ func (s *Steering) compare() (now Values, changed, ignored []remark, err error) 
 				entry = fmt.Sprintf("%s of shard %d", entry, i)
 			}
 			if value > setting.Max {
-				ignored = append(ignored, remark{entry, fmt.Sprintf("%s is %d in its map, but the maximum is %d: %s applies instead",
+				ignored = append(ignored, remark{entry, fmt.Sprintf("%s is %d in its map, but the maximum is %d: %s "+
+					"applies instead",
 					entry, value, setting.Max, setting.Text(setting.Instead))})
 			}
 			if configured := s.configured[setting.Name][i]; value != configured {
-				changed = append(changed, remark{entry, fmt.Sprintf("%s is %s, configured is %s", entry, setting.Text(value), setting.Text(configured))})
+				changed = append(changed, remark{entry, fmt.Sprintf("%s is %s, configured is %s", entry,
+					setting.Text(value), setting.Text(configured))})
 			}
 		}
 	}
@@ -79,14 +81,15 @@ func exemptRemark(p netip.Prefix, format string) remark {
 	return remark{fmt.Sprintf("%s %v", steerMapSourceExempt, p), fmt.Sprintf(format, steerMapSourceExempt, p)}
 }
 
-// Watched returns how many entries differed from their configured value and how many were out of range at the last call of
-// Watch. It makes no system call. Any goroutine may call it.
+// Watched returns how many entries differed from their configured value and how many were out of range at the last call
+// of Watch. It makes no system call. Any goroutine may call it.
 func (s *Steering) Watched() (changed, ignored int) {
 	return int(s.watched.changed.Load()), int(s.watched.ignored.Load())
 }
 
-// Watch reads the settings and checks the pins. It logs what has changed since the last call, and passes a new stall_bound on
-// to the shards. Call it about once a second, always from the same goroutine. It does nothing where the kernel's hash chooses.
+// Watch reads the settings and checks the pins. It logs what has changed since the last call, and passes a new
+// stall_bound on to the shards. Call it about once a second, always from the same goroutine. It does nothing where the
+// kernel's hash chooses.
 func (s *Steering) Watch() {
 	if s.Status().Mode == Hash {
 		return
@@ -118,13 +121,14 @@ func (s *Steering) watchPins() {
 	if ours, err := sameDir(s.pins.claim, s.pins.dir); ours || err != nil {
 		return
 	}
-	gone := Status{Mode: Unpinned, Reason: fmt.Sprintf("the pins in %s were removed; restart wsd to restore them", s.pins.dir)}
+	gone := Status{Mode: Unpinned, Reason: fmt.Sprintf("the pins in %s were removed; restart wsd to restore them",
+		s.pins.dir)}
 	s.status.Store(&gone)
 	s.options.Logger.Warn("steering without pins: bpftool can find the maps only by id", "reason", gone.Reason)
 }
 
-// logChanges calls changed with the text of each remark that is new or differs from before, and gone with each entry that no
-// longer has a remark. It returns the remarks by entry, which are before of the next call.
+// logChanges calls changed with the text of each remark that is new or differs from before, and gone with each entry
+// that no longer has a remark. It returns the remarks by entry, which are before of the next call.
 func logChanges(before map[string]string, now []remark, changed, gone func(string)) map[string]string {
 	next := make(map[string]string)
 	for _, r := range now {

@@ -38,8 +38,10 @@ const anyU32 = ^uint32(0)
 
 // settings lists the settings. bpf/settings.h says what each does, and has the limits.
 var settings = []Setting{
-	{Name: steerMapPolicy, Max: uint32(steerPolicyKindPOLICIES) - 1, Instead: uint32(steerPolicyKindPOLICY_LEAST_LOADED), Unit: PolicyName},
-	{Name: steerMapWeight, PerShard: true, Max: uint32(steerLimitWEIGHT_MAX), Instead: uint32(steerLimitWEIGHT_DEFAULT)},
+	{Name: steerMapPolicy, Max: uint32(steerPolicyKindPOLICIES) - 1,
+		Instead: uint32(steerPolicyKindPOLICY_LEAST_LOADED), Unit: PolicyName},
+	{Name: steerMapWeight, PerShard: true, Max: uint32(steerLimitWEIGHT_MAX),
+		Instead: uint32(steerLimitWEIGHT_DEFAULT)},
 	{Name: steerMapDrain, PerShard: true, Max: anyU32, Unit: Switch},
 	{Name: steerMapStallBound, Max: uint32(steerLimitSTALL_BOUND_MAX), Unit: Milliseconds},
 	{Name: steerMapRamp, Max: uint32(steerLimitRAMP_MAX), Unit: Milliseconds},
@@ -49,8 +51,10 @@ var settings = []Setting{
 	{Name: steerMapAdmissionDryRun, Max: anyU32, Unit: Switch},
 	{Name: steerMapSourceRate, Max: uint32(steerLimitSOURCE_RATE_MAX)},
 	{Name: steerMapSourceBurst, Max: uint32(steerLimitSOURCE_BURST_MAX)},
-	{Name: steerMapSourcePrefix4, Max: uint32(steerLimitSOURCE_PREFIX4MAX), Instead: uint32(steerLimitSOURCE_PREFIX4DEFAULT)},
-	{Name: steerMapSourcePrefix6, Max: uint32(steerLimitSOURCE_PREFIX6MAX), Instead: uint32(steerLimitSOURCE_PREFIX6DEFAULT)},
+	{Name: steerMapSourcePrefix4, Max: uint32(steerLimitSOURCE_PREFIX4MAX),
+		Instead: uint32(steerLimitSOURCE_PREFIX4DEFAULT)},
+	{Name: steerMapSourcePrefix6, Max: uint32(steerLimitSOURCE_PREFIX6MAX),
+		Instead: uint32(steerLimitSOURCE_PREFIX6DEFAULT)},
 	{Name: steerMapSourceDryRun, Max: anyU32, Unit: Switch},
 }
 
@@ -60,7 +64,8 @@ func AllSettings() []Setting { return settings }
 // Policies returns the names of the policies. The index of a name is its value in the map.
 func Policies() []string {
 	return []string{
-		steerPolicyKindPOLICY_LEAST_LOADED: "least-loaded", steerPolicyKindPOLICY_WEIGHTED: "weighted", steerPolicyKindPOLICY_P2C: "p2c",
+		steerPolicyKindPOLICY_LEAST_LOADED: "least-loaded", steerPolicyKindPOLICY_WEIGHTED: "weighted",
+		steerPolicyKindPOLICY_P2C:       "p2c",
 		steerPolicyKindPOLICY_CPU_LOCAL: "cpu-local", steerPolicyKindPOLICY_HASH: "hash",
 	}
 }
@@ -77,8 +82,8 @@ func SettingNamed(name string) (Setting, error) {
 	return Setting{}, fmt.Errorf("no setting is named %q; the settings are %s", name, strings.Join(names, ", "))
 }
 
-// Parse reads a value as people write it: a whole number, a duration, true or false, or the name of a policy, depending on
-// the unit. The error says what is allowed.
+// Parse reads a value as people write it: a whole number, a duration, true or false, or the name of a policy, depending
+// on the unit. The error says what is allowed.
 func (s Setting) Parse(text string) (uint32, error) {
 	switch s.Unit {
 	case PolicyName:
@@ -87,10 +92,12 @@ func (s Setting) Parse(text string) (uint32, error) {
 		}
 		return 0, fmt.Errorf("%s %q must be one of %s", s.Name, text, strings.Join(Policies(), ", "))
 	case Milliseconds:
-		if d, err := time.ParseDuration(text); err == nil && d >= 0 && d.Milliseconds() <= int64(s.Max) && d%time.Millisecond == 0 {
+		if d, err := time.ParseDuration(text); err == nil && d >= 0 && d.Milliseconds() <= int64(s.Max) &&
+			d%time.Millisecond == 0 {
 			return uint32(d.Milliseconds()), nil
 		}
-		return 0, fmt.Errorf("%s %q must be a duration from 0s to %v in whole milliseconds, such as 200ms", s.Name, text, s.duration(s.Max))
+		return 0, fmt.Errorf("%s %q must be a duration from 0s to %v in whole milliseconds, such as 200ms", s.Name,
+			text, s.duration(s.Max))
 	case Switch:
 		switch text {
 		case "true", "1":
@@ -170,12 +177,12 @@ func (v Values) clone(shards int) (Values, error) {
 	return all, nil
 }
 
-// Configured returns the settings as configured, which the maps had at start. Any goroutine may call it. The caller must not
-// change the map.
+// Configured returns the settings as configured, which the maps had at start. Any goroutine may call it. The caller
+// must not change the map.
 func (s *Steering) Configured() Values { return s.configured }
 
-// Values reads the current values from the maps, out of range or not. Where the kernel's hash chooses, and after Close, it
-// returns Configured. It costs one system call for each entry. Any goroutine may call it.
+// Values reads the current values from the maps, out of range or not. Where the kernel's hash chooses, and after Close,
+// it returns Configured. It costs one system call for each entry. Any goroutine may call it.
 func (s *Steering) Values() (Values, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -199,8 +206,8 @@ func (s *Steering) Values() (Values, error) {
 var ErrNotSteering = errors.New("the kernel's hash chooses the shards, so settings have no effect")
 
 // Set writes an entry of a setting, like `bpftool map update`. shard is 0 for a setting with one entry. It returns
-// ErrNotSteering where the kernel's hash chooses, and an error if the value is out of range or the shard does not exist. Set
-// is for requests of an operator; wsd never changes a setting of its own accord. Any goroutine may call it.
+// ErrNotSteering where the kernel's hash chooses, and an error if the value is out of range or the shard does not
+// exist. Set is for requests of an operator; wsd never changes a setting of its own accord. Any goroutine may call it.
 func (s *Steering) Set(setting Setting, shard routing.ShardID, value uint32) error {
 	if value > setting.Max {
 		return fmt.Errorf("%s %d must be at most %d", setting.Name, value, setting.Max)

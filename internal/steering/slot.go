@@ -16,16 +16,16 @@ import (
 // This fails to compile if routing.ShardsMax differs from the program's limit in bpf/maps.h.
 var _ [routing.ShardsMax]steerSlot = steerSlotTable{}.Shard
 
-// Slot is one shard's entry in the map slots_v2, with what the program knows of the shard (bpf/maps.h). It is memory shared
-// with the kernel, or plain memory where the kernel's hash chooses. A Slot may be used after Close.
+// Slot is one shard's entry in the map slots_v2, with what the program knows of the shard (bpf/maps.h). It is memory
+// shared with the kernel, or plain memory where the kernel's hash chooses. A Slot may be used after Close.
 type Slot struct {
 	cells *steerSlot  // Counters and state of the shard.
 	tally *steerTally // Load and picks, which the program compares, next to those of the other shards.
 	table *table      // Keeps the memory mapped.
 }
 
-// BeginTurn stores when the shard's loop turn began, in nanoseconds of CLOCK_MONOTONIC. 0 means that the shard waits. It costs
-// one atomic store. Only the shard's goroutine may call it.
+// BeginTurn stores when the shard's loop turn began, in nanoseconds of CLOCK_MONOTONIC. 0 means that the shard waits.
+// It costs one atomic store. Only the shard's goroutine may call it.
 func (s *Slot) BeginTurn(monotonicNanos uint64) {
 	atomic.StoreUint64(&s.cells.BusySince, monotonicNanos)
 	runtime.KeepAlive(s.table)
@@ -48,8 +48,8 @@ func (s *Slot) EndTurn(accepted, closed, nanos uint64) {
 	runtime.KeepAlive(s.table)
 }
 
-// count adds connections that were accepted without a pick to the load. After it, the load is at least the number of open
-// connections, so a connection that has been accepted is not taken for one that is still pending.
+// count adds connections that were accepted without a pick to the load. After it, the load is at least the number of
+// open connections, so a connection that has been accepted is not taken for one that is still pending.
 func (s *Slot) count(accepted uint64) {
 	for {
 		load, closed := atomic.LoadInt64(&s.tally.Load), atomic.LoadUint64(&s.cells.Closed)
@@ -65,7 +65,8 @@ func (s *Slot) count(accepted uint64) {
 	}
 }
 
-// unaccepted returns the number of picks that the shard has not accepted. accepted is its number of accepted connections.
+// unaccepted returns the number of picks that the shard has not accepted. accepted is its number of accepted
+// connections.
 func (s *Slot) unaccepted(accepted uint64) int64 {
 	closed := atomic.LoadUint64(&s.cells.Closed)
 	return atomic.LoadInt64(&s.tally.Load) + int64(closed-accepted) //nolint:gosec // Modulo 2^64.
@@ -77,8 +78,8 @@ func (s *Slot) writeOff(n uint64) {
 	atomic.AddInt64(&s.tally.Load, -int64(n)) //nolint:gosec // It was picked before.
 }
 
-// SetDraining sets whether wsd itself wants no new connections on this shard. The operator's setting drain is separate, and
-// either one is enough. Any goroutine may call it.
+// SetDraining sets whether wsd itself wants no new connections on this shard. The operator's setting drain is separate,
+// and either one is enough. Any goroutine may call it.
 func (s *Slot) SetDraining(draining bool) {
 	value := steerDrainingDRAINING_NOT
 	if draining {
@@ -90,22 +91,25 @@ func (s *Slot) SetDraining(draining bool) {
 
 // Figures is a copy of a shard's slot. Its values are read one after the other, so they may not match exactly.
 type Figures struct {
-	Picked    uint64 // Number of SYNs for which the program chose this shard.
-	Migrated  uint64 // Number of connections moved here because their listener was closed before it accepted them.
-	Accepted  uint64 // Number of connections taken from the accept queues.
-	Closed    uint64 // Number of accepted connections that have ended.
-	Uncounted uint64 // Number of connections accepted without a pick: after a SYN cookie, by the kernel's hash, or after they were written off.
+	Picked   uint64 // Number of SYNs for which the program chose this shard.
+	Migrated uint64 // Number of connections moved here because their listener was closed before it accepted them.
+	Accepted uint64 // Number of connections taken from the accept queues.
+	Closed   uint64 // Number of accepted connections that have ended.
+	// Number of connections accepted without a pick: after a SYN cookie, by the kernel's hash, or after they were
+	// written off.
+	Uncounted uint64
 	Lost      uint64 // Number of picks written off, because they were not accepted within two seconds.
 
-	BusySince    uint64 // When the current turn began, in nanoseconds of CLOCK_MONOTONIC; 0: the shard waits.
-	StalledUntil uint64 // When the last turn longer than stall_bound ended, in nanoseconds of CLOCK_MONOTONIC; 0: there was none.
-	Draining     bool   // Whether wsd itself wants no new connections here.
+	BusySince uint64 // When the current turn began, in nanoseconds of CLOCK_MONOTONIC; 0: the shard waits.
+	// When the last turn longer than stall_bound ended, in nanoseconds of CLOCK_MONOTONIC; 0: there was none.
+	StalledUntil uint64
+	Draining     bool // Whether wsd itself wants no new connections here.
 
 	load int64
 }
 
-// Load returns the load that the program compares: open and pending connections. It is Picked + Migrated + Uncounted - Lost -
-// Closed, except for changes while the slot was read.
+// Load returns the load that the program compares: open and pending connections. It is Picked + Migrated + Uncounted -
+// Lost - Closed, except for changes while the slot was read.
 func (f Figures) Load() int64 { return max(0, f.load) }
 
 // Pending returns the number of pending connections: picked, but not accepted yet.
@@ -113,10 +117,13 @@ func (f Figures) Pending() int64 { return max(0, f.load+int64(f.Closed-f.Accepte
 
 // Figures reads the slot. Any goroutine may call it.
 func (s *Slot) Figures() Figures {
-	// Read what is subtracted first, so that a connection that comes or goes meanwhile makes Pending too large, never too small.
+	// Read what is subtracted first, so that a connection that comes or goes meanwhile makes Pending too large, never
+	// too small.
 	c := s.cells
-	f := Figures{Closed: atomic.LoadUint64(&c.Closed), Accepted: atomic.LoadUint64(&c.Accepted), Lost: atomic.LoadUint64(&c.Lost)}
-	f.Picked, f.Migrated, f.Uncounted = atomic.LoadUint64(&s.tally.Picked), atomic.LoadUint64(&c.Migrated), atomic.LoadUint64(&c.Uncounted)
+	f := Figures{Closed: atomic.LoadUint64(&c.Closed), Accepted: atomic.LoadUint64(&c.Accepted),
+		Lost: atomic.LoadUint64(&c.Lost)}
+	f.Picked, f.Migrated, f.Uncounted = atomic.LoadUint64(&s.tally.Picked), atomic.LoadUint64(&c.Migrated),
+		atomic.LoadUint64(&c.Uncounted)
 	f.load = atomic.LoadInt64(&s.tally.Load)
 	f.BusySince, f.StalledUntil = atomic.LoadUint64(&c.BusySince), atomic.LoadUint64(&c.StalledUntil)
 	f.Draining = steerDraining(atomic.LoadUint32((*uint32)(&c.Draining))) != steerDrainingDRAINING_NOT
@@ -128,13 +135,13 @@ func (s *Slot) Figures() Figures {
 type table struct {
 	slots *steerSlotTable
 
-	// stallBound is the setting stall_bound at the last call of Watch, in nanoseconds; 0: no bound. It may lag behind the map,
-	// because it only decides whether a shard ramps afterwards.
+	// stallBound is the setting stall_bound at the last call of Watch, in nanoseconds; 0: no bound. It may lag behind
+	// the map, because it only decides whether a shard ramps afterwards.
 	stallBound atomic.Uint64
 }
 
-// mapTable maps the value of the map slots_v2 into memory. It is unmapped when nothing refers to it any more. Close does not
-// unmap it, because shards write to the end.
+// mapTable maps the value of the map slots_v2 into memory. It is unmapped when nothing refers to it any more. Close
+// does not unmap it, because shards write to the end.
 //
 // ebpf.Memory would map it, too, but it returns copies and not memory for atomics.
 func mapTable(m *ebpf.Map) (*table, error) {

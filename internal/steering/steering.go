@@ -34,16 +34,17 @@ const (
 
 // Options is what New needs.
 type Options struct {
-	Mode       Mode           // Whether to load the program.
-	PinDir     string         // Directory on a bpffs. The pins go into <PinDir>/<port>/.
-	PinGroup   int            // Gid of the pins and their directory; -1: that of the process.
-	Port       int            // Port of the first listen address, or 0 if it is not known before the socket listens.
-	Shards     int            // Number of shards, 1 to routing.ShardsMax.
-	Groups     int            // Number of listen addresses, at least 1.
-	Values     Values         // Initial values of the settings. Every entry must be in range.
-	Exempt     []netip.Prefix // Prefixes that source_rate does not apply to, at most 1024.
-	SourcesMax int            // Client addresses tracked for source_rate, about 100 bytes of kernel memory each, reserved at start; 0: 65,536.
-	Logger     *slog.Logger   // Gets changes of the status and the settings.
+	Mode     Mode           // Whether to load the program.
+	PinDir   string         // Directory on a bpffs. The pins go into <PinDir>/<port>/.
+	PinGroup int            // Gid of the pins and their directory; -1: that of the process.
+	Port     int            // Port of the first listen address, or 0 if it is not known before the socket listens.
+	Shards   int            // Number of shards, 1 to routing.ShardsMax.
+	Groups   int            // Number of listen addresses, at least 1.
+	Values   Values         // Initial values of the settings. Every entry must be in range.
+	Exempt   []netip.Prefix // Prefixes that source_rate does not apply to, at most 1024.
+	// Client addresses tracked for source_rate, about 100 bytes of kernel memory each, reserved at start; 0: 65,536.
+	SourcesMax int
+	Logger     *slog.Logger // Gets changes of the status and the settings.
 }
 
 // Status says what chooses the shards. After Publish it changes only if someone removes the pins.
@@ -79,11 +80,11 @@ type Steering struct {
 	outcomes steerOutcomeCounts // The program's counters at the last call of readOutcomes.
 }
 
-// New loads the program. It does not affect any connection yet. The caller then calls Attach for each group before the first
-// socket of the group listens, Add for each socket as soon as it listens, and Publish.
+// New loads the program. It does not affect any connection yet. The caller then calls Attach for each group before the
+// first socket of the group listens, Add for each socket as soon as it listens, and Publish.
 //
-// If the kernel refuses the program, now or later, ModeRequire returns an error. ModeAuto logs a warning with the reason, and
-// the kernel's hash chooses. In both modes it is only a warning if the maps cannot be pinned.
+// If the kernel refuses the program, now or later, ModeRequire returns an error. ModeAuto logs a warning with the
+// reason, and the kernel's hash chooses. In both modes it is only a warning if the maps cannot be pinned.
 func New(o Options) (*Steering, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
@@ -93,7 +94,8 @@ func New(o Options) (*Steering, error) {
 		return nil, err
 	}
 	s := &Steering{
-		options: o, configured: configured, listeners: make([][]int, o.Groups), handshakes: make([]handshakeWindow, o.Shards),
+		options: o, configured: configured, listeners: make([][]int, o.Groups),
+		handshakes: make([]handshakeWindow, o.Shards),
 	}
 	if o.Mode == ModeOff {
 		s.useHash("steering.mode is off")
@@ -153,7 +155,8 @@ func (s *Steering) claimPins(port int) {
 	}
 }
 
-// refused handles a refusal by the kernel: it returns an error with ModeRequire, and else switches to the kernel's hash.
+// refused handles a refusal by the kernel: it returns an error with ModeRequire, and else switches to the kernel's
+// hash.
 func (s *Steering) refused(err error) error {
 	s.giveUp()
 	var verifier *ebpf.VerifierError
@@ -190,8 +193,8 @@ func (s *Steering) useHash(reason string) {
 	s.slots = memoryTable().slice(s.options.Shards)
 }
 
-// Attach makes the program choose for the group of a socket, which has SO_REUSEPORT and is not bound yet, so that the program
-// chooses from the first connection on. It returns an error only with ModeRequire.
+// Attach makes the program choose for the group of a socket, which has SO_REUSEPORT and is not bound yet, so that the
+// program chooses from the first connection on. It returns an error only with ModeRequire.
 func (s *Steering) Attach(group, fd int) error {
 	if s.objects == nil {
 		return nil
@@ -202,8 +205,8 @@ func (s *Steering) Attach(group, fd int) error {
 	return nil
 }
 
-// Add gives the program the listener of the group's next shard. The caller keeps the descriptor, and must keep it open until
-// after the last call of Reconcile. Add returns an error only with ModeRequire.
+// Add gives the program the listener of the group's next shard. The caller keeps the descriptor, and must keep it open
+// until after the last call of Reconcile. Add returns an error only with ModeRequire.
 func (s *Steering) Add(group, fd int) error {
 	if s.objects == nil {
 		return nil
@@ -242,7 +245,8 @@ func (s *Steering) Publish(port int) {
 	}
 	s.status.Store(&Status{Mode: Pinned, Reason: s.pinNote, PinPath: s.pins.dir})
 	if s.pins.replaced != "" {
-		logger.Info("replaced the pins of a wsd that ended without removing them", "pins", s.pins.dir, "owner", s.pins.replaced,
+		logger.Info("replaced the pins of a wsd that ended without removing them", "pins", s.pins.dir, "owner",
+			s.pins.replaced,
 			"sockarrays_taken_over", s.pins.taken)
 	}
 }
@@ -250,8 +254,8 @@ func (s *Steering) Publish(port int) {
 // Status returns what chooses the shards. Any goroutine may call it.
 func (s *Steering) Status() Status { return *s.status.Load() }
 
-// Slot returns the slot of a shard. It is never nil; Slot panics if the shard does not exist. Any goroutine may call it after
-// Publish. The methods of a Slot say who may call them.
+// Slot returns the slot of a shard. It is never nil; Slot panics if the shard does not exist. Any goroutine may call it
+// after Publish. The methods of a Slot say who may call them.
 func (s *Steering) Slot(id routing.ShardID) *Slot {
 	if int(id) >= len(s.slots) {
 		panic(fmt.Sprintf("BUG: slot of shard %d of %d", id, len(s.slots)))
@@ -259,8 +263,8 @@ func (s *Steering) Slot(id routing.ShardID) *Slot {
 	return &s.slots[id]
 }
 
-// Close removes the pins and closes the maps. The program continues to choose as long as one of its listeners is open. Slots,
-// Status and Outcomes stay usable.
+// Close removes the pins and closes the maps. The program continues to choose as long as one of its listeners is open.
+// Slots, Status and Outcomes stay usable.
 func (s *Steering) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -16,8 +16,8 @@ import (
 // childVariable in the environment makes a test's binary run its child in place of its tests.
 const childVariable = "WSD_TEST_CHILD"
 
-// Main is the body of a TestMain for tests that need another process: it runs the tests, or child with the argument that Child was
-// given, and ends the process.
+// Main is the body of a TestMain for tests that need another process: it runs the tests, or child with the argument
+// that Child was given, and ends the process.
 func Main(m *testing.M, child func(arg string) error) {
 	arg, isChild := os.LookupEnv(childVariable)
 	if !isChild {
@@ -30,8 +30,8 @@ func Main(m *testing.M, child func(arg string) error) {
 	os.Exit(0)
 }
 
-// Child starts the test's binary again, by a wrapper such as setpriv if one is given, to run Main's child with arg. end closes its
-// standard input and waits for it, which must then end without an error; the test's end calls it, too.
+// Child starts the test's binary again, by a wrapper such as setpriv if one is given, to run Main's child with arg. end
+// closes its standard input and waits for it, which must then end without an error; the test's end calls it, too.
 func Child(tb testing.TB, arg string, wrapper ...string) (pid int, stdout io.Reader, end func()) {
 	tb.Helper()
 	args := append(wrapper, os.Args[0])

@@ -54,7 +54,8 @@ func SendTCP(s Segment) error {
 // zero on seems to come from (see Sources). The end of ctx stops it without an
 // error; the first that cannot be sent stops it with one. It may be called from
 // any goroutine, also several times at once.
-func (n *NetNS) Flood(ctx context.Context, to netip.AddrPort, count int, source func(i int) netip.AddrPort) (sent int, err error) {
+func (n *NetNS) Flood(ctx context.Context, to netip.AddrPort, count int, source func(i int) netip.AddrPort) (sent int,
+	err error) {
 	var f *forger
 	if err := n.Do(func() (err error) {
 		f, err = newForger(to)

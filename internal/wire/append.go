@@ -14,8 +14,8 @@ const (
 	bitMask = 0x80
 )
 
-// AppendHeader appends the header of an unmasked, unfragmented frame with payloadLen bytes of payload, as a server sends it. The
-// header has 2, 4 or 10 bytes.
+// AppendHeader appends the header of an unmasked, unfragmented frame with payloadLen bytes of payload, as a server
+// sends it. The header has 2, 4 or 10 bytes.
 func AppendHeader(dst []byte, op ws.OpCode, payloadLen int) []byte {
 	return appendHeader(dst, op, payloadLen, 0)
 }
@@ -46,8 +46,9 @@ func AppendMasked(dst []byte, op ws.OpCode, payload []byte, mask [4]byte) []byte
 	return dst
 }
 
-// AppendClose appends an unmasked close frame. It shortens a reason that does not fit, at the end of a rune, and replaces
-// invalid UTF-8 in it. For a code that must not be sent (0, 1005, 1006, 1015) the frame has no code and no reason.
+// AppendClose appends an unmasked close frame. It shortens a reason that does not fit, at the end of a rune, and
+// replaces invalid UTF-8 in it. For a code that must not be sent (0, 1005, 1006, 1015) the frame has no code and no
+// reason.
 func AppendClose(dst []byte, code uint16, reason string) []byte {
 	if code == 0 || ws.StatusCode(code).IsProtocolReserved() {
 		return AppendHeader(dst, ws.OpClose, 0)
@@ -65,9 +66,9 @@ func AppendClose(dst []byte, code uint16, reason string) []byte {
 	return append(binary.BigEndian.AppendUint16(dst, code), reason...)
 }
 
-// CloseCode reads the payload of a close frame. Without a payload the code is 1005, which means that there is none. The error
-// has code 1002 if the frame's code must not be sent, and 1007 if the reason is not UTF-8. The connection must then be closed
-// with the error's code instead of an echo.
+// CloseCode reads the payload of a close frame. Without a payload the code is 1005, which means that there is none. The
+// error has code 1002 if the frame's code must not be sent, and 1007 if the reason is not UTF-8. The connection must
+// then be closed with the error's code instead of an echo.
 func CloseCode(payload []byte) (code uint16, reason string, err *CloseError) {
 	switch len(payload) {
 	case 0:

@@ -9,8 +9,8 @@ import (
 	"strconv"
 )
 
-// AppendClientHandshake appends the upgrade request of a client. path includes the query and is percent-encoded. protocol is the
-// subprotocol to offer, or "". key is 16 random bytes in base64.
+// AppendClientHandshake appends the upgrade request of a client. path includes the query and is percent-encoded.
+// protocol is the subprotocol to offer, or "". key is 16 random bytes in base64.
 func AppendClientHandshake(dst []byte, host, path, protocol, key string) []byte {
 	dst = append(append(append(dst, "GET "...), path...), " HTTP/1.1\r\n"...)
 	dst = appendField(dst, "Host", host)
@@ -22,21 +22,24 @@ func AppendClientHandshake(dst []byte, host, path, protocol, key string) []byte 
 	return append(dst, "\r\n"...)
 }
 
-// OfferDeflate adds an offer of permessage-deflate to a request of AppendClientHandshake, on terms that Handshake accepts.
+// OfferDeflate adds an offer of permessage-deflate to a request of AppendClientHandshake, on terms that Handshake
+// accepts.
 func OfferDeflate(request []byte) []byte {
 	request = appendField(request[:len(request)-2], "Sec-WebSocket-Extensions", deflateTerms)
 	return append(request, "\r\n"...)
 }
 
-// ParseClientResponse reads the complete head of the server's response, whose length HeadLen has found. key is that of the
-// request. deflate says whether the request offered permessage-deflate; if so, a 101 that does not accept it is an error.
+// ParseClientResponse reads the complete head of the server's response, whose length HeadLen has found. key is that of
+// the request. deflate says whether the request offered permessage-deflate; if so, a 101 that does not accept it is an
+// error.
 //
-// A well-formed response with another status than 101 is not an error; the bytes after the head may give a reason. A 101 that
-// does not fit the request is an error (RFC 6455 §4.1). The caller checks the subprotocol.
+// A well-formed response with another status than 101 is not an error; the bytes after the head may give a reason. A
+// 101 that does not fit the request is an error (RFC 6455 §4.1). The caller checks the subprotocol.
 func ParseClientResponse(head []byte, key string, deflate bool) (status int, header http.Header, err error) {
 	line, rest, ok := cutLine(head)
 	// HTTP/1.1 101 Switching Protocols; the text is optional.
-	if !ok || len(line) < len("HTTP/1.1 101") || string(line[:7]) != "HTTP/1." || line[8] != ' ' || (len(line) > 12 && line[12] != ' ') {
+	if !ok || len(line) < len("HTTP/1.1 101") || string(line[:7]) != "HTTP/1." || line[8] != ' ' ||
+		(len(line) > 12 && line[12] != ' ') {
 		return 0, nil, errors.New("read handshake response: missing HTTP/1.1 status line")
 	}
 	if status, err = strconv.Atoi(string(line[9:12])); err != nil || status < 100 {
@@ -71,7 +74,8 @@ func checkAccepted(header http.Header, key string, deflate bool) error {
 		found = found || hasItem([]byte(value), "upgrade")
 	}
 	if !found {
-		return fmt.Errorf("check handshake response: Connection is %q, which lacks Upgrade", header.Values("Connection"))
+		return fmt.Errorf("check handshake response: Connection is %q, which lacks Upgrade",
+			header.Values("Connection"))
 	}
 	if values := header.Values("Sec-WebSocket-Accept"); len(values) != 1 || values[0] != acceptKey(key) {
 		return fmt.Errorf("check handshake response: Sec-WebSocket-Accept is %q, not %q", values, acceptKey(key))

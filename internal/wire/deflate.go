@@ -16,13 +16,13 @@ const bitDeflated = 0x40
 // headerMax is the length of the longest header of an unmasked frame.
 const headerMax = 10
 
-// DeflatedMax returns the largest size on the wire of a compressed message of up to messageMax bytes. Data that does not compress
-// grows a little.
+// DeflatedMax returns the largest size on the wire of a compressed message of up to messageMax bytes. Data that does
+// not compress grows a little.
 func DeflatedMax(messageMax int) int { return messageMax + messageMax>>10 + 64 }
 
-// AppendDeflated appends the given frames, and compresses messages of at least sizeMin bytes, except for those that do not get
-// smaller. The frames must be complete, unmasked and unfragmented. compress appends the data of a compressed message (RFC 7692
-// §7.2.1) to its first argument.
+// AppendDeflated appends the given frames, and compresses messages of at least sizeMin bytes, except for those that do
+// not get smaller. The frames must be complete, unmasked and unfragmented. compress appends the data of a compressed
+// message (RFC 7692 §7.2.1) to its first argument.
 func AppendDeflated(dst, frames []byte, sizeMin int, compress func(dst, payload []byte) []byte) []byte {
 	for len(frames) > 0 {
 		size, payload := cutFrame(frames)
@@ -59,33 +59,35 @@ func cutFrame(b []byte) (header, payload int) {
 	}
 }
 
-// Inflater decompresses messages, each independently of the others. Its zero value is ready to use. It serves any number of
-// connections of one goroutine. From the first compressed message on it takes 45 KiB and up to twice the largest message.
+// Inflater decompresses messages, each independently of the others. Its zero value is ready to use. It serves any
+// number of connections of one goroutine. From the first compressed message on it takes 45 KiB and up to twice the
+// largest message.
 type Inflater struct {
 	in     []byte       // Compressed message, followed by deflateEnd.
 	out    []byte       // Decompressed message.
 	source bytes.Reader // Reads in.
 
-	// reader decompresses source; it is also a flate.Resetter. It is the standard library's, because klauspost's (v1.20.3)
-	// reads some malformed data differently depending on earlier data, as FuzzInflate found.
+	// reader decompresses source; it is also a flate.Resetter. It is the standard library's, because klauspost's
+	// (v1.20.3) reads some malformed data differently depending on earlier data, as FuzzInflate found.
 	reader io.Reader
 }
 
-// deflateEnd is appended to the data of a compressed message: the end of the empty block that a sender omits (RFC 7692 §7.2.2),
-// and a final block, without which complete data and truncated data would look the same.
+// deflateEnd is appended to the data of a compressed message: the end of the empty block that a sender omits (RFC 7692
+// §7.2.2), and a final block, without which complete data and truncated data would look the same.
 const deflateEnd = "\x00\x00\xff\xff\x01\x00\x00\xff\xff"
 
-// streamsMax is the maximum number of blocks with BFINAL in one message (RFC 7692 §7.2.3.4). The reader starts again after each.
-// Senders that use such blocks use one.
+// streamsMax is the maximum number of blocks with BFINAL in one message (RFC 7692 §7.2.3.4). The reader starts again
+// after each. Senders that use such blocks use one.
 const streamsMax = 4
 
 var errBadDeflate = &CloseError{uint16(ws.StatusInvalidFramePayloadData), "compressed data is malformed"}
 
-// Inflate decompresses the payload of an EventDeflatedText or EventDeflatedBinary. It returns the event for the uncompressed
-// message, and its payload, which is valid until the next call.
+// Inflate decompresses the payload of an EventDeflatedText or EventDeflatedBinary. It returns the event for the
+// uncompressed message, and its payload, which is valid until the next call.
 //
-// An error means that the connection must be failed with the error's code: 1009 if the message has more than messageMax bytes, of
-// which Inflate decompresses at most one too many; 1007 if the data is malformed, or if it is text that is not UTF-8.
+// An error means that the connection must be failed with the error's code: 1009 if the message has more than messageMax
+// bytes, of which Inflate decompresses at most one too many; 1007 if the data is malformed, or if it is text that is
+// not UTF-8.
 func (f *Inflater) Inflate(ev Event, payload []byte, messageMax int) (Event, []byte, *CloseError) {
 	f.in = append(append(f.in[:0], payload...), deflateEnd...)
 	f.source.Reset(f.in)

@@ -28,8 +28,8 @@ const (
 	RoleClient
 )
 
-// CloseError says why a connection must be failed, and with which status code (RFC 6455 §7.4.1): 1002 for a violation of the
-// protocol, 1007 for text that is not UTF-8 or malformed compressed data, 1009 for a message that is too large.
+// CloseError says why a connection must be failed, and with which status code (RFC 6455 §7.4.1): 1002 for a violation
+// of the protocol, 1007 for text that is not UTF-8 or malformed compressed data, 1009 for a message that is too large.
 type CloseError struct {
 	Code   uint16 // Status code of the close frame.
 	Reason string // Reason, short enough for a close frame.

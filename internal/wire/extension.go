@@ -5,15 +5,15 @@ import "bytes"
 // deflateName is the extension of RFC 7692.
 const deflateName = "permessage-deflate"
 
-// The responses to an offer of permessage-deflate. Neither side keeps its window from one message to the next, so that a message
-// compressed once can be sent to every client, and a connection needs no compressor of its own.
+// The responses to an offer of permessage-deflate. Neither side keeps its window from one message to the next, so that
+// a message compressed once can be sent to every client, and a connection needs no compressor of its own.
 const (
 	deflateTerms       = deflateName + "; server_no_context_takeover; client_no_context_takeover"
 	deflateTermsWindow = deflateTerms + "; server_max_window_bits=15"
 )
 
-// acceptDeflate returns the response to the first acceptable offer of permessage-deflate in a Sec-WebSocket-Extensions field
-// (RFC 7692 §5.1), or "" if there is none. It ignores other extensions and unacceptable offers.
+// acceptDeflate returns the response to the first acceptable offer of permessage-deflate in a Sec-WebSocket-Extensions
+// field (RFC 7692 §5.1), or "" if there is none. It ignores other extensions and unacceptable offers.
 func acceptDeflate(field []byte) string {
 	for len(field) > 0 {
 		var offer []byte
@@ -27,9 +27,9 @@ func acceptDeflate(field []byte) string {
 	return ""
 }
 
-// deflateTermsFor returns the response to one offer, or "" to decline it. It declines an offer with an unknown, duplicate or
-// malformed parameter (RFC 7692 §7), and one with a smaller window than that of the messages compressed for all clients. The
-// window of the client itself may have any size.
+// deflateTermsFor returns the response to one offer, or "" to decline it. It declines an offer with an unknown,
+// duplicate or malformed parameter (RFC 7692 §7), and one with a smaller window than that of the messages compressed
+// for all clients. The window of the client itself may have any size.
 func deflateTermsFor(parameters []byte) string {
 	terms := deflateTerms
 	var seen [4]bool

@@ -29,7 +29,8 @@ type Accept struct {
 	Header   [][2]string // Further fields of the response, without CR or LF.
 }
 
-// Reject is a complete HTTP response that is not an upgrade; its status may be 200. It is an error so that decide can return it.
+// Reject is a complete HTTP response that is not an upgrade; its status may be 200. It is an error so that decide can
+// return it.
 type Reject struct {
 	Status int         // HTTP status.
 	Body   string      // One helpful line without its newline, sent as text/plain.
@@ -39,14 +40,14 @@ type Reject struct {
 // Error implements error.
 func (r *Reject) Error() string { return r.Body }
 
-// Handshake reads a complete request head, whose length HeadLen has found, and appends the HTTP response to dst. upgraded reports
-// whether the response is a 101, so that WebSocket frames follow. Otherwise the response has Connection: close, and the caller
-// must close the connection when it has been sent.
+// Handshake reads a complete request head, whose length HeadLen has found, and appends the HTTP response to dst.
+// upgraded reports whether the response is a 101, so that WebSocket frames follow. Otherwise the response has
+// Connection: close, and the caller must close the connection when it has been sent.
 //
-// Handshake itself responds to malformed and ambiguous requests and to wrong WebSocket requests, with status 400, 405, 426 or
-// 505. It passes all others to decide, including plain HTTP requests (Upgrade is false). decide accepts an upgrade or returns a
-// *Reject. It cannot accept a plain request. Any other error of decide becomes status 500, without its text. Handshake does not
-// change head.
+// Handshake itself responds to malformed and ambiguous requests and to wrong WebSocket requests, with status 400, 405,
+// 426 or 505. It passes all others to decide, including plain HTTP requests (Upgrade is false). decide accepts an
+// upgrade or returns a *Reject. It cannot accept a plain request. Any other error of decide becomes status 500, without
+// its text. Handshake does not change head.
 func Handshake(dst, head []byte, decide func(*Request) (Accept, error)) (out []byte, upgraded bool) {
 	h, bad := parseRequest(head)
 	withBody := !bytes.HasPrefix(head, []byte("HEAD ")) // Even if the rest of the head is not valid.
@@ -80,11 +81,12 @@ var rejectNotUpgrade = &Reject{
 }
 
 // canonicalHead is a valid upgrade request up to its key.
-const canonicalHead = "GET / HTTP/1.1\r\nHost: -\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+const canonicalHead = "GET / HTTP/1.1\r\nHost: -\r\nUpgrade: websocket\r\nConnection: " +
+	"Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
 
-// upgrade appends the 101. The request has been checked, and more strictly than by ws.Upgrader, which accepts bare LFs, repeated
-// fields and any 24 bytes as a key. So the Upgrader gets the request in a canonical form, and the two cannot interpret it
-// differently.
+// upgrade appends the 101. The request has been checked, and more strictly than by ws.Upgrader, which accepts bare LFs,
+// repeated fields and any 24 bytes as a key. So the Upgrader gets the request in a canonical form, and the two cannot
+// interpret it differently.
 func upgrade(dst, key []byte, accept Accept) (out []byte, upgraded bool) {
 	s := stream{in: key, prefix: canonicalHead, suffix: "\r\n\r\n", out: dst}
 	upgrader := ws.Upgrader{ReadBufferSize: 256, WriteBufferSize: 256}
@@ -93,7 +95,8 @@ func upgrade(dst, key []byte, accept Accept) (out []byte, upgraded bool) {
 	}
 	if _, err := upgrader.Upgrade(&s); err != nil {
 		// Do not use what the Upgrader has written, which may be incomplete.
-		return appendResponse(dst, &Reject{Status: http.StatusInternalServerError, Body: "The upgrade failed."}, true), false
+		return appendResponse(dst, &Reject{Status: http.StatusInternalServerError, Body: "The upgrade failed."}, true),
+			false
 	}
 	return s.out, true
 }

@@ -76,7 +76,7 @@ func TestUpgrade(t *testing.T) {
 		"other protocols too":    head("GET /ws HTTP/1.1", "Host: x", "Upgrade: h2c, websocket", "Connection: Upgrade, HTTP2-Settings", "Sec-WebSocket-Key: "+sampleKey, "Sec-WebSocket-Version: 13"),
 		"spaces and tabs":        head("GET /ws HTTP/1.1", "Host: \t x \t", "Upgrade:\twebsocket ", "Connection: ,\tUpgrade\t,", "Sec-WebSocket-Key: \t"+sampleKey+" ", "Sec-WebSocket-Version:  13\t"),
 		"extensions are ignored": upgradeHead("/ws", "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"),
-		"must not have a body":                upgradeHead("/ws", "Content-Length: 0"),
+		"must not have a body":   upgradeHead("/ws", "Content-Length: 0"),
 		"empty host":             head("GET /ws HTTP/1.1", "Host:", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Key: "+sampleKey, "Sec-WebSocket-Version: 13"),
 		"HTTP/1.2":               head("GET /ws HTTP/1.2", "Host: x", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Key: "+sampleKey, "Sec-WebSocket-Version: 13"),
 		"a long cookie":          upgradeHead("/ws", "Cookie: "+strings.Repeat("c", 7000)),

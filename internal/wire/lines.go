@@ -6,17 +6,18 @@ import (
 	"github.com/gobwas/httphead"
 )
 
-// HeadLen returns the length of the HTTP head at the start of b, including its blank line, or 0 while the head is incomplete. from
-// is the length of b at the previous call, and 0 at the first call. Bytes before it are not searched again, so that a head that
-// arrives byte by byte costs no more than one that arrives at once.
+// HeadLen returns the length of the HTTP head at the start of b, including its blank line, or 0 while the head is
+// incomplete. from is the length of b at the previous call, and 0 at the first call. Bytes before it are not searched
+// again, so that a head that arrives byte by byte costs no more than one that arrives at once.
 //
-// Bytes that cannot become a head, and a head with bare LFs, count as complete, so that Handshake responds with 400 at once and
-// not only a timeout ends the connection.
+// Bytes that cannot become a head, and a head with bare LFs, count as complete, so that Handshake responds with 400 at
+// once and not only a timeout ends the connection.
 func HeadLen(b []byte, from int) int {
 	if len(b) > 0 && !isToken(b[0]) {
 		return len(b) // A TLS hello, for example.
 	}
-	// The head ends with a line feed that is followed by another one or by CR LF. At most two of these bytes are before from.
+	// The head ends with a line feed that is followed by another one or by CR LF. At most two of these bytes are before
+	// from.
 	for i := max(from-2, 0); i < len(b); i++ {
 		n := bytes.IndexByte(b[i:], '\n')
 		if n < 0 {
@@ -33,7 +34,8 @@ func HeadLen(b []byte, from int) int {
 	return 0
 }
 
-// cutLine splits b after its first line. ok is false unless the line ends with CR LF and contains no control characters but tabs.
+// cutLine splits b after its first line. ok is false unless the line ends with CR LF and contains no control characters
+// but tabs.
 func cutLine(b []byte) (line, rest []byte, ok bool) {
 	n := bytes.IndexByte(b, '\n')
 	if n < 1 || b[n-1] != '\r' {
@@ -48,8 +50,8 @@ func cutLine(b []byte) (line, rest []byte, ok bool) {
 	return line, b[n+1:], true
 }
 
-// cutField splits a header line into name and value. ok is false for a line that continues the previous one (RFC 9112 §5.2,
-// obsolete) and for a space before the colon, because readers interpret these differently.
+// cutField splits a header line into name and value. ok is false for a line that continues the previous one (RFC 9112
+// §5.2, obsolete) and for a space before the colon, because readers interpret these differently.
 func cutField(line []byte) (name, value []byte, ok bool) {
 	name, value, ok = bytes.Cut(line, []byte{':'})
 	return name, trimSpace(value), ok && isTokens(name)
@@ -72,8 +74,8 @@ func hasItem(list []byte, lower string) bool {
 	return false
 }
 
-// equalFold reports whether b is lower, ignoring the case of ASCII letters. bytes.EqualFold would also treat U+017F as an s and
-// U+212A as a k.
+// equalFold reports whether b is lower, ignoring the case of ASCII letters. bytes.EqualFold would also treat U+017F as
+// an s and U+212A as a k.
 func equalFold(b []byte, lower string) bool {
 	if len(b) != len(lower) {
 		return false

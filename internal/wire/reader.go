@@ -7,9 +7,9 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// Reader is the state of reading one connection. Its zero value is ready to use. It keeps bytes only while a fragmented message
-// is incomplete, at most messageMax (see Next), or DeflatedMax(messageMax) of a compressed one. It belongs to the goroutine that
-// owns the connection.
+// Reader is the state of reading one connection. Its zero value is ready to use. It keeps bytes only while a fragmented
+// message is incomplete, at most messageMax (see Next), or DeflatedMax(messageMax) of a compressed one. It belongs to
+// the goroutine that owns the connection.
 type Reader struct {
 	partial *partial // Incomplete fragmented message; usually nil.
 	deflate bool     // Whether permessage-deflate is negotiated.
@@ -34,16 +34,18 @@ var (
 	errMSB     = &CloseError{uint16(ws.StatusProtocolError), "payload length out of range"}
 )
 
-// Next reads at most one frame from the start of b. It returns the event, its payload, and the number of bytes of b that it used.
-// If n is 0 and the event is EventNone, the frame is incomplete and b is unchanged. Call Next again with more bytes.
+// Next reads at most one frame from the start of b. It returns the event, its payload, and the number of bytes of b
+// that it used. If n is 0 and the event is EventNone, the frame is incomplete and b is unchanged. Call Next again with
+// more bytes.
 //
-// Next unmasks a payload in place. The payload aliases b, so use it before b changes; only the payload of a fragmented message
-// belongs to the caller. A message has at most messageMax bytes, or DeflatedMax(messageMax) if it is compressed, and a control
-// frame at most 125. Text is valid UTF-8; Inflater checks compressed text. CloseCode checks the payload of a close frame.
+// Next unmasks a payload in place. The payload aliases b, so use it before b changes; only the payload of a fragmented
+// message belongs to the caller. A message has at most messageMax bytes, or DeflatedMax(messageMax) if it is
+// compressed, and a control frame at most 125. Text is valid UTF-8; Inflater checks compressed text. CloseCode checks
+// the payload of a close frame.
 //
-// An error means that the connection must be failed with the error's code, and that the Reader must not be used any more. Next
-// returns it as early as possible: for a message that is too large, after the header of the frame that makes it so, and for
-// fragmented text, at the first wrong byte.
+// An error means that the connection must be failed with the error's code, and that the Reader must not be used any
+// more. Next returns it as early as possible: for a message that is too large, after the header of the frame that makes
+// it so, and for fragmented text, at the first wrong byte.
 func (r *Reader) Next(b []byte, role Role, messageMax int) (ev Event, payload []byte, n int, err *CloseError) {
 	h, size, err := r.header(b, role, messageMax)
 	if err != nil || size == 0 || int64(len(b)-size) < h.Length {
@@ -105,13 +107,14 @@ func (r *Reader) header(b []byte, role Role, messageMax int) (h ws.Header, size 
 		state |= ws.StateFragmented
 		had = len(r.partial.message)
 	}
-	// RSV1 is allowed in the first frame of a message (RFC 7692 §6.1). In other frames it is an error, as without the extension.
+	// RSV1 is allowed in the first frame of a message (RFC 7692 §6.1). In other frames it is an error, as without the
+	// extension.
 	checked := h
 	if r.deflate && (h.OpCode == ws.OpText || h.OpCode == ws.OpBinary) {
 		checked.Rsv &^= rsvDeflated
 	}
-	// Length still is the seven bits of the second byte. A control frame must not use more, so this also detects one that is
-	// too long.
+	// Length still is the seven bits of the second byte. A control frame must not use more, so this also detects one
+	// that is too long.
 	if bad := ws.CheckHeader(checked, state); bad != nil {
 		return h, 0, &CloseError{uint16(ws.StatusProtocolError), bad.Error()}
 	}
@@ -196,8 +199,8 @@ func (r *Reader) fragment(h ws.Header, payload []byte, messageMax int) (Event, [
 	return ev, p.message, nil
 }
 
-// grow makes room for n more bytes. It doubles the buffer, so that many small fragments are cheap, but not beyond messageMax,
-// so that a client cannot make the server keep more than it may send.
+// grow makes room for n more bytes. It doubles the buffer, so that many small fragments are cheap, but not beyond
+// messageMax, so that a client cannot make the server keep more than it may send.
 func (p *partial) grow(n, messageMax int) {
 	need := len(p.message) + n
 	if need <= cap(p.message) {
@@ -214,8 +217,8 @@ func (r *Reader) held() int {
 	return cap(r.partial.message)
 }
 
-// validPrefix returns the length of the longest prefix of b that is valid UTF-8. ok is false unless the rest of b is empty or the
-// beginning of one more rune.
+// validPrefix returns the length of the longest prefix of b that is valid UTF-8. ok is false unless the rest of b is
+// empty or the beginning of one more rune.
 func validPrefix(b []byte) (n int, ok bool) {
 	n = len(b)
 	// The last rune may be incomplete. Its first byte then is one of the last three.

@@ -40,14 +40,16 @@ func badRequest(text string) *Reject { return &Reject{Status: http.StatusBadRequ
 func parseRequest(head []byte) (h requestHead, bad *Reject) {
 	line, rest, ok := cutLine(head)
 	if !ok {
-		return h, badRequest("Malformed request: the first line is not an HTTP/1.1 request line that ends with CR LF. (This port does not use TLS.)")
+		return h, badRequest("Malformed request: the first line is not an HTTP/1.1 request line that ends with CR " +
+			"LF. (This port does not use TLS.)")
 	}
 	if bad := h.requestLine(line); bad != nil {
 		return h, bad
 	}
 	for {
 		if line, rest, ok = cutLine(rest); !ok {
-			return h, badRequest("Malformed request: a header line does not end with CR LF or contains a control character.")
+			return h, badRequest("Malformed request: a header line does not end with CR LF or contains a control " +
+				"character.")
 		}
 		if len(line) == 0 {
 			break
@@ -85,7 +87,8 @@ func (h *requestHead) requestLine(line []byte) *Reject {
 		return badRequest("Malformed request: the first line does not end with HTTP/1.1.")
 	}
 	if number[0] != '1' {
-		return &Reject{Status: http.StatusHTTPVersionNotSupported, Body: "This port supports HTTP/1.1 only, not WebSocket over HTTP/2."}
+		return &Reject{Status: http.StatusHTTPVersionNotSupported, Body: "This port supports HTTP/1.1 only, not " +
+			"WebSocket over HTTP/2."}
 	}
 	h.method, h.target, h.minor = method, target, number[2]-'0'
 	return h.splitTarget()
@@ -99,7 +102,8 @@ func (h *requestHead) splitTarget() *Reject {
 	}
 	if t[0] != '/' && string(t) != "*" {
 		scheme, rest, ok := bytes.Cut(t, []byte("://"))
-		if !ok || !(equalFold(scheme, "http") || equalFold(scheme, "https") || equalFold(scheme, "ws") || equalFold(scheme, "wss")) {
+		if !ok || !(equalFold(scheme, "http") || equalFold(scheme, "https") || equalFold(scheme, "ws") ||
+			equalFold(scheme, "wss")) {
 			return badRequest("Malformed request: the target must be a path that begins with /.")
 		}
 		end := bytes.IndexAny(rest, "/?")
@@ -164,13 +168,15 @@ func (h *requestHead) field(name, value []byte) (ok bool) {
 	return true
 }
 
-// checkUpgrade sets h.upgrade if this is a WebSocket request. It rejects a WebSocket request that violates RFC 6455 §4.2.1.
+// checkUpgrade sets h.upgrade if this is a WebSocket request. It rejects a WebSocket request that violates RFC 6455
+// §4.2.1.
 func (h *requestHead) checkUpgrade() *Reject {
 	if !h.upgradeField {
 		if h.keys > 0 {
 			return &Reject{
 				Status: http.StatusUpgradeRequired,
-				Body:   "The WebSocket request lacks Upgrade: websocket. A proxy in between must pass on Upgrade and Connection.",
+				Body: "The WebSocket request lacks Upgrade: websocket. A proxy in between must pass on Upgrade and " +
+					"Connection.",
 				Header: rejectNotUpgrade.Header,
 			}
 		}
@@ -179,11 +185,14 @@ func (h *requestHead) checkUpgrade() *Reject {
 	h.upgrade = true
 	switch {
 	case h.minor == 0:
-		return &Reject{Status: http.StatusHTTPVersionNotSupported, Body: "WebSocket requires HTTP/1.1, but this request uses HTTP/1.0. A proxy in between must use 1.1."}
+		return &Reject{Status: http.StatusHTTPVersionNotSupported, Body: "WebSocket requires HTTP/1.1, but this " +
+			"request uses HTTP/1.0. A proxy in between must use 1.1."}
 	case string(h.method) != http.MethodGet:
-		return &Reject{Status: http.StatusMethodNotAllowed, Body: "A WebSocket request must use GET.", Header: [][2]string{{"Allow", "GET"}}}
+		return &Reject{Status: http.StatusMethodNotAllowed, Body: "A WebSocket request must use GET.",
+			Header: [][2]string{{"Allow", "GET"}}}
 	case !h.connectionUpgrade:
-		return badRequest("The WebSocket request lacks Connection: Upgrade. A proxy in between must pass on Upgrade and Connection.")
+		return badRequest("The WebSocket request lacks Connection: Upgrade. A proxy in between must pass on Upgrade " +
+			"and Connection.")
 	case h.body:
 		return badRequest("A WebSocket request must not have a body.")
 	case h.versions != 1 || len(h.version) == 0:
@@ -230,8 +239,8 @@ func (h *requestHead) request() *Request {
 	return r
 }
 
-// validHost reports whether b may be a host with an optional port. It allows more than RFC 3986, but no character that has a
-// meaning elsewhere in a URL or in a list.
+// validHost reports whether b may be a host with an optional port. It allows more than RFC 3986, but no character that
+// has a meaning elsewhere in a URL or in a list.
 func validHost(b []byte) bool {
 	for _, c := range b {
 		if c <= ' ' || c >= 0x7f || strings.IndexByte("/?#@\\,\"<>^{|}`", c) >= 0 {

@@ -9,8 +9,8 @@ import (
 // text/plain, Content-Length and Connection: close.
 func AppendReject(dst []byte, r *Reject) []byte { return appendResponse(dst, r, true) }
 
-// appendResponse is AppendReject with an optional body. A response to HEAD has none, but has the Content-Length of the response to
-// GET (RFC 9110 §8.6).
+// appendResponse is AppendReject with an optional body. A response to HEAD has none, but has the Content-Length of the
+// response to GET (RFC 9110 §8.6).
 func appendResponse(dst []byte, r *Reject, withBody bool) []byte {
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = strconv.AppendInt(dst, int64(r.Status), 10)

@@ -14,33 +14,34 @@ import (
 	"time"
 )
 
-// linesMax bounds what is kept of what a process says, in lines; the newest are kept.
+// linesMax is how many lines of a process's standard error are kept: the newest.
 const linesMax = 50
 
-// Options say what to start.
+// Options is what Start needs.
 type Options struct {
-	Path string
-	Args []string
-	CPU  int // The only one that it may use.
+	Path string   // Program to start.
+	Args []string // Arguments of the program.
+	CPU  int      // The only CPU that it may use.
 }
 
 // Process is a process that was started.
 type Process struct {
-	In  io.WriteCloser // Its standard input.
-	Out io.Reader      // Its standard output.
+	In  io.WriteCloser // Standard input of the process.
+	Out io.Reader      // Standard output of the process.
 	cmd *exec.Cmd
 
 	reading sync.WaitGroup
 	mu      sync.Mutex
-	lines   [][]byte      // Of standard error; guarded by mu.
-	ended   bool          // No more will come; guarded by mu.
-	more    chan struct{} // Told when there is a line.
+	lines   [][]byte      // Lines of standard error; guarded by mu.
+	ended   bool          // Whether standard error has ended; guarded by mu.
+	more    chan struct{} // Receives a value when there is a new line.
 }
 
 // Start starts a process. Stop must follow.
 func Start(o Options) (*Process, error) {
-	p := &Process{cmd: exec.Command(o.Path, o.Args...), more: make(chan struct{}, 1)} //nolint:noctx // Stop ends it, and gives it time.
-	// Ctrl-C is for us: we end it.
+	cmd := exec.Command(o.Path, o.Args...) //nolint:noctx // Stop ends the process, and gives it time.
+	p := &Process{cmd: cmd, more: make(chan struct{}, 1)}
+	// Ctrl-C must reach this process only, which then stops the child.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
 	in, err := p.cmd.StdinPipe()
 	if err != nil {
@@ -87,12 +88,12 @@ func (p *Process) read(r io.Reader) {
 // PID is the number of the process.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Terminate sends SIGTERM, for one that has to end while its owner waits for an answer of it. Any goroutine may call it; Stop must
-// follow.
+// Terminate sends SIGTERM, for one that has to end while its owner waits for an answer of it. Any goroutine may call
+// it; Stop must follow.
 func (p *Process) Terminate() { _ = p.cmd.Process.Signal(syscall.SIGTERM) } // It may have ended.
 
-// Await gives found the newest lines of standard error until it returns true. It is an error when the process ends before, or when it
-// takes longer than timeout.
+// Await gives found the newest lines of standard error until it returns true. It is an error when the process ends
+// before, or when it takes longer than timeout.
 func (p *Process) Await(timeout time.Duration, found func(line []byte) bool) error {
 	deadline := time.After(timeout)
 	for {
@@ -126,8 +127,8 @@ func (p *Process) Said() string {
 	return string(p.lines[len(p.lines)-1])
 }
 
-// Stop closes the standard input of the process, sends SIGTERM, after grace SIGKILL, and waits. A process that had to be killed, or
-// that ended with another status than 0 without being asked to, is an error.
+// Stop closes the standard input of the process, sends SIGTERM, after grace SIGKILL, and waits. A process that had to
+// be killed, or that ended with another status than 0 without being asked to, is an error.
 func (p *Process) Stop(grace time.Duration) error {
 	_ = p.In.Close() // It may have gone.
 	signalled := p.cmd.Process.Signal(syscall.SIGTERM)

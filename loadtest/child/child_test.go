@@ -75,7 +75,7 @@ func TestNoProgram(t *testing.T) {
 	_, err = Start(Options{Path: t.TempDir() + "/none", CPU: cpus[0]})
 	require.ErrorIs(t, err, os.ErrNotExist)
 	_, err = Start(Options{Path: "/bin/sh", CPU: 1023})
-	require.ErrorContains(t, err, "keep a thread to CPU 1023")
+	require.ErrorContains(t, err, "restrict a thread to CPU 1023")
 }
 
 // What is started has one CPU, and this process still has all.

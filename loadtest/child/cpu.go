@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CPUs are those that this process may use, in order.
+// CPUs returns the CPUs that this process may use, in ascending order.
 func CPUs() ([]int, error) {
 	var set unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &set); err != nil {
-		return nil, fmt.Errorf("ask for the CPUs of this process: %w", err)
+		return nil, fmt.Errorf("get the CPUs of this process: %w", err)
 	}
 	var list []int
 	for cpu := 0; len(list) < set.Count(); cpu++ {
@@ -25,14 +25,14 @@ func CPUs() ([]int, error) {
 	return list, nil
 }
 
-// only is the set of one CPU.
+// only returns a set with one CPU.
 func only(cpu int) *unix.CPUSet {
 	var set unix.CPUSet
 	set.Set(cpu)
 	return &set
 }
 
-// pinned runs f on a thread that has only this CPU: what f starts inherits that.
+// pinned calls f on a thread that may use only this CPU. Processes that f starts inherit that.
 func pinned(cpu int, f func() error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -41,16 +41,16 @@ func pinned(cpu int, f func() error) error {
 		return fmt.Errorf("read a thread's CPUs: %w", err)
 	}
 	if err := unix.SchedSetaffinity(0, only(cpu)); err != nil {
-		return fmt.Errorf("keep a thread to CPU %d: %w", cpu, err)
+		return fmt.Errorf("restrict a thread to CPU %d: %w", cpu, err)
 	}
 	err := f()
 	return errors.Join(err, unix.SchedSetaffinity(0, &before))
 }
 
-// threadsPasses bounds how often PinSelf looks for threads that were made meanwhile.
+// threadsPasses is the maximum number of times that PinSelf looks for new threads.
 const threadsPasses = 10
 
-// PinSelf keeps every thread of this process, also those to come, to one CPU.
+// PinSelf restricts all threads of this process, also later ones, to one CPU.
 func PinSelf(cpu int) error {
 	done := map[int]bool{}
 	for range threadsPasses {
@@ -64,16 +64,16 @@ func PinSelf(cpu int) error {
 			if err != nil || done[id] {
 				continue
 			}
-			// A thread that has ended meanwhile needs none.
+			// Ignore a thread that has ended meanwhile.
 			if err := unix.SchedSetaffinity(id, only(cpu)); err != nil && !errors.Is(err, unix.ESRCH) {
-				return fmt.Errorf("keep this process to CPU %d: %w", cpu, err)
+				return fmt.Errorf("restrict this process to CPU %d: %w", cpu, err)
 			}
 			done[id], fresh = true, true
 		}
-		// A thread inherits from the one that made it: when a pass finds no new one, all have it.
+		// A thread inherits the CPU from its creator, so all threads have it when a pass finds no new one.
 		if !fresh {
 			return nil
 		}
 	}
-	return errors.New("keep this process to one CPU: it makes threads faster than they can be listed")
+	return errors.New("restrict this process to one CPU: it creates threads faster than they can be listed")
 }

@@ -1,7 +1,8 @@
-// Package child starts processes on chosen CPUs, reads what they say, and ends them.
+// Package child starts processes on chosen CPUs, reads their output, and stops them.
 //
-// Thread rule: a Process belongs to one goroutine, but for Terminate. Nothing else in this process may set the affinity of threads.
+// Thread rule: a Process belongs to one goroutine, except for Terminate, which any goroutine may call. Nothing else in
+// this process may set the CPU affinity of threads.
 //
-// It ends a process by its number and waits for it, and never looks for one by name. When the process that started them dies without
-// stopping them, the kernel sends them SIGTERM.
+// The package stops a process by its pid and waits for it; it never looks for one by name. If this process dies without
+// stopping its children, the kernel sends them SIGTERM.
 package child

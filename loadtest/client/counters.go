@@ -7,38 +7,40 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Counters is what clients have met. All but Open and Behind only grow, except that Lost shrinks when a record comes late.
+// Counters counts what happened to clients. The values only grow, except for Open and Behind, and for Lost, which
+// shrinks when a record arrives late.
 type Counters struct {
-	Attempts  int64 // Connections begun.
-	Connected int64 // Of Attempts, those for which TCP made a connection.
-	Refused   int64 // Attempts that the server answered by a refusal: HTTP status, error reply, close or RST before the subscription.
-	Failed    int64 // Attempts that ended in another way: timeouts, local errors, broken answers.
-	GivenUp   int64 // Clients that are not dialed again, since they would be refused again.
-	Held      int64 // Clients that were connected and subscribed.
-	Open      int64 // Of Held, those that still are.
-	Closed    int64 // Of Held, those that were disconnected, not by Close.
-	Left      int64 // Of Held, those that Close has ended in order: a close frame, and the server's end of the stream.
+	Attempts  int64 // Connection attempts.
+	Connected int64 // Attempts that led to a TCP connection.
+	Refused   int64 // Attempts refused by the server, with an HTTP status, an error reply, a close or a RST.
+	Failed    int64 // Attempts that ended in another way: timeouts, local errors, invalid responses.
+	GivenUp   int64 // Clients that do not try again, because they would be refused again.
+	Held      int64 // Clients that have been connected and subscribed.
+	Open      int64 // Held clients that are still connected.
+	Closed    int64 // Held clients that were disconnected, but not by Close.
+	// Held clients that Close has disconnected properly, with a close frame and the server's end of the stream.
+	Left int64
 
-	Deliveries    int64 // Records of this run, duplicates included.
-	DeliveryBytes int64 // Of the values of Deliveries.
-	WireBytes     int64 // All that was read from sockets.
-	Foreign       int64 // Records of another run, not checked.
+	Deliveries    int64 // Records of this run, including duplicates.
+	DeliveryBytes int64 // Bytes of the values of these records.
+	WireBytes     int64 // Bytes read from sockets.
+	Foreign       int64 // Records of another run, which are not checked.
 	Corrupt       int64 // Records with other bytes than were produced.
-	Unexpected    int64 // Messages that are no record and no ping, such as an unsubscription.
+	Unexpected    int64 // Messages that are neither a record nor a ping, such as an unsubscribe push.
 	Gaps          int64 // Times that numbers were skipped.
-	Lost          int64 // Numbers that were skipped and did not come later.
-	LostClosed    int64 // Records that clients did not get because they had been disconnected.
-	Duplicates    int64 // Records that came again.
-	Reordered     int64 // Records that came after a later one.
-	Pings         int64 // Pings answered, native and in-band.
-	Behind        int64 // Open clients that have not got the last record; set while draining.
+	Lost          int64 // Skipped numbers that did not arrive later.
+	LostClosed    int64 // Records that clients did not get because they were disconnected.
+	Duplicates    int64 // Records that arrived again.
+	Reordered     int64 // Records that arrived after a later one.
+	Pings         int64 // Pings answered, both WebSocket's and the client protocol's.
+	Behind        int64 // Open clients that have not got the last record yet; set while draining.
 
-	Closes   map[string]int64 // Closed, by close code or by what happened instead.
-	Refusals map[string]int64 // Refused, by why.
-	Failures map[string]int64 // Failed, by why.
+	Closes   map[string]int64 // Closed by close code, or by what happened instead.
+	Refusals map[string]int64 // Refused by reason.
+	Failures map[string]int64 // Failed by reason.
 }
 
-// reasonsMax bounds the kinds of each map of reasons; more are counted together.
+// reasonsMax is the maximum number of reasons in each map. Further reasons are counted together.
 const reasonsMax = 32
 
 func count(m *map[string]int64, reason string) {
@@ -59,9 +61,12 @@ func (c *Counters) clone() Counters {
 
 func (c *Counters) add(o *Counters) {
 	for _, p := range [][2]*int64{
-		{&c.Attempts, &o.Attempts}, {&c.Connected, &o.Connected}, {&c.Left, &o.Left}, {&c.Refused, &o.Refused}, {&c.Failed, &o.Failed}, {&c.GivenUp, &o.GivenUp}, {&c.Held, &o.Held}, {&c.Open, &o.Open},
-		{&c.Closed, &o.Closed}, {&c.Deliveries, &o.Deliveries}, {&c.DeliveryBytes, &o.DeliveryBytes}, {&c.WireBytes, &o.WireBytes}, {&c.Foreign, &o.Foreign},
-		{&c.Corrupt, &o.Corrupt}, {&c.Unexpected, &o.Unexpected}, {&c.Gaps, &o.Gaps}, {&c.Lost, &o.Lost}, {&c.LostClosed, &o.LostClosed},
+		{&c.Attempts, &o.Attempts}, {&c.Connected, &o.Connected}, {&c.Left, &o.Left}, {&c.Refused, &o.Refused},
+		{&c.Failed, &o.Failed}, {&c.GivenUp, &o.GivenUp}, {&c.Held, &o.Held}, {&c.Open, &o.Open},
+		{&c.Closed, &o.Closed}, {&c.Deliveries, &o.Deliveries}, {&c.DeliveryBytes, &o.DeliveryBytes},
+		{&c.WireBytes, &o.WireBytes}, {&c.Foreign, &o.Foreign},
+		{&c.Corrupt, &o.Corrupt}, {&c.Unexpected, &o.Unexpected}, {&c.Gaps, &o.Gaps}, {&c.Lost, &o.Lost},
+		{&c.LostClosed, &o.LostClosed},
 		{&c.Duplicates, &o.Duplicates}, {&c.Reordered, &o.Reordered}, {&c.Pings, &o.Pings}, {&c.Behind, &o.Behind},
 	} {
 		*p[0] += *p[1]
@@ -80,7 +85,7 @@ func addReasons(to *map[string]int64, from map[string]int64) {
 	}
 }
 
-// The range of histograms in microseconds; what is beyond counts as the limit.
+// The range of histograms in microseconds. Values outside count as the limit.
 const (
 	microsMin = 1
 	microsMax = 60_000_000

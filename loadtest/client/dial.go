@@ -15,7 +15,7 @@ import (
 	"wsd/internal/wire"
 )
 
-// fill begins attempts: again for who was refused and has waited, then for who was not dialed yet.
+// fill begins attempts: first for clients that were refused and have waited, then for new clients.
 func (l *loop) fill() {
 	budget := fillMax
 	if rate := l.e.o.ConnectRate; rate > 0 {
@@ -24,7 +24,7 @@ func (l *loop) fill() {
 	}
 	for i := 0; i < len(l.retries) && budget > 0 && l.dialing < l.dialsMax; {
 		r := l.retries[i]
-		if r.at > l.now {
+		if r.due > l.now {
 			i++
 			continue
 		}
@@ -73,7 +73,7 @@ func connect(server netip.AddrPort, source netip.Addr) (int, error) {
 		return -1, fmt.Errorf("open socket: %w", err)
 	}
 	if source.IsValid() {
-		// Without a port: the kernel chooses one when it knows the server, so that two servers may share it.
+		// Without a port, which the kernel then chooses when it knows the server, so that two servers can share it.
 		err = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 		if err == nil {
 			err = unix.Bind(fd, sockaddr(netip.AddrPortFrom(source, 0)))
@@ -83,7 +83,7 @@ func connect(server netip.AddrPort, source netip.Addr) (int, error) {
 			return -1, fmt.Errorf("bind to %s: %w", source, err)
 		}
 	}
-	// Commands and pongs are small and must not wait for each other. Without it they only come late.
+	// Commands and pongs are small and must not wait for each other. If this fails, they only arrive late.
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	if err := unix.Connect(fd, sockaddr(server)); err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		epoll.Close(fd)
@@ -99,7 +99,7 @@ func sockaddr(a netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
 }
 
-// connected goes on when TCP has a result.
+// connected handles the result of connecting.
 func (l *loop) connected(who int32) {
 	c := &l.conns[who]
 	errno, err := unix.GetsockoptInt(int(c.fd), unix.SOL_SOCKET, unix.SO_ERROR)
@@ -122,7 +122,7 @@ func (l *loop) connected(who int32) {
 	}
 }
 
-// handshake looks for the answer to the upgrade request at the start of b and returns how many bytes it used.
+// handshake reads the response to the upgrade request from the start of b, and returns the number of bytes it used.
 func (l *loop) handshake(who int32, b []byte) (used int) {
 	c := &l.conns[who]
 	if used = wire.HeadLen(b, 0); used == 0 {
@@ -149,18 +149,18 @@ func (l *loop) handshake(who int32, b []byte) (used int) {
 	return used
 }
 
-// notUpgraded ends an attempt that was answered by another status than 101.
+// notUpgraded ends an attempt whose response had another status than 101.
 func (l *loop) notUpgraded(who int32, status int, header http.Header) {
 	reason := fmt.Sprintf("HTTP %d %s", status, http.StatusText(status))
 	if status >= 500 || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout {
-		seconds, _ := strconv.Atoi(header.Get("Retry-After")) // Not a number: as if absent.
+		seconds, _ := strconv.Atoi(header.Get("Retry-After")) // 0 if absent or not a number.
 		l.refused(who, reason, min(time.Duration(max(seconds, 0))*time.Second, 10*time.Second))
 		return
 	}
 	l.giveUp(who, reason)
 }
 
-// held marks the client subscribed.
+// held marks a client as subscribed.
 func (l *loop) held(who int32) {
 	c := &l.conns[who]
 	c.state = stateHeld
@@ -171,14 +171,14 @@ func (l *loop) held(who int32) {
 	record(l.connect, l.now-c.started)
 }
 
-// refused ends an attempt that the server does not want at present; it is repeated after a while.
+// refused ends an attempt that the server has refused temporarily. The client tries again later.
 func (l *loop) refused(who int32, reason string, after time.Duration) {
 	l.n.Refused++
 	count(&l.n.Refusals, reason)
 	l.again(who, after)
 }
 
-// giveUp ends an attempt that would be refused again; the client is not dialed any more.
+// giveUp ends an attempt that would be refused again. The client does not try again.
 func (l *loop) giveUp(who int32, reason string) {
 	l.n.Refused++
 	l.n.GivenUp++
@@ -186,7 +186,7 @@ func (l *loop) giveUp(who int32, reason string) {
 	l.endAttempt(&l.conns[who])
 }
 
-// attemptFailed ends an attempt that was not refused; it is repeated after a while.
+// attemptFailed ends an attempt that failed for another reason. The client tries again later.
 func (l *loop) attemptFailed(who int32, reason string) {
 	l.n.Failed++
 	count(&l.n.Failures, reason)
@@ -197,7 +197,7 @@ func (l *loop) again(who int32, after time.Duration) {
 	c := &l.conns[who]
 	wait := max(after, backoff(c.tries, rand.Float64()))
 	c.tries = min(c.tries+1, 255)
-	l.retries = append(l.retries, retry{who: who, at: l.now + int64(wait)})
+	l.retries = append(l.retries, retry{who: who, due: l.now + int64(wait)})
 	l.endAttempt(c)
 }
 

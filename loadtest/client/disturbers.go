@@ -16,22 +16,25 @@ import (
 	"wsd/internal/wire"
 )
 
-// DisturberOptions say whom to disturb. All fields are needed.
+// DisturberOptions is what NewDisturbers needs. All fields are required.
 type DisturberOptions struct {
-	Server  netip.AddrPort
-	Host    string  // Of the Host field, with port.
-	Channel Channel // What all subscribe to.
-	// Seen is the number of a record that some client has got, so that no later connection is to get it; called by any goroutine.
+	Server  netip.AddrPort // Address of the server.
+	Host    string         // Value of the Host field, with port.
+	Channel Channel        // Channel that all subscribe to.
+
+	// Seen returns the number of a record that some client has got, so that later connections must not get it. Any
+	// goroutine may call it.
 	Seen        func() uint64
-	Now         func() int64  // Nanoseconds since 1970; the clock that records are stamped by.
-	Count       int           // Disturbers: connections at a time.
-	Seed        uint64        // Of all that is random.
+	Now         func() int64  // Returns nanoseconds since 1970, of the clock that the times of records come from.
+	Count       int           // Number of disturbers, which have one connection each at a time.
+	Seed        uint64        // Seed of everything random.
 	OutboundMax int           // The server's client.outbound_max in bytes.
-	StopMax     time.Duration // The longest time that one does not read, or reads slowly; above stopLeast.
+	StopMax     time.Duration // Maximum time for which a client does not read, or reads slowly; above shortestStop.
 }
 
-// Disturbers are clients that do to the server what bad networks and bad clients do: they read slowly or not at all, reset their connections
-// at any moment, and come back. They speak raw, one goroutine each. Whatever comes through must still be every record, once and in order.
+// Disturbers are clients that behave like bad clients on bad networks: they read slowly or not at all, reset their
+// connections at any time, and reconnect. They use the raw protocol, with one goroutine each. What they do receive must
+// still be every record, once and in order.
 type Disturbers struct {
 	o       DisturberOptions
 	request []byte
@@ -42,53 +45,56 @@ type Disturbers struct {
 	total Disturbed // Guarded by mu.
 }
 
-// What disturbers do, as chances and times.
+// Probabilities and times of what disturbers do.
 const (
-	stopLeast      = 200 * time.Millisecond
-	readLeast      = 200 * time.Millisecond
-	readMax        = 5 * time.Second
-	pauseMax       = time.Second // Before coming back.
-	upgradeHoldMax = time.Second // Between a part of the upgrade request and the reset; less than client.handshake_timeout.
+	shortestStop = 200 * time.Millisecond
+	shortestRead = 200 * time.Millisecond
+	readMax      = 5 * time.Second
+	pauseMax     = time.Second // Maximum time before reconnecting.
 
-	chanceUpgradeReset = 0.15 // Of a connection: to be reset before it is upgraded.
-	chanceBehindReset  = 0.2  // Of a stop or slow reading: to end by a reset.
-	chanceLeave        = 0.3  // Of a connection that is up to date: to end by a close frame.
-	chanceHalfFrame    = 0.5  // Of a reset: to follow a part of a frame.
-	chanceSmallBuffer  = 0.5  // Of a connection: to have a receive buffer of smallBuffer bytes.
+	// Maximum time between a part of the upgrade request and the reset; less than client.handshake_timeout.
+	upgradeHoldMax = time.Second
+
+	chanceUpgradeReset = 0.15 // That a connection is reset before it is upgraded.
+	chanceBehindReset  = 0.2  // That a stop or slow reading ends with a reset.
+	chanceLeave        = 0.3  // That a connection that is up to date ends with a close frame.
+	chanceHalfFrame    = 0.5  // That a reset follows a part of a frame.
+	chanceSmallBuffer  = 0.5  // That a connection has a receive buffer of smallBuffer bytes.
 	smallBuffer        = 4 << 10
 )
 
-// How long is waited for the server.
+// Limits of waiting for the server.
 const (
-	answerTimeout = 10 * time.Second
-	catchUpMax    = 30 * time.Second
-	stuckAfter    = 15 * time.Second // Without a byte for a client that is to get some.
+	responseTimeout = 10 * time.Second
+	catchUpMax      = 30 * time.Second
+	stuckAfter      = 15 * time.Second // Maximum time without a byte for a client that should get some.
 )
 
-// NewDisturbers returns disturbers that do nothing yet.
+// NewDisturbers returns disturbers that have not started yet.
 func NewDisturbers(o DisturberOptions) (*Disturbers, error) {
-	if o.Count < 0 || o.StopMax <= stopLeast || o.OutboundMax < 1 || o.Seen == nil || o.Now == nil || o.Channel.Format == nil || o.Channel.Produced == nil {
-		return nil, errors.New("disturbers need a channel, a limit, and a longest stop above 200 ms")
+	if o.Count < 0 || o.StopMax <= shortestStop || o.OutboundMax < 1 || o.Seen == nil || o.Now == nil ||
+		o.Channel.Format == nil || o.Channel.Produced == nil {
+		return nil, errors.New("disturbers need a channel, a limit, and a StopMax above 200 ms")
 	}
 	d := &Disturbers{o: o, key: newKey()}
 	d.request = wire.AppendClientHandshake(nil, o.Host, rawPath(o.Channel.Name), "", d.key)
 	return d, nil
 }
 
-// Start begins to disturb, until ctx ends. Those that are connected then read what is left and leave in order.
+// Start starts the disturbers. When ctx ends, those that are connected read the rest and close properly.
 func (d *Disturbers) Start(ctx context.Context) {
 	for i := range d.o.Count {
 		d.running.Go(func() { d.disturb(ctx, rand.New(rand.NewPCG(d.o.Seed, uint64(i)))) })
 	}
 }
 
-// Wait waits, after the end of the context of Start, until all have left, and returns what they did and saw.
+// Wait waits until all disturbers have ended, after the end of the context of Start, and returns what they did and saw.
 func (d *Disturbers) Wait() Disturbed {
 	d.running.Wait()
 	return d.Snapshot()
 }
 
-// Snapshot returns what was done and seen up to now; of a connection that goes on, nothing.
+// Snapshot returns what the disturbers have done and seen, without connections that are still open.
 func (d *Disturbers) Snapshot() Disturbed {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -108,11 +114,11 @@ func (d *Disturbers) disturb(ctx context.Context, chance *rand.Rand) {
 	}
 }
 
-// connection makes one connection, and does to it what chance says.
+// connection opens one connection, and treats it as chance decides.
 func (d *Disturbers) connection(ctx context.Context, chance *rand.Rand) Disturbed {
 	v := &victim{d: d, floor: d.o.Seen()}
 	small := chance.Float64() < chanceSmallBuffer
-	// Not ctx: a connection that it cuts in the making would be in the server's counters, but in none of ours.
+	// Not ctx: the server may count a connection that ctx interrupts, and this client would not.
 	conn, err := d.dial(context.WithoutCancel(ctx), small)
 	if err != nil {
 		count(&v.n.NotDialed, err.Error())
@@ -129,14 +135,14 @@ func (d *Disturbers) connection(ctx context.Context, chance *rand.Rand) Disturbe
 	return v.n
 }
 
-// live is the life of a connection that is upgraded: some phases, and an end.
+// live treats an upgraded connection: some phases, and an end.
 func (v *victim) live(ctx context.Context, chance *rand.Rand) {
 	for range 1 + chance.IntN(3) {
-		hold := spread(chance, stopLeast, v.d.o.StopMax)
-		rate := 512 + chance.IntN(8<<10) // Bytes a second, when reading slowly.
+		hold := spread(chance, shortestStop, v.d.o.StopMax)
+		rate := 512 + chance.IntN(8<<10) // Bytes per second when reading slowly.
 		switch chance.IntN(3) {
 		case 0:
-			v.read(ctx, spread(chance, readLeast, readMax))
+			v.read(ctx, spread(chance, shortestRead, readMax))
 			if v.ended() {
 				return
 			}
@@ -169,14 +175,17 @@ func (v *victim) live(ctx context.Context, chance *rand.Rand) {
 	v.reset(chance)
 }
 
-// dial makes a TCP connection.
+// dial opens a TCP connection.
 func (d *Disturbers) dial(ctx context.Context, small bool) (*net.TCPConn, error) {
-	dialer := net.Dialer{Timeout: answerTimeout, KeepAlive: -1}
+	dialer := net.Dialer{Timeout: responseTimeout, KeepAlive: -1}
 	if small {
-		// Before connecting: the window that the kernel announces depends on it.
+		// Before connecting, because the window that the kernel announces depends on it.
 		dialer.Control = func(_, _ string, raw syscall.RawConn) error {
 			var failed error
-			err := raw.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, smallBuffer) })
+			err := raw.Control(func(fd uintptr) {
+				failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF,
+					smallBuffer)
+			})
 			return errors.Join(err, failed)
 		}
 	}
@@ -191,12 +200,13 @@ func (d *Disturbers) dial(ctx context.Context, small bool) (*net.TCPConn, error)
 	return conn.(*net.TCPConn), nil
 }
 
-// spread is a time between least and most whose logarithm is even: short ones are as frequent as long ones.
-func spread(chance *rand.Rand, least, most time.Duration) time.Duration {
-	return time.Duration(float64(least) * math.Pow(float64(most)/float64(least), chance.Float64()))
+// spread returns a random time between shortest and longest. Its logarithm is evenly distributed, so that short times
+// are as frequent as long ones.
+func spread(chance *rand.Rand, shortest, longest time.Duration) time.Duration {
+	return time.Duration(float64(shortest) * math.Pow(float64(longest)/float64(shortest), chance.Float64()))
 }
 
-// pause waits.
+// pause waits for d, or until ctx ends.
 func pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -168,7 +168,7 @@ func TestDisturbers(t *testing.T) {
 func TestDisturberOptions(t *testing.T) {
 	o := new(feed).options(&server{format: mustFormat(t, 1, 128)})
 	for _, change := range []func(o *DisturberOptions){
-		func(o *DisturberOptions) { o.StopMax = stopLeast }, func(o *DisturberOptions) { o.OutboundMax = 0 },
+		func(o *DisturberOptions) { o.StopMax = shortestStop }, func(o *DisturberOptions) { o.OutboundMax = 0 },
 		func(o *DisturberOptions) { o.Seen = nil }, func(o *DisturberOptions) { o.Channel.Format = nil },
 	} {
 		bad := o

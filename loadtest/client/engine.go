@@ -11,38 +11,40 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Protocol is what clients speak.
+// Protocol is the protocol of the clients.
 type Protocol string
 
 // The protocols.
 const (
-	Raw  Protocol = "raw"  // /ws?channel=NAME: one message is one record.
-	JSON Protocol = "json" // /connection/websocket: the Centrifugo client protocol.
+	Raw  Protocol = "raw"  // /ws?channel=NAME, one message per record.
+	JSON Protocol = "json" // /connection/websocket, Centrifugo's client protocol.
 )
 
-// Channel is what a share of the clients subscribes to.
+// Channel is a channel that a share of the clients subscribes to.
 type Channel struct {
-	Name   string
-	Format *Format
-	// Produced is the number of the last record that was given to Kafka or is about to be; called by any loop.
+	Name   string  // Name of the channel.
+	Format *Format // Format of its records.
+
+	// Produced returns the number of the last record that was sent to Kafka or is about to be. Any loop may call it.
 	Produced func() uint64
 }
 
-// Options say what to do. All fields but ConnectRate, Sources and Unmeasured are needed.
+// Options is what New needs. All fields are required except for Deflate, ConnectRate, Sources and Unmeasured.
 type Options struct {
-	Server         netip.AddrPort
-	Host           string // Of the Host field, with port.
-	Protocol       Protocol
-	Deflate        bool      // Ask for compression, which the server must then have.
-	Channels       []Channel // Client i subscribes to the one at i modulo their number.
-	Clients        int
-	Loops          int           // Goroutines that share the clients.
-	Dials          int           // Attempts under way at a time, all loops together.
-	ConnectRate    float64       // Attempts begun a second; 0: as many as Dials allows.
-	AttemptTimeout time.Duration // From connect to subscribed.
-	Sources        []netip.Addr  // Local addresses, in turn; none: the kernel's choice.
-	Now            func() int64  // Nanoseconds since 1970; the clock that records are stamped by.
-	Unmeasured     uint64        // Numbers of a channel up to this are in no latency: they only warm up. Default: none.
+	Server         netip.AddrPort // Address of the server.
+	Host           string         // Value of the Host field, with port.
+	Protocol       Protocol       // Protocol of the clients.
+	Deflate        bool           // Whether to ask for compression, which the server must then accept.
+	Channels       []Channel      // Channels; client i subscribes to number i modulo their count.
+	Clients        int            // Number of clients.
+	Loops          int            // Number of goroutines that share the clients.
+	Dials          int            // Maximum number of attempts at the same time, in all loops.
+	ConnectRate    float64        // Attempts per second; 0: as many as Dials allows.
+	AttemptTimeout time.Duration  // Timeout of an attempt, until it is subscribed.
+	Sources        []netip.Addr   // Local addresses, used in turn; empty: the kernel chooses.
+	Now            func() int64   // Returns nanoseconds since 1970, of the clock that the times of records come from.
+	// Numbers of a channel up to this are in no latency: they only warm up. Default: none.
+	Unmeasured uint64
 }
 
 func (o *Options) check() error {
@@ -63,15 +65,15 @@ func (o *Options) check() error {
 	return nil
 }
 
-// What a loop does. A phase is followed by a later one only.
+// Phases of the loops, in order.
 const (
-	phaseDial  int32 = iota // Dial and retry.
-	phaseHold               // Begin no attempt; those under way are dropped.
-	phaseDrain              // Count who is behind.
-	phaseClose              // Say goodbye and end.
+	phaseDial  int32 = iota // Connect, and try again.
+	phaseHold               // Begin no attempt, and drop current ones.
+	phaseDrain              // Count the clients that are behind.
+	phaseClose              // Close all connections and end.
 )
 
-// tickInterval is how often loops look at deadlines and publish their counters.
+// tickInterval is the time between two checks of deadlines, after which loops also publish their counters.
 const tickInterval = 25 * time.Millisecond
 
 // Engine is all clients of the process.
@@ -79,21 +81,23 @@ type Engine struct {
 	o     Options
 	loops []*loop
 	phase atomic.Int32
-	last  []atomic.Uint64 // Per channel, the last record; set before phaseDrain.
-	seen  []atomic.Uint64 // Per channel, a record that came; hardly ever not the last that did.
-	grace atomic.Int64    // When closing ends, on the clock of Options.Now.
+	last  []atomic.Uint64 // Number of the last record, by channel; set before phaseDrain.
+	seen  []atomic.Uint64 // Number of a record that has arrived, by channel; almost always the last one.
+	grace atomic.Int64    // Time at which closing ends, on the clock of Options.Now.
 
 	running sync.WaitGroup
 	ticking sync.WaitGroup
 	stopped chan struct{} // Closed when the loops have ended.
 }
 
-// New returns an engine that has not dialed yet, but holds descriptors: Close releases them, also when Start was not called.
+// New returns an engine that has not connected yet. The caller must call Close to release its descriptors, even without
+// Start.
 func New(o Options) (*Engine, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	e := &Engine{o: o, last: make([]atomic.Uint64, len(o.Channels)), seen: make([]atomic.Uint64, len(o.Channels)), stopped: make(chan struct{})}
+	e := &Engine{o: o, last: make([]atomic.Uint64, len(o.Channels)), seen: make([]atomic.Uint64, len(o.Channels)),
+		stopped: make(chan struct{})}
 	for i := range o.Loops {
 		l, err := newLoop(e, i)
 		if err != nil {
@@ -107,7 +111,7 @@ func New(o Options) (*Engine, error) {
 	return e, nil
 }
 
-// Start begins to dial.
+// Start begins to connect.
 func (e *Engine) Start() {
 	for _, l := range e.loops {
 		e.running.Go(l.run)
@@ -132,11 +136,11 @@ func (e *Engine) wake() {
 	}
 }
 
-// Hold ends dialing: attempts under way are dropped and count as failed.
+// Hold stops connecting. Current attempts are dropped and count as failed.
 func (e *Engine) Hold() { e.advance(phaseHold) }
 
-// Drain makes Snapshot tell in Behind how many open clients have not got the last record of their channel; last is per channel. The
-// loops take a moment to count: Behind is known once Snapshot says so.
+// Drain lets Snapshot count in Behind how many open clients have not got the last record of their channel. last is the
+// number of the last record, by channel. Behind is valid once Snapshot returns drained.
 func (e *Engine) Drain(last []uint64) {
 	for i, n := range last {
 		e.last[i].Store(n)
@@ -154,7 +158,7 @@ func (e *Engine) advance(to int32) {
 	}
 }
 
-// Snapshot returns the counters of all loops, at most some tens of milliseconds old, and whether Behind is known.
+// Snapshot returns the counters of all loops, at most some tens of milliseconds old, and whether Behind is valid.
 func (e *Engine) Snapshot() (n Counters, drained bool) {
 	drained = true
 	for _, l := range e.loops {
@@ -166,18 +170,19 @@ func (e *Engine) Snapshot() (n Counters, drained bool) {
 	return n, drained
 }
 
-// Seen returns the number of a record of a channel that some client has got, about the last one.
+// Seen returns the number of a record of a channel that some client has got, usually the last one.
 func (e *Engine) Seen(channel int) uint64 { return e.seen[channel].Load() }
 
-// Close sends close frames, waits at most grace for the server to end the connections, and drops what is left. What clients that were
-// subscribed miss then, up to what Drain was told, is in Lost and LostClosed. It returns the final counters and the histograms, in
-// microseconds: from connect to subscribed, and from the record's time to the end of the read that brought it. Call it once.
+// Close sends close frames, waits at most grace for the server to close the connections, and drops the rest. Records
+// that held clients miss then, up to the last ones passed to Drain, count in Lost and LostClosed. It returns the final
+// counters and two histograms in microseconds: the time from connecting to the subscription, and the time from a
+// record's time to the end of the read that returned it. Close must be called once.
 func (e *Engine) Close(grace time.Duration) (n Counters, connect, latency *hdrhistogram.Histogram) {
 	e.grace.Store(e.o.Now() + int64(grace))
 	e.advance(phaseClose)
 	e.running.Wait()
 	close(e.stopped)
-	e.ticking.Wait() // It uses the pollers.
+	e.ticking.Wait() // The ticking goroutine uses the pollers.
 	connect, latency = newHistogram(), newHistogram()
 	for _, l := range e.loops {
 		n.add(&l.n)

@@ -15,85 +15,85 @@ import (
 	"wsd/internal/wire"
 )
 
-// state is where a client stands.
+// state is the state of a client.
 type state uint8
 
 const (
-	stateIdle       state = iota // Waits to be dialed, or has given up.
-	stateConnecting              // TCP.
-	stateHandshake               // The upgrade request is sent.
-	stateCommands                // JSON: connect and subscribe are sent.
-	stateHeld                    // Subscribed.
-	stateClosed                  // Was subscribed, and is disconnected.
+	stateIdle       state = iota // Waits to connect, or has given up.
+	stateConnecting              // Waits for the TCP connection.
+	stateHandshake               // Has sent the upgrade request.
+	stateCommands                // Has sent the connect and subscribe commands (JSON only).
+	stateHeld                    // Is subscribed.
+	stateClosed                  // Was subscribed, and has been disconnected.
 )
 
 // conn is one client. It belongs to its loop.
 type conn struct {
-	fd      int32 // -1: none.
-	state   state
-	tries   uint8 // Attempts that have ended, for the back-off.
-	channel uint16
-	started int64 // When the attempt began.
-	order   order
-	reader  wire.Reader
-	rest    []byte // The start of a frame or of a response head; nil mostly.
+	fd      int32       // Descriptor; -1: none.
+	state   state       // State of the client.
+	tries   uint8       // Number of attempts that have ended, for the back-off.
+	channel uint16      // Index of its channel.
+	started int64       // When the attempt began.
+	order   order       // Checks the order of its records.
+	reader  wire.Reader // Reads its frames.
+	rest    []byte      // Start of an incomplete frame or response head; usually nil.
 }
 
 const (
 	eventsMax   = 256
 	bufferBytes = 256 << 10
-	restBytes   = 16 << 10 // What is read at least in one go where a frame has begun.
+	restBytes   = 16 << 10 // Minimum size of a read while a frame is incomplete.
 	messageMax  = 64 << 20
-	fillMax     = 32 // Attempts begun between two looks at the sockets.
+	fillMax     = 32 // Attempts begun between two checks of the sockets.
 )
 
-// mask is that of every frame: what it protects from, proxies that mistake frames for requests, is not here.
+// mask is the mask of every frame. It may be constant, because masks only protect proxies, and there are none here.
 var mask = [4]byte{0x5a, 0xa5, 0x3c, 0xc3}
 
 // loop owns some of the clients.
 type loop struct {
 	e       *Engine
 	poller  *epoll.Poller
-	index   int // Of the loop.
-	conns   []conn
-	buf     []byte // What is read, for all clients.
-	out     []byte // What is written, likewise.
-	n       Counters
-	missing missing
-	connect *hdrhistogram.Histogram
-	latency *hdrhistogram.Histogram
+	index   int                     // Index of the loop.
+	conns   []conn                  // The clients.
+	buf     []byte                  // Read buffer of all clients.
+	out     []byte                  // Write buffer of all clients.
+	n       Counters                // Counters of the clients.
+	missing missing                 // Records that clients have not got.
+	connect *hdrhistogram.Histogram // Times from connecting to the subscription, in microseconds.
+	latency *hdrhistogram.Histogram // Latencies of records, in microseconds.
 
-	key       string   // Of all handshakes.
-	requests  [][]byte // Per channel, the upgrade request.
-	commands  [][]byte // Per channel, the frame with the connect and subscribe commands; JSON only.
-	pong      []byte   // The frame that answers an in-band ping.
-	fresh     int      // Clients from here on have not been dialed.
-	retries   []retry
-	dialing   int // Attempts under way.
-	dialsMax  int
-	begun     int64 // When dialing began.
-	now       int64 // After the last read or wait.
-	nextTick  int64
-	nextSweep int64
-	sockets   int // Open descriptors.
-	inflater  wire.Inflater
+	key       string        // Sec-WebSocket-Key of all handshakes.
+	requests  [][]byte      // Upgrade request, by channel.
+	commands  [][]byte      // Frame with the connect and subscribe commands, by channel; JSON only.
+	pong      []byte        // Frame that answers a ping of the client protocol.
+	fresh     int           // Index of the first client that has not tried to connect yet.
+	retries   []retry       // Clients that will try again.
+	dialing   int           // Number of current attempts.
+	dialsMax  int           // Maximum number of attempts at the same time.
+	begun     int64         // When connecting began.
+	now       int64         // Time after the last read or wait.
+	nextTick  int64         // Time of the next tick.
+	nextSweep int64         // Time of the next sweep.
+	sockets   int           // Number of open descriptors.
+	inflater  wire.Inflater // Decompresses messages.
 
 	mu        sync.Mutex
-	published Counters // Guarded by mu.
-	counted   bool     // Behind is known; guarded by mu.
+	published Counters // Copy of the counters for Snapshot; guarded by mu.
+	counted   bool     // Whether published.Behind is valid; guarded by mu.
 }
 
-// retry is a client to be dialed again.
+// retry is a client that will try again.
 type retry struct {
-	who int32
-	at  int64
+	who int32 // Index of the client.
+	due int64 // Time of the next attempt.
 }
 
 func newLoop(e *Engine, index int) (*loop, error) {
 	o := &e.o
 	poller, err := epoll.New(eventsMax)
 	if err != nil {
-		return nil, fmt.Errorf("make client loop %d: %w", index, err)
+		return nil, fmt.Errorf("create client loop %d: %w", index, err)
 	}
 	share := (o.Clients - index + o.Loops - 1) / o.Loops
 	l := &loop{
@@ -141,7 +141,8 @@ func (l *loop) run() {
 		}
 		l.now = l.e.o.Now()
 		for _, ev := range events {
-			// A descriptor closed earlier in this turn may be another client's by now; that is not watched with this key.
+			// A descriptor that was closed earlier in this turn may belong to another client by now, which has another
+			// key.
 			if l.conns[ev.Fd].fd == ev.Pad {
 				l.event(ev.Fd)
 			}
@@ -162,7 +163,7 @@ func (l *loop) run() {
 	}
 }
 
-// tick does what is due by time.
+// tick does what is due from time to time.
 func (l *loop) tick(phase int32) {
 	if l.dialing > 0 && (l.now >= l.nextSweep || phase != phaseDial) {
 		l.nextSweep = l.now + int64(4*tickInterval)
@@ -186,7 +187,7 @@ func (l *loop) publish(counted bool) {
 	l.mu.Unlock()
 }
 
-// sweep ends attempts that take too long, or all of them when no more are wanted.
+// sweep ends attempts that take too long, or all attempts after phaseDial.
 func (l *loop) sweep(phase int32) {
 	for i := range l.conns {
 		c := &l.conns[i]
@@ -219,7 +220,7 @@ func (l *loop) drop(c *conn, end func(fd int)) {
 	c.fd, c.rest, c.reader = -1, nil, wire.Reader{}
 }
 
-// disconnected ends a subscribed client, because of the server or of a broken connection.
+// disconnected ends a subscribed client, because of the server or a broken connection.
 func (l *loop) disconnected(who int32, reason string) {
 	c := &l.conns[who]
 	l.drop(c, epoll.Close)
@@ -229,7 +230,7 @@ func (l *loop) disconnected(who int32, reason string) {
 	count(&l.n.Closes, reason)
 }
 
-// close says goodbye to all clients, waits for the server to end the connections, and counts what is missing.
+// close sends close frames, waits for the server to close the connections, and counts missing records.
 func (l *loop) close() {
 	l.sweep(phaseClose)
 	for i := range l.conns {
@@ -271,12 +272,13 @@ func (l *loop) close() {
 			l.n.Lost += behind
 		case stateClosed:
 			l.n.LostClosed += behind
-		case stateIdle, stateConnecting, stateHandshake, stateCommands: // Nothing was due to it yet.
+		case stateIdle, stateConnecting, stateHandshake, stateCommands: // Not subscribed, so it misses nothing.
 		}
 	}
 }
 
-// backoff is how long a client waits after its tries-th attempt: 100 ms, doubled each time up to 6.4 s, halved at most by chance.
+// backoff returns how long a client waits after its tries-th attempt: 100 ms, doubled each time up to 6.4 s, and
+// reduced by up to a half at random.
 func backoff(tries uint8, chance float64) time.Duration {
 	full := 100 * time.Millisecond << min(tries, 6)
 	return full/2 + time.Duration(float64(full/2)*chance)

@@ -2,20 +2,20 @@ package client
 
 import "slices"
 
-// order follows the numbers of the records that one client gets. They ascend by one.
+// order checks the numbers of the records that one client gets, which ascend by one.
 type order struct {
-	next  uint64 // Number that must come now.
-	begun bool   // Any record has come.
+	next  uint64 // Next number expected.
+	begun bool   // Whether any record has arrived.
 }
 
 // span is the numbers from first to last.
 type span struct{ first, last uint64 }
 
-// missing holds, per client that has any, the numbers that were skipped and have not come since.
+// missing is the numbers that were skipped and have not arrived since, by client.
 type missing map[int32][]span
 
-// begin prepares for a client that has just been subscribed, when produced records had been given to Kafka or were about to be: those
-// may come, the later ones must.
+// begin prepares for a client that has just subscribed. produced is the number of records that had been sent to Kafka
+// or were about to be: these may arrive, and later ones must.
 func (o *order) begin(produced uint64) { *o = order{next: produced + 1} }
 
 // take counts record seq of client who into n.
@@ -23,7 +23,7 @@ func (o *order) take(who int32, seq uint64, lost missing, n *Counters) {
 	n.Deliveries++
 	switch {
 	case seq == o.next, !o.begun && seq < o.next:
-		// What was under way while the client was being subscribed may begin anywhere below next.
+		// Records that were sent while the client subscribed may begin anywhere below next.
 		o.next = seq + 1
 	case seq > o.next:
 		n.Gaps++
@@ -39,7 +39,7 @@ func (o *order) take(who int32, seq uint64, lost missing, n *Counters) {
 	o.begun = true
 }
 
-// behind is how many records up to last have not come yet, those that were skipped aside.
+// behind returns how many records up to last have not arrived yet, not counting skipped ones.
 func (o *order) behind(last uint64) uint64 {
 	if o.next > last {
 		return 0
@@ -47,7 +47,7 @@ func (o *order) behind(last uint64) uint64 {
 	return last - o.next + 1
 }
 
-// found removes seq from what client who misses and reports whether it was there.
+// found removes seq from the missing numbers of client who, and reports whether it was one of them.
 func (m missing) found(who int32, seq uint64) bool {
 	spans := m[who]
 	i := slices.IndexFunc(spans, func(s span) bool { return s.first <= seq && seq <= s.last })

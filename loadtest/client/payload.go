@@ -6,37 +6,38 @@ import (
 	"math/rand/v2"
 )
 
-// The layout of a record's value, all of fixed width:
+// The format of a record's value, with fields of fixed width:
 //
 //	{"seq":"000000000001","ts":1790000000000000000,"run":"0123abcd","pad":"…"}
 //
 // seq is a string because JSON has no number with leading zeros.
 const (
 	seqKey    = `{"seq":"`
-	seqAt     = len(seqKey)
+	seqStart  = len(seqKey)
 	seqDigits = 12
 	tsKey     = `","ts":`
-	tsAt      = seqAt + seqDigits + len(tsKey)
+	tsStart   = seqStart + seqDigits + len(tsKey)
 	tsDigits  = 19
-	tailAt    = tsAt + tsDigits
+	tailStart = tsStart + tsDigits
 	runKey    = `,"run":"`
 	padKey    = `","pad":"`
 	endKey    = `"}`
 )
 
 // SizeMin is the smallest record in bytes: one without padding.
-const SizeMin = tailAt + len(runKey) + 8 + len(padKey) + len(endKey)
+const SizeMin = tailStart + len(runKey) + 8 + len(padKey) + len(endKey)
 
 // seqMax is the largest number of a record.
 const seqMax = 999_999_999_999
 
-// Format makes and reads the records of one run. It does not change: any goroutine may use it.
+// Format creates and reads the records of one run. It does not change, so any goroutine may use it.
 type Format struct {
-	size int
-	tail []byte // Of every record, from the run on.
+	size int    // Bytes of a record.
+	tail []byte // End of every record, from runKey on.
 }
 
-// NewTextFormat is NewFormat for records whose padding is not one byte again and again but text such as records have, to be compressed.
+// NewTextFormat is NewFormat for records whose padding is realistic text, for measuring compression, rather than one
+// repeated byte.
 func NewTextFormat(run uint32, size int) (*Format, error) {
 	f, err := NewFormat(run, size)
 	if err != nil {
@@ -44,21 +45,23 @@ func NewTextFormat(run uint32, size int) (*Format, error) {
 	}
 	pad := f.tail[len(runKey)+8+len(padKey) : len(f.tail)-len(endKey)]
 	rnd := rand.New(rand.NewPCG(uint64(run), 0))
-	for at := 0; at < len(pad); {
-		at += copy(pad[at:], fmt.Sprintf("%s bid %d.%02d ask %d.%02d size %d; ", symbols[rnd.IntN(len(symbols))],
+	for filled := 0; filled < len(pad); {
+		filled += copy(pad[filled:], fmt.Sprintf("%s bid %d.%02d ask %d.%02d size %d; ",
+			symbols[rnd.IntN(len(symbols))],
 			rnd.IntN(500), rnd.IntN(100), rnd.IntN(500), rnd.IntN(100), rnd.IntN(10_000)))
 	}
 	return f, nil
 }
 
-// symbols are made up.
+// symbols are the words of the text.
 var symbols = [...]string{"ALPHA", "BRAVO", "CEDAR", "DELTA", "EMBER", "FJORD", "GAMMA", "HAZEL"}
 
-// NewFormat returns the format of records of size bytes. run tells the records of this run from those of another one that are still
-// on their way. It is an error when size is below SizeMin.
+// NewFormat returns the format of records of size bytes. run distinguishes the records of this run from those of
+// earlier runs. The error means that size is below SizeMin.
 func NewFormat(run uint32, size int) (*Format, error) {
 	if size < SizeMin {
-		return nil, fmt.Errorf("record size %d is less than %d, which the number and the time in it need", size, SizeMin)
+		return nil, fmt.Errorf("record size %d must be at least %d", size,
+			SizeMin)
 	}
 	tail := fmt.Appendf(nil, "%s%08x%s", runKey, run, padKey)
 	tail = append(tail, bytes.Repeat([]byte("."), size-SizeMin)...)
@@ -68,10 +71,10 @@ func NewFormat(run uint32, size int) (*Format, error) {
 // Size is the length of a record in bytes.
 func (f *Format) Size() int { return f.size }
 
-// Append appends record number seq, made at ts, which is in nanoseconds since 1970.
+// Append appends record number seq with the time ts, in nanoseconds since 1970.
 func (f *Format) Append(dst []byte, seq uint64, ts int64) []byte {
 	if seq > seqMax || ts < 1e18 {
-		panic(fmt.Sprintf("BUG: record number %d or time %d does not fit its place", seq, ts))
+		panic(fmt.Sprintf("BUG: record number %d or time %d does not fit its field", seq, ts))
 	}
 	dst = appendDigits(append(dst, seqKey...), seq, seqDigits)
 	dst = appendDigits(append(dst, tsKey...), uint64(ts), tsDigits)
@@ -87,33 +90,34 @@ func appendDigits(dst []byte, n uint64, width int) []byte {
 	return append(dst, b[:width]...)
 }
 
-// verdict is what a record is.
+// verdict is the result of checking a record.
 type verdict uint8
 
 const (
 	recordOK      verdict = iota
-	recordForeign         // Well made, but of another run.
-	recordCorrupt         // Of another length, or with other bytes than were produced.
+	recordForeign         // Well-formed, but of another run.
+	recordCorrupt         // With another length or other bytes than were produced.
 )
 
-// parse reads the record at the start of b, which may go on after it.
+// parse reads the record at the start of b, which may be longer.
 func (f *Format) parse(b []byte) (seq uint64, ts int64, v verdict) {
-	if len(b) < tailAt+len(runKey)+8 || string(b[:seqAt]) != seqKey || string(b[tsAt-len(tsKey):tsAt]) != tsKey {
+	if len(b) < tailStart+len(runKey)+8 || string(b[:seqStart]) != seqKey ||
+		string(b[tsStart-len(tsKey):tsStart]) != tsKey {
 		return 0, 0, recordCorrupt
 	}
-	seq, okSeq := digits(b[seqAt : seqAt+seqDigits])
-	nanos, okTS := digits(b[tsAt : tsAt+tsDigits])
+	seq, okSeq := digits(b[seqStart : seqStart+seqDigits])
+	nanos, okTS := digits(b[tsStart : tsStart+tsDigits])
 	if !okSeq || !okTS || seq == 0 || nanos > 1<<63-1 {
 		return 0, 0, recordCorrupt
 	}
 	run := len(runKey) + 8
-	if !bytes.Equal(b[tailAt:tailAt+run], f.tail[:run]) {
-		if string(b[tailAt:tailAt+len(runKey)]) == runKey {
+	if !bytes.Equal(b[tailStart:tailStart+run], f.tail[:run]) {
+		if string(b[tailStart:tailStart+len(runKey)]) == runKey {
 			return 0, 0, recordForeign
 		}
 		return 0, 0, recordCorrupt
 	}
-	if len(b) < f.size || !bytes.Equal(b[tailAt:f.size], f.tail) {
+	if len(b) < f.size || !bytes.Equal(b[tailStart:f.size], f.tail) {
 		return 0, 0, recordCorrupt
 	}
 	return seq, int64(nanos), recordOK

@@ -69,7 +69,7 @@ func TestRecordVerdicts(t *testing.T) {
 
 func TestRecordTooSmall(t *testing.T) {
 	_, err := NewFormat(1, SizeMin-1)
-	require.ErrorContains(t, err, "is less than")
+	require.ErrorContains(t, err, "must be at least")
 }
 
 // Text is as long as other padding, valid JSON, and nothing that compresses to nothing.

@@ -16,7 +16,7 @@ import (
 
 func again(err error) bool { return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) }
 
-// event handles a ready descriptor.
+// event handles a descriptor that is ready.
 func (l *loop) event(who int32) {
 	c := &l.conns[who]
 	if c.state == stateConnecting {
@@ -57,7 +57,7 @@ func (l *loop) event(who int32) {
 	}
 }
 
-// broken ends a connection that the server or the network has cut without a close frame.
+// broken ends a connection that the server or the network has ended without a close frame.
 func (l *loop) broken(who int32, what string) {
 	if l.conns[who].state == stateHeld {
 		l.disconnected(who, "1006 "+what)
@@ -66,7 +66,8 @@ func (l *loop) broken(who int32, what string) {
 	}
 }
 
-// consume takes what is complete at the start of b and returns its length. The client may be gone afterwards.
+// consume handles the complete frames at the start of b, and returns the number of bytes it used. The client may be
+// closed afterwards.
 func (l *loop) consume(who int32, b []byte) (used int) {
 	c := &l.conns[who]
 	if c.state == stateHandshake {
@@ -105,7 +106,7 @@ func (l *loop) consume(who int32, b []byte) (used int) {
 	return used
 }
 
-// violated ends a connection on which the server has broken the protocol.
+// violated ends a connection on which the server has violated the protocol.
 func (l *loop) violated(who int32, failure *wire.CloseError) {
 	reason := "broken frame: " + failure.Reason
 	if l.conns[who].state == stateHeld {
@@ -125,19 +126,19 @@ func (l *loop) closeFrame(who int32, payload []byte) {
 	reason := fmt.Sprintf("%d %s", code, text)
 	c := &l.conns[who]
 	l.out = wire.AppendMasked(l.out[:0], ws.OpClose, payload, mask)
-	// The connection ends either way; a server that has gone does not miss the answer.
+	// Ignore the error: the connection ends anyway.
 	_, _ = epoll.Write(int(c.fd), l.out)
 	switch {
 	case c.state == stateHeld:
 		l.disconnected(who, reason)
 	case code >= 3500 && code < 4000 || code >= 4500 && code < 5000:
-		l.giveUp(who, "close "+reason) // The protocol's codes that forbid to come back.
+		l.giveUp(who, "close "+reason) // With these codes, clients must not reconnect.
 	default:
 		l.refused(who, "close "+reason, 0)
 	}
 }
 
-// send writes b, which is so short that a server that reads takes it at once, and reports whether the connection lives.
+// send writes b, which is short enough for the socket's buffer, and reports whether the connection is still open.
 func (l *loop) send(who int32, b []byte) bool {
 	n, err := epoll.Write(int(l.conns[who].fd), b)
 	switch {
@@ -165,7 +166,8 @@ func (l *loop) message(who int32, payload []byte) {
 	}
 }
 
-// What the objects of the JSON protocol begin with. The server writes no white space; if it did, the object would count as unexpected.
+// Beginnings of objects of the JSON protocol. The server writes no white space; with white space an object would count
+// as unexpected.
 var (
 	pushStart  = []byte(`{"push":`)
 	valueStart = []byte(seqKey)
@@ -183,21 +185,21 @@ func (l *loop) object(who int32, line []byte) {
 		l.reply(who, line)
 		return
 	}
-	at := bytes.Index(line, valueStart)
-	if at < 0 {
+	start := bytes.Index(line, valueStart)
+	if start < 0 {
 		l.n.Unexpected++
 		return
 	}
 	size := l.e.o.Channels[c.channel].Format.size
-	// What follows the value belongs to the envelope. Anything else there means that the value is longer.
-	if end := at + size; end < len(line) && (line[end] == ',' || line[end] == '}') {
-		l.record(who, line[at:end], size)
+	// A comma or brace follows the value. Anything else means that the value is longer.
+	if end := start + size; end < len(line) && (line[end] == ',' || line[end] == '}') {
+		l.record(who, line[start:end], size)
 	} else {
-		l.record(who, line[at:], -1)
+		l.record(who, line[start:], -1)
 	}
 }
 
-// reply handles the answer to the connect or the subscribe command.
+// reply handles the reply to the connect or the subscribe command.
 func (l *loop) reply(who int32, line []byte) {
 	var r struct {
 		ID    uint32
@@ -220,7 +222,7 @@ func (l *loop) reply(who int32, line []byte) {
 	}
 }
 
-// record checks one record; length is that of the value, -1 if it is known to be wrong.
+// record checks one record. length is the length of its value, or -1 if that is wrong.
 func (l *loop) record(who int32, b []byte, length int) {
 	c := &l.conns[who]
 	f := l.e.o.Channels[c.channel].Format

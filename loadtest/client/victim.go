@@ -23,10 +23,12 @@ const (
 )
 
 const (
-	// sendBufferMax is what the kernel holds at most of a connection on the server's side: twice a client.kernel_send_buffer of 64 KiB.
+	// sendBufferMax is what the kernel holds at most of a connection on the server's side: twice a
+	// client.kernel_send_buffer of 64 KiB.
 	sendBufferMax = 128 << 10
-	// unansweredLeast is how long a client must not read before it can be late with a pong: less than client.pong_timeout.
-	unansweredLeast = 5 * time.Second
+	// shortestUnanswered is how long a client must not read before it can be late with a pong: less than
+	// client.pong_timeout.
+	shortestUnanswered = 5 * time.Second
 	// lagMax is how far behind a shard can be without being detached: more than bus.stall_max.
 	lagMax = 5 * time.Second
 	// readBytes is what is read in one go.
@@ -68,7 +70,8 @@ func (v *victim) behind() uint64 {
 	return produced - min(produced, v.has())
 }
 
-// owed says whether a record up to last must still come. The first records after the subscription may not: others may have got them before.
+// owed says whether a record up to last must still come. The first records after the subscription may not: others may
+// have got them before.
 func (v *victim) owed(last uint64) bool { return v.has() < last && (v.last > 0 || v.must < last) }
 
 // frameBytes is what a record takes on the wire.
@@ -131,8 +134,8 @@ func (v *victim) read(ctx context.Context, d time.Duration) {
 	}
 }
 
-// holdUp does not read, or reads slowly, for a while. A shard may be behind others, but for no longer than lagMax: what others have got before
-// is with this connection's shard at the end.
+// holdUp does not read, or reads slowly, for a while. A shard may be behind others, but for no longer than lagMax: what
+// others have got before is with this connection's shard at the end.
 func (v *victim) holdUp(d time.Duration, how func(time.Duration)) {
 	v.due = 0
 	if d > lagMax {
@@ -171,8 +174,8 @@ func (v *victim) catchUp() bool {
 	return !v.ended()
 }
 
-// readOn reads once, for a client that is to get something, and reports whether the connection goes on. When nothing comes for stuckAfter it resets
-// the connection.
+// readOn reads once, for a client that is to get something, and reports whether the connection goes on. When nothing
+// comes for stuckAfter it resets the connection.
 func (v *victim) readOn() bool {
 	v.take(v.gotAt.Add(stuckAfter), readBytes)
 	if !v.ended() && time.Since(v.gotAt) >= stuckAfter {
@@ -216,13 +219,13 @@ func (v *victim) resetSocket() {
 	_ = v.conn.Close()
 }
 
-// write writes b, which is so short that the kernel takes it at once, and reports whether the connection goes on. If not, what the server
-// said before is read.
+// write writes b, which is so short that the kernel takes it at once, and reports whether the connection goes on. If
+// not, what the server said before is read.
 func (v *victim) write(b []byte) bool {
 	if len(b) == 0 {
 		return true
 	}
-	_ = v.conn.SetWriteDeadline(time.Now().Add(answerTimeout)) // Fails only for a closed socket.
+	_ = v.conn.SetWriteDeadline(time.Now().Add(responseTimeout)) // Fails only for a closed socket.
 	if _, err := v.conn.Write(b); err == nil {
 		return true
 	}
@@ -233,11 +236,11 @@ func (v *victim) write(b []byte) bool {
 
 // take reads once, at most size bytes, and acts on what is then complete.
 func (v *victim) take(deadline time.Time, size int) {
-	at := len(v.in)
+	had := len(v.in)
 	v.in = append(v.in, make([]byte, size)...)
 	_ = v.conn.SetReadDeadline(deadline)
-	n, err := v.conn.Read(v.in[at:])
-	v.in = v.in[:at+n]
+	n, err := v.conn.Read(v.in[had:])
+	v.in = v.in[:had+n]
 	if n > 0 {
 		v.gotAt = time.Now()
 	}
@@ -276,12 +279,13 @@ func (v *victim) consume() {
 			v.record(payload)
 		case wire.EventPing:
 			// Whether it worked shows in the next read.
-			_ = v.conn.SetWriteDeadline(time.Now().Add(answerTimeout))
+			_ = v.conn.SetWriteDeadline(time.Now().Add(responseTimeout))
 			_, _ = v.conn.Write(wire.AppendMasked(nil, ws.OpPong, payload, mask))
 		case wire.EventClose:
 			v.closeFrame(payload)
 		case wire.EventNone, wire.EventFragment, wire.EventPong:
-		case wire.EventDeflatedText, wire.EventDeflatedBinary: // The reader refuses them, as compression was not negotiated.
+		// The reader refuses them, as compression was not negotiated.
+		case wire.EventDeflatedText, wire.EventDeflatedBinary:
 		}
 	}
 	v.in = append(v.in[:0], b...)

@@ -23,9 +23,9 @@ func (v *victim) mayBeSlow() bool {
 	return v.behind()*uint64(v.frameBytes()+recordOverhead)+othersMax > uint64(v.d.o.OutboundMax)
 }
 
-// mayBeLate says whether a pong may be late: of what the server sent before unansweredLeast, not all has come.
+// mayBeLate says whether a pong may be late: of what the server sent before shortestUnanswered, not all has come.
 func (v *victim) mayBeLate() bool {
-	return v.behind() > 0 && v.d.o.Now()-v.upTo >= int64(unansweredLeast)
+	return v.behind() > 0 && v.d.o.Now()-v.upTo >= int64(shortestUnanswered)
 }
 
 // judge notes which reasons the server may have to end the connection now.
@@ -46,8 +46,10 @@ func (v *victim) countCauses() {
 
 // fault notes what was wrong with the connection.
 func (v *victim) fault(format string, args ...any) {
-	v.n.fault(fmt.Sprintf("%s: %s (last record %d, up to %d before it connected, up to %d before it was upgraded; others have %d, Kafka was given %d)",
-		v.conn.LocalAddr(), fmt.Sprintf(format, args...), v.last, v.floor, v.must, v.d.o.Seen(), v.d.o.Channel.Produced()))
+	v.n.fault(fmt.Sprintf("%s: %s (last record %d, up to %d before it connected, up to %d before it was upgraded; "+
+		"others have %d, Kafka was given %d)",
+		v.conn.LocalAddr(), fmt.Sprintf(format, args...), v.last, v.floor, v.must, v.d.o.Seen(),
+		v.d.o.Channel.Produced()))
 }
 
 // account closes the socket and counts how the connection has ended.
@@ -98,7 +100,8 @@ func (v *victim) account() {
 	}
 }
 
-// unread counts what may have been published for the connection and did not come; lossy says that the kernel may have taken some of it.
+// unread counts what may have been published for the connection and did not come; lossy says that the kernel may have
+// taken some of it.
 func (v *victim) unread(lossy bool) {
 	behind := v.behind()
 	v.n.UnreadMax += behind

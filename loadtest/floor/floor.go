@@ -27,7 +27,8 @@ type Job struct {
 	Size     int           // Bytes of a record, from client.SizeMin to 1 MiB.
 	Run      uint32        // Tells the records from those of other runs.
 	Offset   int64         // Nanoseconds from CLOCK_MONOTONIC to the clock of the records' times.
-	Channels int           // 0: each record goes to every client. Else to the one client of the next of so many channels, at most 65,536.
+	// 0: each record goes to every client. Else to the one client of the next of so many channels, at most 65,536.
+	Channels int
 }
 
 // Floor is a server that runs.
@@ -68,14 +69,15 @@ func (f *Floor) answer(format string, into ...any) error {
 // Sent is how many records the server had made when the last job ended; with channels, all of them together.
 func (f *Floor) Sent() uint64 { return f.sent.Load() }
 
-// Send has a job done, and returns when its last record is written: how late a group was at most. It waits for as long as the server
-// lives.
+// Send has a job done, and returns when its last record is written: how late a group was at most. It waits for as long
+// as the server lives.
 func (f *Floor) Send(j Job) (late time.Duration, err error) {
 	verb, channels := "send", ""
 	if j.Channels > 0 {
 		verb, channels = "spread", fmt.Sprintf(" %d", j.Channels)
 	}
-	_, err = fmt.Fprintf(f.in, "%s %d %d %d %d %08x %d%s\n", verb, j.Groups, j.Batch, j.Interval.Nanoseconds(), j.Size, j.Run, j.Offset, channels)
+	_, err = fmt.Fprintf(f.in, "%s %d %d %d %d %08x %d%s\n", verb, j.Groups, j.Batch, j.Interval.Nanoseconds(), j.Size,
+		j.Run, j.Offset, channels)
 	if err != nil {
 		return 0, fmt.Errorf("ask the floor for records: %w", err)
 	}

@@ -1,5 +1,5 @@
-// Package kafka is the Kafka of a comparison: kfake in a process of its own, so that neither the server nor the load generator has its
-// CPU time in theirs.
+// Package kafka is the Kafka of a comparison: kfake in a process of its own, so that neither the server nor the load
+// generator has its CPU time in theirs.
 //
 // Thread rule: Serve belongs to one goroutine.
 //

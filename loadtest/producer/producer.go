@@ -1,8 +1,10 @@
-// Package producer gives numbered records to one partition of a Kafka topic at a steady rate, and knows what the log holds.
+// Package producer produces numbered records to one partition of a Kafka topic at a steady rate, and knows which
+// records are in the log.
 //
-// Thread rule: Ensure and Run belong to one goroutine; the other methods of Producer may be called from any.
+// Thread rule: Ensure and Run belong to one goroutine. Any goroutine may call the other methods of Producer.
 //
-// It repeats no produce request: after one without an answer nobody knows whether its records are in the log, so the run ends.
+// The package does not repeat a produce request. After a request without a response, it is not known whether its
+// records are in the log, so the run ends.
 package producer
 
 import (
@@ -17,54 +19,58 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// partition is the one that records go to: only there is their order kept.
+// partition is the partition of all records, because Kafka keeps their order only within a partition.
 const partition = 0
 
 // requestTimeout is how long one request to Kafka may take.
 const requestTimeout = 10 * time.Second
 
-// Options say what to produce.
+// Options is what New needs.
 type Options struct {
-	Brokers []string // host:port.
-	Topic   string
-	Batch   int // Records of one produce request.
-	// Append appends the value of record seq as of now; called right before the request that carries it.
+	Brokers []string // Brokers as HOST:PORT.
+	Topic   string   // Topic to produce to.
+	Batch   int      // Records per produce request.
+
+	// Append appends the value of record seq. It is called right before the request that contains the record.
 	Append func(dst []byte, seq uint64) []byte
-	// Key appends the key of record seq. Default: records have none.
+
+	// Key appends the key of record seq; nil: records have no key.
 	Key func(dst []byte, seq uint64) []byte
 }
 
-// Producer produces to one topic. Numbers begin at 1 and go on from one Run to the next.
+// Producer produces to one topic. Numbers begin at 1 and continue from one Run to the next.
 type Producer struct {
 	o       Options
 	client  *kafka.Client
-	begun   atomic.Uint64 // Last record given to a request.
-	acked   atomic.Uint64 // Last record that Kafka has acknowledged.
-	lateMax atomic.Int64  // Nanoseconds.
+	begun   atomic.Uint64 // Number of the last record in a request.
+	acked   atomic.Uint64 // Number of the last record that Kafka has acknowledged.
+	lateMax atomic.Int64  // Longest delay of a request, in nanoseconds.
 }
 
-// New returns a producer; nothing is connected yet.
+// New returns a producer. It does not connect yet.
 func New(o Options) *Producer {
 	return &Producer{o: o, client: &kafka.Client{
 		Addr: kafka.TCP(o.Brokers...), Timeout: requestTimeout,
-		Transport: &kafka.Transport{ClientID: "wsd-loadtest", DialTimeout: 5 * time.Second, IdleTimeout: 5 * time.Minute},
+		Transport: &kafka.Transport{ClientID: "wsd-loadtest", DialTimeout: 5 * time.Second,
+			IdleTimeout: 5 * time.Minute},
 	}}
 }
 
-// Begun is the number of the last record that was given to Kafka or is about to be.
+// Begun returns the number of the last record that was sent to Kafka or is about to be.
 func (p *Producer) Begun() uint64 { return p.begun.Load() }
 
-// Acked is the number of the last record that all replicas in sync have.
+// Acked returns the number of the last record that all in-sync replicas have.
 func (p *Producer) Acked() uint64 { return p.acked.Load() }
 
-// LateMax is how late a request was sent at most, after the time that the rate asks for, since the start or the last ResetLate.
+// LateMax returns the longest delay of a request after the time that the rate prescribes, since the start or the last
+// ResetLate.
 func (p *Producer) LateMax() time.Duration { return time.Duration(p.lateMax.Load()) }
 
-// ResetLate makes LateMax begin anew, between two Runs.
+// ResetLate resets LateMax, between two Runs.
 func (p *Producer) ResetLate() { p.lateMax.Store(0) }
 
-// Ensure makes the topic, with one partition, if Kafka does not know it, and reports whether it did. It returns when the partition
-// has a leader.
+// Ensure creates the topic, with one partition, if it does not exist, and reports whether it did. It returns when the
+// partition has a leader.
 func (p *Producer) Ensure(ctx context.Context) (created bool, err error) {
 	for {
 		topic, err := p.lookup(ctx)
@@ -97,21 +103,22 @@ func temporary(err error) bool {
 func (p *Producer) lookup(ctx context.Context) (kafka.Topic, error) {
 	meta, err := p.client.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{p.o.Topic}})
 	if err != nil {
-		return kafka.Topic{}, fmt.Errorf("ask Kafka at %s for topic %s: %w", strings.Join(p.o.Brokers, ","), p.o.Topic, err)
+		return kafka.Topic{}, fmt.Errorf("look up topic %s at Kafka %s: %w", p.o.Topic, strings.Join(p.o.Brokers, ","),
+			err)
 	}
 	if len(meta.Topics) != 1 {
-		return kafka.Topic{}, fmt.Errorf("ask Kafka for topic %s: %d topics in the answer", p.o.Topic, len(meta.Topics))
+		return kafka.Topic{}, fmt.Errorf("look up topic %s: %d topics in the response", p.o.Topic, len(meta.Topics))
 	}
 	return meta.Topics[0], nil
 }
 
 func (p *Producer) create(ctx context.Context) error {
-	answer, err := p.client.CreateTopics(ctx, &kafka.CreateTopicsRequest{
-		// The broker's default of replicas: -1 is understood by Kafka from 2.4 on.
+	response, err := p.client.CreateTopics(ctx, &kafka.CreateTopicsRequest{
+		// -1 means the broker's default number of replicas (Kafka 2.4 and later).
 		Topics: []kafka.TopicConfig{{Topic: p.o.Topic, NumPartitions: 1, ReplicationFactor: -1}},
 	})
 	if err == nil {
-		err = answer.Errors[p.o.Topic]
+		err = response.Errors[p.o.Topic]
 	}
 	if err != nil && !errors.Is(err, kafka.TopicAlreadyExists) {
 		return fmt.Errorf("create topic %s: %w", p.o.Topic, err)
@@ -119,43 +126,55 @@ func (p *Producer) create(ctx context.Context) error {
 	return nil
 }
 
-// Requests is how many produce requests of batch records rate records a second are in a duration.
+// Requests returns the number of produce requests of batch records for rate records per second during a duration.
 func Requests(rate float64, batch int, duration time.Duration) int {
 	return int(math.Ceil(duration.Seconds()*rate/float64(batch) - 1e-9))
 }
 
-// Run sends the given number of requests, so far apart that they make rate records a second, the first one at once. When Kafka is
-// slower, what is late is sent as fast as Kafka takes it. The end of ctx ends it before the next request and is no error. After an
-// error there is no further Run.
+// Run sends the given number of requests at rate records per second, the first one at once. If Kafka is slower, late
+// requests are sent as fast as Kafka accepts them. If ctx ends, Run returns nil before the next request. After an
+// error, Run must not be called again.
 func (p *Producer) Run(ctx context.Context, rate float64, requests int) error {
 	if p.begun.Load() != p.acked.Load() {
-		return fmt.Errorf("produce to topic %s: an earlier request had no answer", p.o.Topic)
+		return fmt.Errorf("produce to topic %s: an earlier request had no response", p.o.Topic)
 	}
 	interval := time.Duration(float64(p.o.Batch) / rate * float64(time.Second))
+	// Not ctx, so that an interrupted run knows which records are in the log.
+	uncancelled := context.WithoutCancel(ctx)
+	_, late, err := Pace(ctx, requests, interval, func() error { return p.produce(uncancelled) })
+	p.lateMax.Store(max(p.lateMax.Load(), int64(late)))
+	return err
+}
+
+// Pace calls do n times, the first time at once and then at the given interval. If a call is late, Pace makes the next
+// ones without a pause until they are in time again. It returns the number of calls and the longest delay of one. It
+// stops early, without an error, when ctx ends, and at the first error of do, which it returns.
+func Pace(ctx context.Context, n int, interval time.Duration, do func() error) (calls int, late time.Duration,
+	err error) {
 	start := time.Now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for i := range requests {
-		due := time.Duration(i) * interval
+	for calls < n {
+		due := time.Duration(calls) * interval
 		timer.Reset(time.Until(start.Add(due)))
 		select {
 		case <-ctx.Done():
-			return nil
+			return calls, late, nil
 		case <-timer.C:
 		}
-		p.lateMax.Store(max(p.lateMax.Load(), int64(time.Since(start)-due)))
-		// Not ctx: an interrupted run is to know what is in the log.
-		if err := p.produce(context.WithoutCancel(ctx)); err != nil {
-			return err
+		late = max(late, time.Since(start)-due)
+		calls++
+		if err := do(); err != nil {
+			return calls, late, err
 		}
 	}
-	return nil
+	return calls, late, nil
 }
 
 // produce sends one request.
 func (p *Producer) produce(ctx context.Context) error {
 	last := p.acked.Load()
-	// Before the request: a client that subscribes from now on may or may not get these records.
+	// Set begun before the request: a client that subscribes from now on may or may not get these records.
 	p.begun.Store(last + uint64(p.o.Batch))
 	records := make([]kafka.Record, p.o.Batch)
 	for i := range records {
@@ -165,11 +184,12 @@ func (p *Producer) produce(ctx context.Context) error {
 			records[i].Key = kafka.NewBytes(p.o.Key(nil, seq))
 		}
 	}
-	answer, err := p.client.Produce(ctx, &kafka.ProduceRequest{
-		Topic: p.o.Topic, Partition: partition, RequiredAcks: kafka.RequireAll, Records: kafka.NewRecordReader(records...),
+	response, err := p.client.Produce(ctx, &kafka.ProduceRequest{
+		Topic: p.o.Topic, Partition: partition, RequiredAcks: kafka.RequireAll,
+		Records: kafka.NewRecordReader(records...),
 	})
 	if err == nil {
-		err = answer.Error
+		err = response.Error
 	}
 	if err != nil {
 		return fmt.Errorf("produce records %d to %d to topic %s: %w", last+1, p.begun.Load(), p.o.Topic, err)

@@ -121,7 +121,7 @@ func TestNoRepetition(t *testing.T) {
 	p := mustProducer(t, c, 2)
 	require.ErrorContains(t, p.Run(context.Background(), 1e6, 5), "produce records 1 to 2 to topic x")
 	require.Equal(t, []uint64{2, 0}, []uint64{p.Begun(), p.Acked()})
-	require.ErrorContains(t, p.Run(context.Background(), 1e6, 5), "an earlier request had no answer")
+	require.ErrorContains(t, p.Run(context.Background(), 1e6, 5), "an earlier request had no response")
 	require.Equal(t, int32(1), asked.Load())
 }
 
@@ -132,7 +132,7 @@ func TestNobodyListens(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 	defer cancel()
 	_, err := p.Ensure(ctx)
-	require.ErrorContains(t, err, "for topic x")
+	require.ErrorContains(t, err, "look up topic x")
 }
 
 func TestRequests(t *testing.T) {

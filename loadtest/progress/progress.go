@@ -40,7 +40,8 @@ func New(w io.Writer, terminal bool) *Display {
 	return &Display{w: w, terminal: terminal, line: lineInterval}
 }
 
-// Start shows a phase until the returned function is called, which shows the last state and may be called once. state must be quick.
+// Start shows a phase until the returned function is called, which shows the last state and may be called once. state
+// must be quick.
 func (d *Display) Start(name string, state func() State) (stop func()) {
 	if d.terminal {
 		return d.bar(name, state)
@@ -65,7 +66,8 @@ func (d *Display) bar(name string, state func() State) func() {
 	p := mpb.New(mpb.WithOutput(d.w), mpb.WithWidth(40), mpb.WithRefreshRate(barInterval))
 	bar := p.AddBar(0,
 		mpb.PrependDecorators(decor.Name(name, decor.WC{W: 9, C: decor.DindentRight})),
-		mpb.AppendDecorators(decor.CountersNoUnit("%d of %d"), decor.Any(func(decor.Statistics) string { return note(state()) })),
+		mpb.AppendDecorators(decor.CountersNoUnit("%d of %d"),
+			decor.Any(func(decor.Statistics) string { return note(state()) })),
 	)
 	update := func() {
 		s := state()

@@ -1,4 +1,5 @@
-// Package ratio is the result of a comparison: medians with their spread, and the ratios of what was measured side by side.
+// Package ratio is the result of a comparison: medians with their spread, and the ratios of what was measured side by
+// side.
 //
 // Thread rule: values without methods that change them; any goroutine may use them.
 //
@@ -26,7 +27,8 @@ func Of(values []float64) Summary {
 		return Summary{}
 	}
 	v := slices.Sorted(slices.Values(values))
-	return Summary{Count: len(v), Median: quantile(v, 0.5), Min: v[0], Q1: quantile(v, 0.25), Q3: quantile(v, 0.75), Max: v[len(v)-1]}
+	return Summary{Count: len(v), Median: quantile(v, 0.5), Min: v[0], Q1: quantile(v, 0.25), Q3: quantile(v, 0.75),
+		Max: v[len(v)-1]}
 }
 
 // quantile is the value below which the share q of the sorted values is.
@@ -39,7 +41,8 @@ func quantile(sorted []float64, q float64) float64 {
 	return sorted[below] + (at-float64(below))*(sorted[below+1]-sorted[below])
 }
 
-// Pairs divides each round's value by the yardstick's of the same round, where both are known and the yardstick's is above 0.
+// Pairs divides each round's value by the yardstick's of the same round, where both are known and the yardstick's is
+// above 0.
 func Pairs(values, yardstick map[int]float64) []float64 {
 	var list []float64
 	for round, v := range values {

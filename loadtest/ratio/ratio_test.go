@@ -56,8 +56,8 @@ single  CPU per delivery  µs    1       5.68   56.8  1.20   1.10–1.30  1.00�
                                 64      5.68   568   -      -          -          1       
 
 note: a note
-not whole: a fault
-interrupted: what was measured up to then
+incomplete: a fault
+interrupted: the figures are those up to then
 `, b.String())
 }
 

@@ -9,29 +9,29 @@ import (
 	"text/tabwriter"
 )
 
-// Row is one figure of wsd beside the floor's.
+// Row is one figure of wsd next to the floor's.
 type Row struct {
-	Case   string  `json:"case"`
-	Figure string  `json:"figure"`
-	Unit   string  `json:"unit"`
-	Shards int     `json:"shards"`
-	Floor  Summary `json:"floor"`
-	WSD    Summary `json:"wsd"`
-	Ratio  Summary `json:"ratio"`            // Of wsd to the floor, per round. Of none when the floor's is 0.
-	Target string  `json:"target,omitempty"` // What design.md asks for.
+	Case   string  `json:"case"`             // Name of the case.
+	Figure string  `json:"figure"`           // Name of the figure.
+	Unit   string  `json:"unit"`             // Unit of Floor and WSD.
+	Shards int     `json:"shards"`           // Number of wsd's shards.
+	Floor  Summary `json:"floor"`            // Figure of the floor.
+	WSD    Summary `json:"wsd"`              // Figure of wsd.
+	Ratio  Summary `json:"ratio"`            // Ratio of wsd to the floor, per round, except for rounds where the floor's figure is 0.
+	Target string  `json:"target,omitempty"` // Value that the developers aim for, as a text; it is not checked.
 }
 
 // Report is the result of a comparison.
 type Report struct {
-	Passed      bool     `json:"passed"` // Every run was whole and lost nothing; no judgement of the ratios.
-	Interrupted bool     `json:"interrupted"`
-	Setup       []Fact   `json:"setup"`
-	Rows        []Row    `json:"rows"`
-	Notes       []string `json:"notes"`
-	Faults      []string `json:"faults"` // Of runs that are in no row.
+	Passed      bool     `json:"passed"`      // Whether every run was complete and lost nothing. It does not depend on the ratios.
+	Interrupted bool     `json:"interrupted"` // Whether a signal ended the comparison.
+	Setup       []Fact   `json:"setup"`       // What was the same in all rounds.
+	Rows        []Row    `json:"rows"`        // The figures.
+	Notes       []string `json:"notes"`       // Where the load generator may have been the limit.
+	Faults      []string `json:"faults"`      // Faults of runs, which are left out of the figures.
 }
 
-// Fact is something that was the same for all rounds.
+// Fact is something that was the same in all rounds.
 type Fact struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
@@ -51,7 +51,7 @@ func (r *Report) WriteJSON(w io.Writer) error {
 func (r *Report) WriteText(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, f := range r.Setup {
-		_, _ = fmt.Fprintf(t, "%s\t%s\n", f.Name, f.Value) // An error comes back from Flush.
+		_, _ = fmt.Fprintf(t, "%s\t%s\n", f.Name, f.Value) // Flush returns the error.
 	}
 	_ = t.Flush()
 	_, _ = fmt.Fprintln(t, "\ncase\tfigure\tunit\tshards\tfloor\twsd\tratio\tquartiles\tmin–max\trounds\ttarget")
@@ -73,10 +73,10 @@ func (r *Report) WriteText(w io.Writer) error {
 		b.WriteString("\nnote: " + note)
 	}
 	for _, fault := range r.Faults {
-		b.WriteString("\nnot whole: " + fault)
+		b.WriteString("\nincomplete: " + fault)
 	}
 	if r.Interrupted {
-		b.WriteString("\ninterrupted: what was measured up to then")
+		b.WriteString("\ninterrupted: the figures are those up to then")
 	}
 	if b.Len() > 0 {
 		b.WriteString("\n")
@@ -87,7 +87,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	return nil
 }
 
-// text is the three columns of a ratio.
+// text returns the three columns of a ratio.
 func (s Summary) text() string {
 	if s.Count == 0 {
 		return "-\t-\t-"
@@ -95,7 +95,7 @@ func (s Summary) text() string {
 	return fmt.Sprintf("%.2f\t%.2f–%.2f\t%.2f–%.2f", s.Median, s.Q1, s.Q3, s.Min, s.Max)
 }
 
-// amount shows a value with three digits at least.
+// amount formats a value with at least three digits.
 func amount(v float64) string {
 	switch {
 	case v >= 100 || v <= -100:

@@ -7,7 +7,7 @@ package report
 
 import "github.com/HdrHistogram/hdrhistogram-go"
 
-// Report is the result of one run. The label tags are the names in the table, the unit tags what stands behind the number.
+// Report is the result of one run. The label tags are the names in the table, and the unit tags the units.
 type Report struct {
 	Passed      bool      `json:"passed" label:"passed"`
 	Interrupted bool      `json:"interrupted" label:"interrupted"`
@@ -16,32 +16,32 @@ type Report struct {
 	Clients     Clients   `json:"clients" label:"Clients"`
 	Records     Records   `json:"records" label:"Records"`
 	Latency     Micros    `json:"latency" label:"Latency, from before produce to after read"`
-	Soak        *Soak     `json:"soak,omitempty" label:"Clients that disturb"` // Nil but for a soak.
+	Soak        *Soak     `json:"soak,omitempty" label:"Disturbing clients"` // Nil unless the test is a soak.
 	Memory      *Memory   `json:"memory,omitempty" label:"Memory while producing"`
-	Accounts    []Account `json:"accounts,omitempty" label:"The server's counters, and what clients did and saw"`
-	Server      *Server   `json:"server" label:"Server"` // Nil when its process cannot be seen.
+	Accounts    []Account `json:"accounts,omitempty" label:"The server's counters, compared with the clients'"`
+	Server      *Server   `json:"server" label:"Server"` // Nil if its process is not visible.
 	ServerNote  string    `json:"server_note,omitempty" label:"server not measured"`
 	Shards      *Shards   `json:"shards" label:"Shards"` // Nil without an admin port.
 	Kernel      *Kernel   `json:"kernel" label:"Kernel, whole machine"`
 	Loadtest    Loadtest  `json:"loadtest" label:"Load generator"`
 }
 
-// Run is what was asked.
+// Run is the parameters of the run, and how long its parts took.
 type Run struct {
 	Mode            string  `json:"mode" label:"mode"`
 	Protocol        string  `json:"protocol" label:"protocol"`
 	Server          string  `json:"server" label:"server"`
 	Version         string  `json:"version,omitempty" label:"server version"`
-	Clients         int     `json:"clients" label:"clients asked for"`
-	RatePerSecond   float64 `json:"rate_per_second" label:"records asked for" unit:"/s a channel"`
+	Clients         int     `json:"clients" label:"planned clients"`
+	RatePerSecond   float64 `json:"rate_per_second" label:"target rate per channel" unit:"/s"`
 	RecordBytes     int     `json:"record_bytes" label:"record size" unit:"B"`
-	Batch           int     `json:"batch" label:"records a produce request"`
-	DurationSeconds float64 `json:"duration_seconds" label:"producing asked for" unit:"s"`
+	Batch           int     `json:"batch" label:"records per produce request"`
+	DurationSeconds float64 `json:"duration_seconds" label:"planned duration" unit:"s"`
 	RampSeconds     float64 `json:"ramp_seconds" label:"ramp took" unit:"s"`
 	HoldSeconds     float64 `json:"hold_seconds" label:"producing and draining took" unit:"s"`
 }
 
-// Clients is what the connections met.
+// Clients is the results of connecting.
 type Clients struct {
 	Attempts    int64            `json:"attempts" label:"attempts"`
 	Refused     int64            `json:"refused" label:"refused"`
@@ -56,21 +56,21 @@ type Clients struct {
 	ConnectTime Micros           `json:"connect_time" label:"From connect to subscribed"`
 }
 
-// Records is what was produced and what arrived.
+// Records is how many records were produced and delivered.
 type Records struct {
 	Produced      uint64  `json:"produced" label:"produced"`
 	PerSecond     float64 `json:"produced_per_second" label:"produced" unit:"/s"`
-	LateMaxMillis float64 `json:"produce_late_max_ms" label:"produced too late by at most" unit:"ms"`
+	LateMaxMillis float64 `json:"produce_late_max_ms" label:"max. producer delay" unit:"ms"`
 	Deliveries    int64   `json:"deliveries" label:"deliveries"`
 	DeliveriesPS  float64 `json:"deliveries_per_second" label:"deliveries" unit:"/s"`
-	DeliveryBytes int64   `json:"delivery_bytes" label:"bytes of the records delivered" unit:"B"`
+	DeliveryBytes int64   `json:"delivery_bytes" label:"bytes of delivered records" unit:"B"`
 	Gaps          int64   `json:"gaps" label:"gaps"`
 	Lost          int64   `json:"lost" label:"lost"`
 	LostClosed    int64   `json:"lost_by_disconnected" label:"lost by disconnected clients"`
 	Duplicates    int64   `json:"duplicates" label:"duplicates"`
 	Reordered     int64   `json:"reordered" label:"reordered"`
 	Corrupt       int64   `json:"corrupt" label:"corrupt"`
-	Foreign       int64   `json:"foreign" label:"of other runs"`
+	Foreign       int64   `json:"foreign" label:"from other runs"`
 	Unexpected    int64   `json:"unexpected" label:"unexpected messages"`
 	Pings         int64   `json:"pings" label:"pings answered"`
 }
@@ -85,7 +85,7 @@ type Micros struct {
 	Max   int64 `json:"max_us" label:"max" unit:"µs"`
 }
 
-// Server is what the server's process used.
+// Server is the resources that the server's process used.
 type Server struct {
 	PID                 int     `json:"pid" label:"pid"`
 	CPUSeconds          float64 `json:"cpu_seconds" label:"CPU, ramp and hold" unit:"s"`
@@ -100,11 +100,11 @@ type Server struct {
 	RSSConnectionHold   float64 `json:"rss_per_connection_after_hold_bytes" label:"RSS per connection, after the hold" unit:"B"`
 }
 
-// Shards is how the connections are spread, after the ramp.
+// Shards is how the connections are distributed after the ramp.
 type Shards struct {
 	Count          int    `json:"count" label:"shards"`
-	ConnectionsMin int64  `json:"connections_min" label:"connections, fewest"`
-	ConnectionsMax int64  `json:"connections_max" label:"connections, most"`
+	ConnectionsMin int64  `json:"connections_min" label:"connections, min."`
+	ConnectionsMax int64  `json:"connections_max" label:"connections, max."`
 	Steering       string `json:"steering" label:"steering"`
 }
 
@@ -121,13 +121,13 @@ type Kernel struct {
 	SlabConnection float64 `json:"slab_per_connection_bytes" label:"slab memory per connection, after the ramp" unit:"B"`
 }
 
-// Loadtest is what the load generator itself used: it shares the CPUs with a server on the same machine.
+// Loadtest is the CPU time of the load generator itself, which shares the CPUs with a server on the same machine.
 type Loadtest struct {
 	RampCPUSeconds float64 `json:"ramp_cpu_seconds" label:"CPU, ramp" unit:"s"`
 	HoldCPUSeconds float64 `json:"hold_cpu_seconds" label:"CPU, hold" unit:"s"`
 }
 
-// Distribution reads a histogram of microseconds.
+// Distribution summarises a histogram of microseconds.
 func Distribution(h *hdrhistogram.Histogram) Micros {
 	if h == nil || h.TotalCount() == 0 {
 		return Micros{}
@@ -138,7 +138,7 @@ func Distribution(h *hdrhistogram.Histogram) Micros {
 	}
 }
 
-// Per divides a by n, and is 0 when n is.
+// Per returns a/n, or 0 if n is 0.
 func Per[N int | int64 | uint64](a float64, n N) float64 {
 	if n == 0 {
 		return 0

@@ -22,7 +22,8 @@ func (r *Report) WriteJSON(w io.Writer) error {
 	return nil
 }
 
-// WriteText writes the report as a table for people: every field of the JSON, a heading for each object, and the verdict at the end.
+// WriteText writes the report as a table for people: every field of the JSON, a heading for each object, and the
+// verdict at the end.
 func (r *Report) WriteText(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	v := reflect.ValueOf(*r)

@@ -35,8 +35,8 @@ type Health struct {
 	} `json:"process"`
 }
 
-// ReadHealth asks the server whose admin port is at base, such as http://127.0.0.1:9000. A server that is not serving everybody also
-// answers; see Status.
+// ReadHealth asks the server whose admin port is at base, such as http://127.0.0.1:9000. A server that is not serving
+// everybody also answers; see Status.
 func ReadHealth(ctx context.Context, base string) (Health, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
@@ -77,7 +77,8 @@ func (h *Health) Deliveries() (n uint64) {
 	return n
 }
 
-// Topic returns the state of a topic: unknown, present, missing or failed, or "" for one that the server does not serve.
+// Topic returns the state of a topic: unknown, present, missing or failed, or "" for one that the server does not
+// serve.
 func (h *Health) Topic(name string) string {
 	for _, t := range h.Kafka.Topics {
 		if t.Name == name {
@@ -87,8 +88,8 @@ func (h *Health) Topic(name string) string {
 	return ""
 }
 
-// Local reports whether the process that the server calls its own is the one of this number in p: not so when the server runs on
-// another machine or in a container with its own numbers.
+// Local reports whether the process that the server calls its own is the one of this number in p: not so when the
+// server runs on another machine or in a container with its own numbers.
 func (h *Health) Local(p Proc) bool {
 	u, err := p.Process(h.Process.PID)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 // metricsMax bounds the answer of /metrics in bytes.
 const metricsMax = 64 << 20
 
-// Metrics are the samples of one look at /metrics: by name, and by name and label as in `name{label="value"}`, summed over the other
-// labels.
+// Metrics are the samples of one look at /metrics: by name, and by name and label as in `name{label="value"}`, summed
+// over the other labels.
 type Metrics map[string]float64
 
 // ReadMetrics asks the server whose admin port is at base, such as http://127.0.0.1:9000.
@@ -47,7 +47,8 @@ func ReadMetrics(ctx context.Context, base string) (Metrics, error) {
 	return m, nil
 }
 
-// add takes one line of the Prometheus text format. Label values with a comma, a brace or a quote are not known to it: wsd's labels have none.
+// add takes one line of the Prometheus text format. Label values with a comma, a brace or a quote are not known to it:
+// wsd's labels have none.
 func (m Metrics) add(line string) error {
 	if line == "" || line[0] == '#' {
 		return nil

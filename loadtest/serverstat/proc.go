@@ -81,8 +81,8 @@ func field(file, name string) (int64, error) {
 	return 0, fmt.Errorf("no line %s in %s", name, filepath.Base(file))
 }
 
-// TCPBytes is the kernel's memory for the buffers of all TCP sockets of this network namespace's kernel, of servers and of clients.
-// The kernel counts it in pages, and keeps some in reserve per CPU.
+// TCPBytes is the kernel's memory for the buffers of all TCP sockets of this network namespace's kernel, of servers and
+// of clients. The kernel counts it in pages, and keeps some in reserve per CPU.
 func (p Proc) TCPBytes() (int64, error) {
 	text, err := os.ReadFile(filepath.Join(p.Root, "net", "sockstat"))
 	if err != nil {
@@ -106,7 +106,8 @@ func (p Proc) TCPBytes() (int64, error) {
 	return 0, errors.New("read the kernel's TCP memory: sockstat has no TCP line with mem")
 }
 
-// SlabBytes is the kernel's memory for structures of all kinds, those of sockets and files among them, of the whole machine.
+// SlabBytes is the kernel's memory for structures of all kinds, those of sockets and files among them, of the whole
+// machine.
 func (p Proc) SlabBytes() (int64, error) {
 	n, err := field(filepath.Join(p.Root, "meminfo"), "Slab:")
 	if err != nil {
