@@ -23,7 +23,8 @@ const (
 
 // Condition is a condition on a header or on a JSON field.
 type Condition struct {
-	Name  string // The header's name, or the field's path: names joined by dots, as in user.id. A number is an index of an array.
+	// The header's name, or the field's path: names joined by dots, as in user.id. A number is an index of an array.
+	Name  string
 	Test  Test
 	Value string
 }
@@ -75,15 +76,18 @@ func (c *condition) holds(dst *Placement, fields []string, rec *Record) bool {
 	}
 }
 
-// fieldPath checks the path of a JSON field and returns it in gjson's syntax, escaped so that gjson reads nothing as a query.
+// fieldPath checks the path of a JSON field and returns it in gjson's syntax, escaped so that gjson reads nothing as a
+// query.
 func fieldPath(path string) (string, *Fault) {
 	if path == "" || len(path) > nameBytesMax || !utf8.ValidString(path) {
-		return "", &Fault{Value: path, Problem: "not a path of a JSON field", Remedy: "write names joined by dots, such as user.id, with at most " + strconv.Itoa(nameBytesMax) + " bytes"}
+		return "", &Fault{Value: path, Problem: "not a path of a JSON field",
+			Remedy: "write names joined by dots, such as user.id, of at most " + strconv.Itoa(nameBytesMax) + " bytes"}
 	}
 	names := strings.Split(path, ".")
 	for i, name := range names {
 		if name == "" {
-			return "", &Fault{Value: path, Problem: "the path of the JSON field has an empty name", Remedy: "write names joined by single dots, such as user.id"}
+			return "", &Fault{Value: path, Problem: "the path of the JSON field has an empty name",
+				Remedy: "write names joined by single dots, such as user.id"}
 		}
 		names[i] = gjson.Escape(name)
 	}

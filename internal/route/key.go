@@ -24,8 +24,8 @@ func (p Partitioner) check() error {
 	return errors.New("unknown partitioner; write murmur2 or crc32")
 }
 
-// Key returns the only key that the channel's records can have, and the partitioner of their producers. It reports false if records may have
-// other keys, or none. Like CanFill, it is not for each record.
+// Key returns the only key that the channel's records can have, and the partitioner of their producers. It reports
+// false if records may have other keys, or none. Like CanFill, it is not for each record.
 func (t *Topic) Key(channel string) (key string, by Partitioner, ok bool) {
 	if t.listsChannels() {
 		return "", PartitionerNone, false
@@ -46,8 +46,8 @@ func (t *Topic) Key(channel string) (key string, by Partitioner, ok bool) {
 	return key, by, ok
 }
 
-// key returns the key of a channel that the template can name. It reports false unless the key is the only part that varies, and occurs
-// once.
+// key returns the key of a channel that the template can name. It reports false unless the key is the only part that
+// varies, and occurs once.
 func (t *template) key(channel, topic string) (key string, ok bool) {
 	before, after := "", ""
 	for i := range t.parts {

@@ -10,7 +10,8 @@ import (
 // AnyPartition stands for all partitions of a topic, including those that it may get later.
 const AnyPartition = -1
 
-// Always returns the channel that every record of the partition goes to. It returns nil if the channel depends on the record.
+// Always returns the channel that every record of the partition goes to. It returns nil if the channel depends on the
+// record.
 func (t *Topic) Always(partition int32) []byte {
 	if t.overrides != nil || len(t.rules) == 0 {
 		return nil
@@ -21,7 +22,8 @@ func (t *Topic) Always(partition int32) []byte {
 	return nil
 }
 
-// Fixed returns the channels that topic and partition alone name and that records of the partition may go to. A name may occur twice.
+// Fixed returns the channels that topic and partition alone name and that records of the partition may go to. A name
+// may occur twice.
 func (t *Topic) Fixed(partition int32) (names [][]byte) {
 	for _, r := range t.rules {
 		if !r.drop && r.channel.fixed() {
@@ -52,8 +54,9 @@ func (t *Topic) Open() bool {
 // listsChannels reports whether a record's header may name any channel.
 func (t *Topic) listsChannels() bool { return t.overrides != nil && t.overrides.channels != "" }
 
-// CanFill reports whether a record of any partition may go to the channel because of its own content, such as its key. If it returns false, no
-// record can. It is for when the topology changes or a client subscribes, and not for each record.
+// CanFill reports whether a record of any partition may go to the channel because of its own content, such as its key.
+// If it returns false, no record can. It is for when the topology changes or a client subscribes, and not for each
+// record.
 func (t *Topic) CanFill(channel string) bool {
 	if routing.Reserved(channel) {
 		return false
@@ -69,8 +72,8 @@ func (t *Topic) CanFill(channel string) bool {
 	return false
 }
 
-// CanName reports whether a record of the partition, which may be AnyPartition, may go to the channel. If it returns false, no record can. Like
-// CanFill, it is not for each record.
+// CanName reports whether a record of the partition, which may be AnyPartition, may go to the channel. If it returns
+// false, no record can. Like CanFill, it is not for each record.
 func (t *Topic) CanName(partition int32, channel string) bool {
 	if routing.Reserved(channel) {
 		return false
@@ -86,10 +89,12 @@ func (t *Topic) CanName(partition int32, channel string) bool {
 	return false
 }
 
-// canBe reports whether the template can name the channel. A part that a record fills stands for any text except the empty one.
+// canBe reports whether the template can name the channel. A part that a record fills stands for any text except the
+// empty one.
 func (t *template) canBe(name, topic string, partition int32) bool {
-	// This is the usual matching of a pattern with wildcards. Each literal matches at the earliest place after a wildcard. If a later literal
-	// does not match, the last wildcard takes one more byte. The cost is at most the product of both lengths, which are bounded.
+	// This is the usual matching of a pattern with wildcards. Each literal matches at the earliest place after a
+	// wildcard. If a later literal does not match, the last wildcard takes one more byte. The cost is at most the
+	// product of both lengths, which are bounded.
 	pos := 0             // The position in name.
 	retry, from := -1, 0 // The last wildcard's part, and where in name the part after it was last tried.
 	for i := 0; ; {
@@ -99,7 +104,8 @@ func (t *template) canBe(name, topic string, partition int32) bool {
 			}
 		} else if p := &t.parts[i]; p.open() || p.kind == partPartition && partition == AnyPartition {
 			if pos == len(name) {
-				return false // Nothing is left for the wildcard. Nothing would be left if earlier ones took more, either.
+				// Nothing is left for the wildcard. Nothing would be left if earlier ones took more, either.
+				return false
 			}
 			pos++
 			retry, from = i, pos

@@ -10,8 +10,9 @@ import (
 	"wsd/internal/routing"
 )
 
-// Overrides are headers by which a record itself says where it goes, regardless of the rules. An empty name switches a header off. If a record
-// has several of them, the narrowest counts: a connection, then a user, then channels, then everybody.
+// Overrides are headers by which a record itself says where it goes, regardless of the rules. An empty name switches a
+// header off. If a record has several of them, the narrowest counts: a connection, then a user, then channels, then
+// everybody.
 type Overrides struct {
 	Topics      []string // Names or patterns of the topics whose records may use the headers. Empty means all topics.
 	Channels    string   // The header with a comma-separated list of channels. A record may have several.
@@ -37,25 +38,32 @@ func (o *Overrides) check() (*overrides, []*Fault) {
 		return nil, nil
 	}
 	var faults []*Fault
-	out := &overrides{channels: o.Channels, client: o.Client, user: o.User, everybody: o.Everybody, channelsMax: o.ChannelsMax}
+	out := &overrides{channels: o.Channels, client: o.Client, user: o.User, everybody: o.Everybody,
+		channelsMax: o.ChannelsMax}
 	if o.ChannelsMax < 1 || o.ChannelsMax > ChannelsMaxLimit {
-		faults = append(faults, &Fault{Key: "overrides.channels_max", Value: strconv.Itoa(o.ChannelsMax), Problem: fmt.Sprintf("it must be from 1 to %d", ChannelsMaxLimit)})
+		faults = append(faults, &Fault{Key: "overrides.channels_max", Value: strconv.Itoa(o.ChannelsMax),
+			Problem: fmt.Sprintf("it must be from 1 to %d", ChannelsMaxLimit)})
 	}
 	seen := make(map[string]string)
-	for _, h := range [][2]string{{"channels", o.Channels}, {"client", o.Client}, {"user", o.User}, {"broadcast", o.Everybody}} {
+	for _, h := range [][2]string{{"channels", o.Channels}, {"client", o.Client}, {"user", o.User},
+		{"broadcast", o.Everybody}} {
 		key, name := "overrides."+h[0], h[1]
 		switch {
 		case name == "":
 			continue
 		case len(name) > nameBytesMax || !utf8.ValidString(name):
-			faults = append(faults, &Fault{Key: key, Value: name, Problem: "not a header's name", Remedy: fmt.Sprintf("write at most %d bytes of UTF-8", nameBytesMax)})
+			faults = append(faults, &Fault{Key: key, Value: name, Problem: "not a header's name",
+				Remedy: fmt.Sprintf("write at most %d bytes of UTF-8", nameBytesMax)})
 		case seen[name] != "":
-			faults = append(faults, &Fault{Key: key, Value: name, Problem: "the header is also that of " + seen[name], Remedy: "name another one"})
+			faults = append(faults, &Fault{Key: key, Value: name, Problem: "the header is also that of " + seen[name],
+				Remedy: "name another one"})
 		}
 		seen[name] = key
 	}
 	if len(seen) == 0 {
-		faults = append(faults, &Fault{Key: "overrides", Problem: "overrides are enabled, but every header is switched off", Remedy: "name a header, or set overrides.enabled to false"})
+		faults = append(faults, &Fault{Key: "overrides",
+			Problem: "overrides are enabled, but every header is switched off",
+			Remedy:  "name a header, or set overrides.enabled to false"})
 	}
 	for _, t := range o.Topics {
 		p, err := ParseTopic(t)
@@ -77,8 +85,8 @@ func (o *overrides) covers(topic string) bool {
 	return len(o.topics) == 0
 }
 
-// place decides by the record's headers. It returns false if they leave the decision to the rules. A header with an impossible target does not
-// leave it to the rules: what was meant for one user must not go where a rule sends it.
+// place decides by the record's headers. It returns false if they leave the decision to the rules. A header with an
+// impossible target does not leave it to the rules: what was meant for one user must not go where a rule sends it.
 func (o *overrides) place(dst *Placement, rec *Record) bool {
 	if len(rec.Headers) <= 1 { // The number 0.
 		return false

@@ -12,16 +12,17 @@ import (
 // patternPrefix marks a text as a regular expression. Any other text stands for itself.
 const patternPrefix = "re:"
 
-// Limits of a pattern. RE2 does not backtrack, so matching takes time in proportion to the program's size times the text's length. With these
-// limits the worst case takes one or two milliseconds, and the usual case less than a microsecond.
+// Limits of a pattern. RE2 does not backtrack, so matching takes time in proportion to the program's size times the
+// text's length. With these limits the worst case takes one or two milliseconds, and the usual case less than a
+// microsecond.
 const (
 	patternTextMax    = 1024 // Bytes in the expression.
 	patternProgramMax = 300  // Instructions in its program.
 	matchedTextMax    = 512  // Bytes in a text. A longer one does not match.
 )
 
-// Pattern matches texts. It is an exact text or, after "re:", a regular expression in RE2's syntax that the whole text must match. A dot also
-// matches line breaks. The zero value matches only the empty text.
+// Pattern matches texts. It is an exact text or, after "re:", a regular expression in RE2's syntax that the whole text
+// must match. A dot also matches line breaks. The zero value matches only the empty text.
 type Pattern struct {
 	text string
 	re   *regexp.Regexp // Nil for an exact text.
@@ -37,10 +38,11 @@ func ParsePattern(text string) (Pattern, error) {
 		return Pattern{text: text}, nil
 	}
 	if expression == "" {
-		return Pattern{}, errors.New("no expression follows re:")
+		return Pattern{}, errors.New("re: without an expression")
 	}
 	if len(expression) > patternTextMax {
-		return Pattern{}, fmt.Errorf("the expression has %d bytes, at most %d are allowed", len(expression), patternTextMax)
+		return Pattern{}, fmt.Errorf("the expression has %d bytes, at most %d are allowed", len(expression),
+			patternTextMax)
 	}
 	whole := `(?s)\A(?:` + expression + `)\z`
 	// Parse the expression alone first: it must not close the parenthesis around it.
@@ -56,7 +58,8 @@ func ParsePattern(text string) (Pattern, error) {
 		return Pattern{}, patternError(err)
 	}
 	if n := len(program.Inst); n > patternProgramMax {
-		return Pattern{}, fmt.Errorf("the expression has %d steps, at most %d are allowed; use fewer or smaller repetitions", n, patternProgramMax)
+		return Pattern{}, fmt.Errorf("the expression has %d steps, at most %d are allowed; use fewer repetitions",
+			n, patternProgramMax)
 	}
 	re, err := regexp.Compile(whole)
 	if err != nil {

@@ -31,11 +31,12 @@ type Unplaced uint8
 const (
 	Placed          Unplaced = iota // The record can be placed.
 	UnplacedNoRoute                 // No rule matches the record.
-	UnplacedMissing                 // The template's key, header or field is missing, empty, or not a text, number or boolean.
-	UnplacedText                    // The text for the name is not valid UTF-8.
-	UnplacedLength                  // The channel's name would be longer than ChannelBytesMax.
-	UnplacedHeader                  // An override header has an impossible target.
-	UnplacedCount                   // The number of values, including Placed.
+	// The template's key, header or field is missing, empty, or not a text, number or boolean.
+	UnplacedMissing
+	UnplacedText   // The text for the name is not valid UTF-8.
+	UnplacedLength // The channel's name would be longer than ChannelBytesMax.
+	UnplacedHeader // An override header has an impossible target.
+	UnplacedCount  // The number of values, including Placed.
 )
 
 // String returns the reason as metrics and logs name it.
@@ -72,13 +73,13 @@ func (b By) String() string {
 // AllBy returns every value, for a metric that starts at zero.
 func AllBy() []By { return []By{ByRule, ByChannels, ByConnection, ByUser, ByEverybody} }
 
-// Placement is where a record goes. Place sets every field. The next Place reuses the memory, so Channels and User are valid until then. The
-// zero value is ready for use.
+// Placement is where a record goes. Place sets every field. The next Place reuses the memory, so Channels and User are
+// valid until then. The zero value is ready for use.
 type Placement struct {
 	To   Target
 	Rule int // The index of the rule that decided, or -1 if a header did, or nothing.
-	// Why is the reason for which the rule or the header cannot place the record, or Placed. Even then the record may go to a channel: the
-	// one that the rule names for such records.
+	// Why is the reason for which the rule or the header cannot place the record, or Placed. Even then the record may
+	// go to a channel: the one that the rule names for such records.
 	Why      Unplaced
 	Channels [][]byte       // ToChannels: the names of the channels, at least one, none twice.
 	User     []byte         // ToUser: the user.
@@ -125,7 +126,8 @@ func (p *Placement) channel(name []byte) {
 	p.Channels = append(p.Channels, name)
 }
 
-// field returns a JSON field of the record's value. It reads each field once for a record. The result points into the value.
+// field returns a JSON field of the record's value. It reads each field once for a record. The result points into the
+// value.
 func (p *Placement) field(fields []string, index int, rec *Record) *gjson.Result {
 	if p.read>>index&1 == 0 {
 		if len(p.fields) < len(fields) {
@@ -145,7 +147,8 @@ func (p *Placement) forget() {
 	}
 }
 
-// readField returns a field of a JSON value. Only objects and arrays have fields; gjson would search any other text for one.
+// readField returns a field of a JSON value. Only objects and arrays have fields; gjson would search any other text for
+// one.
 func readField(value []byte, path string) gjson.Result {
 	value = bytes.TrimLeft(value, " \t\r\n")
 	if len(value) == 0 || value[0] != '{' && value[0] != '[' {

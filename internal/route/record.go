@@ -12,12 +12,12 @@ type Record struct {
 	Headers    Headers
 }
 
-// Headers are the headers of a record as they stand in a record batch of format 2: their number and, for each, its name and value, each after
-// its length. All numbers are zigzag varints. Nil means no headers. AppendHeaders encodes pairs.
+// Headers are the headers of a record as they stand in a record batch of format 2: their number and, for each, its name
+// and value, each after its length. All numbers are zigzag varints. Nil means no headers. AppendHeaders encodes pairs.
 type Headers []byte
 
-// Find returns the value of the last header with the name, which is nil for a null. It reports false if there is no such header. A malformed
-// header ends the search.
+// Find returns the value of the last header with the name, which is nil for a null. It reports false if there is no
+// such header. A malformed header ends the search.
 func (h Headers) Find(name string) (value []byte, exists bool) {
 	n, b, ok := kafka.Varint(h)
 	for ; ok && n > 0; n-- {

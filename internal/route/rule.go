@@ -21,8 +21,8 @@ type Rule struct {
 	Drop    bool    // Drop the records. Then Channel is empty.
 	OnError OnError // What to do with a record that lacks what the template needs.
 
-	// Partitioner is how producers choose a partition by the key. It shows which single partition feeds a channel that is named by a key.
-	// By default it is not known.
+	// Partitioner is how producers choose a partition by the key. It shows which single partition feeds a channel that
+	// is named by a key. By default it is not known.
 	Partitioner Partitioner
 }
 
@@ -76,7 +76,8 @@ func (p *parser) fault(field, value, problem, remedy string) {
 // rule checks and compiles r.
 func (p *parser) rule(index int, r *Rule) rule {
 	p.prefix = fmt.Sprintf("routes[%d]", index)
-	out := rule{index: index, anyTopic: r.Topic == "", anyKey: r.Key == "", drop: r.Drop, onError: r.OnError.Action, partitioner: r.Partitioner}
+	out := rule{index: index, anyTopic: r.Topic == "", anyKey: r.Key == "", drop: r.Drop, onError: r.OnError.Action,
+		partitioner: r.Partitioner}
 	var err error
 	if r.Topic != "" {
 		if out.topic, err = ParseTopic(r.Topic); err != nil {
@@ -87,7 +88,8 @@ func (p *parser) rule(index int, r *Rule) rule {
 		p.fault("key", r.Key, err.Error(), "")
 	}
 	if n := len(r.Headers) + len(r.Fields); n > conditionsMax {
-		p.fault("", "", fmt.Sprintf("the rule has conditions on %d headers and JSON fields, at most %d are allowed", n, conditionsMax), "")
+		p.fault("", "", fmt.Sprintf("the rule has conditions on %d headers and JSON fields, at most %d are allowed", n,
+			conditionsMax), "")
 		return out
 	}
 	for _, c := range r.Headers {
@@ -137,7 +139,8 @@ func (p *parser) onError(r *Rule, out *rule) {
 	case name == "":
 		p.fault("on_error.channel", "", "the channel is empty", "write a channel's name")
 	case len(name) > ChannelBytesMax || !utf8.ValidString(name):
-		p.fault("on_error.channel", name, fmt.Sprintf("not a channel's name, which is UTF-8 with at most %d bytes", ChannelBytesMax), "")
+		p.fault("on_error.channel", name, fmt.Sprintf("not a channel's name, which is UTF-8 with at most %d bytes",
+			ChannelBytesMax), "")
 	case strings.ContainsAny(name, "{}"):
 		p.fault("on_error.channel", name, "a template could fail again", "write a channel's name without braces")
 	}
@@ -219,8 +222,10 @@ func ParseTopic(text string) (Pattern, error) {
 		return p, err
 	}
 	const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
-	if text == "" || text == "." || text == ".." || len(text) > topicBytesMax || strings.ContainsFunc(text, func(c rune) bool { return !strings.ContainsRune(allowed, c) }) {
-		return p, errors.New("not a topic's name: a name has 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-'; a pattern begins with re:")
+	forbidden := func(c rune) bool { return !strings.ContainsRune(allowed, c) }
+	if text == "" || text == "." || text == ".." || len(text) > topicBytesMax || strings.ContainsFunc(text, forbidden) {
+		return p, errors.New(
+			"not a topic's name, which has 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-'; a pattern begins with 're:'")
 	}
 	return p, nil
 }

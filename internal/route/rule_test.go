@@ -258,7 +258,7 @@ func TestRuleErrors(t *testing.T) {
 		`routes[1].topic "a b": not a topic's name`:                                           {Topic: "a b", Channel: "x"},
 		`routes[1].topic "re:(": not a regular expression of RE2: missing closing )`:          {Topic: "re:(", Channel: "x"},
 		`routes[1].key "re:a)(b": not a regular expression`:                                   {Key: "re:a)(b", Channel: "x"},
-		`routes[1].key "re:": no expression follows re:`:                                      {Key: "re:", Channel: "x"},
+		`routes[1].key "re:": re: without an expression`:                                      {Key: "re:", Channel: "x"},
 		`routes[1].key "re:(a{1,500}){2}": the expression has`:                                {Key: "re:(a{1,500}){2}", Channel: "x"},
 		`routes[1].key "re:(?=a)": not a regular expression`:                                  {Key: "re:(?=a)", Channel: "x"},
 		`routes[1]: the rule has conditions on 17 headers and JSON fields, at most 16`:        {Headers: many, Channel: "x"},
@@ -365,7 +365,8 @@ func BenchmarkRules(b *testing.B) {
 	}
 }
 
-// BenchmarkWorstPattern is a pattern of nearly the most steps on a key of the most bytes: its time per byte is the price of an expression.
+// BenchmarkWorstPattern is a pattern of nearly the most steps on a key of the most bytes: its time per byte is the
+// price of an expression.
 func BenchmarkWorstPattern(b *testing.B) {
 	topic := mustTopic(b, "t", Rule{Key: "re:(.*a){1,45}b", Channel: "x"})
 	rec := Record{Key: []byte(strings.Repeat("a", matchedTextMax))}

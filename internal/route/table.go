@@ -9,8 +9,8 @@ type Table struct {
 	fields    []string   // The paths of the JSON fields that the rules read.
 }
 
-// New compiles the rules and the overrides, which may be nil. If there are no rules, there is one with the channel {topic}. The error joins a
-// *Fault for each mistake. A fault names the rule as routes[i], and what to do.
+// New compiles the rules and the overrides, which may be nil. If there are no rules, there is one with the channel
+// {topic}. The error joins a *Fault for each mistake. A fault names the rule as routes[i], and what to do.
 func New(rules []Rule, o *Overrides) (*Table, error) {
 	t, faults := Parse(rules, o)
 	return t, joined(faults)
@@ -23,7 +23,8 @@ func Parse(rules []Rule, o *Overrides) (*Table, []*Fault) {
 	}
 	p := &parser{}
 	if len(rules) > RulesMax {
-		p.faults = append(p.faults, &Fault{Key: "routes", Problem: fmt.Sprintf("there are %d rules, at most %d are allowed", len(rules), RulesMax)})
+		p.faults = append(p.faults, &Fault{Key: "routes",
+			Problem: fmt.Sprintf("there are %d rules, at most %d are allowed", len(rules), RulesMax)})
 		return nil, p.faults
 	}
 	t := &Table{rules: make([]rule, 0, len(rules))}
@@ -47,7 +48,8 @@ type Topic struct {
 	fields    []string   // The table's.
 }
 
-// Topic returns the part of the table that concerns the topic. It is for when a topic is first seen, and not for each record.
+// Topic returns the part of the table that concerns the topic. It is for when a topic is first seen, and not for each
+// record.
 func (t *Table) Topic(name string) *Topic {
 	out := &Topic{name: name, fields: t.fields}
 	if t.overrides != nil && t.overrides.covers(name) {

@@ -75,7 +75,8 @@ func parseTemplate(text string) (t template, err error) {
 		return t, errors.New("the template is empty: write a name such as {topic}")
 	}
 	if literal > ChannelBytesMax {
-		return t, fmt.Errorf("the template has %d bytes of text, a channel's name has at most %d", literal, ChannelBytesMax)
+		return t, fmt.Errorf("the template has %d bytes of text, a channel's name has at most %d", literal,
+			ChannelBytesMax)
 	}
 	return t, nil
 }
@@ -97,7 +98,9 @@ func parsePlaceholder(name string) (part, error) {
 		}
 		return part{kind: partField, text: path}, nil
 	default:
-		return part{}, fmt.Errorf("unknown placeholder {%s}: write {topic}, {key}, {partition}, {header.NAME} or {json.FIELD}", name)
+		return part{}, fmt.Errorf(
+			"unknown placeholder {%s}: write {topic}, {key}, {partition}, {header.NAME} or {json.FIELD}",
+			name)
 	}
 }
 
@@ -124,7 +127,9 @@ func (t *template) fixedName(topic string, partition int32) []byte {
 }
 
 // render writes the name of a record's channel into the scratch of p. Fields are the table's.
-func (t *template) render(p *Placement, fields []string, topic string, partition int32, r *Record) (name []byte, why Unplaced) {
+func (t *template) render(
+	p *Placement, fields []string, topic string, partition int32, r *Record,
+) (name []byte, why Unplaced) {
 	dst := p.names[:0]
 	for i := range t.parts {
 		part := &t.parts[i]

@@ -13,7 +13,7 @@ import (
 // pin counts the chunks of one segment in the queues of the shard.
 type pin struct {
 	of      *bus.Hold // nil: free.
-	seq     uint64   // Of the batch.
+	seq     uint64    // Of the batch.
 	holders int
 }
 
