@@ -100,7 +100,7 @@ func TestOptionErrors(t *testing.T) {
 		"heap of 64 MB is too small":     func(o *Options) { o.HeapMB = 64 },
 		"run make kafka-fetch":           func(o *Options) { o.Home = "" },
 		"has no Kafka in lib":            func(o *Options) { o.Home = full },
-		"is not set":                   func(o *Options) { o.Dir = "" },
+		"is not set":                     func(o *Options) { o.Dir = "" },
 		"is not empty":                   func(o *Options) { o.Dir = full },
 		`user "a;"`:                      func(o *Options) { o.Users = map[string]string{"a;": "b"} },
 	} {

@@ -354,7 +354,7 @@ func TestOptionErrors(t *testing.T) {
 		`"h" is not host:port`:   func(o *Options) { o.Brokers = []string{"h"} },
 		"kafka.topics is empty":  func(o *Options) { o.Topics = nil },
 		`names "a" twice`:        func(o *Options) { o.Topics = []string{"a", "a"} },
-		"which has 1 to 249":    func(o *Options) { o.Topics = []string{""} },
+		"which has 1 to 249":     func(o *Options) { o.Topics = []string{""} },
 		"kafka.start is a time":  func(o *Options) { o.Start.Mode = StartTime },
 		"routes[0].channel":      func(o *Options) { o.Routes = []Route{{Channel: "{x}"}} },
 	} {
