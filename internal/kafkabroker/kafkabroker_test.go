@@ -58,7 +58,7 @@ func TestApacheKafka(t *testing.T) {
 		// One that ends by itself is not taken for one that was ended.
 		require.NoError(t, c.brokers[0].process.cmd.Process.Kill())
 		<-c.brokers[0].process.done
-		require.ErrorContains(t, c.Stop(1), "broker 1 had ended before")
+		require.ErrorContains(t, c.Stop(1), "broker 1 has already ended")
 	})
 	t.Run("says what a broker said", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), waitMax)
