@@ -111,6 +111,9 @@ func (r *Ring) Stats() *Stats { return &r.stats }
 // no progress within StallMax. It returns an error only if ctx ends first; b has then not been published. The writer's
 // goroutine calls it.
 func (r *Ring) Publish(ctx context.Context, b *Batch) error {
+	if b.ring != nil {
+		panic(fmt.Sprintf("BUG: batch %d is published twice", b.Seq))
+	}
 	seq := r.head.Load()
 	for r.full(seq, b) {
 		if r.tail < r.passed || r.slowest(seq) > r.tail {

@@ -197,7 +197,7 @@ func (r *Reader) take(p *partition, rp *kmsg.FetchResponseTopicPartition, b *Blo
 	}
 	if *next == before {
 		// Nothing came, although the range is routed: the broker lags behind, or a batch does not fit into a response.
-		return errStalled
+		return errNoRecords
 	}
 	return nil
 }

@@ -127,6 +127,10 @@ func (r *router) batchLocked(p *partition, w *kafka.Walker) error {
 				return err
 			}
 		}
+		if rec.Offset < next {
+			panic(fmt.Sprintf("BUG: the walker of %s/%d is at offset %d, before the position %d",
+				p.topic.name, p.id, rec.Offset, next))
+		}
 		r.counts.compacted += uint64(rec.Offset - next)
 		next = rec.Offset + 1
 		// The order matters: position first, interest second. A shard does it the other way round, see

@@ -9,14 +9,14 @@ import (
 	"wsd/internal/kafka"
 )
 
-// errStalled: the broker says that there are records, but sends none.
-var errStalled = kafka.NewError(kafka.ErrorTimeout,
+// errNoRecords: the broker says that there are records, but sends none.
+var errNoRecords = kafka.NewError(kafka.ErrorTimeout,
 	errors.New("the broker has had records for too long without sending any"))
 
 // take routes a response. Moved reports that the position of some partition has changed. Bytes is how much there was to
 // read. If there was something to read and nothing moved, asking again immediately is useless.
 func (f *fetcher) take(resp *kmsg.FetchResponse) (moved bool, bytes int, err error) {
-	records, stalled, answered := uint64(0), false, 0
+	records, starved, answered := uint64(0), false, 0
 	for i := range resp.Topics {
 		for j := range resp.Topics[i].Partitions {
 			bytes += len(resp.Topics[i].Partitions[j].RecordBatches)
@@ -37,7 +37,7 @@ func (f *fetcher) take(resp *kmsg.FetchResponse) (moved bool, bytes int, err err
 			}
 			moved = moved || r.moved
 			// Other partitions can keep one out of the response unless it was first, or the response is empty.
-			stalled = stalled || r.stalled && (a.first || bytes == 0)
+			starved = starved || r.starved && (a.first || bytes == 0)
 			records += r.records
 		}
 	}
@@ -48,9 +48,9 @@ func (f *fetcher) take(resp *kmsg.FetchResponse) (moved bool, bytes int, err err
 	f.s.mu.Lock()
 	err = f.s.router.sealLocked()
 	f.s.mu.Unlock()
-	if err == nil && stalled {
+	if err == nil && starved {
 		f.s.stats.Stalls.Add(1)
-		err = errStalled
+		err = errNoRecords
 	}
 	if answered == 0 {
 		bytes = max(bytes, 1) // A response about nothing leads nowhere, too.
@@ -60,7 +60,7 @@ func (f *fetcher) take(resp *kmsg.FetchResponse) (moved bool, bytes int, err err
 
 // taken is what came of one partition's part of a response.
 type taken struct {
-	moved, stalled bool
+	moved, starved bool
 	records        uint64
 	err            error // Always a *publishError.
 }
@@ -103,7 +103,7 @@ func (f *fetcher) takeLocked(a asked, rp *kmsg.FetchResponseTopicPartition) (r t
 	if r.moved || position >= end || !good {
 		p.progressAt = now
 	} else {
-		r.stalled = now.Sub(p.progressAt) > f.s.o.StallAfter
+		r.starved = now.Sub(p.progressAt) > f.s.o.StallAfter
 	}
 	return r
 }
@@ -192,7 +192,7 @@ func (f *fetcher) refusedLocked(p *partition, code kafka.Code) {
 	}
 }
 
-// restartStallClocks gives each partition of f the full time until it counts as stalled.
+// restartStallClocks gives each partition of f the full time until it counts as starved.
 func (s *Source) restartStallClocks(f *fetcher) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
