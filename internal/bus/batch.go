@@ -14,7 +14,7 @@ import (
 type Record struct {
 	Offset uint64 // Kafka's offset plus 1, since 0 means "no offset" in the client protocol.
 	Value  []byte // The value as Kafka has it; nil for a Kafka null.
-	JSON   []byte // The value as compact JSON: "null" for a Kafka null, nil if the value is not JSON. It may share Value's memory.
+	JSON   []byte // The value as compact JSON, or nil if it is not JSON. It may share Value's memory.
 	Text   bool   // Whether Value is valid UTF-8.
 }
 
@@ -35,14 +35,17 @@ func (v Variant) Deflated() Variant { return v + VariantCount }
 // Plain returns the variant that v is the compressed form of, or v if it is not compressed.
 func (v Variant) Plain() Variant { return v % VariantCount }
 
-// Segment is what a batch holds for one channel, or the part of it between two messages. It is the unit of framing and writing.
+// Segment is what a batch holds for one channel, or the part of it between two messages. It is the unit of framing and
+// writing.
 type Segment struct {
-	Channel  routing.ChannelID
-	Name     string           // The channel's name. It is empty if the records are messages to a connection, a user or everybody.
-	Records  []Record         // At least one, in the order in which they were added.
-	Bytes    int              // The size of all values.
-	Shards   routing.ShardSet // The shards that had a subscriber when one of the records was routed. Others need not look the channel up.
-	SlotHint uint32           // See routing.Channel.
+	Channel routing.ChannelID
+	// The channel's name. It is empty if the records are messages to a connection, a user or everybody.
+	Name    string
+	Records []Record // At least one, in the order in which they were added.
+	Bytes   int      // The size of all values.
+	// The shards that had a subscriber when one of the records was routed. Others need not look the channel up.
+	Shards   routing.ShardSet
+	SlotHint uint32 // See routing.Channel.
 
 	keys    *[][]byte // The records' keys. Nil if the source does not keep keys.
 	batch   *Batch
@@ -65,8 +68,8 @@ func (s *Segment) Key(i int) []byte {
 	return (*s.keys)[i]
 }
 
-// Layout returns the segment in variant v. The first caller in the process builds it; others wait for it. Nobody may change the bytes. An
-// empty result is kept as well. Any goroutine may call it.
+// Layout returns the segment in variant v. The first caller in the process builds it; others wait for it. Nobody may
+// change the bytes. An empty result is kept as well. Any goroutine may call it.
 func (s *Segment) Layout(v Variant, build func(*Segment) []byte) []byte {
 	if p := s.layouts[v].Load(); p != nil {
 		return *p
@@ -97,9 +100,9 @@ func (s *Segment) Built(v Variant) (b []byte, built bool) {
 	return nil, false
 }
 
-// Await is Layout for a layout that is built elsewhere. If it has not been built, Provide will call ready, once. First reports that the
-// caller is the first to wait for it, and so must see to it that somebody calls Provide. Ready may be called from any goroutine, even
-// before Await returns, and must not block. Any goroutine may call Await.
+// Await is Layout for a layout that is built elsewhere. If it has not been built, Provide will call ready, once. First
+// reports that the caller is the first to wait for it, and so must see to it that somebody calls Provide. Ready may be
+// called from any goroutine, even before Await returns, and must not block. Any goroutine may call Await.
 func (s *Segment) Await(v Variant, ready func()) (b []byte, built, first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,7 +117,8 @@ func (s *Segment) Await(v Variant, ready func()) (b []byte, built, first bool) {
 	return nil, false, first
 }
 
-// Provide stores the layout that Await asked for and calls ready for everybody who waits. It is called once for a variant, by any goroutine.
+// Provide stores the layout that Await asked for and calls ready for everybody who waits. It is called once for a
+// variant, by any goroutine.
 func (s *Segment) Provide(v Variant, b []byte) {
 	s.mu.Lock()
 	s.store(v, b)
@@ -143,8 +147,9 @@ type Batch struct {
 	Oldest   time.Time        // The timestamp of the oldest record.
 	Break    *Break           // If it is not nil, the batch is a break and has no records.
 
-	byShard []*Segment // The segments of the first shard, then those of the second, and so on. Nil if most shards want most segments.
-	ends    []uint32   // For each shard, where its segments end in byShard.
+	// The segments of the first shard, then those of the second, and so on. Nil if most shards want most segments.
+	byShard []*Segment
+	ends    []uint32 // For each shard, where its segments end in byShard.
 
 	bytesBefore uint64       // The size of the values of all batches published before it.
 	memory      int          // The bytes that the batch holds without its layouts.
@@ -156,7 +161,8 @@ type Batch struct {
 // released makes Batch.layoutBytes negative.
 const released = math.MinInt64 / 2
 
-// SegmentsOf returns the segments that shard s must look through, in order: those that it wants, or all. Any goroutine may call it.
+// SegmentsOf returns the segments that shard s must look through, in order: those that it wants, or all. Any goroutine
+// may call it.
 func (b *Batch) SegmentsOf(s routing.ShardID) []*Segment {
 	switch {
 	case b.ends == nil:
@@ -169,8 +175,8 @@ func (b *Batch) SegmentsOf(s routing.ShardID) []*Segment {
 	return b.byShard[b.ends[s-1]:b.ends[s]]
 }
 
-// sort lists the segments by shard. Without the list, each shard that wants one segment would look through all of them, and a record for
-// one client would cost more with every shard.
+// sort lists the segments by shard. Without the list, each shard that wants one segment would look through all of them,
+// and a record for one client would cost more with every shard.
 func (b *Batch) sort() {
 	shards, total, last := 0, 0, routing.ShardID(0)
 	for s := range b.Shards.All() {
@@ -203,7 +209,8 @@ func (b *Batch) sort() {
 	b.memory += total*pointerSize + len(b.ends)*4
 }
 
-// grow counts n more bytes of layouts. A shard that has the batch in hand when the ring releases it may build a layout after that.
+// grow counts n more bytes of layouts. A shard that has the batch in hand when the ring releases it may build a layout
+// after that.
 func (b *Batch) grow(n int) {
 	switch {
 	case b.layoutBytes.Add(int64(n)) < 0:
@@ -213,8 +220,8 @@ func (b *Batch) grow(n int) {
 	}
 }
 
-// release notes that the ring has released the batch, and returns how many bytes the ring had counted for it. A shard may go on using the
-// batch for a turn, and even build a layout.
+// release notes that the ring has released the batch, and returns how many bytes the ring had counted for it. A shard
+// may go on using the batch for a turn, and even build a layout.
 func (b *Batch) release() int64 {
 	layouts := b.layoutBytes.Add(released) - released
 	b.updateHold()

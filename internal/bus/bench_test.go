@@ -9,8 +9,9 @@ import (
 	"wsd/internal/routing"
 )
 
-// What a batch costs the source, with every shard interested and reading, or with one of them. The first grows with the number of
-// shards by a wake-up each, the second by the writer's moving of every other shard's cursor past the batch, once the ring is full.
+// What a batch costs the source, with every shard interested and reading, or with one of them. The first grows with the
+// number of shards by a wake-up each, the second by the writer's moving of every other shard's cursor past the batch,
+// once the ring is full.
 func BenchmarkPublish(b *testing.B) {
 	for _, interested := range []string{"all", "one"} {
 		for _, shards := range []int{1, 8, 64, 256} {

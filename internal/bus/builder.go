@@ -31,8 +31,9 @@ type openSegment struct {
 	stretch uint32
 }
 
-// The arena of a batch grows piece by piece. Each piece is twice as large as the last, so that a batch of one small record stays small
-// and a large batch takes few allocations. A value that would waste much of a piece gets memory of its own.
+// The arena of a batch grows piece by piece. Each piece is twice as large as the last, so that a batch of one small
+// record stays small and a large batch takes few allocations. A value that would waste much of a piece gets memory of
+// its own.
 const (
 	arenaMin = 256
 	arenaMax = 64 << 10
@@ -43,8 +44,8 @@ func NewBuilder(o BuilderOptions) *Builder {
 	return &Builder{o: o, segments: make(map[routing.ChannelID]openSegment)}
 }
 
-// Add appends a copy of r, whose timestamp is ts, to the channel's records and reports whether the batch is now full. A full batch takes
-// records all the same.
+// Add appends a copy of r, whose timestamp is ts, to the channel's records and reports whether the batch is now full. A
+// full batch takes records all the same.
 func (b *Builder) Add(ch routing.Channel, r Record, ts time.Time) (full bool) {
 	if b.batch == nil {
 		b.batch = &Batch{Oldest: ts, memory: batchSize}
@@ -88,8 +89,8 @@ func (b *Builder) segment(ch routing.Channel) *Segment {
 	return seg
 }
 
-// AddMessage is Add for a message. The message must be delivered after the records that were added before it and before those that are
-// added after it. Shards deliver segments in order, so records that follow go into new segments.
+// AddMessage is Add for a message. The message must be delivered after the records that were added before it and before
+// those that are added after it. Shards deliver segments in order, so records that follow go into new segments.
 func (b *Builder) AddMessage(ch routing.Channel, r Record, ts time.Time) (full bool) {
 	ch.Name = ""
 	if b.newest == nil || b.newest.Channel != ch.ID {
@@ -98,8 +99,8 @@ func (b *Builder) AddMessage(ch routing.Channel, r Record, ts time.Time) (full b
 	return b.Add(ch, r, ts)
 }
 
-// AddKeyed is Add for a record whose key is kept for Segment.Key. Of one channel either all records are added with AddKeyed or none. Keys
-// are apart from the records because most users of the bus do not need them.
+// AddKeyed is Add for a record whose key is kept for Segment.Key. Of one channel either all records are added with
+// AddKeyed or none. Keys are apart from the records because most users of the bus do not need them.
 func (b *Builder) AddKeyed(ch routing.Channel, r Record, key []byte, ts time.Time) (full bool) {
 	full = b.Add(ch, r, ts)
 	seg := b.newest

@@ -27,11 +27,12 @@ type Cursor struct {
 	_     [104]byte // Two cache lines each.
 }
 
-// Next returns the next batch that has a subscriber of this shard. It may also hold segments for other shards. Next returns the same
-// batch until Advance.
+// Next returns the next batch that has a subscriber of this shard. It may also hold segments for other shards. Next
+// returns the same batch until Advance.
 func (c *Cursor) Next() (*Batch, State) {
-	// Next reads the head only once. Skip has not checked a batch published after that. If this shard did not want it, the writer might
-	// move the cursor past it while the shard has it in hand, and Advance would then skip the batch after it.
+	// Next reads the head only once. Skip has not checked a batch published after that. If this shard did not want it,
+	// the writer might move the cursor past it while the shard has it in hand, and Advance would then skip the batch
+	// after it.
 	head := c.ring.head.Load()
 	seq, attached := c.skip(head)
 	if !attached {
@@ -48,8 +49,9 @@ func (c *Cursor) Next() (*Batch, State) {
 	return b, StateReady
 }
 
-// Peek returns the batch with sequence seq without moving the cursor there. Seq must not be lower than that of the batch from Next. Peek
-// returns nil if the batch has not been published, or if it is gone because the shard was detached.
+// Peek returns the batch with sequence seq without moving the cursor there. Seq must not be lower than that of the
+// batch from Next. Peek returns nil if the batch has not been published, or if it is gone because the shard was
+// detached.
 func (c *Cursor) Peek(seq uint64) *Batch {
 	if seq >= c.ring.head.Load() {
 		return nil
@@ -60,10 +62,12 @@ func (c *Cursor) Peek(seq uint64) *Batch {
 	return nil
 }
 
-// Waiting returns the size of all values on the bus from b, which Next returned, to the head. It includes values for other shards.
+// Waiting returns the size of all values on the bus from b, which Next returned, to the head. It includes values for
+// other shards.
 func (c *Cursor) Waiting(b *Batch) uint64 { return c.ring.bytes.Load() - b.bytesBefore }
 
-// Held returns the bytes of layouts of batches that the ring has released and somebody still holds. Any goroutine may call it.
+// Held returns the bytes of layouts of batches that the ring has released and somebody still holds. Any goroutine may
+// call it.
 func (c *Cursor) Held() int64 { return c.ring.held.Load() }
 
 // Advance says that the shard has taken the batch from Next. The shard may go on using the batch.
@@ -80,8 +84,8 @@ func (c *Cursor) Reattach() {
 	c.ring.wakeWriter() // The writer may be waiting for the cursor to leave its old position.
 }
 
-// Lag returns how many batches wait for the shard. It looks at each batch: call it for a metrics scrape, not in every turn. Any goroutine
-// may call it.
+// Lag returns how many batches wait for the shard. It looks at each batch: call it for a metrics scrape, not in every
+// turn. Any goroutine may call it.
 func (c *Cursor) Lag() (n uint64) {
 	seq, head := c.next.Load()&^detached, c.ring.head.Load()
 	if seq+uint64(len(c.ring.slots)) < head {
@@ -95,8 +99,8 @@ func (c *Cursor) Lag() (n uint64) {
 	return n
 }
 
-// skip moves the cursor past batches below head that have no subscriber of its shard, and returns where it then is. Both the shard and the
-// writer call it, because a shard that nobody wakes must not hold the ring up.
+// skip moves the cursor past batches below head that have no subscriber of its shard, and returns where it then is.
+// Both the shard and the writer call it, because a shard that nobody wakes must not hold the ring up.
 func (c *Cursor) skip(head uint64) (seq uint64, attached bool) {
 	seq = c.next.Load()
 	for seq&detached == 0 && seq < head {

@@ -2,8 +2,9 @@ package bus
 
 import "sync"
 
-// Hold counts who holds layouts of a batch, so that their bytes are counted when the ring no longer counts them. It is apart from the
-// batch so that whoever holds it does not keep the values in memory. It is made when it is first needed. Any goroutine may use it.
+// Hold counts who holds layouts of a batch, so that their bytes are counted when the ring no longer counts them. It is
+// apart from the batch so that whoever holds it does not keep the values in memory. It is made when it is first needed.
+// Any goroutine may use it.
 type Hold struct {
 	ring *Ring
 
@@ -13,7 +14,8 @@ type Hold struct {
 	counted  int64 // What Ring.held has of this batch: the bytes of its layouts while it is released and held, else 0.
 }
 
-// Hold says that somebody holds layouts of the batch, until they call Drop on the result. Any goroutine may call it, from Publish on.
+// Hold says that somebody holds layouts of the batch, until they call Drop on the result. Any goroutine may call it,
+// from Publish on.
 func (b *Batch) Hold() *Hold {
 	h := b.hold.Load()
 	if h == nil {
@@ -47,7 +49,8 @@ func (h *Hold) Released() bool {
 	return h.released
 }
 
-// updateHold updates the batch's Hold after a change of Batch.layoutBytes. A Hold that is made at the same time reads layoutBytes itself.
+// updateHold updates the batch's Hold after a change of Batch.layoutBytes. A Hold that is made at the same time reads
+// layoutBytes itself.
 func (b *Batch) updateHold() {
 	if h := b.hold.Load(); h != nil {
 		h.mu.Lock()

@@ -1,6 +1,7 @@
 package bus
 
-// Query asks for records of a channel that the bus no longer holds, or never held: those with an offset in (After, UpTo].
+// Query asks for records of a channel that the bus no longer holds, or never held: those with an offset in (After,
+// UpTo].
 type Query struct {
 	Channel    string
 	Epoch      string // The epoch of the channel's stream.

@@ -26,14 +26,15 @@ type Options struct {
 type Stats struct {
 	Batches       atomic.Uint64
 	Records       atomic.Uint64
-	Bytes         atomic.Uint64   // The size of all values published.
-	Stalls        atomic.Uint64   // How often the writer waited for a shard.
-	StallNanos    atomic.Uint64   // How long it waited in all.
-	RetainedBytes atomic.Int64    // The bytes that the ring holds now.
-	PinnedBytes   atomic.Int64    // The bytes of layouts of batches that the ring has released and somebody still holds.
-	Detached      []atomic.Uint64 // By shard: how often it was detached.
-	Wakeups       []atomic.Uint64 // By shard: how many batches were announced to it.
-	BatchSize     *stats.Histogram
+	Bytes         atomic.Uint64 // The size of all values published.
+	Stalls        atomic.Uint64 // How often the writer waited for a shard.
+	StallNanos    atomic.Uint64 // How long it waited in all.
+	RetainedBytes atomic.Int64  // The bytes that the ring holds now.
+	// The bytes of layouts of batches that the ring has released and somebody still holds.
+	PinnedBytes atomic.Int64
+	Detached    []atomic.Uint64 // By shard: how often it was detached.
+	Wakeups     []atomic.Uint64 // By shard: how many batches were announced to it.
+	BatchSize   *stats.Histogram
 }
 
 // Ring is the bus. The package comment says who may call what.
@@ -55,9 +56,11 @@ type Ring struct {
 	_       [64]byte
 
 	// The ring decides by these three. The fields of Stats with the same meaning are copies for metrics.
-	bytes    atomic.Uint64 // The size of all values published. The writer changes it.
-	retained atomic.Int64  // The bytes that the ring holds: batches and their layouts. The writer and the shards change it.
-	held     atomic.Int64  // The bytes of layouts of batches that the ring has released and somebody still holds, see Hold.
+	bytes atomic.Uint64 // The size of all values published. The writer changes it.
+	// The bytes that the ring holds: batches and their layouts. The writer and the shards change it.
+	retained atomic.Int64
+	// The bytes of layouts of batches that the ring has released and somebody still holds, see Hold.
+	held atomic.Int64
 }
 
 // New returns a ring to which no batch has been published.
@@ -75,10 +78,12 @@ func New(o Options) (*Ring, error) {
 		return nil, errors.New("BUG: bus options without Wake or Logger")
 	}
 	r := &Ring{
-		o: o, slots: make([]atomic.Pointer[Batch], o.Slots), mask: uint64(o.Slots - 1), cursors: make([]Cursor, o.Shards),
-		tail: 1, passed: 1, moved: make(chan struct{}, 1),
+		o: o, slots: make([]atomic.Pointer[Batch], o.Slots), mask: uint64(o.Slots - 1),
+		cursors: make([]Cursor, o.Shards),
+		tail:    1, passed: 1, moved: make(chan struct{}, 1),
 		stats: Stats{
-			Detached: make([]atomic.Uint64, o.Shards), Wakeups: make([]atomic.Uint64, o.Shards), BatchSize: stats.NewHistogram(stats.BatchBounds()),
+			Detached: make([]atomic.Uint64, o.Shards), Wakeups: make([]atomic.Uint64, o.Shards),
+			BatchSize: stats.NewHistogram(stats.BatchBounds()),
 		},
 	}
 	r.head.Store(1)
@@ -101,10 +106,14 @@ func (r *Ring) Cursor(s routing.ShardID) *Cursor { return &r.cursors[s] }
 // Stats returns the ring's counters.
 func (r *Ring) Stats() *Stats { return &r.stats }
 
-// Publish puts b at the head of the ring and wakes each shard that has a subscriber of it, once. While the ring is full, by batches or by
-// bytes, Publish waits for the shards that need the oldest batch, and detaches those that make no progress within StallMax. It returns an
-// error only if ctx ends first; b has then not been published. The writer's goroutine calls it.
+// Publish puts b at the head of the ring and wakes each shard that has a subscriber of it, once. While the ring is
+// full, by batches or by bytes, Publish waits for the shards that need the oldest batch, and detaches those that make
+// no progress within StallMax. It returns an error only if ctx ends first; b has then not been published. The writer's
+// goroutine calls it.
 func (r *Ring) Publish(ctx context.Context, b *Batch) error {
+	if b.ring != nil {
+		panic(fmt.Sprintf("BUG: batch %d is published twice", b.Seq))
+	}
 	seq := r.head.Load()
 	for r.full(seq, b) {
 		if r.tail < r.passed || r.slowest(seq) > r.tail {
@@ -168,8 +177,8 @@ func (r *Ring) addHeld(n int64) {
 	r.stats.PinnedBytes.Add(n)
 }
 
-// slowest returns the lowest sequence that an attached cursor still needs, or seq if all have caught up. It moves cursors past batches
-// that their shard does not want.
+// slowest returns the lowest sequence that an attached cursor still needs, or seq if all have caught up. It moves
+// cursors past batches that their shard does not want.
 func (r *Ring) slowest(seq uint64) uint64 {
 	lowest := seq
 	for i := range r.cursors {
@@ -225,7 +234,7 @@ func (r *Ring) detach(seq uint64) {
 			continue
 		}
 		r.stats.Detached[i].Add(1)
-		r.o.Logger.Warn("a shard made no progress and was detached from the bus; its subscribers will have to resubscribe when it moves again",
+		r.o.Logger.Warn("a shard made no progress and was detached from the bus; its subscribers must resubscribe",
 			"shard", i, "waited", r.o.StallMax, "batches", seq-next, "option", "bus.stall_max")
 	}
 	r.slowest(seq)

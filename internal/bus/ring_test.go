@@ -68,9 +68,9 @@ func batchFor(size int, shards ...routing.ShardID) *Batch {
 	return b.Seal()
 }
 
-// Shards that are fast, slow, sometimes stuck, never wanted, or never read: each that reads gets every batch that it is interested in
-// once and in order, unless it is told that it was detached, and nobody waits for ever. Both bounds of the ring are reached, and at
-// the end the count of bytes is that of the batches still there.
+// Shards that are fast, slow, sometimes stuck, never wanted, or never read: each that reads gets every batch that it is
+// interested in once and in order, unless it is told that it was detached, and nobody waits for ever. Both bounds of
+// the ring are reached, and at the end the count of bytes is that of the batches still there.
 func TestRingModel(t *testing.T) {
 	const shards, batches, stuckEvery, stuck, unwanted, unread = 10, 4000, 500, 1, 8, 9
 	wake := newWaker(shards)
@@ -97,7 +97,8 @@ func TestRingModel(t *testing.T) {
 					}
 					<-wake[id]
 				case StateDetached:
-					// What is published while the cursor is placed may come or not; from the first that comes on, all must.
+					// What is published while the cursor is placed may come or not; from the first that comes on, all
+					// must.
 					detached[id]++
 					after = r.Head() - 1
 					c.Reattach()
@@ -208,8 +209,8 @@ func TestNoLostWakeup(t *testing.T) {
 	require.EqualValues(t, rounds, r.Stats().Wakeups[0].Load())
 }
 
-// The other way round: a writer that waits for room is told of it, however close the shard's step is to the writer's look. The ring
-// stays full and the shard makes one step for each batch, so that no later step makes up for a lost one.
+// The other way round: a writer that waits for room is told of it, however close the shard's step is to the writer's
+// look. The ring stays full and the shard makes one step for each batch, so that no later step makes up for a lost one.
 func TestNoLostRoom(t *testing.T) {
 	const rounds, slots = 100_000, 2
 	r := newRing(t, Options{Shards: 1, Slots: slots})

@@ -91,7 +91,7 @@ func (l *loader) checkRanges(c *Config) {
 	number(l, "kafka.metadata_interval", k.MetadataInterval, 10*time.Millisecond, time.Hour)
 	number(l, "kafka.topics_max", k.TopicsMax, 1, 10_000)
 	if !c.Overrides.Enabled { // Otherwise checkRoutes checks it.
-		number(l, "overrides.channels_max", c.Overrides.ChannelsMax, 1, route.ChannelsMaxMost)
+		number(l, "overrides.channels_max", c.Overrides.ChannelsMax, 1, route.ChannelsMaxLimit)
 	}
 	number(l, "bus.batch_max", b.BatchMax, 1, 1<<20)
 	number(l, "bus.batch_bytes_max", b.BatchBytesMax, 1<<10, 1<<30)

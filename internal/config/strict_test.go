@@ -13,7 +13,7 @@ import (
 // A route written as a mapping means what it says or is refused.
 func TestRouteMapping(t *testing.T) {
 	for text, want := range map[string]string{
-		"{topic: 'a=b', channel: c}":              `routes[0].topic = a=b (file FILE:1): it is no topic's name`,
+		"{topic: 'a=b', channel: c}":              `routes[0].topic = a=b (file FILE:1): not a topic's name`,
 		"{topic: a, topic: b, channel: c}":        `routes[0] (file FILE:1): duplicate key "topic" in the route; remove one`,
 		"{topic: a, channel: ~}":                  "the channel is empty",
 		"{topic: a}":                              "the channel is empty",

@@ -11,8 +11,8 @@ import (
 // AbortedTransaction is an entry of the list that a broker sends with a partition's batches.
 type AbortedTransaction = kmsg.FetchResponseTopicPartitionAbortedTransaction
 
-// abortedSet follows, from batch to batch, which producers are inside an aborted transaction. The broker lists every aborted transaction
-// that overlaps the response, with its first offset. The transaction's abort marker ends it.
+// abortedSet follows, from batch to batch, which producers are inside an aborted transaction. The broker lists every
+// aborted transaction that overlaps the response, with its first offset. The transaction's abort marker ends it.
 type abortedSet struct {
 	coming []AbortedTransaction // By first offset.
 	open   []int64              // Producer ids. There are few.

@@ -38,7 +38,9 @@ func (c *Conn) authenticate(ctx context.Context, m sasl.Mechanism, addr string) 
 		if errors.As(err, new(Code)) {
 			return refused(err)
 		} else if err != nil {
-			return &KindError{ErrorAuth, fmt.Errorf("%w (some brokers do this when credentials are wrong: check kafka.sasl.username and the password)", Describe(during, err))}
+			return &KindError{ErrorAuth, fmt.Errorf(
+				"%w (some brokers do this if credentials are wrong: check kafka.sasl.username and the password)",
+				Describe(during, err))}
 		}
 		done, next, err := session.Next(ctx, in)
 		if err != nil {
@@ -65,9 +67,12 @@ func (c *Conn) saslHandshake(mechanism string) error {
 	case resp.ErrorCode == 0:
 		return nil
 	case len(resp.SupportedMechanisms) == 0:
-		return fmt.Errorf("this broker port does not use SASL: unset kafka.sasl.mechanism or use the broker's SASL port (%w)", Code(resp.ErrorCode))
+		return fmt.Errorf(
+			"this broker port does not use SASL: unset kafka.sasl.mechanism or use the broker's SASL port (%w)",
+			Code(resp.ErrorCode))
 	}
-	return fmt.Errorf("%w (the broker offers %s; set kafka.sasl.mechanism)", Code(resp.ErrorCode), strings.Join(resp.SupportedMechanisms, ", "))
+	return fmt.Errorf("%w (the broker offers %s; set kafka.sasl.mechanism)", Code(resp.ErrorCode),
+		strings.Join(resp.SupportedMechanisms, ", "))
 }
 
 // saslStep sends the client's part of a step and returns the broker's. The error is a Code if the broker refuses.

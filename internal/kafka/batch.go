@@ -9,8 +9,9 @@ import (
 
 // Batch is one record batch of format 2 (Kafka 0.11 and newer). Its records are still encoded.
 type Batch struct {
-	Kind        BatchKind
-	Next        int64  // The walk's position before the batch. If it is below Base, the offsets from Next to Base are missing.
+	Kind BatchKind
+	// The walk's position before the batch. If it is below Base, the offsets from Next to Base are missing.
+	Next        int64
 	Base        int64  // The offset of the first record when the batch was written.
 	LeaderEpoch int32  // The leader epoch in which it was written.
 	Count       int32  // The number of records.
@@ -57,14 +58,15 @@ const (
 var (
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-	// errPartial: the data ends inside the batch. A broker ends a response at its limit; the next fetch begins with this batch.
+	// errPartial: the data ends inside the batch. A broker ends a response at its limit; the next fetch begins with
+	// this batch.
 	errPartial = errors.New("the response ends inside the batch")
 	// errFormat: a message format from before Kafka 0.11.
 	errFormat = errors.New("message format older than Kafka 0.11 is not supported")
 )
 
-// parse decodes the batch at the start of data and returns what follows it. After an error other than errPartial, b holds what could be
-// read of the header.
+// parse decodes the batch at the start of data and returns what follows it. After an error other than errPartial, b
+// holds what could be read of the header.
 func (b *Batch) parse(data []byte) (rest []byte, err error) {
 	*b = Batch{}
 	if len(data) < batchStartBytes {
@@ -107,7 +109,8 @@ func (b *Batch) parse(data []byte) (rest []byte, err error) {
 
 // BatchError is a batch that cannot be read.
 type BatchError struct {
-	Last int64 // The batch's last offset according to its header, which may itself be damaged; -1 if the header has none.
+	// The batch's last offset according to its header, which may itself be damaged; -1 if the header has none.
+	Last int64
 	Err  error
 }
 

@@ -12,8 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Conn is one authenticated connection to a broker, with one request in flight at a time. One goroutine uses it; any goroutine may
-// close it.
+// Conn is one authenticated connection to a broker, with one request in flight at a time. One goroutine uses it; any
+// goroutine may close it.
 type Conn struct {
 	stream       net.Conn // TCP, or TLS on top of it.
 	reader       *bufio.Reader
@@ -38,7 +38,8 @@ func (c *Conn) Close() {
 // Addr returns the broker's network address.
 func (c *Conn) Addr() string { return c.stream.RemoteAddr().String() }
 
-// Version returns the highest version of the request with this API key that the broker takes, or -1 if it does not know the request.
+// Version returns the highest version of the request with this API key that the broker takes, or -1 if it does not know
+// the request.
 func (c *Conn) Version(key int16) int16 {
 	if v, ok := c.versions[key]; ok {
 		return v
@@ -82,14 +83,16 @@ func (c *Conn) negotiate() error {
 	}
 	for _, need := range versionsMin {
 		if v := c.Version(need.key.Int16()); v < need.min {
-			return fmt.Errorf("the broker is too old: it takes %s up to version %d, and wsd needs %d (Kafka 0.11)", need.key.Name(), v, need.min)
+			return fmt.Errorf("the broker is too old: it takes %s up to version %d, and wsd needs %d (Kafka 0.11)",
+				need.key.Name(), v, need.min)
 		}
 	}
 	return nil
 }
 
-// allow gives the next request the timeout plus the time that the broker may wait. The deadline may be up to a quarter of the timeout
-// later than that: moving a deadline is expensive next to a small fetch, so one deadline serves many requests.
+// allow gives the next request the timeout plus the time that the broker may wait. The deadline may be up to a quarter
+// of the timeout later than that: moving a deadline is expensive next to a small fetch, so one deadline serves many
+// requests.
 func (c *Conn) allow(wait time.Duration) error {
 	if c.timeout == 0 {
 		return nil
@@ -104,12 +107,12 @@ func (c *Conn) allow(wait time.Duration) error {
 
 var (
 	errResponseSize = errors.New("the response has an impossible size (is this a Kafka port?)")
-	errExpectsTLS   = errors.New("the broker answered with a TLS alert: it expects TLS on this port (kafka.tls.enabled)")
+	errExpectsTLS   = errors.New("the broker sent a TLS alert: it expects TLS on this port (kafka.tls.enabled)")
 )
 
-// Request sends a request in the version set in it and decodes the response into resp. Wait is how long the broker may take before it
-// responds. The slices in resp point into c's buffer and are valid until the next Request. Size is the response's size in bytes. After an
-// error the connection is of no further use.
+// Request sends a request in the version set in it and decodes the response into resp. Wait is how long the broker may
+// take before it responds. The slices in resp point into c's buffer and are valid until the next Request. Size is the
+// response's size in bytes. After an error the connection is of no further use.
 func (c *Conn) Request(req kmsg.Request, resp kmsg.Response, wait time.Duration) (size int, err error) {
 	if err := c.allow(wait); err != nil {
 		return 0, err

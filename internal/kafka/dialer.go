@@ -21,11 +21,12 @@ type Dialer struct {
 	DialTimeout    time.Duration  // For connecting, TLS and SASL together.
 	RequestTimeout time.Duration  // For a response, on top of the time that the broker may wait before it sends one.
 	ResponseMax    int            // Size in bytes of the largest response that is accepted.
-	ResponseKept   int            // Size in bytes up to which a connection keeps its response buffer for the next response.
+	// Size in bytes up to which a connection keeps its response buffer for the next response.
+	ResponseKept int
 }
 
-// Dial connects to the broker at addr: TCP, TLS, version negotiation, SASL. The end of ctx closes the connection, also after Dial has
-// returned.
+// Dial connects to the broker at addr: TCP, TLS, version negotiation, SASL. The end of ctx closes the connection, also
+// after Dial has returned.
 func (d *Dialer) Dial(ctx context.Context, addr string) (_ *Conn, err error) {
 	dialCtx, cancel := context.WithTimeout(ctx, d.DialTimeout)
 	defer cancel()
@@ -57,16 +58,19 @@ func (d *Dialer) Dial(ctx context.Context, addr string) (_ *Conn, err error) {
 		}
 		t := tls.Client(raw, cfg)
 		if err = t.HandshakeContext(dialCtx); err != nil {
-			return nil, &KindError{ErrorConnect, Describe("TLS handshake with broker "+addr+" (does it expect TLS on this port?)", err)}
+			during := "TLS handshake with broker " + addr + " (does it expect TLS on this port?)"
+			return nil, &KindError{ErrorConnect, Describe(during, err)}
 		}
 		stream = t
 	}
 	c := &Conn{
 		stream: stream, reader: bufio.NewReader(stream), stopCancel: stop,
-		formatter: kmsg.NewRequestFormatter(kmsg.FormatterClientID(d.ClientID)), responseMax: d.ResponseMax, responseKept: d.ResponseKept,
+		formatter: kmsg.NewRequestFormatter(kmsg.FormatterClientID(d.ClientID)), responseMax: d.ResponseMax,
+		responseKept: d.ResponseKept,
 	}
 	if err = c.negotiate(); err != nil {
-		return nil, &KindError{ErrorConnect, Describe("ask broker "+addr+" for its versions (does it expect TLS on this port?)", err)}
+		during := "ask broker " + addr + " for its versions (does it expect TLS on this port?)"
+		return nil, &KindError{ErrorConnect, Describe(during, err)}
 	}
 	if d.SASL != nil {
 		if err = c.authenticate(dialCtx, d.SASL, addr); err != nil {

@@ -31,7 +31,8 @@ const (
 
 // String returns the kind as metrics and logs name it.
 func (k ErrorKind) String() string {
-	return [ErrorKindCount]string{"connect", "auth", "disconnect", "timeout", "not_leader", "unknown_topic", "offset_out_of_range", "corrupt", "broker"}[k]
+	return [ErrorKindCount]string{"connect", "auth", "disconnect", "timeout", "not_leader", "unknown_topic",
+		"offset_out_of_range", "corrupt", "broker"}[k]
 }
 
 // LogValue implements slog.LogValuer.
@@ -83,7 +84,8 @@ func KindOf(err error) ErrorKind {
 		return ke.Kind
 	case errors.As(err, &code):
 		return KindOfCode(code)
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), errors.As(err, &ne) && ne.Timeout():
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded),
+		errors.As(err, &ne) && ne.Timeout():
 		return ErrorTimeout
 	default:
 		return ErrorDisconnect
@@ -97,10 +99,12 @@ func KindOfCode(code Code) ErrorKind {
 		return ErrorOffset
 	case kafkago.UnknownTopicOrPartition, kafkago.UnknownTopicID, kafkago.InconsistentTopicID:
 		return ErrorUnknownTopic
-	case kafkago.NotLeaderForPartition, kafkago.LeaderNotAvailable, kafkago.ReplicaNotAvailable, kafkago.FencedLeaderEpoch, kafkago.UnknownLeaderEpoch,
+	case kafkago.NotLeaderForPartition, kafkago.LeaderNotAvailable, kafkago.ReplicaNotAvailable,
+		kafkago.FencedLeaderEpoch, kafkago.UnknownLeaderEpoch,
 		kafkago.KafkaStorageError, kafkago.OffsetNotAvailable:
 		return ErrorLeader
-	case kafkago.TopicAuthorizationFailed, kafkago.GroupAuthorizationFailed, kafkago.ClusterAuthorizationFailed, kafkago.SASLAuthenticationFailed, kafkago.UnsupportedSASLMechanism, kafkago.IllegalSASLState:
+	case kafkago.TopicAuthorizationFailed, kafkago.GroupAuthorizationFailed, kafkago.ClusterAuthorizationFailed,
+		kafkago.SASLAuthenticationFailed, kafkago.UnsupportedSASLMechanism, kafkago.IllegalSASLState:
 		return ErrorAuth
 	case kafkago.InvalidMessage:
 		return ErrorCorrupt
@@ -109,7 +113,8 @@ func KindOfCode(code Code) ErrorKind {
 	}
 }
 
-// Describe adds to err what was being done. It describes the end of a connection in words, because "unexpected EOF" helps nobody.
+// Describe adds to err what was being done. It describes the end of a connection in words, because "unexpected EOF"
+// helps nobody.
 func Describe(during string, err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return &closedError{during: during, err: err}

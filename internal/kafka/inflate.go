@@ -12,8 +12,8 @@ import (
 	"github.com/segmentio/kafka-go/compress"
 )
 
-// inflater decompresses batches piece by piece, so that its memory depends on the largest record and not on how far a batch expands. A
-// walker owns it.
+// inflater decompresses batches piece by piece, so that its memory depends on the largest record and not on how far a
+// batch expands. A walker owns it.
 type inflater struct {
 	max    int // Size in bytes of the largest batch, decompressed.
 	src    bytes.Reader
@@ -26,8 +26,8 @@ type inflater struct {
 // inflaterKeeps is how many bytes a buffer keeps between two batches.
 const inflaterKeeps = 4 << 20
 
-// A zstd frame names the window that its decoder must hold. Up to level 19 that is at most 8 MiB. A frame with a larger window gets a
-// decoder of its own, which is not kept.
+// A zstd frame names the window that its decoder must hold. Up to level 19 that is at most 8 MiB. A frame with a larger
+// window gets a decoder of its own, which is not kept.
 const (
 	zstdWindow    = 8 << 20
 	zstdWindowMax = 128 << 20 // Level 22.
@@ -80,10 +80,12 @@ func (f *inflater) openZstd(src []byte) (io.Reader, error) {
 }
 
 func newZstd(r io.Reader, window uint64) (*zstd.Decoder, error) {
-	return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(window))
+	return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(window))
 }
 
-// snappyReader reads snappy as Kafka has it: a single block, or the blocks of the Java library's framing, each after its length.
+// snappyReader reads snappy as Kafka has it: a single block, or the blocks of the Java library's framing, each after
+// its length.
 type snappyReader struct {
 	src    []byte
 	framed bool

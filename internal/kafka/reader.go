@@ -6,8 +6,8 @@ import (
 	"io"
 )
 
-// recordReader decodes the records of a batch. It reads an uncompressed batch where it lies in the response, and a compressed one through
-// a window, which is never larger than the largest accepted record needs.
+// recordReader decodes the records of a batch. It reads an uncompressed batch where it lies in the response, and a
+// compressed one through a window, which is never larger than the largest accepted record needs.
 type recordReader struct {
 	batch     *Batch
 	data      []byte // Bytes that have not been decoded.
@@ -18,7 +18,8 @@ type recordReader struct {
 }
 
 const (
-	windowBytes = 256 << 10 // The size of the window, unless a record needs more. An lz4 block fits, and is then decoded in place.
+	// The size of the window, unless a record needs more. An lz4 block fits, and is then decoded in place.
+	windowBytes = 256 << 10
 	varintMax   = 10
 	// emptyReadsMax is how often in a row a decompressor may return nothing.
 	emptyReadsMax = 100
@@ -37,8 +38,8 @@ func (r *recordReader) close() {
 	*r = recordReader{}
 }
 
-// next decodes the next record. The slices in rec are valid until the following call. A record above recordMax is skipped: rec has only
-// its offset, time and size.
+// next decodes the next record. The slices in rec are valid until the following call. A record above recordMax is
+// skipped: rec has only its offset, time and size.
 func (r *recordReader) next(rec *Record) error {
 	for {
 		size, body, ok := Varint(r.data)

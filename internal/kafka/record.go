@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Record is one record. Its slices point into the batch, or into the window over a compressed one: they are valid until the walker moves
-// on.
+// Record is one record. Its slices point into the batch, or into the window over a compressed one: they are valid until
+// the walker moves on.
 type Record struct {
 	Offset   int64
 	Millis   int64  // Its timestamp, in milliseconds of Unix time.

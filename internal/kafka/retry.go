@@ -13,8 +13,8 @@ type Backoff struct {
 	wait     time.Duration // The last wait without jitter.
 }
 
-// Next returns how long to wait after one more failure. That is twice the last wait, up to Max, minus up to half of it at random: many
-// clients of a broker must not all come back at the same time.
+// Next returns how long to wait after one more failure. That is twice the last wait, up to Max, minus up to half of it
+// at random: many clients of a broker must not all come back at the same time.
 func (b *Backoff) Next() time.Duration {
 	b.wait = min(max(b.Min, 2*b.wait), b.Max)
 	b.Failures++

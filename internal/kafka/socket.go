@@ -10,16 +10,18 @@ import (
 	"wsd/internal/epoll"
 )
 
-// socket is a TCP connection whose reads and writes are raw non-blocking system calls. Package net does the waiting, deadlines and closing. If
-// a process was idle, a system call that the Go runtime knows about wakes its monitor thread. With sparse records, that took more CPU than
-// the call: a fifth of what a record costs from fetch to write. One goroutine at a time may read, and one may write.
+// socket is a TCP connection whose reads and writes are raw non-blocking system calls. Package net does the waiting,
+// deadlines and closing. If a process was idle, a system call that the Go runtime knows about wakes its monitor thread.
+// With sparse records, that took more CPU than the call: a fifth of what a record costs from fetch to write. One
+// goroutine at a time may read, and one may write.
 type socket struct {
 	net.Conn
 	raw     syscall.RawConn
 	in, out transfer
 }
 
-// transfer is a read or write in progress. Its step is made once, because a function literal would be allocated for each call.
+// transfer is a read or write in progress. Its step is made once, because a function literal would be allocated for
+// each call.
 type transfer struct {
 	buf  []byte
 	n    int
@@ -87,5 +89,6 @@ func (s *socket) Write(b []byte) (n int, err error) {
 
 // failed describes a failed system call as package net does.
 func (s *socket) failed(op string, err error) error {
-	return &net.OpError{Op: op, Net: "tcp", Source: s.LocalAddr(), Addr: s.RemoteAddr(), Err: os.NewSyscallError(op, err)}
+	return &net.OpError{Op: op, Net: "tcp", Source: s.LocalAddr(), Addr: s.RemoteAddr(),
+		Err: os.NewSyscallError(op, err)}
 }

@@ -1,8 +1,9 @@
 package kafka
 
-// Walker goes through the record batches of one partition, as a fetch returned them: batch by batch and, within a batch, record by record.
-// It skips what lies before its position, and knows markers and aborted transactions. Everybody who reads batches does it through a
-// Walker, so that each rule about them stands here once. One goroutine uses it.
+// Walker goes through the record batches of one partition, as a fetch returned them: batch by batch and, within a
+// batch, record by record. It skips what lies before its position, and knows markers and aborted transactions.
+// Everybody who reads batches does it through a Walker, so that each rule about them stands here once. One goroutine
+// uses it.
 type Walker struct {
 	inflate   inflater
 	recordMax int // Size in bytes of the largest record that is decoded.
@@ -21,14 +22,14 @@ type Walker struct {
 	record  Record
 }
 
-// NewWalker returns a walker at its end. A batch that decompresses to more than batchBytesMax bytes cannot be read. Of a record above
-// recordBytesMax bytes only the offset and the time are decoded.
+// NewWalker returns a walker at its end. A batch that decompresses to more than batchBytesMax bytes cannot be read. Of
+// a record above recordBytesMax bytes only the offset and the time are decoded.
 func NewWalker(batchBytesMax, recordBytesMax int) *Walker {
 	return &Walker{inflate: inflater{max: batchBytesMax}, recordMax: recordBytesMax}
 }
 
-// Open begins a walk through data from the offset next on. Aborted is the broker's list of aborted transactions, which Open sorts. It is
-// nil if the data is already without aborted records.
+// Open begins a walk through data from the offset next on. Aborted is the broker's list of aborted transactions, which
+// Open sorts. It is nil if the data is already without aborted records.
 func (w *Walker) Open(data []byte, aborted []AbortedTransaction, next int64) {
 	w.Close()
 	w.aborted.reset(aborted)
@@ -41,8 +42,8 @@ func (w *Walker) Close() {
 	w.rest = nil
 }
 
-// NextBatch goes to the next batch that holds an offset at or after the walk's position. It returns false at the end of the data, and if
-// a batch cannot be read, see Err.
+// NextBatch goes to the next batch that holds an offset at or after the walk's position. It returns false at the end of
+// the data, and if a batch cannot be read, see Err.
 func (w *Walker) NextBatch() bool {
 	w.leaveBatch()
 	for len(w.rest) > 0 && w.err == nil {
@@ -72,10 +73,11 @@ func (w *Walker) NextBatch() bool {
 // Batch returns the current batch, which is valid until the next NextBatch.
 func (w *Walker) Batch() *Batch { return &w.batch }
 
-// NextRecord goes to the batch's next record at or after the walk's position. It returns false at the end of the batch, in a batch
-// without records to deliver, and if the batch cannot be read, see Err.
+// NextRecord goes to the batch's next record at or after the walk's position. It returns false at the end of the batch,
+// in a batch without records to deliver, and if the batch cannot be read, see Err.
 func (w *Walker) NextRecord() bool {
-	if w.inBatch && !w.opened && w.batch.Kind == BatchRecords && w.err == nil { // Also if it is empty: its compression must be known.
+	// Also if it is empty: its compression must be known.
+	if w.inBatch && !w.opened && w.batch.Kind == BatchRecords && w.err == nil {
 		w.opened = true
 		if err := w.inflate.open(&w.batch, w.recordMax, &w.records); err != nil {
 			w.fail(err)

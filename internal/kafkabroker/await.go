@@ -14,13 +14,13 @@ import (
 
 const (
 	pollInterval = 50 * time.Millisecond
-	askMax       = 5 * time.Second // For one answer.
+	askMax       = 5 * time.Second // For one response.
 )
 
-// errPort: a broker could not have its port.
-var errPort = errors.New("a port was taken meanwhile")
+// errPort: a broker could not get its port.
+var errPort = errors.New("another process has taken a port")
 
-// await waits until the broker has every running one in its metadata, and a controller.
+// await waits until the broker's metadata has every running broker and a controller.
 func (c *Cluster) await(ctx context.Context, b *broker) error {
 	return c.poll(ctx, fmt.Sprintf("start broker %d", b.id), b, func(m *kmsg.MetadataResponse) string {
 		running := 0
@@ -36,7 +36,7 @@ func (c *Cluster) await(ctx context.Context, b *broker) error {
 	})
 }
 
-// CaughtUp waits until every partition has a leader and all its replicas are in sync, as each running broker sees it.
+// CaughtUp waits until each running broker sees a leader for every partition, and all replicas in sync.
 func (c *Cluster) CaughtUp(ctx context.Context) error {
 	for _, b := range c.brokers {
 		if b.process == nil {
@@ -49,22 +49,24 @@ func (c *Cluster) CaughtUp(ctx context.Context) error {
 	return nil
 }
 
-// behind names a partition that is not whole.
+// behind names a partition without a leader, or with replicas that are not in sync.
 func behind(m *kmsg.MetadataResponse) string {
 	for i := range m.Topics {
 		t := &m.Topics[i]
 		for j := range t.Partitions {
 			if p := &t.Partitions[j]; p.Leader < 0 || len(p.ISR) < len(p.Replicas) {
-				return fmt.Sprintf("partition %d of topic %s has leader %d, and %d of %d replicas are in sync", p.Partition, *t.Topic, p.Leader, len(p.ISR), len(p.Replicas))
+				return fmt.Sprintf("partition %d of topic %s has leader %d, and %d of %d replicas are in sync",
+					p.Partition, *t.Topic, p.Leader, len(p.ISR), len(p.Replicas))
 			}
 		}
 	}
 	return ""
 }
 
-// poll asks one broker for its metadata until missing finds nothing missing.
+// poll asks one broker for its metadata until missing returns "".
 func (c *Cluster) poll(ctx context.Context, what string, b *broker, missing func(*kmsg.MetadataResponse) string) error {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(address(b.port)), kgo.DialTimeout(askMax), kgo.RequestRetries(0), kgo.MetadataMinAge(pollInterval))
+	cl, err := kgo.NewClient(kgo.SeedBrokers(address(b.port)), kgo.DialTimeout(askMax), kgo.RequestRetries(0),
+		kgo.MetadataMinAge(pollInterval))
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
@@ -77,7 +79,7 @@ func (c *Cluster) poll(ctx context.Context, what string, b *broker, missing func
 			return nil
 		}
 		if !b.process.running() {
-			err := fmt.Errorf("%s: it has ended: %w\n%s", what, b.process.err, tail(b.log(), 20))
+			err := fmt.Errorf("%s: the broker has ended: %w\n%s", what, b.process.err, tail(b.log(), 20))
 			if strings.Contains(err.Error(), "Address already in use") {
 				err = fmt.Errorf("%w: %w", errPort, err)
 			}
@@ -94,19 +96,20 @@ func (c *Cluster) poll(ctx context.Context, what string, b *broker, missing func
 func ask(ctx context.Context, cl *kgo.Client) (*kmsg.MetadataResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, askMax)
 	defer cancel()
-	req := kmsg.NewPtrMetadataRequest() // Of all topics.
+	req := kmsg.NewPtrMetadataRequest() // For all topics.
 	resp, err := cl.SeedBrokers()[0].Request(ctx, req)
 	if err != nil {
 		return nil, err
 	}
 	m, ok := resp.(*kmsg.MetadataResponse)
 	if !ok {
-		return nil, fmt.Errorf("BUG: the answer for metadata is a %T", resp)
+		return nil, fmt.Errorf("BUG: the response to a metadata request is a %T", resp)
 	}
 	return m, nil
 }
 
-// Home returns the directory with Kafka's jars that the environment names, or that it names none.
+// Home returns the directory with Kafka's jars that the environment names. It reports false if the environment names
+// none.
 func Home() (dir string, ok bool) {
 	dir = os.Getenv(HomeVariable)
 	return dir, dir != ""

@@ -18,17 +18,17 @@ import (
 const (
 	formatMax = time.Minute      // For the tool that prepares a broker's directory.
 	stopGrace = 20 * time.Second // Between SIGTERM and SIGKILL.
-	startsMax = 3                // When another process takes a port in the moment between, others are chosen.
+	startsMax = 3                // If another process takes a chosen port first, Start tries again with other ports.
 )
 
-// Cluster is Apache Kafka, with brokers numbered from 1.
+// Cluster is a cluster of Apache Kafka. Its brokers are numbered from 1.
 type Cluster struct {
 	o        Options
 	brokers  []*broker
-	identity *identity // nil: no TLS.
+	identity *identity // Nil means no TLS.
 }
 
-// broker is one of them. Its process is nil while it is down.
+// broker is one broker. Its process is nil while it is down.
 type broker struct {
 	id                          int
 	dir                         string
@@ -38,7 +38,8 @@ type broker struct {
 
 func (b *broker) log() string { return filepath.Join(b.dir, "log") }
 
-// Start prepares the brokers' directories and starts them all. It returns when each has all others in its metadata. Close must follow.
+// Start prepares the brokers' directories and starts all brokers. It returns when each broker's metadata has all
+// others. The caller must call Close.
 func Start(ctx context.Context, o Options) (*Cluster, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -54,7 +55,7 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 			return nil, err
 		}
 		if err := os.RemoveAll(o.Dir); err != nil {
-			return nil, fmt.Errorf("begin again: %w", err)
+			return nil, fmt.Errorf("start over: %w", err)
 		}
 	}
 }
@@ -75,7 +76,8 @@ func (c *Cluster) start(ctx context.Context) error {
 	return c.StartAll(ctx)
 }
 
-// StartAll starts every broker that does not run, at the same time: a cluster that has lost most has no controller before.
+// StartAll starts every broker that does not run. It starts them at the same time, because a cluster without a majority
+// has no controller.
 func (c *Cluster) StartAll(ctx context.Context) error {
 	for _, b := range c.brokers {
 		if b.process == nil {
@@ -100,7 +102,8 @@ func (c *Cluster) choosePorts() error {
 	}
 	for i := range c.o.Brokers {
 		p := ports[each*i : each*i+each]
-		b := &broker{id: i + 1, dir: filepath.Join(c.o.Dir, strconv.Itoa(i+1)), port: p[0], controller: p[1], sasl: p[2], tls: p[3]}
+		b := &broker{id: i + 1, dir: filepath.Join(c.o.Dir, strconv.Itoa(i+1)), port: p[0], controller: p[1],
+			sasl: p[2], tls: p[3]}
 		if c.o.Port != 0 {
 			b.port = c.o.Port + i
 			if err := free(b.port); err != nil {
@@ -112,11 +115,11 @@ func (c *Cluster) choosePorts() error {
 	return nil
 }
 
-// format writes settings and prepares all directories, at the same time.
+// format writes all settings and prepares all directories at the same time.
 func (c *Cluster) format(ctx context.Context) error {
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // It never fails.
-	id[0] &= 0x7f           // So that its text cannot begin with a dash, which the tool would take for an option.
+	id[0] &= 0x7f           // Then its text cannot begin with a dash, which the tool would take for an option.
 	cluster := base64.RawURLEncoding.EncodeToString(id[:])
 	if err := writeLogging(filepath.Join(c.o.Dir, "log4j2.properties")); err != nil {
 		return fmt.Errorf("write Kafka's settings: %w", err)
@@ -149,7 +152,8 @@ func (c *Cluster) format(ctx context.Context) error {
 		select {
 		case <-p.done:
 			if p.err != nil {
-				errs = append(errs, fmt.Errorf("prepare broker %d's directory: %w\n%s", i+1, p.err, tail(c.brokers[i].log(), 10)))
+				errs = append(errs, fmt.Errorf("prepare broker %d's directory: %w\n%s", i+1, p.err,
+					tail(c.brokers[i].log(), 10)))
 			}
 		case <-deadline.Done():
 			_ = p.end(syscall.SIGKILL, stopGrace)
@@ -159,10 +163,12 @@ func (c *Cluster) format(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// java returns the command line of one of Kafka's programs. Compiled code is the quick compiler's: what a test waits for is the start.
+// java returns the command line of one of Kafka's programs. Only the quick compiler runs, because a test waits for the
+// start most of all.
 func (c *Cluster) java(main string, args ...string) []string {
 	line := []string{
-		"java", fmt.Sprintf("-Xmx%dm", c.o.HeapMB), "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Xlog:disable", "-Xlog:all=error:stderr",
+		"java", fmt.Sprintf("-Xmx%dm", c.o.HeapMB), "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto",
+		"-Xlog:disable", "-Xlog:all=error:stderr",
 		"-Dlog4j2.configurationFile=" + filepath.Join(c.o.Dir, "log4j2.properties"), "-Djava.awt.headless=true",
 		"-cp", filepath.Join(c.o.Home, "lib", "*"),
 	}
@@ -184,8 +190,8 @@ func (c *Cluster) launch(b *broker) (err error) {
 	return err
 }
 
-// StartBroker starts a broker that was stopped or killed. It returns when the broker is one of the cluster again; its replicas may be
-// behind: see CaughtUp.
+// StartBroker starts a broker that was stopped or killed. It returns when the broker is a member of the cluster again.
+// Its replicas may not be in sync yet, see CaughtUp.
 func (c *Cluster) StartBroker(ctx context.Context, id int) error {
 	b := c.brokers[id-1]
 	if b.process != nil {
@@ -197,10 +203,10 @@ func (c *Cluster) StartBroker(ctx context.Context, id int) error {
 	return c.await(ctx, b)
 }
 
-// Stop ends a broker in good order: it gives its leaderships away, if others run.
+// Stop stops a broker cleanly: the broker hands over its leaderships, if others run.
 func (c *Cluster) Stop(id int) error { return c.end(id, syscall.SIGTERM) }
 
-// Kill ends a broker at once, by SIGKILL.
+// Kill kills a broker with SIGKILL.
 func (c *Cluster) Kill(id int) error { return c.end(id, syscall.SIGKILL) }
 
 func (c *Cluster) end(id int, signal syscall.Signal) error {
@@ -211,12 +217,12 @@ func (c *Cluster) end(id int, signal syscall.Signal) error {
 	p := b.process
 	b.process = nil
 	if !p.running() {
-		return fmt.Errorf("broker %d had ended before: %w\n%s", id, p.err, tail(b.log(), 20))
+		return fmt.Errorf("broker %d has already ended: %w\n%s", id, p.err, tail(b.log(), 20))
 	}
 	return p.end(signal, stopGrace)
 }
 
-// Close kills every broker that runs; their directories stay, and StartAll would start them again.
+// Close kills every running broker. The directories stay, so StartAll can start the brokers again.
 func (c *Cluster) Close() error {
 	var errs []error
 	for _, b := range c.brokers {
@@ -227,16 +233,16 @@ func (c *Cluster) Close() error {
 	return errors.Join(errs...)
 }
 
-// Brokers is how many there are, running or not.
+// Brokers returns the number of brokers, running or not.
 func (c *Cluster) Brokers() int { return len(c.brokers) }
 
-// Addrs returns where the brokers listen for plain text, broker 1 first, also those that are down.
+// Addrs returns the plain-text addresses of all brokers in order, including those that are down.
 func (c *Cluster) Addrs() []string { return c.addrs(func(b *broker) int { return b.port }) }
 
-// SASLAddrs is the same for SASL in plain text.
+// SASLAddrs returns the addresses for SASL in plain text.
 func (c *Cluster) SASLAddrs() []string { return c.addrs(func(b *broker) int { return b.sasl }) }
 
-// TLSAddrs is the same for TLS.
+// TLSAddrs returns the addresses for TLS.
 func (c *Cluster) TLSAddrs() []string { return c.addrs(func(b *broker) int { return b.tls }) }
 
 func (c *Cluster) addrs(port func(*broker) int) []string {
@@ -247,7 +253,7 @@ func (c *Cluster) addrs(port func(*broker) int) []string {
 	return out
 }
 
-// RootCAs is what vouches for the brokers' certificates; nil without TLS.
+// RootCAs returns the certificates to verify the brokers with. It returns nil without TLS.
 func (c *Cluster) RootCAs() *x509.CertPool {
 	if c.identity == nil {
 		return nil
@@ -257,7 +263,7 @@ func (c *Cluster) RootCAs() *x509.CertPool {
 	return pool
 }
 
-// Logs returns the last lines that each broker has written.
+// Logs returns the last lines of each broker's log.
 func (c *Cluster) Logs(lines int) string {
 	var out string
 	for _, b := range c.brokers {
@@ -266,11 +272,12 @@ func (c *Cluster) Logs(lines int) string {
 	return out
 }
 
-// archiveName is the file in Home that holds Kafka's classes as this machine's Java has them in memory. Another Java passes it over.
+// archiveName is the file in Home with Kafka's classes as this machine's Java has them in memory. Another Java ignores
+// it.
 var archiveName = "classes-" + runtime.GOARCH + ".jsa"
 
-// Prepare makes the start of brokers from home quicker, by half: it starts one and has Java write its classes to a file there. Once
-// that is there, it does nothing. dir is an empty directory for that broker.
+// Prepare halves the time that brokers from home take to start. It starts one broker and makes Java write its classes
+// to a file in home. If the file exists, Prepare does nothing. Dir is an empty directory for the broker.
 func Prepare(ctx context.Context, home, dir string) error {
 	archive := filepath.Join(home, archiveName)
 	if _, err := os.Stat(archive); err == nil {

@@ -1,11 +1,12 @@
-// Package kafkabroker runs Apache Kafka on loopback: one broker or several, each a process of its own that is broker and controller.
+// Package kafkabroker runs Apache Kafka on loopback: one broker or several, each in a process that is both broker and
+// controller.
 //
-// It is for tests and for `make kafka`; nothing that serves clients imports it. The jars are those that .ci/kafka-fetch has put
-// into a directory, which Options.Home names.
+// It is for tests and for `make kafka`. Nothing that serves clients imports it. .ci/kafka-fetch puts the jars into a
+// directory, which Options.Home names.
 //
-// Thread rule: a Cluster belongs to one goroutine at a time.
+// Threads: one goroutine at a time uses a Cluster.
 //
-// A broker ends with the process that started it, also when that is killed. Settings are such that tests are quick: small heaps, one
-// partition for each of Kafka's own topics, short waits of the cleaner and of retention, a broker that is gone is noticed after
-// seconds.
+// A broker ends with the process that started it, even if that process is killed. The settings make tests quick: small
+// heaps, one partition for each of Kafka's own topics, a cleaner and retention that run often, and failure detection
+// within seconds.
 package kafkabroker

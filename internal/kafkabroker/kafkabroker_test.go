@@ -58,7 +58,7 @@ func TestApacheKafka(t *testing.T) {
 		// One that ends by itself is not taken for one that was ended.
 		require.NoError(t, c.brokers[0].process.cmd.Process.Kill())
 		<-c.brokers[0].process.done
-		require.ErrorContains(t, c.Stop(1), "broker 1 had ended before")
+		require.ErrorContains(t, c.Stop(1), "broker 1 has already ended")
 	})
 	t.Run("says what a broker said", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), waitMax)
@@ -96,11 +96,11 @@ func TestOptionErrors(t *testing.T) {
 	full := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(full, "x"), nil, 0o644))
 	for want, change := range map[string]func(*Options){
-		"9 brokers: 1 to 5 are possible": func(o *Options) { o.Brokers = 9 },
+		"9 brokers: there may be 1 to 5": func(o *Options) { o.Brokers = 9 },
 		"heap of 64 MB is too small":     func(o *Options) { o.HeapMB = 64 },
 		"run make kafka-fetch":           func(o *Options) { o.Home = "" },
 		"has no Kafka in lib":            func(o *Options) { o.Home = full },
-		"no directory":                   func(o *Options) { o.Dir = "" },
+		"is not set":                     func(o *Options) { o.Dir = "" },
 		"is not empty":                   func(o *Options) { o.Dir = full },
 		`user "a;"`:                      func(o *Options) { o.Users = map[string]string{"a;": "b"} },
 	} {

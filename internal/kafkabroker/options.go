@@ -8,28 +8,30 @@ import (
 	"regexp"
 )
 
-// HomeVariable is the environment variable that names the directory with Kafka's jars to tests.
+// HomeVariable is the environment variable with the directory of Kafka's jars, for tests.
 const HomeVariable = "WSD_TEST_KAFKA"
 
-// brokersMax bounds a cluster: each broker is a process of some hundred MB.
+// brokersMax bounds a cluster, because each broker takes several hundred MB.
 const brokersMax = 5
 
-// Options are what a cluster is made of.
+// Options is what a cluster is built from.
 type Options struct {
-	Home    string // Holds lib/, with Kafka's jars, and perhaps a class archive (see Prepare).
-	Dir     string // Empty or not there: data, settings and logs of the brokers.
+	Home    string // The directory that has lib/ with Kafka's jars, and maybe a class archive (see Prepare).
+	Dir     string // The directory for the brokers' data, settings and logs. It must be empty or must not exist.
 	Brokers int    // 1 to 5. Default 1.
-	Port    int    // Of broker 1 for plain text; the others have those that follow. Default: free ones.
-	HeapMB  int    // Of each broker. Default 512.
+	// The plain-text port of broker 1. The other brokers have the ports that follow. Default: free ports.
+	Port   int
+	HeapMB int // The heap of each broker. Default 512.
 
-	Users      map[string]string // By name their password, for SASL PLAIN and SCRAM. Empty: no listener with SASL.
-	TLS        bool              // Whether there is a listener with TLS.
-	Properties map[string]string // Settings of the brokers beside ours, or instead of them.
+	// The users' passwords by name, for SASL PLAIN and SCRAM. Empty means no SASL listener.
+	Users      map[string]string
+	TLS        bool              // Whether there is a TLS listener.
+	Properties map[string]string // Settings of the brokers, in addition to the default ones or in their place.
 
-	archive string // Where to write a class archive when the only broker ends.
+	archive string // Where the only broker writes a class archive when it ends.
 }
 
-// word is what a user's name and password may be: it stands in Kafka's settings without quotes.
+// word is what a user's name and password may be, because Kafka's settings have them without quotes.
 var word = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 func (o Options) withDefaults() (Options, error) {
@@ -41,17 +43,17 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	switch {
 	case o.Brokers < 1 || o.Brokers > brokersMax:
-		return o, fmt.Errorf("%d brokers: 1 to %d are possible", o.Brokers, brokersMax)
+		return o, fmt.Errorf("%d brokers: there may be 1 to %d", o.Brokers, brokersMax)
 	case o.HeapMB < 128:
 		return o, fmt.Errorf("a heap of %d MB is too small for Kafka: at least 128", o.HeapMB)
 	case o.Home == "":
-		return o, errors.New("no directory with Kafka's jars is named: run make kafka-fetch")
+		return o, errors.New("the directory with Kafka's jars is not set: run make kafka-fetch")
 	case o.Dir == "":
-		return o, errors.New("no directory for the brokers' data is named")
+		return o, errors.New("the directory for the brokers' data is not set")
 	}
 	for name, password := range o.Users {
 		if !word.MatchString(name) || !word.MatchString(password) {
-			return o, fmt.Errorf("user %q: a name and a password here are of letters, digits, _ and -", name)
+			return o, fmt.Errorf("user %q: a name or password may have letters, digits, _ and - only", name)
 		}
 	}
 	if jars, err := filepath.Glob(filepath.Join(o.Home, "lib", "kafka_*.jar")); err != nil || len(jars) != 1 {

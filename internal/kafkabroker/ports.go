@@ -8,15 +8,15 @@ import (
 	"strconv"
 )
 
-// The ports that are tried lie below those that the kernel gives to connections: while a broker is down, none of these can take its
-// port, nor connect to itself there.
+// The ports are below those that the kernel gives to connections. So while a broker is down, no connection can take its
+// port, or connect to itself there.
 const (
 	portMin  = 12_000
 	portMax  = 32_000
 	triesMax = 1000
 )
 
-// freePorts returns n ports of 127.0.0.1 that nobody listens on now.
+// freePorts returns n ports of 127.0.0.1 on which nobody listens now.
 func freePorts(n int) ([]int, error) {
 	var ports []int
 	for range triesMax {
@@ -28,11 +28,11 @@ func freePorts(n int) ([]int, error) {
 			return ports, nil
 		}
 	}
-	return nil, errors.New("there is no free port: most of 12000 to 32000 are in use")
+	return nil, errors.New("no free port: most ports from 12000 to 32000 are in use")
 }
 
 func free(port int) error {
-	ln, err := net.Listen("tcp", address(port)) //nolint:noctx // It looks nothing up and does not wait.
+	ln, err := net.Listen("tcp", address(port)) //nolint:noctx // It resolves no name and does not wait.
 	if err != nil {
 		return fmt.Errorf("port %d is not free: %w", port, err)
 	}

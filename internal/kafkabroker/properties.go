@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// quick are the settings of every broker that make a test of seconds possible.
+// quick are the settings of every broker that make tests take seconds.
 var quick = map[string]string{
 	"auto.create.topics.enable":                    "false",
 	"background.threads":                           "2",
@@ -48,7 +48,8 @@ func (c *Cluster) properties(b *broker) map[string]string {
 			p[k] = value
 		}
 	}
-	set(strconv.Itoa(n), "default.replication.factor", "offsets.topic.replication.factor", "transaction.state.log.replication.factor",
+	set(strconv.Itoa(n), "default.replication.factor", "offsets.topic.replication.factor",
+		"transaction.state.log.replication.factor",
 		"share.coordinator.state.topic.replication.factor")
 	set(strconv.Itoa(min(n, 2)), "min.insync.replicas")
 	if len(c.o.Users) > 0 {
@@ -90,7 +91,7 @@ func writeProperties(path string, p map[string]string) error {
 	return os.WriteFile(path, []byte(b.String()), 0o600)
 }
 
-// writeLogging writes the settings of log4j: what matters goes to standard output, which is kept beside the data.
+// writeLogging writes the settings of log4j. It logs to standard output, which is kept beside the data.
 func writeLogging(path string) error {
 	return writeProperties(path, map[string]string{
 		"rootLogger.level": "info", "rootLogger.appenderRef.out.ref": "out",

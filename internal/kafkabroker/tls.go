@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// identity is a certificate of 127.0.0.1 that vouches for itself, with its key.
+// identity is a self-signed certificate for 127.0.0.1, with its key.
 type identity struct {
 	certificate *x509.Certificate
 	certPEM     []byte
@@ -36,7 +36,7 @@ func newIdentity() (*identity, error) {
 	}
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
-		return nil, fmt.Errorf("read the certificate that was made: %w", err)
+		return nil, fmt.Errorf("parse the new certificate: %w", err)
 	}
 	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {

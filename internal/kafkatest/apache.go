@@ -19,15 +19,15 @@ import (
 // apache is Apache Kafka.
 type apache struct{ c *kafkabroker.Cluster }
 
-// Apache starts Apache Kafka, for the test; without WSD_TEST_KAFKA it skips the test. settings are those of the brokers, key and value
-// in turns. When the test fails, the brokers' logs stay and their ends are shown.
+// Apache starts Apache Kafka for the test. It skips the test without WSD_TEST_KAFKA. Settings are the brokers'
+// settings: keys and values alternate. If the test fails, the brokers' logs are kept and their last lines are shown.
 func Apache(t testing.TB, brokers int, settings ...string) *Cluster {
 	t.Helper()
 	home, ok := kafkabroker.Home()
 	if !ok {
 		t.Skipf("%s is not set: make test-kafka runs this test on Apache Kafka", kafkabroker.HomeVariable)
 	}
-	dir, err := os.MkdirTemp("", "wsd-kafka-") //nolint:usetesting // The logs stay when the test fails.
+	dir, err := os.MkdirTemp("", "wsd-kafka-") //nolint:usetesting // The logs are kept if the test fails.
 	require.NoError(t, err)
 	properties := map[string]string{}
 	for i := 0; i < len(settings); i += 2 {
@@ -36,7 +36,8 @@ func Apache(t testing.TB, brokers int, settings ...string) *Cluster {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*WaitMax)
 	defer cancel()
 	c, err := kafkabroker.Start(ctx, kafkabroker.Options{
-		Home: home, Dir: dir, Brokers: brokers, Users: map[string]string{User: Password}, TLS: true, Properties: properties,
+		Home: home, Dir: dir, Brokers: brokers, Users: map[string]string{User: Password}, TLS: true,
+		Properties: properties,
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -48,9 +49,9 @@ func Apache(t testing.TB, brokers int, settings ...string) *Cluster {
 			return
 		}
 		t.Log(c.Logs(5))
-		data, _ := filepath.Glob(filepath.Join(dir, "*", "data")) // The pattern is right.
+		data, _ := filepath.Glob(filepath.Join(dir, "*", "data")) // The pattern is valid.
 		for _, d := range data {
-			_ = os.RemoveAll(d) // What counts is the logs; what is left of the rest harms nobody.
+			_ = os.RemoveAll(d) // Only the logs matter. It does no harm if some data is left.
 		}
 	})
 	a := &apache{c}
@@ -68,7 +69,7 @@ func (a *apache) within(t testing.TB, do func(ctx context.Context) error) {
 	require.NoError(t, do(ctx))
 }
 
-// move puts the broker first among the partition's replicas and has the first one elected.
+// move makes the broker the first of the partition's replicas, and has the first one elected.
 func (a *apache) move(t testing.TB, c *Cluster, topic string, partition, to int32) {
 	t.Helper()
 	c.admin(t, func(ctx context.Context, adm *kadm.Client) {
@@ -105,7 +106,7 @@ func (a *apache) start(t testing.TB, id int32) {
 	a.within(t, func(ctx context.Context) error { return a.c.StartBroker(ctx, int(id)) })
 }
 
-// down kills them: the last ones could not end in good order, having nobody to give their leaderships to.
+// down kills all brokers. The last ones could not stop cleanly, because nobody could take over their leaderships.
 func (a *apache) down(t testing.TB) { t.Helper(); require.NoError(t, a.c.Close()) }
 
 func (a *apache) up(t testing.TB) {
@@ -128,5 +129,6 @@ func (a *apache) sasl(t testing.TB) *Cluster {
 func (a *apache) tls(t testing.TB) *Cluster {
 	t.Helper()
 	client := &tls.Config{RootCAs: a.c.RootCAs(), MinVersion: tls.VersionTLS12}
-	return (&Cluster{Name: "Apache Kafka", brokers: a, listen: a.c.TLSAddrs, TLS: client, clients: []kgo.Opt{kgo.DialTLSConfig(client)}}).open(t)
+	return (&Cluster{Name: "Apache Kafka", brokers: a, listen: a.c.TLSAddrs, TLS: client,
+		clients: []kgo.Opt{kgo.DialTLSConfig(client)}}).open(t)
 }

@@ -113,7 +113,8 @@ func Marker(base, producer int64, commit bool) Batch {
 	if commit {
 		key = "\x00\x00\x00\x01"
 	}
-	return Batch{Base: base, Attributes: Transactional | Control, Producer: producer, Records: []Record{{Key: key, Value: "\x00\x00\x00\x00\x00\x00"}}}
+	return Batch{Base: base, Attributes: Transactional | Control, Producer: producer,
+		Records: []Record{{Key: key, Value: "\x00\x00\x00\x00\x00\x00"}}}
 }
 
 // Join encodes batches one after the other.

@@ -14,25 +14,25 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// WaitMax bounds every wait in here: it is for machines that are busy with other things.
+// WaitMax bounds every wait in this package. It is long enough for a busy machine.
 const WaitMax = time.Minute
 
-// What SASL clusters know: a user and its password, by PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512.
+// The user and password of a SASL cluster, for PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512.
 const (
 	User     = "wsd"
 	Password = "open-sesame"
 )
 
-// Ability is something that not every Kafka here can do.
+// Ability is something that only some clusters can do.
 type Ability uint8
 
 // The abilities that a test may need.
 const (
-	StopOne      Ability = iota // Stop, Kill and Start of one broker.
-	SegmentFiles                // Retention and compaction by the broker itself, segment by segment.
+	StopOne      Ability = iota // Stop, Kill and Start one broker.
+	SegmentFiles                // The broker itself does retention and compaction, segment by segment.
 )
 
-// brokers is what kfake and Apache Kafka do in different ways.
+// brokers is what kfake and Apache Kafka do differently.
 type brokers interface {
 	addrs() []string
 	move(t testing.TB, c *Cluster, topic string, partition, to int32)
@@ -47,30 +47,30 @@ type brokers interface {
 	tls(t testing.TB) *Cluster
 }
 
-// Cluster is a Kafka.
+// Cluster is a Kafka cluster.
 type Cluster struct {
 	Name    string
-	TLS     *tls.Config // What a client needs; nil: plain text.
+	TLS     *tls.Config // What a client needs. Nil means plain text.
 	brokers brokers
 	listen  func() []string
-	clients []kgo.Opt // How clients here connect.
+	clients []kgo.Opt // How Client connects.
 	adm     *kadm.Client
 }
 
-// open makes c ready for the test and those below it.
+// open prepares c for the test and its subtests.
 func (c *Cluster) open(t testing.TB) *Cluster {
 	t.Helper()
 	c.adm = kadm.NewClient(c.Client(t))
 	return c
 }
 
-// topics numbers the names of topics: one cluster serves many tests.
+// topics numbers the names of topics, because one cluster serves many tests.
 var topics atomic.Int64
 
-// Addrs returns where the brokers listen, also those that are down.
+// Addrs returns the addresses of the brokers, including those that are down.
 func (c *Cluster) Addrs() []string { return c.listen() }
 
-// Needs skips the test if this Kafka cannot do something.
+// Needs skips the test if this cluster lacks an ability.
 func (c *Cluster) Needs(t testing.TB, what Ability) {
 	t.Helper()
 	if reason := c.brokers.lacks(what); reason != "" {
@@ -78,18 +78,19 @@ func (c *Cluster) Needs(t testing.TB, what Ability) {
 	}
 }
 
-// SASL returns a cluster whose clients must authenticate; TLS is off. Its topics may be its own.
+// SASL returns a cluster whose clients must authenticate, without TLS. It may have topics of its own.
 func (c *Cluster) SASL(t testing.TB) *Cluster { t.Helper(); return c.brokers.sasl(t) }
 
-// OverTLS returns a cluster whose clients must use TLS. Its topics may be its own.
+// OverTLS returns a cluster whose clients must use TLS. It may have topics of its own.
 func (c *Cluster) OverTLS(t testing.TB) *Cluster { t.Helper(); return c.brokers.tls(t) }
 
-// Client returns a client that leaves the choice of partitions to the test, and is closed at its end.
+// Client returns a client that lets the test choose partitions. It is closed at the end of the test.
 func (c *Cluster) Client(t testing.TB, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
 	base := []kgo.Opt{
 		kgo.SeedBrokers(c.Addrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0),
-		kgo.MetadataMinAge(20 * time.Millisecond), kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }),
+		kgo.MetadataMinAge(20 * time.Millisecond),
+		kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }),
 		kgo.RetryTimeout(WaitMax), kgo.DialTimeout(5 * time.Second),
 	}
 	cl, err := kgo.NewClient(slices.Concat(base, c.clients, opts)...)
@@ -98,7 +99,7 @@ func (c *Cluster) Client(t testing.TB, opts ...kgo.Opt) *kgo.Client {
 	return cl
 }
 
-// admin calls do with a client for administration and a time.
+// admin calls do with an administration client and a context with a time limit.
 func (c *Cluster) admin(t testing.TB, do func(ctx context.Context, a *kadm.Client)) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), WaitMax)
@@ -106,14 +107,15 @@ func (c *Cluster) admin(t testing.TB, do func(ctx context.Context, a *kadm.Clien
 	do(ctx, c.adm)
 }
 
-// Topic creates a topic with a name of its own, each partition on all brokers, and deletes it at the test's end. settings are key and
-// value in turns.
+// Topic creates a topic with a unique name and with each partition on all brokers, and deletes it at the end of the
+// test. Settings are keys and values in turn.
 func (c *Cluster) Topic(t testing.TB, partitions int32, settings ...string) string {
 	t.Helper()
 	name := fmt.Sprintf("t%d", topics.Add(1))
 	c.Create(t, name, partitions, settings...)
 	t.Cleanup(func() {
-		c.admin(t, func(ctx context.Context, a *kadm.Client) { _, _ = a.DeleteTopic(ctx, name) }) // The test may have deleted it.
+		// The test may have deleted it.
+		c.admin(t, func(ctx context.Context, a *kadm.Client) { _, _ = a.DeleteTopic(ctx, name) })
 	})
 	return name
 }
@@ -148,7 +150,7 @@ func (c *Cluster) Delete(t testing.TB, name string) {
 	})
 }
 
-// AddPartitions makes a topic have total partitions.
+// AddPartitions raises the number of a topic's partitions to total.
 func (c *Cluster) AddPartitions(t testing.TB, topic string, total int) {
 	t.Helper()
 	c.admin(t, func(ctx context.Context, a *kadm.Client) {
@@ -159,7 +161,7 @@ func (c *Cluster) AddPartitions(t testing.TB, topic string, total int) {
 	c.await(t, "leaders", func() bool { return c.Leader(t, topic, int32(total-1)) >= 0 })
 }
 
-// DeleteRecords makes a partition begin at an offset.
+// DeleteRecords deletes a partition's records before an offset.
 func (c *Cluster) DeleteRecords(t testing.TB, topic string, partition int32, offset int64) {
 	t.Helper()
 	c.admin(t, func(ctx context.Context, a *kadm.Client) {
@@ -171,7 +173,7 @@ func (c *Cluster) DeleteRecords(t testing.TB, topic string, partition int32, off
 	})
 }
 
-// Configure changes a topic's setting.
+// Configure changes a setting of a topic.
 func (c *Cluster) Configure(t testing.TB, topic, key, value string) {
 	t.Helper()
 	c.admin(t, func(ctx context.Context, a *kadm.Client) {
@@ -181,7 +183,7 @@ func (c *Cluster) Configure(t testing.TB, topic, key, value string) {
 	})
 }
 
-// Range returns the offset of the first record that a partition has and the one that the next will get.
+// Range returns the offset of the first record in a partition and the offset of the next record to come.
 func (c *Cluster) Range(t testing.TB, topic string, partition int32) (first, next int64) {
 	t.Helper()
 	c.admin(t, func(ctx context.Context, a *kadm.Client) {
@@ -198,7 +200,7 @@ func (c *Cluster) Range(t testing.TB, topic string, partition int32) (first, nex
 	return first, next
 }
 
-// Leader returns the broker that leads a partition; -1: none does.
+// Leader returns the broker that leads a partition, or -1.
 func (c *Cluster) Leader(t testing.TB, topic string, partition int32) (leader int32) {
 	t.Helper()
 	c.admin(t, func(ctx context.Context, a *kadm.Client) { leader = leaderOf(ctx, a, topic, partition) })
@@ -233,10 +235,10 @@ func (c *Cluster) MoveLeader(t testing.TB, topic string, partition int32) {
 	c.await(t, "the leader to move", func() bool { return c.Leader(t, topic, partition) == to })
 }
 
-// Stop ends a broker in good order.
+// Stop stops a broker cleanly.
 func (c *Cluster) Stop(t testing.TB, id int32) { t.Helper(); c.brokers.stop(t, id, false) }
 
-// Kill ends a broker by SIGKILL.
+// Kill kills a broker.
 func (c *Cluster) Kill(t testing.TB, id int32) { t.Helper(); c.brokers.stop(t, id, true) }
 
 // Start starts a broker that was stopped or killed, and waits until all replicas are in sync.
@@ -246,20 +248,20 @@ func (c *Cluster) Start(t testing.TB, id int32) {
 	c.brokers.caughtUp(t)
 }
 
-// Down ends all brokers: Apache Kafka's are killed, kfake's stopped.
+// Down kills all brokers of Apache Kafka, or stops those of kfake.
 func (c *Cluster) Down(t testing.TB) { t.Helper(); c.brokers.down(t) }
 
-// Up starts all again.
+// Up starts all brokers again.
 func (c *Cluster) Up(t testing.TB) {
 	t.Helper()
 	c.brokers.up(t)
 	c.brokers.caughtUp(t)
 }
 
-// Clean has retention and compaction done now where the brokers do not do so by themselves, many times a second.
+// Clean does retention and compaction now. Apache Kafka needs no call, because it does both many times a second.
 func (c *Cluster) Clean() { c.brokers.clean() }
 
-// await polls for a condition.
+// await polls until a condition holds.
 func (c *Cluster) await(t testing.TB, what string, cond func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(WaitMax); !cond(); time.Sleep(10 * time.Millisecond) {
@@ -267,7 +269,7 @@ func (c *Cluster) await(t testing.TB, what string, cond func() bool) {
 	}
 }
 
-// Produce writes records and returns when all replicas in sync have them.
+// Produce writes records. It returns when all in-sync replicas have them.
 func Produce(t testing.TB, cl *kgo.Client, records ...*kgo.Record) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), WaitMax)

@@ -115,7 +115,8 @@ func (f *fake) tls(t testing.TB) *Cluster {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	require.NoError(t, err)
@@ -123,7 +124,8 @@ func (f *fake) tls(t testing.TB) *Cluster {
 	require.NoError(t, err)
 	pool := x509.NewCertPool()
 	pool.AddCert(cert)
-	c := newFake(t, 2, kfake.TLS(&tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12}))
+	c := newFake(t, 2, kfake.TLS(&tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der},
+		PrivateKey: key}}, MinVersion: tls.VersionTLS12}))
 	c.TLS = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	c.clients = []kgo.Opt{kgo.DialTLSConfig(c.TLS)}
 	return c.open(t)

@@ -33,7 +33,8 @@ type rig struct {
 	counts map[string]int
 }
 
-// newRig makes a topic k of some partitions, whose keys name the channels c.KEY. kept is Options.RecentBytesMax of the source.
+// newRig makes a topic k of some partitions, whose keys name the channels c.KEY. kept is Options.RecentBytesMax of the
+// source.
 func newRig(t testing.TB, partitions int32, kept int, change func(*Options)) *rig {
 	t.Helper()
 	r := &rig{t: t, log: make(map[string][]bus.Record), counts: make(map[string]int)}

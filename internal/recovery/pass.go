@@ -19,7 +19,8 @@ type worker struct {
 const (
 	// rangesMax times PublicationsMax is how many offsets one read from Kafka may cover.
 	rangesMax = 16
-	// deadlineStep is the multiple to which a read's deadline is rounded up, so that many queries do not each end a read of their own.
+	// deadlineStep is the multiple to which a read's deadline is rounded up, so that many queries do not each end a
+	// read of their own.
 	deadlineStep = 250 * time.Millisecond
 )
 
@@ -132,7 +133,8 @@ func (p *pass) update(fn func(*want)) {
 	}
 }
 
-// block returns the block that holds the offset before top. Lowest is how far down the queries go, or -1 if none of them knows.
+// block returns the block that holds the offset before top. Lowest is how far down the queries go, or -1 if none of
+// them knows.
 func (p *pass) block(top, lowest int64) (b source.Block, read bool, err error) {
 	if b, ok := p.r.o.Source.Recent(p.st.Stream, top); ok {
 		return b, false, nil
@@ -217,8 +219,8 @@ func (p *pass) collect(b source.Block, top int64) error {
 	return p.walker.Err()
 }
 
-// settle answers the queries of w that need no more than what has been collected, and fails those that exceed a limit. First reports that
-// the log has nothing below.
+// settle answers the queries of w that need no more than what has been collected, and fails those that exceed a limit.
+// First reports that the log has nothing below.
 func (p *pass) settle(w *want, first bool, now time.Time) {
 	o := &p.r.o
 	switch w.kind {
@@ -303,7 +305,8 @@ func (p *pass) checkCollected() error {
 
 var errCollected = errors.New("the answers being prepared hold too many bytes")
 
-// fail answers the queries that the pass cannot continue with: all of them or, after a timeout, those whose time is over.
+// fail answers the queries that the pass cannot continue with: all of them or, after a timeout, those whose time is
+// over.
 func (p *pass) fail(err error) {
 	result := bus.ResultError
 	now := time.Now()

@@ -29,8 +29,8 @@ func (p *past) init(bytesMax int) {
 	p.bytesMax, p.kept = bytesMax, make(map[stream][]*pastBlock)
 }
 
-// find returns the block that holds the offset before to. If there is none, below is where the next lower block ends, or 0 if there is no
-// lower block.
+// find returns the block that holds the offset before to. If there is none, below is where the next lower block ends,
+// or 0 if there is no lower block.
 func (p *past) find(st stream, to int64, now time.Time) (b source.Block, ok bool, below int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -104,7 +104,8 @@ func (p *past) removeLocked(st stream, gone func(*pastBlock) bool) {
 	}
 }
 
-// size returns how many bytes and streams are kept. A stream may have no bytes: a block of nothing but aborted transactions is empty.
+// size returns how many bytes and streams are kept. A stream may have no bytes: a block of nothing but aborted
+// transactions is empty.
 func (p *past) size() (bytes, streams int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

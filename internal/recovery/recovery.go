@@ -16,8 +16,9 @@ import (
 
 // Options is what a Recovery is built from. Every field must be set.
 type Options struct {
-	Source          *source.Source
-	PublicationsMax int           // How many records an answer may have, and how many offsets one read from Kafka covers at least.
+	Source *source.Source
+	// How many records an answer may have, and how many offsets one read from Kafka covers at least.
+	PublicationsMax int
 	BytesMax        int           // How many bytes the records of an answer may have.
 	ReadBytesMax    int           // How many bytes the kept blocks may have, and how many the answers being prepared.
 	Timeout         time.Duration // From a query to its answer.
@@ -79,8 +80,9 @@ func New(o Options) (*Recovery, error) {
 		return nil, errors.New("BUG: recovery options with a nil dependency")
 	}
 	for name, v := range map[string]int64{
-		"PublicationsMax": int64(o.PublicationsMax), "BytesMax": int64(o.BytesMax), "ReadBytesMax": int64(o.ReadBytesMax),
-		"Timeout": int64(o.Timeout), "Concurrency": int64(o.Concurrency), "WaitingMax": int64(o.WaitingMax),
+		"PublicationsMax": int64(o.PublicationsMax), "BytesMax": int64(o.BytesMax),
+		"ReadBytesMax": int64(o.ReadBytesMax),
+		"Timeout":      int64(o.Timeout), "Concurrency": int64(o.Concurrency), "WaitingMax": int64(o.WaitingMax),
 	} {
 		if v <= 0 {
 			return nil, fmt.Errorf("BUG: recovery option %s is %d, must be positive", name, v)
@@ -122,7 +124,8 @@ func (r *Recovery) Stop() {
 // Stats returns the counters. Any goroutine may call it.
 func (r *Recovery) Stats() *Stats { return r.stats }
 
-// Ask calls done with the answer to b, once, in this goroutine or in another one. It does not wait. Any goroutine may call it.
+// Ask calls done with the answer to b, once, in this goroutine or in another one. It does not wait. Any goroutine may
+// call it.
 func (r *Recovery) Ask(b bus.Query, done func(bus.Answer)) {
 	now := time.Now()
 	q := &query{Query: b, done: done, began: now, deadline: now.Add(r.o.Timeout)}
@@ -202,11 +205,13 @@ func (r *Recovery) finish(q *query, a bus.Answer) {
 // The clock's times.
 const (
 	clockInterval = 20 * time.Millisecond // Between two checks of deadlines and of the queries that are ahead.
-	aheadMax      = time.Second           // How long a stream may take to reach the offset that a client has from another node.
+	// How long a stream may take to reach the offset that a client has from another node.
+	aheadMax = time.Second
 )
 
-// runClock answers queries whose time is over or whose stream has reached their offset, and forgets blocks that nobody asked for lately.
-// The clock stops while there is nothing to do: each tick would wake an idle process and, with it, the runtime's monitor thread.
+// runClock answers queries whose time is over or whose stream has reached their offset, and forgets blocks that nobody
+// asked for lately. The clock stops while there is nothing to do: each tick would wake an idle process and, with it,
+// the runtime's monitor thread.
 func (r *Recovery) runClock() {
 	clock := time.NewTicker(clockInterval)
 	defer clock.Stop()
@@ -249,7 +254,8 @@ func (r *Recovery) startClock() {
 	}
 }
 
-// catchUp answers the queries for offsets that were not routed when they came, and now are. Such a client has missed nothing.
+// catchUp answers the queries for offsets that were not routed when they came, and now are. Such a client has missed
+// nothing.
 func (r *Recovery) catchUp(now time.Time) {
 	var reached, late []*query
 	r.mu.Lock()
@@ -385,5 +391,5 @@ func (r *Recovery) logProblem(now time.Time, err error) {
 		return
 	}
 	r.logged = now
-	r.o.Logger.Warn("cannot read again what clients have missed; they are notified and counted in wsd_recovery_queries_total", "err", err)
+	r.o.Logger.Warn("clients cannot recover what they missed; wsd_recovery_queries_total counts them", "err", err)
 }

@@ -16,8 +16,8 @@ import (
 	"wsd/internal/source"
 )
 
-// Random queries while records come, against what the test knows it has produced: with everything in memory, with little of it, and with
-// nothing, so that Kafka is asked each time. Some records are of transactions that are aborted.
+// Random queries while records come, against what the test knows it has produced: with everything in memory, with
+// little of it, and with nothing, so that Kafka is asked each time. Some records are of transactions that are aborted.
 func TestAnswers(t *testing.T) {
 	const keys, rounds = 7, 60
 	for name, kept := range map[string]int{"memory": 64 << 20, "little memory": 8 << 10, "Kafka": 0} {
@@ -329,7 +329,8 @@ func TestCompacted(t *testing.T) {
 	require.JSONEq(t, `{"n":19}`, string(a.Records[0].JSON))
 }
 
-// What nothing of is left but aborted transactions has no bytes, and is forgotten like anything else: the clock goes on for it.
+// What nothing of is left but aborted transactions has no bytes, and is forgotten like anything else: the clock goes on
+// for it.
 func TestPastWithoutBytes(t *testing.T) {
 	r := newRig(t, 1, 0, nil)
 	r.past.add(stream{}, source.Block{From: 0, To: 10}, time.Now().Add(10*clockInterval-pastIdle))

@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// Walking through blocks is pure CPU work, and clients decide how much of it there is: each client that asks for a channel with few
-// records makes a worker walk through many records of other channels. Shards and source must come first. So at most half of the processors
-// walk, and each walk rests after a while: goroutines that are always runnable would keep Go's scheduler from polling the network for
-// 10 ms.
+// Walking through blocks is pure CPU work, and clients decide how much of it there is: each client that asks for a
+// channel with few records makes a worker walk through many records of other channels. Shards and source must come
+// first. So at most half of the processors walk, and each walk rests after a while: goroutines that are always runnable
+// would keep Go's scheduler from polling the network for 10 ms.
 const (
 	walkMax        = 2 * time.Millisecond // How long a walk lasts without a rest.
 	walkRest       = time.Millisecond

@@ -20,5 +20,6 @@ type Stats struct {
 
 // NewStats returns counters at zero.
 func NewStats() *Stats {
-	return &Stats{Queries: make([]atomic.Uint64, len(bus.Results())), Duration: stats.NewHistogram(stats.LatencyBounds())}
+	return &Stats{Queries: make([]atomic.Uint64, len(bus.Results())),
+		Duration: stats.NewHistogram(stats.LatencyBounds())}
 }

@@ -6,8 +6,8 @@ import (
 	"wsd/internal/bus"
 )
 
-// want is what a pass collects of one channel. All queries of kind QueryAll share one want; any other query has its own. Offsets here are
-// Kafka's: a query asks for those in [After, UpTo).
+// want is what a pass collects of one channel. All queries of kind QueryAll share one want; any other query has its
+// own. Offsets here are Kafka's: a query asks for those in [After, UpTo).
 type want struct {
 	kind    bus.QueryKind
 	queries []*query
@@ -23,7 +23,8 @@ type want struct {
 func newWant(kind bus.QueryKind) *want { return &want{kind: kind, after: -1} }
 
 func (w *want) add(q *query) {
-	after, upTo := int64(q.After), int64(q.UpTo) //nolint:gosec // Not above the stream's position, or the query would be ahead.
+	// Neither is above the stream's position, or the query would be ahead.
+	after, upTo := int64(q.After), int64(q.UpTo) //nolint:gosec // Both are Kafka's offset plus 1.
 	if w.after < 0 || after < w.after {
 		w.after = after
 	}

@@ -9,55 +9,56 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// Test is what a condition asks.
+// Test is what a condition asks for.
 type Test uint8
 
 // The tests.
 const (
-	TestText   Test = iota // A header's value, or a JSON text, is Value: a text or a pattern.
-	TestExists             // The header or the field is there, whatever its value. A JSON null is there, too.
-	TestAbsent             // It is not.
+	TestText   Test = iota // A header's value or a JSON text matches Value, which is a text or a pattern.
+	TestExists             // The header or the field exists, with any value, including a JSON null.
+	TestAbsent             // The header or the field does not exist.
 	TestNumber             // The field is the number Value.
 	TestBool               // The field is the boolean Value, true or false.
 )
 
-// Condition asks something of a header or of a JSON field.
+// Condition is a condition on a header or on a JSON field.
 type Condition struct {
-	Name  string // Of the header; or the field's path, names joined by dots: user.id. A number in it is an index of an array.
+	// The header's name, or the field's path: names joined by dots, as in user.id. A number is an index of an array.
+	Name  string
 	Test  Test
 	Value string
 }
 
-// Limits of what rules may ask, which bound the price of a record.
+// Limits on what rules may ask for. They bound the cost of a record.
 const (
 	RulesMax      = 256
-	conditionsMax = 16  // Of one rule.
-	fieldsMax     = 64  // JSON fields that all rules together look at.
-	nameBytesMax  = 255 // Of a header's name or a field's path.
+	conditionsMax = 16  // In one rule.
+	fieldsMax     = 64  // JSON fields that all rules together read.
+	nameBytesMax  = 255 // In a header's name or a field's path.
 )
 
-// condition is a Condition made ready.
+// condition is a compiled Condition.
 type condition struct {
 	test   Test
-	header string // Of which header; else field counts.
-	field  int    // Index of the field in its table.
+	header string // The header's name. If it is empty, the condition is on a field.
+	field  int    // The index of the field in the table.
 	text   Pattern
 	number float64
-	raw    string // The number as it was written: equal digits are equal numbers, however many.
+	raw    string // The number as it was written. Equal digits mean equal numbers, even if a float cannot hold them.
 	want   gjson.Type
 }
 
 // holds reports whether the record meets the condition.
 func (c *condition) holds(dst *Placement, fields []string, rec *Record) bool {
 	if c.header != "" {
-		value, there := rec.Headers.Find(c.header)
+		value, exists := rec.Headers.Find(c.header)
 		switch c.test {
 		case TestExists:
-			return there
+			return exists
 		case TestAbsent:
-			return !there
+			return !exists
 		default:
-			return there && c.text.Match(value)
+			return exists && c.text.Match(value)
 		}
 	}
 	v := dst.field(fields, c.field, rec)
@@ -75,22 +76,25 @@ func (c *condition) holds(dst *Placement, fields []string, rec *Record) bool {
 	}
 }
 
-// fieldPath checks the path of a JSON field and returns it as gjson takes it, with nothing in it that gjson would read as a query.
+// fieldPath checks the path of a JSON field and returns it in gjson's syntax, escaped so that gjson reads nothing as a
+// query.
 func fieldPath(path string) (string, *Fault) {
 	if path == "" || len(path) > nameBytesMax || !utf8.ValidString(path) {
-		return "", &Fault{Value: path, Problem: "it is no path of a JSON field", Remedy: "write names joined by dots, such as user.id, " + strconv.Itoa(nameBytesMax) + " bytes at most"}
+		return "", &Fault{Value: path, Problem: "not a path of a JSON field",
+			Remedy: "write names joined by dots, such as user.id, of at most " + strconv.Itoa(nameBytesMax) + " bytes"}
 	}
 	names := strings.Split(path, ".")
 	for i, name := range names {
 		if name == "" {
-			return "", &Fault{Value: path, Problem: "an empty name is in the path of the JSON field", Remedy: "write names joined by single dots, such as user.id"}
+			return "", &Fault{Value: path, Problem: "the path of the JSON field has an empty name",
+				Remedy: "write names joined by single dots, such as user.id"}
 		}
 		names[i] = gjson.Escape(name)
 	}
 	return strings.Join(names, "."), nil
 }
 
-// parseNumber reads a number as JSON has it.
+// parseNumber parses a JSON number.
 func parseNumber(text string) (float64, bool) {
 	var v any
 	if json.Unmarshal([]byte(text), &v) != nil {

@@ -5,15 +5,15 @@ import (
 	"fmt"
 )
 
-// Fault is one mistake in the rules or the overrides.
+// Fault is one mistake in the rules or in the overrides.
 type Fault struct {
-	Key     string // Of what is wrong, such as routes[2].channel.
-	Value   string // As given; may be empty.
+	Key     string // The key of what is wrong, such as routes[2].channel.
+	Value   string // The value as it was given, or empty.
 	Problem string
-	Remedy  string // May be empty.
+	Remedy  string // What to do, or empty.
 }
 
-// Error implements error: the fault in one line.
+// Error returns the fault in one line.
 func (f *Fault) Error() string {
 	text := f.Key
 	if f.Value != "" {
@@ -26,7 +26,7 @@ func (f *Fault) Error() string {
 	return text
 }
 
-// joined makes one error of faults, nil of none.
+// joined makes one error of all faults. It returns nil if there are none.
 func joined(faults []*Fault) error {
 	errs := make([]error, len(faults))
 	for i, f := range faults {

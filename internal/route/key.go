@@ -5,27 +5,27 @@ import (
 	"strings"
 )
 
-// Partitioner is how the producers of a topic choose a record's partition by its key.
+// Partitioner is how producers choose a record's partition by its key.
 type Partitioner string
 
-// The partitioners. PartitionerNone says that it is not known.
+// The partitioners. PartitionerNone means that it is not known.
 const (
 	PartitionerNone    Partitioner = ""
-	PartitionerMurmur2 Partitioner = "murmur2" // Of the Java clients, by default; also murmur2 of librdkafka.
-	PartitionerCRC32   Partitioner = "crc32"   // Of librdkafka, by default ("consistent").
+	PartitionerMurmur2 Partitioner = "murmur2" // The default of the Java clients, and murmur2 of librdkafka.
+	PartitionerCRC32   Partitioner = "crc32"   // The default of librdkafka ("consistent").
 )
 
-// check returns what is wrong with the partitioner.
+// check returns an error if the partitioner is not one of those above.
 func (p Partitioner) check() error {
 	switch p {
 	case PartitionerNone, PartitionerMurmur2, PartitionerCRC32:
 		return nil
 	}
-	return errors.New("it is not known: murmur2 and crc32 are")
+	return errors.New("unknown partitioner; write murmur2 or crc32")
 }
 
-// Key returns the only key that records can have which go to the channel, and the partitioner of those who produce them. ok is false
-// when there may be others, or none. It is for the same moments as CanFill.
+// Key returns the only key that the channel's records can have, and the partitioner of their producers. It reports
+// false if records may have other keys, or none. Like CanFill, it is not for each record.
 func (t *Topic) Key(channel string) (key string, by Partitioner, ok bool) {
 	if t.listsChannels() {
 		return "", PartitionerNone, false
@@ -46,7 +46,8 @@ func (t *Topic) Key(channel string) (key string, by Partitioner, ok bool) {
 	return key, by, ok
 }
 
-// key returns the key of a channel that the template can yield, if the key is all that varies, and that once.
+// key returns the key of a channel that the template can name. It reports false unless the key is the only part that
+// varies, and occurs once.
 func (t *template) key(channel, topic string) (key string, ok bool) {
 	before, after := "", ""
 	for i := range t.parts {

@@ -7,10 +7,11 @@ import (
 	"wsd/internal/routing"
 )
 
-// AnyPartition stands for all partitions of a topic, and for those that it may get.
+// AnyPartition stands for all partitions of a topic, including those that it may get later.
 const AnyPartition = -1
 
-// Always returns the channel that every record of the partition goes to, whatever it holds; nil when records differ.
+// Always returns the channel that every record of the partition goes to. It returns nil if the channel depends on the
+// record.
 func (t *Topic) Always(partition int32) []byte {
 	if t.overrides != nil || len(t.rules) == 0 {
 		return nil
@@ -21,8 +22,8 @@ func (t *Topic) Always(partition int32) []byte {
 	return nil
 }
 
-// Fixed returns the channels that topic and partition alone name: records of the partition may go there, whatever they hold beside what the
-// rules ask for. A name may be there twice.
+// Fixed returns the channels that topic and partition alone name and that records of the partition may go to. A name
+// may occur twice.
 func (t *Topic) Fixed(partition int32) (names [][]byte) {
 	for _, r := range t.rules {
 		if !r.drop && r.channel.fixed() {
@@ -37,7 +38,7 @@ func (t *Topic) Fixed(partition int32) (names [][]byte) {
 	return names
 }
 
-// Open reports whether some channel's name depends on what a record holds.
+// Open reports whether a channel's name may depend on the record.
 func (t *Topic) Open() bool {
 	if t.listsChannels() {
 		return true
@@ -50,11 +51,12 @@ func (t *Topic) Open() bool {
 	return false
 }
 
-// listsChannels reports whether a header of a record may name any channel.
+// listsChannels reports whether a record's header may name any channel.
 func (t *Topic) listsChannels() bool { return t.overrides != nil && t.overrides.channels != "" }
 
-// CanFill reports whether some record, of whatever partition, can go to the channel because of what it holds: its key, for example. When it
-// says no, none can. It is for the moments when the layout changes or a client comes, not for each record.
+// CanFill reports whether a record of any partition may go to the channel because of its own content, such as its key.
+// If it returns false, no record can. It is for when the topology changes or a client subscribes, and not for each
+// record.
 func (t *Topic) CanFill(channel string) bool {
 	if routing.Reserved(channel) {
 		return false
@@ -70,8 +72,8 @@ func (t *Topic) CanFill(channel string) bool {
 	return false
 }
 
-// CanName reports whether some record of the partition, or with AnyPartition of any, can go to the channel. When it says no, none can. It is for the
-// same moments as CanFill.
+// CanName reports whether a record of the partition, which may be AnyPartition, may go to the channel. If it returns
+// false, no record can. Like CanFill, it is not for each record.
 func (t *Topic) CanName(partition int32, channel string) bool {
 	if routing.Reserved(channel) {
 		return false
@@ -87,27 +89,30 @@ func (t *Topic) CanName(partition int32, channel string) bool {
 	return false
 }
 
-// canBe reports whether the template can yield name. What a record fills in stands for any text but none.
+// canBe reports whether the template can name the channel. A part that a record fills stands for any text except the
+// empty one.
 func (t *template) canBe(name, topic string, partition int32) bool {
-	// The usual matching of a pattern with wildcards: each literal at its earliest place behind a wildcard, and when a later one does not
-	// fit, the last wildcard takes a byte more. Its cost is at most the product of both lengths, which are bounded.
-	at := 0              // In name.
-	retry, from := -1, 0 // The last wildcard's part, and where in name what follows it was last tried.
+	// This is the usual matching of a pattern with wildcards. Each literal matches at the earliest place after a
+	// wildcard. If a later literal does not match, the last wildcard takes one more byte. The cost is at most the
+	// product of both lengths, which are bounded.
+	pos := 0             // The position in name.
+	retry, from := -1, 0 // The last wildcard's part, and where in name the part after it was last tried.
 	for i := 0; ; {
 		if i == len(t.parts) {
-			if at == len(name) {
+			if pos == len(name) {
 				return true
 			}
 		} else if p := &t.parts[i]; p.open() || p.kind == partPartition && partition == AnyPartition {
-			if at == len(name) {
-				return false // Nothing is left for it, nor would there be if earlier ones took more.
+			if pos == len(name) {
+				// Nothing is left for the wildcard. Nothing would be left if earlier ones took more, either.
+				return false
 			}
-			at++
-			retry, from = i, at
+			pos++
+			retry, from = i, pos
 			i++
 			continue
-		} else if text := p.fill(topic, partition); strings.HasPrefix(name[at:], text) {
-			at += len(text)
+		} else if text := p.fill(topic, partition); strings.HasPrefix(name[pos:], text) {
+			pos += len(text)
 			i++
 			continue
 		}
@@ -115,11 +120,11 @@ func (t *template) canBe(name, topic string, partition int32) bool {
 			return false
 		}
 		from++
-		at, i = from, retry+1
+		pos, i = from, retry+1
 	}
 }
 
-// fill returns the text of a part that no record fills.
+// fill returns the text of a part that does not depend on the record.
 func (p *part) fill(topic string, partition int32) string {
 	switch p.kind {
 	case partTopic:

@@ -10,52 +10,60 @@ import (
 	"wsd/internal/routing"
 )
 
-// Overrides are headers by which a record itself says where it goes, whatever the rules say. An empty name switches one off. When a
-// record has several, the narrowest counts: a connection, then a user, then channels, then everybody.
+// Overrides are headers by which a record itself says where it goes, regardless of the rules. An empty name switches a
+// header off. If a record has several of them, the narrowest counts: a connection, then a user, then channels, then
+// everybody.
 type Overrides struct {
-	Topics      []string // Whose records are believed, as names or patterns; empty: those of all topics.
-	Channels    string   // Header with names of channels, parted by commas; several such headers add up.
-	Client      string   // Header with the id that a connection was told in the answer to its connect command.
-	User        string   // Header with a user.
-	Everybody   string   // Header that is true or 1, or false or 0 as if it were not there.
-	ChannelsMax int      // Channels of one record, 1 to ChannelsMaxMost.
+	Topics      []string // Names or patterns of the topics whose records may use the headers. Empty means all topics.
+	Channels    string   // The header with a comma-separated list of channels. A record may have several.
+	Client      string   // The header with a client id, which a connection gets in the reply to its connect command.
+	User        string   // The header with a user.
+	Everybody   string   // The header for all connections: true or 1. False or 0 is as if the header did not exist.
+	ChannelsMax int      // How many channels one record may name, 1 to ChannelsMaxLimit.
 }
 
-// ChannelsMaxMost is the most channels that a record may be allowed to name.
-const ChannelsMaxMost = 256
+// ChannelsMaxLimit is the highest Overrides.ChannelsMax.
+const ChannelsMaxLimit = 256
 
-// overrides are Overrides made ready.
+// overrides are compiled Overrides.
 type overrides struct {
 	topics                            []Pattern
 	channels, client, user, everybody string
 	channelsMax                       int
 }
 
-// check returns the overrides made ready, nil for none.
+// check compiles the overrides. It returns nil for nil.
 func (o *Overrides) check() (*overrides, []*Fault) {
 	if o == nil {
 		return nil, nil
 	}
 	var faults []*Fault
-	out := &overrides{channels: o.Channels, client: o.Client, user: o.User, everybody: o.Everybody, channelsMax: o.ChannelsMax}
-	if o.ChannelsMax < 1 || o.ChannelsMax > ChannelsMaxMost {
-		faults = append(faults, &Fault{Key: "overrides.channels_max", Value: strconv.Itoa(o.ChannelsMax), Problem: fmt.Sprintf("it must be from 1 to %d", ChannelsMaxMost)})
+	out := &overrides{channels: o.Channels, client: o.Client, user: o.User, everybody: o.Everybody,
+		channelsMax: o.ChannelsMax}
+	if o.ChannelsMax < 1 || o.ChannelsMax > ChannelsMaxLimit {
+		faults = append(faults, &Fault{Key: "overrides.channels_max", Value: strconv.Itoa(o.ChannelsMax),
+			Problem: fmt.Sprintf("it must be from 1 to %d", ChannelsMaxLimit)})
 	}
 	seen := make(map[string]string)
-	for _, h := range [][2]string{{"channels", o.Channels}, {"client", o.Client}, {"user", o.User}, {"broadcast", o.Everybody}} {
+	for _, h := range [][2]string{{"channels", o.Channels}, {"client", o.Client}, {"user", o.User},
+		{"broadcast", o.Everybody}} {
 		key, name := "overrides."+h[0], h[1]
 		switch {
 		case name == "":
 			continue
 		case len(name) > nameBytesMax || !utf8.ValidString(name):
-			faults = append(faults, &Fault{Key: key, Value: name, Problem: "it is no header's name", Remedy: fmt.Sprintf("write at most %d bytes of UTF-8", nameBytesMax)})
+			faults = append(faults, &Fault{Key: key, Value: name, Problem: "not a header's name",
+				Remedy: fmt.Sprintf("write at most %d bytes of UTF-8", nameBytesMax)})
 		case seen[name] != "":
-			faults = append(faults, &Fault{Key: key, Value: name, Problem: "it is the header of " + seen[name] + ", too", Remedy: "name another one"})
+			faults = append(faults, &Fault{Key: key, Value: name, Problem: "the header is also that of " + seen[name],
+				Remedy: "name another one"})
 		}
 		seen[name] = key
 	}
 	if len(seen) == 0 {
-		faults = append(faults, &Fault{Key: "overrides", Problem: "they are enabled and every header is switched off", Remedy: "name a header or set overrides.enabled to false"})
+		faults = append(faults, &Fault{Key: "overrides",
+			Problem: "overrides are enabled, but every header is switched off",
+			Remedy:  "name a header, or set overrides.enabled to false"})
 	}
 	for _, t := range o.Topics {
 		p, err := ParseTopic(t)
@@ -67,7 +75,7 @@ func (o *Overrides) check() (*overrides, []*Fault) {
 	return out, faults
 }
 
-// covers reports whether the records of the topic are believed.
+// covers reports whether records of the topic may use the headers.
 func (o *overrides) covers(topic string) bool {
 	for i := range o.topics {
 		if o.topics[i].MatchString(topic) {
@@ -77,13 +85,13 @@ func (o *overrides) covers(topic string) bool {
 	return len(o.topics) == 0
 }
 
-// place decides by the record's headers. It returns false when they leave the decision to the rules. A header that is there and holds no possible
-// target does not: what was meant for one user must not go where a rule sends it.
+// place decides by the record's headers. It returns false if they leave the decision to the rules. A header with an
+// impossible target does not leave it to the rules: what was meant for one user must not go where a rule sends it.
 func (o *overrides) place(dst *Placement, rec *Record) bool {
 	if len(rec.Headers) <= 1 { // The number 0.
 		return false
 	}
-	if value, there := rec.Headers.find(o.client); there {
+	if value, exists := rec.Headers.find(o.client); exists {
 		nonce, id, ok := routing.ParseClientID(value)
 		if !ok {
 			return dst.badHeader(UnplacedHeader)
@@ -91,7 +99,7 @@ func (o *overrides) place(dst *Placement, rec *Record) bool {
 		dst.To, dst.Nonce, dst.Conn = ToConnection, nonce, id
 		return true
 	}
-	if value, there := rec.Headers.find(o.user); there {
+	if value, exists := rec.Headers.find(o.user); exists {
 		if why := textFault(value, 0); why != Placed {
 			return dst.badHeader(why)
 		}
@@ -102,9 +110,9 @@ func (o *overrides) place(dst *Placement, rec *Record) bool {
 	if o.channels != "" && o.placeChannels(dst, rec) {
 		return true
 	}
-	value, there := rec.Headers.find(o.everybody)
+	value, exists := rec.Headers.find(o.everybody)
 	switch {
-	case !there, string(value) == "false", string(value) == "0":
+	case !exists, string(value) == "false", string(value) == "0":
 		return false
 	case string(value) == "true", string(value) == "1":
 		dst.To = ToEverybody
@@ -114,23 +122,23 @@ func (o *overrides) place(dst *Placement, rec *Record) bool {
 }
 
 // find is Find for a header that may be switched off.
-func (h Headers) find(name string) (value []byte, there bool) {
+func (h Headers) find(name string) (value []byte, exists bool) {
 	if name == "" {
 		return nil, false
 	}
 	return h.Find(name)
 }
 
-// badHeader notes why no header could place the record.
+// badHeader notes why the headers cannot place the record.
 func (p *Placement) badHeader(why Unplaced) bool {
 	p.To, p.Why, p.Channels = ToNobody, why, p.Channels[:0]
 	return true
 }
 
-// placeChannels decides by the headers that list channels, if there are any.
+// placeChannels decides by the headers that list channels. It returns false if there are none.
 func (o *overrides) placeChannels(dst *Placement, rec *Record) (decided bool) {
 	n, b, ok := kafka.Varint(rec.Headers)
-	// The names are copied one behind the other: the scratch must not move under those that point into it.
+	// The names are copied into the scratch one after the other. It must not move while names point into it.
 	for ; ok && n > 0; n-- {
 		var name, value []byte
 		if name, value, b, ok = next(b); !ok || string(name) != o.channels {
@@ -151,9 +159,9 @@ func (o *overrides) placeChannels(dst *Placement, rec *Record) (decided bool) {
 				return dst.badHeader(UnplacedHeader)
 			}
 			dst.grow(len(channel))
-			at := len(dst.names)
+			start := len(dst.names)
 			dst.names = append(dst.names, channel...)
-			dst.Channels = append(dst.Channels, dst.names[at:])
+			dst.Channels = append(dst.Channels, dst.names[start:])
 		}
 	}
 	if decided {
@@ -173,7 +181,7 @@ func (p *Placement) has(channel []byte) bool {
 	return false
 }
 
-// grow makes room for n more bytes of names. Names that are there already keep the memory that they had.
+// grow makes room for n more bytes of names. Existing names keep their old memory.
 func (p *Placement) grow(n int) {
 	if len(p.names)+n > cap(p.names) {
 		p.names = make([]byte, 0, max(2*cap(p.names), n))

@@ -9,25 +9,26 @@ import (
 	"unicode/utf8"
 )
 
-// patternPrefix marks a text as a regular expression; any other stands for itself.
+// patternPrefix marks a text as a regular expression. Any other text stands for itself.
 const patternPrefix = "re:"
 
-// Limits of a pattern. Matching takes a time that grows with the product of its program's size and the text's length, for there is no
-// backtracking (RE2): with these, the worst of both takes a millisecond or two, and what is usual a part of a microsecond.
+// Limits of a pattern. RE2 does not backtrack, so matching takes time in proportion to the program's size times the
+// text's length. With these limits the worst case takes one or two milliseconds, and the usual case less than a
+// microsecond.
 const (
-	patternTextMax    = 1024 // Bytes of the expression.
-	patternProgramMax = 300  // Instructions.
-	matchedTextMax    = 512  // Bytes of a text that is compared; a longer one does not match.
+	patternTextMax    = 1024 // Bytes in the expression.
+	patternProgramMax = 300  // Instructions in its program.
+	matchedTextMax    = 512  // Bytes in a text. A longer one does not match.
 )
 
-// Pattern is a text to compare with: itself, or with re: before it a regular expression in RE2's syntax that the whole text must match. A dot
-// matches line breaks, too. The zero value matches only the empty text.
+// Pattern matches texts. It is an exact text or, after "re:", a regular expression in RE2's syntax that the whole text
+// must match. A dot also matches line breaks. The zero value matches only the empty text.
 type Pattern struct {
 	text string
-	re   *regexp.Regexp // nil: exact.
+	re   *regexp.Regexp // Nil for an exact text.
 }
 
-// ParsePattern reads a pattern.
+// ParsePattern parses a pattern.
 func ParsePattern(text string) (Pattern, error) {
 	if !utf8.ValidString(text) {
 		return Pattern{}, errors.New("not valid UTF-8")
@@ -37,13 +38,14 @@ func ParsePattern(text string) (Pattern, error) {
 		return Pattern{text: text}, nil
 	}
 	if expression == "" {
-		return Pattern{}, errors.New("re: has no expression behind it")
+		return Pattern{}, errors.New("re: without an expression")
 	}
 	if len(expression) > patternTextMax {
-		return Pattern{}, fmt.Errorf("an expression of %d bytes, at most %d are allowed", len(expression), patternTextMax)
+		return Pattern{}, fmt.Errorf("the expression has %d bytes, at most %d are allowed", len(expression),
+			patternTextMax)
 	}
 	whole := `(?s)\A(?:` + expression + `)\z`
-	// Alone first: it must not close the parenthesis around it.
+	// Parse the expression alone first: it must not close the parenthesis around it.
 	if _, err := syntax.Parse(expression, syntax.Perl); err != nil {
 		return Pattern{}, patternError(err)
 	}
@@ -56,7 +58,8 @@ func ParsePattern(text string) (Pattern, error) {
 		return Pattern{}, patternError(err)
 	}
 	if n := len(program.Inst); n > patternProgramMax {
-		return Pattern{}, fmt.Errorf("an expression of %d steps, at most %d are allowed: use fewer or smaller repetitions", n, patternProgramMax)
+		return Pattern{}, fmt.Errorf("the expression has %d steps, at most %d are allowed; use fewer repetitions",
+			n, patternProgramMax)
 	}
 	re, err := regexp.Compile(whole)
 	if err != nil {
@@ -66,16 +69,16 @@ func ParsePattern(text string) (Pattern, error) {
 }
 
 func patternError(err error) error {
-	return fmt.Errorf("no regular expression of RE2: %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+	return fmt.Errorf("not a regular expression of RE2: %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
 }
 
-// Exact reports whether the pattern is no expression.
+// Exact reports whether the pattern is an exact text.
 func (p *Pattern) Exact() bool { return p.re == nil }
 
-// String returns what ParsePattern read.
+// String returns the text that ParsePattern parsed.
 func (p *Pattern) String() string { return p.text }
 
-// Match reports whether the text is what the pattern asks for.
+// Match reports whether the pattern matches the text.
 func (p *Pattern) Match(text []byte) bool {
 	if p.re == nil {
 		return string(text) == p.text

@@ -10,32 +10,33 @@ import (
 	"wsd/internal/routing"
 )
 
-// Target is the kind of place that a record goes to.
+// Target is where a record goes.
 type Target uint8
 
 // The targets.
 const (
-	ToNobody     Target = iota // It has no place and is skipped; Why says why.
-	ToChannels                 // To everybody who is subscribed to one of Channels.
-	ToConnection               // To the connection Conn of the process with Nonce.
-	ToUser                     // To the connections of User.
-	ToEverybody                // To every connection.
-	ToDrop                     // To nobody, as a rule wants it.
-	ToStop                     // To nobody, and nothing behind it in its partition goes anywhere either; Why says why.
+	ToNobody     Target = iota // The record cannot be placed and is skipped. Why has the reason.
+	ToChannels                 // The subscribers of Channels.
+	ToConnection               // The connection Conn of the process with Nonce.
+	ToUser                     // The connections of User.
+	ToEverybody                // Every connection.
+	ToDrop                     // Nobody, because a rule drops the record.
+	ToStop                     // Nobody, and the partition stops before the record. Why has the reason.
 )
 
-// Unplaced is why a record has no place that its rule, or a header, could name.
+// Unplaced is why a rule or a header cannot place a record.
 type Unplaced uint8
 
 // The reasons for which a record is counted as unplaced.
 const (
-	Placed          Unplaced = iota // It has one.
-	UnplacedNoRoute                 // No rule fits it.
-	UnplacedMissing                 // The template's key, header or field is missing, empty, or no text, number or boolean.
-	UnplacedText                    // It is not valid UTF-8.
-	UnplacedLength                  // The channel's name would be longer than ChannelBytesMax.
-	UnplacedHeader                  // A header that is to override the rules holds no possible target.
-	UnplacedCount                   // How many there are, Placed counted.
+	Placed          Unplaced = iota // The record can be placed.
+	UnplacedNoRoute                 // No rule matches the record.
+	// The template's key, header or field is missing, empty, or not a text, number or boolean.
+	UnplacedMissing
+	UnplacedText   // The text for the name is not valid UTF-8.
+	UnplacedLength // The channel's name would be longer than ChannelBytesMax.
+	UnplacedHeader // An override header has an impossible target.
+	UnplacedCount  // The number of values, including Placed.
 )
 
 // String returns the reason as metrics and logs name it.
@@ -51,17 +52,17 @@ func AllUnplaced() []Unplaced {
 	return []Unplaced{UnplacedNoRoute, UnplacedMissing, UnplacedText, UnplacedLength, UnplacedHeader}
 }
 
-// By is what chose a record's place.
+// By is what decided where a record goes.
 type By uint8
 
-// What can choose it: a rule, or a header of the record.
+// What can decide: a rule, or a header of the record.
 const (
 	ByRule By = iota
 	ByChannels
 	ByConnection
 	ByUser
 	ByEverybody
-	ByCount // How many there are.
+	ByCount // The number of values.
 )
 
 // String returns the name that the metric has for it.
@@ -69,28 +70,28 @@ func (b By) String() string {
 	return [ByCount]string{"rule", "channels", "connection", "user", "everybody"}[b]
 }
 
-// AllBy returns each, for a metric that starts at zero.
+// AllBy returns every value, for a metric that starts at zero.
 func AllBy() []By { return []By{ByRule, ByChannels, ByConnection, ByUser, ByEverybody} }
 
-// Placement is where a record goes. Place sets all of it. Its memory is its own and used again by the next Place: Channels and User are
+// Placement is where a record goes. Place sets every field. The next Place reuses the memory, so Channels and User are
 // valid until then. The zero value is ready for use.
 type Placement struct {
 	To   Target
-	Rule int // Index of the rule that decided; -1: a header did, or nothing.
-	// Why the rule or the header could not place the record; Placed when it could. It may have a place all the same: the channel that
-	// the rule has for this.
+	Rule int // The index of the rule that decided, or -1 if a header did, or nothing.
+	// Why is the reason for which the rule or the header cannot place the record, or Placed. Even then the record may
+	// go to a channel: the one that the rule names for such records.
 	Why      Unplaced
-	Channels [][]byte       // ToChannels: their names, each once; at least one.
-	User     []byte         // ToUser.
-	Nonce    uint64         // ToConnection: of the process that owns it.
-	Conn     routing.ConnID // ToConnection.
+	Channels [][]byte       // ToChannels: the names of the channels, at least one, none twice.
+	User     []byte         // ToUser: the user.
+	Nonce    uint64         // ToConnection: the nonce of the process that owns the connection.
+	Conn     routing.ConnID // ToConnection: the connection.
 
 	names  []byte         // What Channels and User point into.
-	fields []gjson.Result // JSON fields of the record that have been looked at, by index in the table.
-	looked uint64         // Which of them.
+	fields []gjson.Result // The record's JSON fields that have been read, by index in the table.
+	read   uint64         // One bit for each field that has been read.
 }
 
-// By returns what chose the place.
+// By returns what decided.
 func (p *Placement) By() By {
 	switch p.To {
 	case ToConnection:
@@ -108,10 +109,10 @@ func (p *Placement) By() By {
 	return ByRule
 }
 
-// scratchBytes is room for a name and for the part of it that turns out to be too much.
+// scratchBytes has room for a name and for a part that turns out to be too long.
 const scratchBytes = 2 * ChannelBytesMax
 
-// reset empties p and sees that it has memory.
+// reset empties p and allocates its memory the first time.
 func (p *Placement) reset() {
 	if p.names == nil {
 		p.names, p.Channels = make([]byte, 0, scratchBytes), make([][]byte, 0, 1)
@@ -119,34 +120,36 @@ func (p *Placement) reset() {
 	p.To, p.Rule, p.Why, p.Channels, p.User, p.names = ToNobody, -1, Placed, p.Channels[:0], nil, p.names[:0]
 }
 
-// channel makes name, which is in p.names, the one channel.
+// channel makes name, which is in p.names, the only channel.
 func (p *Placement) channel(name []byte) {
 	p.To = ToChannels
 	p.Channels = append(p.Channels, name)
 }
 
-// field returns a JSON field of the record's value, looked up once for a record. What it returns points into the value.
+// field returns a JSON field of the record's value. It reads each field once for a record. The result points into the
+// value.
 func (p *Placement) field(fields []string, index int, rec *Record) *gjson.Result {
-	if p.looked>>index&1 == 0 {
+	if p.read>>index&1 == 0 {
 		if len(p.fields) < len(fields) {
 			p.fields = make([]gjson.Result, len(fields))
 		}
-		p.looked |= 1 << index
-		p.fields[index] = look(rec.Value, fields[index])
+		p.read |= 1 << index
+		p.fields[index] = readField(rec.Value, fields[index])
 	}
 	return &p.fields[index]
 }
 
-// forget lets go of the record's value.
+// forget drops all references to the record's value.
 func (p *Placement) forget() {
-	if p.looked != 0 {
-		p.looked = 0
+	if p.read != 0 {
+		p.read = 0
 		clear(p.fields)
 	}
 }
 
-// look finds a field. Only an object or an array has any; gjson would search other text for one.
-func look(value []byte, path string) gjson.Result {
+// readField returns a field of a JSON value. Only objects and arrays have fields; gjson would search any other text for
+// one.
+func readField(value []byte, path string) gjson.Result {
 	value = bytes.TrimLeft(value, " \t\r\n")
 	if len(value) == 0 || value[0] != '{' && value[0] != '[' {
 		return gjson.Result{}

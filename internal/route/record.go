@@ -6,27 +6,27 @@ import (
 	"wsd/internal/kafka"
 )
 
-// Record is what a decision rests on. Its slices are only read, and only during Place.
+// Record is what Place decides by. Place only reads the slices, and keeps none.
 type Record struct {
-	Key, Value []byte // nil for a Kafka null.
+	Key, Value []byte // Nil for a Kafka null.
 	Headers    Headers
 }
 
-// Headers are the headers of a record as they lie in a record batch of format 2: their number, and of each the name and the value
-// with their lengths before them, all numbers being zigzag varints. Nil is none. AppendHeaders makes them of pairs.
+// Headers are the headers of a record as they stand in a record batch of format 2: their number and, for each, its name
+// and value, each after its length. All numbers are zigzag varints. Nil means no headers. AppendHeaders encodes pairs.
 type Headers []byte
 
-// Find returns the value of the last header with the name, nil when that is null, and whether there is one. A malformed header ends
-// the search.
-func (h Headers) Find(name string) (value []byte, there bool) {
+// Find returns the value of the last header with the name, which is nil for a null. It reports false if there is no
+// such header. A malformed header ends the search.
+func (h Headers) Find(name string) (value []byte, exists bool) {
 	n, b, ok := kafka.Varint(h)
 	for ; ok && n > 0; n-- {
 		var k, v []byte
 		if k, v, b, ok = next(b); ok && string(k) == name {
-			value, there = v, true
+			value, exists = v, true
 		}
 	}
-	return value, there
+	return value, exists
 }
 
 // AppendHeaders encodes pairs of name and value.

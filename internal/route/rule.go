@@ -10,41 +10,41 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// Rule says where the records go that meet all its conditions. The first rule that fits a record decides.
+// Rule says where records go that meet all its conditions. The first rule that matches a record decides.
 type Rule struct {
-	Topic   string      // Name of the topic or a pattern (see Pattern); empty: any.
-	Key     string      // Key or a pattern; empty: any key, and none.
-	Headers []Condition // On headers.
-	Fields  []Condition // On fields of a value that is JSON.
+	Topic   string      // The topic's name or a pattern (see Pattern). Empty means any topic.
+	Key     string      // The key or a pattern. Empty means any key, or none.
+	Headers []Condition // Conditions on headers.
+	Fields  []Condition // Conditions on fields of a JSON value.
 
-	Channel string  // Template: text with {topic}, {key}, {partition}, {header.NAME} and {json.FIELD}.
-	Drop    bool    // In place of Channel: such records go nowhere.
-	OnError OnError // What becomes of a record that has not what the template needs.
+	Channel string  // A template: text with {topic}, {key}, {partition}, {header.NAME} and {json.FIELD}.
+	Drop    bool    // Drop the records. Then Channel is empty.
+	OnError OnError // What to do with a record that lacks what the template needs.
 
-	// How those who produce the records choose a partition by the key, so that a channel named by a key is known to be fed by one
-	// partition alone. Default: not known.
+	// Partitioner is how producers choose a partition by the key. It shows which single partition feeds a channel that
+	// is named by a key. By default it is not known.
 	Partitioner Partitioner
 }
 
-// OnError is what becomes of a record that its rule fits but cannot place.
+// OnError is what to do with a record that its rule matches but cannot place.
 type OnError struct {
 	Action  ErrorAction
-	Channel string // With ErrorChannel: its name, which is no template.
+	Channel string // For ErrorChannel: the channel's name, which is not a template.
 }
 
-// ErrorAction is one way to go on.
+// ErrorAction is what a rule does with a record that it cannot place.
 type ErrorAction uint8
 
-// The ways.
+// The actions.
 const (
-	ErrorSkip    ErrorAction = iota // Count the record, and go on with the next one.
-	ErrorChannel                    // Count it, and give it to OnError.Channel.
-	ErrorStop                       // Read nothing more from its partition, this record neither.
+	ErrorSkip    ErrorAction = iota // Count the record and continue with the next one.
+	ErrorChannel                    // Count the record and deliver it to OnError.Channel.
+	ErrorStop                       // Stop reading the partition, before this record.
 )
 
-// rule is a Rule made ready.
+// rule is a compiled Rule.
 type rule struct {
-	index      int // In the configuration.
+	index      int // Its index in the configuration.
 	topic      Pattern
 	anyTopic   bool
 	key        Pattern
@@ -58,11 +58,11 @@ type rule struct {
 	partitioner Partitioner
 }
 
-// parser makes rules ready, and collects faults.
+// parser compiles rules and collects faults.
 type parser struct {
-	fields []string // Paths of all JSON fields that are asked for.
+	fields []string // The paths of all JSON fields that the rules read.
 	faults []*Fault
-	prefix string // Key of the rule being read.
+	prefix string // The key of the rule being compiled.
 }
 
 func (p *parser) fault(field, value, problem, remedy string) {
@@ -73,10 +73,11 @@ func (p *parser) fault(field, value, problem, remedy string) {
 	p.faults = append(p.faults, &Fault{Key: key, Value: value, Problem: problem, Remedy: remedy})
 }
 
-// rule checks r and makes it ready.
+// rule checks and compiles r.
 func (p *parser) rule(index int, r *Rule) rule {
 	p.prefix = fmt.Sprintf("routes[%d]", index)
-	out := rule{index: index, anyTopic: r.Topic == "", anyKey: r.Key == "", drop: r.Drop, onError: r.OnError.Action, partitioner: r.Partitioner}
+	out := rule{index: index, anyTopic: r.Topic == "", anyKey: r.Key == "", drop: r.Drop, onError: r.OnError.Action,
+		partitioner: r.Partitioner}
 	var err error
 	if r.Topic != "" {
 		if out.topic, err = ParseTopic(r.Topic); err != nil {
@@ -87,7 +88,8 @@ func (p *parser) rule(index int, r *Rule) rule {
 		p.fault("key", r.Key, err.Error(), "")
 	}
 	if n := len(r.Headers) + len(r.Fields); n > conditionsMax {
-		p.fault("", "", fmt.Sprintf("it asks for %d headers and JSON fields, at most %d are allowed", n, conditionsMax), "")
+		p.fault("", "", fmt.Sprintf("the rule has conditions on %d headers and JSON fields, at most %d are allowed", n,
+			conditionsMax), "")
 		return out
 	}
 	for _, c := range r.Headers {
@@ -104,11 +106,11 @@ func (p *parser) rule(index int, r *Rule) rule {
 	return out
 }
 
-// channel reads where the rule's records go.
+// channel compiles where the rule's records go.
 func (p *parser) channel(r *Rule, out *rule) {
 	switch {
 	case r.Drop && r.Channel != "":
-		p.fault("channel", r.Channel, "a rule that drops its records has no channel", "leave out channel or drop")
+		p.fault("channel", r.Channel, "a rule that drops its records cannot have a channel", "remove channel or drop")
 		return
 	case r.Drop:
 		return
@@ -121,34 +123,35 @@ func (p *parser) channel(r *Rule, out *rule) {
 		p.fault("channel", r.Channel, err.Error(), "")
 	}
 	for i := range out.channel.parts {
-		if at := &out.channel.parts[i]; at.kind == partField {
-			at.field = p.field(at.text, "channel")
+		if part := &out.channel.parts[i]; part.kind == partField {
+			part.field = p.field(part.text, "channel")
 		}
 	}
 }
 
-// onError reads what becomes of records that the rule cannot place.
+// onError compiles what happens to records that the rule cannot place.
 func (p *parser) onError(r *Rule, out *rule) {
 	name := r.OnError.Channel
 	switch {
 	case r.Drop && r.OnError != (OnError{}):
-		p.fault("on_error", "", "a rule that drops its records has no errors", "leave out on_error or drop")
+		p.fault("on_error", "", "a rule that drops its records cannot have on_error", "remove on_error or drop")
 	case r.OnError.Action != ErrorChannel:
 	case name == "":
 		p.fault("on_error.channel", "", "the channel is empty", "write a channel's name")
 	case len(name) > ChannelBytesMax || !utf8.ValidString(name):
-		p.fault("on_error.channel", name, fmt.Sprintf("it is no channel's name of UTF-8 with at most %d bytes", ChannelBytesMax), "")
+		p.fault("on_error.channel", name, fmt.Sprintf("not a channel's name, which is UTF-8 with at most %d bytes",
+			ChannelBytesMax), "")
 	case strings.ContainsAny(name, "{}"):
-		p.fault("on_error.channel", name, "it is a name and no template, which could fail again", "write it without braces")
+		p.fault("on_error.channel", name, "a template could fail again", "write a channel's name without braces")
 	}
 	out.fallback = []byte(name)
 }
 
-// header reads a condition on a header.
+// header compiles a condition on a header.
 func (p *parser) header(c Condition) condition {
 	key := "headers." + c.Name
 	if c.Name == "" || len(c.Name) > nameBytesMax || !utf8.ValidString(c.Name) {
-		p.fault("headers", c.Name, "it is no header's name", fmt.Sprintf("write 1 to %d bytes of UTF-8", nameBytesMax))
+		p.fault("headers", c.Name, "not a header's name", fmt.Sprintf("write 1 to %d bytes of UTF-8", nameBytesMax))
 	}
 	out := condition{test: c.Test, header: c.Name}
 	switch c.Test {
@@ -156,12 +159,12 @@ func (p *parser) header(c Condition) condition {
 		out.text = p.text(key, c.Value)
 	case TestExists, TestAbsent:
 	default:
-		p.fault(key, c.Value, "a header's value is a text", "put quotes around it")
+		p.fault(key, c.Value, "a header's value must be a text", "put quotes around it")
 	}
 	return out
 }
 
-// fieldCondition reads a condition on a JSON field.
+// fieldCondition compiles a condition on a JSON field.
 func (p *parser) fieldCondition(c Condition) condition {
 	key := "json." + c.Name
 	path, fault := fieldPath(c.Name)
@@ -175,7 +178,7 @@ func (p *parser) fieldCondition(c Condition) condition {
 	case TestNumber:
 		var ok bool
 		if out.number, ok = parseNumber(c.Value); !ok {
-			p.fault(key, c.Value, "it is no number of JSON", "put quotes around a text")
+			p.fault(key, c.Value, "not a JSON number", "put quotes around a text")
 		}
 	case TestBool:
 		if c.Value == "true" {
@@ -194,7 +197,7 @@ func (p *parser) text(key, text string) Pattern {
 	return pattern
 }
 
-// field returns the index of a JSON field.
+// field returns the index of a JSON field, adding it if it is new.
 func (p *parser) field(path, key string) int {
 	for i, known := range p.fields {
 		if known == path {
@@ -202,7 +205,7 @@ func (p *parser) field(path, key string) int {
 		}
 	}
 	if len(p.fields) == fieldsMax {
-		p.fault(key, path, "the rules look at more than "+strconv.Itoa(fieldsMax)+" different JSON fields", "")
+		p.fault(key, path, "the rules read more than "+strconv.Itoa(fieldsMax)+" different JSON fields", "")
 		return 0
 	}
 	p.fields = append(p.fields, path)
@@ -212,32 +215,34 @@ func (p *parser) field(path, key string) int {
 // topicBytesMax is the longest name of a topic in Kafka.
 const topicBytesMax = 249
 
-// ParseTopic reads the name of a topic, or a pattern of names.
+// ParseTopic parses the name of a topic, or a pattern for names.
 func ParseTopic(text string) (Pattern, error) {
 	p, err := ParsePattern(text)
 	if err != nil || !p.Exact() {
 		return p, err
 	}
 	const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
-	if text == "" || text == "." || text == ".." || len(text) > topicBytesMax || strings.ContainsFunc(text, func(c rune) bool { return !strings.ContainsRune(allowed, c) }) {
-		return p, errors.New("it is no topic's name: a name has 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-', a pattern begins with re: and goes on")
+	forbidden := func(c rune) bool { return !strings.ContainsRune(allowed, c) }
+	if text == "" || text == "." || text == ".." || len(text) > topicBytesMax || strings.ContainsFunc(text, forbidden) {
+		return p, errors.New(
+			"not a topic's name, which has 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-'; a pattern begins with 're:'")
 	}
 	return p, nil
 }
 
-// internalPrefix begins the names of topics that Kafka and what runs on it keep for themselves.
+// internalPrefix begins the names of topics that Kafka, or software built on it, keeps for itself.
 const internalPrefix = "__"
 
-// FindsTopic reports whether the name of a topic to be read, or a pattern of names, means the topic. No pattern means one that Kafka keeps for itself.
+// FindsTopic reports whether p, which comes from ParseTopic, means the topic. A pattern never means an internal topic.
 func (p *Pattern) FindsTopic(name string) bool {
 	return p.MatchString(name) && (p.Exact() || !strings.HasPrefix(name, internalPrefix))
 }
 
-// unconditional reports whether the rule fits every record of the topics that it fits.
+// unconditional reports whether the rule matches every record of the topics that it is for.
 func (r *rule) unconditional() bool { return r.anyKey && len(r.conditions) == 0 }
 
-// fits reports whether a record of a topic that the rule fits meets the conditions.
-func (r *rule) fits(dst *Placement, fields []string, rec *Record) bool {
+// matches reports whether a record of a topic that the rule is for meets the conditions.
+func (r *rule) matches(dst *Placement, fields []string, rec *Record) bool {
 	if !r.anyKey && (rec.Key == nil || !r.key.Match(rec.Key)) {
 		return false
 	}
@@ -249,7 +254,7 @@ func (r *rule) fits(dst *Placement, fields []string, rec *Record) bool {
 	return true
 }
 
-// place says in dst where a record goes that the rule fits.
+// place sets dst to where the rule sends a record that it matches.
 func (r *rule) place(dst *Placement, fields []string, topic string, partition int32, rec *Record) {
 	dst.Rule = r.index
 	if r.drop {

@@ -255,23 +255,23 @@ func TestRuleErrors(t *testing.T) {
 		many[i] = Condition{Name: fmt.Sprint("h", i), Test: TestExists}
 	}
 	for want, r := range map[string]Rule{
-		`routes[1].topic "a b": it is no topic's name`:                               {Topic: "a b", Channel: "x"},
-		`routes[1].topic "re:(": no regular expression of RE2: missing closing )`:    {Topic: "re:(", Channel: "x"},
-		`routes[1].key "re:a)(b": no regular expression`:                             {Key: "re:a)(b", Channel: "x"},
-		`routes[1].key "re:": re: has no expression behind it`:                       {Key: "re:", Channel: "x"},
-		`routes[1].key "re:(a{1,500}){2}": an expression of`:                         {Key: "re:(a{1,500}){2}", Channel: "x"},
-		`routes[1].key "re:(?=a)": no regular expression`:                            {Key: "re:(?=a)", Channel: "x"},
-		`routes[1]: it asks for 17 headers and JSON fields, at most 16`:              {Headers: many, Channel: "x"},
-		`routes[1].headers: it is no header's name`:                                  {Headers: []Condition{{}}, Channel: "x"},
-		`routes[1].headers.h "5": a header's value is a text; put quotes around it`:  {Headers: []Condition{{"h", TestNumber, "5"}}, Channel: "x"},
-		`routes[1].json ".": an empty name is in the path`:                           {Fields: []Condition{{Name: "."}}, Channel: "x"},
-		`routes[1].json.n "x": it is no number of JSON`:                              {Fields: []Condition{{"n", TestNumber, "x"}}, Channel: "x"},
-		`routes[1].channel: the channel is empty; write a template`:                  {Topic: "a"},
-		`routes[1].channel "x": a rule that drops its records has no channel`:        {Channel: "x", Drop: true},
-		`routes[1].on_error: a rule that drops its records has no errors`:            {Drop: true, OnError: OnError{Action: ErrorStop}},
-		`routes[1].on_error.channel: the channel is empty`:                           {Channel: "x", OnError: OnError{Action: ErrorChannel}},
-		`routes[1].on_error.channel "{key}": it is a name and no template`:           {Channel: "x", OnError: OnError{Action: ErrorChannel, Channel: "{key}"}},
-		`routes[1].on_error.channel "` + strings.Repeat("x", 256) + `": it is no ch`: {Channel: "x", OnError: OnError{Action: ErrorChannel, Channel: strings.Repeat("x", 256)}},
+		`routes[1].topic "a b": not a topic's name`:                                           {Topic: "a b", Channel: "x"},
+		`routes[1].topic "re:(": not a regular expression of RE2: missing closing )`:          {Topic: "re:(", Channel: "x"},
+		`routes[1].key "re:a)(b": not a regular expression`:                                   {Key: "re:a)(b", Channel: "x"},
+		`routes[1].key "re:": re: without an expression`:                                      {Key: "re:", Channel: "x"},
+		`routes[1].key "re:(a{1,500}){2}": the expression has`:                                {Key: "re:(a{1,500}){2}", Channel: "x"},
+		`routes[1].key "re:(?=a)": not a regular expression`:                                  {Key: "re:(?=a)", Channel: "x"},
+		`routes[1]: the rule has conditions on 17 headers and JSON fields, at most 16`:        {Headers: many, Channel: "x"},
+		`routes[1].headers: not a header's name`:                                              {Headers: []Condition{{}}, Channel: "x"},
+		`routes[1].headers.h "5": a header's value must be a text; put quotes around it`:      {Headers: []Condition{{"h", TestNumber, "5"}}, Channel: "x"},
+		`routes[1].json ".": the path of the JSON field has an empty name`:                    {Fields: []Condition{{Name: "."}}, Channel: "x"},
+		`routes[1].json.n "x": not a JSON number`:                                             {Fields: []Condition{{"n", TestNumber, "x"}}, Channel: "x"},
+		`routes[1].channel: the channel is empty; write a template`:                           {Topic: "a"},
+		`routes[1].channel "x": a rule that drops its records cannot have a channel`:          {Channel: "x", Drop: true},
+		`routes[1].on_error: a rule that drops its records cannot have on_error`:              {Drop: true, OnError: OnError{Action: ErrorStop}},
+		`routes[1].on_error.channel: the channel is empty`:                                    {Channel: "x", OnError: OnError{Action: ErrorChannel}},
+		`routes[1].on_error.channel "{key}": a template could fail again`:                     {Channel: "x", OnError: OnError{Action: ErrorChannel, Channel: "{key}"}},
+		`routes[1].on_error.channel "` + strings.Repeat("x", 256) + `": not a channel's name`: {Channel: "x", OnError: OnError{Action: ErrorChannel, Channel: strings.Repeat("x", 256)}},
 	} {
 		_, err := New([]Rule{{Key: "k", Channel: "y"}, r}, nil)
 		require.ErrorContains(t, err, want)
@@ -285,13 +285,13 @@ func TestRuleErrors(t *testing.T) {
 		fields[i].Channel = fmt.Sprintf("{json.f%d}", i)
 	}
 	_, err = New(fields, nil)
-	require.ErrorContains(t, err, "routes[64].channel \"f64\": the rules look at more than 64 different JSON fields")
+	require.ErrorContains(t, err, "routes[64].channel \"f64\": the rules read more than 64 different JSON fields")
 	for want, o := range map[string]Overrides{
-		"overrides.channels_max \"0\": it must be from 1 to 256":                              {User: "u"},
-		"overrides: they are enabled and every header is switched off":                        {ChannelsMax: 1},
-		"overrides.user \"u\": it is the header of overrides.channels, too; name another one": {Channels: "u", User: "u", ChannelsMax: 1},
-		"overrides.topics \"a b\": it is no topic's name":                                     {User: "u", ChannelsMax: 1, Topics: []string{"a b"}},
-		"overrides.user \"\\xff\": it is no header's name":                                    {User: "\xff", ChannelsMax: 1},
+		"overrides.channels_max \"0\": it must be from 1 to 256":                                {User: "u"},
+		"overrides: overrides are enabled, but every header is switched off":                    {ChannelsMax: 1},
+		"overrides.user \"u\": the header is also that of overrides.channels; name another one": {Channels: "u", User: "u", ChannelsMax: 1},
+		"overrides.topics \"a b\": not a topic's name":                                          {User: "u", ChannelsMax: 1, Topics: []string{"a b"}},
+		"overrides.user \"\\xff\": not a header's name":                                         {User: "\xff", ChannelsMax: 1},
 	} {
 		_, err := New(nil, &o)
 		require.ErrorContains(t, err, want)
@@ -365,7 +365,8 @@ func BenchmarkRules(b *testing.B) {
 	}
 }
 
-// BenchmarkWorstPattern is a pattern of nearly the most steps on a key of the most bytes: its time per byte is the price of an expression.
+// BenchmarkWorstPattern is a pattern of nearly the most steps on a key of the most bytes: its time per byte is the
+// price of an expression.
 func BenchmarkWorstPattern(b *testing.B) {
 	topic := mustTopic(b, "t", Rule{Key: "re:(.*a){1,45}b", Channel: "x"})
 	rec := Record{Key: []byte(strings.Repeat("a", matchedTextMax))}

@@ -2,28 +2,29 @@ package route
 
 import "fmt"
 
-// Table holds all rules and the overrides, checked and in order.
+// Table has all rules, in order, and the overrides.
 type Table struct {
 	rules     []rule
-	overrides *overrides // nil: none.
-	fields    []string   // Paths of the JSON fields that rules ask for.
+	overrides *overrides // Nil means none.
+	fields    []string   // The paths of the JSON fields that the rules read.
 }
 
-// New checks the rules and the overrides, nil for none. No rule at all means one: channel {topic}. The error, joined of a *Fault for each
-// mistake, names the rule as routes[i], and what to do.
+// New compiles the rules and the overrides, which may be nil. If there are no rules, there is one with the channel
+// {topic}. The error joins a *Fault for each mistake. A fault names the rule as routes[i], and what to do.
 func New(rules []Rule, o *Overrides) (*Table, error) {
 	t, faults := Parse(rules, o)
 	return t, joined(faults)
 }
 
-// Parse is New that returns each fault.
+// Parse is New, but returns each fault.
 func Parse(rules []Rule, o *Overrides) (*Table, []*Fault) {
 	if len(rules) == 0 {
 		rules = []Rule{{Channel: "{topic}"}}
 	}
 	p := &parser{}
 	if len(rules) > RulesMax {
-		p.faults = append(p.faults, &Fault{Key: "routes", Problem: fmt.Sprintf("%d rules, at most %d are allowed", len(rules), RulesMax)})
+		p.faults = append(p.faults, &Fault{Key: "routes",
+			Problem: fmt.Sprintf("there are %d rules, at most %d are allowed", len(rules), RulesMax)})
 		return nil, p.faults
 	}
 	t := &Table{rules: make([]rule, 0, len(rules))}
@@ -39,15 +40,16 @@ func Parse(rules []Rule, o *Overrides) (*Table, []*Fault) {
 	return t, nil
 }
 
-// Topic is what of a table concerns one topic.
+// Topic is the part of a table that concerns one topic.
 type Topic struct {
 	name      string
-	rules     []*rule    // Those that can fit a record of the topic, in order.
-	overrides *overrides // nil: none for this topic.
-	fields    []string   // Of the table.
+	rules     []*rule    // The rules that can match a record of the topic, in order.
+	overrides *overrides // Nil means none for this topic.
+	fields    []string   // The table's.
 }
 
-// Topic returns the table as it applies to the topic. It is for the moment when a topic is first seen, not for each record.
+// Topic returns the part of the table that concerns the topic. It is for when a topic is first seen, and not for each
+// record.
 func (t *Table) Topic(name string) *Topic {
 	out := &Topic{name: name, fields: t.fields}
 	if t.overrides != nil && t.overrides.covers(name) {
@@ -60,20 +62,20 @@ func (t *Table) Topic(name string) *Topic {
 		}
 		out.rules = append(out.rules, r)
 		if r.unconditional() {
-			break // No later rule is asked.
+			break // No later rule can decide.
 		}
 	}
 	return out
 }
 
-// Place decides where a record of the partition goes, and says so in dst.
+// Place sets dst to where a record of the partition goes.
 func (t *Topic) Place(dst *Placement, partition int32, rec *Record) {
 	dst.reset()
 	if t.overrides != nil && t.overrides.place(dst, rec) {
 		return
 	}
 	for _, r := range t.rules {
-		if !r.unconditional() && !r.fits(dst, t.fields, rec) {
+		if !r.unconditional() && !r.matches(dst, t.fields, rec) {
 			continue
 		}
 		r.place(dst, t.fields, t.name, partition, rec)

@@ -11,7 +11,7 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// ChannelBytesMax is the longest name of a channel, as the client protocol has it.
+// ChannelBytesMax is how long a channel's name may be in the client protocol.
 const ChannelBytesMax = 255
 
 // template is a channel's name with placeholders, parsed once.
@@ -21,8 +21,8 @@ type template struct {
 
 type part struct {
 	kind  partKind
-	text  string // Literal text, a header's name, or a field's path.
-	field int    // Index of the field in its table.
+	text  string // The literal text, the header's name, or the field's path.
+	field int    // The index of the field in the table.
 }
 
 type partKind uint8
@@ -52,7 +52,7 @@ func parseTemplate(text string) (t template, err error) {
 		case open < 0:
 			open = len(rest)
 		case rest[open] == '}':
-			return t, fmt.Errorf("a } without its { at byte %d", len(text)-len(rest)+open)
+			return t, fmt.Errorf("the } at byte %d has no {", len(text)-len(rest)+open)
 		}
 		if open > 0 {
 			t.parts = append(t.parts, part{kind: partText, text: rest[:open]})
@@ -72,10 +72,11 @@ func parseTemplate(text string) (t template, err error) {
 		rest = rest[end+1:]
 	}
 	if len(t.parts) == 0 {
-		return t, errors.New("empty: a channel needs a name, such as {topic}")
+		return t, errors.New("the template is empty: write a name such as {topic}")
 	}
 	if literal > ChannelBytesMax {
-		return t, fmt.Errorf("%d bytes of text, a channel's name has at most %d", literal, ChannelBytesMax)
+		return t, fmt.Errorf("the template has %d bytes of text, a channel's name has at most %d", literal,
+			ChannelBytesMax)
 	}
 	return t, nil
 }
@@ -97,7 +98,9 @@ func parsePlaceholder(name string) (part, error) {
 		}
 		return part{kind: partField, text: path}, nil
 	default:
-		return part{}, fmt.Errorf("unknown placeholder {%s}: {topic}, {key}, {partition}, {header.NAME} and {json.FIELD} are known", name)
+		return part{}, fmt.Errorf(
+			"unknown placeholder {%s}: write {topic}, {key}, {partition}, {header.NAME} or {json.FIELD}",
+			name)
 	}
 }
 
@@ -111,10 +114,10 @@ func (t *template) fixed() bool {
 	return true
 }
 
-// open reports whether the part stands for text of a record.
+// open reports whether a record fills the part.
 func (p *part) open() bool { return p.kind > partPartition }
 
-// fixedName returns the name of a template that is fixed; nil when it is too long.
+// fixedName returns the name of a fixed template, or nil if it is too long.
 func (t *template) fixedName(topic string, partition int32) []byte {
 	name, why := t.render(&Placement{}, nil, topic, partition, &Record{})
 	if why != Placed {
@@ -123,15 +126,17 @@ func (t *template) fixedName(topic string, partition int32) []byte {
 	return name
 }
 
-// render writes the channel of a record into the scratch of p. fields are those of the table.
-func (t *template) render(p *Placement, fields []string, topic string, partition int32, r *Record) (name []byte, why Unplaced) {
+// render writes the name of a record's channel into the scratch of p. Fields are the table's.
+func (t *template) render(
+	p *Placement, fields []string, topic string, partition int32, r *Record,
+) (name []byte, why Unplaced) {
 	dst := p.names[:0]
 	for i := range t.parts {
-		at := &t.parts[i]
+		part := &t.parts[i]
 		var b []byte
-		switch at.kind {
+		switch part.kind {
 		case partText:
-			dst = append(dst, at.text...)
+			dst = append(dst, part.text...)
 			continue
 		case partTopic:
 			dst = append(dst, topic...)
@@ -142,9 +147,9 @@ func (t *template) render(p *Placement, fields []string, topic string, partition
 		case partKey:
 			b = r.Key
 		case partHeader:
-			b, _ = r.Headers.Find(at.text)
+			b, _ = r.Headers.Find(part.text)
 		case partField:
-			b = scalar(p.field(fields, at.field, r))
+			b = scalar(p.field(fields, part.field, r))
 		}
 		if why := textFault(b, len(dst)); why != Placed {
 			return nil, why
@@ -157,7 +162,7 @@ func (t *template) render(p *Placement, fields []string, topic string, partition
 	return dst, Placed
 }
 
-// scalar returns a text as it is, and a number or a boolean as it is written; nil for anything else.
+// scalar returns a text's content, or a number or boolean as it is written. It returns nil for anything else.
 func scalar(v *gjson.Result) []byte {
 	text := v.Raw
 	switch v.Type {
@@ -170,12 +175,12 @@ func scalar(v *gjson.Result) []byte {
 	return unsafe.Slice(unsafe.StringData(text), len(text))
 }
 
-// textFault says what keeps a record's text from standing in a name behind so many bytes.
-func textFault(b []byte, behind int) Unplaced {
+// textFault returns why a record's text cannot follow the first n bytes of a name, or Placed.
+func textFault(b []byte, n int) Unplaced {
 	switch {
 	case len(b) == 0:
 		return UnplacedMissing
-	case behind+len(b) > ChannelBytesMax:
+	case n+len(b) > ChannelBytesMax:
 		return UnplacedLength
 	case !utf8.Valid(b):
 		return UnplacedText

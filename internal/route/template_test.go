@@ -33,12 +33,12 @@ func place(topic *Topic, partition int32, rec Record) Placement {
 func TestTemplateErrors(t *testing.T) {
 	for channel, want := range map[string]string{
 		"":                       "the channel is empty",
-		"{json.}":                "no path",
+		"{json.}":                "not a path",
 		"{json.a..b}":            "an empty name",
 		"a{":                     "the { at byte 1 is not closed",
 		"a{topic":                "the { at byte 1 is not closed",
-		"a}b":                    "a } without its { at byte 1",
-		"{topic}}":               "a } without its { at byte 7",
+		"a}b":                    "the } at byte 1 has no {",
+		"{topic}}":               "the } at byte 7 has no {",
 		"{}":                     "unknown placeholder {}",
 		"{user}":                 "unknown placeholder {user}",
 		"{Topic}":                "unknown placeholder {Topic}",

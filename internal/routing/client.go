@@ -3,8 +3,8 @@ package routing
 // clientIDBytes is the length of a client id: nonce and ConnID, 16 hexadecimal digits each.
 const clientIDBytes = 32
 
-// AppendClientID appends the id by which the client protocol knows a connection. The nonce distinguishes processes, each of which may have
-// a connection with this ConnID.
+// AppendClientID appends the id by which the client protocol knows a connection. The nonce distinguishes processes,
+// each of which may have a connection with this ConnID.
 func AppendClientID(dst []byte, nonce uint64, id ConnID) []byte {
 	const digits = "0123456789abcdef"
 	for _, v := range [2]uint64{nonce, uint64(id)} {

@@ -1,5 +1,5 @@
-// Package routing holds the identities of shards, channels and connections, and the table of which shards have subscribers of which
-// channel.
+// Package routing holds the identities of shards, channels and connections, and the table of which shards have
+// subscribers of which channel.
 //
 // Threads: ids and ShardSet are plain values. Any goroutine may use Interest; shards write it and the router reads it.
 //

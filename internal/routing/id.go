@@ -11,7 +11,8 @@ const ShardsMax = 256
 // ChannelID names a channel from its first subscriber to its last. A process never uses an id twice. Zero means none.
 type ChannelID uint64
 
-// ConnID names a connection in the process. It has 16 bits for the shard, 24 for the slot's generation and 24 for the slot.
+// ConnID names a connection in the process. It has 16 bits for the shard, 24 for the slot's generation and 24 for the
+// slot.
 type ConnID uint64
 
 const (
@@ -21,7 +22,8 @@ const (
 
 // MakeConnID makes a ConnID. It keeps the low 24 bits of generation and slot.
 func MakeConnID(shard ShardID, generation, slot uint32) ConnID {
-	return ConnID(shard)<<(generationBits+slotBits) | ConnID(generation&(1<<generationBits-1))<<slotBits | ConnID(slot&(1<<slotBits-1))
+	id := ConnID(shard)<<generationBits | ConnID(generation&(1<<generationBits-1))
+	return id<<slotBits | ConnID(slot&(1<<slotBits-1))
 }
 
 // Shard returns the shard that owns the connection.

@@ -9,15 +9,16 @@ import (
 
 // Channel is a channel with subscribers.
 type Channel struct {
-	ID       ChannelID
-	Name     string
-	Shards   ShardSet // The shards with at least one subscriber.
-	SlotHint uint32   // Where one of the shards, the last that came, keeps the channel. For another shard it is a guess to check.
+	ID     ChannelID
+	Name   string
+	Shards ShardSet // The shards with at least one subscriber.
+	// Where one of the shards, the last that came, keeps the channel. For another shard it is a guess to check.
+	SlotHint uint32
 }
 
 const (
-	// stripes is how many parts with a lock of their own the table has. A shard that subscribes holds up the router and other shards only
-	// if they meet in the same stripe.
+	// stripes is how many parts with a lock of their own the table has. A shard that subscribes holds up the router and
+	// other shards only if they meet in the same stripe.
 	stripes = 256
 	// leftMax is how many channels without a subscriber a stripe remembers. All stripes together remember 65,536.
 	leftMax = 256
@@ -25,15 +26,16 @@ const (
 
 // Interest says which shards have subscribers of which channel, and what offset the last record of each channel had.
 //
-// The order of calls decides whether a subscriber can miss a record. The router stores how far it has routed a partition BEFORE it calls
-// Take. A shard calls Add BEFORE it reads that position and sends it to the subscriber. So if Take finds no subscriber, the record is at
-// or before the position that the subscriber gets.
+// The order of calls decides whether a subscriber can miss a record. The router stores how far it has routed a
+// partition BEFORE it calls Take. A shard calls Add BEFORE it reads that position and sends it to the subscriber. So if
+// Take finds no subscriber, the record is at or before the position that the subscriber gets.
 //
-// Take notes the record's offset under the same lock under which it reads who wants the record. So if a shard has called Add, and Noted
-// then says that nothing came after some offset, the bus brings the shard everything after that offset.
+// Take notes the record's offset under the same lock under which it reads who wants the record. So if a shard has
+// called Add, and Noted then says that nothing came after some offset, the bus brings the shard everything after that
+// offset.
 //
-// The table remembers a channel for a while after its last subscriber has left, so that a client that comes back soon can learn that it
-// has missed nothing.
+// The table remembers a channel for a while after its last subscriber has left, so that a client that comes back soon
+// can learn that it has missed nothing.
 type Interest struct {
 	seed     maphash.Seed
 	lastID   atomic.Uint64
@@ -67,8 +69,8 @@ func NewInterest() *Interest {
 	return t
 }
 
-// Add notes that shard s has a subscriber of the channel, and returns the channel's id. Hint is where the shard keeps the channel. Adding
-// again changes only the hint. Any goroutine may call it.
+// Add notes that shard s has a subscriber of the channel, and returns the channel's id. Hint is where the shard keeps
+// the channel. Adding again changes only the hint. Any goroutine may call it.
 func (t *Interest) Add(name string, s ShardID, hint uint32) ChannelID {
 	p := t.stripe(name)
 	p.mu.Lock()
@@ -90,8 +92,8 @@ func (t *Interest) Add(name string, s ShardID, hint uint32) ChannelID {
 	return e.ID
 }
 
-// Remove notes that shard s no longer has a subscriber of the channel. When no shard has one, the channel's id ends; the next subscriber
-// gets another id. Removing what is not there changes nothing. Any goroutine may call it.
+// Remove notes that shard s no longer has a subscriber of the channel. When no shard has one, the channel's id ends;
+// the next subscriber gets another id. Removing what is not there changes nothing. Any goroutine may call it.
 func (t *Interest) Remove(name string, s ShardID) {
 	p := t.stripe(name)
 	p.mu.Lock()
@@ -133,8 +135,8 @@ func (t *Interest) Sweep() {
 	}
 }
 
-// Begin notes where the channel's stream of an epoch stands. The caller has called Add, and has read offset after that. Only the first
-// Begin in an epoch counts. Any goroutine may call it.
+// Begin notes where the channel's stream of an epoch stands. The caller has called Add, and has read offset after that.
+// Only the first Begin in an epoch counts. Any goroutine may call it.
 func (t *Interest) Begin(name, epoch string, offset uint64) {
 	p := t.stripe(name)
 	p.mu.Lock()
@@ -145,8 +147,8 @@ func (t *Interest) Begin(name, epoch string, offset uint64) {
 	}
 }
 
-// Noted returns the offset of the channel's last record, provided that all records after since have been noted. Last may be lower than
-// since. Any goroutine may call it.
+// Noted returns the offset of the channel's last record, provided that all records after since have been noted. Last
+// may be lower than since. Any goroutine may call it.
 func (t *Interest) Noted(name, epoch string) (since, last uint64, ok bool) {
 	p := t.stripe(name)
 	p.mu.Lock()
@@ -158,8 +160,8 @@ func (t *Interest) Noted(name, epoch string) (since, last uint64, ok bool) {
 	return e.since, e.last, true
 }
 
-// Take notes that a record of the channel has the given offset, and returns the channel if it has subscribers. It allocates nothing. The
-// router calls it for every record. It does so in order for the records of one partition.
+// Take notes that a record of the channel has the given offset, and returns the channel if it has subscribers. It
+// allocates nothing. The router calls it for every record. It does so in order for the records of one partition.
 func (t *Interest) Take(name []byte, offset uint64) (Channel, bool) {
 	p := &t.stripes[maphash.Bytes(t.seed, name)%stripes]
 	p.mu.Lock()
@@ -168,12 +170,14 @@ func (t *Interest) Take(name []byte, offset uint64) (Channel, bool) {
 	if e == nil {
 		return Channel{}, false
 	}
-	// Keep the highest offset: a channel that two partitions feed for a while may become one stream again, of the same epoch.
+	// Keep the highest offset: a channel that two partitions feed for a while may become one stream again, of the same
+	// epoch.
 	e.last = max(e.last, offset)
 	return e.Channel, !e.Shards.Empty()
 }
 
-// Lookup returns the channel with the given name if it has subscribers. It allocates nothing. Any goroutine may call it.
+// Lookup returns the channel with the given name if it has subscribers. It allocates nothing. Any goroutine may call
+// it.
 func (t *Interest) Lookup(name []byte) (Channel, bool) {
 	p := &t.stripes[maphash.Bytes(t.seed, name)%stripes]
 	p.mu.Lock()
@@ -185,8 +189,8 @@ func (t *Interest) Lookup(name []byte) (Channel, bool) {
 	return e.Channel, true
 }
 
-// Shards returns the shards that have a subscriber of a channel for which match returns true. It looks at every channel, so it is for rare
-// events. Any goroutine may call it. Match must not call the table.
+// Shards returns the shards that have a subscriber of a channel for which match returns true. It looks at every
+// channel, so it is for rare events. Any goroutine may call it. Match must not call the table.
 func (t *Interest) Shards(match func(name string) bool) (shards ShardSet) {
 	for i := range t.stripes {
 		p := &t.stripes[i]
@@ -212,7 +216,8 @@ func (t *Interest) Len() (n int) {
 	return n - int(t.reserved.Load())
 }
 
-// Names returns the names of channels with subscribers in no order, at most namesMax of them. Any goroutine may call it.
+// Names returns the names of channels with subscribers in no order, at most namesMax of them. Any goroutine may call
+// it.
 func (t *Interest) Names(namesMax int) []string {
 	var names []string
 	for i := range t.stripes {

@@ -1,7 +1,8 @@
 package routing
 
-// The interest table also says which shards have receivers of messages, which have no channel. The names for them begin with a byte that
-// UTF-8 does not have. A channel's name is always UTF-8, so neither clients nor rules nor records can use them.
+// The interest table also says which shards have receivers of messages, which have no channel. The names for them begin
+// with a byte that UTF-8 does not have. A channel's name is always UTF-8, so neither clients nor rules nor records can
+// use them.
 const (
 	reserved = "\xff"
 

@@ -100,8 +100,8 @@ func TestTakeAllocatesNothing(t *testing.T) {
 	}))
 }
 
-// Shards that come and go at random, while the router looks: it sees no channel under another's name or id, and in the end the
-// table holds what the shards hold.
+// Shards that come and go at random, while the router looks: it sees no channel under another's name or id, and in the
+// end the table holds what the shards hold.
 func TestInterestChurn(t *testing.T) {
 	const shards, channels, rounds = 8, 20, 5000
 	table := NewInterest()
@@ -154,8 +154,8 @@ func TestInterestChurn(t *testing.T) {
 	}
 }
 
-// The order that Interest asks for: the router stores its position before it looks up, a shard adds itself before it reads the
-// position. Then every record is at or before the position that the subscriber was told, or was found wanted.
+// The order that Interest asks for: the router stores its position before it looks up, a shard adds itself before it
+// reads the position. Then every record is at or before the position that the subscriber was told, or was found wanted.
 func TestNothingBetween(t *testing.T) {
 	const rounds = 20_000
 	for range rounds {

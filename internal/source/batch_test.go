@@ -126,7 +126,8 @@ func TestWalkAborted(t *testing.T) {
 	require.Zero(t, ts.Gaps.Load()+ts.Compacted.Load()+lost(ts))
 }
 
-// A batch that cannot be read is tried a few times and then passed over: counted, logged, and what follows it is delivered.
+// A batch that cannot be read is tried a few times and then passed over: counted, logged, and what follows it is
+// delivered.
 func TestBadBatches(t *testing.T) {
 	flip := func(at int) func([]byte) { return func(b []byte) { b[at] ^= 0x40 } }
 	for name, c := range map[string]struct {
@@ -202,7 +203,8 @@ func TestBadBatchWithoutAnEnd(t *testing.T) {
 	require.EqualValues(t, 3, lost(b.topic(0)))
 }
 
-// A panic while one record is read costs that record and no other. A logger that panics stands for any defect on the way.
+// A panic while one record is read costs that record and no other. A logger that panics stands for any defect on the
+// way.
 func TestPanicCostsOneRecord(t *testing.T) {
 	b := newBench(t, Options{})
 	batch := kafkatest.Numbered(0, 5)

@@ -22,18 +22,20 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 )
 
-// These benchmarks compare, in one run, what a record costs the source when nobody subscribes, when one shard does, and what a bare
-// multi-partition fetch loop of kafka-go costs that only closes what it reads. The broker (kfake, two topics of four
-// partitions, canned batches from any offset) is another process, so that its work is not counted; both share the machine.
+// These benchmarks compare, in one run, what a record costs the source when nobody subscribes, when one shard does, and
+// what a bare multi-partition fetch loop of kafka-go costs that only closes what it reads. The broker (kfake, two
+// topics of four partitions, canned batches from any offset) is another process, so that its work is not counted; both
+// share the machine.
 //
-// cpu-ns/record is this process's user and system time, allocs/record its allocations. In BenchmarkFetch one iteration is one record;
-// BenchmarkAgainstBare takes turns, so that the machine's moods meet both, and prints the ratio.
+// cpu-ns/record is this process's user and system time, allocs/record its allocations. In BenchmarkFetch one iteration
+// is one record; BenchmarkAgainstBare takes turns, so that the machine's moods meet both, and prints the ratio.
 
 const benchBrokerEnv = "WSD_BENCH_BROKER"
 
 var benchTopics = []string{"a", "b"}
 
-// runBenchBroker is the other process: it serves until its standard input ends. feed is the compression and the bytes of a value.
+// runBenchBroker is the other process: it serves until its standard input ends. feed is the compression and the bytes
+// of a value.
 func runBenchBroker(feed string) {
 	var n int
 	var codec string
@@ -129,8 +131,8 @@ const (
 	benchRounds = 9
 )
 
-// BenchmarkAgainstBare prints how many times the CPU of the bare loop a record costs the source when nobody subscribes: the median of
-// alternating rounds, and between which values half of them lie. The target is 1.3.
+// BenchmarkAgainstBare prints how many times the CPU of the bare loop a record costs the source when nobody subscribes:
+// the median of alternating rounds, and between which values half of them lie. The target is 1.3.
 func BenchmarkAgainstBare(b *testing.B) {
 	for _, codec := range []string{"none", "lz4"} {
 		for _, size := range []int{100, 1000} {

@@ -11,8 +11,8 @@ import (
 	"wsd/internal/route"
 )
 
-// Block is what a partition holds in the offsets [From, To): record batches as Kafka sent them, without those of aborted transactions. It
-// does not change until Done.
+// Block is what a partition holds in the offsets [From, To): record batches as Kafka sent them, without those of
+// aborted transactions. It does not change until Done.
 type Block struct {
 	From, To int64
 	First    bool // The log has nothing before From.
@@ -23,8 +23,8 @@ type Block struct {
 // Bytes returns how much memory the block holds.
 func (b *Block) Bytes() int { return cap(b.batches) }
 
-// Done says that the caller no longer reads the block, which came from Recent. It is called once. Without it, the garbage collector frees the
-// memory.
+// Done says that the caller no longer reads the block, which came from Recent. It is called once. Without it, the
+// garbage collector frees the memory.
 func (b *Block) Done() {
 	if b.recent != nil {
 		b.recent.readers.Add(-1)
@@ -32,7 +32,8 @@ func (b *Block) Done() {
 	}
 }
 
-// Walker goes through the records of blocks and finds the channels that they go to, as the router does. One goroutine uses it.
+// Walker goes through the records of blocks and finds the channels that they go to, as the router does. One goroutine
+// uses it.
 type Walker struct {
 	st       *Stream
 	to       int64
@@ -55,8 +56,8 @@ func (w *Walker) Open(st *Stream, b Block, from, to int64) {
 	w.walker.Open(b.batches, nil, from)
 }
 
-// Next goes to the record's next channel, or to the next record that has one. It returns false at the end, and if the block cannot be
-// read, see Err.
+// Next goes to the record's next channel, or to the next record that has one. It returns false at the end, and if the
+// block cannot be read, see Err.
 func (w *Walker) Next() (ok bool) {
 	defer func() {
 		if !ok {
@@ -83,7 +84,8 @@ func (w *Walker) nextRecord() bool {
 			continue
 		}
 		if w.walker.Partial() {
-			panic(fmt.Sprintf("BUG: a block of %s/%d below offset %d ends inside a batch", w.st.p.topic.name, w.st.p.id, w.to))
+			panic(fmt.Sprintf("BUG: a block of %s/%d below offset %d ends inside a batch", w.st.p.topic.name, w.st.p.id,
+				w.to))
 		}
 		w.err = w.walker.Err()
 		return false
@@ -125,5 +127,6 @@ func (w *Walker) Err() error {
 	if w.err == nil {
 		return nil
 	}
-	return fmt.Errorf("read %s/%d again near offset %d: %w", w.st.p.topic.name, w.st.p.id, w.walker.Record().Offset, w.err)
+	return fmt.Errorf("read %s/%d again near offset %d: %w", w.st.p.topic.name, w.st.p.id, w.walker.Record().Offset,
+		w.err)
 }

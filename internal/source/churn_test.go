@@ -13,9 +13,9 @@ import (
 	"wsd/internal/kafkatest"
 )
 
-// The race between routing and subscribing, as densely as two goroutines can run it: one routes without pause, the other subscribes,
-// looks whether the first record that it gets is the one after its position, and unsubscribes. Routing that asked for the
-// interest before it stored the position would lose a record between the two.
+// The race between routing and subscribing, as densely as two goroutines can run it: one routes without pause, the
+// other subscribes, looks whether the first record that it gets is the one after its position, and unsubscribes.
+// Routing that asked for the interest before it stored the position would lose a record between the two.
 func TestSubscribeRace(t *testing.T) {
 	const perFeed, lasts = 1000, 2 * time.Second
 	b := newBench(t, Options{Builder: bus.BuilderOptions{RecordsMax: 64, BytesMax: 1 << 20}})

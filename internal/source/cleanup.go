@@ -21,8 +21,8 @@ const (
 // cleanupInterval is the time after which a topic's policy is asked for again.
 const cleanupInterval = time.Minute
 
-// askCleanup asks for the cleanup policies of those topics in resp that are new or were not asked for lately. An error is about the
-// connection. A topic whose policy wsd may not read has cleanupUnknown.
+// askCleanup asks for the cleanup policies of those topics in resp that are new or were not asked for lately. An error
+// is about the connection. A topic whose policy wsd may not read has cleanupUnknown.
 func (s *Source) askCleanup(c *kafka.Conn, resp *kmsg.MetadataResponse) error {
 	req := kmsg.NewDescribeConfigsRequest()
 	highest := c.Version(req.Key())
@@ -66,8 +66,9 @@ func (s *Source) askCleanup(c *kafka.Conn, resp *kmsg.MetadataResponse) error {
 	return nil
 }
 
-// holesAreLosses reports whether records that are missing between two batches of the topic are lost. Compaction would explain a hole, and
-// transactions leave none, since a broker sends markers and aborted records like any others. Any goroutine.
+// holesAreLosses reports whether records that are missing between two batches of the topic are lost. Compaction would
+// explain a hole, and transactions leave none, since a broker sends markers and aborted records like any others. Any
+// goroutine.
 func (t *topic) holesAreLosses() bool { return cleanup(t.cleanup.Load()) == cleanupDelete }
 
 const cleanupConfig = "cleanup.policy"
@@ -89,7 +90,7 @@ func (s *Source) takeCleanup(t *topic, r *kmsg.DescribeConfigsResponseResource) 
 	t.cleanup.Store(uint32(policy))
 	if policy == cleanupUnknown && !t.cleanupNoted {
 		t.cleanupNoted = true
-		s.log.Info("the cleanup.policy of a topic cannot be read, so holes in its log count as gaps and not as losses; grant DESCRIBE_CONFIGS on the topic",
+		s.log.Info("the cleanup.policy of a topic cannot be read (grant DESCRIBE_CONFIGS): holes count as gaps",
 			"topic", t.name, "err", topicError(r.ErrorCode))
 	}
 }

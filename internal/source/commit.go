@@ -9,8 +9,8 @@ import (
 	"wsd/internal/kafka"
 )
 
-// committer commits the source's positions to Options.CommitGroup, in a goroutine of its own. Routing only says that a position has
-// changed. Everything before a committed position has been published on the bus.
+// committer commits the source's positions to Options.CommitGroup, in a goroutine of its own. Routing only says that a
+// position has changed. Everything before a committed position has been published on the bus.
 type committer struct {
 	s     *Source
 	kick  chan struct{} // Says that a position has changed. It holds one value.
@@ -41,7 +41,8 @@ type dueCommit struct {
 }
 
 func newCommitter(s *Source) *committer {
-	c := &committer{s: s, kick: make(chan struct{}, 1), final: make(chan struct{}), done: make(chan struct{}), group: coordinator{s: s}, written: make(map[*partition]written)}
+	c := &committer{s: s, kick: make(chan struct{}, 1), final: make(chan struct{}), done: make(chan struct{}),
+		group: coordinator{s: s}, written: make(map[*partition]written)}
 	c.problem.interval = s.o.LogInterval
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
@@ -98,7 +99,8 @@ func (c *committer) run(ctx context.Context) {
 		}
 		if err != nil {
 			c.s.stats.CommitErrors.Add(1)
-			c.problem.fail(c.s.log, "committing positions failed, retrying; delivery goes on", "group", c.s.o.CommitGroup, "kind", kafka.KindOf(err), "err", err)
+			c.problem.fail(c.s.log, "committing positions failed, retrying; delivery goes on", "group",
+				c.s.o.CommitGroup, "kind", kafka.KindOf(err), "err", err)
 			c.changed()
 			kafka.Sleep(ctx, tries.Next(), c.final)
 			continue
@@ -120,7 +122,8 @@ func (c *committer) commit(ctx context.Context) error {
 	if len(list) == 0 {
 		return nil
 	}
-	// The broker may have closed a connection that was idle, or another broker may be the coordinator now. Then try once more.
+	// The broker may have closed a connection that was idle, or another broker may be the coordinator now. Then try
+	// once more.
 	again := c.group.c != nil
 	list, err := c.commitList(ctx, list)
 	if err != nil && again && ctx.Err() == nil {
@@ -163,14 +166,16 @@ func (c *committer) due() (list []dueCommit, all map[*partition]bool) {
 	for _, p := range parts {
 		all[p] = true
 		offset, epoch := p.published.Load(), p.publishedEpoch.Load()
-		if w, ok := c.written[p]; offset >= 0 && (!ok || w.offset != offset || time.Since(w.when) >= c.s.o.CommitAgain) {
+		w, ok := c.written[p]
+		if offset >= 0 && (!ok || w.offset != offset || time.Since(w.when) >= c.s.o.CommitAgain) {
 			list = append(list, dueCommit{p, offset, epoch})
 		}
 	}
 	return list, all
 }
 
-// touchLocked notes that p's position has changed. The committer learns of it when everything before the position is on the bus.
+// touchLocked notes that p's position has changed. The committer learns of it when everything before the position is on
+// the bus.
 func (r *router) touchLocked(p *partition) {
 	if r.s.committer != nil && !p.touched {
 		p.touched = true

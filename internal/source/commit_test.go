@@ -255,7 +255,7 @@ func TestResumeAfterRecreation(t *testing.T) {
 	produce(t, other, "a", 0, offsets(0, 10)...)
 	r = startRig(t, o, "a")
 	r.wantValues(t, "a", offsets(0, 10))
-	require.Contains(t, r.logs.String(), "before it was deleted and created again")
+	require.Contains(t, r.logs.String(), "created again after its positions were committed")
 }
 
 // A committed position that retention has overtaken: what is missing is a loss like any other.

@@ -8,8 +8,8 @@ import (
 	"wsd/internal/kafka"
 )
 
-// forgetAfter is how long the source remembers a topic that a pattern found and that is gone. A broker that has just started may not know
-// the topic yet, and a forgotten topic would be read from its beginning when it appears again.
+// forgetAfter is how long the source remembers a topic that a pattern found and that is gone. A broker that has just
+// started may not know the topic yet, and a forgotten topic would be read from its beginning when it appears again.
 const forgetAfter = 10 * time.Minute
 
 // addTopic adds a topic to those that the metadata is asked for.
@@ -20,9 +20,9 @@ func (s *Source) addTopic(name string) *topic {
 	return t
 }
 
-// discover asks for the names of all topics and adds those that a pattern matches. A topic that exists at the first time begins where
-// Options.Start says, a later one at its beginning. Discover asks once in each MetadataInterval, because the response of a large cluster is
-// large.
+// discover asks for the names of all topics and adds those that a pattern matches. A topic that exists at the first
+// time begins where Options.Start says, a later one at its beginning. Discover asks once in each MetadataInterval,
+// because the response of a large cluster is large.
 func (s *Source) discover(c *kafka.Conn) error {
 	if len(s.patterns) == 0 || !s.found.IsZero() && time.Since(s.found) < s.o.MetadataInterval {
 		return nil
@@ -58,7 +58,8 @@ func (s *Source) discover(c *kafka.Conn) error {
 		s.log.Info("a pattern of kafka.topics has found a topic", "topic", t.name)
 	}
 	if left > 0 {
-		s.full.fail(s.log, "the patterns of kafka.topics find more topics than kafka.topics_max allows: raise it, or narrow the patterns", "topics", len(s.topics), "left_out", left)
+		s.full.fail(s.log, "the patterns of kafka.topics find more topics than kafka.topics_max allows",
+			"topics", len(s.topics), "left_out", left)
 	} else {
 		s.full.ok(s.log, "all topics that the patterns of kafka.topics find are read", "topics", len(s.topics))
 	}
@@ -79,8 +80,8 @@ func (s *Source) wanted(name string) bool {
 	return false
 }
 
-// forget drops the topics that a pattern found and that have been gone for forgetAfter. If there is none and room is needed, it drops the
-// one that has been gone longest. It reports whether it dropped any.
+// forget drops the topics that a pattern found and that have been gone for forgetAfter. If there is none and room is
+// needed, it drops the one that has been gone longest. It reports whether it dropped any.
 func (s *Source) forget(needRoom bool) bool {
 	var oldest *topic
 	kept := s.topics[:0:0]
@@ -123,8 +124,8 @@ func (s *Source) dropped(t *topic) {
 	s.forgotten = append(s.forgotten, t.parts...)
 }
 
-// endForgotten publishes breaks to the subscribers of forgotten topics: if such a topic comes back, its streams are new ones. The topics'
-// positions must no longer be known. The error is a *publishError.
+// endForgotten publishes breaks to the subscribers of forgotten topics: if such a topic comes back, its streams are new
+// ones. The topics' positions must no longer be known. The error is a *publishError.
 func (s *Source) endForgotten() error {
 	if len(s.forgotten) == 0 {
 		return nil

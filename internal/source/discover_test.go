@@ -17,8 +17,8 @@ func (r *rig) topicNames() (names []string) {
 	return names
 }
 
-// A pattern finds what is there, which begins at Options.Start, and what comes later, which is read from its beginning; it leaves out what
-// Kafka keeps for itself.
+// A pattern finds what is there, which begins at Options.Start, and what comes later, which is read from its beginning;
+// it leaves out what Kafka keeps for itself.
 func TestTopicPatterns(t *testing.T) {
 	c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "named", "in-a", "other", "__in-b"))
 	cl := mustClient(t, c.ListenAddrs())

@@ -9,8 +9,9 @@ import (
 	"wsd/internal/kafka"
 )
 
-// A new leader that was not in sync may lack the end of the log that the old leader had and that we have delivered. What it writes instead
-// has the same offsets. To notice that, we ask each new leader where our last record's leader epoch ends in its log (KIP-320).
+// A new leader that was not in sync may lack the end of the log that the old leader had and that we have delivered.
+// What it writes instead has the same offsets. To notice that, we ask each new leader where our last record's leader
+// epoch ends in its log (KIP-320).
 
 // epochsVersion is the first version of OffsetForLeaderEpoch that consumers may use.
 const epochsVersion = 3
@@ -61,11 +62,13 @@ func (f *fetcher) checkEpochs(c *kafka.Conn, lookups []offsetLookup) error {
 				continue
 			}
 			if rp.ErrorCode != 0 {
-				f.s.failLocked(q.p, kafka.Code(rp.ErrorCode), kafka.KindOfCode(kafka.Code(rp.ErrorCode)) != kafka.ErrorAuth)
+				f.s.failLocked(q.p, kafka.Code(rp.ErrorCode),
+					kafka.KindOfCode(kafka.Code(rp.ErrorCode)) != kafka.ErrorAuth)
 				continue
 			}
 			q.p.resolve, q.p.progressAt = resolveNothing, time.Now()
-			// If the leader does not know the epoch, it sends no end. Then only the range of offsets can show a truncation.
+			// If the leader does not know the epoch, it sends no end. Then only the range of offsets can show a
+			// truncation.
 			if position := q.p.routed.Load(); rp.EndOffset >= 0 && rp.EndOffset < position {
 				if err := f.s.truncateLocked(q.p, rp.EndOffset, position); err != nil {
 					return err
@@ -77,8 +80,8 @@ func (f *fetcher) checkEpochs(c *kafka.Conn, lookups []offsetLookup) error {
 	return nil
 }
 
-// truncateLocked moves p back from its position to the offset to, because the log no longer holds what was delivered in between. The stream
-// gets a new epoch, because its offsets now name other records. The error is a *publishError.
+// truncateLocked moves p back from its position to the offset to, because the log no longer holds what was delivered in
+// between. The stream gets a new epoch, because its offsets now name other records. The error is a *publishError.
 func (s *Source) truncateLocked(p *partition, to, position int64) error {
 	p.topic.stats.Truncations.Add(1)
 	suffix := "." + strconv.Itoa(int(p.leaderEpoch))

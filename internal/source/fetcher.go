@@ -96,7 +96,8 @@ func (f *fetcher) run(ctx context.Context) {
 		f.s.stats.FetchErrors[kind].Add(1)
 		text := err.Error()
 		f.lastError.Store(&text)
-		f.problem.fail(f.s.log, "cannot read from a Kafka broker, retrying", "broker", f.id, "addr", f.addr, "kind", kind, "err", err)
+		f.problem.fail(f.s.log, "cannot read from a Kafka broker, retrying", "broker", f.id, "addr", f.addr, "kind",
+			kind, "err", err)
 		f.s.kickWatcher() // Another broker may lead its partitions now.
 		kafka.Sleep(ctx, f.tries.Next(), nil)
 	}
@@ -172,9 +173,9 @@ func (f *fetcher) step(ctx context.Context, c *kafka.Conn) error {
 	return nil
 }
 
-// plan finds the partitions that need an offset first, and makes the next request for the others. The partition that was first in the last
-// request becomes the last one: a broker fills a response in the order of the request, so a busy partition would starve the others. If
-// nothing can be asked for now, wait is how long to wait at most.
+// plan finds the partitions that need an offset first, and makes the next request for the others. The partition that
+// was first in the last request becomes the last one: a broker fills a response in the order of the request, so a busy
+// partition would starve the others. If nothing can be asked for now, wait is how long to wait at most.
 func (f *fetcher) plan(version int16) (unresolved []*partition, wait time.Duration) {
 	f.s.mu.Lock()
 	defer f.s.mu.Unlock()

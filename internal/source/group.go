@@ -13,8 +13,8 @@ import (
 	"wsd/internal/kafka"
 )
 
-// The consumer group of Options.CommitGroup is only a name under which Kafka keeps positions. The source is not a member, so nobody
-// distributes partitions. The broker that keeps a group is its coordinator.
+// The consumer group of Options.CommitGroup is only a name under which Kafka keeps positions. The source is not a
+// member, so nobody distributes partitions. The broker that keeps a group is its coordinator.
 
 // The highest versions that are used. Later ones ask for several groups at the same time, or name topics by id only.
 const (
@@ -62,10 +62,12 @@ func (k *coordinator) connect(ctx context.Context) error {
 
 // explain turns an error code of the coordinator into an error. It replaces words of Kafka that would mislead.
 func (k *coordinator) explain(code int16) error {
-	if e := kafka.Code(code); e == kafka.UnknownMemberID || e == kafka.IllegalGeneration || e == kafka.RebalanceInProgress {
-		return kafka.NewError(kafka.ErrorBroker, fmt.Errorf("the group %q has consumers, so wsd cannot keep positions in it: set kafka.commit_group to a name that only wsd uses (%w)", k.s.o.CommitGroup, e))
+	group, e := k.s.o.CommitGroup, kafka.Code(code)
+	if e == kafka.UnknownMemberID || e == kafka.IllegalGeneration || e == kafka.RebalanceInProgress {
+		return kafka.NewError(kafka.ErrorBroker, fmt.Errorf(
+			"the group %q has consumers: set kafka.commit_group to a name that only wsd uses (%w)", group, e))
 	}
-	return fmt.Errorf("group %q: %w", k.s.o.CommitGroup, kafka.Code(code))
+	return fmt.Errorf("group %q: %w", group, e)
 }
 
 // committed is a position that the group has.
@@ -102,14 +104,16 @@ func (k *coordinator) fetch(topics map[string][]int32) (map[partKey]committed, e
 				return nil, k.explain(rp.ErrorCode)
 			}
 			if rp.Offset >= 0 {
-				found[partKey{topic: resp.Topics[i].Topic, id: rp.Partition}] = committed{rp.Offset, rp.LeaderEpoch, topicIDOf(rp.Metadata)}
+				found[partKey{topic: resp.Topics[i].Topic, id: rp.Partition}] = committed{rp.Offset, rp.LeaderEpoch,
+					topicIDOf(rp.Metadata)}
 			}
 		}
 	}
 	return found, nil
 }
 
-// commit commits positions to the group. Refused has the partitions whose position the broker did not take, and its reasons.
+// commit commits positions to the group. Refused has the partitions whose position the broker did not take, and its
+// reasons.
 func (k *coordinator) commit(list []dueCommit) (refused map[*partition]error, err error) {
 	req := kmsg.NewOffsetCommitRequest()
 	req.Version = min(groupCommitVersionMax, k.c.Version(req.Key()))
@@ -140,15 +144,16 @@ func (k *coordinator) commit(list []dueCommit) (refused map[*partition]error, er
 		for _, rp := range resp.Topics[i].Partitions {
 			if rp.ErrorCode != 0 {
 				p := asked[partKey{topic: resp.Topics[i].Topic, id: rp.Partition}]
-				refused[p] = fmt.Errorf("topic %s, partition %d: %w", resp.Topics[i].Topic, rp.Partition, k.explain(rp.ErrorCode))
+				refused[p] = fmt.Errorf("topic %s, partition %d: %w", resp.Topics[i].Topic, rp.Partition,
+					k.explain(rp.ErrorCode))
 			}
 		}
 	}
 	return refused, nil
 }
 
-// A committed position carries the topic's id, in the metadata that Kafka keeps with it. If the topic was deleted and created again while
-// wsd did not run, wsd can then tell that the offset belongs to the former life.
+// A committed position carries the topic's id, in the metadata that Kafka keeps with it. If the topic was deleted and
+// created again while wsd did not run, wsd can then tell that the offset belongs to the former life.
 const metadataPrefix = "topic "
 
 func metadataOf(id [16]byte) *string {
@@ -162,16 +167,18 @@ func topicIDOf(metadata *string) (id [16]byte) {
 	if metadata == nil || len(*metadata) <= len(metadataPrefix) || (*metadata)[:len(metadataPrefix)] != metadataPrefix {
 		return id
 	}
-	if b, err := base64.RawURLEncoding.DecodeString((*metadata)[len(metadataPrefix):]); err == nil && len(b) == len(id) {
+	b, err := base64.RawURLEncoding.DecodeString((*metadata)[len(metadataPrefix):])
+	if err == nil && len(b) == len(id) {
 		copy(id[:], b)
 	}
 	return id
 }
 
-var errGroupEmpty = errors.New("kafka.start is committed, but kafka.commit_group is empty: name the group that has the positions")
+var errGroupEmpty = errors.New(
+	"kafka.start is committed, but kafka.commit_group is empty: name the group that has the positions")
 
-// askCommitted asks for the committed positions of those topics in resp that are new, if the source starts with StartCommitted. After an
-// error nothing of them is read: starting elsewhere would lose or repeat records.
+// askCommitted asks for the committed positions of those topics in resp that are new, if the source starts with
+// StartCommitted. After an error nothing of them is read: starting elsewhere would lose or repeat records.
 func (s *Source) askCommitted(ctx context.Context, resp *kmsg.MetadataResponse) error {
 	s.committed = nil
 	if s.o.Start.Mode != StartCommitted {
@@ -206,9 +213,9 @@ func (s *Source) askCommitted(ctx context.Context, resp *kmsg.MetadataResponse) 
 	return nil
 }
 
-// resume returns where a partition of a new topic begins, with StartCommitted: at a committed position if its offset is not -1, else where
-// from says. A partition without a position in a topic that has others appeared while wsd did not run, and so did a topic with another id:
-// both begin at their beginning.
+// resume returns where a partition of a new topic begins, with StartCommitted: at a committed position if its offset is
+// not -1, else where from says. A partition without a position in a topic that has others appeared while wsd did not
+// run, and so did a topic with another id: both begin at their beginning.
 func (s *Source) resume(t *topic, id int32, rt *kmsg.MetadataResponseTopic) (position committed, from Start) {
 	known := false
 	for i := range rt.Partitions {
@@ -218,7 +225,8 @@ func (s *Source) resume(t *topic, id int32, rt *kmsg.MetadataResponseTopic) (pos
 		}
 		if none := ([16]byte{}); c.topicID != rt.TopicID && c.topicID != none && rt.TopicID != none {
 			if !known {
-				s.log.Warn("the committed positions of a topic are from before it was deleted and created again: reading the new topic from its beginning", "topic", t.name)
+				s.log.Warn("a topic was created again after its positions were committed: reading from its beginning",
+					"topic", t.name)
 			}
 			return committed{offset: -1}, Start{Mode: StartEarliest}
 		}

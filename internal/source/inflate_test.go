@@ -25,7 +25,8 @@ const snappyMagic = "\x82SNAPPY\x00"
 
 var compressions = []compress.Compression{compress.None, compress.Gzip, compress.Snappy, compress.Lz4, compress.Zstd}
 
-// Records of any size up to the limit come through any compression as they are; larger ones are passed over, counted and said once.
+// Records of any size up to the limit come through any compression as they are; larger ones are passed over, counted
+// and said once.
 func TestRecordSizes(t *testing.T) {
 	const limit = 600 << 10
 	for _, c := range compressions {

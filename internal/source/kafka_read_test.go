@@ -253,7 +253,8 @@ func firstRecord(t *testing.T, k *kafkatest.Cluster, topic string) int64 {
 	return got.Records()[0].Offset
 }
 
-// overtaken has the log's start pass a reader that cannot go on, and wants the exact loss counted, logged, and told to subscribers.
+// overtaken has the log's start pass a reader that cannot go on, and wants the exact loss counted, logged, and told to
+// subscribers.
 func overtaken(t *testing.T, k *kafkatest.Cluster, topic string, produced int, trim func() (first int)) {
 	ch := topic + "/0"
 	r := &rig{sink: newSink(t, 1, ringSize{slots: 2, bytes: 1 << 20})}

@@ -10,8 +10,8 @@ import (
 	"wsd/internal/kafkatest"
 )
 
-// Every test of the suite runs on kfake and on Apache Kafka. A cluster serves them all, so each has topics of its own and leaves all
-// brokers running.
+// Every test of the suite runs on kfake and on Apache Kafka. A cluster serves them all, so each has topics of its own
+// and leaves all brokers running.
 var suite = []struct {
 	name string
 	test func(t *testing.T, k *kafkatest.Cluster)

@@ -22,8 +22,8 @@ import (
 	"wsd/internal/routing"
 )
 
-// churner is a shard that subscribes and unsubscribes all the time and wants, for each subscription, every record after the position
-// that it was told, once and in order.
+// churner is a shard that subscribes and unsubscribes all the time and wants, for each subscription, every record after
+// the position that it was told, once and in order.
 type churner struct {
 	t        testing.TB
 	id       routing.ShardID
@@ -354,7 +354,7 @@ func TestOptionErrors(t *testing.T) {
 		`"h" is not host:port`:   func(o *Options) { o.Brokers = []string{"h"} },
 		"kafka.topics is empty":  func(o *Options) { o.Topics = nil },
 		`names "a" twice`:        func(o *Options) { o.Topics = []string{"a", "a"} },
-		"a name has 1 to 249":    func(o *Options) { o.Topics = []string{""} },
+		"which has 1 to 249":     func(o *Options) { o.Topics = []string{""} },
 		"kafka.start is a time":  func(o *Options) { o.Start.Mode = StartTime },
 		"routes[0].channel":      func(o *Options) { o.Routes = []Route{{Channel: "{x}"}} },
 	} {

@@ -12,7 +12,8 @@ import (
 // LossReason is why offsets of a partition are never delivered.
 type LossReason uint8
 
-// The reasons for a loss. After each of them, except LossTooLarge, the subscribers of the channels concerned must resubscribe.
+// The reasons for a loss. After each of them, except LossTooLarge, the subscribers of the channels concerned must
+// resubscribe.
 const (
 	LossRetention  LossReason = iota // Kafka deleted them, by retention or by hand, before they were read.
 	LossMissing                      // A hole in a log that is not compacted.
@@ -40,9 +41,9 @@ func AllLossReasons() []LossReason {
 	return all
 }
 
-// loseLocked deals with the loss of the offsets [from, to). It counts and logs the loss, and publishes a break for every channel that the
-// partition's records may go to. The partition's position must already be after the loss, so that later subscribers have not missed
-// anything. The error is a *publishError.
+// loseLocked deals with the loss of the offsets [from, to). It counts and logs the loss, and publishes a break for
+// every channel that the partition's records may go to. The partition's position must already be after the loss, so
+// that later subscribers have not missed anything. The error is a *publishError.
 func (s *Source) loseLocked(p *partition, why LossReason, from, to int64, attrs ...any) error {
 	p.topic.stats.Lost[why].Add(uint64(to - from))
 	p.losses.add(s, p, why, from, to, attrs...)
@@ -51,8 +52,8 @@ func (s *Source) loseLocked(p *partition, why LossReason, from, to int64, attrs 
 	return err
 }
 
-// breakLocked publishes a break for all channels that the partitions' records may go to, after everything that was routed. Notified reports
-// that one of the channels has subscribers. The error is a *publishError.
+// breakLocked publishes a break for all channels that the partitions' records may go to, after everything that was
+// routed. Notified reports that one of the channels has subscribers. The error is a *publishError.
 func (s *Source) breakLocked(parts ...*partition) (notified bool, err error) {
 	done := make(map[string]bool)
 	for _, p := range parts {
@@ -86,9 +87,10 @@ func (s *Source) concerned(br *bus.Break) routing.ShardSet {
 	return ch.Shards
 }
 
-// brokenChannels returns a break for the channels that p's records may go to, and a name that is the same for the same break. It returns nil
-// if the records go nowhere. If the channel depends on the record, nobody can know which channels the lost records were for, so the break is
-// for all that the topic may name. If p is not alone, the break covers the topic's other partitions, too.
+// brokenChannels returns a break for the channels that p's records may go to, and a name that is the same for the same
+// break. It returns nil if the records go nowhere. If the channel depends on the record, nobody can know which channels
+// the lost records were for, so the break is for all that the topic may name. If p is not alone, the break covers the
+// topic's other partitions, too.
 func (p *partition) brokenChannels(alone bool) (br *bus.Break, name string) {
 	t, partition := p.topic.route, p.id
 	if !alone {
@@ -141,7 +143,8 @@ func (l *lossLog) flush(s *Source, p *partition) {
 	if l.waiting == 0 {
 		return
 	}
-	s.log.Warn("more records are lost; subscribers of their channels must resubscribe", "topic", p.topic.name, "partition", p.id,
+	s.log.Warn("more records are lost; subscribers of their channels must resubscribe", "topic", p.topic.name,
+		"partition", p.id,
 		"losses", l.waiting, "between", l.from, "and", l.to-1, "offsets", l.offsets)
 	l.waiting, l.offsets = 0, 0
 }
@@ -159,9 +162,9 @@ func (s *Source) flushLosses() {
 	}
 }
 
-// holeLocked decides what a hole [from, to) in front of a batch means. Offsets before the start of the log have been deleted. Later ones are
-// explained by compaction, or lost: see topic.holesAreLosses. ReadFrom is where what is read now follows what was read before: from, unless
-// records in between are lost. The error is a *publishError.
+// holeLocked decides what a hole [from, to) in front of a batch means. Offsets before the start of the log have been
+// deleted. Later ones are explained by compaction, or lost: see topic.holesAreLosses. ReadFrom is where what is read
+// now follows what was read before: from, unless records in between are lost. The error is a *publishError.
 func (s *Source) holeLocked(p *partition, from, to, logStart int64) (readFrom int64, err error) {
 	p.routed.Store(to)
 	readFrom = from
@@ -180,7 +183,7 @@ func (s *Source) holeLocked(p *partition, from, to, logStart int64) (readFrom in
 		return to, s.loseLocked(p, LossMissing, from, to)
 	case cleanupUnknown:
 		p.topic.stats.Gaps.Add(uint64(to - from))
-		p.gapNote.fail(s.log, "offsets are missing between two batches: compaction has removed them, or they are lost; without the topic's cleanup.policy wsd cannot tell",
+		p.gapNote.fail(s.log, "offsets are missing between two batches: compacted or lost (cleanup.policy is unknown)",
 			"topic", p.topic.name, "partition", p.id, "from", from, "to", to-1)
 	}
 	return readFrom, nil

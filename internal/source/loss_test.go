@@ -145,8 +145,8 @@ func TestCleanupNotPermitted(t *testing.T) {
 	require.Equal(t, 1, r.logs.count("cleanup.policy of a topic cannot be read"))
 }
 
-// A new leader whose log ends before our position, though it may have grown past it since: everything from there on is read, as it is
-// not what was read before, under another epoch, and the subscribers are told.
+// A new leader whose log ends before our position, though it may have grown past it since: everything from there on is
+// read, as it is not what was read before, under another epoch, and the subscribers are told.
 func TestTruncationByANewLeader(t *testing.T) {
 	c := mustCluster(t, kfake.NumBrokers(2), kfake.SeedTopics(1, "a"))
 	cl := mustClient(t, c.ListenAddrs())

@@ -39,8 +39,8 @@ type offsetLookup struct {
 	time  int64 // Milliseconds, or one of the constants above. For checkEpochs it is the epoch asked about.
 }
 
-// lookUpOffsets resolves what is unresolved about the partitions: where to begin, what offsets the log has, or whether a new leader's log
-// is the one that was read.
+// lookUpOffsets resolves what is unresolved about the partitions: where to begin, what offsets the log has, or whether
+// a new leader's log is the one that was read.
 func (f *fetcher) lookUpOffsets(c *kafka.Conn, parts []*partition) error {
 	var starts, ranges, epochs []offsetLookup
 	f.s.mu.Lock()
@@ -111,7 +111,9 @@ func (f *fetcher) lookUpOffsets(c *kafka.Conn, parts []*partition) error {
 }
 
 // listOffsets asks the broker for offsets. Partitions for which it sends an error are held back, and are not in found.
-func (f *fetcher) listOffsets(c *kafka.Conn, lookups []offsetLookup, isolation int8) (found map[*partition]int64, err error) {
+func (f *fetcher) listOffsets(
+	c *kafka.Conn, lookups []offsetLookup, isolation int8,
+) (found map[*partition]int64, err error) {
 	req := newListOffsetsRequest(c, isolation)
 	byName := make(map[partKey]*partition, len(lookups))
 	topics := make(map[string]int)
@@ -142,7 +144,8 @@ func (f *fetcher) listOffsets(c *kafka.Conn, lookups []offsetLookup, isolation i
 			case rp.ErrorCode != 0:
 				f.s.mu.Lock()
 				if p.owner == f {
-					f.s.failLocked(p, kafka.Code(rp.ErrorCode), kafka.KindOfCode(kafka.Code(rp.ErrorCode)) != kafka.ErrorAuth)
+					f.s.failLocked(p, kafka.Code(rp.ErrorCode),
+						kafka.KindOfCode(kafka.Code(rp.ErrorCode)) != kafka.ErrorAuth)
 				}
 				f.s.mu.Unlock()
 			default:
@@ -169,9 +172,10 @@ func (s *Source) begin(f *fetcher, found map[*partition]int64) {
 	}
 }
 
-var errNoOffset = kafka.NewError(kafka.ErrorBroker, errors.New("the broker sent no usable response about the partition's offsets"))
+var errNoOffset = kafka.NewError(kafka.ErrorBroker, errors.New("the broker did not send the partition's offsets"))
 
-// holdUnresolved holds back the partitions that are still unresolved, so that the broker is not asked again immediately.
+// holdUnresolved holds back the partitions that are still unresolved, so that the broker is not asked again
+// immediately.
 func (s *Source) holdUnresolved(f *fetcher, parts []*partition) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -183,8 +187,9 @@ func (s *Source) holdUnresolved(f *fetcher, parts []*partition) {
 	}
 }
 
-// rejoin decides where to continue after the broker said that our position is outside the log, which now covers [first, last). What Kafka
-// deleted before we read it is lost, and so is what a new leader does not have. Both are counted, logged and followed by a break.
+// rejoin decides where to continue after the broker said that our position is outside the log, which now covers [first,
+// last). What Kafka deleted before we read it is lost, and so is what a new leader does not have. Both are counted,
+// logged and followed by a break.
 func (s *Source) rejoin(f *fetcher, p *partition, first, last int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -15,11 +15,12 @@ import (
 	"wsd/internal/routing"
 )
 
-// Start says where reading begins in the partitions that exist when the source first sees the cluster. The zero value means the end.
-// Partitions and topics that appear later are always read from their beginning.
+// Start says where reading begins in the partitions that exist when the source first sees the cluster. The zero value
+// means the end. Partitions and topics that appear later are always read from their beginning.
 type Start struct {
 	Mode StartMode
-	Time time.Time // For StartTime: begin at the first record with this timestamp or a later one, or at the end if there is none.
+	// For StartTime: begin at the first record with this timestamp or a later one, or at the end if there is none.
+	Time time.Time
 }
 
 // StartMode is a way to choose the first offset.
@@ -42,9 +43,11 @@ type Options struct {
 	Topics  []string // Names of topics and patterns for names, see route.ParseTopic. At least one, none twice.
 	Start   Start
 
-	CommitGroup    string        // The consumer group that keeps the positions in Kafka. Empty means none. The source does not join it.
+	// The consumer group that keeps the positions in Kafka. Empty means none. The source does not join it.
+	CommitGroup    string
 	CommitInterval time.Duration // The shortest time between two commits. Default 1 s.
-	CommitAgain    time.Duration // A position that has not changed is committed again after one to two times this. Default 1 h.
+	// A position that has not changed is committed again after one to two times this. Default 1 h.
+	CommitAgain time.Duration
 
 	TopicsMax int            // How many topics may be read, including those that patterns find. Default 1000.
 	ClientID  string         // Default "wsd".
@@ -55,29 +58,40 @@ type Options struct {
 	Overrides *route.Overrides // Headers by which a record chooses where it goes. Nil means none.
 	Nonce     uint64           // The number with which the client ids of this process begin.
 
-	FetchMaxWait     time.Duration // How long a broker holds a fetch for which it has no record. It costs no latency. Default 500 ms.
-	FetchMaxBytes    int           // How many bytes of one partition a response may have. Default 1 MiB.
-	FetchTotalBytes  int           // How many bytes a response may have, except for a single larger batch. Default 8 × FetchMaxBytes.
-	BatchBytesMax    int           // The size of the largest accepted record batch, also when decompressed. A larger one is lost. Default 128 MiB.
-	RecordBytesMax   int           // The size of the largest delivered record: key, value and headers. Default 1 MiB.
-	MetadataInterval time.Duration // The time between two refreshes of the metadata. An error that hints at a change causes one sooner. Default 2 s.
+	// How long a broker holds a fetch for which it has no record. It costs no latency. Default 500 ms.
+	FetchMaxWait  time.Duration
+	FetchMaxBytes int // How many bytes of one partition a response may have. Default 1 MiB.
+	// How many bytes a response may have, except for a single larger batch. Default 8 × FetchMaxBytes.
+	FetchTotalBytes int
+	// The size of the largest accepted record batch, also when decompressed. A larger one is lost. Default 128 MiB.
+	BatchBytesMax  int
+	RecordBytesMax int // The size of the largest delivered record: key, value and headers. Default 1 MiB.
+	// The time between two refreshes of the metadata. An error that hints at a change causes one sooner. Default 2 s.
+	MetadataInterval time.Duration
 	DialTimeout      time.Duration // For connecting, TLS and SASL together. Default 10 s.
 	RequestTimeout   time.Duration // For a response, on top of the FetchMaxWait that a fetch may wait. Default 10 s.
-	BackoffMin       time.Duration // The first wait after an error. Each further wait is twice as long, with jitter. Default 10 ms.
-	BackoffMax       time.Duration // The longest wait after an error. Default 1 s.
-	RecentBytesMax   int           // How many bytes of the last batches are kept for Recent. Default 0, which keeps none.
-	ReturnWait       time.Duration // How long subscribers of a topic that was created again may take to resubscribe before it is read. Default 1 s.
-	StallAfter       time.Duration // After how long without records, although the broker has some, the source reconnects. Default 10 s.
-	LogInterval      time.Duration // The shortest time between two log lines about one lasting problem. Default 30 s.
+	// The first wait after an error. Each further wait is twice as long, with jitter. Default 10 ms.
+	BackoffMin time.Duration
+	BackoffMax time.Duration // The longest wait after an error. Default 1 s.
+	// How many bytes of the last batches are kept for Recent. Default 0, which keeps none.
+	RecentBytesMax int
+	// How long subscribers of a topic that was created again may take to resubscribe before it is read. Default 1 s.
+	ReturnWait time.Duration
+	// After how long without records, although the broker has some, the source reconnects. Default 10 s.
+	StallAfter  time.Duration
+	LogInterval time.Duration // The shortest time between two log lines about one lasting problem. Default 30 s.
 
-	Interest      *routing.Interest
-	SweepInterval time.Duration // The table remembers a channel without subscribers for one to two times this. Default 30 s.
+	Interest *routing.Interest
+	// The table remembers a channel without subscribers for one to two times this. Default 30 s.
+	SweepInterval time.Duration
 	Ring          *bus.Ring
 	Builder       bus.BuilderOptions
-	Keys          bool          // Whether the bus keeps the keys of records, which costs a copy of each.
-	BatchAge      time.Duration // How long a record may wait in Kafka for a batch to fill, if records come fast. See gatherer. Default 0.
-	Shards        int           // How many shards a record must go to for it to count as broadcast. Default: all of the ring's.
-	Logger        *slog.Logger
+	Keys          bool // Whether the bus keeps the keys of records, which costs a copy of each.
+	// How long a record may wait in Kafka for a batch to fill, if records come fast. See gatherer. Default 0.
+	BatchAge time.Duration
+	// How many shards a record must go to for it to count as broadcast. Default: all of the ring's.
+	Shards int
+	Logger *slog.Logger
 }
 
 // withDefaults returns o with defaults for the options that are not set. It returns an error if an option is wrong.

@@ -8,18 +8,19 @@ import (
 	"wsd/internal/route"
 )
 
-// topic is a topic that the source reads, because its name is configured or because a pattern found it. The watcher owns its fields, except
-// where a comment says otherwise.
+// topic is a topic that the source reads, because its name is configured or because a pattern found it. The watcher
+// owns its fields, except where a comment says otherwise.
 type topic struct {
 	name  string
 	stats *TopicStats
 	route *route.Topic // Fixed after New.
 
-	found   bool      // A pattern found the topic. It is forgotten some time after it is gone.
-	goneAt  time.Time // When the topic was first missing. Zero if it is not missing.
-	state   TopicState
-	err     string
-	seen    bool       // The topic has existed at a refresh. Partitions that appear later are new and are read from their beginning.
+	found  bool      // A pattern found the topic. It is forgotten some time after it is gone.
+	goneAt time.Time // When the topic was first missing. Zero if it is not missing.
+	state  TopicState
+	err    string
+	// The topic has existed at a refresh. Partitions that appear later are new and are read from their beginning.
+	seen    bool
 	missed  bool       // The topic was missing at a refresh.
 	id      [16]byte   // Zero before the topic was seen, and if the brokers are older than topic ids (Kafka 2.8).
 	retired [][16]byte // The ids of former lives, newest last. At most retiredMax.
@@ -40,12 +41,12 @@ type topic struct {
 	strayNoted    bool
 }
 
-// retiredMax bounds the former ids that are remembered. The late response of a broker that lags behind has such an id, and must not look
-// like one more recreation.
+// retiredMax bounds the former ids that are remembered. The late response of a broker that lags behind has such an id,
+// and must not look like one more recreation.
 const retiredMax = 16
 
-// partition is one partition in one life of a topic. A topic that comes back with another id gets new partitions, so that nobody can read an
-// offset from one life and its epoch from another.
+// partition is one partition in one life of a topic. A topic that comes back with another id gets new partitions, so
+// that nobody can read an offset from one life and its epoch from another.
 type partition struct {
 	topic   *topic
 	id      int32
@@ -60,15 +61,18 @@ type partition struct {
 	caughtUp   atomic.Bool  // The last fetch reached the end of what is committed.
 	leaderSeen atomic.Int32 // The id of the broker that leads the partition, or -1.
 
-	published      atomic.Int64 // Like routed, without what is still in the batch being built. Kept for the committer only.
+	// Like routed, without what is still in the batch being built. Kept for the committer only.
+	published      atomic.Int64
 	publishedEpoch atomic.Int32 // The leader epoch of what was published last.
 
-	// The leader epoch whose log is known to hold what was routed, or one of the values below. Only that log is read again.
+	// The leader epoch whose log is known to hold what was routed, or one of the values below. Only that log is read
+	// again.
 	vouched atomic.Int32
 
-	lastError   atomic.Pointer[string]
-	window      window                 // It has a lock of its own. Whoever adds to it also holds Source.mu.
-	epochSuffix atomic.Pointer[string] // What the log's last truncation adds to the stream's epoch. Nil if there was none.
+	lastError atomic.Pointer[string]
+	window    window // It has a lock of its own. Whoever adds to it also holds Source.mu.
+	// What the log's last truncation adds to the stream's epoch. Nil if there was none.
+	epochSuffix atomic.Pointer[string]
 	stopped     atomic.Pointer[string] // Why a rule has stopped the partition. Nil if it has not.
 
 	// mu
@@ -104,10 +108,12 @@ const (
 // Values of partition.vouched that are not epochs.
 const (
 	epochUnknown = -1 // The brokers have no epochs (before Kafka 2.1).
-	epochDoubted = -2 // There is a new leader, or the position is outside its log, and the log has not been compared yet.
+	// There is a new leader, or the position is outside its log, and the log has not been compared yet.
+	epochDoubted = -2
 )
 
-// vouchLocked updates vouched. It is called whenever the leader's log may have become another one, or has been compared.
+// vouchLocked updates vouched. It is called whenever the leader's log may have become another one, or has been
+// compared.
 func (p *partition) vouchLocked() {
 	switch p.resolve {
 	case resolveRange, resolveEpoch:
@@ -118,7 +124,8 @@ func (p *partition) vouchLocked() {
 }
 
 func (s *Source) newPartition(t *topic, id int32, from Start) *partition {
-	p := &partition{topic: t, id: id, topicID: t.id, from: from, resolve: resolveStart, leaderEpoch: -1, lastEpoch: -1, badOffset: -1}
+	p := &partition{topic: t, id: id, topicID: t.id, from: from, resolve: resolveStart, leaderEpoch: -1, lastEpoch: -1,
+		badOffset: -1}
 	p.routed.Store(-1)
 	p.published.Store(-1)
 	p.vouched.Store(epochUnknown)
@@ -143,7 +150,8 @@ func (p *partition) resumeAt(position committed) {
 }
 
 func (p *partition) stats() PartitionStats {
-	st := PartitionStats{Topic: p.topic.name, Partition: p.id, Position: p.routed.Load(), HighWatermark: p.high.Load(), Stopped: p.stopped.Load() != nil}
+	st := PartitionStats{Topic: p.topic.name, Partition: p.id, Position: p.routed.Load(), HighWatermark: p.high.Load(),
+		Stopped: p.stopped.Load() != nil}
 	if st.Position >= 0 && st.HighWatermark > st.Position {
 		st.Lag = st.HighWatermark - st.Position
 	}
@@ -170,7 +178,8 @@ func (p *partition) readyLocked(refreshed uint64, now time.Time) (ok bool, ready
 	return !now.Before(p.heldUntil), p.heldUntil
 }
 
-// failLocked holds p back after an error. If its leader or id may have changed, p also waits for a refresh of the metadata.
+// failLocked holds p back after an error. If its leader or id may have changed, p also waits for a refresh of the
+// metadata.
 func (s *Source) failLocked(p *partition, err error, awaitRefresh bool) {
 	kind := kafka.KindOf(err)
 	s.stats.FetchErrors[kind].Add(1)
@@ -184,7 +193,8 @@ func (s *Source) failLocked(p *partition, err error, awaitRefresh bool) {
 	}
 	// A partition that has moved is nothing unusual. Only a problem that lasts is worth a log line.
 	if !awaitRefresh || p.failures.Failures > 3 {
-		p.problem.fail(s.log, "reading a partition does not go on, retrying", "topic", p.topic.name, "partition", p.id, "offset", p.routed.Load(), "kind", kind, "err", err)
+		p.problem.fail(s.log, "reading a partition does not go on, retrying", "topic", p.topic.name, "partition", p.id,
+			"offset", p.routed.Load(), "kind", kind, "err", err)
 	}
 }
 
@@ -196,5 +206,6 @@ func (p *partition) goodLocked(s *Source) {
 	p.lastError.Store(nil)
 	p.failures.Reset()
 	p.heldRefresh = 0
-	p.problem.ok(s.log, "reading a partition goes on", "topic", p.topic.name, "partition", p.id, "offset", p.routed.Load())
+	p.problem.ok(s.log, "reading a partition goes on", "topic", p.topic.name, "partition", p.id, "offset",
+		p.routed.Load())
 }

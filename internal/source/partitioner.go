@@ -10,7 +10,8 @@ import (
 	"wsd/internal/route"
 )
 
-// partitionOf returns which of n partitions a producer with this partitioner chooses for the key. The key must have at least one byte.
+// partitionOf returns which of n partitions a producer with this partitioner chooses for the key. The key must have at
+// least one byte.
 func partitionOf(by route.Partitioner, key []byte, n int) int {
 	if by == route.PartitionerCRC32 {
 		return int(crc32.ChecksumIEEE(key) % uint32(n)) //nolint:gosec // Partitions are few.
@@ -38,8 +39,9 @@ func countTo(n int) []int {
 	return list
 }
 
-// strays notes records that are in another partition than the partitioner chooses for their key. If there are some, one partition does not
-// hold all of a channel, so the topic's keys have no streams. Producers that do not know of new partitions yet write some for a while.
+// strays notes records that are in another partition than the partitioner chooses for their key. If there are some, one
+// partition does not hold all of a channel, so the topic's keys have no streams. Producers that do not know of new
+// partitions yet write some for a while.
 type strays struct {
 	last atomic.Int64 // When one was seen last, in nanoseconds of Unix time. Zero means never.
 }
@@ -63,14 +65,15 @@ func (r *router) checkLocked(p *partition, channel []byte, offset int64) {
 	if p.wanted++; p.wanted > straysFirst && p.wanted%straysEvery != 0 {
 		return
 	}
-	st, ok := r.s.streams.Load().find(string(channel), true) // Ignore known strays: the ten minutes begin anew with each.
+	// Ignore known strays: the ten minutes begin anew with each.
+	st, ok := r.s.streams.Load().find(string(channel), true)
 	if !ok || st.p == p || st.p.topicID != p.topicID {
 		return
 	}
 	p.topic.stats.Strays.Add(1)
 	if !p.topic.strayNoted {
 		p.topic.strayNoted = true
-		r.s.log.Warn("a record is not in the partition that kafka.partitioner chooses for its key, so channels named by keys of the topic cannot be recovered; set kafka.partitioner to what the producers use, or to none",
+		r.s.log.Warn("kafka.partitioner is not what producers use: channels named by keys cannot be recovered",
 			"topic", p.topic.name, "partition", p.id, "offset", offset, "expected", st.p.id)
 	}
 	p.topic.strays.last.Store(time.Now().UnixNano())

@@ -16,8 +16,12 @@ type stopError struct {
 	why    route.Unplaced
 }
 
+// stopRemedy is what to do about a stopped partition.
+const stopRemedy = "correct the rule, or wait until Kafka has deleted the record, and restart wsd"
+
 func (e *stopError) Error() string {
-	return fmt.Sprintf("stopped at offset %d: routes[%d] cannot place that record (%v) and has on_error: stop; correct the rule, or wait until Kafka has deleted the record, and restart wsd", e.offset, e.rule, e.why)
+	return fmt.Sprintf("stopped at offset %d: routes[%d] cannot place that record (%v) and has on_error: stop; %s",
+		e.offset, e.rule, e.why, stopRemedy)
 }
 
 // stopLocked stops reading a partition until the process is restarted.
@@ -25,11 +29,12 @@ func (s *Source) stopLocked(p *partition, e *stopError) {
 	text := e.Error()
 	p.stopped.Store(&text)
 	p.topic.stats.Unplaced[e.why].Add(1)
-	s.log.Error("a partition is stopped: its rule cannot place a record and has on_error: stop; correct the rule, or wait until Kafka has deleted the record, and restart wsd",
+	s.log.Error("a partition is stopped: its rule cannot place a record and has on_error: stop", "remedy", stopRemedy,
 		"topic", p.topic.name, "partition", p.id, "offset", e.offset, "route", e.rule, "reason", e.why)
 }
 
-// placeLocked decides where a record goes. It comes before the partition's position passes the record, because a rule may stop there.
+// placeLocked decides where a record goes. It comes before the partition's position passes the record, because a rule
+// may stop there.
 func (r *router) placeLocked(p *partition, rec *kafka.Record) error {
 	r.placing = rec.Offset + 1
 	p.topic.route.Place(&r.to, p.id, &route.Record{Key: rec.Key, Value: rec.Value, Headers: rec.Headers})
@@ -40,7 +45,8 @@ func (r *router) placeLocked(p *partition, rec *kafka.Record) error {
 	return nil
 }
 
-// recordLocked puts one record on the bus if somebody wants it. If the partition has no fixed channel, r.to says where the record goes.
+// recordLocked puts one record on the bus if somebody wants it. If the partition has no fixed channel, r.to says where
+// the record goes.
 func (r *router) recordLocked(p *partition, rec *kafka.Record) error {
 	r.counts.records++
 	r.counts.bytes += uint64(len(rec.Value))
@@ -97,12 +103,14 @@ func (r *router) placedLocked(p *partition, rec *kafka.Record) error {
 	return nil
 }
 
-// receiversLocked returns the id under which the bus carries the message that r.to describes, and the shards that want it.
+// receiversLocked returns the id under which the bus carries the message that r.to describes, and the shards that want
+// it.
 func (r *router) receiversLocked() (ch routing.Channel, ok bool) {
 	switch r.to.To {
 	case route.ToConnection:
 		id := r.to.Conn
-		if r.to.Nonce != r.s.o.Nonce || int(id.Shard()) >= r.s.o.Shards { // The connection belongs to another process, maybe one that has ended.
+		// The connection belongs to another process, maybe one that has ended.
+		if r.to.Nonce != r.s.o.Nonce || int(id.Shard()) >= r.s.o.Shards {
 			return ch, false
 		}
 		ch.ID = routing.ConnChannel(id)
@@ -147,7 +155,8 @@ func (r *router) unplaced(p *partition, why route.Unplaced, offset int64) {
 	p.topic.stats.Unplaced[why].Add(1)
 	if !p.topic.unplacedNoted[why] {
 		p.topic.unplacedNoted[why] = true
-		r.s.log.Warn("no channel can be named for a record; further ones are only counted", "topic", p.topic.name, "partition", p.id, "offset", offset,
+		r.s.log.Warn("no channel can be named for a record; further ones are only counted", "topic", p.topic.name,
+			"partition", p.id, "offset", offset,
 			"route", r.to.Rule, "reason", why, "delivered_to", r.fallback())
 	}
 }

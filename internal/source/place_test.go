@@ -60,8 +60,8 @@ func header(name, value string) []kgo.RecordHeader {
 	return []kgo.RecordHeader{{Key: name, Value: []byte(value)}}
 }
 
-// Headers send a record to channels, one connection, a user and everybody, in the order of the records; each is counted by what chose
-// its place.
+// Headers send a record to channels, one connection, a user and everybody, in the order of the records; each is counted
+// by what chose its place.
 func TestOverrides(t *testing.T) {
 	c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a"))
 	cl := mustClient(t, c.ListenAddrs())

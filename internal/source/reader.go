@@ -21,12 +21,12 @@ var (
 	ErrStreamEnded = errors.New("the stream's topic was deleted or created again")
 )
 
-// Recent returns the block of the stream that holds the offset before to, if the source still has it. The caller calls Block.Done when it
-// has read the block. Any goroutine may call it.
+// Recent returns the block of the stream that holds the offset before to, if the source still has it. The caller calls
+// Block.Done when it has read the block. Any goroutine may call it.
 func (s *Source) Recent(st *Stream, to int64) (Block, bool) { return st.p.window.find(to) }
 
-// Reader reads ranges of partitions again, on connections of its own. It keeps one connection for each broker from one Read to the next. One
-// goroutine uses it.
+// Reader reads ranges of partitions again, on connections of its own. It keeps one connection for each broker from one
+// Read to the next. One goroutine uses it.
 type Reader struct {
 	s        *Source
 	ctx      context.Context
@@ -65,8 +65,8 @@ func (r *Reader) Close() {
 // Requests returns how many fetches were sent.
 func (r *Reader) Requests() uint64 { return r.requests }
 
-// Read returns the records of st in [from, to). The range must already have been routed. If the log now starts after from, the block starts
-// at the log start. Read retries after temporary errors, until ctx ends.
+// Read returns the records of st in [from, to). The range must already have been routed. If the log now starts after
+// from, the block starts at the log start. Read retries after temporary errors, until ctx ends.
 func (r *Reader) Read(ctx context.Context, st *Stream, from, to int64, bytesMax int) (Block, error) {
 	tries := kafka.Backoff{Min: r.s.o.BackoffMin, Max: r.s.o.BackoffMax}
 	b := Block{From: from, To: to}
@@ -79,12 +79,14 @@ func (r *Reader) Read(ctx context.Context, st *Stream, from, to int64, bytesMax 
 		switch {
 		case r.ctx.Err() != nil:
 			return Block{}, r.ctx.Err()
-		case errors.Is(err, ErrRangeGone), errors.Is(err, ErrRangeBytes), errors.Is(err, ErrStreamEnded), permanent(err):
+		case errors.Is(err, ErrRangeGone), errors.Is(err, ErrRangeBytes), errors.Is(err, ErrStreamEnded),
+			permanent(err):
 			return Block{}, err
 		}
 		kafka.Sleep(ctx, tries.Next(), nil)
 		if ctx.Err() != nil {
-			return Block{}, fmt.Errorf("read %s/%d from offset %d to %d again: %w: %w", st.p.topic.name, st.p.id, next, to-1, ctx.Err(), err)
+			return Block{}, fmt.Errorf("read %s/%d from offset %d to %d again: %w: %w", st.p.topic.name, st.p.id, next,
+				to-1, ctx.Err(), err)
 		}
 	}
 	return b, nil
@@ -139,8 +141,8 @@ func (r *Reader) fetch(ctx context.Context, st *Stream, b *Block, next *int64, b
 	return r.take(p, rp, b, next, bytesMax)
 }
 
-// missing asks for a refresh of the metadata, because the partition is not where it was. It returns err, or ErrStreamEnded if the
-// partition is gone for good.
+// missing asks for a refresh of the metadata, because the partition is not where it was. It returns err, or
+// ErrStreamEnded if the partition is gone for good.
 func (r *Reader) missing(p *partition, err error) error {
 	r.s.kickWatcher()
 	if r.s.ended(p) {
@@ -187,17 +189,23 @@ func (r *Reader) take(p *partition, rp *kmsg.FetchResponseTopicPartition, b *Blo
 	if err := r.walker.Err(); err != nil {
 		return err
 	}
-	if *next == before && len(rp.RecordBatches) == 0 && rp.LastStableOffset >= b.To && cleanup(p.topic.cleanup.Load()) == cleanupCompact {
-		*next = b.To // Compaction has removed everything. Any other log has the range, but could not deliver it in time: tiered storage.
+	compacted := cleanup(p.topic.cleanup.Load()) == cleanupCompact
+	if *next == before && len(rp.RecordBatches) == 0 && rp.LastStableOffset >= b.To && compacted {
+		// Compaction has removed everything. Any other log has the range, but could not deliver it in time: tiered
+		// storage.
+		*next = b.To
 	}
 	if *next == before {
-		return errStalled // Nothing came, although the range is routed: the broker lags behind, or a batch does not fit into a response.
+		// Nothing came, although the range is routed: the broker lags behind, or a batch does not fit into a response.
+		return errNoRecords
 	}
 	return nil
 }
 
 // request asks for what follows next in the log of a leader's epoch.
-func (r *Reader) request(c *kafka.Conn, p *partition, epoch int32, next int64) (*kmsg.FetchResponseTopicPartition, error) {
+func (r *Reader) request(
+	c *kafka.Conn, p *partition, epoch int32, next int64,
+) (*kmsg.FetchResponseTopicPartition, error) {
 	version := c.FetchVersion()
 	if p.topicID == ([16]byte{}) {
 		version = min(version, kafka.FetchByName)
@@ -208,7 +216,8 @@ func (r *Reader) request(c *kafka.Conn, p *partition, epoch int32, next int64) (
 	req.MaxBytes = int32(r.s.o.FetchMaxBytes)
 	req.IsolationLevel = readCommitted
 	part := kmsg.NewFetchRequestTopicPartition()
-	part.Partition, part.CurrentLeaderEpoch, part.FetchOffset, part.PartitionMaxBytes = p.id, epoch, next, int32(r.s.o.FetchMaxBytes)
+	part.Partition, part.CurrentLeaderEpoch, part.FetchOffset, part.PartitionMaxBytes = p.id, epoch, next,
+		int32(r.s.o.FetchMaxBytes)
 	topic := kmsg.NewFetchRequestTopic()
 	topic.Topic, topic.TopicID = p.topic.name, p.topicID
 	topic.Partitions = append(topic.Partitions, part)
@@ -257,7 +266,8 @@ func (r *Reader) logStart(c *kafka.Conn, p *partition) (int64, error) {
 var errNoLeader = kafka.NewError(kafka.ErrorLeader, errors.New("the partition has no leader now"))
 
 // errDoubted: see epochDoubted.
-var errDoubted = kafka.NewError(kafka.ErrorLeader, errors.New("the partition has a new leader, whose log has not been compared yet"))
+var errDoubted = kafka.NewError(kafka.ErrorLeader,
+	errors.New("the log of the partition's new leader has not been compared yet"))
 
 // connect returns the connection to a broker. It dials if there is none.
 func (r *Reader) connect(ctx context.Context, addr string) (*kafka.Conn, error) {

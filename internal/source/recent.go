@@ -7,9 +7,10 @@ import (
 	"sync/atomic"
 )
 
-// recent keeps the record batches that were read last, as Kafka sent them, so that a client that comes back gets them without another read
-// from Kafka. It copies batches from the response into blocks, so that many batches take one allocation. It drops the oldest block of all
-// partitions first. Source.mu guards it; each partition's window also has a lock of its own for readers.
+// recent keeps the record batches that were read last, as Kafka sent them, so that a client that comes back gets them
+// without another read from Kafka. It copies batches from the response into blocks, so that many batches take one
+// allocation. It drops the oldest block of all partitions first. Source.mu guards it; each partition's window also has
+// a lock of its own for readers.
 type recent struct {
 	bytesMax int // Zero means that nothing is kept.
 	bytes    int
@@ -40,11 +41,12 @@ type recentBlock struct {
 	batches  []byte // It grows up to its capacity. What is in it does not change.
 	dropped  bool   // Source.mu guards it.
 
-	readers atomic.Int32 // How many callers of find have not called Block.Done yet. It grows under the window's lock only.
+	// How many callers of find have not called Block.Done yet. It grows under the window's lock only.
+	readers atomic.Int32
 }
 
-// add notes that the offsets [from, to) have been read. Raw is the batch with their records, or nil if there is nothing to deliver. Offsets
-// that were added before are ignored.
+// add notes that the offsets [from, to) have been read. Raw is the batch with their records, or nil if there is nothing
+// to deliver. Offsets that were added before are ignored.
 func (r *recent) add(w *window, from, to int64, raw []byte) {
 	if r.bytesMax == 0 || to <= from {
 		return
@@ -80,7 +82,8 @@ func (r *recent) add(w *window, from, to int64, raw []byte) {
 	b.to = to
 }
 
-// trim drops the oldest blocks until the rest is within the limit. It is apart from add because it takes other windows' locks.
+// trim drops the oldest blocks until the rest is within the limit. It is apart from add because it takes other windows'
+// locks.
 func (r *recent) trim() {
 	if r.bytesMax == 0 {
 		return
@@ -146,8 +149,8 @@ func (r *recent) forget(w *window) {
 	r.dropAll(w)
 }
 
-// find returns the block that holds the offset before to, as far as it has been filled. Block.Done frees its memory for reuse. Any
-// goroutine may call it.
+// find returns the block that holds the offset before to, as far as it has been filled. Block.Done frees its memory for
+// reuse. Any goroutine may call it.
 func (w *window) find(to int64) (Block, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -16,8 +16,8 @@ func mark(partition int, from, to int64, size int) []byte {
 	return b
 }
 
-// Partitions that are read in turns, with holes, with parts read twice, and with large batches: what find returns is always one run of what was
-// added, and what is kept is within the limit.
+// Partitions that are read in turns, with holes, with parts read twice, and with large batches: what find returns is
+// always one run of what was added, and what is kept is within the limit.
 func TestRecent(t *testing.T) {
 	const limit = 64 << 10
 	random := rand.New(rand.NewPCG(5, 6))

@@ -31,7 +31,8 @@ type counts struct {
 	routed                             [route.ByCount]routed
 }
 
-// sealLocked publishes the batch being built, if there is one. It waits while the bus is full, which stops all fetching.
+// sealLocked publishes the batch being built, if there is one. It waits while the bus is full, which stops all
+// fetching.
 func (r *router) sealLocked() error {
 	if b := r.s.builder.Seal(); b != nil {
 		if err := r.publishLocked(b); err != nil {
@@ -65,7 +66,8 @@ type panicError struct {
 
 func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 
-// catchPanic turns a panic into *err. It lets a panic that says BUG pass: the process must not survive a broken invariant of its own.
+// catchPanic turns a panic into *err. It lets a panic that says BUG pass: the process must not survive a broken
+// invariant of its own.
 func catchPanic(err *error) {
 	v := recover() //nolint:revive // It is itself the deferred function.
 	if v == nil {
@@ -77,8 +79,9 @@ func catchPanic(err *error) {
 	*err = &panicError{value: v, stack: debug.Stack()}
 }
 
-// walkLocked routes the batches of one partition from its position on. It may be called again with the same bytes after an error: what
-// has been routed is skipped. A *kafka.BatchError or *panicError is about what stands at the partition's position.
+// walkLocked routes the batches of one partition from its position on. It may be called again with the same bytes after
+// an error: what has been routed is skipped. A *kafka.BatchError or *panicError is about what stands at the partition's
+// position.
 func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition) (err error) {
 	defer catchPanic(&err)
 	defer f.s.router.flushLocked(p)
@@ -124,10 +127,14 @@ func (r *router) batchLocked(p *partition, w *kafka.Walker) error {
 				return err
 			}
 		}
+		if rec.Offset < next {
+			panic(fmt.Sprintf("BUG: the walker of %s/%d is at offset %d, before the position %d",
+				p.topic.name, p.id, rec.Offset, next))
+		}
 		r.counts.compacted += uint64(rec.Offset - next)
 		next = rec.Offset + 1
-		// The order matters: position first, interest second. A shard does it the other way round, see routing.Interest. A record that
-		// we find unwanted is then covered by the position that the shard reads.
+		// The order matters: position first, interest second. A shard does it the other way round, see
+		// routing.Interest. A record that we find unwanted is then covered by the position that the shard reads.
 		p.routed.Store(next)
 		if rec.TooLarge > 0 {
 			r.tooLarge(p, rec)
@@ -144,14 +151,15 @@ func (r *router) batchLocked(p *partition, w *kafka.Walker) error {
 	return nil
 }
 
-// tooLarge counts a record above the limit, and logs the first one of each topic. The record is lost for its subscribers, but they need not
-// resubscribe: that would not bring it.
+// tooLarge counts a record above the limit, and logs the first one of each topic. The record is lost for its
+// subscribers, but they need not resubscribe: that would not bring it.
 func (r *router) tooLarge(p *partition, rec *kafka.Record) {
 	ts := p.topic.stats
 	ts.Lost[LossTooLarge].Add(1)
 	if !p.topic.tooLargeNoted {
 		p.topic.tooLargeNoted = true
-		r.s.log.Warn("a record is larger than kafka.max_record_bytes and is not delivered; further ones are only counted", "topic", p.topic.name,
+		r.s.log.Warn("a record is larger than kafka.max_record_bytes and not delivered; further ones are only counted",
+			"topic", p.topic.name,
 			"partition", p.id, "offset", rec.Offset, "bytes", rec.TooLarge, "limit", r.s.o.RecordBytesMax)
 	}
 }

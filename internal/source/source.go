@@ -27,13 +27,15 @@ type Source struct {
 	running                sync.WaitGroup
 
 	// The watcher owns these.
-	topics      []*topic
-	table       *route.Table
-	patterns    []route.Pattern // Patterns for names of topics.
-	forgotten   []*partition    // The partitions of topics that are no longer read, whose subscribers have not been notified yet.
-	found       time.Time       // When patterns were last matched with all topics. Zero means never.
-	full        throttledLog    // Patterns match more topics than TopicsMax.
-	seeds       []string        // Addresses to ask for metadata: first the brokers that were seen last, then the configured ones.
+	topics   []*topic
+	table    *route.Table
+	patterns []route.Pattern // Patterns for names of topics.
+	// The partitions of topics that are no longer read, whose subscribers have not been notified yet.
+	forgotten []*partition
+	found     time.Time    // When patterns were last matched with all topics. Zero means never.
+	full      throttledLog // Patterns match more topics than TopicsMax.
+	// Addresses to ask for metadata: first the brokers that were seen last, then the configured ones.
+	seeds       []string
 	fetchers    map[int32]*fetcher
 	metaProblem throttledLog
 	committed   map[partKey]committed // The committed positions of new topics, see askCommitted.
@@ -47,8 +49,8 @@ type Source struct {
 	streams atomic.Pointer[streams]
 	begun   atomic.Bool // Reading has begun everywhere, see Ready.
 
-	// mu makes routing the bus's one writer, and guards the fields marked "mu" in topic, partition and fetcher. Whoever waits for a full bus
-	// holds it.
+	// mu makes routing the bus's one writer, and guards the fields marked "mu" in topic, partition and fetcher. Whoever
+	// waits for a full bus holds it.
 	mu        sync.Mutex
 	builder   *bus.Builder
 	refreshes uint64 // How many refreshes of the metadata have begun.
@@ -73,8 +75,9 @@ func New(o Options) (*Source, error) {
 	s := &Source{
 		o: o, log: o.Logger, stats: newStats(), table: table, seeds: o.Brokers,
 		dialer: kafka.Dialer{
-			ClientID: o.ClientID, TLS: o.TLS, SASL: o.SASL, DialTimeout: o.DialTimeout, RequestTimeout: o.RequestTimeout,
-			ResponseMax: o.FetchTotalBytes + o.BatchBytesMax + 1<<20, ResponseKept: 2 * o.FetchTotalBytes,
+			ClientID: o.ClientID, TLS: o.TLS, SASL: o.SASL, DialTimeout: o.DialTimeout,
+			RequestTimeout: o.RequestTimeout,
+			ResponseMax:    o.FetchTotalBytes + o.BatchBytesMax + 1<<20, ResponseKept: 2 * o.FetchTotalBytes,
 		},
 		fetchers: make(map[int32]*fetcher), kick: make(chan struct{}, 1), builder: bus.NewBuilder(o.Builder),
 	}
@@ -117,7 +120,8 @@ func (s *Source) Start() {
 	}
 }
 
-// sweep makes the interest table forget channels that have had no subscriber for some time. The source does it because it always runs.
+// sweep makes the interest table forget channels that have had no subscriber for some time. The source does it because
+// it always runs.
 func (s *Source) sweep(ctx context.Context) {
 	tick := time.NewTicker(s.o.SweepInterval)
 	defer tick.Stop()
@@ -131,8 +135,8 @@ func (s *Source) sweep(ctx context.Context) {
 	}
 }
 
-// Stop ends reading immediately. It returns when everything that was read has been published and committed. If ctx ends first, the rest is
-// dropped.
+// Stop ends reading immediately. It returns when everything that was read has been published and committed. If ctx ends
+// first, the rest is dropped.
 func (s *Source) Stop(ctx context.Context) error {
 	s.stopFetch()
 	defer s.stopPublish()

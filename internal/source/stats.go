@@ -10,8 +10,8 @@ import (
 	"wsd/internal/stats"
 )
 
-// Stats are the source's counters. Any goroutine may read them while they change, so two counters may differ by one response. The source
-// decides nothing by them.
+// Stats are the source's counters. Any goroutine may read them while they change, so two counters may differ by one
+// response. The source decides nothing by them.
 type Stats struct {
 	Fetches           atomic.Uint64    // Fetch responses.
 	FetchBytes        atomic.Uint64    // The size of all fetch responses on the wire.
@@ -20,14 +20,16 @@ type Stats struct {
 	Stalls            atomic.Uint64    // Connections dropped because the broker had records but sent none.
 	MetadataRefreshes atomic.Uint64
 	MetadataErrors    atomic.Uint64
-	LeftOut           atomic.Int64  // Topics that a pattern matches but that are not read, because there are TopicsMax already.
-	Commits           atomic.Uint64 // Requests that committed positions.
-	CommitErrors      atomic.Uint64 // Failed attempts to commit.
-	Panics            atomic.Uint64 // Records skipped because reading them panicked.
-	RecentBytes       atomic.Int64  // The size of the batches kept for Recent, see Options.RecentBytesMax.
-	PublishErrors     atomic.Uint64 // Batches that the bus did not take. That happens only when the source stops.
+	// Topics that a pattern matches but that are not read, because there are TopicsMax already.
+	LeftOut       atomic.Int64
+	Commits       atomic.Uint64 // Requests that committed positions.
+	CommitErrors  atomic.Uint64 // Failed attempts to commit.
+	Panics        atomic.Uint64 // Records skipped because reading them panicked.
+	RecentBytes   atomic.Int64  // The size of the batches kept for Recent, see Options.RecentBytesMax.
+	PublishErrors atomic.Uint64 // Batches that the bus did not take. That happens only when the source stops.
 
-	Routed      [route.ByCount]Routed               // By what decided where the record goes. A record counts once for each of its channels.
+	// By what decided where the record goes. A record counts once for each of its channels.
+	Routed      [route.ByCount]Routed
 	FetchErrors [kafka.ErrorKindCount]atomic.Uint64 // By ErrorKind. Metadata requests are included.
 
 	mu         sync.Mutex // Guards the lists, each of which is replaced as a whole.
@@ -54,7 +56,8 @@ type TopicStats struct {
 	Markers     atomic.Uint64 // Transaction markers skipped.
 	Aborted     atomic.Uint64 // Records of aborted transactions skipped.
 	Compacted   atomic.Uint64 // Offsets missing because compaction removed them.
-	Gaps        atomic.Uint64 // Offsets missing between batches of a topic whose cleanup policy is not known: compacted or lost.
+	// Offsets missing between batches of a topic whose cleanup policy is not known: compacted or lost.
+	Gaps        atomic.Uint64
 	Breaks      atomic.Uint64 // Breaks published for the topic's channels.
 	Strays      atomic.Uint64 // Checked records that are in another partition than the partitioner chooses.
 	Truncations atomic.Uint64 // Times a new leader did not have what had been read (unclean leader election).
@@ -75,7 +78,8 @@ type PartitionStats struct {
 	Stopped       bool  // A rule with on_error: stop has stopped the partition.
 }
 
-// Topics returns the counters of every topic that is read: those configured in their order, then those that patterns found.
+// Topics returns the counters of every topic that is read: those configured in their order, then those that patterns
+// found.
 func (s *Stats) Topics() []*TopicStats {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -29,13 +29,14 @@ type TopicStatus struct {
 
 // PartitionStatus is where one partition stands.
 type PartitionStatus struct {
-	Partition     int32  `json:"partition"`
-	Leader        int32  `json:"leader"`   // The id of the broker that leads it, or -1.
-	Position      int64  `json:"position"` // The next Kafka offset to read, or -1 if it is not known yet.
-	HighWatermark int64  `json:"high_watermark"`
-	Lag           int64  `json:"lag"`
-	Error         string `json:"error,omitempty"` // The last error. The next success clears it, unless a rule has stopped the partition.
-	Stopped       bool   `json:"stopped"`         // A rule with on_error: stop has stopped the partition.
+	Partition     int32 `json:"partition"`
+	Leader        int32 `json:"leader"`   // The id of the broker that leads it, or -1.
+	Position      int64 `json:"position"` // The next Kafka offset to read, or -1 if it is not known yet.
+	HighWatermark int64 `json:"high_watermark"`
+	Lag           int64 `json:"lag"`
+	// The last error. The next success clears it, unless a rule has stopped the partition.
+	Error   string `json:"error,omitempty"`
+	Stopped bool   `json:"stopped"` // A rule with on_error: stop has stopped the partition.
 }
 
 // BrokerStatus is the connection to one broker that leads partitions.
@@ -48,16 +49,17 @@ type BrokerStatus struct {
 
 // Status is what the source knows about Kafka.
 type Status struct {
-	Ready    bool           `json:"ready"`           // See Source.Ready.
-	Error    string         `json:"error,omitempty"` // Why the cluster's metadata could not be read at the last try.
-	Metadata time.Time      `json:"metadata"`        // When the metadata was last read. Zero means never.
-	Topics   []TopicStatus  `json:"topics"`
-	LeftOut  int64          `json:"left_out"` // Topics that a pattern matches but that are not read, because there are TopicsMax already.
-	Brokers  []BrokerStatus `json:"brokers"`
+	Ready    bool          `json:"ready"`           // See Source.Ready.
+	Error    string        `json:"error,omitempty"` // Why the cluster's metadata could not be read at the last try.
+	Metadata time.Time     `json:"metadata"`        // When the metadata was last read. Zero means never.
+	Topics   []TopicStatus `json:"topics"`
+	// Topics that a pattern matches but that are not read, because there are TopicsMax already.
+	LeftOut int64          `json:"left_out"`
+	Brokers []BrokerStatus `json:"brokers"`
 }
 
-// view is a copy of the topology. The watcher replaces it as a whole; any goroutine reads it. Live figures come from the partitions' own
-// atomics.
+// view is a copy of the topology. The watcher replaces it as a whole; any goroutine reads it. Live figures come from
+// the partitions' own atomics.
 type view struct {
 	mu       sync.Mutex
 	err      string
@@ -92,22 +94,25 @@ func (s *Source) Status() Status {
 		connected[b.ID] = b.Connected
 	}
 	for _, t := range topics {
-		ts := TopicStatus{Name: t.name, Found: t.found, State: t.state, Error: t.err, Current: t.state == TopicPresent, Partitions: []PartitionStatus{}}
+		ts := TopicStatus{Name: t.name, Found: t.found, State: t.state, Error: t.err, Current: t.state == TopicPresent,
+			Partitions: []PartitionStatus{}}
 		for _, p := range t.parts {
 			ps := p.stats()
 			ts.Partitions = append(ts.Partitions, PartitionStatus{
-				Partition: p.id, Leader: p.leaderSeen.Load(), Position: ps.Position, HighWatermark: ps.HighWatermark, Lag: ps.Lag, Error: p.errorText(), Stopped: ps.Stopped,
+				Partition: p.id, Leader: p.leaderSeen.Load(), Position: ps.Position, HighWatermark: ps.HighWatermark,
+				Lag: ps.Lag, Error: p.errorText(), Stopped: ps.Stopped,
 			})
-			ts.Current = ts.Current && ps.Position >= 0 && ps.HighWatermark >= 0 && p.caughtUp.Load() && connected[p.leaderSeen.Load()] && p.lastError.Load() == nil
+			read := ps.Position >= 0 && ps.HighWatermark >= 0 && p.caughtUp.Load()
+			ts.Current = ts.Current && read && connected[p.leaderSeen.Load()] && p.lastError.Load() == nil
 		}
 		st.Topics = append(st.Topics, ts)
 	}
 	return st
 }
 
-// Ready reports whether a subscriber misses nothing from now on: the cluster has been seen, and every partition of every topic that exists
-// has a first position. Once the source is ready it stays ready, since topics that appear later are read from their beginning. Any
-// goroutine may call it.
+// Ready reports whether a subscriber misses nothing from now on: the cluster has been seen, and every partition of
+// every topic that exists has a first position. Once the source is ready it stays ready, since topics that appear later
+// are read from their beginning. Any goroutine may call it.
 func (s *Source) Ready() bool {
 	if s.begun.Load() {
 		return true
@@ -148,8 +153,8 @@ func (s *Source) partitionsSeen() (list []*partition) {
 	return list
 }
 
-// Channels returns, in no order, the channels that topic and partition alone name, as far as the topics have been seen. Only producers know
-// the channels that a record names. Any goroutine may call it.
+// Channels returns, in no order, the channels that topic and partition alone name, as far as the topics have been seen.
+// Only producers know the channels that a record names. Any goroutine may call it.
 func (s *Source) Channels() []string {
 	s.view.mu.Lock()
 	topics := s.view.topics

@@ -12,8 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// A topic that appears and whose first position cannot be had keeps no new clients away: it will be read from its beginning. But its
-// channels' streams are not known, while those of others are known not to be.
+// A topic that appears and whose first position cannot be had keeps no new clients away: it will be read from its
+// beginning. But its channels' streams are not known, while those of others are known not to be.
 func TestReadyStays(t *testing.T) {
 	c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a"))
 	cl := mustClient(t, c.ListenAddrs())

@@ -7,21 +7,23 @@ import (
 	"wsd/internal/route"
 )
 
-// Stream is one partition under one epoch. If the partition alone feeds a channel, what it holds for the channel is the channel's stream.
-// Any goroutine may use it.
+// Stream is one partition under one epoch. If the partition alone feeds a channel, what it holds for the channel is the
+// channel's stream. Any goroutine may use it.
 type Stream struct {
 	p     *partition
 	epoch string
 }
 
-// Position returns the publication offset (Kafka's plus 1) up to which everything has been routed, and the epoch that names the stream.
-// Offsets of one epoch are comparable, also between nodes and after a restart. Position reports false before reading has begun.
+// Position returns the publication offset (Kafka's plus 1) up to which everything has been routed, and the epoch that
+// names the stream. Offsets of one epoch are comparable, also between nodes and after a restart. Position reports false
+// before reading has begun.
 func (st *Stream) Position() (offset uint64, epoch string, ok bool) {
 	for {
 		suffix := st.p.epochSuffix.Load()
 		next := st.p.routed.Load()
 		switch {
-		case st.p.epochSuffix.Load() != suffix: // The log was truncated in the meantime. Offset and epoch must belong to the same log.
+		// The log was truncated in the meantime. Offset and epoch must belong to the same log.
+		case st.p.epochSuffix.Load() != suffix:
 			continue
 		case next < 0:
 			return 0, "", false
@@ -32,21 +34,22 @@ func (st *Stream) Position() (offset uint64, epoch string, ok bool) {
 	}
 }
 
-// streams says which partition feeds a channel, for channels that only one partition feeds. It is replaced as a whole when the topology
-// changes.
+// streams says which partition feeds a channel, for channels that only one partition feeds. It is replaced as a whole
+// when the topology changes.
 type streams struct {
-	byChannel map[string]*Stream // For channels named by topic and partition alone. Nil if two partitions feed the channel.
-	feeds     []feed             // The topics whose records name the channel.
+	// For channels named by topic and partition alone. Nil if two partitions feed the channel.
+	byChannel map[string]*Stream
+	feeds     []feed // The topics whose records name the channel.
 }
 
-// Stream returns the stream of the channel. It reports false if the channel's name and the configuration do not show that one single
-// partition feeds the channel. Any goroutine may call it.
+// Stream returns the stream of the channel. It reports false if the channel's name and the configuration do not show
+// that one single partition feeds the channel. Any goroutine may call it.
 func (s *Source) Stream(channel string) (st *Stream, ok bool) {
 	return s.streams.Load().find(channel, false)
 }
 
-// find returns the stream of the channel. With ignoreStrays it returns the stream that the channel would have if all records were in the
-// partition that the partitioner chooses.
+// find returns the stream of the channel. With ignoreStrays it returns the stream that the channel would have if all
+// records were in the partition that the partitioner chooses.
 func (t *streams) find(channel string, ignoreStrays bool) (found *Stream, ok bool) {
 	found, some := t.byChannel[channel]
 	if some && found == nil {
@@ -66,9 +69,9 @@ func (t *streams) find(channel string, ignoreStrays bool) (found *Stream, ok boo
 	return found, found != nil
 }
 
-// Position returns how far the stream of the channel has been routed, as Stream.Position does. Before the first record that is the offset
-// at which reading began, so the next publication always has a higher one. Position reports false if the channel has no stream, or before
-// reading has begun there. Any goroutine may call it.
+// Position returns how far the stream of the channel has been routed, as Stream.Position does. Before the first record
+// that is the offset at which reading began, so the next publication always has a higher one. Position reports false if
+// the channel has no stream, or before reading has begun there. Any goroutine may call it.
 func (s *Source) Position(channel string) (offset uint64, epoch string, ok bool) {
 	st, ok := s.Stream(channel)
 	if !ok {
@@ -77,8 +80,8 @@ func (s *Source) Position(channel string) (offset uint64, epoch string, ok bool)
 	return st.Position()
 }
 
-// Settled reports whether the source knows the position of the channel's stream, or that the channel has no stream. Any goroutine may call
-// it.
+// Settled reports whether the source knows the position of the channel's stream, or that the channel has no stream. Any
+// goroutine may call it.
 func (s *Source) Settled(channel string) bool {
 	if st, ok := s.Stream(channel); ok {
 		_, _, known := st.Position()
@@ -87,8 +90,8 @@ func (s *Source) Settled(channel string) bool {
 	return s.Ready()
 }
 
-// buildStreams finds the streams of all channels. A channel that two partitions may feed has none. A topic that does not exist yet counts,
-// so that a stream does not become wrong later.
+// buildStreams finds the streams of all channels. A channel that two partitions may feed has none. A topic that does
+// not exist yet counts, so that a stream does not become wrong later.
 func buildStreams(topics []*topic) *streams {
 	out := &streams{byChannel: make(map[string]*Stream)}
 	for _, t := range topics {
@@ -110,7 +113,8 @@ func buildStreams(topics []*topic) *streams {
 	return out
 }
 
-// streamOf returns the partition's stream in a topic of this many partitions. It is the same stream as long as their number is the same.
+// streamOf returns the partition's stream in a topic of this many partitions. It is the same stream as long as their
+// number is the same.
 func (p *partition) streamOf(partitions int) *Stream {
 	if epoch := epochOf(p, partitions); p.stream == nil || p.stream.epoch != epoch {
 		p.stream = &Stream{p: p, epoch: epoch}
@@ -124,8 +128,8 @@ type feed struct {
 	streams []*Stream
 }
 
-// stream returns the only partition that may feed the channel. It returns nil if there are several, or if none is known. IgnoreStrays is as
-// in find.
+// stream returns the only partition that may feed the channel. It returns nil if there are several, or if none is
+// known. IgnoreStrays is as in find.
 func (f *feed) stream(channel string, ignoreStrays bool) *Stream {
 	if len(f.streams) == 1 {
 		return f.streams[0]
@@ -143,8 +147,8 @@ func (f *feed) stream(channel string, ignoreStrays bool) *Stream {
 	return found
 }
 
-// keyed returns the partition of the only key that the channel's records have. It returns nil if there is no such key, or if it is not known
-// where records with the key are.
+// keyed returns the partition of the only key that the channel's records have. It returns nil if there is no such key,
+// or if it is not known where records with the key are.
 func (f *feed) keyed(channel string, ignoreStrays bool) *Stream {
 	key, by, ok := f.route.Key(channel)
 	if !ok || by == route.PartitionerNone || !ignoreStrays && f.streams[0].p.topic.strays.recent() {
@@ -157,7 +161,8 @@ func (f *feed) keyed(channel string, ignoreStrays bool) *Stream {
 	return nil
 }
 
-// epochOf returns the name of a stream: the topic's id, the partition, and the number of partitions, since that decides where keys go.
+// epochOf returns the name of a stream: the topic's id, the partition, and the number of partitions, since that decides
+// where keys go.
 func epochOf(p *partition, partitions int) string {
 	b := make([]byte, 0, 40)
 	b = base64.RawURLEncoding.AppendEncode(b, p.topicID[:])

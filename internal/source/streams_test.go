@@ -94,7 +94,7 @@ func TestPartitioners(t *testing.T) {
 	}
 	require.Equal(t, 0xcbf43926%1000, partitionOf(route.PartitionerCRC32, []byte("123456789"), 1000))
 	_, err := route.New([]Route{{Channel: "{key}", Partitioner: "random"}}, nil)
-	require.ErrorContains(t, err, `routes[0].partitioner "random": it is not known: murmur2 and crc32 are`)
+	require.ErrorContains(t, err, `routes[0].partitioner "random": unknown partitioner; write murmur2 or crc32`)
 }
 
 // Producers with another partitioner: it is noticed, and nothing is promised of their keys.

@@ -9,13 +9,14 @@ import (
 	"wsd/internal/kafka"
 )
 
-// errStalled: the broker says that there are records, but sends none.
-var errStalled = kafka.NewError(kafka.ErrorTimeout, errors.New("the broker has had records for too long without sending any: reconnecting"))
+// errNoRecords: the broker says that there are records, but sends none.
+var errNoRecords = kafka.NewError(kafka.ErrorTimeout,
+	errors.New("the broker has had records for too long without sending any"))
 
-// take routes a response. Moved reports that the position of some partition has changed. Bytes is how much there was to read. If there was
-// something to read and nothing moved, asking again immediately is useless.
+// take routes a response. Moved reports that the position of some partition has changed. Bytes is how much there was to
+// read. If there was something to read and nothing moved, asking again immediately is useless.
 func (f *fetcher) take(resp *kmsg.FetchResponse) (moved bool, bytes int, err error) {
-	records, stalled, answered := uint64(0), false, 0
+	records, starved, answered := uint64(0), false, 0
 	for i := range resp.Topics {
 		for j := range resp.Topics[i].Partitions {
 			bytes += len(resp.Topics[i].Partitions[j].RecordBatches)
@@ -36,7 +37,7 @@ func (f *fetcher) take(resp *kmsg.FetchResponse) (moved bool, bytes int, err err
 			}
 			moved = moved || r.moved
 			// Other partitions can keep one out of the response unless it was first, or the response is empty.
-			stalled = stalled || r.stalled && (a.first || bytes == 0)
+			starved = starved || r.starved && (a.first || bytes == 0)
 			records += r.records
 		}
 	}
@@ -47,9 +48,9 @@ func (f *fetcher) take(resp *kmsg.FetchResponse) (moved bool, bytes int, err err
 	f.s.mu.Lock()
 	err = f.s.router.sealLocked()
 	f.s.mu.Unlock()
-	if err == nil && stalled {
+	if err == nil && starved {
 		f.s.stats.Stalls.Add(1)
-		err = errStalled
+		err = errNoRecords
 	}
 	if answered == 0 {
 		bytes = max(bytes, 1) // A response about nothing leads nowhere, too.
@@ -59,7 +60,7 @@ func (f *fetcher) take(resp *kmsg.FetchResponse) (moved bool, bytes int, err err
 
 // taken is what came of one partition's part of a response.
 type taken struct {
-	moved, stalled bool
+	moved, starved bool
 	records        uint64
 	err            error // Always a *publishError.
 }
@@ -70,7 +71,8 @@ func (f *fetcher) takeOne(a asked, rp *kmsg.FetchResponseTopicPartition) taken {
 	return f.takeLocked(a, rp)
 }
 
-// takeLocked routes one partition's part of a response. It ignores the part if the partition has moved since the request.
+// takeLocked routes one partition's part of a response. It ignores the part if the partition has moved since the
+// request.
 func (f *fetcher) takeLocked(a asked, rp *kmsg.FetchResponseTopicPartition) (r taken) {
 	p := a.p
 	if p.owner != f || p.resolve != resolveNothing || p.routed.Load() != a.offset {
@@ -101,7 +103,7 @@ func (f *fetcher) takeLocked(a asked, rp *kmsg.FetchResponseTopicPartition) (r t
 	if r.moved || position >= end || !good {
 		p.progressAt = now
 	} else {
-		r.stalled = now.Sub(p.progressAt) > f.s.o.StallAfter
+		r.starved = now.Sub(p.progressAt) > f.s.o.StallAfter
 	}
 	return r
 }
@@ -129,12 +131,14 @@ func (f *fetcher) readLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 		case errors.As(err, &pan):
 			position := p.routed.Load()
 			f.s.stats.Panics.Add(1)
-			f.s.log.Error("BUG: reading a record panicked", "topic", p.topic.name, "partition", p.id, "offset", max(from, position-1),
+			f.s.log.Error("BUG: reading a record panicked", "topic", p.topic.name, "partition", p.id, "offset",
+				max(from, position-1),
 				"panic", pan.value, "stack", string(pan.stack))
 			if position == from { // The walk could not even find the next record.
 				return false, f.badBatchLocked(p, pan, -1, rp.HighWatermark, false)
 			}
-			if err := f.s.loseLocked(p, LossUnreadable, position-1, position); err != nil { // The walk continues after the record.
+			// The walk continues after the record.
+			if err := f.s.loseLocked(p, LossUnreadable, position-1, position); err != nil {
 				return false, err
 			}
 		default:
@@ -146,9 +150,10 @@ func (f *fetcher) readLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 // badTriesMax is how often a batch that cannot be read is fetched before it is skipped.
 const badTriesMax = 3
 
-// badBatchLocked deals with a batch that cannot be read because of cause. The batch is fetched again, since the damage may have happened on
-// the way. If that does not help, or cannot help, the batch is skipped as lost. Last is the batch's last offset according to its header, -1
-// if that is not known, and high the partition's high watermark. The error is a *publishError.
+// badBatchLocked deals with a batch that cannot be read because of cause. The batch is fetched again, since the damage
+// may have happened on the way. If that does not help, or cannot help, the batch is skipped as lost. Last is the
+// batch's last offset according to its header, -1 if that is not known, and high the partition's high watermark. The
+// error is a *publishError.
 func (f *fetcher) badBatchLocked(p *partition, cause error, last, high int64, permanent bool) error {
 	position := p.routed.Load()
 	if p.badOffset != position {
@@ -175,7 +180,8 @@ func (f *fetcher) badBatchLocked(p *partition, cause error, last, high int64, pe
 func (f *fetcher) refusedLocked(p *partition, code kafka.Code) {
 	switch kafka.KindOfCode(code) {
 	case kafka.ErrorOffset:
-		// Somebody may have created the topic again, so the metadata is refreshed before the range of offsets is looked up.
+		// Somebody may have created the topic again, so the metadata is refreshed before the range of offsets is looked
+		// up.
 		p.resolve = resolveRange
 		p.vouchLocked()
 		f.s.failLocked(p, code, true)
@@ -186,7 +192,7 @@ func (f *fetcher) refusedLocked(p *partition, code kafka.Code) {
 	}
 }
 
-// restartStallClocks gives each partition of f the full time until it counts as stalled.
+// restartStallClocks gives each partition of f the full time until it counts as starved.
 func (s *Source) restartStallClocks(f *fetcher) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// throttledLog logs a lasting problem at its beginning and at its end. In between it logs once in each interval, with the number of
-// repeats. Any goroutine may use it.
+// throttledLog logs a lasting problem at its beginning and at its end. In between it logs once in each interval, with
+// the number of repeats. Any goroutine may use it.
 type throttledLog struct {
 	mu       sync.Mutex
 	interval time.Duration

@@ -12,8 +12,8 @@ import (
 
 // The topology is which topics and partitions exist and which broker leads each partition.
 
-// apply applies a metadata response: it updates the topology and gives partitions to fetchers. Settled reports that every partition of the
-// topics that exist has a leader. The error is a *publishError. The watcher calls it.
+// apply applies a metadata response: it updates the topology and gives partitions to fetchers. Settled reports that
+// every partition of the topics that exist has a leader. The error is a *publishError. The watcher calls it.
 func (s *Source) apply(resp *kmsg.MetadataResponse) (settled bool, err error) {
 	addrs := s.brokerAddrs(resp)
 	changed := false
@@ -28,7 +28,8 @@ func (s *Source) apply(resp *kmsg.MetadataResponse) (settled bool, err error) {
 	}
 	s.forget(false)
 	if changed || len(s.forgotten) > 0 {
-		// This must happen before a record of a new partition is routed: a channel that two partitions feed has no stream.
+		// This must happen before a record of a new partition is routed: a channel that two partitions feed has no
+		// stream.
 		s.streams.Store(buildStreams(s.topics))
 		var all []*partition
 		for _, t := range s.topics {
@@ -49,8 +50,9 @@ func (s *Source) apply(resp *kmsg.MetadataResponse) (settled bool, err error) {
 	return settled, nil
 }
 
-// endFormer publishes a break to the subscribers of a topic's former life, if it has one. The new life's positions must be known, so that
-// later subscribers get those. None of its records may be on the bus yet. The error is a *publishError.
+// endFormer publishes a break to the subscribers of a topic's former life, if it has one. The new life's positions must
+// be known, so that later subscribers get those. None of its records may be on the bus yet. The error is a
+// *publishError.
 func (s *Source) endFormer(t *topic) error {
 	if t.former == nil {
 		return nil
@@ -81,8 +83,8 @@ type leader struct {
 	epoch  int32
 }
 
-// applyTopic applies what a metadata response says about one topic, and adds its partitions' leaders to leaders. Changed reports that
-// partitions came or went.
+// applyTopic applies what a metadata response says about one topic, and adds its partitions' leaders to leaders.
+// Changed reports that partitions came or went.
 func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders map[*partition]leader) (changed bool) {
 	switch code := kafka.Code(rt.ErrorCode); code {
 	case 0, kafka.LeaderNotAvailable:
@@ -93,7 +95,8 @@ func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders ma
 		case t.found:
 			s.log.Info("a topic that a pattern found is gone", "topic", t.name)
 		default:
-			s.log.Warn("a topic does not exist; wsd does not create it, and will read it from its beginning when it appears", "topic", t.name)
+			s.log.Warn("a topic does not exist; wsd does not create it, but reads it when it appears",
+				"topic", t.name)
 		}
 		if t.state, t.err = TopicMissing, topicError(rt.ErrorCode); t.goneAt.IsZero() {
 			t.goneAt = time.Now()
@@ -114,7 +117,7 @@ func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders ma
 	}
 	if rt.TopicID == ([16]byte{}) && !s.noIDsNoted {
 		s.noIDsNoted = true
-		s.log.Warn("the brokers have no topic ids (Kafka before 2.8): wsd notices that a topic was deleted and created again only if the new log is shorter than the position in the old one")
+		s.log.Warn("the brokers have no topic ids (Kafka before 2.8): a topic that is created again may go unnoticed")
 	}
 	first := !t.seen && !t.missed
 	resuming := !t.seen && s.o.Start.Mode == StartCommitted && len(t.retired) == 0
@@ -182,11 +185,14 @@ func (t *topic) find(id int32) *partition {
 }
 
 func sortPartitions(list []kmsg.MetadataResponseTopicPartition) {
-	slices.SortFunc(list, func(a, b kmsg.MetadataResponseTopicPartition) int { return int(a.Partition) - int(b.Partition) })
+	slices.SortFunc(list, func(a, b kmsg.MetadataResponseTopicPartition) int {
+		return int(a.Partition) - int(b.Partition)
+	})
 }
 
-// assign gives every partition to the fetcher of its leader. It starts fetchers for new leaders and stops those of brokers that no longer
-// lead a partition. A partition without a known leader gets no fetcher. Settled reports that every partition in leaders has a fetcher.
+// assign gives every partition to the fetcher of its leader. It starts fetchers for new leaders and stops those of
+// brokers that no longer lead a partition. A partition without a known leader gets no fetcher. Settled reports that
+// every partition in leaders has a fetcher.
 func (s *Source) assign(addrs map[int32]string, leaders map[*partition]leader) (settled bool) {
 	settled = true
 	parts := make(map[*fetcher][]*partition)
@@ -240,7 +246,8 @@ func (s *Source) assign(addrs map[int32]string, leaders map[*partition]leader) (
 	return settled
 }
 
-// newEpochLocked notes the epoch of the partition's leader. A new leader may not have everything that was read, see epochs.go.
+// newEpochLocked notes the epoch of the partition's leader. A new leader may not have everything that was read, see
+// epochs.go.
 func (p *partition) newEpochLocked(epoch int32) {
 	isNew := epoch > p.leaderEpoch && p.leaderEpoch >= 0
 	p.leaderEpoch = epoch
@@ -255,7 +262,8 @@ func (s *Source) publishView() {
 	v := &s.view
 	topics := make([]viewTopic, 0, len(s.topics))
 	for _, t := range s.topics {
-		topics = append(topics, viewTopic{name: t.name, found: t.found, state: t.state, err: t.err, parts: slices.Clone(t.parts)})
+		topics = append(topics, viewTopic{name: t.name, found: t.found, state: t.state, err: t.err,
+			parts: slices.Clone(t.parts)})
 	}
 	fetchers := make([]*fetcher, 0, len(s.fetchers))
 	for _, f := range s.fetchers {

@@ -22,7 +22,8 @@ func (r *router) value(p *partition, value []byte, offset int64) bus.Record {
 		p.topic.stats.InvalidJSON.Add(1)
 		if !p.topic.invalidNoted {
 			p.topic.invalidNoted = true
-			r.s.log.Warn("a value is not JSON, so clients of the JSON protocol do not get it; further ones are only counted", "topic", p.topic.name, "partition", p.id, "offset", offset, "bytes", len(value))
+			r.s.log.Warn("a value is not JSON, so JSON clients do not get it; further ones are only counted",
+				"topic", p.topic.name, "partition", p.id, "offset", offset, "bytes", len(value))
 		}
 		return bus.Record{Offset: uint64(offset) + 1, Value: value, Text: utf8.Valid(value)}
 	}

@@ -16,8 +16,8 @@ import (
 // refreshPause is the shortest time between two refreshes of the metadata, however often somebody asks for one.
 const refreshPause = 10 * time.Millisecond
 
-// watch refreshes the cluster's metadata at every interval, and immediately if somebody asks. It owns the topics, the assignment of
-// partitions and the fetchers.
+// watch refreshes the cluster's metadata at every interval, and immediately if somebody asks. It owns the topics, the
+// assignment of partitions and the fetchers.
 func (s *Source) watch(ctx context.Context) {
 	var c *kafka.Conn
 	defer func() {
@@ -41,7 +41,8 @@ func (s *Source) watch(ctx context.Context) {
 			s.stats.FetchErrors[kafka.KindOf(err)].Add(1)
 			s.stats.Reconnects.Add(1)
 			s.setViewError(err.Error())
-			s.metaProblem.fail(s.log, "the Kafka cluster cannot be read, retrying", "kind", kafka.KindOf(err), "err", err)
+			s.metaProblem.fail(s.log, "the Kafka cluster cannot be read, retrying", "kind", kafka.KindOf(err), "err",
+				err)
 			kafka.Sleep(ctx, tries.Next(), nil)
 			continue
 		}
@@ -66,8 +67,8 @@ func (s *Source) setViewError(text string) {
 	s.view.mu.Unlock()
 }
 
-// refresh asks for the metadata over c, or over a new connection if c is nil, and applies the response. It returns the connection to use
-// the next time, which may be nil after an error. Settled reports that every partition has a leader.
+// refresh asks for the metadata over c, or over a new connection if c is nil, and applies the response. It returns the
+// connection to use the next time, which may be nil after an error. Settled reports that every partition has a leader.
 func (s *Source) refresh(ctx context.Context, c *kafka.Conn) (_ *kafka.Conn, settled bool, err error) {
 	if c == nil {
 		if c, err = s.dialAny(ctx); err != nil {
@@ -135,7 +136,8 @@ func (s *Source) dialAny(ctx context.Context) (*kafka.Conn, error) {
 	return c, err
 }
 
-// seedsSeen returns the addresses to ask: first the brokers that were seen last, then the configured ones. Any goroutine may call it.
+// seedsSeen returns the addresses to ask: first the brokers that were seen last, then the configured ones. Any
+// goroutine may call it.
 func (s *Source) seedsSeen() []string {
 	s.view.mu.Lock()
 	defer s.view.mu.Unlock()

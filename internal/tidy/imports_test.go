@@ -55,7 +55,7 @@ var rules = map[string]rule{
 	"auth":      {own: []string{"routing"}, outside: []string{"github.com/golang-jwt/jwt/v5", "github.com/MicahParks/keyfunc/v3"}},
 	"admission": {own: []string{"stats"}, outside: []string{"github.com/containerd/cgroups/v3"}},
 	"shard":     {own: []string{"epoll", "wire", "proto", "bus", "routing", "stats"}, outside: []string{centrifuge, "github.com/gobwas/ws", unix}},
-	"kafka":     {own: []string{"epoll"}, outside: []string{kafkaGo, kmsg, "github.com/klauspost/compress"}},
+	"kafka":     {own: []string{"epoll"}, outside: []string{kafkaGo, kmsg, "github.com/klauspost/compress"}}, // Its sockets make epoll's raw calls.
 	"source":    {own: []string{"bus", "kafka", "route", "routing", "proto", "stats"}, outside: []string{kafkaGo, kmsg}},
 	"recovery":  {own: []string{"source", "bus", "routing", "stats"}},
 	"control":   {own: []string{"dirlock", "httpserve"}},

@@ -1,5 +1,5 @@
-// Package run is a command: it starts Apache Kafka on loopback, says where, and ends it with Ctrl-C: make kafka. With -prepare it makes later
-// starts quicker, and ends.
+// Package run is a command: it starts Apache Kafka on loopback, says where, and ends it with Ctrl-C: make kafka. With
+// -prepare it makes later starts quicker, and ends.
 package main
 
 import (
