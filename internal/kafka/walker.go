@@ -1,9 +1,8 @@
 package kafka
 
 // Walker goes through the record batches of one partition, as a fetch returned them: batch by batch and, within a
-// batch, record by record. It skips what lies before its position, and knows markers and aborted transactions.
-// Everybody who reads batches does it through a Walker, so that each rule about them stands here once. One goroutine
-// uses it.
+// batch, record by record. It skips what lies before its position, and recognizes markers and aborted transactions. All
+// code that reads batches uses a Walker, so each rule about batches is written once. One goroutine uses it.
 type Walker struct {
 	inflate   inflater
 	recordMax int // Size in bytes of the largest record that is decoded.
@@ -14,9 +13,9 @@ type Walker struct {
 	partial bool   // The data ended inside a batch.
 	err     error
 	batch   Batch
-	inBatch bool // The walk stands in batch.
+	inBatch bool // batch is the current batch.
 
-	records recordReader // Of batch.
+	records recordReader // The reader of batch's records.
 	opened  bool         // The reader must be closed.
 	left    int32        // Records of batch that have not been decoded.
 	record  Record
@@ -36,10 +35,12 @@ func (w *Walker) Open(data []byte, aborted []AbortedTransaction, next int64) {
 	w.rest, w.next, w.partial, w.err = data, next, false, nil
 }
 
-// Close ends the walk.
+// Close ends the walk and drops every reference to its data. Err and the record's offset stay.
 func (w *Walker) Close() {
 	w.leaveBatch()
-	w.rest = nil
+	w.aborted.reset(nil)
+	w.rest, w.batch = nil, Batch{}
+	w.record = Record{Offset: w.record.Offset}
 }
 
 // NextBatch goes to the next batch that holds an offset at or after the walk's position. It returns false at the end of
@@ -76,7 +77,7 @@ func (w *Walker) Batch() *Batch { return &w.batch }
 // NextRecord goes to the batch's next record at or after the walk's position. It returns false at the end of the batch,
 // in a batch without records to deliver, and if the batch cannot be read, see Err.
 func (w *Walker) NextRecord() bool {
-	// Also if it is empty: its compression must be known.
+	// Open even an empty batch, so that an unknown compression is noticed.
 	if w.inBatch && !w.opened && w.batch.Kind == BatchRecords && w.err == nil {
 		w.opened = true
 		if err := w.inflate.open(&w.batch, w.recordMax, &w.records); err != nil {
