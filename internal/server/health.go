@@ -24,7 +24,7 @@ func (s *Server) Health() admin.Health {
 	for i, sh := range s.shards {
 		stats := sh.Stats()
 		h.Connections += stats.Connections.Load()
-		if stats.PauseAccepts.Load() != 0 {
+		if sh.AcceptingPaused() {
 			h.Reasons = append(h.Reasons, fmt.Sprintf("shard %d is not accepting: it is out of file descriptors or "+
 				"memory; raise the limit on open files (nofile)", i))
 		}

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,9 +22,9 @@ const (
 // accepting is what a shard knows of its listeners. A pause has both edges in the log.
 type accepting struct {
 	listeners []int
-	stopped   bool   // The listeners are closed.
-	paused    bool   // The process has no descriptor to spare; clients wait in the backlog.
-	resumeAt  uint32 // Tick at which accepting is tried again; 0: the listeners are watched.
+	stopped   bool        // The listeners are closed.
+	paused    atomic.Bool // The process has no descriptor to spare; clients wait in the backlog.
+	resumeAt  uint32      // Tick at which accepting is tried again; 0: the listeners are watched.
 
 	// For the load reporter, in this turn.
 	accepted, closed uint64
@@ -105,7 +106,7 @@ func (s *Shard) open(fd, listener int) {
 func (s *Shard) pauseAccepting(cause error) {
 	s.stats.AcceptErrors.Add(1)
 	s.accepting.resumeAt = s.tick + ticks(acceptPause)
-	if !s.accepting.paused {
+	if !s.accepting.paused.Load() {
 		s.accepting.setPaused(true, s.stats)
 		s.opts.Logger.Warn("not accepting: out of file descriptors or memory; clients wait in the backlog",
 			"shard", s.opts.ID, "connections", s.connections, "error", cause,
@@ -140,13 +141,16 @@ func (s *Shard) resumeAccepting() {
 }
 
 func (a *accepting) setPaused(paused bool, st *Stats) {
-	a.paused = paused
+	a.paused.Store(paused)
 	gauge := int64(0)
 	if paused {
 		gauge = 1
 	}
 	st.PauseAccepts.Store(gauge)
 }
+
+// AcceptingPaused reports whether the shard accepts nobody for want of descriptors or memory. Any goroutine.
+func (s *Shard) AcceptingPaused() bool { return s.accepting.paused.Load() }
 
 func (s *Shard) watchListeners(ready uint32) {
 	for i, fd := range s.accepting.listeners {

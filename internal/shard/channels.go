@@ -169,7 +169,7 @@ func (cs *channels) begin(ch *channel, epoch string, offset uint64) {
 func (cs *channels) remove(c *conn, i int) {
 	sub := c.subs[i]
 	ch := &cs.list[sub.channel]
-	if cs.walking == sub.channel+1 { // Invariant 7.
+	if cs.walking == sub.channel+1 { // Invariant 8.
 		panic(fmt.Sprintf("BUG: a subscriber of channel %q leaves while its subscribers are walked", ch.name))
 	}
 	last := len(ch.subscribers) - 1

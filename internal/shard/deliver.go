@@ -60,7 +60,7 @@ func (s *Shard) deliverSegment(p *pending, direct bool) {
 }
 
 // deliverToSubscribers gives a segment to every subscriber of its channel. While it walks them, nothing changes them
-// (invariant 7): subscriptions that have to end, and connections that fail, do so afterwards.
+// (invariant 8): subscriptions that have to end, and connections that fail, do so afterwards.
 func (s *Shard) deliverToSubscribers(p *pending, d *delivery) {
 	ch := &s.channels.list[p.channel]
 	d.channel = p.channel + 1

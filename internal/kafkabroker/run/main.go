@@ -55,12 +55,14 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	began := time.Now()
 	c, err := kafkabroker.Start(starting, kafkabroker.Options{
 		Home: *home, Dir: *dir, Brokers: *brokers, Port: *port,
-		Properties: map[string]string{"auto.create.topics.enable": "true"}, // A producer alone is then enough to try things.
+		// A producer alone is then enough to try things.
+		Properties: map[string]string{"auto.create.topics.enable": "true"},
 	})
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "Apache Kafka (brokers: %d) after %.1f s, until Ctrl-C; data and logs are in %s\n", *brokers, time.Since(began).Seconds(), *dir)
+	fmt.Fprintf(out, "Apache Kafka (brokers: %d) after %.1f s, until Ctrl-C; data and logs are in %s\n",
+		*brokers, time.Since(began).Seconds(), *dir)
 	fmt.Fprintf(out, "  bin/wsd serve --kafka.brokers %s --kafka.topics TOPIC\n", strings.Join(c.Addrs(), ","))
 	<-ctx.Done()
 	return c.Close()
