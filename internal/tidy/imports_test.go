@@ -57,7 +57,7 @@ var rules = map[string]rule{
 	"shard":     {own: []string{"epoll", "wire", "proto", "bus", "routing", "stats"}, outside: []string{centrifuge, "github.com/gobwas/ws", unix}},
 	"kafka":     {own: []string{"epoll"}, outside: []string{kafkaGo, kmsg, "github.com/klauspost/compress"}}, // Its sockets make epoll's raw calls.
 	"source":    {own: []string{"bus", "kafka", "route", "routing", "proto", "stats"}, outside: []string{kafkaGo, kmsg}},
-	"recovery":  {own: []string{"source", "bus", "routing", "stats"}},
+	"recovery":  {own: []string{"source", "bus", "stats"}},
 	"control":   {own: []string{"dirlock", "httpserve"}},
 	"tlsconn":   {own: []string{"epoll"}, outside: []string{ants}},
 	"doctor":    {own: []string{"host", "steering"}, outside: []string{unix}},
