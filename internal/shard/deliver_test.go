@@ -148,7 +148,7 @@ func TestSlowClient(t *testing.T) {
 	}
 }
 
-// A pong does not close a client that has as much waiting as may.
+// Each of several pings is answered, before what waits, and no pong makes a client slow.
 func TestPongBeyondLimit(t *testing.T) {
 	r := newStepped(t, func(o *Options) { o.Limits.OutboundMax = 64 << 10 })
 	var c *client
@@ -160,18 +160,50 @@ func TestPongBeyondLimit(t *testing.T) {
 	})
 	require.NoError(t, c.conn.(*net.TCPConn).SetReadBuffer(4096))
 	conn, stats := r.shard.slab.get(0), r.shard.Stats()
-	for !conn.out.exceeds(r.shard.opts.Limits.OutboundMax) {
+	sent := 0
+	for ; !conn.out.exceeds(r.shard.opts.Limits.OutboundMax); sent++ {
 		r.publish("a", many(1, 1000)...)
 		r.step()
 	}
 	frames := stats.FramesIn.Load()
-	for range 3 {
-		c.send(ws.OpPing, "p")
+	ping := func(from, to int) {
+		for n := from; n < to; n++ {
+			c.send(ws.OpPing, fmt.Sprintf("%0100d", n))
+		}
+		eventually(t, "the pings are seen", func() bool { r.step(); return stats.FramesIn.Load() == frames+uint64(to) })
 	}
-	eventually(t, "the pings are seen", func() bool { r.step(); return stats.FramesIn.Load() == frames+3 })
+	ping(0, 10)
 	require.True(t, conn.isClient())
-	require.True(t, conn.out.chunks[len(conn.out.chunks)-1].pong)
-	require.False(t, conn.out.chunks[len(conn.out.chunks)-2].pong, "the newest takes the place of the others")
+	ping(10, 60)
+	require.True(t, conn.isClient())
+	waiting := 0
+	for i := range conn.out.chunks {
+		if conn.out.chunks[i].pong != 0 {
+			waiting += len(conn.out.chunks[i].bytes)
+		}
+	}
+	require.LessOrEqual(t, waiting, pongBytesMax)
+	var pongs []string
+	messages := 0
+	r.during(func() {
+		for messages < sent {
+			event, payload, err := c.next()
+			if err != nil {
+				return
+			}
+			if event == wire.EventPong {
+				pongs = append(pongs, payload)
+				continue
+			}
+			messages++
+		}
+	})
+	require.Equal(t, sent, messages)
+	require.Less(t, len(pongs), 60)
+	for n := range 10 {
+		require.Equal(t, fmt.Sprintf("%0100d", n), pongs[n])
+	}
+	require.Equal(t, fmt.Sprintf("%0100d", 59), pongs[len(pongs)-1], "the newest is answered")
 }
 
 // A slow client that reads again in time sees whole messages up to a point, then the reason.

@@ -20,7 +20,8 @@ type chunk struct {
 	publications uint32
 	hold         uint32 // Index into sender.holds of the batch that bytes belong to; 0: to no batch.
 	channel      uint32 // One more than the index of the publications' channel; 0: the chunk is something else.
-	pong         bool   // A later pong may replace it.
+	pong         uint16 // One more than where the last pong of bytes begins; 0: it holds no pongs.
+	control      bool   // A control frame, or a ping in-band.
 	deferred     bool   // bytes are still being compressed elsewhere: not to be sent before, see deflate.go.
 }
 
@@ -33,17 +34,32 @@ func (k *chunk) cost() int { return len(k.bytes) + chunkOverhead }
 // empty reports whether nothing waits.
 func (o *outbox) empty() bool { return len(o.chunks) == 0 }
 
-// unsent returns the cost of what waits after the chunk being sent.
+// unsent returns the cost of what waits after the message being sent, control chunks not counted.
 func (o *outbox) unsent() int {
-	if len(o.chunks) == 0 {
-		return o.cost
+	rest := o.cost
+	for i := range o.chunks {
+		rest -= o.chunks[i].cost()
+		if !o.chunks[i].control {
+			break
+		}
 	}
-	return o.cost - o.chunks[0].cost()
+	return rest
 }
 
-// exceeds reports whether more than limit waits after the chunk being sent. That chunk does not count, so that one
+// exceeds reports whether more than limit waits after the message being sent. That one does not count, so that one
 // message of any size reaches a client that reads.
 func (o *outbox) exceeds(limit int) bool { return o.cost > limit && o.unsent() > limit }
+
+// controlEnd returns where control chunks end that stand before all others, and of which nothing is sent.
+func (o *outbox) controlEnd() (i int) {
+	if o.offset > 0 {
+		i = 1
+	}
+	for i < len(o.chunks) && o.chunks[i].control {
+		i++
+	}
+	return i
+}
 
 // verdict is what became of an operation on an outbox. Its caller decides what follows.
 type verdict uint8

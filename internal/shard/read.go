@@ -1,6 +1,8 @@
 package shard
 
 import (
+	"slices"
+
 	"golang.org/x/sys/unix"
 
 	"wsd/internal/wire"
@@ -8,12 +10,7 @@ import (
 
 // readable takes what the socket of c holds, at most one buffer full a turn.
 func (s *Shard) readable(c *conn) {
-	// Bytes of an incomplete request or frame come first in the buffer, so that parsing always sees one run of bytes.
-	kept := 0
-	if c.in != nil {
-		kept = copy(s.readBuf, c.in.bytes)
-	}
-	n, err := c.read(s.readBuf[kept:])
+	b, n, err := s.fill(c)
 	switch {
 	case err == unix.EAGAIN:
 		return
@@ -25,13 +22,30 @@ func (s *Shard) readable(c *conn) {
 	if c.state == stateClosing {
 		return // Discarded: we have said goodbye.
 	}
-	b := s.readBuf[:kept+n]
 	if c.state == stateHead {
 		if b = s.readHead(c, b); b == nil {
 			return
 		}
 	}
 	s.readFrames(c, b)
+}
+
+// fill reads n bytes and returns them with what c has kept before, so that parsing always sees one run of bytes.
+//
+// A little that was kept is copied into the shard's buffer first. More is read behind where it is kept: a message that
+// comes in many small pieces must not be copied with each of them.
+func (s *Shard) fill(c *conn) (b []byte, n int, err error) {
+	kept := 0
+	if c.in != nil {
+		if kept = len(c.in.bytes); kept >= keptMin {
+			room := c.in.room()
+			n, err = c.read(room)
+			return c.in.bytes[:kept+max(n, 0)], n, err
+		}
+		copy(s.readBuf, c.in.bytes)
+	}
+	n, err = c.read(s.readBuf[kept:])
+	return s.readBuf[:kept+max(n, 0)], n, err
 }
 
 // peerClosed ends a connection whose peer is gone or has sent its end.
@@ -107,12 +121,33 @@ func (s *Shard) keepIncomplete(c *conn, b []byte) {
 	}
 }
 
-// keep stores a copy of b, which begins with what was kept before.
+// keptMin is how much must be kept to be read behind in place.
+const keptMin = 4 << 10
+
+// keep stores b, which begins with what was kept before or is a later part of it.
 func (c *conn) keep(b []byte) {
 	if c.in == nil {
 		c.in = new(incomplete)
 	}
-	c.in.bytes = append(c.in.bytes[:0], b...)
+	in := c.in
+	switch {
+	case len(in.bytes) > 0 && &in.bytes[0] == &b[0]: // It is where it was read.
+		in.bytes = in.bytes[:len(b)]
+	case cap(in.bytes) > keptMin && len(b) < cap(in.bytes)/4:
+		in.bytes = append([]byte(nil), b...) // A small message does not keep the memory of a large one.
+	default:
+		in.bytes = append(in.bytes[:0], b...)
+	}
+}
+
+// room returns where to read behind what is kept: as much as that is, so that a message is moved a few times only,
+// however many pieces it comes in.
+func (in *incomplete) room() []byte {
+	n := len(in.bytes)
+	if cap(in.bytes)-n < n/4 {
+		in.bytes = slices.Grow(in.bytes, n)
+	}
+	return in.bytes[n:cap(in.bytes)]
 }
 
 // failFrame ends a connection that sent what it must not.

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"bytes"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -66,17 +67,43 @@ func (s *sender) offer(o *outbox, k chunk) verdict {
 	return verdictOK
 }
 
-// pong appends a pong. While another waits, it takes that one's place (RFC 6455 §5.5.3 asks for an answer to the newest
-// ping only). So there are never more pongs than other chunks, and no pong makes a client slow.
+// pushControl appends k. While the kernel takes no more, it goes before everything that waits, but for what is partly
+// sent and other control chunks: a ping must not wait for a backlog that the client may have, as clients time pings too.
+func (s *sender) pushControl(o *outbox, k chunk) {
+	if o.chunks == nil {
+		o.chunks = s.spare()
+	}
+	k.control = true
+	if o.blocked {
+		o.chunks = slices.Insert(o.chunks, o.controlEnd(), k)
+	} else {
+		o.chunks = append(o.chunks, k)
+	}
+	s.add(o, k.cost())
+}
+
+// pongBytesMax bounds the pongs that wait together for one connection.
+const pongBytesMax = 2 << 10
+
+// pong answers a ping. Pongs that wait together share a chunk. Beyond pongBytesMax a pong replaces the one before it
+// (RFC 6455 §5.5.3 allows to answer the newest ping only), so that no flood of pings makes a client slow.
 func (s *sender) pong(o *outbox, payload []byte) {
-	k := chunk{bytes: wire.AppendFrame(nil, opPong, payload), pong: true}
 	last := len(o.chunks) - 1
-	if last < 0 || !o.chunks[last].pong || last == 0 && o.offset > 0 {
-		s.push(o, k)
+	if o.blocked {
+		last = o.controlEnd() - 1
+	}
+	if last < 0 || o.chunks[last].pong == 0 || last == 0 && o.offset > 0 {
+		s.pushControl(o, chunk{bytes: wire.AppendFrame(nil, opPong, payload), pong: 1})
 		return
 	}
-	s.add(o, k.cost()-o.chunks[last].cost())
-	o.chunks[last] = k
+	k := &o.chunks[last]
+	before := k.cost()
+	if len(k.bytes)+headerMax+len(payload) > pongBytesMax {
+		k.bytes = k.bytes[:k.pong-1]
+	}
+	k.pong = uint16(len(k.bytes)) + 1
+	k.bytes = wire.AppendFrame(k.bytes, opPong, payload)
+	s.add(o, k.cost()-before)
 }
 
 // writeNow writes b past an empty outbox and returns how much was taken. The caller pushes the rest.

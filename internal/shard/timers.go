@@ -166,7 +166,8 @@ func (s *Shard) ping(c *conn) {
 	}
 	c.awaitingPong = true
 	c.pingAt = s.tick + ticks(s.opts.Limits.PongTimeout)
-	s.queue(c, chunk{bytes: frame})
+	s.sender.pushControl(&c.out, chunk{bytes: frame})
+	s.markDirty(c)
 }
 
 // pong takes note of an answer to our ping; the next ping follows one interval after the last.
