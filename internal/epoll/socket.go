@@ -103,3 +103,16 @@ func Reset(fd int) {
 	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 0})
 	Close(fd)
 }
+
+// Acked returns how many bytes the peer of a TCP socket has acknowledged, ever, and whether that is all that was written
+// to it (tcp_info of linux/tcp.h).
+func Acked(fd int) (bytes uint64, all bool) {
+	var info unix.TCPInfo
+	size := uint32(unsafe.Sizeof(info))
+	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_TCP, unix.TCP_INFO,
+		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 {
+		return 0, true // It is no longer connected: nothing leaves.
+	}
+	return info.Bytes_acked, info.Unacked == 0 && info.Notsent_bytes == 0
+}

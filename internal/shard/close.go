@@ -37,6 +37,7 @@ func (s *Shard) beginClosing(c *conn, reason Reason) {
 	c.state, c.reason = stateClosing, reason
 	c.pingAt, c.frameAt = 0, 0
 	c.deadline = s.tick + ticks(s.opts.Limits.CloseGrace)
+	s.emptying.watch(c, s.tick+ticks(closingMax))
 	s.wheel.rearm(c)
 }
 
@@ -46,6 +47,7 @@ func (s *Shard) leave(c *conn) {
 	s.completions.takePutOff(c)
 	s.recalls.forget(c)
 	s.resyncs.forget(c)
+	s.emptying.forget(c)
 	if c.isClient() || c.state == stateFailed {
 		s.countClients(-1)
 	}

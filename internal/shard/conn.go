@@ -40,6 +40,7 @@ type conn struct {
 	user         bool  // It has a user, whose entry is the first of subs.
 	recalled     bool  // It has an entry in Shard.recalls.
 	resynced     bool  // It has an entry in Shard.resyncs.
+	emptying     bool  // It has an entry in Shard.emptying.
 	hasPutOff    bool  // It has completions that were put off.
 	histories    uint8 // History commands whose reply is still to come; at most historyMax.
 

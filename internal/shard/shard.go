@@ -53,6 +53,8 @@ type Shard struct {
 	recalls    recalls
 	resyncs    resyncs
 
+	emptying emptying
+
 	completions completions
 
 	// Time. A tick is tickLength since start.
@@ -128,6 +130,7 @@ func (s *Shard) init() {
 		opts: &s.opts, channels: &s.channels, sender: &s.sender, waiting: make(map[recoveryKey]*recovery),
 	}
 	s.recalls.channels = make(map[uint32][]string)
+	s.emptying = make(emptying)
 	s.resyncs.last = make(map[uint32]resyncTicks)
 	s.completions = completions{sender: &s.sender, putOff: make(map[uint32][]*completion)}
 }

@@ -130,23 +130,33 @@ func (s *Shard) due(c *conn) {
 		switch c.state {
 		case stateHead:
 			s.refuseRequest(c, 408, "the upgrade request was not complete in time", ReasonHandshakeTimeout)
+			return
 		case stateJoining:
 			s.end(c, ReasonStale)
+			return
 		default:
+			if s.emptying.extends(c, now) {
+				c.deadline = now + ticks(s.opts.Limits.CloseGrace)
+				break
+			}
 			s.abort(c)
+			return
 		}
-		return
 	case c.frameAt != 0 && now >= c.frameAt:
 		c.frameAt = 0
 		s.end(c, ReasonFrameTimeout)
 		return
 	case c.pingAt != 0 && now >= c.pingAt:
-		if c.awaitingPong {
+		switch {
+		case !c.awaitingPong:
+			s.ping(c)
+		case s.emptying.extends(c, now):
+			c.pingAt = now + ticks(s.opts.Limits.PongTimeout)
+		default:
 			c.pingAt = 0
 			s.end(c, ReasonNoPong)
 			return
 		}
-		s.ping(c)
 	}
 	s.wheel.rearm(c)
 }
@@ -166,6 +176,7 @@ func (s *Shard) ping(c *conn) {
 	}
 	c.awaitingPong = true
 	c.pingAt = s.tick + ticks(s.opts.Limits.PongTimeout)
+	s.emptying.watch(c, 0)
 	s.sender.pushControl(&c.out, chunk{bytes: frame})
 	s.markDirty(c)
 }
@@ -176,6 +187,7 @@ func (s *Shard) pong(c *conn) (expected bool) {
 		return false
 	}
 	c.awaitingPong = false
+	s.emptying.forget(c)
 	sent := c.pingAt - ticks(s.opts.Limits.PongTimeout)
 	c.pingAt = sent + max(ticks(s.opts.Limits.PingInterval), ticks(s.opts.Limits.PongTimeout))
 	// The wheel still holds the pong's deadline, which is earlier: it will find the new one there.

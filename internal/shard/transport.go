@@ -23,6 +23,9 @@ func (t *transport) write(b []byte) (n int, err error) { return epoll.Write(int(
 // writev writes the gathered slices in order and returns how many bytes were taken.
 func (t *transport) writev(v *epoll.Iovecs) (n int, err error) { return v.Writev(int(t.fd)) }
 
+// acked returns how many bytes the peer's kernel has acknowledged, ever, and whether that is all that was written.
+func (t *transport) acked() (bytes uint64, all bool) { return epoll.Acked(int(t.fd)) }
+
 // shutdown ends our side after what has been written. It does nothing the second time.
 func (t *transport) shutdown() {
 	if !t.shut {
