@@ -28,12 +28,14 @@ type Client struct {
 	OutboundMax      Bytes         `key:"outbound_max" def:"1MiB" help:"Bytes that may wait in wsd for one connection. A client that exceeds them is closed with 3008 (raw: 1008)."`
 	SlowPolicies     []SlowPolicy  `key:"slow_policies" help:"What to do with clients that fall behind, per channel, as PATTERN=POLICY. PATTERN is a channel name or a prefix followed by *. POLICY is disconnect, conflate (send only the newest record of each key) or resync (the client subscribes again and recovers). The first pattern that matches decides. Default: disconnect."`
 	MessageMax       Bytes         `key:"message_max" def:"64KiB" help:"Largest message from a client. A larger one closes the connection with 1009."`
+	MessageOutMax    Bytes         `key:"message_out_max" def:"32KiB" help:"Largest message to a client of the protocol that holds several publications; larger batches go out as several messages in one write. A single publication may be larger. Client libraries have limits of their own, such as 32 KiB."`
 	HeadMax          Bytes         `key:"head_max" def:"8KiB" help:"Largest upgrade request."`
 	HandshakeTimeout time.Duration `key:"handshake_timeout" def:"5s" help:"Time from accepting a connection to its complete upgrade request."`
 	StaleCloseDelay  time.Duration `key:"stale_close_delay" def:"10s" help:"Time from the upgrade to the connect command. A client that takes longer is closed with 3502."`
 	FrameTimeout     time.Duration `key:"frame_timeout" def:"10s" help:"Time from the first byte of a client's message to its last."`
 	PingInterval     time.Duration `key:"ping_interval" def:"25s" help:"Time between two pings."`
 	PongTimeout      time.Duration `key:"pong_timeout" def:"10s" help:"Time that a client has to answer a ping; then it is closed with 3012. Must be shorter than ping_interval."`
+	ProgressTimeout  time.Duration `key:"progress_timeout" def:"30s" help:"Close a client for which bytes wait and whose kernel has acknowledged none for this long, whatever pongs it sends (TCP_USER_TIMEOUT)."`
 	ChannelsMax      int           `key:"channels_max" def:"128" help:"Maximum number of subscriptions per connection."`
 	ChannelLengthMax int           `key:"channel_length_max" def:"255" help:"Maximum length of a channel name in bytes."`
 

@@ -149,6 +149,11 @@ func (o *Options) set(fd int) error {
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
 		return fmt.Errorf("set TCP_NODELAY: %w", err)
 	}
+	if ms := int(o.ProgressTimeout.Milliseconds()); ms > 0 {
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, ms); err != nil {
+			return fmt.Errorf("set TCP_USER_TIMEOUT to %d ms: %w", ms, err)
+		}
+	}
 	if o.DeferAccept {
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, deferSeconds); err != nil {
 			return fmt.Errorf("set TCP_DEFER_ACCEPT: %w", err)

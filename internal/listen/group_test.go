@@ -46,7 +46,7 @@ func mustDial(tb testing.TB, address string) net.Conn {
 }
 
 func TestGroup(t *testing.T) {
-	groups := mustOpenWith(t, Options{Addresses: []string{"127.0.0.1:0", "[::1]:0"}, Shards: 5, SendBuffer: 20_000})
+	groups := mustOpenWith(t, Options{Addresses: []string{"127.0.0.1:0", "[::1]:0"}, Shards: 5, SendBuffer: 20_000, ProgressTimeout: 7 * time.Second})
 	require.Len(t, groups, 2)
 	require.Equal(t, netip.MustParseAddr("127.0.0.1"), groups[0].Address.Addr())
 	require.Equal(t, netip.MustParseAddr("::1"), groups[1].Address.Addr())
@@ -78,6 +78,7 @@ func TestGroup(t *testing.T) {
 		conn := mustAccept(t, g.FDs)
 		require.Equal(t, 40_000, option(t, conn, unix.SOL_SOCKET, unix.SO_SNDBUF), "inherited, doubled by the kernel")
 		require.Equal(t, 1, option(t, conn, unix.IPPROTO_TCP, unix.TCP_NODELAY), "inherited")
+		require.Equal(t, 7000, option(t, conn, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT), "inherited")
 		require.LessOrEqual(t, option(t, conn, unix.IPPROTO_TCP, unix.TCP_MAXSEG), segmentMax, "loopback has 64 KiB")
 	}
 }

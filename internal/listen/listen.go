@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,6 +27,11 @@ type Options struct {
 	// when the kernel has sent its SYN-ACK again, after about a second, or after three seconds if that is lost. Until
 	// then it takes a place in the SYN queue, and closing the listener resets it.
 	DeferAccept bool
+
+	// ProgressTimeout has the kernel end a connection to which bytes could not be delivered for so long, because its peer
+	// acknowledges nothing or takes nothing (TCP_USER_TIMEOUT, tcp(7)): reads then fail with ETIMEDOUT. Accepted
+	// connections inherit it. 0: never; the kernel goes on for as long as the peer answers its probes.
+	ProgressTimeout time.Duration
 
 	// Opened, if not nil, is called with the first socket of each group before it is bound. group is the index of the
 	// address. The descriptor is valid only during the call. An error ends Open.

@@ -30,7 +30,7 @@ func (s *Server) listenOptions(shards int) listen.Options {
 	c := s.cfg.Client
 	return listen.Options{
 		Addresses: c.Listen, Shards: shards, SendBuffer: int(c.KernelSendBuffer), DeferAccept: c.DeferAccept,
-		Opened: s.steering.Attach, Listening: s.steering.Add,
+		ProgressTimeout: c.ProgressTimeout, Opened: s.steering.Attach, Listening: s.steering.Add,
 	}
 }
 
@@ -221,11 +221,10 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int) shard.Options
 		Positions: positions,
 		Load:      s.steering.Slot(id), Serving: &s.serving, Descriptors: &s.descriptors,
 		Limits: shard.Limits{
-			OutboundMax: int(c.OutboundMax), MessageMax: int(c.MessageMax), HeadMax: int(c.HeadMax),
-			ChannelsMax:      c.ChannelsMax,
-			ChannelLengthMax: c.ChannelLengthMax, HandshakeTimeout: c.HandshakeTimeout,
-			StaleCloseDelay: c.StaleCloseDelay,
-			FrameTimeout:    c.FrameTimeout, PingInterval: c.PingInterval, PongTimeout: c.PongTimeout,
+			OutboundMax: int(c.OutboundMax), MessageMax: int(c.MessageMax), MessageOutMax: int(c.MessageOutMax),
+			HeadMax: int(c.HeadMax), ChannelsMax: c.ChannelsMax, ChannelLengthMax: c.ChannelLengthMax,
+			HandshakeTimeout: c.HandshakeTimeout, StaleCloseDelay: c.StaleCloseDelay, FrameTimeout: c.FrameTimeout,
+			PingInterval: c.PingInterval, PongTimeout: c.PongTimeout,
 			CloseGrace: min(closeGrace, s.cfg.Shutdown.Drain/2), BatchBytesPerTurn: batchBytesPerTurn,
 			PinnedMax: int(s.cfg.Bus.PinnedMax),
 		},

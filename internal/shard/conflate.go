@@ -85,16 +85,15 @@ type singles struct {
 }
 
 // of returns the records of seg in variant v, and their keys. A record without bytes has nothing for v.
-func (l *singles) of(v bus.Variant, seg *bus.Segment) (bytes [][]byte, keys []string) {
+func (l *singles) of(v bus.Variant, seg *bus.Segment, lay *layouts) (bytes [][]byte, keys []string) {
 	if len(l.keys) == 0 {
 		for i := range seg.Records {
 			l.keys = append(l.keys, string(seg.Key(i)))
 		}
 	}
 	if len(l.bytes[v]) == 0 {
-		d := &dialects[v]
 		for i := range seg.Records {
-			l.bytes[v] = append(l.bytes[v], d.layoutRecords(seg.Name, seg.Records[i:i+1]))
+			l.bytes[v] = append(l.bytes[v], lay.records(v, seg.Name, seg.Records[i:i+1]).bytes)
 		}
 	}
 	return l.bytes[v], l.keys
@@ -131,17 +130,16 @@ func (s *sender) conflates(o *outbox) bool {
 // mergeSegment merges the records of a segment with an offset above start into o, which conflates. began reports that
 // it did not conflate before.
 func (s *sender) mergeSegment(o *outbox, v bus.Variant, p *pending, start uint64) (began bool, _ verdict) {
-	d := &dialects[v]
 	s.sendUncompressedIfBehind(o)
 	if o.exceeds(s.outboundMax) {
-		s.drop(d.layoutAfter(p.segment, start).publications)
+		s.drop(s.layouts.after(v, p.segment, start).publications)
 		return false, verdictSlow
 	}
 	if began = o.merge == nil; began {
 		s.setMerge(o, &merge{newest: make(map[mergeKey]int)})
 	}
 	m, before := o.merge, o.merge.cost
-	bytes, keys := s.singles.of(v, p.segment)
+	bytes, keys := s.singles.of(v, p.segment, s.layouts)
 	for i := range p.segment.Records {
 		r := &p.segment.Records[i]
 		key := mergeKey{p.channel, keys[i]}
@@ -149,7 +147,7 @@ func (s *sender) mergeSegment(o *outbox, v bus.Variant, p *pending, start uint64
 		case r.Offset <= start:
 		case len(bytes[i]) > 0:
 			s.counts.conflated += uint64(m.put(merged{bytes[i], key}))
-		case d.nullRemoves:
+		case dialects[v].nullRemoves:
 			s.counts.conflated += uint64(m.remove(key))
 		}
 	}

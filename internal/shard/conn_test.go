@@ -31,7 +31,6 @@ func TestDialectsAreComplete(t *testing.T) {
 	for v := range dialects {
 		d := &dialects[v]
 		require.NotNil(t, d.layout, v)
-		require.NotNil(t, d.layoutRecords, v)
 		require.NotNil(t, d.value, v)
 		require.NotNil(t, d.closeCode, v)
 		require.False(t, d.takesCommands && d.encoding == nil, "%d: commands need an encoding", v)

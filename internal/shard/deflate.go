@@ -31,7 +31,8 @@ type Deflate struct {
 // compressor lays segments out in compressed form for one shard. It belongs to the shard's goroutine.
 type compressor struct {
 	Deflate
-	ready func() // Wakes the shard when a layout that it awaits is there; any goroutine.
+	layouts *layouts
+	ready   func() // Wakes the shard when a layout that it awaits is there; any goroutine.
 
 	awaited []awaited
 	spares  [][]connRef // Empty lists for reuse.
@@ -64,14 +65,14 @@ func (z *compressor) layout(seg *bus.Segment, form bus.Variant) chunk {
 	d := &dialects[form.Plain()]
 	k := chunk{publications: d.publications(seg.Records)}
 	if form == form.Plain() {
-		k.bytes = seg.Layout(form, d.layout)
+		k.bytes = z.layouts.of(form, seg)
 		return k
 	}
 	var built bool
 	if k.bytes, built = seg.Built(form); built {
 		return k
 	}
-	plain := seg.Layout(form.Plain(), d.layout)
+	plain := z.layouts.of(form.Plain(), seg)
 	switch n := d.compressible(seg, plain, z.Least); {
 	case n == 0:
 		k.bytes = seg.Layout(form, func(*bus.Segment) []byte { return plain })

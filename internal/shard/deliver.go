@@ -108,7 +108,7 @@ func (s *Shard) deliverTo(c *conn, d *delivery, start uint64) {
 	k := d.chunks[form]
 	switch {
 	case start >= p.segment.Records[0].Offset:
-		k = c.speaks().layoutAfter(p.segment, start)
+		k = s.layouts.after(c.variant, p.segment, start)
 		k.channel = d.channel
 		s.offer(c, k)
 	case len(k.bytes) == 0:

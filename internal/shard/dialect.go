@@ -11,10 +11,9 @@ import (
 // dialect is how the shard talks to one kind of client. There is one for each variant of a segment's layout. Everything
 // in which clients differ stands here, so that the rest of the shard asks no client what it speaks.
 type dialect struct {
-	// layout lays a segment out. It returns nothing where the segment has nothing for the dialect.
-	layout func(*bus.Segment) []byte
-	// layoutRecords lays some records of a channel out by themselves.
-	layoutRecords func(channel string, records []bus.Record) []byte
+	// layout lays records of a channel out, whose values have valueBytes in all (a hint), in messages of at most messageMax
+	// bytes or one record. It returns nothing where the records have nothing for the dialect.
+	layout func(channel string, records []bus.Record, valueBytes, messageMax int) []byte
 	// value returns what the dialect carries of a record, nil if nothing.
 	value func(*bus.Record) []byte
 	// separate says that each record is a message of its own, compressed by itself.
@@ -66,14 +65,37 @@ func (d *dialect) publications(records []bus.Record) (n uint32) {
 	return n
 }
 
-// layoutAfter lays out the records with an offset above start, for a subscriber that joined in the middle of a segment.
-func (d *dialect) layoutAfter(seg *bus.Segment, start uint64) chunk {
+// layouts lays segments out for all shards alike: what is built once serves the whole process.
+type layouts struct {
+	messageMax int // Limits.MessageOutMax.
+	whole      [bus.VariantCount]func(*bus.Segment) []byte
+}
+
+func newLayouts(messageMax int) (l layouts) {
+	l.messageMax = messageMax
+	for v := range dialects {
+		d := &dialects[v]
+		l.whole[v] = func(seg *bus.Segment) []byte { return d.layout(seg.Name, seg.Records, seg.Bytes, messageMax) }
+	}
+	return l
+}
+
+// of returns the layout of a segment, built if it is not there yet.
+func (l *layouts) of(v bus.Variant, seg *bus.Segment) []byte { return seg.Layout(v, l.whole[v]) }
+
+// records lays some records of a channel out by themselves.
+func (l *layouts) records(v bus.Variant, channel string, records []bus.Record) chunk {
+	d := &dialects[v]
+	return chunk{bytes: d.layout(channel, records, 0, l.messageMax), publications: d.publications(records)}
+}
+
+// after lays out the records with an offset above start, for a subscriber that joined in the middle of a segment.
+func (l *layouts) after(v bus.Variant, seg *bus.Segment, start uint64) chunk {
 	first := 0
 	for first < len(seg.Records) && seg.Records[first].Offset <= start {
 		first++
 	}
-	rest := seg.Records[first:]
-	return chunk{bytes: d.layoutRecords(seg.Name, rest), publications: d.publications(rest)}
+	return l.records(v, seg.Name, seg.Records[first:])
 }
 
 // compressible returns the bytes of those of a segment's messages that have at least least bytes.

@@ -1,21 +1,22 @@
 package shard
 
 import (
+	"slices"
+
+	"github.com/gobwas/ws"
+
 	"wsd/internal/bus"
 	"wsd/internal/proto"
 	"wsd/internal/wire"
 )
 
-// protocolDialect is that of Centrifugo's client protocol in one of its encodings: a segment is one WebSocket message
-// with a push for each record.
+// protocolDialect is that of Centrifugo's client protocol in one of its encodings: a segment is one WebSocket message with
+// a push for each record, or several messages where one would be too large.
 func protocolDialect(e *proto.Encoding, value func(*bus.Record) []byte) dialect {
 	d := dialect{value: value, takesCommands: true, encoding: e, closeCode: protocolCloseCode}
 	d.ping = d.frame([]byte(e.Ping))
-	d.layout = func(seg *bus.Segment) []byte {
-		return layoutPushes(&d, seg.Name, seg.Records, seg.Bytes)
-	}
-	d.layoutRecords = func(channel string, records []bus.Record) []byte {
-		return layoutPushes(&d, channel, records, 0)
+	d.layout = func(channel string, records []bus.Record, valueBytes, messageMax int) []byte {
+		return layoutPushes(&d, channel, records, valueBytes, messageMax)
 	}
 	return d
 }
@@ -44,34 +45,65 @@ func protocolCloseCode(r Reason) (code uint16, text string) {
 	return k.raw, k.rawText
 }
 
-// layoutPushes makes one WebSocket message of all publications, or of messages when channel is empty: one JSON object a
-// line, or one Protobuf message after the other, each with its length first.
-func layoutPushes(d *dialect, channel string, records []bus.Record, valueBytes int) []byte {
+// layoutPushes makes WebSocket messages of all publications, or of header-routed messages when channel is empty: one JSON
+// object a line, or one Protobuf message after the other, each with its length first. A message has at most messageMax
+// bytes, or one publication.
+func layoutPushes(d *dialect, channel string, records []bus.Record, valueBytes, messageMax int) []byte {
 	const perPublication = 64 // Bytes around the value, the channel's name not counted.
 	e := d.encoding
-	buf := make([]byte, headerMax, headerMax+valueBytes+len(records)*(perPublication+len(channel)))
+	buf := make([]byte, 0, headerMax+valueBytes+len(records)*(perPublication+len(channel)))
+	start := -1 // Where the message being built begins, with its header; -1: there is none.
 	for i := range records {
 		value := d.value(&records[i])
 		if value == nil {
 			continue
 		}
-		if len(buf) > headerMax {
+		end := len(buf) // Of the publications before.
+		if start < 0 {
+			start = 0
+			buf = append(buf, headerUsual...)
+		} else {
 			buf = append(buf, e.Separator...)
 		}
+		begin := len(buf)
 		if channel == "" {
 			buf = e.AppendMessage(buf, value)
 		} else {
 			buf = e.AppendPublication(buf, channel, value, records[i].Offset)
 		}
+		if end > start && len(buf)-start-len(headerUsual) > messageMax {
+			start, buf = splitMessage(buf, start, end, begin, d.op())
+		}
 	}
-	if len(buf) == headerMax {
+	if start < 0 {
 		return nil
 	}
-	// The header's length depends on the payload's: it is put right before it.
-	header := wire.AppendHeader(make([]byte, 0, headerMax), d.op(), len(buf)-headerMax)
-	start := headerMax - len(header)
+	return closeMessage(buf, start, d.op())
+}
+
+// headerUsual is room for the header of a message from 126 to 65,535 bytes.
+var headerUsual = make([]byte, 4)
+
+// splitMessage closes the message from start to end and makes another one of what follows from begin on. It returns where
+// that one starts.
+func splitMessage(buf []byte, start, end, begin int, op ws.OpCode) (int, []byte) {
+	last := append([]byte(nil), buf[begin:]...)
+	buf = closeMessage(buf[:end], start, op)
+	start = len(buf)
+	return start, append(append(buf, headerUsual...), last...)
+}
+
+// closeMessage writes the header of the message at start, which ends the buffer. Mostly the header has the usual length.
+func closeMessage(buf []byte, start int, op ws.OpCode) []byte {
+	payload := start + len(headerUsual)
+	var room [headerMax]byte
+	header := wire.AppendHeader(room[:0], op, len(buf)-payload)
+	if len(header) != len(headerUsual) {
+		buf = slices.Replace(buf, start, payload, header...)
+		return buf
+	}
 	copy(buf[start:], header)
-	return buf[start:]
+	return buf
 }
 
 // unsubscribePushes appends a push for each channel that ends the client's subscription to it.

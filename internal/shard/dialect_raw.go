@@ -10,12 +10,11 @@ import (
 // rawDialect is that of clients on /ws: each record is one WebSocket message, its value as it was produced.
 func rawDialect() dialect {
 	return dialect{
-		layout: func(seg *bus.Segment) []byte {
-			return appendRaw(make([]byte, 0, seg.Bytes+len(seg.Records)*headerMax), seg.Records)
+		layout: func(_ string, records []bus.Record, valueBytes, _ int) []byte {
+			return appendRaw(make([]byte, 0, valueBytes+len(records)*headerMax), records)
 		},
-		layoutRecords: func(_ string, records []bus.Record) []byte { return appendRaw(nil, records) },
-		value:         func(r *bus.Record) []byte { return r.Value },
-		separate:      true, nullRemoves: true,
+		value:    func(r *bus.Record) []byte { return r.Value },
+		separate: true, nullRemoves: true,
 		closeCode: func(r Reason) (uint16, string) { return closings[r].raw, closings[r].rawText },
 	}
 }

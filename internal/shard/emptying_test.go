@@ -9,6 +9,8 @@ import (
 	"github.com/gobwas/ws"
 	"github.com/stretchr/testify/require"
 
+	"golang.org/x/sys/unix"
+
 	"wsd/internal/epoll"
 	"wsd/internal/wire"
 )
@@ -140,4 +142,18 @@ func TestCloseFrameAfterBacklog(t *testing.T) {
 			s.after(6 * time.Second)
 		}
 	})
+}
+
+// A client that takes nothing is closed by the kernel's timeout, whatever pongs it sends.
+func TestNoProgress(t *testing.T) {
+	s := newSlowReader(t, func(o *Options) {
+		require.NoError(t, unix.SetsockoptInt(o.Listeners[0], unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 1000))
+	})
+	pong := wire.AppendMasked(nil, ws.OpPong, nil, [4]byte{1, 2, 3, 4})
+	eventually(t, "closed", func() bool {
+		_, _ = s.client.conn.Write(pong) // Fails in the end.
+		s.step()
+		return s.conn.state == stateFree
+	})
+	require.EqualValues(t, 1, s.reason(ReasonNoProgress))
 }

@@ -63,9 +63,9 @@ func (s *Shard) flushDirty() {
 // flush gives the kernel what it takes of c's outbox. When a connection that is closing has sent all, our side is shut.
 func (s *Shard) flush(c *conn) {
 	wasBlocked := c.out.blocked
-	if s.sender.flush(&c.out, &c.transport) != verdictOK {
+	if v := s.sender.flush(&c.out, &c.transport); v != verdictOK {
 		if c.state != stateClosing {
-			c.reason = ReasonWriteError
+			c.reason = v.reason()
 		}
 		s.abort(c)
 		return
@@ -114,7 +114,7 @@ func (s *Shard) endFailed() {
 		c := s.slab.get(s.failed[i])
 		switch {
 		case c.state != stateFailed:
-		case c.reason == ReasonWriteError:
+		case c.reason.aborts():
 			s.abort(c)
 		default:
 			s.end(c, c.reason)

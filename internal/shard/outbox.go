@@ -1,5 +1,7 @@
 package shard
 
+import "golang.org/x/sys/unix"
+
 // outbox is the outbound side of one connection: what waits until the kernel takes it. It is plain data; the shard's
 // sender alone changes it, and keeps the sums over all outboxes.
 type outbox struct {
@@ -68,15 +70,33 @@ const (
 	verdictOK     verdict = iota
 	verdictSlow           // More waits than a connection may have waiting; nothing was queued.
 	verdictBroken         // The socket refused a write.
+	verdictStuck          // The kernel has given up on the peer, which takes nothing.
 )
+
+// verdictOf is the verdict on an error of a write.
+func verdictOf(err error) verdict {
+	if err == unix.ETIMEDOUT {
+		return verdictStuck
+	}
+	return verdictBroken
+}
 
 // reason is why a connection with that verdict ends.
 func (v verdict) reason() Reason {
-	if v == verdictBroken {
+	switch v {
+	case verdictBroken:
 		return ReasonWriteError
+	case verdictStuck:
+		return ReasonNoProgress
+	case verdictSlow:
+		return ReasonSlow
+	default:
+		return ReasonNone
 	}
-	return ReasonSlow
 }
+
+// aborts reports whether nothing more can be said to a connection that ends for r.
+func (r Reason) aborts() bool { return r == ReasonWriteError || r == ReasonNoProgress }
 
 // parked is a list of chunks that may not go into an outbox yet. The sender counts their bytes.
 type parked struct {

@@ -14,8 +14,11 @@ func (s *Shard) readable(c *conn) {
 	switch {
 	case err == unix.EAGAIN:
 		return
+	case err == unix.ETIMEDOUT:
+		s.peerClosed(c, ReasonNoProgress)
+		return
 	case err != nil || n == 0:
-		s.peerClosed(c)
+		s.peerClosed(c, ReasonGone)
 		return
 	}
 	s.turn.bytesIn += uint64(n)
@@ -49,9 +52,9 @@ func (s *Shard) fill(c *conn) (b []byte, n int, err error) {
 }
 
 // peerClosed ends a connection whose peer is gone or has sent its end.
-func (s *Shard) peerClosed(c *conn) {
+func (s *Shard) peerClosed(c *conn, reason Reason) {
 	if c.state != stateClosing {
-		c.reason = ReasonGone
+		c.reason = reason
 	}
 	s.finish(c)
 }

@@ -22,6 +22,7 @@ const (
 	ReasonStale                    // No connect command within client.stale_close_delay.
 	ReasonSlow                     // More than client.outbound_max bytes were waiting, or bus.pinned_max for all.
 	ReasonNoPong                   // No pong within client.pong_timeout.
+	ReasonNoProgress               // The client took no byte within client.progress_timeout.
 	ReasonInsufficientState        // Messages were missed, or the stream became another one; see recall.go.
 	ReasonShutdown                 // The server is stopping.
 	ReasonWriteError               // The socket refused a write.
@@ -53,6 +54,7 @@ var closings = [reasonCount]closing{
 	ReasonStale:             {"stale", 1008, "stale", proto.DisconnectStale},
 	ReasonSlow:              {"slow", 1008, "slow", proto.DisconnectSlow},
 	ReasonNoPong:            {"no_pong", 1008, "no pong", proto.DisconnectNoPong},
+	ReasonNoProgress:        {label: "no_progress"},
 	ReasonInsufficientState: {
 		"insufficient_state", 1013, "messages were missed, reconnect", proto.DisconnectInsufficientState,
 	},

@@ -74,6 +74,7 @@ type recoveries struct {
 	opts     *Options
 	channels *channels
 	sender   *sender
+	layouts  *layouts
 
 	waiting  map[recoveryKey]*recovery
 	overfull []*recovery // Found while a channel's subscribers were walked, to be failed afterwards.
@@ -291,10 +292,10 @@ func (rs *recoveries) parkFor(c *conn, p *pending, sub uint32) bool {
 	case start >= records[len(records)-1].Offset:
 		return true
 	case start >= records[0].Offset:
-		k = d.layoutAfter(p.segment, start)
+		k = rs.layouts.after(c.variant, p.segment, start)
 	default:
 		k = chunk{
-			bytes: p.segment.Layout(c.variant, d.layout), publications: d.publications(records),
+			bytes: rs.layouts.of(c.variant, p.segment), publications: d.publications(records),
 			hold: rs.sender.holdOf(p),
 		}
 	}

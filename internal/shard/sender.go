@@ -31,7 +31,8 @@ type sender struct {
 	holds       holds
 	pacing      pacing
 	counts      sendCounts
-	singles     singles // Of the segment being delivered.
+	singles     singles  // Of the segment being delivered.
+	layouts     *layouts // The shard's.
 
 	iovecs epoll.Iovecs
 	spares [][]chunk
@@ -114,7 +115,7 @@ func (s *sender) writeNow(t *transport, b []byte) (n int, v verdict) {
 		s.counts.writes++
 		s.counts.bytesOut += uint64(n)
 	case err != unix.EAGAIN:
-		return 0, verdictBroken
+		return 0, verdictOf(err)
 	}
 	return n, verdictOK
 }
@@ -161,7 +162,7 @@ func (s *sender) flush(o *outbox, t *transport) verdict {
 			s.setBlocked(o, true)
 			return verdictOK
 		default:
-			return verdictBroken
+			return verdictOf(err)
 		}
 	}
 	if o.empty() {

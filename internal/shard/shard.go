@@ -37,6 +37,7 @@ type Shard struct {
 	// Outbound.
 	sender     sender
 	compressor compressor
+	layouts    layouts
 	dirty      []uint32 // Slots of connections that the flush looks at.
 	wrote      []uint32 // Slots of connections that were flushed before in this turn.
 	pinnedTick uint32   // Tick of the last look at who holds the oldest batches.
@@ -122,12 +123,14 @@ func newShard(o Options) (*Shard, error) {
 func (s *Shard) init() {
 	s.wheel = newWheel(&s.slab)
 	s.sender = newSender(s.opts.Limits.OutboundMax)
-	s.compressor = compressor{Deflate: s.opts.Deflate, ready: func() { s.inbox.signal(signalLayouts) }}
+	s.layouts = newLayouts(s.opts.Limits.MessageOutMax)
+	s.sender.layouts = &s.layouts
+	s.compressor = compressor{Deflate: s.opts.Deflate, layouts: &s.layouts, ready: func() { s.inbox.signal(signalLayouts) }}
 	s.inbox.wake = s.PostWake
 	s.channels = newChannels(&s.opts, &s.slab, s.stats)
 	s.gatherer = gatherer{opts: &s.opts, channels: &s.channels}
 	s.recoveries = recoveries{
-		opts: &s.opts, channels: &s.channels, sender: &s.sender, waiting: make(map[recoveryKey]*recovery),
+		opts: &s.opts, channels: &s.channels, sender: &s.sender, layouts: &s.layouts, waiting: make(map[recoveryKey]*recovery),
 	}
 	s.recalls.channels = make(map[uint32][]string)
 	s.emptying = make(emptying)
