@@ -125,12 +125,15 @@ func (s *Shard) init() {
 	s.sender = newSender(s.opts.Limits.OutboundMax)
 	s.layouts = newLayouts(s.opts.Limits.MessageOutMax)
 	s.sender.layouts = &s.layouts
-	s.compressor = compressor{Deflate: s.opts.Deflate, layouts: &s.layouts, ready: func() { s.inbox.signal(signalLayouts) }}
+	s.compressor = compressor{
+		Deflate: s.opts.Deflate, layouts: &s.layouts, ready: func() { s.inbox.signal(signalLayouts) },
+	}
 	s.inbox.wake = s.PostWake
 	s.channels = newChannels(&s.opts, &s.slab, s.stats)
 	s.gatherer = gatherer{opts: &s.opts, channels: &s.channels}
 	s.recoveries = recoveries{
-		opts: &s.opts, channels: &s.channels, sender: &s.sender, layouts: &s.layouts, waiting: make(map[recoveryKey]*recovery),
+		opts: &s.opts, channels: &s.channels, sender: &s.sender, layouts: &s.layouts,
+		waiting: make(map[recoveryKey]*recovery),
 	}
 	s.recalls.channels = make(map[uint32][]string)
 	s.emptying = make(emptying)
