@@ -104,8 +104,8 @@ func Reset(fd int) {
 	Close(fd)
 }
 
-// Acked returns how many bytes the peer of a TCP socket has acknowledged, ever, and whether that is all that was written
-// to it (tcp_info of linux/tcp.h).
+// Acked returns how many bytes the peer of a TCP socket has acknowledged, ever, and whether that is all that was
+// written to it (tcp_info of linux/tcp.h).
 func Acked(fd int) (bytes uint64, all bool) {
 	var info unix.TCPInfo
 	size := uint32(unsafe.Sizeof(info))

@@ -28,8 +28,8 @@ type Options struct {
 	// then it takes a place in the SYN queue, and closing the listener resets it.
 	DeferAccept bool
 
-	// ProgressTimeout has the kernel end a connection to which bytes could not be delivered for so long, because its peer
-	// acknowledges nothing or takes nothing (TCP_USER_TIMEOUT, tcp(7)): reads then fail with ETIMEDOUT. Accepted
+	// ProgressTimeout has the kernel end a connection to which bytes could not be delivered for so long, because its
+	// peer acknowledges nothing or takes nothing (TCP_USER_TIMEOUT, tcp(7)): reads then fail with ETIMEDOUT. Accepted
 	// connections inherit it. 0: never; the kernel goes on for as long as the peer answers its probes.
 	ProgressTimeout time.Duration
 

@@ -11,8 +11,8 @@ import (
 // dialect is how the shard talks to one kind of client. There is one for each variant of a segment's layout. Everything
 // in which clients differ stands here, so that the rest of the shard asks no client what it speaks.
 type dialect struct {
-	// layout lays records of a channel out, whose values have valueBytes in all (a hint), in messages of at most messageMax
-	// bytes or one record. It returns nothing where the records have nothing for the dialect.
+	// layout lays records of a channel out, whose values have valueBytes in all (a hint), in messages of at most
+	// messageMax bytes or one record. It returns nothing where the records have nothing for the dialect.
 	layout func(channel string, records []bus.Record, valueBytes, messageMax int) []byte
 	// value returns what the dialect carries of a record, nil if nothing.
 	value func(*bus.Record) []byte

@@ -10,8 +10,8 @@ import (
 	"wsd/internal/wire"
 )
 
-// protocolDialect is that of Centrifugo's client protocol in one of its encodings: a segment is one WebSocket message with
-// a push for each record, or several messages where one would be too large.
+// protocolDialect is that of Centrifugo's client protocol in one of its encodings: a segment is one WebSocket message
+// with a push for each record, or several messages where one would be too large.
 func protocolDialect(e *proto.Encoding, value func(*bus.Record) []byte) dialect {
 	d := dialect{value: value, takesCommands: true, encoding: e, closeCode: protocolCloseCode}
 	d.ping = d.frame([]byte(e.Ping))
@@ -45,9 +45,9 @@ func protocolCloseCode(r Reason) (code uint16, text string) {
 	return k.raw, k.rawText
 }
 
-// layoutPushes makes WebSocket messages of all publications, or of header-routed messages when channel is empty: one JSON
-// object a line, or one Protobuf message after the other, each with its length first. A message has at most messageMax
-// bytes, or one publication.
+// layoutPushes makes WebSocket messages of all publications, or of header-routed messages when channel is empty: one
+// JSON object a line, or one Protobuf message after the other, each with its length first. A message has at most
+// messageMax bytes, or one publication.
 func layoutPushes(d *dialect, channel string, records []bus.Record, valueBytes, messageMax int) []byte {
 	const perPublication = 64 // Bytes around the value, the channel's name not counted.
 	e := d.encoding
@@ -84,8 +84,8 @@ func layoutPushes(d *dialect, channel string, records []bus.Record, valueBytes, 
 // headerUsual is room for the header of a message from 126 to 65,535 bytes.
 var headerUsual = make([]byte, 4)
 
-// splitMessage closes the message from start to end and makes another one of what follows from begin on. It returns where
-// that one starts.
+// splitMessage closes the message from start to end and makes another one of what follows from begin on. It returns
+// where that one starts.
 func splitMessage(buf []byte, start, end, begin int, op ws.OpCode) (int, []byte) {
 	last := append([]byte(nil), buf[begin:]...)
 	buf = closeMessage(buf[:end], start, op)
@@ -93,7 +93,8 @@ func splitMessage(buf []byte, start, end, begin int, op ws.OpCode) (int, []byte)
 	return start, append(append(buf, headerUsual...), last...)
 }
 
-// closeMessage writes the header of the message at start, which ends the buffer. Mostly the header has the usual length.
+// closeMessage writes the header of the message at start, which ends the buffer. Mostly the header has the usual
+// length.
 func closeMessage(buf []byte, start int, op ws.OpCode) []byte {
 	payload := start + len(headerUsual)
 	var room [headerMax]byte

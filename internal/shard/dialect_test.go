@@ -14,7 +14,8 @@ import (
 	"wsd/internal/wire"
 )
 
-// A segment is split into messages of at most the limit, or one publication, and together they hold what one message would.
+// A segment is split into messages of at most the limit, or one publication, and together they hold what one message
+// would.
 func TestMessageOutMax(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, v := range []bus.Variant{bus.VariantJSON, bus.VariantProtobuf} {

@@ -2,9 +2,10 @@ package shard
 
 import "time"
 
-// A deadline for what a client has to answer, a ping or a close frame, counts from when the bytes have left, not from when
-// they were queued: before them others may have to leave that are allowed to wait. Of those the kernel knows. So when such
-// a deadline is over while bytes still leave, it begins again. A client that takes nothing has no such excuse.
+// A deadline for what a client has to answer, a ping or a close frame, counts from when the bytes have left, not from
+// when they were queued: before them others may have to leave that are allowed to wait. Of those the kernel knows. So
+// when such a deadline is over while bytes still leave, it begins again. A client that takes nothing has no such
+// excuse.
 
 // closingMax bounds how long a closing connection may go on taking bytes.
 const closingMax = 30 * time.Second
@@ -33,8 +34,8 @@ func (e emptying) forget(c *conn) {
 	}
 }
 
-// extends reports whether a deadline of c that is over begins again: bytes still leave, or the last ones have left since the
-// last look.
+// extends reports whether a deadline of c that is over begins again: bytes still leave, or the last ones have left
+// since the last look.
 func (e emptying) extends(c *conn, tick uint32) bool {
 	if !c.emptying {
 		return false

@@ -101,8 +101,8 @@ func TestPingOvertakesBacklog(t *testing.T) {
 	require.Empty(t, s.shard.emptying)
 }
 
-// The close frame reaches a client that reads slowly; one that reads nothing is reset after CloseGrace, and none goes on for
-// longer than closingMax.
+// The close frame reaches a client that reads slowly; one that reads nothing is reset after CloseGrace, and none goes
+// on for longer than closingMax.
 func TestCloseFrameAfterBacklog(t *testing.T) {
 	t.Run("reads", func(t *testing.T) {
 		s := newSlowReader(t, func(*Options) {})

@@ -8,7 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Completions come back in the order in which they were posted, each once, and find the connection by slot and generation.
+// Completions come back in the order in which they were posted, each once, and find the connection by slot and
+// generation.
 func TestInboxOrder(t *testing.T) {
 	in := inbox{wake: func() {}}
 	c := &conn{slot: 3, generation: 7}

@@ -33,7 +33,7 @@ type Positions interface {
 type Limits struct {
 	OutboundMax       int           // Bytes that may wait for the kernel after the message being sent.
 	MessageMax        int           // Bytes of one message from a client.
-	MessageOutMax     int           // Bytes of one message to a client that may hold several publications. All shards' alike.
+	MessageOutMax     int           // Bytes of a message to a client with several publications; alike in all shards.
 	HeadMax           int           // Bytes of an upgrade request.
 	ChannelsMax       int           // Subscriptions of one connection.
 	ChannelLengthMax  int           // Bytes of a channel name.
@@ -96,8 +96,8 @@ func (o Options) validate() error {
 	}
 	l := o.Limits
 	for name, v := range map[string]int64{
-		"OutboundMax": int64(l.OutboundMax), "MessageMax": int64(l.MessageMax), "MessageOutMax": int64(l.MessageOutMax), "HeadMax": int64(l.HeadMax),
-		"ChannelsMax": int64(l.ChannelsMax), "ChannelLengthMax": int64(l.ChannelLengthMax),
+		"OutboundMax": int64(l.OutboundMax), "MessageMax": int64(l.MessageMax), "MessageOutMax": int64(l.MessageOutMax),
+		"HeadMax": int64(l.HeadMax), "ChannelsMax": int64(l.ChannelsMax), "ChannelLengthMax": int64(l.ChannelLengthMax),
 		"HandshakeTimeout": int64(l.HandshakeTimeout), "StaleCloseDelay": int64(l.StaleCloseDelay),
 		"FrameTimeout": int64(l.FrameTimeout),
 		"PingInterval": int64(l.PingInterval), "PongTimeout": int64(l.PongTimeout), "CloseGrace": int64(l.CloseGrace),

@@ -69,7 +69,8 @@ func (s *sender) offer(o *outbox, k chunk) verdict {
 }
 
 // pushControl appends k. While the kernel takes no more, it goes before everything that waits, but for what is partly
-// sent and other control chunks: a ping must not wait for a backlog that the client may have, as clients time pings too.
+// sent and other control chunks: a ping must not wait for a backlog that the client may have, as clients time pings
+// too.
 func (s *sender) pushControl(o *outbox, k chunk) {
 	if o.chunks == nil {
 		o.chunks = s.spare()
