@@ -61,16 +61,18 @@ func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 		s.notify(c)
 		s.unsubscribeCommand(c, cmd.Unsubscribe.Channel)
 		reply.Unsubscribe = &protocol.UnsubscribeResult{}
-	case cmd.History != nil && cmd.Publish == nil && cmd.Presence == nil && cmd.PresenceStats == nil:
+	case cmd.Publish != nil, cmd.Presence != nil, cmd.PresenceStats != nil:
+		reply.Error = proto.ErrNotAvailable.Reply() // Known, but not served.
+	case cmd.History != nil:
 		if reply = s.historyCommand(c, cmd.Id, cmd.History); reply == nil {
 			return nil // It comes later.
 		}
-	case cmd.Publish != nil, cmd.Presence != nil, cmd.PresenceStats != nil:
-		reply.Error = proto.ErrMethodNotFound.Reply()
 	case cmd.Ping != nil:
 		reply.Ping = &protocol.PingResult{}
 	case cmd.Send != nil:
 		return ending(ReasonNotAvailable) // It has no reply that could say so.
+	case cmd.Rpc != nil, cmd.Refresh != nil, cmd.SubRefresh != nil:
+		reply.Error = proto.ErrNotAvailable.Reply()
 	default:
 		reply.Error = proto.ErrMethodNotFound.Reply()
 	}
@@ -123,10 +125,7 @@ func (s *Shard) subscribeCommand(c *conn, id uint32, r *protocol.SubscribeReques
 	if refusal != nil {
 		return &protocol.Reply{Id: id, Error: refusal.Reply()}
 	}
-	result := &protocol.SubscribeResult{}
-	if offset, epoch, known := s.channels.subscribe(c, r.Channel); known {
-		result.Offset, result.Epoch, result.Recoverable = offset, epoch, s.opts.Recovery.Recoverer != nil
-	}
+	result := s.subscribed(s.channels.subscribe(c, r.Channel))
 	if r.Recover {
 		return s.beginRecovery(c, id, r, result)
 	}
@@ -143,11 +142,14 @@ func (s *Shard) unsubscribeCommand(c *conn, channel string) {
 	if i < 0 {
 		return
 	}
-	if rec := s.recoveries.of(c, c.subs[i].channel); rec != nil {
-		s.failRecovery(c, rec)
+	index := c.subs[i].channel
+	if rec := s.recoveries.of(c, index); rec != nil && !rec.started {
+		s.failRecovery(c, rec, rec.origin)
 		if i = s.channels.find(c, channel); i < 0 { // It was rejected.
 			return
 		}
 	}
+	// The reply overtakes what waits: nothing of the channel may come after it.
+	s.sender.dropChannel(&c.out, index)
 	s.unsubscribe(c, i, false)
 }

@@ -48,6 +48,7 @@ func (s *Shard) leave(c *conn) {
 	s.recalls.forget(c)
 	s.resyncs.forget(c)
 	s.emptying.forget(c)
+	s.flows.forget(c)
 	if c.isClient() || c.state == stateFailed {
 		s.countClients(-1)
 	}

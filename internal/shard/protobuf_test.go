@@ -123,7 +123,7 @@ func TestProtobufCommands(t *testing.T) {
 	require.Len(t, got, 3)
 	require.NotNil(t, got[0].Subscribe)
 	require.Equal(t, proto.ErrAlreadySubscribed.Reply(), got[1].Error)
-	require.Equal(t, proto.ErrMethodNotFound.Reply(), got[2].Error)
+	require.Equal(t, proto.ErrNotAvailable.Reply(), got[2].Error)
 
 	c.send(ws.OpBinary, "\x05\x01")
 	code, reason := c.closed()

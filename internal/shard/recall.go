@@ -74,6 +74,9 @@ func (s *Shard) recall(c *conn, affected func(channel uint32) bool) {
 		return
 	}
 	s.failRecoveriesOf(c, affected)
+	if !c.isClient() {
+		return // It was recovering as a stream, and ends.
+	}
 	var left []string
 	for i := len(c.subs) - 1; i >= c.firstChannel(); i-- {
 		index := c.subs[i].channel
@@ -135,6 +138,6 @@ func (s *Shard) notify(c *conn) {
 		s.end(c, ReasonInsufficientState)
 	default:
 		pushes := d.unsubscribePushes(nil, proto.UnsubscribeInsufficientState, left...)
-		s.queueReply(c, chunk{bytes: d.frame(pushes)})
+		s.offer(c, chunk{bytes: d.frame(pushes)})
 	}
 }
