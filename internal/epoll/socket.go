@@ -1,6 +1,7 @@
 package epoll
 
 import (
+	"net/netip"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -115,4 +116,19 @@ func Acked(fd int) (bytes uint64, all bool) {
 		return 0, true // It is no longer connected: nothing leaves.
 	}
 	return info.Bytes_acked, info.Unacked == 0 && info.Notsent_bytes == 0
+}
+
+// Peer returns the address and port of the peer of a socket, or the empty string if it is not connected.
+func Peer(fd int) string {
+	address, err := unix.Getpeername(fd)
+	if err != nil {
+		return ""
+	}
+	switch a := address.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port)).String()
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port)).String()
+	}
+	return ""
 }

@@ -12,9 +12,21 @@ import (
 )
 
 // ending is the error with which a command ends its connection.
-type ending Reason
+type ending struct {
+	reason Reason
+	text   string // What was wrong, for the client; may be empty.
+}
 
-func (e ending) Error() string { return Reason(e).String() }
+func (e *ending) Error() string { return e.reason.String() + ": " + e.text }
+
+// Commands that end the connection.
+var (
+	errPongUnasked   = &ending{ReasonBadRequest, "a pong without a ping"}
+	errConnectFirst  = &ending{ReasonBadRequest, "the first command must be connect"}
+	errConnectTwice  = &ending{ReasonBadRequest, "connect a second time"}
+	errSendNotServed = &ending{ReasonNotAvailable, "send is not served"}
+	errEncodeReply   = &ending{ReasonInternal, ""}
+)
 
 // commands acts on one frame of the client protocol. The replies go out together, in one frame and before any
 // publication that comes later.
@@ -25,14 +37,13 @@ func (s *Shard) commands(c *conn, frame []byte) {
 	if len(s.replies) > 0 {
 		s.queueReply(c, chunk{bytes: d.frame(s.replies)})
 	}
-	if err == nil {
-		return
+	if err != nil {
+		end, ok := errors.AsType[*ending](err)
+		if !ok {
+			end = &ending{ReasonBadRequest, err.Error()}
+		}
+		s.endSaying(c, end.reason, end.text)
 	}
-	reason := ReasonBadRequest
-	if end := ending(0); errors.As(err, &end) {
-		reason = Reason(end)
-	}
-	s.end(c, reason)
 }
 
 // command acts on one command. The first must be connect. Of several requests in one command, the first in the order of
@@ -45,12 +56,15 @@ func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 		return nil
 	case cmd.Id == 0 && cmd.Send == nil: // The decoder lets nothing else through without an id: a pong.
 		if c.nativePing || !s.pong(c) {
-			return ending(ReasonBadRequest)
+			return errPongUnasked
 		}
 		return nil
-	case (c.state == stateJoining) != (cmd.Connect != nil):
-		return ending(ReasonBadRequest)
+	case c.state == stateJoining && cmd.Connect == nil:
+		return errConnectFirst
+	case c.state == stateJoined && cmd.Connect != nil:
+		return errConnectTwice
 	case cmd.Connect != nil:
+		s.ignoreToken(cmd.Connect.Token)
 		reply.Connect = s.connect(c)
 	case cmd.Subscribe != nil:
 		s.notify(c)
@@ -70,7 +84,7 @@ func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 	case cmd.Ping != nil:
 		reply.Ping = &protocol.PingResult{}
 	case cmd.Send != nil:
-		return ending(ReasonNotAvailable) // It has no reply that could say so.
+		return errSendNotServed // It has no reply that could say so.
 	case cmd.Rpc != nil, cmd.Refresh != nil, cmd.SubRefresh != nil:
 		reply.Error = proto.ErrNotAvailable.Reply()
 	default:
@@ -87,7 +101,7 @@ func (s *Shard) reply(e *proto.Encoding, r *protocol.Reply) error {
 	out, err := e.AppendReply(s.replies, r)
 	if err != nil {
 		s.opts.Logger.Error("BUG: encode reply", "error", err)
-		return ending(ReasonInternal)
+		return errEncodeReply
 	}
 	s.replies = out
 	return nil
@@ -125,6 +139,7 @@ func (s *Shard) subscribeCommand(c *conn, id uint32, r *protocol.SubscribeReques
 	if refusal != nil {
 		return &protocol.Reply{Id: id, Error: refusal.Reply()}
 	}
+	s.ignoreToken(r.Token)
 	result := s.subscribed(s.channels.subscribe(c, r.Channel))
 	if r.Recover {
 		return s.beginRecovery(c, id, r, result)
@@ -152,4 +167,11 @@ func (s *Shard) unsubscribeCommand(c *conn, channel string) {
 	// The reply overtakes what waits: nothing of the channel may come after it.
 	s.sender.dropChannel(&c.out, index)
 	s.unsubscribe(c, i, false)
+}
+
+// ignoreToken notes that a client relies on a token that nobody looks at.
+func (s *Shard) ignoreToken(token string) {
+	if token != "" && s.opts.TokenIgnored != nil {
+		s.opts.TokenIgnored()
+	}
 }

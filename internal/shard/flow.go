@@ -63,9 +63,6 @@ type pause struct {
 	rec  *recovery
 }
 
-// owner names c among those who ask the Recoverer, which serves them alike.
-func (c *conn) owner() uint64 { return uint64(c.generation)<<32 | uint64(c.slot) }
-
 // of returns c's flow, made if there is none.
 func (fs *flows) of(c *conn) *flow {
 	if c.hasFlow {

@@ -65,7 +65,7 @@ func (s *Shard) historyCommand(c *conn, id uint32, r *protocol.HistoryRequest) *
 		return refuse(&errTryAgain)
 	}
 	c.histories++
-	q.Owner, q.Canceled = c.owner(), s.flows.of(c).gone
+	q.Owner, q.Canceled = s.owner(c), s.flows.of(c).gone
 	q.BytesMax = s.opts.Recovery.BytesMax
 	h := &history{command: id, result: result, limit: limit, reverse: r.Reverse, last: q.Kind == bus.QueryLast}
 	form, d, z := c.form(), c.speaks(), &s.compressor.Deflate

@@ -68,6 +68,9 @@ type Options struct {
 	Nonce       uint64 // Random for the process: the first half of client ids.
 	ShardHeader bool   // Put the shard into an X-Wsd-Shard header of the 101.
 	Logger      *slog.Logger
+
+	// TokenIgnored, if not nil, is called for each token that a client sends: none is looked at. Any shard's goroutine.
+	TokenIgnored func()
 }
 
 // listenersMax is how many a connection can tell apart.

@@ -185,7 +185,7 @@ func (s *Shard) beginRecovery(
 	}
 	position, ours := sub.start, result.Recoverable && (r.Epoch == "" || r.Epoch == result.Epoch)
 	if rec.cache {
-		if !ours || r.Epoch == "" {
+		if !ours || r.Epoch == "" || r.Offset > position { // What no stream can have must not come back as a position.
 			rec.after, rec.offset = 0, 0
 		}
 		rec.empty = rec.after == 0

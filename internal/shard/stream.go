@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"wsd/internal/bus"
+	"wsd/internal/routing"
 )
 
 // A recovery asks for what comes after the last record that its client has, up to the position of that moment. Its
@@ -60,6 +61,11 @@ func (s *Shard) askNext(c *conn, f *flow) {
 	s.flows.release(c)
 }
 
+// owner names c among all who ask the Recoverer, which gives each its share.
+func (s *Shard) owner(c *conn) uint64 {
+	return uint64(routing.MakeConnID(s.opts.ID, c.generation, c.slot))
+}
+
 // askReady has recoveries ask that have just begun: not amid their commands, whose replies come first.
 func (s *Shard) askReady() {
 	for _, ref := range s.flows.ready {
@@ -97,7 +103,7 @@ func (s *Shard) ask(c *conn, f *flow, rec *recovery, bytesMax int) {
 	f.asking++
 	q := bus.Query{
 		Channel: ch.name, Epoch: rec.epoch, After: rec.after, UpTo: position, Kind: bus.QueryNext,
-		RecordsMax: portionRecords, BytesMax: bytesMax, Owner: c.owner(), Canceled: &rec.canceled,
+		RecordsMax: portionRecords, BytesMax: bytesMax, Owner: s.owner(c), Canceled: &rec.canceled,
 	}
 	switch {
 	case rec.started:
