@@ -131,7 +131,7 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 func (s *Server) recoveryOptions() recovery.Options {
 	r := s.cfg.Recovery
 	return recovery.Options{
-		Source: s.source, PublicationsMax: r.MaxPublications, BytesMax: int(r.MaxBytes), ReadBytesMax: int(r.ReadBytes),
+		Source: s.source, BytesMax: int(r.MaxBytes), ReadBytesMax: int(r.ReadBytes),
 		Timeout: r.Timeout, Concurrency: r.Concurrency, WaitingMax: r.WaitingMax, Logger: s.log,
 	}
 }

@@ -52,7 +52,7 @@ func (s *Shard) historyCommand(c *conn, id uint32, r *protocol.HistoryRequest) *
 	case r.Reverse:
 		q.UpTo = min(position, max(r.Since.Offset, 1)-1)
 	default:
-		q.After, q.Kind = r.Since.Offset, bus.QueryFirst
+		q.After, q.Kind = r.Since.Offset, bus.QueryNext
 	}
 	if limit == 0 || q.After >= q.UpTo {
 		return &protocol.Reply{Id: id, History: result}

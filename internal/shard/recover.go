@@ -110,10 +110,10 @@ func (s *Shard) beginRecovery(
 	position, ours := sub.start, result.Recoverable && (r.Epoch == "" || r.Epoch == result.Epoch)
 	q := bus.Query{
 		Channel: ch.name, Epoch: result.Epoch, After: r.Offset, UpTo: position,
-		RecordsMax: o.PublicationsMax, Kind: bus.QueryAll,
+		RecordsMax: o.PublicationsMax, CountMax: o.PublicationsMax,
 	}
 	if result.Recoverable && o.cached(ch.name) {
-		q.Kind, q.RecordsMax = bus.QueryLast, 1
+		q.Kind, q.RecordsMax, q.CountMax = bus.QueryLast, 1, 0
 		if !ours || r.Epoch == "" {
 			q.After = 0
 		}
@@ -140,6 +140,9 @@ func (s *Shard) beginRecovery(
 	sub.start = max(position, q.After)
 	s.recoveries.begin(rec)
 	o.Recoverer.Ask(q, func(a bus.Answer) {
+		if a.More {
+			a = bus.Answer{Result: bus.ResultLimit, Kafka: a.Kafka}
+		}
 		work.post(answerBytes(&a), func(c *conn, room bool) {
 			if !room {
 				a = bus.Answer{Result: bus.ResultOverload}

@@ -49,9 +49,9 @@ func (p *past) answer(result bus.Result) {
 			}
 		}
 		switch n := len(a.Records) - q.RecordsMax; {
-		case n > 0 && q.Kind == bus.QueryAll:
+		case n > 0 && q.CountMax > 0:
 			a = bus.Answer{Result: bus.ResultLimit}
-		case n > 0 && q.Kind == bus.QueryFirst:
+		case n > 0 && q.Kind == bus.QueryNext:
 			a.Records = a.Records[:q.RecordsMax]
 		case n > 0:
 			a.Records = a.Records[n:]
@@ -138,7 +138,7 @@ func TestRecoverHolds(t *testing.T) {
 	p.numbers(1, 6)
 	c := p.joined()
 	p.say(c, back(2, ""))
-	require.Equal(t, []bus.Query{{Channel: "a", Epoch: "epoch", After: 2, UpTo: 5, RecordsMax: 5}}, p.past.waiting())
+	require.Equal(t, []bus.Query{{Channel: "a", Epoch: "epoch", After: 2, UpTo: 5, RecordsMax: 5, CountMax: 5}}, p.past.waiting())
 	p.numbers(6, 8)
 	p.say(c, `{"id":6,"ping":{}}`)
 	require.JSONEq(t, `{"id":6,"ping":{}}`, p.hear(c))
@@ -216,7 +216,7 @@ func TestRecoverAhead(t *testing.T) {
 	p.numbers(1, 4)
 	c := p.joined()
 	p.say(c, back(6, ""))
-	require.Equal(t, []bus.Query{{Channel: "a", Epoch: "epoch", After: 6, UpTo: 3, RecordsMax: 5}}, p.past.waiting())
+	require.Equal(t, []bus.Query{{Channel: "a", Epoch: "epoch", After: 6, UpTo: 3, RecordsMax: 5, CountMax: 5}}, p.past.waiting())
 	p.numbers(4, 5)
 	p.step()
 	p.numbers(5, 9) // Still on the bus when the answer comes.
