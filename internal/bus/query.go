@@ -9,23 +9,33 @@ type Query struct {
 	Epoch      string // The epoch of the channel's stream.
 	After      uint64 // Records with this offset or a lower one are not part of the answer.
 	UpTo       uint64 // Records with a higher offset are not part of the answer.
-	RecordsMax int    // The most records that the answer may have.
-	BytesMax   int    // The most bytes of the answer's records, see RecordBytes; it may have one record in any case. 0: no limit.
-	CountMax   int    // QueryNext fails with ResultLimit if there are more records than this in (After, UpTo]. 0: not counted.
-	Owner      uint64 // Who asks: owners share what the answers cost.
-	Kind       QueryKind
+	RecordsMax int    // The most records that the answer may have, at least 1.
 
-	// Canceled is set when nobody wants the answer any longer. It may be nil.
+	// The most bytes that the answer's records may have, see RecordBytes. If there is a record, the answer has one
+	// whatever its size. Zero means that there is no limit but that of the recovery's options.
+	BytesMax int
+
+	// A QueryNext fails with ResultLimit if (After, UpTo] has more records than that. If it is zero, or if the offsets
+	// show that there are fewer, nothing is counted. Otherwise all records up to UpTo are, within the query's time.
+	CountMax int
+
+	Kind  QueryKind
+	Owner uint64 // Names the asker. Queries of different owners get their share of the work in turn.
+
+	// Nil, or set by the asker when it no longer wants the answer. The query then ends soon, with ResultCanceled.
 	Canceled *atomic.Bool
 }
 
-// QueryKind says which records a query asks for if there are more than Query.RecordsMax, or if not all are available.
+// QueryKind says which records a query asks for if not all of them fit into the answer, or if not all are available.
 type QueryKind uint8
 
 // The kinds of queries.
 const (
-	QueryNext QueryKind = iota // The first ones. The query fails if a record before them is not available.
-	QueryLast                  // The last ones, as many as are available.
+	// QueryNext asks for the first records after Query.After. It fails with ResultGone if the log begins after
+	// Query.After.
+	QueryNext QueryKind = iota
+	// QueryLast asks for the last ones, as many as are available.
+	QueryLast
 )
 
 // Result is how a query ended. ResultOK is success; the others are failures.
@@ -37,15 +47,17 @@ const (
 	ResultEpoch           // The channel has no stream of that epoch now.
 	ResultAhead           // The stream ends before Query.After.
 	ResultGone            // The log begins after Query.After.
-	ResultLimit           // More records or bytes than a query may have, or than one read may take.
+	ResultLimit           // More than Query.CountMax records.
 	ResultTimeout         // The answer was not ready in time.
 	ResultOverload        // Too many queries wait, or their answers hold too many bytes.
 	ResultError           // The log cannot be read.
-	ResultCanceled        // Query.Canceled was set.
+	ResultCanceled        // The asker no longer wanted the answer.
 	resultCount
 )
 
-var resultNames = [resultCount]string{"ok", "epoch", "ahead", "gone", "limit", "timeout", "overload", "error", "canceled"}
+var resultNames = [resultCount]string{
+	"ok", "epoch", "ahead", "gone", "limit", "timeout", "overload", "error", "canceled",
+}
 
 // String returns the result as a metric's label has it.
 func (r Result) String() string { return resultNames[r] }
@@ -63,14 +75,18 @@ func Results() []Result {
 type Answer struct {
 	Result  Result
 	Records []Record // By offset. Other answers share them: do not change them. A failed QueryLast may have some.
-	More    bool     // QueryNext: there are other records up to UpTo.
-	Through uint64   // QueryNext: the answer is complete up to this offset; without More, Query.UpTo.
 	Kafka   bool     // A part of the range was read from Kafka again.
+
+	// Of a QueryNext. Through is the offset up to which, inclusive, Records is complete. More reports that it is below
+	// Query.UpTo, because the answer is full or because of the query's time, so that there may be others. An answer
+	// with More may have no record, but then Through is above Query.After.
+	More    bool
+	Through uint64
 }
 
-// recordOverhead is what a record takes beside its bytes.
+// recordOverhead is how many bytes a record counts besides its value.
 const recordOverhead = 100
 
-// RecordBytes is what a record counts in the limits of queries and answers: the larger of its two forms, of which a client
-// gets one, and an overhead.
+// RecordBytes returns how many bytes a record counts where limits speak of the bytes of records. A value and its
+// compact JSON count once, because a client gets one of them.
 func RecordBytes(r *Record) int { return max(len(r.Value), len(r.JSON)) + recordOverhead }

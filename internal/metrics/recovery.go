@@ -39,10 +39,14 @@ func (o Options) recovery() []family {
 				}
 			},
 		},
+		single("wsd_recovery_portions_total", "Answers with the publications that follow an offset. A client that "+
+			"recovers more than its reply holds gets it in such portions.", counter, s.Portions.Load),
+		single("wsd_recovery_passes_total", "Passes over the queries that wait for a partition. Each does a limited "+
+			"amount of work.", counter, s.Passes.Load),
 		{name: "wsd_recovery_seconds", help: "Time from such a query to its answer.", kind: histogram,
 			histogram: s.Duration.Snapshot},
 		single("wsd_recovery_waiting", "Queries that wait for an answer.", gauge, s.Waiting.Load),
-		single("wsd_recovery_reads_total", "Ranges of a partition read from Kafka again. One read answers all "+
+		single("wsd_recovery_reads_total", "Blocks of a partition read from Kafka again. One read answers all "+
 			"queries that wait for it.", counter, s.Reads.Load),
 		single("wsd_recovery_fetches_total", "Fetch requests for these reads.", counter, s.Fetches.Load),
 		single("wsd_recovery_read_bytes_total", "Bytes of record batches in their responses.", counter,

@@ -3,342 +3,298 @@ package recovery
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"wsd/internal/bus"
 	"wsd/internal/source"
 )
 
-// worker makes passes.
-type worker struct {
-	r      *Recovery
-	reader *source.Reader
-	walker *source.Walker
-}
-
+// How much a pass does before it gives back what is left, and begins again with what has come meanwhile.
 const (
-	// rangesMax times PublicationsMax is how many offsets one read from Kafka may cover.
-	rangesMax = 16
-	// deadlineStep is the multiple to which a read's deadline is rounded up, so that many queries do not each end a
-	// read of their own.
-	deadlineStep = 250 * time.Millisecond
+	passWalks = 64 // Walks through blocks.
+	passReads = 8  // Reads from Kafka.
+	// How many blocks a query may walk through in a pass before others get their share.
+	shareBlocks = 4
 )
 
-// pass is one walk over the blocks of a stream, from the newest one that somebody asks for down.
+// pass is a limited amount of work for the queries of one lane. Each query in turn gets a share of it: the blocks that
+// it needs next. All other queries of the lane that need something of such a block take part in its walk, without
+// getting less later.
 type pass struct {
 	*worker
-	st        stream
-	wants     map[string][]*want // By channel: the wants with unanswered queries.
-	active    int                // How many wants there are.
-	collected int                // The part of Recovery.collected that is this pass's.
-	ranges    int64              // How many ranges the next read covers if no query says how far down it must go.
+	st      stream
+	number  uint64
+	queries []*query // Some have been answered since the pass began.
+	walks   int      // How many walks are left.
+	reads   int      // How many reads are left.
+	memory  int      // The part of Recovery.collected that was collected in this walk.
+	stopped bool     // The workers have to end.
+
+	joins   map[string]*join  // By channel, of the block's QueryNext queries.
+	indexes map[string]*index // By channel, of the block's QueryLast queries.
 }
 
-// pass answers the queries of a group. It stops early if it has read from Kafka and others wait, which may need less.
-func (w *worker) pass(g *group) {
-	p := &pass{worker: w, st: g.st, wants: make(map[string][]*want), ranges: 1}
-	for _, q := range w.r.takeQueries(g) {
-		p.add(q)
+// pass works on a lane for a limited time.
+func (w *worker) pass(l *lane) {
+	p := &pass{
+		worker: w, st: l.g.st, number: w.r.passes.Add(1), walks: passWalks, reads: passReads,
+		queries: byOwner(w.r.beginPass(l)), joins: make(map[string]*join), indexes: make(map[string]*index),
 	}
-	for p.active > 0 {
-		read, err := p.step()
-		if err != nil {
-			p.fail(err)
-			continue
-		}
-		if read && w.r.crowded(g) {
+	w.r.stats.Passes.Add(1)
+	p.expire()
+	for _, q := range p.queries {
+		if p.spent() {
 			break
 		}
-	}
-	w.r.collected.Add(-int64(p.collected))
-	w.r.endPass(g, p.rest())
-}
-
-func (p *pass) add(q *query) {
-	list := p.wants[q.Channel]
-	if q.Kind == bus.QueryAll {
-		for _, w := range list {
-			if w.kind == bus.QueryAll {
-				w.add(q)
-				return
-			}
+		if q.pass != p.number {
+			p.share(q, l.kind)
 		}
 	}
-	w := newWant(q.Kind)
-	w.add(q)
-	p.wants[q.Channel] = append(list, w)
-	p.active++
+	p.expire()
+	w.r.endPass(l, p.rest(l.kind))
+}
+
+// byOwner orders queries so that the first ones of all owners come before the second one of any, and so on.
+func byOwner(list []*query) []*query {
+	type ranked struct {
+		q    *query
+		rank int
+	}
+	ranks := make([]ranked, len(list))
+	counts := make(map[uint64]int)
+	for i, q := range list {
+		ranks[i] = ranked{q, counts[q.Owner]}
+		counts[q.Owner]++
+	}
+	slices.SortStableFunc(ranks, func(a, b ranked) int { return a.rank - b.rank })
+	ordered := make([]*query, len(list))
+	for i := range ranks {
+		ordered[i] = ranks[i].q
+	}
+	return ordered
+}
+
+// spent reports whether the pass has to end.
+func (p *pass) spent() bool { return p.stopped || p.walks <= 0 || p.reads <= 0 }
+
+// share walks through the next blocks for a query.
+func (p *pass) share(q *query, kind laneKind) {
+	for range shareBlocks {
+		if q.over.Load() || p.spent() {
+			return
+		}
+		b, ok := p.kept(q.need())
+		read := !ok && kind == laneFar
+		if read {
+			var err error
+			if b, err = p.read(q); err != nil {
+				p.fail(err, q.need())
+				continue
+			}
+		} else if !ok {
+			return
+		}
+		p.walks--
+		p.walk(b, read)
+	}
+}
+
+// walk walks through a block for all queries that need something of it.
+func (p *pass) walk(b source.Block, read bool) {
+	var next, last []*query
+	var by owners
+	for _, q := range p.queries {
+		if q.over.Load() || q.need() < b.From || q.need() >= b.To {
+			continue
+		}
+		if read {
+			q.kafka.Store(true)
+		}
+		q.pass = p.number
+		by.add(q.Owner)
+		if q.Kind == bus.QueryLast {
+			last = append(last, q)
+		} else {
+			next = append(next, q)
+		}
+	}
+	p.r.past.used(p.st, b.From, &by, time.Now())
+	to, err := p.collectNext(b, next)
+	if err == nil && len(last) > 0 {
+		err = p.collectLast(b, last)
+	}
+	switch {
+	case err == nil && !p.st.alive():
+		p.end(p.queries, bus.ResultEpoch) // The block may belong to another log.
+	case err != nil && !errors.Is(err, errMemory):
+		p.r.logProblem(time.Now(), err)
+		p.end(slices.Concat(next, last), bus.ResultError)
+	default:
+		for _, q := range next {
+			p.settleNext(q, to)
+		}
+		for _, q := range last {
+			if err != nil {
+				p.finish(q, q.partial(bus.ResultOverload))
+				continue
+			}
+			p.settleLast(q, &b)
+		}
+	}
+	b.Done()
+	clear(p.joins)
+	clear(p.indexes)
+	p.r.collected.Add(-int64(p.memory))
+	p.memory = 0
+	p.saveMemory()
+}
+
+// errMemory: the answers being prepared take too much memory.
+var errMemory = errors.New("the answers being prepared take too much memory")
+
+// tooMuch reports whether the answers being prepared take too much memory.
+func (p *pass) tooMuch() bool { return p.r.collected.Load() > int64(p.r.o.ReadBytesMax) }
+
+// collect counts the memory of a record that was collected.
+func (p *pass) collect(r *bus.Record) {
+	n := memoryOf(r)
+	p.memory += n
+	p.r.collected.Add(int64(n))
+}
+
+// memoryOf returns how much memory a record of an answer takes, roughly.
+func memoryOf(r *bus.Record) int {
+	n := bus.RecordBytes(r)
+	if len(r.JSON) > 0 && len(r.Value) > 0 && &r.JSON[0] != &r.Value[0] {
+		n += len(r.JSON)
+	}
+	return n
+}
+
+// keep counts the memory of the records of parts, which an unfinished query keeps after the walk.
+func (p *pass) keep(q *query, parts [][]bus.Record) {
+	for _, part := range parts {
+		for i := range part {
+			q.memory += memoryOf(&part[i])
+			p.r.collected.Add(int64(memoryOf(&part[i])))
+		}
+	}
+}
+
+// saveMemory ends queries of this pass, as far as they have collected something, if the answers being prepared take too
+// much memory. Those that have to count drop their records instead.
+func (p *pass) saveMemory() {
+	if !p.tooMuch() {
+		return
+	}
+	for _, q := range p.queries {
+		switch {
+		case q.memory == 0 || q.over.Load():
+		case q.counting:
+			q.dropped, q.full = true, true
+			p.r.release(q)
+		default:
+			p.finish(q, q.partial(bus.ResultOverload))
+		}
+	}
+}
+
+// finish answers a query of the pass.
+func (p *pass) finish(q *query, a bus.Answer) {
+	p.r.finish(q, a)
+	p.r.release(q)
+}
+
+// end answers queries of the pass with a failure.
+func (p *pass) end(list []*query, result bus.Result) {
+	for _, q := range list {
+		if !q.over.Load() {
+			p.finish(q, failure(q, result))
+		}
+	}
+}
+
+// failure returns the answer of a query that cannot be answered. A QueryLast may have some of its records.
+func failure(q *query, result bus.Result) bus.Answer {
+	a := bus.Answer{Result: result}
+	if q.Kind == bus.QueryLast {
+		a.Records = q.records()
+	}
+	return a
+}
+
+// expire ends the queries that are canceled or whose time is over.
+func (p *pass) expire() {
+	now := time.Now()
+	for _, q := range p.queries {
+		switch {
+		case q.over.Load():
+		case q.canceled():
+			p.finish(q, bus.Answer{Result: bus.ResultCanceled})
+		case now.After(q.deadline):
+			p.finish(q, q.partial(bus.ResultTimeout))
+		}
+	}
 }
 
 // rest returns the unanswered queries.
-func (p *pass) rest() (list []*query) {
-	p.each(func(w *want) { list = append(list, w.queries...) })
-	return list
-}
-
-// each calls fn for every want.
-func (p *pass) each(fn func(*want)) {
-	for _, list := range p.wants {
-		for _, w := range list {
-			fn(w)
-		}
-	}
-}
-
-// step walks through one block and answers the queries that need no more. Read reports that the block came from Kafka.
-func (p *pass) step() (read bool, err error) {
-	top, lowest := int64(0), int64(-1)
-	p.each(func(w *want) {
-		top = max(top, w.down)
-		if w.kind != bus.QueryLast && (lowest < 0 || w.after < lowest) {
-			lowest = w.after
-		}
-	})
-	b, read, err := p.block(top, lowest)
-	if err != nil {
-		return read, err
-	}
-	err = p.collect(b, top)
-	b.Done()
-	if err != nil {
-		return read, err
-	}
-	if !has(p.st.Stream, p.st.epoch) {
-		return read, source.ErrStreamEnded // The block may belong to another log.
-	}
-	now := time.Now()
-	p.update(func(w *want) {
-		if w.down > b.From {
-			w.covered(b.From)
-		}
-		p.settle(w, b.First && w.down == b.From, now)
-	})
-	return read, p.checkCollected()
-}
-
-// update calls fn for every want and drops those that have no queries left.
-func (p *pass) update(fn func(*want)) {
-	for channel, list := range p.wants {
-		kept := list[:0]
-		for _, w := range list {
-			if fn(w); len(w.queries) > 0 {
-				kept = append(kept, w)
-			} else {
-				p.active--
-			}
-		}
-		if p.wants[channel] = kept; len(kept) == 0 {
-			delete(p.wants, channel)
-		}
-	}
-}
-
-// block returns the block that holds the offset before top. Lowest is how far down the queries go, or -1 if none of
-// them knows.
-func (p *pass) block(top, lowest int64) (b source.Block, read bool, err error) {
-	if b, ok := p.r.o.Source.Recent(p.st.Stream, top); ok {
-		return b, false, nil
-	}
-	now := time.Now()
-	b, ok, below := p.r.past.find(p.st, top, now)
-	if ok {
-		return b, false, nil
-	}
-	size := int64(p.r.o.PublicationsMax)
-	from := top - p.ranges*size
-	if lowest >= 0 {
-		from = min(max(lowest, top-rangesMax*size), top-1)
-	}
-	p.ranges = min(2*p.ranges, rangesMax)
-	from = max(from-from%size, below, 0)
-	b, err = p.read(from, top)
-	if errors.Is(err, source.ErrRangeBytes) && top-from > size {
-		from = max((top-1)-(top-1)%size, below)
-		b, err = p.read(from, top)
-	}
-	if errors.Is(err, source.ErrRangeBytes) && lowest > from {
-		b, err = p.read(lowest, top) // No more than the queries ask for.
-	}
-	if err != nil {
-		return source.Block{}, true, err
-	}
-	if has(p.st.Stream, p.st.epoch) {
-		p.r.past.add(p.st, b, now)
-		p.r.startClock() // The clock may just have stopped because nothing was kept.
-	}
-	return b, true, nil
-}
-
-// read reads a range from Kafka. It gives up at the earliest deadline of the queries.
-func (p *pass) read(from, to int64) (source.Block, error) {
-	var deadline time.Time
-	p.each(func(w *want) {
-		for _, q := range w.queries {
-			q.kafka = true
-			if deadline.IsZero() || q.deadline.Before(deadline) {
-				deadline = q.deadline
-			}
-		}
-	})
-	ctx, cancel := context.WithDeadline(p.r.ctx, deadline.Truncate(deadlineStep).Add(deadlineStep))
-	defer cancel()
-	before := p.reader.Requests()
-	b, err := p.reader.Read(ctx, p.st.Stream, from, to, p.r.o.ReadBytesMax/p.r.o.Concurrency)
-	p.r.stats.Reads.Add(1)
-	p.r.stats.Fetches.Add(p.reader.Requests() - before)
-	p.r.stats.ReadBytes.Add(uint64(b.Bytes()))
-	return b, err
-}
-
-// collect adds the records of a block below top to the wants that need them.
-func (p *pass) collect(b source.Block, top int64) error {
-	from := top
-	p.each(func(w *want) { from = min(from, w.after) })
-	p.walker.Open(p.st.Stream, b, max(from, b.From), min(top, b.To))
-	slot := p.r.slots.acquire()
-	defer func() { slot.release() }()
-	for p.walker.Next() {
-		slot.walked()
-		list := p.wants[string(p.walker.Channel())]
-		if len(list) == 0 {
+func (p *pass) rest(kind laneKind) *rest {
+	var left rest
+	for _, q := range p.queries {
+		if q.over.Load() {
+			p.r.release(q)
 			continue
 		}
-		var record bus.Record
-		for _, w := range list {
-			if !w.wants(p.walker.Offset()) {
-				continue
-			}
-			if record.Offset == 0 {
-				record = p.walker.Record()
-				p.collected += sizeOf(&record)
-				p.r.collected.Add(int64(sizeOf(&record)))
-			}
-			w.take(record)
+		to := &left[laneFar]
+		if p.inMemory(q.need()) {
+			to = &left[laneNear]
+		}
+		if q.pass == p.number {
+			to.with = append(to.with, q)
+		} else {
+			to.without = append(to.without, q)
 		}
 	}
-	return p.walker.Err()
+	// Queries that change the lane come behind those that are there.
+	other := &left[1-kind]
+	other.with, other.without = append(other.without, other.with...), nil
+	return &left
 }
 
-// settle answers the queries of w that need no more than what has been collected, and fails those that exceed a limit.
-// First reports that the log has nothing below.
-func (p *pass) settle(w *want, first bool, now time.Time) {
-	o := &p.r.o
-	switch w.kind {
-	case bus.QueryFirst:
-		w.keepFirst(w.queries[0].RecordsMax)
-	case bus.QueryLast:
-		if len(w.records) >= w.queries[0].RecordsMax || first {
-			w.down = w.after
-		}
-	case bus.QueryAll:
-	}
-	within := len(w.records) <= o.PublicationsMax && w.bytes <= o.BytesMax
-	kept := w.queries[:0]
-	lowest := int64(-1)
-	for _, q := range w.queries {
-		after := int64(q.After) //nolint:gosec // See want.add.
-		a, ok := bus.Answer{}, true
-		switch {
-		case w.kind == bus.QueryAll && !within && p.over(w, q):
-			a.Result = bus.ResultLimit
-		case w.down <= after:
-			a = p.complete(w, q)
-		case first:
-			a.Result = bus.ResultGone
-		case now.After(q.deadline):
-			a.Result = bus.ResultTimeout
-		default:
-			ok = false
-		}
-		if ok {
-			p.r.finish(q, a)
-			continue
-		}
-		kept = append(kept, q)
-		if lowest < 0 || after < lowest {
-			lowest = after
-		}
-	}
-	clear(w.queries[len(kept):])
-	w.queries, w.after = kept, lowest
-}
-
-// over reports whether an answer to q would exceed a limit.
-func (p *pass) over(w *want, q *query) bool {
-	list := w.recordsOf(q)
-	bytes := 0
-	for i := range list {
-		bytes += sizeOf(&list[i])
-	}
-	return len(list) > q.RecordsMax || bytes > p.r.o.BytesMax
-}
-
-// complete returns the answer to q. All its records have been collected.
-func (p *pass) complete(w *want, q *query) bus.Answer {
-	list := w.recordsOf(q)
-	if n := len(list) - q.RecordsMax; n > 0 {
-		switch w.kind {
-		case bus.QueryAll:
-			return bus.Answer{Result: bus.ResultLimit}
-		case bus.QueryFirst:
-			list = list[:q.RecordsMax:q.RecordsMax]
-		case bus.QueryLast:
-			list = list[n:]
-		}
-	}
-	bytes := 0
-	for i := range list {
-		if bytes += sizeOf(&list[i]); bytes > p.r.o.BytesMax {
-			return bus.Answer{Result: bus.ResultLimit}
-		}
-	}
-	return bus.Answer{Records: list}
-}
-
-// checkCollected fails if the answers being prepared hold too many bytes.
-func (p *pass) checkCollected() error {
-	if p.r.collected.Load() > int64(p.r.o.ReadBytesMax) {
-		return errCollected
-	}
-	return nil
-}
-
-var errCollected = errors.New("the answers being prepared hold too many bytes")
-
-// fail answers the queries that the pass cannot continue with: all of them or, after a timeout, those whose time is
-// over.
-func (p *pass) fail(err error) {
-	result := bus.ResultError
-	now := time.Now()
+// fail ends the queries that the pass cannot continue with, because the block that holds an offset cannot be read.
+func (p *pass) fail(err error, offset int64) {
+	var lost *goneError
 	switch {
-	case p.r.ctx.Err() != nil, errors.Is(err, errCollected):
-		result = bus.ResultOverload
-	case errors.Is(err, source.ErrRangeGone):
-		result = bus.ResultGone
-	case errors.Is(err, source.ErrRangeBytes):
-		result = bus.ResultLimit
+	case p.r.ctx.Err() != nil:
+		p.end(p.queries, bus.ResultOverload)
+		p.stopped = true
 	case errors.Is(err, source.ErrStreamEnded):
-		result = bus.ResultEpoch
+		p.end(p.queries, bus.ResultEpoch)
+	case errors.As(err, &lost):
+		p.gone(lost)
 	case errors.Is(err, context.DeadlineExceeded):
-		result = bus.ResultTimeout
-		p.r.logProblem(now, err) // The error says what Kafka did in the meantime.
+		p.r.logProblem(time.Now(), err) // The error says what Kafka did in the meantime.
+		p.expire()
 	default:
-		p.r.logProblem(now, err)
-	}
-	p.update(func(w *want) {
-		kept := w.queries[:0]
-		for _, q := range w.queries {
-			if result == bus.ResultTimeout && !now.After(q.deadline) {
-				kept = append(kept, q)
-				continue
+		p.r.logProblem(time.Now(), err)
+		for _, q := range p.queries {
+			if q.need() == offset && !q.over.Load() {
+				p.finish(q, failure(q, bus.ResultError))
 			}
-			a := bus.Answer{Result: result}
-			if w.kind == bus.QueryLast {
-				a.Records = w.recordsOf(q)
-			}
-			p.r.finish(q, a)
 		}
-		clear(w.queries[len(kept):])
-		w.queries = kept
-	})
+	}
+}
+
+// gone ends the queries that need something that the log no longer has.
+func (p *pass) gone(lost *goneError) {
+	for _, q := range p.queries {
+		switch {
+		case q.over.Load() || q.need() >= lost.before:
+		case q.Kind == bus.QueryLast && lost.start:
+			p.finish(q, q.success()) // It has all that there is.
+		default:
+			p.finish(q, failure(q, bus.ResultGone))
+		}
+	}
 }

@@ -10,7 +10,9 @@ import (
 // Stats counts what a Recovery does. Any goroutine may read it. The Recovery decides nothing by it.
 type Stats struct {
 	Queries   []atomic.Uint64  // By bus.Result: queries answered.
-	Reads     atomic.Uint64    // Ranges read from Kafka again.
+	Portions  atomic.Uint64    // Queries for what follows an offset that were answered with records.
+	Passes    atomic.Uint64    // Passes over the queries of a partition.
+	Reads     atomic.Uint64    // Blocks read from Kafka again.
 	Fetches   atomic.Uint64    // Requests that the reads took.
 	ReadBytes atomic.Uint64    // Size of the batches that were read.
 	Waiting   atomic.Int64     // Queries that are not answered yet.

@@ -131,7 +131,7 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 func (s *Server) recoveryOptions() recovery.Options {
 	r := s.cfg.Recovery
 	return recovery.Options{
-		Source: s.source, PublicationsMax: r.MaxPublications, BytesMax: int(r.MaxBytes), ReadBytesMax: int(r.ReadBytes),
+		Source: s.source, BytesMax: int(r.MaxBytes), ReadBytesMax: int(r.ReadBytes),
 		Timeout: r.Timeout, Concurrency: r.Concurrency, WaitingMax: r.WaitingMax, Logger: s.log,
 	}
 }
@@ -142,10 +142,15 @@ func (s *Server) shardRecovery() shard.RecoveryOptions {
 	if s.recovery == nil {
 		return shard.RecoveryOptions{}
 	}
+	r := s.cfg.Recovery
 	return shard.RecoveryOptions{
-		Recoverer: s.recovery, PublicationsMax: s.cfg.Recovery.MaxPublications, Cached: s.cfg.Recovery.CacheChannels,
+		Recoverer: s.recovery, PublicationsMax: r.MaxPublications, HistoryMax: min(r.MaxPublications, historyMax),
+		BytesMax: int(r.MaxBytes), Cached: r.CacheChannels,
 	}
 }
+
+// historyMax bounds the publications of a reply to a history command.
+const historyMax = 1000
 
 // slowPolicies returns client.slow_policies in the form of package shard. Load has checked the names.
 func (s *Server) slowPolicies() (list []shard.SlowPolicy) {

@@ -94,8 +94,9 @@ func (o Options) validate() error {
 	if d := o.Deflate; d.Deflater != nil && (d.Least < 1 || d.Inline < 0) {
 		return fmt.Errorf("BUG: shard compresses from %d bytes on, up to %d by itself", d.Least, d.Inline)
 	}
-	if r := o.Recovery; r.Recoverer != nil && r.PublicationsMax < 1 {
-		return fmt.Errorf("BUG: shard recovers %d publications at most", r.PublicationsMax)
+	if r := o.Recovery; r.Recoverer != nil && min(r.PublicationsMax, r.HistoryMax, r.BytesMax) < 1 {
+		return fmt.Errorf("BUG: shard recovers %d publications at most, with a history of %d and %d bytes",
+			r.PublicationsMax, r.HistoryMax, r.BytesMax)
 	}
 	l := o.Limits
 	for name, v := range map[string]int64{

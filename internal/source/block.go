@@ -56,13 +56,18 @@ func (w *Walker) Open(st *Stream, b Block, from, to int64) {
 	w.walker.Open(b.batches, nil, from)
 }
 
+// Close ends the walk. Next does so at the end.
+func (w *Walker) Close() {
+	w.walker.Close()
+	w.channels = nil
+}
+
 // Next goes to the record's next channel, or to the next record that has one. It returns false at the end, and if the
 // block cannot be read, see Err.
 func (w *Walker) Next() (ok bool) {
 	defer func() {
 		if !ok {
-			w.walker.Close()
-			w.channels = nil
+			w.Close()
 		}
 	}()
 	defer catchPanic(&w.err)
@@ -107,6 +112,15 @@ func (w *Walker) Channel() []byte { return w.channel }
 
 // Offset returns the record's offset plus 1, as publications have it.
 func (w *Walker) Offset() uint64 { return uint64(w.walker.Record().Offset) + 1 }
+
+// Bytes returns how many bytes the record counts, see bus.RecordBytes.
+func (w *Walker) Bytes() int {
+	value := w.walker.Record().Value
+	if value == nil {
+		value = jsonNull
+	}
+	return bus.RecordBytes(&bus.Record{Value: value})
+}
 
 // Record returns the record as the bus has it, with memory of its own.
 func (w *Walker) Record() bus.Record {

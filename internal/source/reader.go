@@ -15,8 +15,6 @@ import (
 var (
 	// ErrRangeGone: the log begins after the range, or has lost a part of it.
 	ErrRangeGone = errors.New("the range is no longer in the log")
-	// ErrRangeBytes: the range holds more bytes than the caller accepts.
-	ErrRangeBytes = errors.New("the range holds too many bytes")
 	// ErrStreamEnded: the topic was deleted, or created again.
 	ErrStreamEnded = errors.New("the stream's topic was deleted or created again")
 )
@@ -66,12 +64,13 @@ func (r *Reader) Close() {
 func (r *Reader) Requests() uint64 { return r.requests }
 
 // Read returns the records of st in [from, to). The range must already have been routed. If the log now starts after
-// from, the block starts at the log start. Read retries after temporary errors, until ctx ends.
+// from, the block starts at the log start. If the range has more than bytesMax bytes, the block ends where they do, but
+// not before the first record batch. Read retries after temporary errors, until ctx ends.
 func (r *Reader) Read(ctx context.Context, st *Stream, from, to int64, bytesMax int) (Block, error) {
 	tries := kafka.Backoff{Min: r.s.o.BackoffMin, Max: r.s.o.BackoffMax}
 	b := Block{From: from, To: to}
 	next := from
-	for next < to {
+	for next < b.To {
 		err := r.fetch(ctx, st, &b, &next, bytesMax)
 		if err == nil {
 			continue
@@ -79,14 +78,13 @@ func (r *Reader) Read(ctx context.Context, st *Stream, from, to int64, bytesMax 
 		switch {
 		case r.ctx.Err() != nil:
 			return Block{}, r.ctx.Err()
-		case errors.Is(err, ErrRangeGone), errors.Is(err, ErrRangeBytes), errors.Is(err, ErrStreamEnded),
-			permanent(err):
+		case errors.Is(err, ErrRangeGone), errors.Is(err, ErrStreamEnded), permanent(err):
 			return Block{}, err
 		}
 		kafka.Sleep(ctx, tries.Next(), nil)
 		if ctx.Err() != nil {
 			return Block{}, fmt.Errorf("read %s/%d from offset %d to %d again: %w: %w", st.p.topic.name, st.p.id, next,
-				to-1, ctx.Err(), err)
+				b.To-1, ctx.Err(), err)
 		}
 	}
 	return b, nil
@@ -177,14 +175,15 @@ func (r *Reader) take(p *partition, rp *kmsg.FetchResponseTopicPartition, b *Blo
 		if batch.Next < batch.Base && p.topic.holesAreLosses() {
 			return ErrRangeGone
 		}
+		holds := batch.Kind == kafka.BatchRecords && batch.Count > 0 && batch.Base < b.To
+		if holds && len(b.batches) > 0 && len(b.batches)+len(batch.Raw) > bytesMax {
+			b.To = *next
+			return nil
+		}
 		*next = batch.Last() + 1
-		if batch.Kind != kafka.BatchRecords || batch.Count == 0 || batch.Base >= b.To {
-			continue
+		if holds {
+			b.batches = append(b.batches, batch.Raw...)
 		}
-		if len(b.batches)+len(batch.Raw) > bytesMax {
-			return ErrRangeBytes
-		}
-		b.batches = append(b.batches, batch.Raw...)
 	}
 	if err := r.walker.Err(); err != nil {
 		return err

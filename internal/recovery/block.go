@@ -1,0 +1,94 @@
+package recovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"wsd/internal/source"
+)
+
+const (
+	// blockBytes is the size at which a block from Kafka ends: that of one response, and of some portions of a client.
+	blockBytes = 1 << 20
+	// deadlineStep is the multiple to which a read's deadline is rounded up, so that many queries do not each end a
+	// read of their own.
+	deadlineStep = 250 * time.Millisecond
+)
+
+// goneError is the error of a read of something that the log no longer has.
+type goneError struct {
+	before int64 // Something before this offset is gone.
+	start  bool  // The log begins there.
+}
+
+func (e *goneError) Error() string {
+	return fmt.Sprintf("the log has lost records before offset %d", e.before)
+}
+
+// kept returns the block that holds an offset if it is in memory. The caller calls Block.Done.
+func (p *pass) kept(offset int64) (source.Block, bool) {
+	if b, ok := p.r.o.Source.Recent(p.st.Stream, offset+1); ok {
+		return b, true
+	}
+	return p.r.past.find(p.st, offset)
+}
+
+// inMemory reports whether the block that holds an offset is in memory.
+func (p *pass) inMemory(offset int64) bool {
+	b, ok := p.kept(offset)
+	if ok {
+		b.Done()
+	}
+	return ok
+}
+
+// read reads the block that a query needs next from Kafka, and keeps it.
+func (p *pass) read(q *query) (b source.Block, err error) {
+	position, _, _ := p.st.Position()
+	if !p.st.alive() {
+		return source.Block{}, source.ErrStreamEnded
+	}
+	offset, routed := q.need(), max(q.end, inKafka(position))
+	for b.To <= offset { // A block that has too many bytes ends before the offset.
+		p.reads--
+		from, to := p.r.past.gap(p.st, offset, routed)
+		from = max(from, b.To)
+		if b, err = p.fetch(from, to); errors.Is(err, source.ErrRangeGone) && from < offset {
+			b, err = p.fetch(offset, to) // Only what comes before the offset may be gone.
+		}
+		if errors.Is(err, source.ErrRangeGone) {
+			err = &goneError{before: to}
+		}
+		if err != nil {
+			return source.Block{}, err
+		}
+		if p.st.alive() {
+			p.r.past.add(p.st, b, time.Now())
+			p.r.startClock() // The clock may just have stopped because nothing was kept.
+		}
+		if b.From > offset {
+			return source.Block{}, &goneError{b.From, true}
+		}
+	}
+	return b, nil
+}
+
+// fetch reads a range from Kafka. It gives up at the earliest deadline of the queries.
+func (p *pass) fetch(from, to int64) (source.Block, error) {
+	var deadline time.Time
+	for _, q := range p.queries {
+		if !q.over.Load() && (deadline.IsZero() || q.deadline.Before(deadline)) {
+			deadline = q.deadline
+		}
+	}
+	ctx, cancel := context.WithDeadline(p.r.ctx, deadline.Truncate(deadlineStep).Add(deadlineStep))
+	defer cancel()
+	before := p.reader.Requests()
+	b, err := p.reader.Read(ctx, p.st.Stream, from, to, min(blockBytes, p.r.o.ReadBytesMax/p.r.o.Concurrency))
+	p.r.stats.Reads.Add(1)
+	p.r.stats.Fetches.Add(p.reader.Requests() - before)
+	p.r.stats.ReadBytes.Add(uint64(b.Bytes()))
+	return b, err
+}
