@@ -134,6 +134,10 @@ func (l *loader) checkAddresses(c *Config) {
 	for _, a := range c.Client.Listen {
 		l.address("client.listen", a, true)
 	}
+	if p := c.Client.PathPrefix; p != "" && (len(p) > 200 || !pathPrefix.MatchString(p)) {
+		l.complain("client.path_prefix", p, "not a path that begins with a slash and does not end with one",
+			"write such as /live, with at most 200 of a-z, A-Z, 0-9, '/', '.', '_', '~' and '-'")
+	}
 	if c.Admin.Listen != "" {
 		l.address("admin.listen", c.Admin.Listen, true)
 	}
@@ -146,6 +150,8 @@ func (l *loader) checkAddresses(c *Config) {
 	}
 	l.address("dev.kafka_listen", c.Dev.KafkaListen, true)
 }
+
+var pathPrefix = regexp.MustCompile(`^(/[a-zA-Z0-9._~-]+)+$`)
 
 // address checks HOST:PORT. Only an address to listen on may lack the host or have port 0, which means any free port.
 func (l *loader) address(key, address string, listen bool) {

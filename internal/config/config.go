@@ -30,6 +30,7 @@ type Client struct {
 	MessageMax       Bytes         `key:"message_max" def:"64KiB" help:"Largest message from a client. A larger one closes the connection with 1009."`
 	MessageOutMax    Bytes         `key:"message_out_max" def:"32KiB" help:"Largest message to a client of the protocol that holds several publications; larger batches go out as several messages in one write. A single publication may be larger. Client libraries have limits of their own, such as 32 KiB."`
 	HeadMax          Bytes         `key:"head_max" def:"8KiB" help:"Largest upgrade request."`
+	PathPrefix       string        `key:"path_prefix" help:"Prefix of the paths of the client port, such as /live, for a proxy that passes on paths as they are. The paths without it are served as well. Default: none."`
 	HandshakeTimeout time.Duration `key:"handshake_timeout" def:"5s" help:"Time from accepting a connection to its complete upgrade request."`
 	StaleCloseDelay  time.Duration `key:"stale_close_delay" def:"10s" help:"Time from the upgrade to the connect command. A client that takes longer is closed with 3502."`
 	FrameTimeout     time.Duration `key:"frame_timeout" def:"10s" help:"Time from the first byte of a client's message to its last."`

@@ -229,7 +229,8 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int) shard.Options
 			PinnedMax: int(s.cfg.Bus.PinnedMax),
 		},
 		Slow: s.slowPolicies(), Deflate: s.shardDeflate(), Recovery: s.shardRecovery(),
-		Version: "wsd " + s.build.Version, Nonce: s.nonce, ShardHeader: s.cfg.Debug.ShardHeader, Logger: s.log,
+		PathPrefix: c.PathPrefix,
+		Version:    "wsd " + s.build.Version, Nonce: s.nonce, ShardHeader: s.cfg.Debug.ShardHeader, Logger: s.log,
 	}
 }
 

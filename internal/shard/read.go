@@ -74,7 +74,7 @@ func (s *Shard) readHead(c *conn, b []byte) []byte {
 	}
 	c.in = nil
 	if length == 0 || length > s.opts.Limits.HeadMax {
-		s.refuseRequest(c, 431, "the upgrade request is too long", ReasonHandshakeRejected)
+		s.refuseRequest(c, headTooLong, ReasonHandshakeRejected)
 		return nil
 	}
 	s.handshake(c, b[:length])
