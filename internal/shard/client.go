@@ -2,6 +2,7 @@ package shard
 
 import (
 	"errors"
+	"fmt"
 	"time"
 	"unicode/utf8"
 
@@ -21,7 +22,8 @@ func (e ending) Error() string { return Reason(e).String() }
 func (s *Shard) commands(c *conn, frame []byte) {
 	d := c.speaks()
 	s.replies = s.replies[:0]
-	err := d.encoding.Decode(frame, func(cmd *protocol.Command) error { return s.command(c, cmd) })
+	limit := commandsMax(s.opts.Limits.ChannelsMax)
+	err := d.encoding.Decode(frame, limit, func(cmd *protocol.Command) error { return s.command(c, cmd) })
 	if len(s.replies) > 0 {
 		s.queueReply(c, chunk{bytes: d.frame(s.replies)})
 	}
@@ -32,8 +34,16 @@ func (s *Shard) commands(c *conn, frame []byte) {
 	if end := ending(0); errors.As(err, &end) {
 		reason = Reason(end)
 	}
-	s.end(c, reason)
+	code, text := d.closeCode(reason)
+	if errors.Is(err, proto.ErrTooManyCommands) {
+		text = fmt.Sprintf("bad request: more than %d commands in a message (client.channels_max)", limit)
+	}
+	s.endWith(c, reason, code, text)
 }
+
+// commandsMax returns how many commands one message may have. A client that reconnects subscribes to all its channels
+// in one message, and one that has more than it may is to get an error for each beyond, not to lose its connection.
+func commandsMax(channelsMax int) int { return 2048 + 2*channelsMax }
 
 // command acts on one command. The first must be connect. Of several requests in one command, the first in the order of
 // the protocol's Command message counts. A connection that has failed meanwhile does nothing any longer.
@@ -50,6 +60,8 @@ func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 		return nil
 	case (c.state == stateJoining) != (cmd.Connect != nil):
 		return ending(ReasonBadRequest)
+	case !proto.ValidNames(cmd):
+		reply.Error = proto.ErrBadRequest.Reply()
 	case cmd.Connect != nil:
 		reply.Connect = s.connect(c)
 	case cmd.Subscribe != nil:
