@@ -27,6 +27,11 @@ func (k Kafka) StartTime() (t time.Time, isTime bool) {
 // shardsMax is the most shards that the steering program knows.
 const shardsMax = 256
 
+const (
+	channelsMaxLimit   = 1 << 16
+	channelLengthLimit = 255 // Of the client protocol.
+)
+
 // ShardCount returns how many shards to run: Shards, or with 0 one for each CPU that Go uses (GOMAXPROCS).
 func (c *Config) ShardCount() int {
 	if c.Shards > 0 {
@@ -72,17 +77,17 @@ func (l *loader) checkRanges(c *Config) {
 	cl, k, b := &c.Client, &c.Kafka, &c.Bus
 	number(l, "client.kernel_send_buffer", cl.KernelSendBuffer, 0, 1<<30)
 	number(l, "client.outbound_max", cl.OutboundMax, 64<<10, 1<<30)
-	number(l, "client.message_max", cl.MessageMax, 1<<10, 16<<20)
+	number(l, "client.message_max", cl.MessageMax, 1<<10, messageMaxLimit)
 	number(l, "client.message_out_max", cl.MessageOutMax, 1<<10, 16<<20)
 	number(l, "client.progress_timeout", cl.ProgressTimeout, time.Second, day)
-	number(l, "client.head_max", cl.HeadMax, 1<<10, 64<<10)
+	number(l, "client.head_max", cl.HeadMax, 1<<10, headMaxLimit)
 	number(l, "client.handshake_timeout", cl.HandshakeTimeout, time.Millisecond, day)
 	number(l, "client.stale_close_delay", cl.StaleCloseDelay, time.Millisecond, day)
 	number(l, "client.frame_timeout", cl.FrameTimeout, time.Millisecond, day)
 	number(l, "client.ping_interval", cl.PingInterval, time.Second, day)
 	number(l, "client.pong_timeout", cl.PongTimeout, time.Millisecond, day)
-	number(l, "client.channels_max", cl.ChannelsMax, 1, 1<<16)
-	number(l, "client.channel_length_max", cl.ChannelLengthMax, 1, 255)
+	number(l, "client.channels_max", cl.ChannelsMax, 1, channelsMaxLimit)
+	number(l, "client.channel_length_max", cl.ChannelLengthMax, 1, channelLengthLimit)
 	number(l, "client.compression_threshold", cl.CompressionThreshold, 64, 1<<20)
 	number(l, "client.compression_level", cl.CompressionLevel, 1, 9)
 	number(l, "client.compression_workers", cl.CompressionWorkers, 0, 256)
