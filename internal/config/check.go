@@ -75,6 +75,7 @@ func number[T ~int | ~int64](l *loader, key string, value, smallest, largest T) 
 func (l *loader) checkRanges(c *Config) {
 	const day = 24 * time.Hour
 	cl, k, b := &c.Client, &c.Kafka, &c.Bus
+	number(l, "client.listen_wait", cl.ListenWait, 0, 10*time.Minute)
 	number(l, "client.kernel_send_buffer", cl.KernelSendBuffer, 0, 1<<30)
 	number(l, "client.outbound_max", cl.OutboundMax, 64<<10, 1<<30)
 	number(l, "client.message_max", cl.MessageMax, 1<<10, messageMaxLimit)
@@ -337,6 +338,7 @@ func (l *loader) checkChoices(c *Config) {
 	}{
 		{"steering.mode", c.Steering.Mode, []string{"auto", "require", "off"}},
 		{"steering.policy", c.Steering.Policy, []string{"least-loaded", "weighted", "p2c", "cpu-local", "hash"}},
+		{"client.unknown_channels", c.Client.UnknownChannels, []string{"accept", "refuse"}},
 		{"log.level", c.Log.Level, []string{"debug", "info", "warn", "error"}},
 		{"log.format", c.Log.Format, []string{"auto", "text", "json"}},
 	} {
