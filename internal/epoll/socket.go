@@ -105,6 +105,22 @@ func Reset(fd int) {
 	Close(fd)
 }
 
+// Peer returns the address of the peer of a TCP socket as HOST:PORT, or "" if it is no longer connected. It allocates,
+// and is meant for logs.
+func Peer(fd int) string {
+	name, err := unix.Getpeername(fd)
+	if err != nil {
+		return ""
+	}
+	switch a := name.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port)).String()
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port)).String()
+	}
+	return ""
+}
+
 // Acked returns how many bytes the peer of a TCP socket has acknowledged, ever, and whether that is all that was
 // written to it (tcp_info of linux/tcp.h).
 func Acked(fd int) (bytes uint64, all bool) {
@@ -116,19 +132,4 @@ func Acked(fd int) (bytes uint64, all bool) {
 		return 0, true // It is no longer connected: nothing leaves.
 	}
 	return info.Bytes_acked, info.Unacked == 0 && info.Notsent_bytes == 0
-}
-
-// Peer returns the address and port of the peer of a socket, or the empty string if it is not connected.
-func Peer(fd int) string {
-	address, err := unix.Getpeername(fd)
-	if err != nil {
-		return ""
-	}
-	switch a := address.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port)).String()
-	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port)).String()
-	}
-	return ""
 }

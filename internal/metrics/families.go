@@ -54,8 +54,18 @@ func (o Options) connections() []family {
 			func(s *shard.Stats) *atomic.Uint64 { return &s.AcceptErrors }),
 		o.gauge("wsd_accept_paused", "1 while the shard does not accept because of a lack of file descriptors or "+
 			"memory.", func(s *shard.Stats) *atomic.Int64 { return &s.PauseAccepts }),
-		o.counter("wsd_handshakes_rejected_total", "Upgrade requests rejected with an HTTP status.",
-			func(s *shard.Stats) *atomic.Uint64 { return &s.Rejected }),
+		{
+			name: "wsd_handshakes_rejected_total", help: "Upgrade requests rejected with an HTTP status, by reason " +
+				"(docs/metrics.md explains each).",
+			kind: counter, labels: []string{"shard", "reason"},
+			values: func(emit func(float64, ...string)) {
+				for i, s := range o.Shards {
+					for at, cause := range shard.Causes() {
+						emit(float64(s.Refused[at].Load()), strconv.Itoa(i), string(cause))
+					}
+				}
+			},
+		},
 		{
 			name: "wsd_closed_total", help: "Closed connections, by reason (docs/metrics.md explains each).",
 			kind: counter, labels: []string{"shard", "reason"},

@@ -86,7 +86,7 @@ func BenchmarkDecodeJSON(b *testing.B) {
 	frame := []byte(`{"id":2,"subscribe":{"channel":"trades"}}`)
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := DecodeJSON(frame, func(*protocol.Command) error { return nil }); err != nil {
+		if err := DecodeJSON(frame, commandsMax, func(*protocol.Command) error { return nil }); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -38,7 +38,7 @@ func FuzzDecodeJSON(f *testing.F) {
 		before := bytes.Clone(frame)
 		lines := bytes.Split(frame, newline)
 		n := 0
-		err := DecodeJSON(frame, func(c *protocol.Command) error {
+		err := DecodeJSON(frame, commandsMax, func(c *protocol.Command) error {
 			require.True(t, json.Valid(lines[n]) && utf8.Valid(lines[n]), "%q", lines[n])
 			n++
 			require.False(t, c.Id == 0 && hasRequest(c))
@@ -56,7 +56,7 @@ func FuzzDecodeJSON(f *testing.F) {
 			require.True(t, errors.Is(err, ErrFrameEmpty) || errors.Is(err, ErrTooManyCommands) || errors.Is(err, ErrCommandInvalid) || errors.Is(err, ErrCommandID), err)
 			require.NotContains(t, err.Error(), "panic")
 		}
-		require.LessOrEqual(t, n, CommandsMax)
+		require.LessOrEqual(t, n, commandsMax)
 	})
 }
 

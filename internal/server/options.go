@@ -20,6 +20,7 @@ import (
 	"wsd/internal/listen"
 	"wsd/internal/metrics"
 	"wsd/internal/recovery"
+	"wsd/internal/route"
 	"wsd/internal/routing"
 	"wsd/internal/shard"
 	"wsd/internal/source"
@@ -64,6 +65,15 @@ func (s *Server) steeringOptions(shards int) (steering.Options, error) {
 		Shards: shards, Groups: len(s.cfg.Client.Listen),
 		Values: values, Exempt: c.Limits.ExemptPrefixes(), SourcesMax: c.Limits.SourcesMax, Logger: s.log,
 	}, nil
+}
+
+// feeds returns a function that reports whether anything can ever feed a channel.
+func feeds(cfg *config.Config) (func(channel string) bool, error) {
+	table, err := route.New(cfg.Rules(), cfg.RouteOverrides())
+	if err != nil {
+		return nil, err
+	}
+	return table.Feeds(cfg.Kafka.Topics)
 }
 
 func asInt(on bool) int {
@@ -234,7 +244,9 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int) shard.Options
 			PinnedMax: int(s.cfg.Bus.PinnedMax),
 		},
 		Slow: s.slowPolicies(), Deflate: s.shardDeflate(), Recovery: s.shardRecovery(),
-		Version: "wsd " + s.build.Version, Nonce: s.nonce, ShardHeader: s.cfg.Debug.ShardHeader, Logger: s.log,
+		CanFeed:    s.canFeed,
+		PathPrefix: c.PathPrefix,
+		Version:    "wsd " + s.build.Version, Nonce: s.nonce, ShardHeader: s.cfg.Debug.ShardHeader, Logger: s.log,
 	}
 }
 

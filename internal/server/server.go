@@ -50,6 +50,7 @@ type Server struct {
 	recovery *recovery.Recovery // Nil if recovery.enabled is false.
 	deflate  *deflate.Pool      // Nil if client.compression is false.
 	shards   []*shard.Shard
+	canFeed  func(channel string) bool // Whether anything can ever feed a channel; nil: not asked.
 	control  *control.Server
 	admin    *admin.Server
 
@@ -106,6 +107,11 @@ func (s *Server) assemble() (err error) {
 	}
 	if cfg.Client.Compression {
 		if s.deflate, err = deflate.New(s.deflateOptions(shards)); err != nil {
+			return err
+		}
+	}
+	if cfg.Client.UnknownChannels == "refuse" {
+		if s.canFeed, err = feeds(cfg); err != nil {
 			return err
 		}
 	}
@@ -198,14 +204,15 @@ func (s *Server) AdminAddress() string {
 // time. It calls served, which may be nil, when everything has started.
 func (s *Server) Run(ctx context.Context, served func()) error {
 	s.descriptors.Max = connectionsMax()
-	for _, sh := range s.shards {
-		sh.Start()
-	}
-	s.serving.Store(true)
 	s.source.Start()
 	if s.recovery != nil {
 		s.recovery.Start()
 	}
+	s.awaitKafka(ctx)
+	for _, sh := range s.shards {
+		sh.Start()
+	}
+	s.serving.Store(true)
 	s.setStage(admin.StatusOK)
 	s.logStart()
 	if served != nil {
@@ -217,6 +224,30 @@ func (s *Server) Run(ctx context.Context, served func()) error {
 	err := s.stop()
 	s.close()
 	return err
+}
+
+// awaitKafka returns when the source knows its positions, after client.listen_wait, or when ctx ends. Meanwhile clients
+// wait in the kernel: one that is back before Kafka has answered could not recover, and would be told to try again.
+func (s *Server) awaitKafka(ctx context.Context) {
+	const interval = 5 * time.Millisecond
+	wait := s.cfg.Client.ListenWait
+	if wait == 0 {
+		return
+	}
+	late := time.After(wait)
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for !s.source.Ready() {
+		select {
+		case <-tick.C:
+		case <-late:
+			s.log.Warn("Kafka's positions are not known yet: accepting clients, which may have to recover later",
+				"waited", wait, "option", "client.listen_wait", "kafka", s.source.Status().Error)
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // settingsInterval is the time between two checks of the steering settings for changes by operators.

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"errors"
+	"fmt"
 	"time"
 	"unicode/utf8"
 
@@ -33,18 +34,28 @@ var (
 func (s *Shard) commands(c *conn, frame []byte) {
 	d := c.speaks()
 	s.replies = s.replies[:0]
-	err := d.encoding.Decode(frame, func(cmd *protocol.Command) error { return s.command(c, cmd) })
+	limit := commandsMax(s.opts.Limits.ChannelsMax)
+	err := d.encoding.Decode(frame, limit, func(cmd *protocol.Command) error { return s.command(c, cmd) })
 	if len(s.replies) > 0 {
 		s.queueReply(c, chunk{bytes: d.frame(s.replies)})
 	}
 	if err != nil {
 		end, ok := errors.AsType[*ending](err)
-		if !ok {
+		switch {
+		case ok:
+		case errors.Is(err, proto.ErrTooManyCommands):
+			what := fmt.Sprintf("more than %d commands in a message (client.channels_max)", limit)
+			end = &ending{ReasonBadRequest, what}
+		default:
 			end = &ending{ReasonBadRequest, err.Error()}
 		}
 		s.endSaying(c, end.reason, end.text)
 	}
 }
+
+// commandsMax returns how many commands one message may have. A client that reconnects subscribes to all its channels
+// in one message, and one that has more than it may is to get an error for each beyond, not to lose its connection.
+func commandsMax(channelsMax int) int { return 2048 + 2*channelsMax }
 
 // command acts on one command. The first must be connect. Of several requests in one command, the first in the order of
 // the protocol's Command message counts. A connection that has failed meanwhile does nothing any longer.
@@ -63,6 +74,8 @@ func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 		return errConnectFirst
 	case c.state == stateJoined && cmd.Connect != nil:
 		return errConnectTwice
+	case !proto.ValidNames(cmd):
+		reply.Error = proto.ErrBadRequest.Reply()
 	case cmd.Connect != nil:
 		s.ignoreToken(cmd.Connect.Token)
 		reply.Connect = s.connect(c)

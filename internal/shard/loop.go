@@ -178,7 +178,7 @@ func (s *Shard) closePortion(now time.Duration) (more bool) {
 		case c.isClient():
 			s.end(c, ReasonShutdown)
 		case c.state == stateHead:
-			s.refuseRequest(c, 503, "The server is stopping.", ReasonShutdown)
+			s.refuseRequest(c, stopping, ReasonShutdown)
 		default:
 			continue
 		}

@@ -55,8 +55,11 @@ type Options struct {
 	Head      func() uint64 // Returns the sequence that the bus gives to its next batch.
 	Interest  *routing.Interest
 	Positions Positions
-	Load      LoadReporter
-	Serving   *atomic.Bool // Whether GET /healthz answers 200; shared by all shards.
+	// CanFeed reports whether anything can ever feed the channel; others are refused. Nil: all are accepted. Any
+	// shard's goroutine calls it.
+	CanFeed func(channel string) bool
+	Load    LoadReporter
+	Serving *atomic.Bool // Whether GET /healthz answers 200; shared by all shards.
 
 	Descriptors *Descriptors // Shared by all shards.
 	Limits      Limits
@@ -64,6 +67,7 @@ type Options struct {
 	Deflate     Deflate
 	Recovery    RecoveryOptions
 
+	PathPrefix  string // What a proxy may leave before the paths of the client port; may be empty.
 	Version     string // In the connect result of protocol clients.
 	Nonce       uint64 // Random for the process: the first half of client ids.
 	ShardHeader bool   // Put the shard into an X-Wsd-Shard header of the 101.

@@ -68,7 +68,7 @@ func TestChooseEncoding(t *testing.T) {
 		{"", "centrifuge-protobuf", "centrifuge-protobuf", true},
 		{"", "other, centrifuge-protobuf, centrifuge-json", "centrifuge-protobuf", true},
 		{"?cf_protocol=protobuf", "", "", true},
-		{"?format=protobuf", "other", "", true},
+		{"?format=protobuf", "", "", true},
 		{"?cf_protocol=protobuf", "centrifuge-json", "centrifuge-json", false},
 		{"?cf_protocol=json", "", "", false},
 	} {

@@ -129,7 +129,7 @@ func (s *Shard) due(c *conn) {
 		c.deadline = 0
 		switch c.state {
 		case stateHead:
-			s.refuseRequest(c, 408, "the upgrade request was not complete in time", ReasonHandshakeTimeout)
+			s.refuseRequest(c, headTooLate, ReasonHandshakeTimeout)
 			return
 		case stateJoining:
 			s.end(c, ReasonStale)
