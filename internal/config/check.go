@@ -92,6 +92,7 @@ func (l *loader) checkRanges(c *Config) {
 	number(l, "kafka.max_record_bytes", k.MaxRecordBytes, 1<<10, 1<<30)
 	number(l, "kafka.metadata_interval", k.MetadataInterval, 10*time.Millisecond, time.Hour)
 	number(l, "kafka.topics_max", k.TopicsMax, 1, 10_000)
+	number(l, "kafka.json_depth_max", k.JSONDepthMax, 1, 10_000)
 	if !c.Overrides.Enabled { // Otherwise checkRoutes checks it.
 		number(l, "overrides.channels_max", c.Overrides.ChannelsMax, 1, route.ChannelsMaxLimit)
 	}

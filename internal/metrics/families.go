@@ -291,8 +291,9 @@ func (o Options) kafka() []family {
 
 func (o Options) kafkaLosses() []family {
 	return []family{
-		o.topic("wsd_kafka_invalid_json_total", "Values with a subscriber that are not exactly one JSON value, and "+
-			"therefore not delivered to JSON clients.",
+		o.topic("wsd_kafka_invalid_json_total", "Values with a subscriber that are not exactly one JSON value, are "+
+			"nested deeper than kafka.json_depth_max or have a number of over 1,000 characters, and are therefore "+
+			"not delivered to JSON clients.",
 			func(t *source.TopicStats) uint64 { return t.InvalidJSON.Load() }),
 		o.topic("wsd_kafka_markers_total", "Transaction markers skipped.",
 			func(t *source.TopicStats) uint64 { return t.Markers.Load() }),

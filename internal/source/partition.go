@@ -35,7 +35,7 @@ type topic struct {
 	cleanupNoted bool          // The log says that the policy cannot be read.
 
 	// mu: what has been logged once.
-	invalidNoted  bool
+	invalidNoted  []error // The reasons, see router.invalid.
 	tooLargeNoted bool
 	unplacedNoted [route.UnplacedCount]bool
 	strayNoted    bool
