@@ -81,6 +81,8 @@ type partition struct {
 	leaderEpoch int32
 	lastEpoch   int32 // The leader epoch of the batch that was read last, or -1.
 	from        Start // How to find the first offset.
+	// Clients may have subscribed before the partition was known. They are notified when it has a position.
+	late        bool
 	resolve     resolveKind
 	heldRefresh uint64    // Nothing is fetched before a refresh that began after this one. See Source.refreshes.
 	heldUntil   time.Time // Nothing is fetched before.

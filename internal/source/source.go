@@ -40,6 +40,8 @@ type Source struct {
 	metaProblem throttledLog
 	committed   map[partKey]committed // The committed positions of new topics, see askCommitted.
 	noIDsNoted  bool                  // The log says that the brokers have no topic ids.
+	// A refresh failed before the first that succeeded, so clients may have subscribed before the topology was known.
+	answeredLate bool
 
 	committer *committer // Nil without Options.CommitGroup.
 

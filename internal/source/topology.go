@@ -45,6 +45,11 @@ func (s *Source) apply(resp *kmsg.MetadataResponse) (settled bool, err error) {
 	if err := s.endForgotten(); err != nil {
 		return false, err
 	}
+	if changed {
+		if err := s.announceResumed(); err != nil {
+			return false, err
+		}
+	}
 	settled = s.assign(addrs, leaders)
 	s.publishView()
 	return settled, nil
@@ -145,6 +150,8 @@ func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders ma
 				s.log.Info("a topic has a new partition", "topic", t.name, "partition", rp.Partition)
 			}
 			p = s.newPartition(t, rp.Partition, from)
+			// The subscribers of a topic's former life are notified by endFormer.
+			p.late = t.former == nil && (!first || s.answeredLate)
 			if resumed.offset >= 0 {
 				p.resumeAt(resumed)
 			}

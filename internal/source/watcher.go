@@ -37,6 +37,7 @@ func (s *Source) watch(ctx context.Context) {
 			return
 		}
 		if err != nil {
+			s.answeredLate = s.answeredLate || !s.everRefreshed()
 			s.stats.MetadataErrors.Add(1)
 			s.stats.FetchErrors[kafka.KindOf(err)].Add(1)
 			s.stats.Reconnects.Add(1)
