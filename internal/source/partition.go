@@ -38,6 +38,7 @@ type topic struct {
 	invalidNoted  []error // The reasons, see router.invalid.
 	tooLargeNoted bool
 	unplacedNoted [route.UnplacedCount]bool
+	fallbackNoted [route.UnplacedCount]bool // Like unplacedNoted, for records that on_error delivers.
 	strayNoted    bool
 }
 
