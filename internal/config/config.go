@@ -69,6 +69,8 @@ type Kafka struct {
 	JSONDepthMax     int           `key:"json_depth_max" def:"128" help:"How deep arrays and objects in a value may be nested, 1 to 10000. A deeper value counts as invalid JSON: JSON clients do not get it. Many parsers give up early, and then end the client: PHP's at 512, Python's near 990, Jackson at 1000."`
 	MetadataInterval time.Duration `key:"metadata_interval" def:"2s" help:"Time between two updates of the cluster's topology: its topics, partitions and leaders."`
 	Partitioner      string        `key:"partitioner" help:"How your producers choose a partition by key: murmur2 (default of the Java clients) or crc32 (default of librdkafka). If set, clients can also recover channels that are named by a key. Default: unknown."`
+	DialTimeout      time.Duration `key:"dial_timeout" def:"10s" help:"Time to connect to a broker, including TLS and the login."`
+	RequestTimeout   time.Duration `key:"request_timeout" def:"10s" help:"How long a request to a broker may go without progress until its response is complete, on top of fetch_max_wait. A large response over a slow link may take longer. After a timeout, wsd asks for less at a time."`
 	TLS              TLS           `key:"tls"`
 	SASL             SASL          `key:"sasl"`
 }

@@ -225,7 +225,8 @@ func (o Options) kafka() []family {
 			func(t *source.TopicStats) uint64 { return t.Records.Load() }),
 		o.topic("wsd_kafka_bytes_total", "Bytes of the values of these records.",
 			func(t *source.TopicStats) uint64 { return t.Bytes.Load() }),
-		o.partition("wsd_kafka_lag", "Offsets between the position and the end of the log.",
+		o.partition("wsd_kafka_lag", "Offsets between the position and the end of the log; -1 until both are "+
+			"known.",
 			func(p source.PartitionStats) int64 { return p.Lag }),
 		o.partition("wsd_kafka_position", "Next offset to read; -1 until it is known.",
 			func(p source.PartitionStats) int64 { return p.Position }),

@@ -108,6 +108,7 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 		Interest: s.interest, Ring: s.ring, Builder: bus.BuilderOptions{RecordsMax: b.BatchMax,
 			BytesMax: int(b.BatchBytesMax)},
 		BatchAge: b.BatchAge, Shards: shards, Nonce: s.nonce, TopicsMax: k.TopicsMax,
+		DialTimeout: k.DialTimeout, RequestTimeout: k.RequestTimeout,
 		JSONDepthMax: k.JSONDepthMax, Logger: s.log,
 	}
 	for _, p := range s.slowPolicies() {

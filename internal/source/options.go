@@ -71,7 +71,9 @@ type Options struct {
 	// The time between two refreshes of the metadata. An error that hints at a change causes one sooner. Default 2 s.
 	MetadataInterval time.Duration
 	DialTimeout      time.Duration // For connecting, TLS and SASL together. Default 10 s.
-	RequestTimeout   time.Duration // For a response, on top of the FetchMaxWait that a fetch may wait. Default 10 s.
+	// The longest time without progress until a response is complete, on top of the FetchMaxWait that a fetch may wait.
+	// Default 10 s.
+	RequestTimeout time.Duration
 	// The first wait after an error. Each further wait is twice as long, with jitter. Default 10 ms.
 	BackoffMin time.Duration
 	BackoffMax time.Duration // The longest wait after an error. Default 1 s.

@@ -155,8 +155,8 @@ func (p *partition) resumeAt(position committed) {
 func (p *partition) stats() PartitionStats {
 	st := PartitionStats{Topic: p.topic.name, Partition: p.id, Position: p.routed.Load(), HighWatermark: p.high.Load(),
 		Stopped: p.stopped.Load() != nil}
-	if st.Position >= 0 && st.HighWatermark > st.Position {
-		st.Lag = st.HighWatermark - st.Position
+	if st.Lag = -1; st.Position >= 0 && st.HighWatermark >= 0 {
+		st.Lag = max(0, st.HighWatermark-st.Position)
 	}
 	return st
 }
