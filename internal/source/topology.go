@@ -126,6 +126,10 @@ func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders ma
 	}
 	first := !t.seen && !t.missed
 	resuming := !t.seen && s.o.Start.Mode == StartCommitted && len(t.retired) == 0
+	if why := s.unanswered[t.name]; why != nil {
+		t.state, t.err = TopicFailed, why.Error()
+		return changed
+	}
 	if !t.seen {
 		t.id = rt.TopicID
 	}
