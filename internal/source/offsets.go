@@ -205,7 +205,11 @@ func (s *Source) rejoin(f *fetcher, p *partition, first, last int64) error {
 	}
 	p.resolve, p.progressAt = resolveNothing, time.Now()
 	defer p.vouchLocked()
+	otherLog := p.otherLog
+	p.otherLog = false
 	switch position := p.routed.Load(); {
+	case otherLog:
+		return s.truncateLocked(p, first, max(position, first))
 	case position < first:
 		p.routed.Store(first)
 		return s.loseLocked(p, LossRetention, position, first)

@@ -80,8 +80,10 @@ type partition struct {
 	touched     bool     // The partition is in router.touched.
 	owner       *fetcher // The only fetcher that may fetch and route the partition. Nil if no leader is known.
 	leaderEpoch int32
-	lastEpoch   int32 // The leader epoch of the batch that was read last, or -1.
-	from        Start // How to find the first offset.
+	lastEpoch   int32     // The leader epoch of the batch that was read last, or -1.
+	lowerSince  time.Time // Since when metadata names a lower leader epoch. Zero means it does not.
+	otherLog    bool      // For resolveRange: the log is not the one that was read.
+	from        Start     // How to find the first offset.
 	// Clients may have subscribed before the partition was known. They are notified when it has a position.
 	late        bool
 	resolve     resolveKind

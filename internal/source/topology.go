@@ -212,9 +212,11 @@ func (s *Source) assign(addrs map[int32]string, leaders map[*partition]leader) (
 	for _, t := range s.topics {
 		for _, p := range t.parts {
 			l, known := leaders[p]
-			if known && l.epoch >= 0 && l.epoch < p.leaderEpoch {
-				l.broker, known = p.leaderSeen.Load(), true // The response is older than what we know.
-			} else if known {
+			switch {
+			case !known:
+			case s.isStaleLocked(p, l.epoch):
+				l.broker = p.leaderSeen.Load() // The response is older than what we know.
+			default:
 				p.newEpochLocked(l.epoch)
 			}
 			addr, reachable := addrs[l.broker]
@@ -255,17 +257,6 @@ func (s *Source) assign(addrs map[int32]string, leaders map[*partition]leader) (
 		s.spawn("fetcher", func(context.Context) { f.run(ctx) })
 	}
 	return settled
-}
-
-// newEpochLocked notes the epoch of the partition's leader. A new leader may not have everything that was read, see
-// epochs.go.
-func (p *partition) newEpochLocked(epoch int32) {
-	isNew := epoch > p.leaderEpoch && p.leaderEpoch >= 0
-	p.leaderEpoch = epoch
-	if isNew && p.lastEpoch >= 0 && p.resolve != resolveStart {
-		p.resolve = resolveEpoch
-	}
-	p.vouchLocked()
 }
 
 // publishView copies the topology to the view, where any goroutine can read it.
