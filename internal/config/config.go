@@ -69,8 +69,11 @@ type Kafka struct {
 	FetchMaxWait     time.Duration `key:"fetch_max_wait" def:"500ms" help:"How long a broker holds a fetch while there are no records. It adds no latency."`
 	FetchMaxBytes    Bytes         `key:"fetch_max_bytes" def:"1MiB" help:"Maximum bytes per partition in one fetch response."`
 	MaxRecordBytes   Bytes         `key:"max_record_bytes" def:"1MiB" help:"Largest record to deliver: the sum of key, value and headers. Larger records are skipped, counted in wsd_kafka_lost_total, and logged once per topic. A record larger than client.outbound_max still reaches clients that keep up."`
+	JSONDepthMax     int           `key:"json_depth_max" def:"128" help:"How deep arrays and objects in a value may be nested, 1 to 10000. A deeper value counts as invalid JSON: JSON clients do not get it. Many parsers give up early, and then end the client: PHP's at 512, Python's near 990, Jackson at 1000."`
 	MetadataInterval time.Duration `key:"metadata_interval" def:"2s" help:"Time between two updates of the cluster's topology: its topics, partitions and leaders."`
 	Partitioner      string        `key:"partitioner" help:"How your producers choose a partition by key: murmur2 (default of the Java clients) or crc32 (default of librdkafka). If set, clients can also recover channels that are named by a key. Default: unknown."`
+	DialTimeout      time.Duration `key:"dial_timeout" def:"10s" help:"Time to connect to a broker, including TLS and the login."`
+	RequestTimeout   time.Duration `key:"request_timeout" def:"10s" help:"How long a request to a broker may go without progress until its response is complete, on top of fetch_max_wait. A large response over a slow link may take longer. After a timeout, wsd asks for less at a time."`
 	TLS              TLS           `key:"tls"`
 	SASL             SASL          `key:"sasl"`
 }

@@ -235,7 +235,8 @@ func (o Options) kafka() []family {
 			func(t *source.TopicStats) uint64 { return t.Records.Load() }),
 		o.topic("wsd_kafka_bytes_total", "Bytes of the values of these records.",
 			func(t *source.TopicStats) uint64 { return t.Bytes.Load() }),
-		o.partition("wsd_kafka_lag", "Offsets between the position and the end of the log.",
+		o.partition("wsd_kafka_lag", "Offsets between the position and the end of the log; -1 until both are "+
+			"known.",
 			func(p source.PartitionStats) int64 { return p.Lag }),
 		o.partition("wsd_kafka_position", "Next offset to read; -1 until it is known.",
 			func(p source.PartitionStats) int64 { return p.Position }),
@@ -301,8 +302,9 @@ func (o Options) kafka() []family {
 
 func (o Options) kafkaLosses() []family {
 	return []family{
-		o.topic("wsd_kafka_invalid_json_total", "Values with a subscriber that are not exactly one JSON value, and "+
-			"therefore not delivered to JSON clients.",
+		o.topic("wsd_kafka_invalid_json_total", "Values with a subscriber that are not exactly one JSON value, are "+
+			"nested deeper than kafka.json_depth_max or have a number of over 1,000 characters, and are therefore "+
+			"not delivered to JSON clients.",
 			func(t *source.TopicStats) uint64 { return t.InvalidJSON.Load() }),
 		o.topic("wsd_kafka_markers_total", "Transaction markers skipped.",
 			func(t *source.TopicStats) uint64 { return t.Markers.Load() }),

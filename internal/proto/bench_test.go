@@ -51,8 +51,8 @@ func BenchmarkCompactJSON(b *testing.B) {
 				b.ReportAllocs()
 				var dst []byte
 				for b.Loop() {
-					out, ok := CompactJSON(dst, value)
-					if !ok {
+					out, err := CompactJSON(dst, value, 128)
+					if err != nil {
 						b.Fatal("not valid")
 					}
 					if &out[0] != &value[0] {

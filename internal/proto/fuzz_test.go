@@ -67,8 +67,8 @@ func FuzzAppendPublication(f *testing.F) {
 		f.Add(channel, []byte(validValues[i]), uint64(i))
 	}
 	f.Fuzz(func(t *testing.T, channel string, value []byte, offset uint64) {
-		data, ok := CompactJSON(nil, value)
-		if !ok || !utf8.ValidString(channel) {
+		data, err := CompactJSON(nil, value, 128)
+		if err != nil || !utf8.ValidString(channel) {
 			return
 		}
 		push := AppendPublication(nil, channel, data, offset)

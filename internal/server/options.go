@@ -117,7 +117,9 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 		FetchMaxWait: k.FetchMaxWait, FetchMaxBytes: int(k.FetchMaxBytes), MetadataInterval: k.MetadataInterval,
 		Interest: s.interest, Ring: s.ring, Builder: bus.BuilderOptions{RecordsMax: b.BatchMax,
 			BytesMax: int(b.BatchBytesMax)},
-		BatchAge: b.BatchAge, Shards: shards, Nonce: s.nonce, TopicsMax: k.TopicsMax, Logger: s.log,
+		BatchAge: b.BatchAge, Shards: shards, Nonce: s.nonce, TopicsMax: k.TopicsMax,
+		DialTimeout: k.DialTimeout, RequestTimeout: k.RequestTimeout,
+		JSONDepthMax: k.JSONDepthMax, Logger: s.log,
 	}
 	for _, p := range s.slowPolicies() {
 		o.Keys = o.Keys || p.Policy == shard.PolicyConflate

@@ -55,15 +55,21 @@ func (s *Shard) breakStreams(br *bus.Break) {
 		}
 	}
 	isAffected := func(channel uint32) bool { return affected[channel] }
+	recall := func(c *conn) {
+		if br.Begins && c.speaks().encoding == nil {
+			return // A raw client has no position, and has missed nothing.
+		}
+		s.recall(c, isAffected)
+	}
 	switch len(affected) {
 	case 0:
 	case 1: // From the end: the last one takes the place of one that leaves.
 		ch := &s.channels.list[last]
 		for i := len(ch.subscribers) - 1; i >= 0; i-- {
-			s.recall(s.slab.get(ch.subscribers[i].slot), isAffected)
+			recall(s.slab.get(ch.subscribers[i].slot))
 		}
 	default:
-		s.slab.each(func(c *conn) { s.recall(c, isAffected) })
+		s.slab.each(recall)
 	}
 }
 

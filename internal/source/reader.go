@@ -31,6 +31,7 @@ type Reader struct {
 	conns    map[string]readerConn
 	walker   *kafka.Walker // It goes from batch to batch only, and decodes no record.
 	requests uint64
+	portion  portion
 }
 
 // readerConn is a connection to one broker.
@@ -212,18 +213,20 @@ func (r *Reader) request(
 	req := kmsg.NewFetchRequest()
 	req.Version = version
 	req.MinBytes, req.MaxWaitMillis = 1, int32(r.s.o.BackoffMax.Milliseconds())
-	req.MaxBytes = int32(r.s.o.FetchMaxBytes)
+	bytesMax := r.portion.of(r.s.o.FetchMaxBytes)
+	req.MaxBytes = bytesMax
 	req.IsolationLevel = readCommitted
 	part := kmsg.NewFetchRequestTopicPartition()
-	part.Partition, part.CurrentLeaderEpoch, part.FetchOffset, part.PartitionMaxBytes = p.id, epoch, next,
-		int32(r.s.o.FetchMaxBytes)
+	part.Partition, part.CurrentLeaderEpoch, part.FetchOffset, part.PartitionMaxBytes = p.id, epoch, next, bytesMax
 	topic := kmsg.NewFetchRequestTopic()
 	topic.Topic, topic.TopicID = p.topic.name, p.topicID
 	topic.Partitions = append(topic.Partitions, part)
 	req.Topics = append(req.Topics, topic)
 	var resp kmsg.FetchResponse
 	r.requests++
-	if _, err := c.Request(&req, &resp, r.s.o.BackoffMax); err != nil {
+	_, err := c.Request(&req, &resp, r.s.o.BackoffMax)
+	r.portion.after(err)
+	if err != nil {
 		return nil, err
 	}
 	if resp.ErrorCode != 0 {
