@@ -249,6 +249,7 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int) shard.Options
 		CanFeed:    s.canFeed,
 		PathPrefix: c.PathPrefix,
 		Version:    "wsd " + s.build.Version, Nonce: s.nonce, ShardHeader: s.cfg.Debug.ShardHeader, Logger: s.log,
+		TokenIgnored: s.tokenIgnored,
 	}
 }
 

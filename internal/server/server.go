@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime/pprof"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,7 +40,9 @@ type Server struct {
 	build Build
 	log   *slog.Logger
 	began time.Time
-	nonce uint64 // Random number with which the ids of this process's clients begin.
+	// Logs once that a client has sent a token.
+	tokenIgnored func()
+	nonce        uint64 // Random number with which the ids of this process's clients begin.
 
 	// Fixed after New, in the order in which they are built. A field is nil until its part is built.
 	groups   []listen.Group
@@ -75,6 +78,9 @@ type hooks struct {
 func newServer(cfg *config.Config, build Build, logger *slog.Logger, h hooks) (*Server, error) {
 	s := &Server{cfg: cfg, build: build, log: logger, began: time.Now(), nonce: rand.Uint64(),
 		interest: routing.NewInterest(), hooks: h}
+	s.tokenIgnored = sync.OnceFunc(func() {
+		s.log.Warn("a client sent a token, but this server does not verify tokens: it may subscribe like everyone else")
+	})
 	s.setStage(admin.StatusStarting)
 	if err := s.assemble(); err != nil {
 		s.discard()
