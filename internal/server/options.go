@@ -117,7 +117,7 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 		FetchMaxWait: k.FetchMaxWait, FetchMaxBytes: int(k.FetchMaxBytes), MetadataInterval: k.MetadataInterval,
 		Interest: s.interest, Ring: s.ring, Builder: bus.BuilderOptions{RecordsMax: b.BatchMax,
 			BytesMax: int(b.BatchBytesMax)},
-		BatchAge: b.BatchAge, Shards: shards, Nonce: s.nonce, TopicsMax: k.TopicsMax, Logger: s.log,
+		BatchAge: b.BatchAge, Shards: shards, ClientIDs: s.clientIDs, TopicsMax: k.TopicsMax, Logger: s.log,
 	}
 	for _, p := range s.slowPolicies() {
 		o.Keys = o.Keys || p.Policy == shard.PolicyConflate
@@ -241,7 +241,8 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int) shard.Options
 		Slow: s.slowPolicies(), Deflate: s.shardDeflate(), Recovery: s.shardRecovery(),
 		CanFeed:    s.canFeed,
 		PathPrefix: c.PathPrefix,
-		Version:    "wsd " + s.build.Version, Nonce: s.nonce, ShardHeader: s.cfg.Debug.ShardHeader, Logger: s.log,
+		Version:    "wsd " + s.build.Version, ClientIDs: s.clientIDs,
+		ShardHeader: s.cfg.Debug.ShardHeader, Logger: s.log,
 	}
 }
 

@@ -2,10 +2,10 @@ package server
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net/netip"
 	"os"
 	"runtime/pprof"
@@ -39,20 +39,20 @@ type Server struct {
 	build Build
 	log   *slog.Logger
 	began time.Time
-	nonce uint64 // Random number with which the ids of this process's clients begin.
 
 	// Fixed after New, in the order in which they are built. A field is nil until its part is built.
-	groups   []listen.Group
-	steering *steering.Steering
-	interest *routing.Interest
-	ring     *bus.Ring
-	source   *source.Source
-	recovery *recovery.Recovery // Nil if recovery.enabled is false.
-	deflate  *deflate.Pool      // Nil if client.compression is false.
-	shards   []*shard.Shard
-	canFeed  func(channel string) bool // Whether anything can ever feed a channel; nil: not asked.
-	control  *control.Server
-	admin    *admin.Server
+	groups    []listen.Group
+	steering  *steering.Steering
+	interest  *routing.Interest
+	ring      *bus.Ring
+	source    *source.Source
+	recovery  *recovery.Recovery // Nil if recovery.enabled is false.
+	deflate   *deflate.Pool      // Nil if client.compression is false.
+	shards    []*shard.Shard
+	clientIDs *routing.ClientIDs
+	canFeed   func(channel string) bool // Whether anything can ever feed a channel; nil: not asked.
+	control   *control.Server
+	admin     *admin.Server
 
 	hooks hooks
 
@@ -73,8 +73,11 @@ type hooks struct {
 }
 
 func newServer(cfg *config.Config, build Build, logger *slog.Logger, h hooks) (*Server, error) {
-	s := &Server{cfg: cfg, build: build, log: logger, began: time.Now(), nonce: rand.Uint64(),
-		interest: routing.NewInterest(), hooks: h}
+	s := &Server{cfg: cfg, build: build, log: logger, began: time.Now(), interest: routing.NewInterest(),
+		hooks: h}
+	var key [16]byte
+	_, _ = rand.Read(key[:]) // Never fails.
+	s.clientIDs = routing.NewClientIDs(key)
 	s.setStage(admin.StatusStarting)
 	if err := s.assemble(); err != nil {
 		s.discard()

@@ -108,7 +108,7 @@ func (s *Shard) connect(c *conn) *protocol.ConnectResult {
 	c.deadline = 0
 	s.schedulePings(c)
 	result := &protocol.ConnectResult{
-		Client:  string(routing.AppendClientID(nil, s.opts.Nonce, routing.MakeConnID(s.opts.ID, c.generation, c.slot))),
+		Client:  string(s.opts.ClientIDs.Of(routing.MakeConnID(s.opts.ID, c.generation, c.slot)).Append(nil)),
 		Version: s.opts.Version,
 	}
 	if !c.nativePing {
