@@ -32,6 +32,7 @@ func (s *Server) listenOptions(shards int) listen.Options {
 	return listen.Options{
 		Addresses: c.Listen, Shards: shards, SendBuffer: int(c.KernelSendBuffer), DeferAccept: c.DeferAccept,
 		ProgressTimeout: c.ProgressTimeout, Opened: s.steering.Attach, Listening: s.steering.Add,
+		Logger: s.log,
 	}
 }
 
