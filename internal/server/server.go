@@ -141,6 +141,8 @@ func (s *Server) listen(shards int) error {
 }
 
 func (s *Server) buildShards(n int) error {
+	// Shards may run before Run: if something fails later, discard lets them end in order.
+	s.descriptors.Max = connectionsMax()
 	groups := s.groups
 	s.groups = nil // From here on each shard owns its listeners, even if building it fails.
 	for id := range n {
@@ -244,7 +246,7 @@ func (s *Server) awaitKafka(ctx context.Context) {
 		select {
 		case <-tick.C:
 		case <-late:
-			s.log.Warn("Kafka's positions are not known yet: accepting clients, which may have to recover later",
+			s.log.Warn("accepting clients although Kafka's positions are not known yet",
 				"waited", wait, "option", "client.listen_wait", "kafka", s.source.Status().Error)
 			return
 		case <-ctx.Done():
@@ -363,6 +365,9 @@ func (s *Server) clients() (n int64) {
 // connections, and each broker one or two.
 const descriptorsKept = 128
 
+// filesFew is a limit on open files that wsd warns of. Kernels and distributions set 4,096 or more as the hard limit.
+const filesFew = 4096
+
 // connectionsMax returns how many connections the limit on open files leaves room for, besides the files that are open
 // now.
 func connectionsMax() int64 {
@@ -395,6 +400,11 @@ func (s *Server) logStart() {
 		st.PinPath,
 		"kafka", s.cfg.Kafka.Brokers, "topics", s.cfg.Kafka.Topics, "nofile", openFilesMax(), "connections_max",
 		s.descriptors.Max)
+	if files := openFilesMax(); files < filesFew {
+		s.log.Warn("few open files are allowed, and so few clients", "nofile", files, "connections_max",
+			s.descriptors.Max, "remedy", "raise the hard limit, to which wsd raises the soft one: LimitNOFILE= of "+
+				"systemd, docker run --ulimit nofile=, or ulimit -Hn; wsd doctor says how much is needed")
+	}
 	for _, g := range s.groups {
 		if !g.Address.Addr().IsLoopback() {
 			s.log.Warn("no authentication: everyone who can reach this address may subscribe to every channel",
