@@ -236,7 +236,7 @@ func (p *pass) settle(w *want, first bool, now time.Time) {
 	kept := w.queries[:0]
 	lowest := int64(-1)
 	for _, q := range w.queries {
-		after := int64(q.After) //nolint:gosec // See want.add.
+		after := int64(q.After) // See want.add.
 		a, ok := bus.Answer{}, true
 		switch {
 		case w.kind == bus.QueryAll && !within && p.over(w, q):

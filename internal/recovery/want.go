@@ -24,7 +24,7 @@ func newWant(kind bus.QueryKind) *want { return &want{kind: kind, after: -1} }
 
 func (w *want) add(q *query) {
 	// Neither is above the stream's position, or the query would be ahead.
-	after, upTo := int64(q.After), int64(q.UpTo) //nolint:gosec // Both are Kafka's offset plus 1.
+	after, upTo := int64(q.After), int64(q.UpTo) // Both are Kafka's offset plus 1.
 	if w.after < 0 || after < w.after {
 		w.after = after
 	}
@@ -35,7 +35,7 @@ func (w *want) add(q *query) {
 
 // wants reports whether a record belongs to it.
 func (w *want) wants(offset uint64) bool {
-	return int64(offset) > w.after && int64(offset) <= w.down //nolint:gosec // Kafka's offset plus 1.
+	return int64(offset) > w.after && int64(offset) <= w.down // Kafka's offset plus 1.
 }
 
 func (w *want) take(r bus.Record) {

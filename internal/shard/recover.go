@@ -335,9 +335,9 @@ func publicationsOf(d *dialect, records []bus.Record) []*protocol.Publication {
 func publicationsIn(r *protocol.Reply) uint32 {
 	switch {
 	case r.Subscribe != nil:
-		return uint32(len(r.Subscribe.Publications)) //nolint:gosec // Limited.
+		return uint32(len(r.Subscribe.Publications)) // Limited.
 	case r.History != nil:
-		return uint32(len(r.History.Publications)) //nolint:gosec // Limited.
+		return uint32(len(r.History.Publications)) // Limited.
 	}
 	return 0
 }
