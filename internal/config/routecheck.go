@@ -92,8 +92,8 @@ func (l *loader) reviewRoutes(c *Config) {
 		}
 		// wsd dev reads topics of its own, too.
 		if l.needTopics && r.Topic != "" && len(topics) > 0 && !anyRead(topics, r.Topic) {
-			warn(".topic", r.Topic, "can never match: kafka.topics does not name such a topic", "add it to kafka.topics, "+
-				"or remove the rule")
+			warn(".topic", r.Topic, "can never match: kafka.topics does not name such a topic",
+				"add it to kafka.topics, or remove the rule")
 		}
 	}
 	if !l.needTopics || !c.Overrides.Enabled || len(topics) == 0 {
@@ -101,8 +101,8 @@ func (l *loader) reviewRoutes(c *Config) {
 	}
 	for _, t := range c.Overrides.Topics {
 		if !anyRead(topics, t) {
-			l.warn("overrides.topics", t, "kafka.topics does not name such a topic", "add it to kafka.topics, or remove "+
-				"it here")
+			l.warn("overrides.topics", t, "kafka.topics does not name such a topic",
+				"add it to kafka.topics, or remove it here")
 		}
 	}
 }
