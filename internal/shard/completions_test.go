@@ -22,7 +22,7 @@ func (p *pastRig) large(channels, records, size int) *client {
 	}
 	c := p.joined()
 	for i := range channels {
-		p.place.set(fmt.Sprint("c", i), uint64(records)) //nolint:gosec // Small.
+		p.place.set(fmt.Sprint("c", i), uint64(records)) // Small.
 		p.say(c, fmt.Sprintf(`{"id":%d,"subscribe":{"channel":"c%d","recover":true,"epoch":"epoch","offset":0}}`, i+10, i))
 	}
 	return c

@@ -55,8 +55,8 @@ type Options struct {
 	SASL      sasl.Mechanism // Nil means no authentication.
 	Routes    []Route        // Default: one rule with the channel "{topic}".
 
-	Overrides *route.Overrides // Headers by which a record chooses where it goes. Nil means none.
-	Nonce     uint64           // The number with which the client ids of this process begin.
+	Overrides *route.Overrides   // Headers by which a record chooses where it goes. Nil means none.
+	ClientIDs *routing.ClientIDs // Of this process's connections; nil if it has none.
 
 	// How long a broker holds a fetch for which it has no record. It costs no latency. Default 500 ms.
 	FetchMaxWait  time.Duration
