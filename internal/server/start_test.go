@@ -6,7 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -21,13 +21,11 @@ func TestClientsWaitForKafka(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(cluster.Close)
 	held, release := make(chan struct{}), make(chan struct{})
-	first := true
+	hold := sync.OnceFunc(func() { close(held) })
 	cluster.ControlKey(int16(kmsg.Metadata), func(kmsg.Request) (kmsg.Response, error, bool) {
-		if first {
-			first = false
-			close(held)
-			cluster.SleepControl(func() { <-release })
-		}
+		cluster.KeepControl()
+		hold()
+		cluster.SleepControl(func() { <-release })
 		return nil, nil, false
 	})
 	r := &rig{t: t, kafka: cluster, log: &lockedBuffer{}}
@@ -49,7 +47,7 @@ func TestClientsWaitForKafka(t *testing.T) {
 		c.reply()
 		replied <- c.reply()
 	}()
-	r.eventually("waiting in the kernel", func() bool { return !strings.Contains(r.log.String(), "msg=serving") })
+	require.NotContains(t, r.log.String(), "msg=serving")
 	require.Zero(t, r.server.Health().Connections)
 	close(release)
 	reply := <-replied
