@@ -15,6 +15,7 @@ type topic struct {
 	stats *TopicStats
 	route *route.Topic // Fixed after New.
 
+	denied bool      // See isDenied.
 	found  bool      // A pattern found the topic. It is forgotten some time after it is gone.
 	goneAt time.Time // When the topic was first missing. Zero if it is not missing.
 	state  TopicState
@@ -85,6 +86,7 @@ type partition struct {
 	otherLog    bool      // For resolveRange: the log is not the one that was read.
 	from        Start     // How to find the first offset.
 	// Clients may have subscribed before the partition was known. They are notified when it has a position.
+	again       bool // The topic was created again. Its subscribers are notified by endFormer.
 	late        bool
 	resolve     resolveKind
 	heldRefresh uint64    // Nothing is fetched before a refresh that began after this one. See Source.refreshes.

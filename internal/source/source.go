@@ -207,6 +207,9 @@ func (s *Source) refreshEnds(number uint64) {
 	s.mu.Unlock()
 	s.view.mu.Lock()
 	s.view.metadata = time.Now()
+	if s.view.since.IsZero() {
+		s.view.since = s.view.metadata
+	}
 	s.view.mu.Unlock()
 	for _, f := range s.fetchers {
 		f.wakeUp()

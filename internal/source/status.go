@@ -64,17 +64,19 @@ type view struct {
 	mu       sync.Mutex
 	err      string
 	metadata time.Time
+	since    time.Time // When the metadata was first read.
 	topics   []viewTopic
 	fetchers []*fetcher
 	seeds    []string // Addresses of brokers to ask for what any broker knows.
 }
 
 type viewTopic struct {
-	name  string
-	found bool
-	state TopicState
-	err   string
-	parts []*partition
+	name   string
+	found  bool
+	denied bool // See isDenied.
+	state  TopicState
+	err    string
+	parts  []*partition
 }
 
 // Status returns what is known now. It never waits for Kafka or the bus. Any goroutine may call it.
@@ -108,39 +110,6 @@ func (s *Source) Status() Status {
 		st.Topics = append(st.Topics, ts)
 	}
 	return st
-}
-
-// Ready reports whether a subscriber misses nothing from now on: the cluster has been seen, and every partition of
-// every topic that exists has a first position. Once the source is ready it stays ready, since topics that appear later
-// are read from their beginning. Any goroutine may call it.
-func (s *Source) Ready() bool {
-	if s.begun.Load() {
-		return true
-	}
-	s.view.mu.Lock()
-	defer s.view.mu.Unlock()
-	if !ready(s.view.metadata, s.view.topics) {
-		return false
-	}
-	s.begun.Store(true)
-	return true
-}
-
-func ready(metadata time.Time, topics []viewTopic) bool {
-	if metadata.IsZero() {
-		return false
-	}
-	for _, t := range topics {
-		if (t.state == TopicFailed || t.state == TopicPresent) && len(t.parts) == 0 {
-			return false // It may have partitions. Until they are known, a subscriber can miss records.
-		}
-		for _, p := range t.parts {
-			if p.routed.Load() < 0 {
-				return false
-			}
-		}
-	}
-	return true
 }
 
 // partitionsSeen returns the partitions of all topics in the topology. Any goroutine may call it.
