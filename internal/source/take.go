@@ -85,6 +85,7 @@ func (f *fetcher) takeLocked(a asked, rp *kmsg.FetchResponseTopicPartition) (r t
 	if rp.HighWatermark >= 0 { // Otherwise the broker does not know it.
 		p.high.Store(rp.HighWatermark)
 	}
+	p.stableLocked(rp.LastStableOffset, rp.HighWatermark, time.Now())
 	end := rp.LastStableOffset
 	if end < 0 {
 		end = rp.HighWatermark
