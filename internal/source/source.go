@@ -58,12 +58,14 @@ type Source struct {
 
 	// mu makes routing the bus's one writer, and guards the fields marked "mu" in topic, partition and fetcher. Whoever
 	// waits for a full bus holds it.
-	mu        sync.Mutex
-	builder   *bus.Builder
-	refreshes uint64 // How many refreshes of the metadata have begun.
-	refreshed uint64 // The number of the newest refresh that was applied.
-	router    router
-	recent    recent
+	mu             sync.Mutex
+	builder        *bus.Builder
+	refreshes      uint64 // How many refreshes of the metadata have begun.
+	refreshed      uint64 // The number of the newest refresh that was applied.
+	router         router
+	panicLogFrom   time.Time // No panic is logged before.
+	panicsUnlogged int       // Since the last that was logged.
+	recent         recent
 }
 
 // New checks the options and returns a source that does nothing yet.
