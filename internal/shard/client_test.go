@@ -205,7 +205,7 @@ func TestSubscriberLists(t *testing.T) {
 }
 
 // A channel that nothing can feed is refused where the option says so.
-func TestUnknownChannelRefused(t *testing.T) {
+func TestUnknownChannelError(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.CanFeed = func(channel string) bool { return channel == "known" } })
 	c := r.join("known")
 	c.send(ws.OpText, `{"id":9,"subscribe":{"channel":"mistyped"}}`)
