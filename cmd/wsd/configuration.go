@@ -28,6 +28,11 @@ func (c *configCheckCmd) Run(e env) error {
 	if file == "" {
 		file = "no file"
 	}
+	for _, w := range loaded.Warnings {
+		if _, err := fmt.Fprintf(e.stdout, "warning: %s\n", w); err != nil {
+			return err
+		}
+	}
 	_, err = fmt.Fprintf(e.stdout, "the configuration is valid (%s)\n", file)
 	return err
 }

@@ -35,6 +35,9 @@ func serve(ctx context.Context, loaded *config.Loaded, logger *slog.Logger, serv
 	if loaded.File != "" {
 		logger.Info("read the configuration file", "file", loaded.File)
 	}
+	for _, w := range loaded.Warnings {
+		logger.Warn("check the configuration", "warning", w.String())
+	}
 	limitMemory(logger, memlimit.FromCgroup)
 	s, err := server.New(&loaded.Config, server.Build{Version: version, Commit: commit}, logger)
 	if err != nil {

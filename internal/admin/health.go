@@ -70,7 +70,7 @@ type Topic struct {
 	State      string      `json:"state"`           // unknown, present, missing or failed.
 	Error      string      `json:"error,omitempty"` // Why the state is failed.
 	Current    bool        `json:"current"`         // Whether the topic has been read to its end.
-	Lag        int64       `json:"lag"`             // Offsets that are not read yet, in all partitions.
+	Lag        int64       `json:"lag"`             // Offsets that are not read yet, in all partitions; -1: not known yet.
 	Partitions []Partition `json:"partitions"`      // Partitions of the topic.
 }
 
@@ -79,7 +79,7 @@ type Partition struct {
 	Partition     int32  `json:"partition"`       // Number of the partition.
 	Position      int64  `json:"position"`        // Next offset to read; -1: not known yet.
 	HighWatermark int64  `json:"high_watermark"`  // End of the log; -1: not known yet.
-	Lag           int64  `json:"lag"`             // Offsets that are not read yet.
+	Lag           int64  `json:"lag"`             // Offsets that are not read yet; -1: not known yet.
 	Error         string `json:"error,omitempty"` // Why the partition cannot be read; empty if it can.
 }
 

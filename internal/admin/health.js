@@ -135,7 +135,7 @@ function kafka(k) {
     set(state, error ? `${word}: ${error}` : word);
     state.className = error || t.state === "missing" || t.state === "failed" ? "error" : "";
     set(partitions, String(t.partitions.length));
-    set(lag, t.state === "present" ? numbers.format(t.lag) : "–");
+    set(lag, t.state === "present" && t.lag >= 0 ? numbers.format(t.lag) : "–");
   });
 }
 

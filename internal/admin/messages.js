@@ -134,10 +134,31 @@ function exact(_key, value, context) {
 
 const token = /("(?:[^"\\]|\\.)*")(\s*:)?|(-?\d[\d.eE+-]*)|(true|false|null)|([\s\S])/g;
 
-// pretty returns the value in line as nodes, with a colour for each kind of token.
-function pretty(line, indented) {
-  const value = JSON.parse(line, exact).push.pub.data;
-  const whole = JSON.stringify(value, null, indented ? 2 : 0);
+// A value that is nested deeper than this is shown as it was sent. Parsing with exact and indenting recurse, and the
+// indentation alone of a value nested 10,000 deep would be 200 MB.
+const depthMax = 200;
+
+// nestedDeeply reports whether line is nested deeper than depthMax.
+function nestedDeeply(line) {
+  let depth = 0;
+  for (const [mark] of line.matchAll(/"(?:[^"\\]|\\.)*"|[[{]|[\]}]/g)) {
+    if (mark === "[" || mark === "{") {
+      if (++depth > depthMax) return true;
+    } else if (mark === "]" || mark === "}") depth--;
+  }
+  return false;
+}
+
+// dataOf returns the text of the value in line, indented or not.
+function dataOf(line, indented) {
+  if (nestedDeeply(line)) return line;
+  return JSON.stringify(JSON.parse(line, exact).push.pub.data, null, indented ? 2 : 0);
+}
+
+// pretty returns the value in line as nodes, with a colour for each kind of token. A value that is nested too deep for
+// that comes with the line around it.
+export function pretty(line, indented) {
+  const whole = dataOf(line, indented);
   const nodes = [];
   let plain = "";
   const add = (kind, text) => {

@@ -27,6 +27,11 @@ func (k Kafka) StartTime() (t time.Time, isTime bool) {
 // shardsMax is the most shards that the steering program knows.
 const shardsMax = 256
 
+const (
+	channelsMaxLimit   = 1 << 16
+	channelLengthLimit = 255 // Of the client protocol.
+)
+
 // ShardCount returns how many shards to run: Shards, or with 0 one for each CPU that Go uses (GOMAXPROCS).
 func (c *Config) ShardCount() int {
 	if c.Shards > 0 {
@@ -70,19 +75,20 @@ func number[T ~int | ~int64](l *loader, key string, value, smallest, largest T) 
 func (l *loader) checkRanges(c *Config) {
 	const day = 24 * time.Hour
 	cl, k, b := &c.Client, &c.Kafka, &c.Bus
+	number(l, "client.listen_wait", cl.ListenWait, 0, 10*time.Minute)
 	number(l, "client.kernel_send_buffer", cl.KernelSendBuffer, 0, 1<<30)
 	number(l, "client.outbound_max", cl.OutboundMax, 64<<10, 1<<30)
-	number(l, "client.message_max", cl.MessageMax, 1<<10, 16<<20)
+	number(l, "client.message_max", cl.MessageMax, 1<<10, messageMaxLimit)
 	number(l, "client.message_out_max", cl.MessageOutMax, 1<<10, 16<<20)
 	number(l, "client.progress_timeout", cl.ProgressTimeout, time.Second, day)
-	number(l, "client.head_max", cl.HeadMax, 1<<10, 64<<10)
+	number(l, "client.head_max", cl.HeadMax, 1<<10, headMaxLimit)
 	number(l, "client.handshake_timeout", cl.HandshakeTimeout, time.Millisecond, day)
 	number(l, "client.stale_close_delay", cl.StaleCloseDelay, time.Millisecond, day)
 	number(l, "client.frame_timeout", cl.FrameTimeout, time.Millisecond, day)
 	number(l, "client.ping_interval", cl.PingInterval, time.Second, day)
 	number(l, "client.pong_timeout", cl.PongTimeout, time.Millisecond, day)
-	number(l, "client.channels_max", cl.ChannelsMax, 1, 1<<16)
-	number(l, "client.channel_length_max", cl.ChannelLengthMax, 1, 255)
+	number(l, "client.channels_max", cl.ChannelsMax, 1, channelsMaxLimit)
+	number(l, "client.channel_length_max", cl.ChannelLengthMax, 1, channelLengthLimit)
 	number(l, "client.compression_threshold", cl.CompressionThreshold, 64, 1<<20)
 	number(l, "client.compression_level", cl.CompressionLevel, 1, 9)
 	number(l, "client.compression_workers", cl.CompressionWorkers, 0, 256)
@@ -91,7 +97,10 @@ func (l *loader) checkRanges(c *Config) {
 	number(l, "kafka.fetch_max_bytes", k.FetchMaxBytes, 1<<10, 1<<30)
 	number(l, "kafka.max_record_bytes", k.MaxRecordBytes, 1<<10, 1<<30)
 	number(l, "kafka.metadata_interval", k.MetadataInterval, 10*time.Millisecond, time.Hour)
+	number(l, "kafka.dial_timeout", k.DialTimeout, 100*time.Millisecond, 10*time.Minute)
+	number(l, "kafka.request_timeout", k.RequestTimeout, 100*time.Millisecond, 10*time.Minute)
 	number(l, "kafka.topics_max", k.TopicsMax, 1, 10_000)
+	number(l, "kafka.json_depth_max", k.JSONDepthMax, 1, 10_000)
 	if !c.Overrides.Enabled { // Otherwise checkRoutes checks it.
 		number(l, "overrides.channels_max", c.Overrides.ChannelsMax, 1, route.ChannelsMaxLimit)
 	}
@@ -134,6 +143,10 @@ func (l *loader) checkAddresses(c *Config) {
 	for _, a := range c.Client.Listen {
 		l.address("client.listen", a, true)
 	}
+	if p := c.Client.PathPrefix; p != "" && (len(p) > 200 || !pathPrefix.MatchString(p)) {
+		l.complain("client.path_prefix", p, "not a path that begins with a slash and does not end with one",
+			"write such as /live, with at most 200 of a-z, A-Z, 0-9, '/', '.', '_', '~' and '-'")
+	}
 	if c.Admin.Listen != "" {
 		l.address("admin.listen", c.Admin.Listen, true)
 	}
@@ -146,6 +159,8 @@ func (l *loader) checkAddresses(c *Config) {
 	}
 	l.address("dev.kafka_listen", c.Dev.KafkaListen, true)
 }
+
+var pathPrefix = regexp.MustCompile(`^(/[a-zA-Z0-9._~-]+)+$`)
 
 // address checks HOST:PORT. Only an address to listen on may lack the host or have port 0, which means any free port.
 func (l *loader) address(key, address string, listen bool) {
@@ -326,6 +341,7 @@ func (l *loader) checkChoices(c *Config) {
 	}{
 		{"steering.mode", c.Steering.Mode, []string{"auto", "require", "off"}},
 		{"steering.policy", c.Steering.Policy, []string{"least-loaded", "weighted", "p2c", "cpu-local", "hash"}},
+		{"client.unknown_channels", c.Client.UnknownChannels, []string{"accept", "refuse"}},
 		{"log.level", c.Log.Level, []string{"debug", "info", "warn", "error"}},
 		{"log.format", c.Log.Format, []string{"auto", "text", "json"}},
 	} {

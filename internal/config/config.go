@@ -23,13 +23,15 @@ type Config struct {
 // Client is the client port and the limits of its connections.
 type Client struct {
 	Listen           []string      `key:"listen" def:":8000" help:"Addresses that clients connect to, as HOST:PORT. An empty host means all addresses of the machine."`
+	ListenWait       time.Duration `key:"listen_wait" def:"10s" help:"How long to wait at start for Kafka's positions before clients are accepted, so that clients which come back after a restart find theirs. They wait in the kernel meanwhile. After that they are accepted all the same. 0: do not wait."`
 	KernelSendBuffer Bytes         `key:"kernel_send_buffer" def:"32KiB" help:"Send buffer of a connection (SO_SNDBUF). The kernel doubles it and limits it to net.core.wmem_max. 0: the kernel chooses, up to 4 MB for a client that does not read."`
 	DeferAccept      bool          `key:"defer_accept" def:"true" help:"Accept a connection only once its first bytes have arrived (TCP_DEFER_ACCEPT). This saves about a quarter of the CPU time per connection. A silent client is accepted after about a second, and handshake_timeout runs from then; if wsd stops before that, the connection is reset."`
 	OutboundMax      Bytes         `key:"outbound_max" def:"1MiB" help:"Bytes that may wait in wsd for one connection. A client that exceeds them is closed with 3008 (raw: 1008)."`
 	SlowPolicies     []SlowPolicy  `key:"slow_policies" help:"What to do with clients that fall behind, per channel, as PATTERN=POLICY. PATTERN is a channel name or a prefix followed by *. POLICY is disconnect, conflate (send only the newest record of each key) or resync (the client subscribes again and recovers). The first pattern that matches decides. Default: disconnect."`
-	MessageMax       Bytes         `key:"message_max" def:"64KiB" help:"Largest message from a client. A larger one closes the connection with 1009."`
+	MessageMax       Bytes         `key:"message_max" def:"0" help:"Largest message from a client. A larger one closes the connection with 1009. 0: as much as a client needs to subscribe again to channels_max channels with names of channel_length_max bytes and tokens of 600, 64KiB to 16MiB; that is 128KiB with the defaults."`
 	MessageOutMax    Bytes         `key:"message_out_max" def:"32KiB" help:"Largest message to a client of the protocol that holds several publications; larger batches go out as several messages in one write. A single publication may be larger. Client libraries have limits of their own, such as 32 KiB."`
-	HeadMax          Bytes         `key:"head_max" def:"8KiB" help:"Largest upgrade request."`
+	HeadMax          Bytes         `key:"head_max" def:"0" help:"Largest upgrade request, at most 1MiB. A larger one gets status 431. 0: as much as a raw client needs to name channels_max channels of channel_length_max percent-encoded bytes, 8KiB to 1MiB; that is 108KiB with the defaults."`
+	PathPrefix       string        `key:"path_prefix" help:"Prefix of the paths of the client port, such as /live, for a proxy that passes on paths as they are. The paths without it are served as well. Default: none."`
 	HandshakeTimeout time.Duration `key:"handshake_timeout" def:"5s" help:"Time from accepting a connection to its complete upgrade request."`
 	StaleCloseDelay  time.Duration `key:"stale_close_delay" def:"10s" help:"Time from the upgrade to the connect command. A client that takes longer is closed with 3502."`
 	FrameTimeout     time.Duration `key:"frame_timeout" def:"10s" help:"Time from the first byte of a client's message to its last."`
@@ -37,6 +39,7 @@ type Client struct {
 	PongTimeout      time.Duration `key:"pong_timeout" def:"10s" help:"Time that a client has to answer a ping; then it is closed with 3012. Must be shorter than ping_interval."`
 	ProgressTimeout  time.Duration `key:"progress_timeout" def:"30s" help:"Close a client for which bytes wait and whose kernel has acknowledged none for this long, whatever pongs it sends (TCP_USER_TIMEOUT)."`
 	ChannelsMax      int           `key:"channels_max" def:"128" help:"Maximum number of subscriptions per connection."`
+	UnknownChannels  string        `key:"unknown_channels" def:"accept" help:"What to do with a subscription to a channel that no topic of kafka.topics, rule or header can ever feed. accept: it stays silent. refuse: error 102 (raw: status 400)."`
 	ChannelLengthMax int           `key:"channel_length_max" def:"255" help:"Maximum length of a channel name in bytes."`
 
 	Compression          bool  `key:"compression" def:"false" help:"Offer permessage-deflate (RFC 7692) to clients that ask for it. It saves bytes and costs CPU (docs/clients.md)."`
@@ -66,8 +69,11 @@ type Kafka struct {
 	FetchMaxWait     time.Duration `key:"fetch_max_wait" def:"500ms" help:"How long a broker holds a fetch while there are no records. It adds no latency."`
 	FetchMaxBytes    Bytes         `key:"fetch_max_bytes" def:"1MiB" help:"Maximum bytes per partition in one fetch response."`
 	MaxRecordBytes   Bytes         `key:"max_record_bytes" def:"1MiB" help:"Largest record to deliver: the sum of key, value and headers. Larger records are skipped, counted in wsd_kafka_lost_total, and logged once per topic. A record larger than client.outbound_max still reaches clients that keep up."`
+	JSONDepthMax     int           `key:"json_depth_max" def:"128" help:"How deep arrays and objects in a value may be nested, 1 to 10000. A deeper value counts as invalid JSON: JSON clients do not get it. Many parsers give up early, and then end the client: PHP's at 512, Python's near 990, Jackson at 1000."`
 	MetadataInterval time.Duration `key:"metadata_interval" def:"2s" help:"Time between two updates of the cluster's topology: its topics, partitions and leaders."`
 	Partitioner      string        `key:"partitioner" help:"How your producers choose a partition by key: murmur2 (default of the Java clients) or crc32 (default of librdkafka). If set, clients can also recover channels that are named by a key. Default: unknown."`
+	DialTimeout      time.Duration `key:"dial_timeout" def:"10s" help:"Time to connect to a broker, including TLS and the login."`
+	RequestTimeout   time.Duration `key:"request_timeout" def:"10s" help:"How long a request to a broker may go without progress until its response is complete, on top of fetch_max_wait. A large response over a slow link may take longer. After a timeout, wsd asks for less at a time."`
 	TLS              TLS           `key:"tls"`
 	SASL             SASL          `key:"sasl"`
 }

@@ -32,6 +32,9 @@ type Loaded struct {
 	Config Config
 	File   string // Path of the configuration file that was read; empty: none.
 
+	// Warnings are about values that are valid, but do not do what they seem to.
+	Warnings []Fault
+
 	given map[string]given
 }
 
@@ -56,10 +59,12 @@ func Load(in Input) (*Loaded, error) {
 	l.readEnviron(in.Environ)
 	l.readFlags(in.Flags)
 	l.decode()
+	l.derive()
 	l.check()
 	if len(l.faults) > 0 {
 		return nil, &Error{Faults: l.faults}
 	}
+	l.compareLimits(&l.loaded.Config)
 	return l.loaded, nil
 }
 

@@ -1,6 +1,7 @@
 package epoll
 
 import (
+	"net/netip"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -102,6 +103,22 @@ func CloseWrite(fd int) {
 func Reset(fd int) {
 	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 0})
 	Close(fd)
+}
+
+// Peer returns the address of the peer of a TCP socket as HOST:PORT, or "" if it is no longer connected. It allocates,
+// and is meant for logs.
+func Peer(fd int) string {
+	name, err := unix.Getpeername(fd)
+	if err != nil {
+		return ""
+	}
+	switch a := name.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port)).String()
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port)).String()
+	}
+	return ""
 }
 
 // Acked returns how many bytes the peer of a TCP socket has acknowledged, ever, and whether that is all that was

@@ -15,11 +15,13 @@ import (
 // Conn is one authenticated connection to a broker, with one request in flight at a time. One goroutine uses it; any
 // goroutine may close it.
 type Conn struct {
-	stream       net.Conn // TCP, or TLS on top of it.
-	reader       *bufio.Reader
-	stopCancel   func() bool
-	formatter    *kmsg.RequestFormatter
-	timeout      time.Duration   // For a response. Zero while dialling, which has a deadline of its own.
+	stream     net.Conn // TCP, or TLS on top of it.
+	reader     *bufio.Reader
+	stopCancel func() bool
+	formatter  *kmsg.RequestFormatter
+	// The longest time without progress while a request or its response is under way, see progress. Zero while
+	// dialling, which has a deadline of its own.
+	timeout      time.Duration
 	versions     map[int16]int16 // The highest version of each request that the broker takes, by API key.
 	request      []byte          // The encoded request. Its memory is reused.
 	response     []byte          // The last response. Its memory is reused unless it had to grow beyond responseKept.
@@ -27,6 +29,7 @@ type Conn struct {
 	responseMax  int
 	correlation  int32
 	deadline     time.Time // Of reads and writes, see allow.
+	progressed   int       // The bytes that were moved since the deadline was last looked at.
 }
 
 // Close closes the connection. A request in flight fails.
@@ -97,8 +100,28 @@ func (c *Conn) allow(wait time.Duration) error {
 	if c.timeout == 0 {
 		return nil
 	}
+	c.progressed = 0
 	until := time.Now().Add(c.timeout + wait)
 	if more := c.deadline.Sub(until); more >= 0 && more <= c.timeout/4 {
+		return nil
+	}
+	c.deadline = until.Add(c.timeout / 4)
+	return c.stream.SetDeadline(c.deadline)
+}
+
+// progressBytes is how many bytes count as progress. Without a minimum, a byte at a time would keep a connection busy
+// for ever.
+const progressBytes = 4 << 10
+
+// progress moves the deadline when enough bytes have come or gone. So a large response over a slow link takes as long
+// as it takes, and only one that stops times out.
+func (c *Conn) progress(bytes int) error {
+	if c.progressed += bytes; c.progressed < progressBytes || c.timeout == 0 {
+		return nil
+	}
+	c.progressed = 0
+	until := time.Now().Add(c.timeout)
+	if c.deadline.After(until) {
 		return nil
 	}
 	c.deadline = until.Add(c.timeout / 4)

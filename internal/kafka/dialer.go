@@ -15,12 +15,14 @@ import (
 
 // Dialer says how to connect to brokers. Nobody changes it after its first use; any goroutine may use it.
 type Dialer struct {
-	ClientID       string
-	TLS            *tls.Config    // Nil means plain text. An empty ServerName becomes each broker's host.
-	SASL           sasl.Mechanism // Nil means no authentication.
-	DialTimeout    time.Duration  // For connecting, TLS and SASL together.
-	RequestTimeout time.Duration  // For a response, on top of the time that the broker may wait before it sends one.
-	ResponseMax    int            // Size in bytes of the largest response that is accepted.
+	ClientID    string
+	TLS         *tls.Config    // Nil means plain text. An empty ServerName becomes each broker's host.
+	SASL        sasl.Mechanism // Nil means no authentication.
+	DialTimeout time.Duration  // For connecting, TLS and SASL together.
+	// The longest time without progress until a response is complete, on top of the time that the broker may wait
+	// before it sends one.
+	RequestTimeout time.Duration
+	ResponseMax    int // Size in bytes of the largest response that is accepted.
 	// Size in bytes up to which a connection keeps its response buffer for the next response.
 	ResponseKept int
 }
@@ -78,6 +80,7 @@ func (d *Dialer) Dial(ctx context.Context, addr string) (_ *Conn, err error) {
 		}
 	}
 	c.timeout = d.RequestTimeout
+	raw.moved = c.progress
 	return c, nil
 }
 

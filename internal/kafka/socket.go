@@ -18,6 +18,8 @@ type socket struct {
 	net.Conn
 	raw     syscall.RawConn
 	in, out transfer
+	// Called with the number of bytes that a read or write has moved. Nil calls nothing.
+	moved func(bytes int) error
 }
 
 // transfer is a read or write in progress. Its step is made once, because a function literal would be allocated for
@@ -66,7 +68,15 @@ func (s *socket) Read(b []byte) (int, error) {
 	case t.n == 0:
 		return 0, io.EOF
 	}
-	return t.n, nil
+	return t.n, s.progress(t.n)
+}
+
+// progress reports that bytes have moved.
+func (s *socket) progress(bytes int) error {
+	if s.moved == nil {
+		return nil
+	}
+	return s.moved(bytes)
 }
 
 // Write is net.Conn's.
@@ -83,6 +93,9 @@ func (s *socket) Write(b []byte) (n int, err error) {
 			return n, s.failed("write", t.err)
 		}
 		n += t.n
+		if err := s.progress(t.n); err != nil {
+			return n, err
+		}
 	}
 	return n, nil
 }

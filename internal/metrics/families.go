@@ -54,8 +54,18 @@ func (o Options) connections() []family {
 			func(s *shard.Stats) *atomic.Uint64 { return &s.AcceptErrors }),
 		o.gauge("wsd_accept_paused", "1 while the shard does not accept because of a lack of file descriptors or "+
 			"memory.", func(s *shard.Stats) *atomic.Int64 { return &s.PauseAccepts }),
-		o.counter("wsd_handshakes_rejected_total", "Upgrade requests rejected with an HTTP status.",
-			func(s *shard.Stats) *atomic.Uint64 { return &s.Rejected }),
+		{
+			name: "wsd_handshakes_rejected_total", help: "Upgrade requests rejected with an HTTP status, by reason " +
+				"(docs/metrics.md explains each).",
+			kind: counter, labels: []string{"shard", "reason"},
+			values: func(emit func(float64, ...string)) {
+				for i, s := range o.Shards {
+					for at, cause := range shard.Causes() {
+						emit(float64(s.Refused[at].Load()), strconv.Itoa(i), string(cause))
+					}
+				}
+			},
+		},
 		{
 			name: "wsd_closed_total", help: "Closed connections, by reason (docs/metrics.md explains each).",
 			kind: counter, labels: []string{"shard", "reason"},
@@ -225,7 +235,8 @@ func (o Options) kafka() []family {
 			func(t *source.TopicStats) uint64 { return t.Records.Load() }),
 		o.topic("wsd_kafka_bytes_total", "Bytes of the values of these records.",
 			func(t *source.TopicStats) uint64 { return t.Bytes.Load() }),
-		o.partition("wsd_kafka_lag", "Offsets between the position and the end of the log.",
+		o.partition("wsd_kafka_lag", "Offsets between the position and the end of the log; -1 until both are "+
+			"known.",
 			func(p source.PartitionStats) int64 { return p.Lag }),
 		o.partition("wsd_kafka_position", "Next offset to read; -1 until it is known.",
 			func(p source.PartitionStats) int64 { return p.Position }),
@@ -291,8 +302,9 @@ func (o Options) kafka() []family {
 
 func (o Options) kafkaLosses() []family {
 	return []family{
-		o.topic("wsd_kafka_invalid_json_total", "Values with a subscriber that are not exactly one JSON value, and "+
-			"therefore not delivered to JSON clients.",
+		o.topic("wsd_kafka_invalid_json_total", "Values with a subscriber that are not exactly one JSON value, are "+
+			"nested deeper than kafka.json_depth_max or have a number of over 1,000 characters, and are therefore "+
+			"not delivered to JSON clients.",
 			func(t *source.TopicStats) uint64 { return t.InvalidJSON.Load() }),
 		o.topic("wsd_kafka_markers_total", "Transaction markers skipped.",
 			func(t *source.TopicStats) uint64 { return t.Markers.Load() }),

@@ -147,6 +147,9 @@ func TestDocs(t *testing.T) {
 	for _, r := range shard.Reasons() {
 		require.Contains(t, head, "| `"+r.String()+"` |", "docs/metrics.md does not explain this reason")
 	}
+	for _, cause := range shard.Causes() {
+		require.Contains(t, head, "| `"+string(cause)+"` |", "docs/metrics.md does not explain this cause")
+	}
 	if *update {
 		require.NoError(t, os.WriteFile(docPath, []byte(head+b.String()), 0o600))
 		return

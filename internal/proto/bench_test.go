@@ -51,8 +51,8 @@ func BenchmarkCompactJSON(b *testing.B) {
 				b.ReportAllocs()
 				var dst []byte
 				for b.Loop() {
-					out, ok := CompactJSON(dst, value)
-					if !ok {
+					out, err := CompactJSON(dst, value, 128)
+					if err != nil {
 						b.Fatal("not valid")
 					}
 					if &out[0] != &value[0] {
@@ -86,7 +86,7 @@ func BenchmarkDecodeJSON(b *testing.B) {
 	frame := []byte(`{"id":2,"subscribe":{"channel":"trades"}}`)
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := DecodeJSON(frame, func(*protocol.Command) error { return nil }); err != nil {
+		if err := DecodeJSON(frame, commandsMax, func(*protocol.Command) error { return nil }); err != nil {
 			b.Fatal(err)
 		}
 	}

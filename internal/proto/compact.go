@@ -1,39 +1,58 @@
 package proto
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/centrifugal/protocol/cfjson"
 )
 
-// DepthMax is the maximum nesting of arrays and objects in a value. encoding/json has the same limit. It protects
-// clients whose parsers recurse.
+// DepthMax is the deepest nesting of arrays and objects that a value may ever have. encoding/json has the same limit.
+// Few clients can read that: Python gives up near 990, Jackson at 1,000, PHP at 512. See CompactJSON's depthMax.
 const DepthMax = 10_000
+
+// NumberBytesMax is the length of the longest number that CompactJSON accepts. Jackson refuses longer ones by default,
+// and Python refuses integers above 4,300 digits.
+const NumberBytesMax = 1000
+
+// What CompactJSON may find wrong with a value.
+var (
+	ErrNotJSON    = errors.New("not JSON")
+	ErrJSONDepth  = errors.New("nested too deep")
+	ErrJSONNumber = errors.New("a number is too long")
+)
 
 // ValidJSON reports whether value is exactly one JSON value (RFC 8259), possibly with white space around it, and nested
 // no deeper than DepthMax. Unlike encoding/json.Valid it requires strings to be valid UTF-8.
 func ValidJSON(value []byte) bool {
-	s := scanner{b: value, flags: cfjson.Prescan(value, 0), keep: true}
+	s := scanner{b: value, flags: cfjson.Prescan(value, 0), keep: true, depthMax: DepthMax, numberMax: len(value)}
 	_, ok := s.run()
 	return ok
 }
 
 // CompactJSON checks value like ValidJSON and removes white space outside strings, including newlines. It does not
-// change anything else: numbers of any length, escapes and U+2028 stay as they are.
+// change anything else: the digits of numbers, escapes and U+2028 stay as they are. It also returns an error for what
+// the parsers of many clients refuse: nesting deeper than depthMax, which is at most DepthMax, and numbers longer than
+// NumberBytesMax.
 //
 // If value has white space only at its end, or none, out aliases value and nothing is copied. Otherwise out is dst[:0]
-// with the result appended, so that a caller can reuse a buffer. If value is not valid, out is nil, and the content of
-// dst is undefined.
-func CompactJSON(dst, value []byte) (out []byte, ok bool) {
-	s := scanner{b: value, flags: cfjson.Prescan(value, 0), dst: dst[:0]}
+// with the result appended, so that a caller can reuse a buffer. After an error out is nil, and the content of dst is
+// undefined.
+func CompactJSON(dst, value []byte, depthMax int) (out []byte, err error) {
+	s := scanner{
+		b: value, flags: cfjson.Prescan(value, 0), dst: dst[:0], depthMax: min(depthMax, DepthMax),
+		numberMax: NumberBytesMax,
+	}
 	end, ok := s.run()
-	if !ok {
-		return nil, false
+	switch {
+	case s.err != nil:
+		return nil, s.err
+	case !ok:
+		return nil, ErrNotJSON
+	case !s.removed:
+		return value[:end:end], nil
 	}
-	if !s.removed {
-		return value[:end:end], true
-	}
-	return append(s.dst, value[s.from:end]...), true
+	return append(s.dst, value[s.from:end]...), nil
 }
 
 // scanner reads a value once, token by token. cfjson checks the tokens. It does not recurse.
@@ -49,6 +68,9 @@ type scanner struct {
 	open  uint64
 	deep  []uint64 // Kinds of the outer containers, 64 in each element. Most values do not need it.
 	depth int      // Number of open containers.
+
+	depthMax, numberMax int
+	err                 error // Why the value is refused, if it may be JSON.
 }
 
 // run checks the whole value and returns where it ends.
@@ -80,15 +102,19 @@ func (s *scanner) begin(i int) (next int, opened, ok bool) {
 	}
 	c := s.b[i]
 	if c != '{' && c != '[' {
-		i = cfjson.Skip(s.b, i, s.flags)
-		return i, false, i >= 0
+		end := cfjson.Skip(s.b, i, s.flags)
+		if end-i > s.numberMax && c != '"' {
+			s.err = ErrJSONNumber
+		}
+		return end, false, end >= 0 && s.err == nil
+	}
+	if s.depth == s.depthMax {
+		s.err = ErrJSONDepth
+		return i, false, false
 	}
 	i = s.space(i + 1)
 	if i < len(s.b) && s.b[i] == c+2 { // '}' is '{' + 2, and ']' is '[' + 2.
-		return i + 1, false, s.depth < DepthMax
-	}
-	if s.depth == DepthMax {
-		return i, false, false
+		return i + 1, false, true
 	}
 	if s.depth != 0 && s.depth&63 == 0 {
 		s.deep = append(s.deep, s.open)

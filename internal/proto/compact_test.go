@@ -3,6 +3,8 @@ package proto
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"regexp"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -10,16 +12,23 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+var numberTooLong = regexp.MustCompile(`[0-9.eE+-]{1000}`)
+
 // checkCompact compares with encoding/json, which takes invalid UTF-8 that we
 // refuse, and checks what is promised about memory.
 func checkCompact(tb testing.TB, value []byte) {
 	tb.Helper()
 	before := bytes.Clone(value)
 	dst := make([]byte, 7, 100)
-	out, ok := CompactJSON(dst, value)
+	out, err := CompactJSON(dst, value, DepthMax)
+	ok := err == nil
 	require.Equal(tb, before, value, "the value was changed")
-	require.Equal(tb, json.Valid(value) && utf8.Valid(value), ok)
-	require.Equal(tb, ok, ValidJSON(value))
+	if valid := json.Valid(value) && utf8.Valid(value); errors.Is(err, ErrJSONNumber) {
+		require.Regexp(tb, numberTooLong, string(value))
+	} else {
+		require.Equal(tb, valid, ok)
+	}
+	require.Equal(tb, json.Valid(value) && utf8.Valid(value), ValidJSON(value))
 	require.Equal(tb, before, value, "the value was changed")
 	if !ok {
 		require.Nil(tb, out)
@@ -39,8 +48,8 @@ func checkCompact(tb testing.TB, value []byte) {
 		require.NotSame(tb, &value[0], &out[0])
 	}
 	// Once more changes nothing.
-	again, ok := CompactJSON(nil, out)
-	require.True(tb, ok)
+	again, err := CompactJSON(nil, out, DepthMax)
+	require.NoError(tb, err)
 	require.Equal(tb, string(out), string(again))
 }
 
@@ -152,15 +161,45 @@ func TestCompactJSONLarge(t *testing.T) {
 	}
 }
 
+// Many clients' parsers refuse what is valid JSON: deep nesting and long numbers.
+func TestCompactJSONForClients(t *testing.T) {
+	nested := func(depth int) []byte {
+		return []byte(strings.Repeat("[", depth-1) + "{}" + strings.Repeat("]", depth-1))
+	}
+	for _, depthMax := range []int{1, 2, 63, 64, 65, 128, 1000, DepthMax} {
+		_, err := CompactJSON(nil, nested(depthMax), depthMax)
+		require.NoError(t, err, depthMax)
+		for _, value := range [][]byte{nested(depthMax + 1), []byte(strings.Repeat("[ ", depthMax) + `[0` +
+			strings.Repeat("]", depthMax+1)), []byte(strings.Repeat(`{"a":`, depthMax+1))} {
+			out, err := CompactJSON(nil, value, depthMax)
+			require.ErrorIs(t, err, ErrJSONDepth, depthMax)
+			require.Nil(t, out)
+		}
+	}
+	_, err := CompactJSON(nil, nested(DepthMax+1), 1<<30)
+	require.ErrorIs(t, err, ErrJSONDepth)
+	_, err = CompactJSON(nil, []byte("[[[["), 128)
+	require.ErrorIs(t, err, ErrNotJSON)
+
+	digits := strings.Repeat("9", NumberBytesMax)
+	for value, want := range map[string]error{
+		digits: nil, digits + "9": ErrJSONNumber, `[-` + digits + `]`: ErrJSONNumber, `{"a":` + digits + `}`: nil,
+		`{"a":1.` + digits + `}`: ErrJSONNumber, `"` + digits + digits + `"`: nil, digits + digits + "x": ErrJSONNumber,
+	} {
+		_, err := CompactJSON(nil, []byte(value), 128)
+		require.ErrorIs(t, err, want, "%.20s", value)
+	}
+}
+
 func TestCompactJSONDoesNotAllocate(t *testing.T) {
 	compact, pretty := []byte(validValues[len(validValues)-1]), []byte("{\n\t\"symbol\": \"ACME\",\n\t\"price\": 12.50\n}\n")
 	dst := make([]byte, 0, 256)
 	require.Zero(t, testing.AllocsPerRun(100, func() {
-		if _, ok := CompactJSON(dst, compact); !ok {
-			t.Fatal("not valid")
+		if _, err := CompactJSON(dst, compact, 128); err != nil {
+			t.Fatal(err)
 		}
-		if _, ok := CompactJSON(dst, pretty); !ok {
-			t.Fatal("not valid")
+		if _, err := CompactJSON(dst, pretty, 128); err != nil {
+			t.Fatal(err)
 		}
 	}))
 }

@@ -10,7 +10,7 @@ type Encoding struct {
 	Separator string // Bytes between two messages of a frame.
 	Ping      string // Payload of a ping and of a pong.
 
-	Decode                func(frame []byte, fn func(*protocol.Command) error) error
+	Decode                func(frame []byte, commandsMax int, fn func(*protocol.Command) error) error
 	AppendReply           func(dst []byte, r *protocol.Reply) ([]byte, error)
 	AppendPublication     func(dst []byte, channel string, data []byte, offset uint64) []byte
 	AppendMessage         func(dst, data []byte) []byte

@@ -38,7 +38,7 @@ func FuzzDecodeJSON(f *testing.F) {
 		before := bytes.Clone(frame)
 		lines := bytes.Split(frame, newline)
 		n := 0
-		err := DecodeJSON(frame, func(c *protocol.Command) error {
+		err := DecodeJSON(frame, commandsMax, func(c *protocol.Command) error {
 			require.True(t, json.Valid(lines[n]) && utf8.Valid(lines[n]), "%q", lines[n])
 			n++
 			require.False(t, c.Id == 0 && hasRequest(c))
@@ -56,7 +56,7 @@ func FuzzDecodeJSON(f *testing.F) {
 			require.True(t, errors.Is(err, ErrFrameEmpty) || errors.Is(err, ErrTooManyCommands) || errors.Is(err, ErrCommandInvalid) || errors.Is(err, ErrCommandID), err)
 			require.NotContains(t, err.Error(), "panic")
 		}
-		require.LessOrEqual(t, n, CommandsMax)
+		require.LessOrEqual(t, n, commandsMax)
 	})
 }
 
@@ -67,8 +67,8 @@ func FuzzAppendPublication(f *testing.F) {
 		f.Add(channel, []byte(validValues[i]), uint64(i))
 	}
 	f.Fuzz(func(t *testing.T, channel string, value []byte, offset uint64) {
-		data, ok := CompactJSON(nil, value)
-		if !ok || !utf8.ValidString(channel) {
+		data, err := CompactJSON(nil, value, 128)
+		if err != nil || !utf8.ValidString(channel) {
 			return
 		}
 		push := AppendPublication(nil, channel, data, offset)

@@ -7,28 +7,26 @@ import (
 
 	"github.com/centrifugal/protocol"
 	"github.com/centrifugal/protocol/cfjson"
+
+	"wsd/internal/routing"
 )
 
 // PingFrameJSON is the payload of a server's ping, which is an empty reply, and of a client's pong, which is an empty
 // command.
 const PingFrameJSON = "{}"
 
-// CommandsMax is the maximum number of commands in one frame. A client that reconnects subscribes to all its channels
-// in one frame, so it is well above the usual limit on channels of a client.
-const CommandsMax = 1024
-
 // Errors of DecodeJSON and DecodeProtobuf. A client that causes one has violated the protocol and is closed with
 // DisconnectBadRequest.
 var (
 	ErrFrameEmpty      = errors.New("decode commands: empty frame")
-	ErrTooManyCommands = fmt.Errorf("decode commands: more than %d in a frame", CommandsMax)
+	ErrTooManyCommands = errors.New("decode commands: too many in a frame")
 	ErrCommandInvalid  = errors.New("decode command: not a JSON object of a command's form")
 	ErrCommandID       = errors.New("decode command: a request needs an id above 0")
 )
 
 // DecodeJSON calls fn for each command of a frame, in order. The commands are JSON objects separated by single
 // newlines, with an optional newline at the end. It ignores unknown fields, because clients may be newer than the
-// server.
+// server. More than commandsMax commands are an error.
 //
 // It stops at the first error. It returns an error of fn unchanged. Other errors wrap one of the errors above; fn has
 // been called for the commands before.
@@ -36,13 +34,16 @@ var (
 // A command with neither a request nor an id is a pong. Every other command except send has an id above 0. It may still
 // have no request, if it asks for something unknown, or several, of which the first one in the order of
 // protocol.Command counts. fn owns the command, which does not alias frame.
-func DecodeJSON(frame []byte, fn func(*protocol.Command) error) error {
+//
+// A channel or method with a lone surrogate, which the decoder replaces by U+FFFD, is passed on as invalid UTF-8; see
+// ValidNames.
+func DecodeJSON(frame []byte, commandsMax int, fn func(*protocol.Command) error) error {
 	frame = bytes.TrimSuffix(frame, newline)
 	if len(frame) == 0 {
 		return ErrFrameEmpty
 	}
 	for n := 0; ; n++ {
-		if n == CommandsMax {
+		if n == commandsMax {
 			return ErrTooManyCommands
 		}
 		line, rest, more := bytes.Cut(frame, newline)
@@ -80,6 +81,9 @@ func decodeCommand(line []byte) (cmd *protocol.Command, err error) {
 	}
 	if cmd.Id == 0 && hasRequest(cmd) {
 		return nil, ErrCommandID
+	}
+	if routing.LossyJSON(line) {
+		spoilNames(cmd)
 	}
 	return cmd, nil
 }

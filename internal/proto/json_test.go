@@ -13,8 +13,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// commandsMax is the limit of the tests.
+const commandsMax = 100
+
 func decodeAll(frame string) (commands []*protocol.Command, err error) {
-	err = DecodeJSON([]byte(frame), func(c *protocol.Command) error {
+	err = DecodeJSON([]byte(frame), commandsMax, func(c *protocol.Command) error {
 		commands = append(commands, c)
 		return nil
 	})
@@ -54,7 +57,7 @@ func TestDecodeJSONAccepts(t *testing.T) {
 		"highest id":           `{"id":4294967295,"ping":{}}`,
 		"two requests":         `{"id":1,"connect":{},"ping":{}}`,
 		"escapes":              `{"id":1,"subscribe":{"channel":"\u0000\ud83d\ude00\n"}}`,
-		"as many as are taken": strings.Repeat("{}\n", CommandsMax),
+		"as many as are taken": strings.Repeat("{}\n", commandsMax),
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := decodeAll(frame)
@@ -97,7 +100,7 @@ func TestDecodeJSONRefuses(t *testing.T) {
 		"id 0":                 {`{"id":0,"subscribe":{"channel":"x"}}`, 0, ErrCommandID},
 		"send and no id":       {`{"send":{},"rpc":{}}`, 0, ErrCommandID},
 		"second one bad":       {"{}\n{\"id\":1,\"ping\":{}}\nx\n{}", 2, ErrCommandInvalid},
-		"too many":             {strings.Repeat("{}\n", CommandsMax+1), CommandsMax, ErrTooManyCommands},
+		"too many":             {strings.Repeat("{}\n", commandsMax+1), commandsMax, ErrTooManyCommands},
 		"deep filter":          {`{"id":1,"subscribe":{"channel":"x","tf":` + strings.Repeat(`{"nodes":[`, 5000) + strings.Repeat(`]}`, 5000) + `}}`, 0, ErrCommandInvalid},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -121,7 +124,7 @@ func TestEveryRequestNeedsAnID(t *testing.T) {
 func TestDecodeJSONStopsAtFnsError(t *testing.T) {
 	stop := errors.New("stop")
 	n := 0
-	err := DecodeJSON([]byte("{}\n{}\nnonsense"), func(*protocol.Command) error {
+	err := DecodeJSON([]byte("{}\n{}\nnonsense"), commandsMax, func(*protocol.Command) error {
 		if n++; n == 2 {
 			return stop
 		}
@@ -134,7 +137,7 @@ func TestDecodeJSONStopsAtFnsError(t *testing.T) {
 // A panic of fn is its own and is not taken for a bad command.
 func TestDecodeJSONLetsFnPanic(t *testing.T) {
 	require.PanicsWithValue(t, "BUG: here", func() {
-		_ = DecodeJSON([]byte("{}"), func(*protocol.Command) error { panic("BUG: here") })
+		_ = DecodeJSON([]byte("{}"), commandsMax, func(*protocol.Command) error { panic("BUG: here") })
 	})
 }
 
@@ -142,7 +145,7 @@ func TestDecodeJSONLetsFnPanic(t *testing.T) {
 func TestCommandDoesNotAliasTheFrame(t *testing.T) {
 	frame := []byte(`{"id":1,"subscribe":{"channel":"trades","token":"é","data":{"x":"y"}}}`)
 	var kept *protocol.Command
-	require.NoError(t, DecodeJSON(frame, func(c *protocol.Command) error { kept = c; return nil }))
+	require.NoError(t, DecodeJSON(frame, commandsMax, func(c *protocol.Command) error { kept = c; return nil }))
 	clear(frame)
 	require.Equal(t, "trades", kept.Subscribe.Channel)
 	require.Equal(t, "é", kept.Subscribe.Token)

@@ -13,12 +13,12 @@ import (
 const PingFrameProtobuf = "\x00"
 
 // DecodeProtobuf is DecodeJSON for a frame of Protobuf messages, each with its length before it as a varint.
-func DecodeProtobuf(frame []byte, fn func(*protocol.Command) error) error {
+func DecodeProtobuf(frame []byte, commandsMax int, fn func(*protocol.Command) error) error {
 	if len(frame) == 0 {
 		return ErrFrameEmpty
 	}
 	for n := 0; len(frame) > 0; n++ {
-		if n == CommandsMax {
+		if n == commandsMax {
 			return ErrTooManyCommands
 		}
 		length, size := binary.Uvarint(frame)

@@ -24,7 +24,7 @@ func delimit(tb testing.TB, messages ...interface{ MarshalCF() ([]byte, error) }
 }
 
 func decodeAllProtobuf(frame []byte) (commands []*protocol.Command, err error) {
-	err = DecodeProtobuf(frame, func(c *protocol.Command) error { commands = append(commands, c); return nil })
+	err = DecodeProtobuf(frame, commandsMax, func(c *protocol.Command) error { commands = append(commands, c); return nil })
 	return commands, err
 }
 
@@ -66,7 +66,7 @@ func TestDecodeProtobufRefuses(t *testing.T) {
 		"no tag":                      {"\x01\xff", ErrCommandInvalid, 0},
 		"request without id":          {string(delimit(t, &protocol.Command{Ping: &protocol.PingRequest{}})), ErrCommandID, 0},
 		"text":                        {`{"id":1,"connect":{}}`, ErrCommandInvalid, 0},
-		"too many":                    {strings.Repeat(pong, CommandsMax+1), ErrTooManyCommands, CommandsMax},
+		"too many":                    {strings.Repeat(pong, commandsMax+1), ErrTooManyCommands, commandsMax},
 		"a good one before a bad one": {subscribe + "\x01\xff", ErrCommandInvalid, 1},
 	} {
 		got, err := decodeAllProtobuf([]byte(c.frame))
@@ -74,7 +74,7 @@ func TestDecodeProtobufRefuses(t *testing.T) {
 		require.Len(t, got, c.handled, name)
 	}
 	mine := errors.New("mine")
-	require.Equal(t, mine, DecodeProtobuf([]byte(pong+pong), func(*protocol.Command) error { return mine }))
+	require.Equal(t, mine, DecodeProtobuf([]byte(pong+pong), commandsMax, func(*protocol.Command) error { return mine }))
 }
 
 // What is written by hand is what the protocol's own encoder writes.
@@ -127,13 +127,13 @@ func FuzzDecodeProtobuf(f *testing.F) {
 	f.Add([]byte{0x80, 0x80, 0x80, 0x01})
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		n := 0
-		err := DecodeProtobuf(frame, func(c *protocol.Command) error {
+		err := DecodeProtobuf(frame, commandsMax, func(c *protocol.Command) error {
 			n++
 			require.NotNil(t, c)
 			require.True(t, c.Id != 0 || !hasRequest(c))
 			return nil
 		})
-		require.LessOrEqual(t, n, CommandsMax)
+		require.LessOrEqual(t, n, commandsMax)
 		require.True(t, err != nil || n > 0)
 	})
 }

@@ -7,6 +7,9 @@ import (
 	"wsd/internal/routing"
 )
 
+// AnyTopic stands for a topic that is not known by name.
+const AnyTopic = ""
+
 // AnyPartition stands for all partitions of a topic, including those that it may get later.
 const AnyPartition = -1
 
@@ -102,7 +105,7 @@ func (t *template) canBe(name, topic string, partition int32) bool {
 			if pos == len(name) {
 				return true
 			}
-		} else if p := &t.parts[i]; p.open() || p.kind == partPartition && partition == AnyPartition {
+		} else if p := &t.parts[i]; p.unknown(topic, partition) {
 			if pos == len(name) {
 				// Nothing is left for the wildcard. Nothing would be left if earlier ones took more, either.
 				return false
@@ -122,6 +125,11 @@ func (t *template) canBe(name, topic string, partition int32) bool {
 		from++
 		pos, i = from, retry+1
 	}
+}
+
+// unknown reports whether the part may be any text, where the topic may be AnyTopic and the partition AnyPartition.
+func (p *part) unknown(topic string, partition int32) bool {
+	return p.open() || p.kind == partPartition && partition == AnyPartition || p.kind == partTopic && topic == AnyTopic
 }
 
 // fill returns the text of a part that does not depend on the record.

@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"github.com/tidwall/gjson"
+
+	"wsd/internal/routing"
 )
 
 // ChannelBytesMax is how long a channel's name may be in the client protocol.
@@ -167,7 +169,10 @@ func scalar(v *gjson.Result) []byte {
 	text := v.Raw
 	switch v.Type {
 	case gjson.String:
-		text = v.Str
+		// gjson has no error for what it cannot decode. Such a text is no name, as with a header that is not UTF-8.
+		if text = v.Str; strings.Contains(text, string(utf8.RuneError)) && routing.LossyJSON([]byte(v.Raw)) {
+			text = "\xff"
+		}
 	case gjson.Number, gjson.True, gjson.False:
 	default:
 		return nil

@@ -201,3 +201,18 @@ func FuzzPlace(f *testing.F) {
 		}
 	})
 }
+
+// A name that gjson had to repair is not a name.
+func TestLossyField(t *testing.T) {
+	table, err := New([]Rule{{Channel: "user.{json.id}"}}, nil)
+	require.NoError(t, err)
+	topic := table.Topic("t")
+	for value, why := range map[string]Unplaced{
+		`{"id":"a"}`: Placed, `{"id":"\ud834\udd1e"}`: Placed, `{"id":"\ufffd"}`: Placed, `{"id":"a","other":"\ud800"}`: Placed,
+		`{"id":"\ud800"}`: UnplacedText, `{"id":"x\udc00"}`: UnplacedText, "{\"id\":\"\xff\"}": UnplacedText,
+	} {
+		var p Placement
+		topic.Place(&p, 0, &Record{Value: []byte(value)})
+		require.Equal(t, why, p.Why, value)
+	}
+}

@@ -63,7 +63,7 @@ func configure(t testing.TB, flags map[string]any) *config.Config {
 	t.Helper()
 	all := map[string]any{
 		"client.listen": []string{"127.0.0.1:0"}, "admin.listen": "127.0.0.1:0", "control.socket": filepath.Join(t.TempDir(), "wsd.sock"),
-		"shards": "3", "kafka.topics": []string{"a"}, "steering.mode": "off", "kafka.metadata_interval": "100ms", "shutdown.drain": "4s",
+		"shards": "3", "kafka.topics": []string{"a"}, "steering.mode": "off", "kafka.metadata_interval": "100ms", "client.listen_wait": "100ms", "shutdown.drain": "4s",
 		"debug.shard_header": true, "kafka.start": "earliest",
 	}
 	for k, v := range flags {

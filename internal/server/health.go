@@ -62,7 +62,11 @@ func topics(st source.Status) []admin.Topic {
 		topic := admin.Topic{Name: t.Name, State: string(t.State), Error: t.Error, Current: t.Current,
 			Partitions: make([]admin.Partition, 0, len(t.Partitions))}
 		for _, p := range t.Partitions {
-			topic.Lag += p.Lag
+			if p.Lag < 0 || topic.Lag < 0 { // As long as one is not known, the sum is not.
+				topic.Lag = -1
+			} else {
+				topic.Lag += p.Lag
+			}
 			topic.Partitions = append(topic.Partitions, admin.Partition{
 				Partition: p.Partition, Position: p.Position, HighWatermark: p.HighWatermark, Lag: p.Lag,
 				Error: p.Error,

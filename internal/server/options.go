@@ -20,6 +20,7 @@ import (
 	"wsd/internal/listen"
 	"wsd/internal/metrics"
 	"wsd/internal/recovery"
+	"wsd/internal/route"
 	"wsd/internal/routing"
 	"wsd/internal/shard"
 	"wsd/internal/source"
@@ -66,6 +67,15 @@ func (s *Server) steeringOptions(shards int) (steering.Options, error) {
 	}, nil
 }
 
+// feeds returns a function that reports whether anything can ever feed a channel.
+func feeds(cfg *config.Config) (func(channel string) bool, error) {
+	table, err := route.New(cfg.Rules(), cfg.RouteOverrides())
+	if err != nil {
+		return nil, err
+	}
+	return table.Feeds(cfg.Kafka.Topics)
+}
+
 func asInt(on bool) int {
 	if on {
 		return 1
@@ -107,7 +117,9 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 		FetchMaxWait: k.FetchMaxWait, FetchMaxBytes: int(k.FetchMaxBytes), MetadataInterval: k.MetadataInterval,
 		Interest: s.interest, Ring: s.ring, Builder: bus.BuilderOptions{RecordsMax: b.BatchMax,
 			BytesMax: int(b.BatchBytesMax)},
-		BatchAge: b.BatchAge, Shards: shards, Nonce: s.nonce, TopicsMax: k.TopicsMax, Logger: s.log,
+		BatchAge: b.BatchAge, Shards: shards, Nonce: s.nonce, TopicsMax: k.TopicsMax,
+		DialTimeout: k.DialTimeout, RequestTimeout: k.RequestTimeout,
+		JSONDepthMax: k.JSONDepthMax, Logger: s.log,
 	}
 	for _, p := range s.slowPolicies() {
 		o.Keys = o.Keys || p.Policy == shard.PolicyConflate
@@ -142,10 +154,15 @@ func (s *Server) shardRecovery() shard.RecoveryOptions {
 	if s.recovery == nil {
 		return shard.RecoveryOptions{}
 	}
+	r := s.cfg.Recovery
 	return shard.RecoveryOptions{
-		Recoverer: s.recovery, PublicationsMax: s.cfg.Recovery.MaxPublications, Cached: s.cfg.Recovery.CacheChannels,
+		Recoverer: s.recovery, PublicationsMax: r.MaxPublications, HistoryMax: min(r.MaxPublications, historyMax),
+		BytesMax: int(r.MaxBytes), Cached: r.CacheChannels,
 	}
 }
+
+// historyMax bounds the publications of a reply to a history command.
+const historyMax = 1000
 
 // slowPolicies returns client.slow_policies in the form of package shard. Load has checked the names.
 func (s *Server) slowPolicies() (list []shard.SlowPolicy) {
@@ -229,7 +246,10 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int) shard.Options
 			PinnedMax: int(s.cfg.Bus.PinnedMax),
 		},
 		Slow: s.slowPolicies(), Deflate: s.shardDeflate(), Recovery: s.shardRecovery(),
-		Version: "wsd " + s.build.Version, Nonce: s.nonce, ShardHeader: s.cfg.Debug.ShardHeader, Logger: s.log,
+		CanFeed:    s.canFeed,
+		PathPrefix: c.PathPrefix,
+		Version:    "wsd " + s.build.Version, Nonce: s.nonce, ShardHeader: s.cfg.Debug.ShardHeader, Logger: s.log,
+		TokenIgnored: s.tokenIgnored,
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime/pprof"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,7 +40,9 @@ type Server struct {
 	build Build
 	log   *slog.Logger
 	began time.Time
-	nonce uint64 // Random number with which the ids of this process's clients begin.
+	// Logs once that a client has sent a token.
+	tokenIgnored func()
+	nonce        uint64 // Random number with which the ids of this process's clients begin.
 
 	// Fixed after New, in the order in which they are built. A field is nil until its part is built.
 	groups   []listen.Group
@@ -50,6 +53,7 @@ type Server struct {
 	recovery *recovery.Recovery // Nil if recovery.enabled is false.
 	deflate  *deflate.Pool      // Nil if client.compression is false.
 	shards   []*shard.Shard
+	canFeed  func(channel string) bool // Whether anything can ever feed a channel; nil: not asked.
 	control  *control.Server
 	admin    *admin.Server
 
@@ -74,6 +78,9 @@ type hooks struct {
 func newServer(cfg *config.Config, build Build, logger *slog.Logger, h hooks) (*Server, error) {
 	s := &Server{cfg: cfg, build: build, log: logger, began: time.Now(), nonce: rand.Uint64(),
 		interest: routing.NewInterest(), hooks: h}
+	s.tokenIgnored = sync.OnceFunc(func() {
+		s.log.Warn("a client sent a token, but this server does not verify tokens: it may subscribe like everyone else")
+	})
 	s.setStage(admin.StatusStarting)
 	if err := s.assemble(); err != nil {
 		s.discard()
@@ -106,6 +113,11 @@ func (s *Server) assemble() (err error) {
 	}
 	if cfg.Client.Compression {
 		if s.deflate, err = deflate.New(s.deflateOptions(shards)); err != nil {
+			return err
+		}
+	}
+	if cfg.Client.UnknownChannels == "refuse" {
+		if s.canFeed, err = feeds(cfg); err != nil {
 			return err
 		}
 	}
@@ -198,14 +210,15 @@ func (s *Server) AdminAddress() string {
 // time. It calls served, which may be nil, when everything has started.
 func (s *Server) Run(ctx context.Context, served func()) error {
 	s.descriptors.Max = connectionsMax()
-	for _, sh := range s.shards {
-		sh.Start()
-	}
-	s.serving.Store(true)
 	s.source.Start()
 	if s.recovery != nil {
 		s.recovery.Start()
 	}
+	s.awaitKafka(ctx)
+	for _, sh := range s.shards {
+		sh.Start()
+	}
+	s.serving.Store(true)
 	s.setStage(admin.StatusOK)
 	s.logStart()
 	if served != nil {
@@ -217,6 +230,30 @@ func (s *Server) Run(ctx context.Context, served func()) error {
 	err := s.stop()
 	s.close()
 	return err
+}
+
+// awaitKafka returns when the source knows its positions, after client.listen_wait, or when ctx ends. Meanwhile clients
+// wait in the kernel: one that is back before Kafka has answered could not recover, and would be told to try again.
+func (s *Server) awaitKafka(ctx context.Context) {
+	const interval = 5 * time.Millisecond
+	wait := s.cfg.Client.ListenWait
+	if wait == 0 {
+		return
+	}
+	late := time.After(wait)
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for !s.source.Ready() {
+		select {
+		case <-tick.C:
+		case <-late:
+			s.log.Warn("Kafka's positions are not known yet: accepting clients, which may have to recover later",
+				"waited", wait, "option", "client.listen_wait", "kafka", s.source.Status().Error)
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // settingsInterval is the time between two checks of the steering settings for changes by operators.

@@ -48,6 +48,17 @@ func check(t testing.TB, s *Shard) {
 			parkedBytes += k.bytes
 		}
 		require.Equal(t, c.recalled, s.recalls.channels[c.slot] != nil || c.recalled && c.speaks().encoding == nil)
+		f := s.flows.bySlot[c.slot]
+		require.Equal(t, c.hasFlow, f != nil, "slot %d has a flow", c.slot)
+		if f != nil {
+			require.Len(t, f.pings, int(c.pings), "pings of slot %d", c.slot)
+			inFlight := 0
+			for _, p := range f.pings {
+				inFlight += p.bytes
+			}
+			require.Equal(t, inFlight, f.bytes, "bytes in flight of slot %d", c.slot)
+			require.False(t, f.idle() && c.histories == 0, "the flow of slot %d is idle", c.slot)
+		}
 		_, resynced := s.resyncs.last[c.slot]
 		require.Equal(t, c.resynced, resynced)
 		for i, sub := range c.subs {
@@ -91,5 +102,5 @@ func check(t testing.TB, s *Shard) {
 	require.Empty(t, s.failed)
 	require.Empty(t, s.gatherer.segments)
 	require.Empty(t, s.resyncs.ending)
-	require.Empty(t, s.recoveries.overfull)
+	require.Empty(t, s.flows.ready)
 }

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"errors"
+	"fmt"
 	"time"
 	"unicode/utf8"
 
@@ -12,28 +13,49 @@ import (
 )
 
 // ending is the error with which a command ends its connection.
-type ending Reason
+type ending struct {
+	reason Reason
+	text   string // What was wrong, for the client; may be empty.
+}
 
-func (e ending) Error() string { return Reason(e).String() }
+func (e *ending) Error() string { return e.reason.String() + ": " + e.text }
+
+// Commands that end the connection.
+var (
+	errPongUnasked   = &ending{ReasonBadRequest, "a pong without a ping"}
+	errConnectFirst  = &ending{ReasonBadRequest, "the first command must be connect"}
+	errConnectTwice  = &ending{ReasonBadRequest, "connect a second time"}
+	errSendNotServed = &ending{ReasonNotAvailable, "send is not served"}
+	errEncodeReply   = &ending{ReasonInternal, ""}
+)
 
 // commands acts on one frame of the client protocol. The replies go out together, in one frame and before any
 // publication that comes later.
 func (s *Shard) commands(c *conn, frame []byte) {
 	d := c.speaks()
 	s.replies = s.replies[:0]
-	err := d.encoding.Decode(frame, func(cmd *protocol.Command) error { return s.command(c, cmd) })
+	limit := commandsMax(s.opts.Limits.ChannelsMax)
+	err := d.encoding.Decode(frame, limit, func(cmd *protocol.Command) error { return s.command(c, cmd) })
 	if len(s.replies) > 0 {
 		s.queueReply(c, chunk{bytes: d.frame(s.replies)})
 	}
-	if err == nil {
-		return
+	if err != nil {
+		end, ok := errors.AsType[*ending](err)
+		switch {
+		case ok:
+		case errors.Is(err, proto.ErrTooManyCommands):
+			what := fmt.Sprintf("more than %d commands in a message (client.channels_max)", limit)
+			end = &ending{ReasonBadRequest, what}
+		default:
+			end = &ending{ReasonBadRequest, err.Error()}
+		}
+		s.endSaying(c, end.reason, end.text)
 	}
-	reason := ReasonBadRequest
-	if end := ending(0); errors.As(err, &end) {
-		reason = Reason(end)
-	}
-	s.end(c, reason)
 }
+
+// commandsMax returns how many commands one message may have. A client that reconnects subscribes to all its channels
+// in one message, and one that has more than it may is to get an error for each beyond, not to lose its connection.
+func commandsMax(channelsMax int) int { return 2048 + 2*channelsMax }
 
 // command acts on one command. The first must be connect. Of several requests in one command, the first in the order of
 // the protocol's Command message counts. A connection that has failed meanwhile does nothing any longer.
@@ -45,12 +67,17 @@ func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 		return nil
 	case cmd.Id == 0 && cmd.Send == nil: // The decoder lets nothing else through without an id: a pong.
 		if c.nativePing || !s.pong(c) {
-			return ending(ReasonBadRequest)
+			return errPongUnasked
 		}
 		return nil
-	case (c.state == stateJoining) != (cmd.Connect != nil):
-		return ending(ReasonBadRequest)
+	case c.state == stateJoining && cmd.Connect == nil:
+		return errConnectFirst
+	case c.state == stateJoined && cmd.Connect != nil:
+		return errConnectTwice
+	case !proto.ValidNames(cmd):
+		reply.Error = proto.ErrBadRequest.Reply()
 	case cmd.Connect != nil:
+		s.ignoreToken(cmd.Connect.Token)
 		reply.Connect = s.connect(c)
 	case cmd.Subscribe != nil:
 		s.notify(c)
@@ -61,16 +88,18 @@ func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 		s.notify(c)
 		s.unsubscribeCommand(c, cmd.Unsubscribe.Channel)
 		reply.Unsubscribe = &protocol.UnsubscribeResult{}
-	case cmd.History != nil && cmd.Publish == nil && cmd.Presence == nil && cmd.PresenceStats == nil:
+	case cmd.Publish != nil, cmd.Presence != nil, cmd.PresenceStats != nil:
+		reply.Error = proto.ErrNotAvailable.Reply() // Known, but not served.
+	case cmd.History != nil:
 		if reply = s.historyCommand(c, cmd.Id, cmd.History); reply == nil {
 			return nil // It comes later.
 		}
-	case cmd.Publish != nil, cmd.Presence != nil, cmd.PresenceStats != nil:
-		reply.Error = proto.ErrMethodNotFound.Reply()
 	case cmd.Ping != nil:
 		reply.Ping = &protocol.PingResult{}
 	case cmd.Send != nil:
-		return ending(ReasonNotAvailable) // It has no reply that could say so.
+		return errSendNotServed // It has no reply that could say so.
+	case cmd.Rpc != nil, cmd.Refresh != nil, cmd.SubRefresh != nil:
+		reply.Error = proto.ErrNotAvailable.Reply()
 	default:
 		reply.Error = proto.ErrMethodNotFound.Reply()
 	}
@@ -85,7 +114,7 @@ func (s *Shard) reply(e *proto.Encoding, r *protocol.Reply) error {
 	out, err := e.AppendReply(s.replies, r)
 	if err != nil {
 		s.opts.Logger.Error("BUG: encode reply", "error", err)
-		return ending(ReasonInternal)
+		return errEncodeReply
 	}
 	s.replies = out
 	return nil
@@ -123,10 +152,8 @@ func (s *Shard) subscribeCommand(c *conn, id uint32, r *protocol.SubscribeReques
 	if refusal != nil {
 		return &protocol.Reply{Id: id, Error: refusal.Reply()}
 	}
-	result := &protocol.SubscribeResult{}
-	if offset, epoch, known := s.channels.subscribe(c, r.Channel); known {
-		result.Offset, result.Epoch, result.Recoverable = offset, epoch, s.opts.Recovery.Recoverer != nil
-	}
+	s.ignoreToken(r.Token)
+	result := s.subscribed(s.channels.subscribe(c, r.Channel))
 	if r.Recover {
 		return s.beginRecovery(c, id, r, result)
 	}
@@ -143,11 +170,21 @@ func (s *Shard) unsubscribeCommand(c *conn, channel string) {
 	if i < 0 {
 		return
 	}
-	if rec := s.recoveries.of(c, c.subs[i].channel); rec != nil {
-		s.failRecovery(c, rec)
+	index := c.subs[i].channel
+	if rec := s.recoveries.of(c, index); rec != nil && !rec.started {
+		s.failRecovery(c, rec, rec.origin)
 		if i = s.channels.find(c, channel); i < 0 { // It was rejected.
 			return
 		}
 	}
+	// The reply overtakes what waits: nothing of the channel may come after it.
+	s.sender.dropChannel(&c.out, index)
 	s.unsubscribe(c, i, false)
+}
+
+// ignoreToken notes that a client relies on a token that nobody looks at.
+func (s *Shard) ignoreToken(token string) {
+	if token != "" && s.opts.TokenIgnored != nil {
+		s.opts.TokenIgnored()
+	}
 }

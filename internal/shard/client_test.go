@@ -27,24 +27,25 @@ func TestConnect(t *testing.T) {
 func TestCommandReplies(t *testing.T) {
 	r := newRig(t, nil)
 	r.place.set("known", 41)
+	const notAvailable = `"error":{"code":108,"message":"not available"}`
 	const notFound = `"error":{"code":104,"message":"method not found"}`
 	for _, test := range []struct{ command, expect string }{
 		{`{"id":2,"subscribe":{"channel":"a"}}`, `{"id":2,"subscribe":{}}`},
-		{`{"id":2,"subscribe":{"channel":"known"}}`, `{"id":2,"subscribe":{"epoch":"epoch","offset":41}}`},
-		{`{"id":2,"subscribe":{"channel":"known","recover":true,"offset":3,"epoch":"epoch"}}`, `{"id":2,"subscribe":{"epoch":"epoch","offset":41,"was_recovering":true}}`},
+		{`{"id":2,"subscribe":{"channel":"known"}}`, `{"id":2,"subscribe":{"epoch":"epoch","offset":41,"positioned":true}}`},
+		{`{"id":2,"subscribe":{"channel":"known","recover":true,"offset":3,"epoch":"epoch"}}`, `{"id":2,"subscribe":{"epoch":"epoch","offset":41,"positioned":true,"was_recovering":true}}`},
 		{`{"id":2,"subscribe":{"channel":"known","recover":true,"flag":2}}`, `{"id":2,"error":{"code":112,"message":"unrecoverable position"}}`},
 		{`{"id":2,"subscribe":{}}`, `{"id":2,"error":{"code":107,"message":"bad request"}}`},
 		{`{"id":2,"subscribe":{"channel":"` + strings.Repeat("x", 65) + `"}}`, `{"id":2,"error":{"code":107,"message":"bad request"}}`},
 		{`{"id":2,"subscribe":{"channel":"m","type":1}}`, `{"id":2,"error":{"code":108,"message":"not available"}}`},
 		{`{"id":2,"subscribe":{"channel":"m","tf":{"op":"","key":"k"}}}`, `{"id":2,"error":{"code":108,"message":"not available"}}`},
 		{`{"id":2,"unsubscribe":{"channel":"never"}}`, `{"id":2,"unsubscribe":{}}`},
-		{`{"id":2,"publish":{"channel":"a","data":{}}}`, `{"id":2,` + notFound + `}`},
-		{`{"id":2,"presence":{"channel":"a"}}`, `{"id":2,` + notFound + `}`},
-		{`{"id":2,"presence_stats":{"channel":"a"}}`, `{"id":2,` + notFound + `}`},
+		{`{"id":2,"publish":{"channel":"a","data":{}}}`, `{"id":2,` + notAvailable + `}`},
+		{`{"id":2,"presence":{"channel":"a"}}`, `{"id":2,` + notAvailable + `}`},
+		{`{"id":2,"presence_stats":{"channel":"a"}}`, `{"id":2,` + notAvailable + `}`},
 		{`{"id":2,"history":{"channel":"a"}}`, `{"id":2,"error":{"code":108,"message":"not available"}}`}, // Without a Recoverer.
-		{`{"id":2,"rpc":{"method":"m"}}`, `{"id":2,` + notFound + `}`},
-		{`{"id":2,"refresh":{"token":"t"}}`, `{"id":2,` + notFound + `}`},
-		{`{"id":2,"sub_refresh":{"channel":"a","token":"t"}}`, `{"id":2,` + notFound + `}`},
+		{`{"id":2,"rpc":{"method":"m"}}`, `{"id":2,` + notAvailable + `}`},
+		{`{"id":2,"refresh":{"token":"t"}}`, `{"id":2,` + notAvailable + `}`},
+		{`{"id":2,"sub_refresh":{"channel":"a","token":"t"}}`, `{"id":2,` + notAvailable + `}`},
 		{`{"id":2,"something_new":{}}`, `{"id":2,` + notFound + `}`},
 		{`{"id":2,"ping":{}}`, `{"id":2,"ping":{}}`},
 		{
@@ -112,7 +113,7 @@ func TestRepliesBeforeDisconnect(t *testing.T) {
 	require.Equal(t, `{"id":2,"subscribe":{}}`, c.message(wire.EventText))
 	code, reason := c.closed()
 	require.Equal(t, uint16(3501), code)
-	require.Equal(t, "bad request", reason)
+	require.Equal(t, "bad request: decode command: not a JSON object of a command's form", reason)
 }
 
 func TestStale(t *testing.T) {

@@ -1,6 +1,11 @@
 package shard
 
-import "wsd/internal/wire"
+import (
+	"context"
+	"log/slog"
+
+	"wsd/internal/wire"
+)
 
 // A connection ends in one of three ways:
 //
@@ -14,6 +19,18 @@ import "wsd/internal/wire"
 // end closes c for reason, telling the client why.
 func (s *Shard) end(c *conn, reason Reason) {
 	code, text := c.speaks().closeCode(reason)
+	s.endWith(c, reason, code, text)
+}
+
+// endSaying is end with what was wrong, which the close frame's text and the log say beside the reason.
+func (s *Shard) endSaying(c *conn, reason Reason, what string) {
+	code, text := c.speaks().closeCode(reason)
+	if s.opts.Logger.Enabled(context.Background(), slog.LevelDebug) {
+		s.opts.Logger.Debug("closing a connection", "address", c.peer(), "reason", reason, "what", what)
+	}
+	if what != "" {
+		text += ": " + what
+	}
 	s.endWith(c, reason, code, text)
 }
 
@@ -48,6 +65,7 @@ func (s *Shard) leave(c *conn) {
 	s.recalls.forget(c)
 	s.resyncs.forget(c)
 	s.emptying.forget(c)
+	s.flows.forget(c)
 	if c.isClient() || c.state == stateFailed {
 		s.countClients(-1)
 	}

@@ -8,8 +8,11 @@ package shard
 const (
 	// completedPerTurn bounds the bytes that a turn queues from completions.
 	completedPerTurn = 256 << 10
-	// A completion is taken while no more than OutboundMax/roomPart waits for its connection, or while it leaves half
-	// of OutboundMax free.
+	// replyRoom bounds what waits for a connection with a result that could also come in portions: clients wait some
+	// seconds for a reply, however slow their link.
+	replyRoom = 2 * replyBytes
+	// A completion that waits is taken while no more than OutboundMax/roomPart waits for its connection, or while it
+	// leaves half of OutboundMax free.
 	roomPart = 16
 )
 
@@ -42,6 +45,8 @@ func (s *Shard) takeCompletion(k *completion) {
 		return
 	}
 	switch {
+	case !k.wait:
+		k.run(c, k.bytes == 0 || c.out.cost+k.bytes <= min(replyRoom, s.opts.Limits.OutboundMax/2))
 	case k.bytes == 0, s.sender.hasRoom(&c.out), c.out.cost+k.bytes <= s.opts.Limits.OutboundMax/2:
 		k.run(c, true)
 	case s.sender.parkedBytes+k.bytes > s.sender.parkedMax():

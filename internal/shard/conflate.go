@@ -168,7 +168,7 @@ func (s *sender) queueMerged(o *outbox) {
 	}
 	for i := range m.records {
 		if bytes := m.records[i].bytes; bytes != nil {
-			s.push(o, chunk{bytes: bytes, publications: 1})
+			s.push(o, chunk{bytes: bytes, publications: 1, channel: m.records[i].key.channel + 1})
 		}
 	}
 }

@@ -31,18 +31,19 @@ type conn struct {
 	deadline             uint32 // End of the state: handshake, connect command, close.
 	frameAt              uint32 // Deadline of the incomplete message.
 
-	state        connState
-	variant      bus.Variant // Of the layouts that the connection reads, and so its dialect.
-	reason       Reason      // Why it ends.
-	deflate      bool        // It has negotiated permessage-deflate.
-	nativePing   bool        // It is pinged by WebSocket ping frames rather than in-band.
-	awaitingPong bool
-	user         bool  // It has a user, whose entry is the first of subs.
-	recalled     bool  // It has an entry in Shard.recalls.
-	resynced     bool  // It has an entry in Shard.resyncs.
-	emptying     bool  // It has an entry in Shard.emptying.
-	hasPutOff    bool  // It has completions that were put off.
-	histories    uint8 // History commands whose reply is still to come; at most historyMax.
+	state      connState
+	variant    bus.Variant // Of the layouts that the connection reads, and so its dialect.
+	reason     Reason      // Why it ends.
+	deflate    bool        // It has negotiated permessage-deflate.
+	nativePing bool        // It is pinged by WebSocket ping frames rather than in-band.
+	pings      uint8       // Pings that have not been answered.
+	user       bool        // It has a user, whose entry is the first of subs.
+	recalled   bool        // It has an entry in Shard.recalls.
+	resynced   bool        // It has an entry in Shard.resyncs.
+	emptying   bool        // It has an entry in Shard.emptying.
+	hasFlow    bool        // It has an entry in Shard.flows.
+	hasPutOff  bool        // It has completions that were put off.
+	histories  uint8       // History commands whose reply is still to come; at most historyMax.
 
 	reader wire.Reader    // Fragmented message under way.
 	in     *incomplete    // Bytes of an incomplete request or frame; nil for none.

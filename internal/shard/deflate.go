@@ -112,6 +112,14 @@ func deflated(d *Deflate, plain []byte) []byte {
 	return b
 }
 
+// frames returns WebSocket frames in a form: as they are, or compressed. Any goroutine.
+func (d *Deflate) frames(form bus.Variant, plain []byte) []byte {
+	if form == form.Plain() {
+		return plain
+	}
+	return deflated(d, plain)
+}
+
 // await notes that the last chunk of c's outbox is the deferred one of a segment.
 func (z *compressor) await(c *conn, seg *bus.Segment, plain []byte) {
 	w := z.entry(seg, c.form(), plain)

@@ -92,9 +92,6 @@ func (s *Shard) deliverToSubscribers(p *pending, d *delivery) {
 	if resync {
 		s.endResyncs()
 	}
-	if recovering {
-		s.failOverfull()
-	}
 }
 
 // deliverTo gives a segment to one connection. Records up to start are not for it.

@@ -10,14 +10,17 @@ func (s *Shard) queue(c *conn, k chunk) {
 	}
 }
 
-// queueReply has the answer to a command or a push sent by the turn's flush. A client that sends and does not read is
-// slow.
+// queueReply has replies to commands sent by the turn's flush, unless too much waits already: a client that sends and
+// does not read is slow.
 func (s *Shard) queueReply(c *conn, k chunk) {
-	if c.state == stateClosing {
-		s.queue(c, k)
+	if !c.isClient() {
 		return
 	}
-	s.offer(c, k)
+	if v := s.sender.reply(&c.out, k); v != verdictOK {
+		s.fail(c, v)
+		return
+	}
+	s.markDirty(c)
 }
 
 // offer has k sent by the turn's flush, unless too much waits already: then c fails.

@@ -1,16 +1,19 @@
 package shard
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"wsd/internal/bus"
 	"wsd/internal/wire"
 )
 
-// The paths of the client port.
+// The paths of the client port. Options.PathPrefix may precede them, and a slash may follow.
 const (
 	pathProtocol = "/connection/websocket"
 	pathRaw      = "/ws"
@@ -20,6 +23,20 @@ const (
 const helpLine = "This is a WebSocket port: connect to " +
 	"/connection/websocket (Centrifugo protocol) or /ws?channel=NAME (raw)."
 
+// The subprotocols of raw clients. A browser cannot send a header of its own, so the second one carries a token.
+const (
+	subprotocolRaw   = "wsd.raw"
+	subprotocolToken = "wsd.token." // The token follows.
+)
+
+// The query parameters that are read. All others, and what they contain, are the client's own business.
+const (
+	paramChannel    = "channel"
+	paramNativePing = "cf_ws_frame_ping_pong"
+	paramProtocol   = "cf_protocol"
+	paramFormat     = "format"
+)
+
 // request is what the shard wants of an upgrade request that it accepts.
 type request struct {
 	plainHTTP bool
@@ -27,19 +44,20 @@ type request struct {
 	native    bool        // Ping frames rather than in-band pings.
 	variant   bus.Variant // Of the dialect that the client speaks.
 	channels  []string    // Of a raw client.
+	token     string      // Of a raw client, from its subprotocols. It must not be logged or sent.
 }
 
 // handshake answers the complete upgrade request in head.
 func (s *Shard) handshake(c *conn, head []byte) {
 	var req request
 	decide := func(r *wire.Request) (wire.Accept, error) { return s.decide(r, &req) }
-	out, upgraded := wire.Handshake(s.replies[:0], head, decide)
-	if !upgraded {
+	out, rejected := wire.Handshake(s.replies[:0], head, decide)
+	if rejected != nil {
 		reason := ReasonHandshakeRejected
 		if req.plainHTTP {
 			reason = ReasonHTTP
 		} else {
-			s.stats.Rejected.Add(1)
+			s.countRefusal(c, rejected)
 		}
 		s.answerHTTP(c, slices.Clone(out), reason)
 		return
@@ -78,43 +96,62 @@ func (s *Shard) handshake(c *conn, head []byte) {
 }
 
 // decide accepts or rejects a request.
-func (s *Shard) decide(r *wire.Request, req *request) (wire.Accept, error) {
+func (s *Shard) decide(r *wire.Request, req *request) (accept wire.Accept, err error) {
+	path := s.path(r.Path)
 	if !r.Upgrade {
 		req.plainHTTP = true
-		return wire.Accept{}, plainAnswer(r, !s.accepting.stopped && s.opts.Serving.Load())
+		return accept, plainAnswer(path, !s.accepting.stopped && s.opts.Serving.Load())
 	}
 	if s.accepting.stopped {
-		return wire.Accept{}, &wire.Reject{Status: 503, Body: "The server is stopping."}
+		return accept, stopping
 	}
 	req.deflate = r.Deflate && s.opts.Deflate.Deflater != nil
-	accept := wire.Accept{Deflate: req.deflate}
+	accept.Deflate = req.deflate
 	if s.opts.ShardHeader {
 		accept.Header = [][2]string{{"X-Wsd-Shard", fmt.Sprint(s.opts.ID)}}
 	}
-	query, err := url.ParseQuery(r.RawQuery)
-	if err != nil {
-		return accept, &wire.Reject{
-			Status: 400, Body: "The query string is malformed: percent-encode special characters.",
-		}
-	}
-	switch r.Path {
+	switch path {
 	case pathRaw:
-		req.channels, err = rawChannels(query, &s.opts.Limits)
-		return accept, err
+		var query map[string][]string
+		if query, err = parameters(r.RawQuery, paramChannel); err != nil {
+			return accept, err
+		}
+		if req.channels, err = s.rawChannels(query[paramChannel]); err != nil {
+			return accept, err
+		}
+		accept.Protocol, req.token, err = rawSubprotocol(r.Protocols)
 	case pathProtocol:
-		req.native = query.Get("cf_ws_frame_ping_pong") == "true"
-		accept.Protocol, req.variant = chooseEncoding(r.Protocols, query)
-		return accept, nil
+		var query url.Values
+		if query, err = parameters(r.RawQuery, paramNativePing, paramProtocol, paramFormat); err != nil {
+			return accept, err
+		}
+		req.native = query.Get(paramNativePing) == "true"
+		accept.Protocol, req.variant, err = chooseEncoding(r.Protocols, query)
 	default:
-		return accept, &wire.Reject{Status: 404, Body: "No such path. " + helpLine}
+		err = &wire.Reject{Cause: causePath, Status: 404, Body: "No such path. " + helpLine}
 	}
+	return accept, err
+}
+
+// path returns one of the paths above if the path of a request means that, else any other path.
+func (s *Shard) path(path string) string {
+	path = strings.TrimSuffix(path, "/")
+	if rest, ok := strings.CutPrefix(path, s.opts.PathPrefix); ok && strings.HasPrefix(rest, "/") {
+		return rest
+	}
+	return path
+}
+
+var stopping = &wire.Reject{
+	Cause: causeStopping, Status: 503, Body: "The server is stopping.",
 }
 
 // plainAnswer is the answer to a request that is not an upgrade.
-func plainAnswer(r *wire.Request, serving bool) *wire.Reject {
+func plainAnswer(path string, serving bool) *wire.Reject {
 	switch {
-	case r.Path != pathHealth:
-		return &wire.Reject{Status: 426, Body: helpLine, Header: [][2]string{{"Upgrade", "websocket"}}}
+	case path != pathHealth:
+		return &wire.Reject{Status: 426, Body: helpLine,
+			Header: [][2]string{{"Upgrade", "websocket"}}}
 	case !serving:
 		return &wire.Reject{Status: 503, Body: "not serving"}
 	default:
@@ -122,52 +159,123 @@ func plainAnswer(r *wire.Request, serving bool) *wire.Reject {
 	}
 }
 
-// rawChannels reads and checks the channels of a raw client.
-func rawChannels(query url.Values, limits *Limits) ([]string, error) {
-	refuse := func(format string, args ...any) error {
-		return &wire.Reject{Status: 400, Body: fmt.Sprintf(format, args...)}
+// parameters returns the values of the known query parameters, each in the order of the query. It does not look at
+// other parameters, which may be malformed.
+func parameters(query string, known ...string) (url.Values, error) {
+	values := make(url.Values)
+	for pair := range strings.SplitSeq(query, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		name, err := url.QueryUnescape(name)
+		if err != nil || !slices.Contains(known, name) {
+			continue
+		}
+		// A semicolon once separated parameters, and some software still reads it so.
+		if value, err = url.QueryUnescape(value); err != nil || strings.Contains(pair, ";") {
+			return nil, &wire.Reject{Cause: causeQuery, Status: 400,
+				Body: "The query parameter " + name + " is malformed: percent-encode special characters."}
+		}
+		values.Add(name, value)
 	}
-	channels := query["channel"]
+	return values, nil
+}
+
+// rawChannels checks the channels of a raw client.
+func (s *Shard) rawChannels(channels []string) ([]string, error) {
+	limits := &s.opts.Limits
+	refuse := func(cause wire.Cause, format string, args ...any) error {
+		return &wire.Reject{Cause: cause, Status: 400, Body: fmt.Sprintf(format, args...)}
+	}
 	if len(channels) == 0 {
-		return nil, refuse("Name at least one channel: /ws?channel=NAME.")
+		return nil, refuse(causeChannel, "Name at least one channel: /ws?channel=NAME.")
 	}
 	if len(channels) > limits.ChannelsMax {
-		return nil, refuse("%d channels named, at most %d allowed.", len(channels), limits.ChannelsMax)
+		return nil, refuse(causeChannelsMax, "%d channels named, at most %d allowed (client.channels_max).",
+			len(channels), limits.ChannelsMax)
 	}
-	for i, name := range channels {
+	seen := make(map[string]bool, len(channels))
+	for _, name := range channels {
 		switch {
 		case name == "" || !utf8.ValidString(name):
-			return nil, refuse("A channel name must be non-empty UTF-8.")
+			return nil, refuse(causeChannel, "A channel name must be non-empty UTF-8.")
 		case len(name) > limits.ChannelLengthMax:
-			return nil, refuse("A channel name has %d bytes, at most %d allowed.", len(name), limits.ChannelLengthMax)
-		case slices.Contains(channels[:i], name):
-			return nil, refuse("A channel is named twice.")
+			return nil, refuse(causeChannel, "A channel name has %d bytes, at most %d allowed "+
+				"(client.channel_length_max).", len(name), limits.ChannelLengthMax)
+		case seen[name]:
+			return nil, refuse(causeChannel, "A channel is named twice.")
+		case s.opts.CanFeed != nil && !s.opts.CanFeed(name):
+			return nil, refuse(causeUnknownChannel, "A channel is named that no topic and no route can feed.")
 		}
+		seen[name] = true
 	}
 	return channels, nil
 }
 
-// chooseEncoding picks the encoding of the client protocol: by the first subprotocol offered that names one, else by
-// the query, else JSON. It also returns the subprotocol to answer with, empty if none was offered.
-func chooseEncoding(offered []string, query url.Values) (subprotocol string, v bus.Variant) {
-	v = bus.VariantJSON
-	if query.Get("cf_protocol") == "protobuf" || query.Get("format") == "protobuf" {
-		v = bus.VariantProtobuf
+// rawSubprotocol chooses the subprotocol of a raw client, which may also offer a token.
+func rawSubprotocol(offered []string) (subprotocol, token string, err error) {
+	refuse := func(text string) (string, string, error) {
+		return "", "", &wire.Reject{Cause: wire.CauseSubprotocol, Status: 400, Body: text}
 	}
+	tokens := 0
+	for _, name := range offered {
+		switch value, isToken := strings.CutPrefix(name, subprotocolToken); {
+		case name == subprotocolRaw:
+			subprotocol = name
+		case isToken && value == "":
+			return refuse("The subprotocol wsd.token.TOKEN lacks its token.")
+		case isToken:
+			token = value
+			tokens++
+		}
+	}
+	switch {
+	case tokens > 1:
+		return refuse("More than one token is offered as a subprotocol; offer one.")
+	case subprotocol == "" && len(offered) > 0:
+		return refuse("None of the offered subprotocols is known here: offer wsd.raw, and wsd.token.TOKEN beside it " +
+			"for a token, or none at all.")
+	}
+	return subprotocol, token, nil
+}
+
+// chooseEncoding picks the encoding of the client protocol: by the first subprotocol offered that names one; if none
+// were offered by the query, else JSON.
+func chooseEncoding(offered []string, query url.Values) (subprotocol string, v bus.Variant, err error) {
+	var names []string
 	for _, name := range offered {
 		for i := range dialects {
 			if e := dialects[i].encoding; e != nil && e.Name == name {
-				return name, bus.Variant(i)
+				return name, bus.Variant(i), nil
 			}
 		}
 	}
-	return "", v
+	if len(offered) > 0 {
+		for i := range dialects {
+			if e := dialects[i].encoding; e != nil {
+				names = append(names, e.Name)
+			}
+		}
+		return "", 0, &wire.Reject{Cause: wire.CauseSubprotocol, Status: 400, Body: "None of the " +
+			"offered subprotocols is known here: offer " + strings.Join(names, " or ") + ", or none at all."}
+	}
+	if query.Get(paramProtocol) == "protobuf" || query.Get(paramFormat) == "protobuf" {
+		return "", bus.VariantProtobuf, nil
+	}
+	return "", bus.VariantJSON, nil
 }
 
 // refuseRequest answers a request that never became complete or is too long.
-func (s *Shard) refuseRequest(c *conn, status int, text string, reason Reason) {
-	s.stats.Rejected.Add(1)
-	s.answerHTTP(c, wire.AppendReject(nil, &wire.Reject{Status: status, Body: text}), reason)
+func (s *Shard) refuseRequest(c *conn, r *wire.Reject, reason Reason) {
+	s.countRefusal(c, r)
+	s.answerHTTP(c, wire.AppendReject(nil, r), reason)
+}
+
+// countRefusal counts and logs a refused request. The text of a refusal contains nothing that the client sent.
+func (s *Shard) countRefusal(c *conn, r *wire.Reject) {
+	s.stats.Refused[causeIndex(r.Cause)].Add(1)
+	if s.opts.Logger.Enabled(context.Background(), slog.LevelDebug) {
+		s.opts.Logger.Debug("upgrade request refused", "client", c.peer(), "reason", r.Cause, "status", r.Status,
+			"answer", r.Body, "shard", s.opts.ID)
+	}
 }
 
 // answerHTTP sends a response that ends the connection.

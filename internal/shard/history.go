@@ -40,14 +40,14 @@ func (s *Shard) historyCommand(c *conn, id uint32, r *protocol.HistoryRequest) *
 	}
 	// SDKs accept no null for a list.
 	result := &protocol.HistoryResult{Publications: []*protocol.Publication{}, Epoch: epoch, Offset: position}
-	limit := s.opts.Recovery.PublicationsMax
+	limit := s.opts.Recovery.HistoryMax
 	if r.Limit >= 0 {
 		limit = min(limit, int(r.Limit))
 	}
 	q := bus.Query{Channel: r.Channel, Epoch: epoch, UpTo: position, RecordsMax: limit, Kind: bus.QueryLast}
 	switch {
 	case r.Since == nil && !r.Reverse:
-		q.RecordsMax = s.opts.Recovery.PublicationsMax // The first of the last.
+		q.RecordsMax = s.opts.Recovery.HistoryMax // The first of the last.
 	case r.Since == nil:
 	case r.Reverse:
 		q.UpTo = min(position, max(r.Since.Offset, 1)-1)
@@ -65,14 +65,13 @@ func (s *Shard) historyCommand(c *conn, id uint32, r *protocol.HistoryRequest) *
 		return refuse(&errTryAgain)
 	}
 	c.histories++
+	q.Owner, q.Canceled = s.owner(c), s.flows.of(c).gone
+	q.BytesMax = s.opts.Recovery.BytesMax
 	h := &history{command: id, result: result, limit: limit, reverse: r.Reverse, last: q.Kind == bus.QueryLast}
+	form, d, z := c.form(), c.speaks(), &s.compressor.Deflate
 	s.opts.Recovery.Recoverer.Ask(q, func(a bus.Answer) {
-		work.post(answerBytes(&a), func(c *conn, room bool) {
-			if !room {
-				a = bus.Answer{Result: bus.ResultOverload}
-			}
-			s.replyHistory(c, h, a)
-		})
+		k, err := h.reply(form, d, z, a)
+		work.post(len(k.bytes), true, func(c *conn, room bool) { s.replyHistory(c, h, k, err, room) })
 	})
 	return nil
 }
@@ -86,27 +85,55 @@ type history struct {
 	last    bool // As many of the last as can be had will do.
 }
 
-// replyHistory replies to a history command whose answer has come.
-func (s *Shard) replyHistory(c *conn, h *history, a bus.Answer) {
-	c.histories--
+// reply makes the reply for an answer. Any goroutine.
+func (h *history) reply(form bus.Variant, d *dialect, z *Deflate, a bus.Answer) (chunk, error) {
 	reply := &protocol.Reply{Id: h.command}
 	enough := a.Result == bus.ResultOK ||
-		h.last && (len(a.Records) > 0 || a.Result == bus.ResultLimit || a.Result == bus.ResultGone)
+		h.last && (len(a.Records) > 0 || a.Result == bus.ResultGone)
 	switch {
 	case a.Result == bus.ResultEpoch: // The topic was created again meanwhile.
 		reply.Error = proto.ErrUnrecoverablePosition.Reply()
 	case enough:
-		s.stats.Histories.Add(1)
 		reply.History = h.result
-		list := append(h.result.Publications, publicationsOf(c.speaks(), a.Records)...)
+		list := append(h.result.Publications, publicationsOf(d, a.Records)...)
 		if h.reverse {
 			slices.Reverse(list)
 		}
 		h.result.Publications = list[:min(h.limit, len(list))]
-	case a.Result == bus.ResultTimeout, a.Result == bus.ResultOverload, a.Result == bus.ResultError:
+	case a.Result == bus.ResultTimeout, a.Result == bus.ResultOverload, a.Result == bus.ResultError, h.last:
 		reply.Error = errTryAgain.Reply()
 	default:
 		reply.Error = proto.ErrUnrecoverablePosition.Reply()
 	}
-	s.sendReply(c, reply, publicationsIn(reply))
+	payload, err := d.encoding.AppendReply(nil, reply)
+	if err != nil {
+		return chunk{}, err
+	}
+	k := chunk{bytes: d.frame(payload)}
+	if reply.History != nil {
+		k.publications = uint32(len(reply.History.Publications)) //nolint:gosec // Limited.
+		k.bytes = z.frames(form, k.bytes)
+	}
+	return k, nil
+}
+
+// replyHistory sends the reply to a history command.
+func (s *Shard) replyHistory(c *conn, h *history, k chunk, err error, room bool) {
+	c.histories--
+	switch {
+	case err != nil:
+		s.opts.Logger.Error("BUG: encode reply", "error", err)
+		s.failFor(c, ReasonInternal)
+		return
+	case !room:
+		s.sendReply(c, &protocol.Reply{Id: h.command, Error: errTryAgain.Reply()})
+	default:
+		if h.result.Publications != nil && k.publications > 0 {
+			s.stats.Histories.Add(1)
+		}
+		s.queueReply(c, k)
+	}
+	if c.hasFlow {
+		s.flows.release(c)
+	}
 }

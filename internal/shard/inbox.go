@@ -33,7 +33,8 @@ type completion struct {
 	conn  connRef
 	next  *completion
 
-	bytes int // Memory that the result takes, see post.
+	bytes int  // Memory that the result takes, see post.
+	wait  bool // The result waits until the connection has room for it.
 	run   func(c *conn, room bool)
 }
 
@@ -47,12 +48,13 @@ func (in *inbox) begin(c *conn) *completion {
 	return &completion{inbox: in, conn: connRef{c.slot, c.generation}}
 }
 
-// post hands the result to the shard, which calls run on its own goroutine as soon as the connection has room for it,
-// or with room false when too much waits already: then run must do with a short refusal. run is not called when the
-// connection has ended. bytes is the memory that the result holds meanwhile. Any goroutine; once.
-func (k *completion) post(bytes int, run func(c *conn, room bool)) {
+// post hands the result to the shard, which calls run on its own goroutine. room says whether the connection has room
+// for bytes more; if not, run must do with something short. With wait, run is called only when there is room, and
+// with room false only when too much waits already in the shard; the result holds bytes of memory meanwhile. run is
+// not called when the connection has ended. Any goroutine; once.
+func (k *completion) post(bytes int, wait bool, run func(c *conn, room bool)) {
 	in := k.inbox
-	k.bytes, k.run = bytes, run
+	k.bytes, k.wait, k.run = bytes, wait, run
 	for {
 		k.next = in.newest.Load()
 		if in.newest.CompareAndSwap(k.next, k) {

@@ -15,7 +15,7 @@ func TestInboxOrder(t *testing.T) {
 	c := &conn{slot: 3, generation: 7}
 	var got []int
 	for n := range 5 {
-		in.begin(c).post(n, func(*conn, bool) { got = append(got, n) })
+		in.begin(c).post(n, false, func(*conn, bool) { got = append(got, n) })
 	}
 	require.Equal(t, signalCompletions, in.takeSignals())
 	require.Zero(t, in.takeSignals())
@@ -37,7 +37,7 @@ func TestInboxBounded(t *testing.T) {
 	last := in.begin(c)
 	require.NotNil(t, last)
 	require.Nil(t, in.begin(c), "too much work is under way")
-	last.post(0, nil)
+	last.post(0, false, nil)
 	require.Nil(t, in.begin(c), "its result has not been taken")
 	require.Len(t, in.takeCompletions(nil), 1)
 	require.NotNil(t, in.begin(c))
@@ -58,7 +58,7 @@ func TestInboxConcurrent(t *testing.T) {
 	for range posters {
 		running.Go(func() {
 			for k := range work {
-				k.post(1, func(*conn, bool) {})
+				k.post(1, false, func(*conn, bool) {})
 			}
 		})
 	}
@@ -90,7 +90,7 @@ func TestCompletionForGone(t *testing.T) {
 	eventually(t, "gone", func() bool { r.step(); return r.shard.connections == 0 })
 	r.during(func() { r.join("a") })
 	require.True(t, r.shard.slab.get(0).isClient(), "the slot has another connection")
-	k.post(100, func(*conn, bool) { t.Error("it ran for another connection") })
+	k.post(100, true, func(*conn, bool) { t.Error("it ran for another connection") })
 	r.step()
 	require.Zero(t, r.shard.sender.parkedBytes)
 }

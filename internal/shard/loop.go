@@ -48,6 +48,7 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 	}
 	s.serve(events)
 	s.takeInbox()
+	s.askReady()
 	s.expireTimers(len(events))
 	more = s.deliver()
 	more = s.notifyRecalled() || more
@@ -124,6 +125,7 @@ func (s *Shard) expireTimers(events int) {
 			s.due(c)
 		}
 	}
+	s.resumePaused()
 	if s.accepting.resumeAt != 0 && s.tick >= s.accepting.resumeAt {
 		s.resumeAccepting()
 	}
@@ -142,6 +144,7 @@ func (s *Shard) setTimer() {
 	}
 	earlier(s.accepting.resumeAt)
 	earlier(s.gatherer.wakeAt)
+	earlier(s.flows.wakeAt())
 	if s.closing {
 		earlier(ticks(time.Duration(max(1, s.deadline.Load()))))
 	}
@@ -175,7 +178,7 @@ func (s *Shard) closePortion(now time.Duration) (more bool) {
 		case c.isClient():
 			s.end(c, ReasonShutdown)
 		case c.state == stateHead:
-			s.refuseRequest(c, 503, "The server is stopping.", ReasonShutdown)
+			s.refuseRequest(c, stopping, ReasonShutdown)
 		default:
 			continue
 		}

@@ -55,8 +55,11 @@ type Options struct {
 	Head      func() uint64 // Returns the sequence that the bus gives to its next batch.
 	Interest  *routing.Interest
 	Positions Positions
-	Load      LoadReporter
-	Serving   *atomic.Bool // Whether GET /healthz answers 200; shared by all shards.
+	// CanFeed reports whether anything can ever feed the channel; others are refused. Nil: all are accepted. Any
+	// shard's goroutine calls it.
+	CanFeed func(channel string) bool
+	Load    LoadReporter
+	Serving *atomic.Bool // Whether GET /healthz answers 200; shared by all shards.
 
 	Descriptors *Descriptors // Shared by all shards.
 	Limits      Limits
@@ -64,10 +67,14 @@ type Options struct {
 	Deflate     Deflate
 	Recovery    RecoveryOptions
 
+	PathPrefix  string // What a proxy may leave before the paths of the client port; may be empty.
 	Version     string // In the connect result of protocol clients.
 	Nonce       uint64 // Random for the process: the first half of client ids.
 	ShardHeader bool   // Put the shard into an X-Wsd-Shard header of the 101.
 	Logger      *slog.Logger
+
+	// TokenIgnored, if not nil, is called for each token that a client sends: none is looked at. Any shard's goroutine.
+	TokenIgnored func()
 }
 
 // listenersMax is how many a connection can tell apart.
@@ -91,8 +98,9 @@ func (o Options) validate() error {
 	if d := o.Deflate; d.Deflater != nil && (d.Least < 1 || d.Inline < 0) {
 		return fmt.Errorf("BUG: shard compresses from %d bytes on, up to %d by itself", d.Least, d.Inline)
 	}
-	if r := o.Recovery; r.Recoverer != nil && r.PublicationsMax < 1 {
-		return fmt.Errorf("BUG: shard recovers %d publications at most", r.PublicationsMax)
+	if r := o.Recovery; r.Recoverer != nil && min(r.PublicationsMax, r.HistoryMax, r.BytesMax) < 1 {
+		return fmt.Errorf("BUG: shard recovers %d publications at most, with a history of %d and %d bytes",
+			r.PublicationsMax, r.HistoryMax, r.BytesMax)
 	}
 	l := o.Limits
 	for name, v := range map[string]int64{

@@ -23,9 +23,18 @@ type chunk struct {
 	hold         uint32 // Index into sender.holds of the batch that bytes belong to; 0: to no batch.
 	channel      uint32 // One more than the index of the publications' channel; 0: the chunk is something else.
 	pong         uint16 // One more than where the last pong of bytes begins; 0: it holds no pongs.
-	control      bool   // A control frame, or a ping in-band.
-	deferred     bool   // bytes are still being compressed elsewhere: not to be sent before, see deflate.go.
+	kind         chunkKind
+	deferred     bool // bytes are still being compressed elsewhere: not to be sent before, see deflate.go.
 }
+
+// chunkKind says what a chunk may overtake while its connection is blocked.
+type chunkKind uint8
+
+const (
+	kindData    chunkKind = iota // Nothing.
+	kindControl                  // Data: a control frame, or a ping in-band.
+	kindReply                    // Data: replies to commands, whose memory is the chunk's own.
+)
 
 // chunkOverhead is what a chunk takes in the queue beside its bytes. It counts as waiting bytes, so that a million
 // replies of two bytes do not pass for two megabytes.
@@ -36,28 +45,29 @@ func (k *chunk) cost() int { return len(k.bytes) + chunkOverhead }
 // empty reports whether nothing waits.
 func (o *outbox) empty() bool { return len(o.chunks) == 0 }
 
-// unsent returns the cost of what waits after the message being sent, control chunks not counted.
+// unsent returns the cost of what waits besides the message being sent.
 func (o *outbox) unsent() int {
-	rest := o.cost
 	for i := range o.chunks {
-		rest -= o.chunks[i].cost()
-		if !o.chunks[i].control {
-			break
+		if o.chunks[i].kind == kindData {
+			return o.cost - o.chunks[i].cost()
 		}
 	}
-	return rest
+	if len(o.chunks) > 0 {
+		return o.cost - o.chunks[0].cost()
+	}
+	return o.cost
 }
 
 // exceeds reports whether more than limit waits after the message being sent. That one does not count, so that one
 // message of any size reaches a client that reads.
 func (o *outbox) exceeds(limit int) bool { return o.cost > limit && o.unsent() > limit }
 
-// controlEnd returns where control chunks end that stand before all others, and of which nothing is sent.
-func (o *outbox) controlEnd() (i int) {
+// dataBegin returns where the first chunk is that control chunks and replies overtake.
+func (o *outbox) dataBegin() (i int) {
 	if o.offset > 0 {
 		i = 1
 	}
-	for i < len(o.chunks) && o.chunks[i].control {
+	for i < len(o.chunks) && o.chunks[i].kind != kindData {
 		i++
 	}
 	return i

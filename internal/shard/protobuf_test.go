@@ -68,7 +68,7 @@ func TestChooseEncoding(t *testing.T) {
 		{"", "centrifuge-protobuf", "centrifuge-protobuf", true},
 		{"", "other, centrifuge-protobuf, centrifuge-json", "centrifuge-protobuf", true},
 		{"?cf_protocol=protobuf", "", "", true},
-		{"?format=protobuf", "other", "", true},
+		{"?format=protobuf", "", "", true},
 		{"?cf_protocol=protobuf", "centrifuge-json", "centrifuge-json", false},
 		{"?cf_protocol=json", "", "", false},
 	} {
@@ -123,12 +123,12 @@ func TestProtobufCommands(t *testing.T) {
 	require.Len(t, got, 3)
 	require.NotNil(t, got[0].Subscribe)
 	require.Equal(t, proto.ErrAlreadySubscribed.Reply(), got[1].Error)
-	require.Equal(t, proto.ErrMethodNotFound.Reply(), got[2].Error)
+	require.Equal(t, proto.ErrNotAvailable.Reply(), got[2].Error)
 
 	c.send(ws.OpBinary, "\x05\x01")
 	code, reason := c.closed()
 	require.EqualValues(t, 3501, code)
-	require.Equal(t, "bad request", reason)
+	require.Contains(t, reason, "bad request: decode command: ")
 
 	// A pong that nobody asked for, as in JSON.
 	c = r.joinProtobuf()

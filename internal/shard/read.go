@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"fmt"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -74,7 +75,7 @@ func (s *Shard) readHead(c *conn, b []byte) []byte {
 	}
 	c.in = nil
 	if length == 0 || length > s.opts.Limits.HeadMax {
-		s.refuseRequest(c, 431, "the upgrade request is too long", ReasonHandshakeRejected)
+		s.refuseRequest(c, headTooLong, ReasonHandshakeRejected)
 		return nil
 	}
 	s.handshake(c, b[:length])
@@ -155,11 +156,12 @@ func (in *incomplete) room() []byte {
 
 // failFrame ends a connection that sent what it must not.
 func (s *Shard) failFrame(c *conn, closeErr *wire.CloseError) {
-	reason := ReasonProtocolError
+	reason, text := ReasonProtocolError, closeErr.Reason
 	if closeErr.Code == codeTooBig {
 		reason = ReasonTooBig
+		text = fmt.Sprintf("message too big: more than %d bytes (client.message_max)", s.opts.Limits.MessageMax)
 	}
-	s.endWith(c, reason, closeErr.Code, closeErr.Reason)
+	s.endWith(c, reason, closeErr.Code, text)
 }
 
 // inflate acts on a compressed message.

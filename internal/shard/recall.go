@@ -55,15 +55,21 @@ func (s *Shard) breakStreams(br *bus.Break) {
 		}
 	}
 	isAffected := func(channel uint32) bool { return affected[channel] }
+	recall := func(c *conn) {
+		if br.Begins && c.speaks().encoding == nil {
+			return // A raw client has no position, and has missed nothing.
+		}
+		s.recall(c, isAffected)
+	}
 	switch len(affected) {
 	case 0:
 	case 1: // From the end: the last one takes the place of one that leaves.
 		ch := &s.channels.list[last]
 		for i := len(ch.subscribers) - 1; i >= 0; i-- {
-			s.recall(s.slab.get(ch.subscribers[i].slot), isAffected)
+			recall(s.slab.get(ch.subscribers[i].slot))
 		}
 	default:
-		s.slab.each(func(c *conn) { s.recall(c, isAffected) })
+		s.slab.each(recall)
 	}
 }
 
@@ -74,6 +80,9 @@ func (s *Shard) recall(c *conn, affected func(channel uint32) bool) {
 		return
 	}
 	s.failRecoveriesOf(c, affected)
+	if !c.isClient() {
+		return // It was recovering as a stream, and ends.
+	}
 	var left []string
 	for i := len(c.subs) - 1; i >= c.firstChannel(); i-- {
 		index := c.subs[i].channel
@@ -135,6 +144,6 @@ func (s *Shard) notify(c *conn) {
 		s.end(c, ReasonInsufficientState)
 	default:
 		pushes := d.unsubscribePushes(nil, proto.UnsubscribeInsufficientState, left...)
-		s.queueReply(c, chunk{bytes: d.frame(pushes)})
+		s.offer(c, chunk{bytes: d.frame(pushes)})
 	}
 }

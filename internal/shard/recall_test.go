@@ -83,6 +83,27 @@ func TestBreakByPattern(t *testing.T) {
 	require.True(t, shards.Empty(), "nobody is left to be told")
 }
 
+// Where streams begin, only those that keep a position come back.
+func TestBreakWhereStreamsBegin(t *testing.T) {
+	for name, br := range map[string]bus.Break{
+		"one":     {Channel: "a", Begins: true},
+		"several": {Begins: true, Match: func(name string) bool { return name != "c" }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, nil)
+			raw, both, protocol := r.dial("/ws?channel=a"), r.dial("/ws?channel=a&channel=b"), r.join("a", "c")
+			r.breakStream(br)
+			require.Equal(t, fmt.Sprintf(unsubscribePush, "a"), protocol.message(wire.EventText))
+			r.publish("a", "1")
+			r.publish("c", "2")
+			require.Equal(t, "1", raw.message(wire.EventText))
+			require.Equal(t, "1", both.message(wire.EventText))
+			require.Contains(t, protocol.message(wire.EventText), `"data":2`)
+			require.EqualValues(t, 1, r.shard.Stats().Recalled.Load())
+		})
+	}
+}
+
 // Many are told in portions; nobody gets what comes after the gap before.
 func TestBreakInPortions(t *testing.T) {
 	const clients = closesPerTurn + 10

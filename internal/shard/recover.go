@@ -2,6 +2,7 @@ package shard
 
 import (
 	"slices"
+	"sync/atomic"
 
 	"github.com/centrifugal/protocol"
 
@@ -9,15 +10,16 @@ import (
 	"wsd/internal/proto"
 )
 
-// A client that comes back gets what it missed. Its subscription begins at once, at the position P. The Recoverer is
-// asked for what the stream held between the client's offset and P, and what the bus brings meanwhile is parked. The
-// reply goes out when the answer comes, and after it what was parked. So the client gets its stream without a gap and
-// nothing twice.
+// A client that comes back gets what it missed. Its subscription begins at once. The Recoverer is asked for what the
+// stream held between the client's offset and the position P that the shard then reads, and what the bus brings
+// meanwhile is parked. If all of it is small, the reply has it, and what was parked follows. Otherwise the reply says
+// that the client has recovered, and the rest comes as a stream of publications (stream.go). Either way the client
+// gets its stream without a gap and nothing twice.
 //
 // Where the interest table knows that nothing came after the client's offset, nobody is asked.
 //
 // A client that cannot get all of it has not recovered: the reply says so, with the position as it is then, and the
-// subscription goes on from there. What was parked is dropped. A client never gets a part of what it missed.
+// subscription goes on from there.
 
 // Recoverer answers what channels' streams held.
 type Recoverer interface {
@@ -29,7 +31,9 @@ type Recoverer interface {
 // RecoveryOptions is how a shard lets clients recover.
 type RecoveryOptions struct {
 	Recoverer       Recoverer // Nil: nothing can be recovered.
-	PublicationsMax int       // Publications that a client may recover, or have of history at once.
+	PublicationsMax int       // Publications that a client may have missed.
+	HistoryMax      int       // Publications of a history reply.
+	BytesMax        int       // Bytes of a history reply, see bus.RecordBytes.
 	Cached          []string  // Patterns of channels that recover the last publication only; see SlowPolicy.Pattern.
 }
 
@@ -41,8 +45,12 @@ func (o *RecoveryOptions) cached(channel string) bool {
 // recovered.
 const flagRejectUnrecovered = 1 << 1
 
-// OutboundMax/parkedPart bytes may be parked for one subscription, and OutboundMax*parkedMany in the shard.
 const (
+	// replyPublications and replyBytes bound what a reply carries of missed publications. The rest is streamed.
+	replyPublications = 300
+	replyBytes        = 64 << 10
+
+	// OutboundMax/parkedPart bytes may be parked for one subscription, and OutboundMax*parkedMany in the shard.
 	parkedPart = 2
 	parkedMany = 16
 )
@@ -69,148 +77,38 @@ func RecoveryOrigins() []RecoveryOrigin {
 	return []RecoveryOrigin{RecoveryNone, RecoveryTable, RecoveryMemory, RecoveryKafka}
 }
 
-// recoveries are the subscriptions whose reply waits for an answer.
+// recoveries are the subscriptions that have not reached the live stream yet.
 type recoveries struct {
 	opts     *Options
 	channels *channels
 	sender   *sender
 	layouts  *layouts
 
-	waiting  map[recoveryKey]*recovery
-	overfull []*recovery // Found while a channel's subscribers were walked, to be failed afterwards.
+	waiting map[recoveryKey]*recovery
 }
 
 type recoveryKey struct{ slot, channel uint32 }
 
-// recovery is a subscription whose reply waits for an answer.
+// recovery is a subscription that has not reached the live stream yet.
 type recovery struct {
 	key     recoveryKey
 	command uint32 // To be replied to.
 	reject  bool   // The client wants an error rather than a subscription that has not recovered.
-	cache   bool   // It wants the last publication only, and has none.
-	over    bool   // It was replied to, or the subscription has ended: an answer comes too late.
-	full    bool   // More came than may be parked: it fails.
+	cache   bool   // Its channel is one of RecoveryOptions.Cached.
+	empty   bool   // It wants the last publication, and has none.
 	offset  uint64 // The client's.
-	epoch   string // Of the stream that was asked for.
-	parked  parked // What the bus has brought meanwhile.
-}
+	epoch   string // Of the stream.
 
-// beginRecovery answers a client that wants to recover, whose subscription has begun at result's position. It returns
-// nil when the reply comes later.
-func (s *Shard) beginRecovery(
-	c *conn, command uint32, r *protocol.SubscribeRequest, result *protocol.SubscribeResult,
-) *protocol.Reply {
-	o := &s.opts.Recovery
-	sub := &c.subs[len(c.subs)-1]
-	ch := &s.channels.list[sub.channel]
-	rec := &recovery{
-		key: recoveryKey{c.slot, sub.channel}, command: command, reject: r.Flag&flagRejectUnrecovered != 0,
-		offset: r.Offset, epoch: result.Epoch,
-	}
-	position, ours := sub.start, result.Recoverable && (r.Epoch == "" || r.Epoch == result.Epoch)
-	q := bus.Query{
-		Channel: ch.name, Epoch: result.Epoch, After: r.Offset, UpTo: position,
-		RecordsMax: o.PublicationsMax, CountMax: o.PublicationsMax,
-	}
-	if result.Recoverable && o.cached(ch.name) {
-		q.Kind, q.RecordsMax, q.CountMax = bus.QueryLast, 1, 0
-		if !ours || r.Epoch == "" {
-			q.After = 0
-		}
-		rec.cache = q.After == 0
-		ours = true
-	}
-	if !ours {
-		return s.replyRecovery(c, rec, RecoveryNone, bus.Answer{Result: bus.ResultEpoch})
-	}
-	if q.After == position && !rec.cache {
-		return s.replyRecovery(c, rec, RecoveryNone, bus.Answer{})
-	}
-	// The table noted a record at the moment it was put on the bus, so here the client's offset counts.
-	since, last, ok := s.opts.Interest.Noted(ch.name, result.Epoch)
-	if ok && !rec.cache && since <= q.After && last <= q.After && q.After <= position {
-		sub.start = q.After
-		return s.replyRecovery(c, rec, RecoveryTable, bus.Answer{})
-	}
-	work := s.inbox.begin(c)
-	if work == nil {
-		return s.replyRecovery(c, rec, RecoveryNone, bus.Answer{Result: bus.ResultOverload})
-	}
-	// A client that comes from another node may be ahead of this one: then the reply waits until this one is there.
-	sub.start = max(position, q.After)
-	s.recoveries.begin(rec)
-	o.Recoverer.Ask(q, func(a bus.Answer) {
-		if a.More {
-			a = bus.Answer{Result: bus.ResultLimit, Kafka: a.Kafka}
-		}
-		work.post(answerBytes(&a), func(c *conn, room bool) {
-			if !room {
-				a = bus.Answer{Result: bus.ResultOverload}
-			}
-			s.finishRecovery(c, rec, a)
-		})
-	})
-	return nil
-}
-
-// answerBytes returns how much memory the records of an answer take.
-func answerBytes(a *bus.Answer) (n int) {
-	for i := range a.Records {
-		n += len(a.Records[i].Value) + len(a.Records[i].JSON) + chunkOverhead
-	}
-	return n
-}
-
-// finishRecovery replies to a client whose answer has come, and gives it what was parked.
-func (s *Shard) finishRecovery(c *conn, rec *recovery, a bus.Answer) {
-	if rec.over {
-		return
-	}
-	s.recoveries.forget(rec)
-	name := s.channels.list[rec.key.channel].name
-	if _, epoch, known := s.opts.Positions.Position(name); !known || epoch != rec.epoch {
-		a = bus.Answer{Result: bus.ResultEpoch, Kafka: a.Kafka} // What comes now is of another stream than the answer.
-	}
-	origin := RecoveryMemory
-	if a.Kafka {
-		origin = RecoveryKafka
-	}
-	reply := s.replyRecovery(c, rec, origin, a)
-	s.sendReply(c, reply, publicationsIn(reply))
-	if reply.Subscribe == nil || !reply.Subscribe.Recovered || !c.isClient() {
-		s.sender.unpark(&rec.parked, nil)
-		return
-	}
-	if v := s.sender.unpark(&rec.parked, &c.out); v != verdictOK {
-		s.fail(c, v)
-	}
-	s.markDirty(c)
-}
-
-// failRecovery replies at once that the client has not recovered.
-func (s *Shard) failRecovery(c *conn, rec *recovery) {
-	s.finishRecovery(c, rec, bus.Answer{Result: bus.ResultLimit})
-}
-
-// failRecoveriesOf is failRecovery for every subscription of c to a channel concerned.
-func (s *Shard) failRecoveriesOf(c *conn, concerned func(channel uint32) bool) {
-	if len(s.recoveries.waiting) == 0 {
-		return
-	}
-	for i := len(c.subs) - 1; i >= 0; i-- { // One that is rejected goes, and the last takes its place.
-		if rec := s.recoveries.of(c, c.subs[i].channel); rec != nil && concerned(rec.key.channel) {
-			s.failRecovery(c, rec)
-		}
-	}
-}
-
-// failOverfull fails the recoveries for which too much was parked.
-func (s *Shard) failOverfull() {
-	for i, rec := range s.recoveries.overfull {
-		s.failRecovery(s.slab.get(rec.key.slot), rec)
-		s.recoveries.overfull[i] = nil
-	}
-	s.recoveries.overfull = s.recoveries.overfull[:0]
+	upTo     uint64 // The stream's position when the query under way was made.
+	after    uint64 // Records up to here are queued for the client, or it had them.
+	asked    bool   // A query is under way: what the bus brings is parked.
+	full     bool   // More came than may be parked: another query is needed.
+	started  bool   // It was replied to, and the rest is streamed.
+	over     bool   // It is through, or the subscription has ended: an answer comes too late.
+	retries  int    // Queries that failed for now since the last portion.
+	origin   RecoveryOrigin
+	parked   parked      // What the bus has brought meanwhile.
+	canceled atomic.Bool // Nobody wants the answer any longer.
 }
 
 // of returns c's recovery of a channel, nil if there is none.
@@ -218,15 +116,16 @@ func (rs *recoveries) of(c *conn, channel uint32) *recovery {
 	return rs.waiting[recoveryKey{c.slot, channel}]
 }
 
-// begin notes that the reply of rec waits.
+// begin notes that rec has not reached the live stream.
 func (rs *recoveries) begin(rec *recovery) {
 	rs.channels.list[rec.key.channel].recovering++
 	rs.waiting[rec.key] = rec
 }
 
-// forget notes that the reply of rec no longer waits.
+// forget notes that rec is through or has failed.
 func (rs *recoveries) forget(rec *recovery) {
 	rec.over = true
+	rec.canceled.Store(true)
 	delete(rs.waiting, rec.key)
 	rs.channels.list[rec.key.channel].recovering--
 }
@@ -239,22 +138,99 @@ func (rs *recoveries) end(c *conn, channel uint32) {
 	}
 }
 
-// replyRecovery makes the reply to a subscription that wanted to recover, and ends one that is to be rejected.
-func (s *Shard) replyRecovery(c *conn, rec *recovery, origin RecoveryOrigin, a bus.Answer) *protocol.Reply {
-	reply := &protocol.Reply{Id: rec.command}
-	ch := &s.channels.list[rec.key.channel]
-	if a.Result == bus.ResultOK && (!rec.cache || len(a.Records) > 0) {
-		s.stats.Recovered[origin].Add(1)
-		// What is on its way may hold records that the client has from another node.
-		ch.joinedSeq = s.opts.Head()
-		reply.Subscribe = &protocol.SubscribeResult{
-			Recoverable: true, WasRecovering: true, Recovered: true, Offset: rec.offset, Epoch: rec.epoch,
-			Publications: publicationsOf(c.speaks(), a.Records),
-		}
-		return reply
+// parkFor keeps a segment from a connection that has not reached the live stream, and returns true. It returns false
+// for any other connection. What comes while no query is under way, or is too much, will be read with the next one.
+func (rs *recoveries) parkFor(c *conn, p *pending, sub uint32) bool {
+	rec := rs.of(c, p.channel)
+	if rec == nil {
+		return false
 	}
+	start, records := c.subs[sub].start, p.segment.Records
+	if !c.isClient() || !rec.asked || rec.full || start >= records[len(records)-1].Offset {
+		return true
+	}
+	var k chunk
+	if start >= records[0].Offset {
+		k = rs.layouts.after(c.variant, p.segment, start)
+	} else {
+		k = chunk{
+			bytes: rs.layouts.of(c.variant, p.segment), publications: c.speaks().publications(records),
+			hold: rs.sender.holdOf(p),
+		}
+	}
+	k.channel = p.channel + 1
+	switch {
+	case len(k.bytes) == 0:
+	case rec.parked.cost+k.cost() > rs.opts.Limits.OutboundMax/parkedPart,
+		rs.sender.parkedBytes+k.cost() > rs.sender.parkedMax():
+		rs.sender.discardParked(&rec.parked)
+		rec.full = true
+	default:
+		rs.sender.park(&rec.parked, k)
+	}
+	return true
+}
+
+// beginRecovery answers a client that wants to recover, whose subscription has begun at result's position. It returns
+// nil when the reply comes later.
+func (s *Shard) beginRecovery(
+	c *conn, command uint32, r *protocol.SubscribeRequest, result *protocol.SubscribeResult,
+) *protocol.Reply {
+	sub := &c.subs[len(c.subs)-1]
+	ch := &s.channels.list[sub.channel]
+	rec := &recovery{
+		key: recoveryKey{c.slot, sub.channel}, command: command, reject: r.Flag&flagRejectUnrecovered != 0,
+		offset: r.Offset, epoch: result.Epoch, after: r.Offset,
+		cache: result.Recoverable && s.opts.Recovery.cached(ch.name),
+	}
+	position, ours := sub.start, result.Recoverable && (r.Epoch == "" || r.Epoch == result.Epoch)
+	if rec.cache {
+		if !ours || r.Epoch == "" || r.Offset > position { // What no stream can have must not come back as a position.
+			rec.after, rec.offset = 0, 0
+		}
+		rec.empty = rec.after == 0
+		ours = true
+	}
+	if !ours {
+		return s.replyUnrecovered(c, rec, RecoveryNone)
+	}
+	if rec.after == position && !rec.empty {
+		return s.replyRecovered(c, rec, RecoveryNone, nil)
+	}
+	// The table noted a record at the moment it was put on the bus, so here the client's offset counts.
+	since, last, ok := s.opts.Interest.Noted(ch.name, result.Epoch)
+	if ok && !rec.empty && since <= rec.after && last <= rec.after && rec.after <= position {
+		sub.start = rec.after
+		return s.replyRecovered(c, rec, RecoveryTable, nil)
+	}
+	s.recoveries.begin(rec)
+	s.flows.add(c, rec)
+	return nil
+}
+
+// replyRecovered makes the reply to a client that has recovered, with the records that it missed.
+func (s *Shard) replyRecovered(
+	c *conn, rec *recovery, origin RecoveryOrigin, records []bus.Record,
+) *protocol.Reply {
+	s.stats.Recovered[origin].Add(1)
+	// What is on its way may hold records that the client has from another node.
+	s.channels.list[rec.key.channel].joinedSeq = s.opts.Head()
+	return recoveredReply(c.speaks(), rec, records)
+}
+
+// recoveredReply is the reply itself. Any goroutine.
+func recoveredReply(d *dialect, rec *recovery, records []bus.Record) *protocol.Reply {
+	return &protocol.Reply{Id: rec.command, Subscribe: &protocol.SubscribeResult{
+		Recoverable: true, Positioned: true, WasRecovering: true, Recovered: true, Offset: rec.offset, Epoch: rec.epoch,
+		Publications: publicationsOf(d, records),
+	}}
+}
+
+// replyUnrecovered makes the reply to a client that has not recovered, and ends a subscription that is to be rejected.
+func (s *Shard) replyUnrecovered(c *conn, rec *recovery, origin RecoveryOrigin) *protocol.Reply {
 	s.stats.Unrecovered[origin].Add(1)
-	i := s.channels.find(c, ch.name)
+	reply := &protocol.Reply{Id: rec.command}
+	i := s.channels.find(c, s.channels.list[rec.key.channel].name)
 	if rec.reject {
 		s.unsubscribe(c, i, false)
 		reply.Error = proto.ErrUnrecoverablePosition.Reply()
@@ -273,53 +249,45 @@ func (s *Shard) restart(c *conn, i int) *protocol.SubscribeResult {
 		s.channels.begin(ch, epoch, offset)
 	}
 	c.subs[i].start = offset
+	return s.subscribed(offset, epoch, known)
+}
+
+// subscribed is the result of a subscription that begins at a position.
+func (s *Shard) subscribed(offset uint64, epoch string, known bool) *protocol.SubscribeResult {
 	if !known {
 		return &protocol.SubscribeResult{}
 	}
-	return &protocol.SubscribeResult{Recoverable: s.opts.Recovery.Recoverer != nil, Offset: offset, Epoch: epoch}
+	return &protocol.SubscribeResult{
+		Recoverable: s.opts.Recovery.Recoverer != nil, Positioned: true, Offset: offset, Epoch: epoch,
+	}
 }
 
-// parkFor keeps a segment from a connection whose reply waits, and returns true. It returns false for any other
-// connection.
-func (rs *recoveries) parkFor(c *conn, p *pending, sub uint32) bool {
-	rec := rs.of(c, p.channel)
-	if rec == nil {
-		return false
+// failRecovery ends c's recovery: before its reply by saying that it has not recovered, later by closing the
+// connection, after which the client goes on from the last publication that it got.
+func (s *Shard) failRecovery(c *conn, rec *recovery, origin RecoveryOrigin) {
+	s.recoveries.forget(rec)
+	s.sender.unpark(&rec.parked, nil)
+	if rec.started {
+		s.stats.Unrecovered[origin].Add(1)
+		s.failFor(c, ReasonInsufficientState)
+		return
 	}
-	if !c.isClient() {
-		return true
+	s.sendReply(c, s.replyUnrecovered(c, rec, origin))
+}
+
+// failRecoveriesOf is failRecovery for every subscription of c to a channel concerned.
+func (s *Shard) failRecoveriesOf(c *conn, concerned func(channel uint32) bool) {
+	if len(s.recoveries.waiting) == 0 {
+		return
 	}
-	d, start, records := c.speaks(), c.subs[sub].start, p.segment.Records
-	var k chunk
-	switch {
-	case start >= records[len(records)-1].Offset:
-		return true
-	case start >= records[0].Offset:
-		k = rs.layouts.after(c.variant, p.segment, start)
-	default:
-		k = chunk{
-			bytes: rs.layouts.of(c.variant, p.segment), publications: d.publications(records),
-			hold: rs.sender.holdOf(p),
+	for i := len(c.subs) - 1; i >= 0; i-- { // One that is rejected goes, and the last takes its place.
+		if rec := s.recoveries.of(c, c.subs[i].channel); rec != nil && concerned(rec.key.channel) {
+			s.failRecovery(c, rec, rec.origin)
 		}
 	}
-	k.channel = p.channel + 1
-	outboundMax := rs.opts.Limits.OutboundMax
-	switch {
-	case len(k.bytes) == 0:
-	case rec.full:
-		rs.sender.drop(k.publications)
-	case rec.parked.cost+k.cost() > outboundMax/parkedPart, rs.sender.parkedBytes+k.cost() > rs.sender.parkedMax():
-		rs.sender.drop(k.publications)
-		rs.sender.unpark(&rec.parked, nil)
-		rec.full = true
-		rs.overfull = append(rs.overfull, rec)
-	default:
-		rs.sender.park(&rec.parked, k)
-	}
-	return true
 }
 
-// publicationsOf returns what a dialect carries of records.
+// publicationsOf returns what a dialect carries of records. Any goroutine.
 func publicationsOf(d *dialect, records []bus.Record) []*protocol.Publication {
 	if len(records) == 0 {
 		return nil
@@ -335,18 +303,8 @@ func publicationsOf(d *dialect, records []bus.Record) []*protocol.Publication {
 	return refs
 }
 
-func publicationsIn(r *protocol.Reply) uint32 {
-	switch {
-	case r.Subscribe != nil:
-		return uint32(len(r.Subscribe.Publications)) //nolint:gosec // Limited.
-	case r.History != nil:
-		return uint32(len(r.History.Publications)) //nolint:gosec // Limited.
-	}
-	return 0
-}
-
 // sendReply sends a reply that comes later than those of its frame.
-func (s *Shard) sendReply(c *conn, r *protocol.Reply, publications uint32) {
+func (s *Shard) sendReply(c *conn, r *protocol.Reply) {
 	d := c.speaks()
 	payload, err := d.encoding.AppendReply(nil, r)
 	if err != nil {
@@ -354,5 +312,5 @@ func (s *Shard) sendReply(c *conn, r *protocol.Reply, publications uint32) {
 		s.failFor(c, ReasonInternal)
 		return
 	}
-	s.queueReply(c, chunk{bytes: d.frame(payload), publications: publications})
+	s.queueReply(c, chunk{bytes: d.frame(payload)})
 }

@@ -21,11 +21,16 @@ type past struct {
 	records []bus.Record
 	queries []bus.Query
 	done    []func(bus.Answer)
+	answers bool // At once.
 }
 
 func (p *past) Ask(q bus.Query, done func(bus.Answer)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.answers {
+		done(p.find(q))
+		return
+	}
 	p.queries, p.done = append(p.queries, q), append(p.done, done)
 }
 
@@ -33,7 +38,11 @@ func (p *past) Ask(q bus.Query, done func(bus.Answer)) {
 func (p *past) waiting() []bus.Query {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return append([]bus.Query(nil), p.queries...)
+	list := append([]bus.Query(nil), p.queries...)
+	for i := range list { // What the tests of queries do not compare.
+		list[i].Owner, list[i].Canceled, list[i].BytesMax = 0, nil, 0
+	}
+	return list
 }
 
 // answer answers the first query that waits, with result, and if that is ResultOK with its records.
@@ -43,22 +52,38 @@ func (p *past) answer(result bus.Result) {
 	p.queries, p.done = p.queries[1:], p.done[1:]
 	a := bus.Answer{Result: result}
 	if result == bus.ResultOK {
-		for _, r := range p.records {
-			if r.Offset > q.After && r.Offset <= q.UpTo {
-				a.Records = append(a.Records, r)
-			}
-		}
-		switch n := len(a.Records) - q.RecordsMax; {
-		case n > 0 && q.CountMax > 0:
-			a = bus.Answer{Result: bus.ResultLimit}
-		case n > 0 && q.Kind == bus.QueryNext:
-			a.Records = a.Records[:q.RecordsMax]
-		case n > 0:
-			a.Records = a.Records[n:]
-		}
+		a = p.find(q)
 	}
 	p.mu.Unlock()
 	done(a)
+}
+
+// find answers a query from what was published.
+func (p *past) find(q bus.Query) (a bus.Answer) {
+	a.Through = q.UpTo
+	var all []bus.Record
+	for _, r := range p.records {
+		if r.Offset > q.After && r.Offset <= q.UpTo {
+			all = append(all, r)
+		}
+	}
+	if q.Kind == bus.QueryLast {
+		a.Records = all[max(0, len(all)-q.RecordsMax):]
+		return a
+	}
+	if q.CountMax > 0 && len(all) > q.CountMax {
+		return bus.Answer{Result: bus.ResultLimit}
+	}
+	bytes := 0
+	for i := range all {
+		bytes += bus.RecordBytes(&all[i])
+		if i > 0 && (i >= q.RecordsMax || q.BytesMax > 0 && bytes > q.BytesMax) {
+			a.More, a.Through = true, all[i-1].Offset
+			break
+		}
+		a.Records = append(a.Records, all[i])
+	}
+	return a
 }
 
 // pastRig is a rig whose channel "a" has a stream that clients recover.
@@ -71,7 +96,7 @@ func newPastRig(t *testing.T, change func(*Options)) *pastRig {
 	t.Helper()
 	p := &pastRig{past: &past{}}
 	p.rig = newStepped(t, func(o *Options) {
-		o.Recovery = RecoveryOptions{Recoverer: p.past, PublicationsMax: 5, Cached: []string{"cached"}}
+		o.Recovery = RecoveryOptions{Recoverer: p.past, PublicationsMax: 5, HistoryMax: 5, BytesMax: 1 << 20, Cached: []string{"cached"}}
 		if change != nil {
 			change(o)
 		}
@@ -118,7 +143,7 @@ func back(offset int, more string) string {
 	return fmt.Sprintf(`{"id":5,"subscribe":{"channel":"a","recover":true,"epoch":"epoch","offset":%d%s}}`, offset, more)
 }
 
-const recoveredWith = `{"id":5,"subscribe":{"recoverable":true,"epoch":"epoch",%s"recovered":true,"offset":%d,"was_recovering":true}}`
+const recoveredWith = `{"id":5,"subscribe":{"recoverable":true,"epoch":"epoch",%s"recovered":true,"offset":%d,"positioned":true,"was_recovering":true}}`
 
 func pubs(from, to int) string {
 	var list []string
@@ -138,7 +163,7 @@ func TestRecoverHolds(t *testing.T) {
 	p.numbers(1, 6)
 	c := p.joined()
 	p.say(c, back(2, ""))
-	require.Equal(t, []bus.Query{{Channel: "a", Epoch: "epoch", After: 2, UpTo: 5, RecordsMax: 5, CountMax: 5}}, p.past.waiting())
+	require.Equal(t, []bus.Query{{Channel: "a", Epoch: "epoch", After: 2, UpTo: 5, RecordsMax: 300, CountMax: 5}}, p.past.waiting())
 	p.numbers(6, 8)
 	p.say(c, `{"id":6,"ping":{}}`)
 	require.JSONEq(t, `{"id":6,"ping":{}}`, p.hear(c))
@@ -181,7 +206,7 @@ func TestRecoverByTable(t *testing.T) {
 
 // A client that cannot be given all gets nothing of it, and goes on from the position as it is then.
 func TestUnrecovered(t *testing.T) {
-	const unrecovered = `{"id":5,"subscribe":{"recoverable":true,"epoch":"epoch","offset":%d,"was_recovering":true}}`
+	const unrecovered = `{"id":5,"subscribe":{"recoverable":true,"epoch":"epoch","offset":%d,"positioned":true,"was_recovering":true}}`
 	p := newPastRig(t, nil)
 	p.numbers(1, 6)
 	c := p.joined()
@@ -216,7 +241,7 @@ func TestRecoverAhead(t *testing.T) {
 	p.numbers(1, 4)
 	c := p.joined()
 	p.say(c, back(6, ""))
-	require.Equal(t, []bus.Query{{Channel: "a", Epoch: "epoch", After: 6, UpTo: 3, RecordsMax: 5, CountMax: 5}}, p.past.waiting())
+	require.Equal(t, []bus.Query{{Channel: "a", Epoch: "epoch", After: 6, UpTo: 3, RecordsMax: 300, CountMax: 5}}, p.past.waiting())
 	p.numbers(4, 5)
 	p.step()
 	p.numbers(5, 9) // Still on the bus when the answer comes.
@@ -230,7 +255,7 @@ func TestRecoverAhead(t *testing.T) {
 	p.numbers(9, 11)
 	p.step()
 	p.past.answer(bus.ResultAhead)
-	require.Contains(t, p.hear(c), `"offset":10,"was_recovering":true`)
+	require.Contains(t, p.hear(c), `"offset":10,"positioned":true,"was_recovering":true`)
 	p.numbers(11, 12)
 	require.Equal(t, push(11), p.hear(c))
 }
@@ -243,7 +268,7 @@ func TestRecoverEnds(t *testing.T) {
 	p.say(c, back(2, ""))
 	p.numbers(6, 7)
 	p.say(c, `{"id":6,"unsubscribe":{"channel":"a"}}`)
-	require.Contains(t, p.hear(c), `{"id":5,"subscribe":{"recoverable":true,"epoch":"epoch","offset":6,"was_recovering":true}}`)
+	require.Contains(t, p.hear(c), `{"id":5,"subscribe":{"recoverable":true,"epoch":"epoch","offset":6,"positioned":true,"was_recovering":true}}`)
 	require.JSONEq(t, `{"id":6,"unsubscribe":{}}`, p.hear(c))
 	p.past.answer(bus.ResultOK)
 	p.step()
@@ -271,23 +296,63 @@ func TestRecoverEnds(t *testing.T) {
 	require.Contains(t, text, `"channel":"b","unsubscribe":{"code":2500`)
 }
 
-// More comes than may be held.
-func TestRecoverHoldsTooMuch(t *testing.T) {
+// More comes than may be parked: it is dropped, and read again with a later portion.
+func TestRecoverParksTooMuch(t *testing.T) {
 	p := newPastRig(t, func(o *Options) { o.Limits.OutboundMax = 1000 })
 	c := p.joined()
 	p.numbers(1, 3)
 	p.say(c, back(0, ""))
 	p.numbers(3, 30)
 	p.step()
-	text := p.hear(c)
-	require.Contains(t, text, `"was_recovering":true`)
-	var r struct{ Subscribe struct{ Offset int } }
-	require.NoError(t, json.Unmarshal([]byte(text), &r))
-	require.Equal(t, 29, r.Subscribe.Offset)
-	p.past.answer(bus.ResultOK)
-	p.numbers(30, 31)
-	require.Equal(t, push(30), p.hear(c))
 	require.Zero(t, p.shard.sender.parkedBytes)
+	p.past.answer(bus.ResultOK)
+	reply := p.hear(c)
+	require.JSONEq(t, strings.Replace(fmt.Sprintf(recoveredWith, pubs(1, 3), 0), `"offset":0,"positioned"`, `"positioned"`, 1), reply)
+	p.past.auto()
+	p.collect(c, "a", 3, 30)
+	p.numbers(30, 31)
+	p.collect(c, "a", 30, 31)
+	require.Empty(t, p.shard.recoveries.waiting)
+}
+
+// auto has queries answered as they come.
+func (p *past) auto() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.answers = true
+}
+
+// collect reads publications of a channel with the numbers from from to to, in order, and answers pings.
+func (p *pastRig) collect(c *client, channel string, from, to int) {
+	p.t.Helper()
+	p.during(func() {
+		for next := from; next < to; {
+			event, message, err := c.next()
+			if err != nil || event != wire.EventText {
+				p.t.Errorf("waiting for %d: event %v, error %v", next, event, err)
+				return
+			}
+			for line := range strings.SplitSeq(message, "\n") {
+				var m struct {
+					Push struct {
+						Channel string
+						Pub     struct{ Offset int }
+					}
+				}
+				switch {
+				case line == "{}":
+					c.send(ws.OpText, "{}")
+				case json.Unmarshal([]byte(line), &m) == nil && m.Push.Channel == channel:
+					if m.Push.Pub.Offset != next {
+						p.t.Errorf("offset %d, want %d", m.Push.Pub.Offset, next)
+						return
+					}
+					next++
+				}
+			}
+		}
+	})
+	require.False(p.t, p.t.Failed())
 }
 
 // While it is not known where streams are, a client is told to try again.
@@ -314,7 +379,7 @@ func TestRecoverCached(t *testing.T) {
 		p.say(c, fmt.Sprintf(`{"id":5,"subscribe":{"channel":"a","recover":true,"epoch":%q}}`, epoch))
 		require.Equal(t, []bus.Query{{Channel: "a", Epoch: "epoch", UpTo: 5, RecordsMax: 1, Kind: bus.QueryLast}}, p.past.waiting())
 		p.past.answer(bus.ResultOK)
-		require.JSONEq(t, `{"id":5,"subscribe":{"recoverable":true,"epoch":"epoch",`+pubs(5, 6)+`"recovered":true,"was_recovering":true}}`, p.hear(c))
+		require.JSONEq(t, `{"id":5,"subscribe":{"recoverable":true,"epoch":"epoch",`+pubs(5, 6)+`"recovered":true,"positioned":true,"was_recovering":true}}`, p.hear(c))
 	}
 	c := p.joined()
 	p.say(c, back(2, ""))

@@ -75,13 +75,48 @@ func (s *sender) pushControl(o *outbox, k chunk) {
 	if o.chunks == nil {
 		o.chunks = s.spare()
 	}
-	k.control = true
+	k.kind = kindControl
+	s.insert(o, k)
+}
+
+// insert adds k before the data that waits, or last while the connection is not blocked.
+func (s *sender) insert(o *outbox, k chunk) {
 	if o.blocked {
-		o.chunks = slices.Insert(o.chunks, o.controlEnd(), k)
+		o.chunks = slices.Insert(o.chunks, o.dataBegin(), k)
 	} else {
 		o.chunks = append(o.chunks, k)
 	}
 	s.add(o, k.cost())
+}
+
+// replyBytesMax bounds a chunk that further replies are appended to.
+const replyBytesMax = 16 << 10
+
+// reply adds replies to commands, unless more than OutboundMax waits. Clients give a reply some seconds, so while the
+// connection is blocked it overtakes the data that waits: that is of other channels, see Shard.unsubscribeCommand.
+func (s *sender) reply(o *outbox, k chunk) verdict {
+	s.sendUncompressedIfBehind(o)
+	if o.exceeds(s.outboundMax) {
+		s.drop(k.publications)
+		return verdictSlow
+	}
+	if o.blocked {
+		last := o.dataBegin() - 1
+		if last > 0 || last == 0 && o.offset == 0 {
+			if before := &o.chunks[last]; before.kind == kindReply && len(before.bytes)+len(k.bytes) <= replyBytesMax {
+				before.bytes = append(before.bytes, k.bytes...)
+				before.publications += k.publications
+				s.add(o, len(k.bytes))
+				return verdictOK
+			}
+		}
+	}
+	if o.chunks == nil {
+		o.chunks = s.spare()
+	}
+	k.kind = kindReply
+	s.insert(o, k)
+	return verdictOK
 }
 
 // pongBytesMax bounds the pongs that wait together for one connection.
@@ -92,7 +127,7 @@ const pongBytesMax = 2 << 10
 func (s *sender) pong(o *outbox, payload []byte) {
 	last := len(o.chunks) - 1
 	if o.blocked {
-		last = o.controlEnd() - 1
+		last = o.dataBegin() - 1
 	}
 	if last < 0 || o.chunks[last].pong == 0 || last == 0 && o.offset > 0 {
 		s.pushControl(o, chunk{bytes: wire.AppendFrame(nil, opPong, payload), pong: 1})
@@ -315,6 +350,15 @@ func (s *sender) park(q *parked, k chunk) {
 	q.chunks = append(q.chunks, k)
 	q.cost += k.cost()
 	s.parkedBytes += k.cost()
+}
+
+// discardParked empties q of what will be read again.
+func (s *sender) discardParked(q *parked) {
+	for i := range q.chunks {
+		s.holds.drop(q.chunks[i].hold)
+	}
+	s.parkedBytes -= q.cost
+	*q = parked{}
 }
 
 // unpark empties q: into o, as far as there is room, or with o nil to nowhere.

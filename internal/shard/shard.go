@@ -51,6 +51,7 @@ type Shard struct {
 	channels   channels
 	gatherer   gatherer
 	recoveries recoveries
+	flows      flows
 	recalls    recalls
 	resyncs    resyncs
 
@@ -137,6 +138,7 @@ func (s *Shard) init() {
 	}
 	s.recalls.channels = make(map[uint32][]string)
 	s.emptying = make(emptying)
+	s.flows.bySlot = make(map[uint32]*flow)
 	s.resyncs.last = make(map[uint32]resyncTicks)
 	s.completions = completions{sender: &s.sender, putOff: make(map[uint32][]*completion)}
 }

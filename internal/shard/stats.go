@@ -28,7 +28,6 @@ type Stats struct {
 
 	AcceptErrors atomic.Uint64 // accept failed for want of descriptors or memory; accepting paused each time.
 	PauseAccepts atomic.Int64  // 1 while accepting is paused for want of descriptors.
-	Rejected     atomic.Uint64 // Upgrade requests refused with an HTTP status.
 	FramesIn     atomic.Uint64 // WebSocket frames received.
 	Commands     atomic.Uint64 // Commands of the client protocol received.
 	Compressed   atomic.Uint64 // Upgrades that negotiated permessage-deflate.
@@ -41,6 +40,8 @@ type Stats struct {
 	Reattached   atomic.Uint64 // Times the shard came back after the bus had detached it.
 	Recalled     atomic.Uint64 // Subscriptions ended as records were missed or their stream became another one.
 
+	// Upgrade requests refused with an HTTP status, in the order of Causes.
+	Refused [len(causes)]atomic.Uint64
 	// Connections closed, by Reason.
 	Closed [reasonCount]atomic.Uint64
 	// Times a policy for slow clients acted: connections closed by the limits of waiting bytes, conflations begun,

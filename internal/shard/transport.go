@@ -26,6 +26,9 @@ func (t *transport) writev(v *epoll.Iovecs) (n int, err error) { return v.Writev
 // acked returns how many bytes the peer's kernel has acknowledged, ever, and whether that is all that was written.
 func (t *transport) acked() (bytes uint64, all bool) { return epoll.Acked(int(t.fd)) }
 
+// peer returns the address of the client, "" if the socket has none any longer.
+func (t *transport) peer() string { return epoll.Peer(int(t.fd)) }
+
 // shutdown ends our side after what has been written. It does nothing the second time.
 func (t *transport) shutdown() {
 	if !t.shut {

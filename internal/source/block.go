@@ -41,12 +41,13 @@ type Walker struct {
 	place    route.Placement
 	channels [][]byte // The record's channels that have not been visited.
 	channel  []byte
+	depthMax int
 	err      error
 }
 
 // NewWalker returns a walker that is at its end.
 func (s *Source) NewWalker() *Walker {
-	return &Walker{walker: kafka.NewWalker(s.o.BatchBytesMax, s.o.RecordBytesMax)}
+	return &Walker{walker: kafka.NewWalker(s.o.BatchBytesMax, s.o.RecordBytesMax), depthMax: s.o.JSONDepthMax}
 }
 
 // Open begins with the records of st's block b in [from, to).
@@ -129,9 +130,9 @@ func (w *Walker) Record() bus.Record {
 		r.JSON = jsonNull
 		return r
 	}
-	var isJSON bool
-	if r.JSON, isJSON = proto.CompactJSON(nil, r.Value); !isJSON {
-		r.JSON, r.Text = nil, utf8.Valid(r.Value)
+	var err error
+	if r.JSON, err = proto.CompactJSON(nil, r.Value, w.depthMax); err != nil {
+		r.Text = utf8.Valid(r.Value)
 	}
 	return r
 }

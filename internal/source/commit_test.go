@@ -226,6 +226,72 @@ func TestResumeNeedsTheGroup(t *testing.T) {
 	r.waitReady(t)
 }
 
+// A new topic whose positions cannot be had holds up nothing else: a topic that is read already follows its leader.
+func TestOthersGoOnWithoutTheGroup(t *testing.T) {
+	for _, fault := range []string{"refused", "one topic refused", "silent"} {
+		t.Run(fault, func(t *testing.T) {
+			c := mustCluster(t, kfake.NumBrokers(2), kfake.SeedTopics(1, "old"))
+			require.NoError(t, c.MoveTopicPartition("old", 0, 0))
+			cl := mustClient(t, c.ListenAddrs())
+			r := startRig(t, Options{Brokers: c.ListenAddrs(), Topics: []string{"old", "new", "other"}, CommitGroup: "g",
+				Start: Start{Mode: StartCommitted}}, "old", "new", "other")
+			r.waitReady(t)
+			var healed atomic.Bool
+			stop := make(chan struct{})
+			defer close(stop)
+			key := kmsg.FindCoordinator
+			if fault == "one topic refused" {
+				key = kmsg.OffsetFetch
+			}
+			c.ControlKey(int16(key), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+				c.KeepControl()
+				switch {
+				case healed.Load():
+					return nil, nil, false
+				case fault == "silent":
+					c.SleepControl(func() {
+						for !healed.Load() {
+							time.Sleep(time.Millisecond)
+						}
+					})
+					return nil, nil, false
+				case fault == "refused":
+					resp := kreq.ResponseKind().(*kmsg.FindCoordinatorResponse)
+					resp.ErrorCode = kerr.GroupAuthorizationFailed.Code
+					return resp, nil, true
+				}
+				resp := kreq.ResponseKind().(*kmsg.OffsetFetchResponse)
+				for _, rt := range kreq.(*kmsg.OffsetFetchRequest).Topics {
+					code := int16(0)
+					if rt.Topic == "new" {
+						code = kerr.TopicAuthorizationFailed.Code
+					}
+					resp.Topics = append(resp.Topics, kmsg.OffsetFetchResponseTopic{Topic: rt.Topic,
+						Partitions: []kmsg.OffsetFetchResponseTopicPartition{{Offset: -1, ErrorCode: code}}})
+				}
+				return resp, nil, true
+			})
+			createTopic(t, cl, "new", 1)
+			createTopic(t, cl, "other", 1)
+			produce(t, cl, "new", 0, "1")
+			produce(t, cl, "other", 0, "1")
+			eventually(t, func() bool { return r.Status().Topics[1].State == TopicFailed }, r.logs.String)
+			require.NoError(t, c.MoveTopicPartition("old", 0, 1))
+			produce(t, cl, "old", 0, "moved")
+			r.wantValues(t, "old", []string{"moved"})
+			if fault == "one topic refused" {
+				r.wantValues(t, "other", []string{"1"})
+			}
+			require.Contains(t, r.Status().Topics[1].Error, "kafka.start committed")
+			require.Empty(t, r.records("new"))
+			healed.Store(true)
+			r.wantValues(t, "new", []string{"1"})
+			r.wantValues(t, "other", []string{"1"})
+			eventually(t, func() bool { return r.Status().Error == "" }, r.logs.String)
+		})
+	}
+}
+
 // What was committed of an earlier life of a topic says nothing about the new one, which is read from its beginning.
 func TestResumeAfterRecreation(t *testing.T) {
 	c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a"))

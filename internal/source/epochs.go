@@ -16,6 +16,52 @@ import (
 // epochsVersion is the first version of OffsetForLeaderEpoch that consumers may use.
 const epochsVersion = 3
 
+// isStaleLocked reports whether a metadata response that names this epoch of the partition's leader is older than what
+// is known. A broker that lags behind sends such a response. But an epoch may also go back for good: a topic was
+// created again on brokers without topic ids, or the metadata named a higher epoch by mistake. So a lower epoch counts
+// when it has been named for some time and reading does not work with the known one.
+func (s *Source) isStaleLocked(p *partition, epoch int32) bool {
+	if epoch < 0 || epoch >= p.leaderEpoch {
+		p.lowerSince = time.Time{}
+		return false
+	}
+	now := time.Now()
+	if p.lowerSince.IsZero() {
+		p.lowerSince = now
+	}
+	f := p.owner
+	works := f != nil && f.connected.Load() && f.lastError.Load() == nil && p.lastError.Load() == nil
+	if works || now.Sub(p.lowerSince) < 2*s.o.MetadataInterval {
+		return true
+	}
+	s.log.Warn("the leader epoch of a partition has gone back", "topic", p.topic.name, "partition", p.id, "from",
+		p.leaderEpoch, "to", epoch)
+	p.lowerSince = time.Time{}
+	return false
+}
+
+// newEpochLocked notes the epoch of the partition's leader. A new leader may not have everything that was read. An
+// unknown epoch (-1) says nothing: some brokers send it while a partition has no leader.
+func (p *partition) newEpochLocked(epoch int32) {
+	before := p.leaderEpoch
+	if epoch < 0 && before >= 0 {
+		return
+	}
+	p.leaderEpoch = epoch
+	switch {
+	case before < 0, epoch == before, p.resolve == resolveStart:
+	case p.otherLog:
+		p.resolve = resolveRange
+	case epoch < p.lastEpoch: // No log has records of an epoch to come, so this is not the one that was read.
+		p.resolve, p.otherLog = resolveRange, true
+	case p.lastEpoch >= 0:
+		p.resolve = resolveEpoch
+	case epoch < before:
+		p.resolve = resolveRange
+	}
+	p.vouchLocked()
+}
+
 // checkEpochs asks the leader where, in its log, the epochs end in which the partitions were last read.
 func (f *fetcher) checkEpochs(c *kafka.Conn, lookups []offsetLookup) error {
 	req := kmsg.NewOffsetForLeaderEpochRequest()

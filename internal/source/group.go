@@ -3,7 +3,6 @@ package source
 import (
 	"context"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -77,8 +76,11 @@ type committed struct {
 	topicID     [16]byte // The topic's id in the life that the offset belongs to. Zero if that is not known.
 }
 
-// fetch returns the committed positions of the topics' partitions.
-func (k *coordinator) fetch(topics map[string][]int32) (map[partKey]committed, error) {
+// fetch returns the committed positions of the topics' partitions. Refused has the topics whose positions the broker
+// does not send, and its reasons.
+func (k *coordinator) fetch(
+	topics map[string][]int32,
+) (found map[partKey]committed, refused map[string]error, err error) {
 	req := kmsg.NewOffsetFetchRequest()
 	req.Version = min(groupFetchVersionMax, k.c.Version(req.Key()))
 	req.Group = k.s.o.CommitGroup
@@ -89,27 +91,26 @@ func (k *coordinator) fetch(topics map[string][]int32) (map[partKey]committed, e
 	}
 	var resp kmsg.OffsetFetchResponse
 	if _, err := k.c.Request(&req, &resp, 0); err != nil {
-		return nil, kafka.Describe("ask "+k.c.Addr()+" for the committed positions", err)
+		return nil, nil, kafka.Describe("ask "+k.c.Addr()+" for the committed positions", err)
 	}
 	switch {
 	case kafka.Code(resp.ErrorCode) == kafka.GroupIDNotFound:
-		return nil, nil // Nothing was ever committed.
+		return nil, nil, nil // Nothing was ever committed.
 	case resp.ErrorCode != 0:
-		return nil, k.explain(resp.ErrorCode)
+		return nil, nil, k.explain(resp.ErrorCode)
 	}
-	found := make(map[partKey]committed)
+	found, refused = make(map[partKey]committed), make(map[string]error)
 	for i := range resp.Topics {
 		for _, rp := range resp.Topics[i].Partitions {
 			if rp.ErrorCode != 0 {
-				return nil, k.explain(rp.ErrorCode)
-			}
-			if rp.Offset >= 0 {
+				refused[resp.Topics[i].Topic] = k.explain(rp.ErrorCode)
+			} else if rp.Offset >= 0 {
 				found[partKey{topic: resp.Topics[i].Topic, id: rp.Partition}] = committed{rp.Offset, rp.LeaderEpoch,
 					topicIDOf(rp.Metadata)}
 			}
 		}
 	}
-	return found, nil
+	return found, refused, nil
 }
 
 // commit commits positions to the group. Refused has the partitions whose position the broker did not take, and its
@@ -172,71 +173,4 @@ func topicIDOf(metadata *string) (id [16]byte) {
 		copy(id[:], b)
 	}
 	return id
-}
-
-var errGroupEmpty = errors.New(
-	"kafka.start is committed, but kafka.commit_group is empty: name the group that has the positions")
-
-// askCommitted asks for the committed positions of those topics in resp that are new, if the source starts with
-// StartCommitted. After an error nothing of them is read: starting elsewhere would lose or repeat records.
-func (s *Source) askCommitted(ctx context.Context, resp *kmsg.MetadataResponse) error {
-	s.committed = nil
-	if s.o.Start.Mode != StartCommitted {
-		return nil
-	}
-	topics := make(map[string][]int32)
-	for i := range resp.Topics {
-		rt := &resp.Topics[i]
-		if rt.Topic == nil || rt.ErrorCode != 0 {
-			continue
-		}
-		if t := s.topicNamed(*rt.Topic); t == nil || t.seen || len(t.retired) > 0 {
-			continue
-		}
-		for _, rp := range rt.Partitions {
-			topics[*rt.Topic] = append(topics[*rt.Topic], rp.Partition)
-		}
-	}
-	if len(topics) == 0 {
-		return nil
-	}
-	k := coordinator{s: s}
-	defer k.close()
-	if err := k.connect(ctx); err != nil {
-		return fmt.Errorf("kafka.start committed: %w", err)
-	}
-	found, err := k.fetch(topics)
-	if err != nil {
-		return fmt.Errorf("kafka.start committed: %w", err)
-	}
-	s.committed = found
-	return nil
-}
-
-// resume returns where a partition of a new topic begins, with StartCommitted: at a committed position if its offset is
-// not -1, else where from says. A partition without a position in a topic that has others appeared while wsd did not
-// run, and so did a topic with another id: both begin at their beginning.
-func (s *Source) resume(t *topic, id int32, rt *kmsg.MetadataResponseTopic) (position committed, from Start) {
-	known := false
-	for i := range rt.Partitions {
-		c, ok := s.committed[partKey{topic: t.name, id: rt.Partitions[i].Partition}]
-		if !ok {
-			continue
-		}
-		if none := ([16]byte{}); c.topicID != rt.TopicID && c.topicID != none && rt.TopicID != none {
-			if !known {
-				s.log.Warn("a topic was created again after its positions were committed: reading from its beginning",
-					"topic", t.name)
-			}
-			return committed{offset: -1}, Start{Mode: StartEarliest}
-		}
-		known = true
-	}
-	if c, ok := s.committed[partKey{topic: t.name, id: id}]; ok {
-		return c, Start{}
-	}
-	if known || t.missed {
-		return committed{offset: -1}, Start{Mode: StartEarliest}
-	}
-	return committed{offset: -1}, Start{Mode: StartLatest}
 }

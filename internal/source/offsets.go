@@ -82,7 +82,9 @@ func (f *fetcher) lookUpOffsets(c *kafka.Conn, parts []*partition) error {
 				found[p] = o
 			}
 		}
-		f.s.begin(f, found)
+		if err := f.s.begin(f, found); err != nil {
+			return err
+		}
 	}
 	if len(ranges) > 0 {
 		first, err := f.listOffsets(c, ranges, readUncommitted)
@@ -156,10 +158,11 @@ func (f *fetcher) listOffsets(
 	return found, nil
 }
 
-// begin sets the first positions of partitions.
-func (s *Source) begin(f *fetcher, found map[*partition]int64) {
+// begin sets the first positions of partitions. The error is a *publishError.
+func (s *Source) begin(f *fetcher, found map[*partition]int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var late []*partition
 	for p, offset := range found {
 		if p.owner != f || p.resolve != resolveStart || offset < 0 {
 			continue
@@ -169,7 +172,11 @@ func (s *Source) begin(f *fetcher, found map[*partition]int64) {
 		p.progressAt = time.Now()
 		p.goodLocked(s)
 		s.router.touchLocked(p)
+		if p.late {
+			late = append(late, p)
+		}
 	}
+	return s.announceLocked(late)
 }
 
 var errNoOffset = kafka.NewError(kafka.ErrorBroker, errors.New("the broker did not send the partition's offsets"))
@@ -198,7 +205,11 @@ func (s *Source) rejoin(f *fetcher, p *partition, first, last int64) error {
 	}
 	p.resolve, p.progressAt = resolveNothing, time.Now()
 	defer p.vouchLocked()
+	otherLog := p.otherLog
+	p.otherLog = false
 	switch position := p.routed.Load(); {
+	case otherLog:
+		return s.truncateLocked(p, first, max(position, first))
 	case position < first:
 		p.routed.Store(first)
 		return s.loseLocked(p, LossRetention, position, first)

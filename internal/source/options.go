@@ -66,10 +66,14 @@ type Options struct {
 	// The size of the largest accepted record batch, also when decompressed. A larger one is lost. Default 128 MiB.
 	BatchBytesMax  int
 	RecordBytesMax int // The size of the largest delivered record: key, value and headers. Default 1 MiB.
+	// How deep the arrays and objects of a value may be nested for JSON clients to get it. Default 128.
+	JSONDepthMax int
 	// The time between two refreshes of the metadata. An error that hints at a change causes one sooner. Default 2 s.
 	MetadataInterval time.Duration
 	DialTimeout      time.Duration // For connecting, TLS and SASL together. Default 10 s.
-	RequestTimeout   time.Duration // For a response, on top of the FetchMaxWait that a fetch may wait. Default 10 s.
+	// The longest time without progress until a response is complete, on top of the FetchMaxWait that a fetch may wait.
+	// Default 10 s.
+	RequestTimeout time.Duration
 	// The first wait after an error. Each further wait is twice as long, with jitter. Default 10 ms.
 	BackoffMin time.Duration
 	BackoffMax time.Duration // The longest wait after an error. Default 1 s.
@@ -137,6 +141,7 @@ func (o Options) withDefaults() (Options, error) {
 	setInt(&o.FetchTotalBytes, 8*o.FetchMaxBytes)
 	setInt(&o.BatchBytesMax, 128<<20)
 	setInt(&o.RecordBytesMax, 1<<20)
+	setInt(&o.JSONDepthMax, 128)
 	setDuration(&o.FetchMaxWait, 500*time.Millisecond)
 	setDuration(&o.MetadataInterval, 2*time.Second)
 	setDuration(&o.DialTimeout, 10*time.Second)

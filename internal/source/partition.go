@@ -35,9 +35,10 @@ type topic struct {
 	cleanupNoted bool          // The log says that the policy cannot be read.
 
 	// mu: what has been logged once.
-	invalidNoted  bool
+	invalidNoted  []error // The reasons, see router.invalid.
 	tooLargeNoted bool
 	unplacedNoted [route.UnplacedCount]bool
+	fallbackNoted [route.UnplacedCount]bool // Like unplacedNoted, for records that on_error delivers.
 	strayNoted    bool
 }
 
@@ -79,8 +80,12 @@ type partition struct {
 	touched     bool     // The partition is in router.touched.
 	owner       *fetcher // The only fetcher that may fetch and route the partition. Nil if no leader is known.
 	leaderEpoch int32
-	lastEpoch   int32 // The leader epoch of the batch that was read last, or -1.
-	from        Start // How to find the first offset.
+	lastEpoch   int32     // The leader epoch of the batch that was read last, or -1.
+	lowerSince  time.Time // Since when metadata names a lower leader epoch. Zero means it does not.
+	otherLog    bool      // For resolveRange: the log is not the one that was read.
+	from        Start     // How to find the first offset.
+	// Clients may have subscribed before the partition was known. They are notified when it has a position.
+	late        bool
 	resolve     resolveKind
 	heldRefresh uint64    // Nothing is fetched before a refresh that began after this one. See Source.refreshes.
 	heldUntil   time.Time // Nothing is fetched before.
@@ -152,8 +157,8 @@ func (p *partition) resumeAt(position committed) {
 func (p *partition) stats() PartitionStats {
 	st := PartitionStats{Topic: p.topic.name, Partition: p.id, Position: p.routed.Load(), HighWatermark: p.high.Load(),
 		Stopped: p.stopped.Load() != nil}
-	if st.Position >= 0 && st.HighWatermark > st.Position {
-		st.Lag = st.HighWatermark - st.Position
+	if st.Lag = -1; st.Position >= 0 && st.HighWatermark >= 0 {
+		st.Lag = max(0, st.HighWatermark-st.Position)
 	}
 	return st
 }

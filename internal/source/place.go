@@ -150,21 +150,24 @@ func (r *router) addedLocked(full bool) error {
 	return nil
 }
 
-// unplaced counts a record that its rule or header cannot place, and logs the first one of each topic and reason.
+// unplaced counts a record that its rule or header cannot place. It logs the first one of each topic and reason, apart
+// for those that the channel of a rule's on_error gets.
 func (r *router) unplaced(p *partition, why route.Unplaced, offset int64) {
 	p.topic.stats.Unplaced[why].Add(1)
-	if !p.topic.unplacedNoted[why] {
-		p.topic.unplacedNoted[why] = true
-		r.s.log.Warn("no channel can be named for a record; further ones are only counted", "topic", p.topic.name,
-			"partition", p.id, "offset", offset,
-			"route", r.to.Rule, "reason", why, "delivered_to", r.fallback())
+	noted, delivered := &p.topic.unplacedNoted, r.to.To == route.ToChannels
+	if delivered {
+		noted = &p.topic.fallbackNoted
 	}
-}
-
-// fallback returns the channel that gets a record which cannot be placed, or "nobody".
-func (r *router) fallback() string {
-	if r.to.To == route.ToChannels {
-		return string(r.to.Channels[0])
+	if noted[why] {
+		return
 	}
-	return "nobody"
+	noted[why] = true
+	attrs := []any{"topic", p.topic.name, "partition", p.id, "offset", offset, "route", r.to.Rule, "reason", why}
+	if delivered {
+		r.s.log.Info("a record goes to the channel of its rule's on_error; further ones are only counted",
+			append(attrs, "channel", string(r.to.Channels[0]))...)
+		return
+	}
+	r.s.log.Warn("no channel can be named for a record; further ones are only counted",
+		append(attrs, "delivered_to", "nobody")...)
 }

@@ -142,6 +142,30 @@ func TestRules(t *testing.T) {
 	require.EqualValues(t, 1, ts.Unplaced[route.UnplacedMissing].Load())
 	require.EqualValues(t, 1, ts.Unplaced[route.UnplacedNoRoute].Load())
 	require.EqualValues(t, 3, r.Stats().Routed[route.ByRule].Broadcast.Load())
+
+	// What on_error delivered has a channel. It does not hide what nobody gets for the same reason.
+	require.Equal(t, 1, r.logs.count("goes to the channel of its rule's on_error"))
+	require.Contains(t, r.logs.String(), "reason=missing channel=lost")
+	require.Equal(t, 1, r.logs.count("no channel can be named"))
+	require.Contains(t, r.logs.String(), "route=-1 reason=no_route delivered_to=nobody")
+}
+
+// A rule with on_error and one without may lack the same.
+func TestUnplacedIsLoggedApart(t *testing.T) {
+	c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a"))
+	r := startRig(t, Options{Brokers: c.ListenAddrs(), Topics: []string{"a"}, Start: Start{Mode: StartEarliest},
+		Routes: []Route{
+			{Key: "x", Channel: "{json.id}", OnError: route.OnError{Action: route.ErrorChannel, Channel: "lost"}},
+			{Channel: "{json.id}"},
+		}}, "lost")
+	produceRecords(t, mustClient(t, c.ListenAddrs()),
+		&kgo.Record{Topic: "a", Key: []byte("x"), Value: []byte("1")},
+		&kgo.Record{Topic: "a", Key: []byte("y"), Value: []byte("2")},
+		&kgo.Record{Topic: "a", Key: []byte("x"), Value: []byte("3")})
+	r.wantValues(t, "lost", []string{"1", "3"})
+	require.Equal(t, 1, r.logs.count("channel=lost"))
+	require.Equal(t, 1, r.logs.count("no channel can be named"))
+	require.EqualValues(t, 3, r.topic(0).Unplaced[route.UnplacedMissing].Load())
 }
 
 // A partition stops at the record that its rule cannot place, before it and for good; the others go on.

@@ -32,6 +32,7 @@ type Reader struct {
 	conns    map[string]readerConn
 	walker   *kafka.Walker // It goes from batch to batch only, and decodes no record.
 	requests uint64
+	portion  portion
 }
 
 // readerConn is a connection to one broker.
@@ -217,14 +218,16 @@ func (r *Reader) request(
 	req.IsolationLevel = readCommitted
 	part := kmsg.NewFetchRequestTopicPartition()
 	part.Partition, part.CurrentLeaderEpoch, part.FetchOffset, part.PartitionMaxBytes = p.id, epoch, next,
-		int32(bytesMax)
+		r.portion.of(bytesMax)
 	topic := kmsg.NewFetchRequestTopic()
 	topic.Topic, topic.TopicID = p.topic.name, p.topicID
 	topic.Partitions = append(topic.Partitions, part)
 	req.Topics = append(req.Topics, topic)
 	var resp kmsg.FetchResponse
 	r.requests++
-	if _, err := c.Request(&req, &resp, r.s.o.BackoffMax); err != nil {
+	_, err := c.Request(&req, &resp, r.s.o.BackoffMax)
+	r.portion.after(err)
+	if err != nil {
 		return nil, err
 	}
 	if resp.ErrorCode != 0 {

@@ -112,7 +112,9 @@ func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 			}
 		}
 		p.routed.Store(b.Last() + 1)
-		p.lastEpoch = b.LeaderEpoch
+		if b.LeaderEpoch >= 0 {
+			p.lastEpoch = b.LeaderEpoch
+		}
 	}
 	return f.walker.Err()
 }

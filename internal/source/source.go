@@ -38,8 +38,14 @@ type Source struct {
 	seeds       []string
 	fetchers    map[int32]*fetcher
 	metaProblem throttledLog
-	committed   map[partKey]committed // The committed positions of new topics, see askCommitted.
-	noIDsNoted  bool                  // The log says that the brokers have no topic ids.
+	// New topics wait for their committed positions.
+	unansweredProblem throttledLog
+	committed         map[partKey]committed // The committed positions of new topics, see askCommitted.
+	question          *question             // The one under way, see askCommitted.
+	unanswered        map[string]error      // Why the committed positions of new topics are not known.
+	noIDsNoted        bool                  // The log says that the brokers have no topic ids.
+	// A refresh failed before the first that succeeded, so clients may have subscribed before the topology was known.
+	answeredLate bool
 
 	committer *committer // Nil without Options.CommitGroup.
 
@@ -82,7 +88,7 @@ func New(o Options) (*Source, error) {
 		fetchers: make(map[int32]*fetcher), kick: make(chan struct{}, 1), builder: bus.NewBuilder(o.Builder),
 	}
 	s.view.seeds = o.Brokers
-	s.metaProblem.interval = o.LogInterval
+	s.metaProblem.interval, s.unansweredProblem.interval = o.LogInterval, o.LogInterval
 	s.fetchCtx, s.stopFetch = context.WithCancel(context.Background())
 	s.publishCtx, s.stopPublish = context.WithCancel(context.Background())
 	s.streams.Store(&streams{})

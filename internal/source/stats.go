@@ -74,7 +74,7 @@ type PartitionStats struct {
 	Partition     int32
 	Position      int64 // The next Kafka offset to read, or -1 if it is not known yet.
 	HighWatermark int64 // The end of the log at the last fetch, or -1.
-	Lag           int64 // The offsets between the two. Zero while one of them is not known.
+	Lag           int64 // The offsets between the two, or -1 while one of them is not known.
 	Stopped       bool  // A rule with on_error: stop has stopped the partition.
 }
 

@@ -33,7 +33,7 @@ type PartitionStatus struct {
 	Leader        int32 `json:"leader"`   // The id of the broker that leads it, or -1.
 	Position      int64 `json:"position"` // The next Kafka offset to read, or -1 if it is not known yet.
 	HighWatermark int64 `json:"high_watermark"`
-	Lag           int64 `json:"lag"`
+	Lag           int64 `json:"lag"` // Or -1 while the position or the end is not known.
 	// The last error. The next success clears it, unless a rule has stopped the partition.
 	Error   string `json:"error,omitempty"`
 	Stopped bool   `json:"stopped"` // A rule with on_error: stop has stopped the partition.

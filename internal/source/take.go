@@ -82,7 +82,9 @@ func (f *fetcher) takeLocked(a asked, rp *kmsg.FetchResponseTopicPartition) (r t
 		f.refusedLocked(p, kafka.Code(rp.ErrorCode))
 		return taken{moved: true}
 	}
-	p.high.Store(rp.HighWatermark)
+	if rp.HighWatermark >= 0 { // Otherwise the broker does not know it.
+		p.high.Store(rp.HighWatermark)
+	}
 	end := rp.LastStableOffset
 	if end < 0 {
 		end = rp.HighWatermark

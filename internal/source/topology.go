@@ -45,6 +45,11 @@ func (s *Source) apply(resp *kmsg.MetadataResponse) (settled bool, err error) {
 	if err := s.endForgotten(); err != nil {
 		return false, err
 	}
+	if changed {
+		if err := s.announceResumed(); err != nil {
+			return false, err
+		}
+	}
 	settled = s.assign(addrs, leaders)
 	s.publishView()
 	return settled, nil
@@ -121,6 +126,10 @@ func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders ma
 	}
 	first := !t.seen && !t.missed
 	resuming := !t.seen && s.o.Start.Mode == StartCommitted && len(t.retired) == 0
+	if why := s.unanswered[t.name]; why != nil {
+		t.state, t.err = TopicFailed, why.Error()
+		return changed
+	}
 	if !t.seen {
 		t.id = rt.TopicID
 	}
@@ -145,6 +154,8 @@ func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders ma
 				s.log.Info("a topic has a new partition", "topic", t.name, "partition", rp.Partition)
 			}
 			p = s.newPartition(t, rp.Partition, from)
+			// The subscribers of a topic's former life are notified by endFormer.
+			p.late = t.former == nil && (!first || s.answeredLate)
 			if resumed.offset >= 0 {
 				p.resumeAt(resumed)
 			}
@@ -201,9 +212,11 @@ func (s *Source) assign(addrs map[int32]string, leaders map[*partition]leader) (
 	for _, t := range s.topics {
 		for _, p := range t.parts {
 			l, known := leaders[p]
-			if known && l.epoch >= 0 && l.epoch < p.leaderEpoch {
-				l.broker, known = p.leaderSeen.Load(), true // The response is older than what we know.
-			} else if known {
+			switch {
+			case !known:
+			case s.isStaleLocked(p, l.epoch):
+				l.broker = p.leaderSeen.Load() // The response is older than what we know.
+			default:
 				p.newEpochLocked(l.epoch)
 			}
 			addr, reachable := addrs[l.broker]
@@ -244,17 +257,6 @@ func (s *Source) assign(addrs map[int32]string, leaders map[*partition]leader) (
 		s.spawn("fetcher", func(context.Context) { f.run(ctx) })
 	}
 	return settled
-}
-
-// newEpochLocked notes the epoch of the partition's leader. A new leader may not have everything that was read, see
-// epochs.go.
-func (p *partition) newEpochLocked(epoch int32) {
-	isNew := epoch > p.leaderEpoch && p.leaderEpoch >= 0
-	p.leaderEpoch = epoch
-	if isNew && p.lastEpoch >= 0 && p.resolve != resolveStart {
-		p.resolve = resolveEpoch
-	}
-	p.vouchLocked()
 }
 
 // publishView copies the topology to the view, where any goroutine can read it.

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"slices"
 	"unicode/utf8"
 
 	"wsd/internal/bus"
@@ -8,6 +9,27 @@ import (
 )
 
 var jsonNull = []byte("null")
+
+// invalid counts a value that JSON clients do not get, and logs the first one of each topic and reason.
+func (r *router) invalid(p *partition, reason error, offset int64, size int) {
+	t := p.topic
+	t.stats.InvalidJSON.Add(1)
+	if slices.Contains(t.invalidNoted, reason) {
+		return
+	}
+	t.invalidNoted = append(t.invalidNoted, reason)
+	attrs := []any{"topic", t.name, "partition", p.id, "offset", offset, "bytes", size}
+	switch reason {
+	case proto.ErrJSONDepth:
+		r.s.log.Warn("a value is nested deeper than kafka.json_depth_max, so JSON clients do not get it; further ones "+
+			"are only counted", append(attrs, "limit", r.s.o.JSONDepthMax)...)
+	case proto.ErrJSONNumber:
+		r.s.log.Warn("a value has a number that many JSON parsers refuse, so JSON clients do not get it; further ones "+
+			"are only counted (send such a number as a string)", append(attrs, "digits_max", proto.NumberBytesMax)...)
+	default:
+		r.s.log.Warn("a value is not JSON, so JSON clients do not get it; further ones are only counted", attrs...)
+	}
+}
 
 // jsonScratchMax is how many bytes the scratch buffer for compacted values may keep.
 const jsonScratchMax = 1 << 20
@@ -17,14 +39,9 @@ func (r *router) value(p *partition, value []byte, offset int64) bus.Record {
 	if value == nil {
 		return bus.Record{Offset: uint64(offset) + 1, JSON: jsonNull, Text: true}
 	}
-	out, ok := proto.CompactJSON(r.json[:0], value)
-	if !ok {
-		p.topic.stats.InvalidJSON.Add(1)
-		if !p.topic.invalidNoted {
-			p.topic.invalidNoted = true
-			r.s.log.Warn("a value is not JSON, so JSON clients do not get it; further ones are only counted",
-				"topic", p.topic.name, "partition", p.id, "offset", offset, "bytes", len(value))
-		}
+	out, err := proto.CompactJSON(r.json[:0], value, r.s.o.JSONDepthMax)
+	if err != nil {
+		r.invalid(p, err, offset, len(value))
 		return bus.Record{Offset: uint64(offset) + 1, Value: value, Text: utf8.Valid(value)}
 	}
 	// The result is in the scratch buffer, or it is value itself if there was nothing to remove.

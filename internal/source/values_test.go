@@ -44,6 +44,12 @@ func TestValues(t *testing.T) {
 				{value: `"line` + "\n" + `break"`, text: true}, // A raw newline inside a string is no JSON.
 				{value: big, json: big, text: true},
 				{value: `{"after":"big"}`, json: `{"after":"big"}`, text: true},
+				// Valid, but the parsers of many clients refuse it.
+				{value: strings.Repeat("[", 128) + strings.Repeat("]", 128), json: strings.Repeat("[", 128) +
+					strings.Repeat("]", 128), text: true},
+				{value: strings.Repeat("[", 129) + strings.Repeat("]", 129), text: true},
+				{value: strings.Repeat(`{"a":`, 5000) + "1" + strings.Repeat("}", 5000), text: true},
+				{value: `{"n":` + strings.Repeat("9", 5000) + `}`, text: true},
 			}
 			for _, tc := range cases {
 				rec := &kgo.Record{Topic: "a", Value: []byte(tc.value)}
@@ -74,8 +80,37 @@ func TestValues(t *testing.T) {
 			}
 			require.EqualValues(t, invalid, r.topic(0).InvalidJSON.Load())
 			require.Equal(t, 1, r.logs.count("not JSON"), "logged once a topic")
+			require.Equal(t, 1, r.logs.count("nested deeper than kafka.json_depth_max"), "logged once a topic")
+			require.Equal(t, 1, r.logs.count("limit=128"))
+			require.Equal(t, 1, r.logs.count("many JSON parsers refuse"), "logged once a topic")
 		})
 	}
+}
+
+// A client that comes back gets the same of a deep value as one that stayed.
+func TestDepthReadAgain(t *testing.T) {
+	c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a"))
+	cl := mustClient(t, c.ListenAddrs())
+	r := startRig(t, Options{Brokers: c.ListenAddrs(), Topics: []string{"a"}, JSONDepthMax: 3}, "a")
+	r.waitReady(t)
+	values := []string{"[[[1]]]", "[[[[]]]]", `[[[{"a":1}]]]`}
+	produce(t, cl, "a", 0, values...)
+	r.wantValues(t, "a", values)
+	reader := r.NewReader(t.Context())
+	defer reader.Close()
+	st, ok := r.Stream("a")
+	require.True(t, ok)
+	b, err := reader.Read(t.Context(), st, 0, 3, 1<<20)
+	require.NoError(t, err)
+	w, n := r.NewWalker(), 0
+	for w.Open(st, b, 0, 3); w.Next(); n++ {
+		live, again := r.records("a")[n], w.Record()
+		require.Equal(t, live, again)
+		require.Equal(t, n == 0, again.JSON != nil)
+	}
+	require.Equal(t, 3, n)
+	require.EqualValues(t, 2, r.topic(0).InvalidJSON.Load())
+	require.Contains(t, r.logs.String(), "limit=3")
 }
 
 // A burst of garbage between good records disturbs nothing and nobody.

@@ -37,6 +37,7 @@ func (s *Source) watch(ctx context.Context) {
 			return
 		}
 		if err != nil {
+			s.answeredLate = s.answeredLate || !s.everRefreshed()
 			s.stats.MetadataErrors.Add(1)
 			s.stats.FetchErrors[kafka.KindOf(err)].Add(1)
 			s.stats.Reconnects.Add(1)
@@ -48,7 +49,11 @@ func (s *Source) watch(ctx context.Context) {
 		}
 		tries.Reset()
 		s.stats.MetadataRefreshes.Add(1)
-		s.setViewError("")
+		if err := s.noteUnanswered(); err != nil {
+			s.setViewError(err.Error())
+		} else {
+			s.setViewError("")
+		}
 		s.metaProblem.ok(s.log, "the Kafka cluster can be read again")
 		s.flushLosses()
 		kafka.Sleep(ctx, refreshPause, nil)
@@ -100,19 +105,18 @@ func (s *Source) refresh(ctx context.Context, c *kafka.Conn) (_ *kafka.Conn, set
 		c.Close()
 		return nil, false, kafka.Code(resp.ErrorCode)
 	}
-	if err := s.askCleanup(c, &resp); err != nil {
+	// What cannot be had holds back only what it is about. The response is applied in any case.
+	cleanupErr := s.askCleanup(c, &resp)
+	s.askCommitted(&resp)
+	if settled, err = s.apply(&resp); err != nil || cleanupErr != nil {
 		c.Close()
-		return nil, false, err
+		c = nil
 	}
-	if err := s.askCommitted(ctx, &resp); err != nil {
-		return c, false, err
-	}
-	if settled, err = s.apply(&resp); err != nil {
-		c.Close()
+	if err != nil {
 		return nil, false, err
 	}
 	s.refreshEnds(number)
-	return c, settled, nil
+	return c, settled && len(s.unanswered) == 0, cleanupErr
 }
 
 // metadataVersionMax is the highest version of Metadata that is used.

@@ -27,9 +27,9 @@ func BenchmarkHandshake(b *testing.B) {
 	out := make([]byte, 0, 512)
 	b.ReportAllocs()
 	for b.Loop() {
-		var upgraded bool
+		var rejected *Reject
 		n := HeadLen(request, 0)
-		if out, upgraded = Handshake(out[:0], request[:n], accept); !upgraded {
+		if out, rejected = Handshake(out[:0], request[:n], accept); rejected != nil {
 			b.Fatal(string(out))
 		}
 	}

@@ -11,13 +11,13 @@ import (
 func TestClientHandshake(t *testing.T) {
 	b := AppendClientHandshake([]byte("before"), "example.com:8000", "/ws?channel=a%20b", "centrifuge-json", sampleKey)[len("before"):]
 	require.Equal(t, len(b), HeadLen(b, 0))
-	out, upgraded := Handshake(nil, b, func(r *Request) (Accept, error) {
+	out, rejected := Handshake(nil, b, func(r *Request) (Accept, error) {
 		require.Equal(t, Request{
 			Method: "GET", Path: "/ws", RawQuery: "channel=a%20b", Host: "example.com:8000", Upgrade: true, Protocols: []string{"centrifuge-json"},
 		}, *r)
 		return Accept{Protocol: "centrifuge-json", Header: [][2]string{{"X-Wsd-Shard", "3"}}}, nil
 	})
-	require.True(t, upgraded)
+	require.Nil(t, rejected)
 	status, header, err := ParseClientResponse(out, sampleKey, false)
 	require.NoError(t, err)
 	require.Equal(t, 101, status)
@@ -26,8 +26,8 @@ func TestClientHandshake(t *testing.T) {
 
 	b = AppendClientHandshake(nil, "x", "/", "", sampleKey)
 	require.NotContains(t, string(b), "Protocol")
-	_, upgraded = Handshake(nil, b, accept)
-	require.True(t, upgraded)
+	_, rejected = Handshake(nil, b, accept)
+	require.Nil(t, rejected)
 }
 
 func TestParseRefusal(t *testing.T) {
@@ -78,11 +78,11 @@ func TestParseClientResponseErrors(t *testing.T) {
 
 func TestOfferDeflate(t *testing.T) {
 	request := OfferDeflate(AppendClientHandshake(nil, "x", "/", "", sampleKey))
-	out, upgraded := Handshake(nil, request, func(r *Request) (Accept, error) {
+	out, rejected := Handshake(nil, request, func(r *Request) (Accept, error) {
 		require.True(t, r.Deflate)
 		return Accept{Deflate: true}, nil
 	})
-	require.True(t, upgraded)
+	require.Nil(t, rejected)
 	_, _, err := ParseClientResponse(out, sampleKey, true)
 	require.NoError(t, err)
 	_, _, err = ParseClientResponse(out, sampleKey, false)

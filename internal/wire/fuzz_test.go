@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"cmp"
 	"math/rand/v2"
 	"testing"
 	"unicode/utf8"
@@ -138,10 +139,11 @@ func FuzzHandshake(f *testing.F) {
 		}
 		require.LessOrEqual(t, n, len(b))
 		var seen *Request
-		res, _, upgraded := answer(t, b[:n], func(r *Request) (Accept, error) {
+		choose := func(r *Request) (Accept, error) {
 			seen = r
-			return Accept{Header: [][2]string{{"X-Path", "set"}}}, nil
-		})
+			return Accept{Protocol: cmp.Or(r.Protocols...), Header: [][2]string{{"X-Path", "set"}}}, nil
+		}
+		res, _, upgraded := answer(t, b[:n], choose)
 		if seen == nil {
 			require.GreaterOrEqual(t, res.StatusCode, 400)
 			return
@@ -159,7 +161,7 @@ func FuzzHandshake(f *testing.F) {
 			require.Equal(t, "set", res.Header.Get("X-Path"))
 		}
 		// A second look finds the same.
-		_, _, again := answer(t, b[:n], accept)
+		_, _, again := answer(t, b[:n], choose)
 		require.Equal(t, upgraded, again)
 	})
 }

@@ -24,7 +24,7 @@ type Request struct {
 
 // Accept says how to accept an upgrade.
 type Accept struct {
-	Protocol string      // One of Request.Protocols, or "" for none.
+	Protocol string      // One of Request.Protocols; "" only if the client offered none.
 	Deflate  bool        // Whether to use permessage-deflate, if Request.Deflate.
 	Header   [][2]string // Further fields of the response, without CR or LF.
 }
@@ -32,41 +32,68 @@ type Accept struct {
 // Reject is a complete HTTP response that is not an upgrade; its status may be 200. It is an error so that decide can
 // return it.
 type Reject struct {
+	Cause  Cause       // What was wrong with the request; "" if nothing was.
 	Status int         // HTTP status.
 	Body   string      // One helpful line without its newline, sent as text/plain.
 	Header [][2]string // Further fields of the response, without CR or LF.
 }
 
+// Cause says in one word why an upgrade request is rejected.
+type Cause string
+
+// The causes of Handshake's own rejections. decide may return others.
+const (
+	CauseMalformed     Cause = "malformed"      // Not a valid HTTP request, or not a valid WebSocket request.
+	CauseNotUpgrade    Cause = "not_upgrade"    // Not a WebSocket request.
+	CauseVersion       Cause = "version"        // Another version of HTTP or of WebSocket.
+	CauseProxyProtocol Cause = "proxy_protocol" // A PROXY header precedes the request.
+	CauseSubprotocol   Cause = "subprotocol"    // None of the subprotocols offered is supported.
+	CauseInternal      Cause = "internal"       // decide or the upgrade failed.
+)
+
 // Error implements error.
 func (r *Reject) Error() string { return r.Body }
 
 // Handshake reads a complete request head, whose length HeadLen has found, and appends the HTTP response to dst.
-// upgraded reports whether the response is a 101, so that WebSocket frames follow. Otherwise the response has
-// Connection: close, and the caller must close the connection when it has been sent.
+// rejected is nil if the response is a 101, so that WebSocket frames follow. Otherwise it is what the response says,
+// which has Connection: close, and the caller must close the connection when it has been sent.
 //
 // Handshake itself responds to malformed and ambiguous requests and to wrong WebSocket requests, with status 400, 405,
 // 426 or 505. It passes all others to decide, including plain HTTP requests (Upgrade is false). decide accepts an
 // upgrade or returns a *Reject. It cannot accept a plain request. Any other error of decide becomes status 500, without
 // its text. Handshake does not change head.
-func Handshake(dst, head []byte, decide func(*Request) (Accept, error)) (out []byte, upgraded bool) {
+//
+// A client must fail the connection if the 101 names a subprotocol that it did not offer (RFC 6455 §4.1), and browsers
+// also do so if it names none although some were offered. So a request whose offers decide leaves unanswered is
+// rejected with 400.
+func Handshake(dst, head []byte, decide func(*Request) (Accept, error)) (out []byte, rejected *Reject) {
+	head = skipEmptyLines(head)
 	h, bad := parseRequest(head)
 	withBody := !bytes.HasPrefix(head, []byte("HEAD ")) // Even if the rest of the head is not valid.
 	if bad == nil {
 		bad = h.checkUpgrade()
 	}
 	if bad != nil {
-		return appendResponse(dst, bad, withBody), false
+		return appendResponse(dst, bad, withBody), bad
 	}
-	accept, err := decide(h.request())
-	if err == nil && !h.upgrade {
+	r := h.request()
+	accept, err := decide(r)
+	switch {
+	case err != nil:
+	case !h.upgrade:
 		err = rejectNotUpgrade
+	case accept.Protocol == "" && len(r.Protocols) > 0:
+		err = rejectSubprotocol
+	case accept.Protocol != "" && !slices.Contains(r.Protocols, accept.Protocol):
+		panic("BUG: decide chose the subprotocol " + accept.Protocol + ", which was not offered")
 	}
 	if err != nil {
 		bad, ok := errors.AsType[*Reject](err)
 		if !ok {
-			bad = &Reject{Status: http.StatusInternalServerError, Body: "The server could not process this request."}
+			bad = &Reject{Cause: CauseInternal, Status: http.StatusInternalServerError,
+				Body: "The server could not process this request."}
 		}
-		return appendResponse(dst, bad, withBody), false
+		return appendResponse(dst, bad, withBody), bad
 	}
 	if accept.Deflate && h.deflate != "" {
 		accept.Header = append(slices.Clip(accept.Header), [2]string{"Sec-WebSocket-Extensions", h.deflate})
@@ -75,9 +102,16 @@ func Handshake(dst, head []byte, decide func(*Request) (Accept, error)) (out []b
 }
 
 var rejectNotUpgrade = &Reject{
+	Cause:  CauseNotUpgrade,
 	Status: http.StatusUpgradeRequired,
 	Body:   "This address serves WebSocket connections only.",
 	Header: [][2]string{{"Upgrade", "websocket"}},
+}
+
+var rejectSubprotocol = &Reject{
+	Cause:  CauseSubprotocol,
+	Status: http.StatusBadRequest,
+	Body:   "None of the offered subprotocols is supported.",
 }
 
 // canonicalHead is a valid upgrade request up to its key.
@@ -87,7 +121,7 @@ const canonicalHead = "GET / HTTP/1.1\r\nHost: -\r\nUpgrade: websocket\r\nConnec
 // upgrade appends the 101. The request has been checked, and more strictly than by ws.Upgrader, which accepts bare LFs,
 // repeated fields and any 24 bytes as a key. So the Upgrader gets the request in a canonical form, and the two cannot
 // interpret it differently.
-func upgrade(dst, key []byte, accept Accept) (out []byte, upgraded bool) {
+func upgrade(dst, key []byte, accept Accept) (out []byte, rejected *Reject) {
 	s := stream{in: key, prefix: canonicalHead, suffix: "\r\n\r\n", out: dst}
 	upgrader := ws.Upgrader{ReadBufferSize: 256, WriteBufferSize: 256}
 	if accept.Protocol != "" || len(accept.Header) > 0 {
@@ -95,10 +129,10 @@ func upgrade(dst, key []byte, accept Accept) (out []byte, upgraded bool) {
 	}
 	if _, err := upgrader.Upgrade(&s); err != nil {
 		// Do not use what the Upgrader has written, which may be incomplete.
-		return appendResponse(dst, &Reject{Status: http.StatusInternalServerError, Body: "The upgrade failed."}, true),
-			false
+		bad := &Reject{Cause: CauseInternal, Status: http.StatusInternalServerError, Body: "The upgrade failed."}
+		return appendResponse(dst, bad, true), bad
 	}
-	return s.out, true
+	return s.out, nil
 }
 
 func (a *Accept) writeTo(w io.Writer) (int64, error) {

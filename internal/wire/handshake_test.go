@@ -34,7 +34,8 @@ func upgradeHead(target string, more ...string) []byte {
 func answer(tb testing.TB, head []byte, decide func(*Request) (Accept, error)) (*http.Response, string, bool) {
 	tb.Helper()
 	before := bytes.Clone(head)
-	out, upgraded := Handshake([]byte("before"), head, decide)
+	out, rejected := Handshake([]byte("before"), head, decide)
+	upgraded := rejected == nil
 	require.Equal(tb, before, head, "the head was changed")
 	require.Equal(tb, "before", string(out[:6]))
 	r := bufio.NewReader(bytes.NewReader(out[6:]))
@@ -51,6 +52,9 @@ func answer(tb testing.TB, head []byte, decide func(*Request) (Accept, error)) (
 	require.NoError(tb, err)
 	require.Equal(tb, upgraded, res.StatusCode == http.StatusSwitchingProtocols)
 	require.Empty(tb, rest)
+	if rejected != nil {
+		require.Equal(tb, rejected.Status, res.StatusCode)
+	}
 	if !upgraded {
 		require.True(tb, res.Close, "Connection: close is missing")
 		require.Contains(tb, string(out), "\r\nConnection: close")
@@ -81,6 +85,12 @@ func TestUpgrade(t *testing.T) {
 		"HTTP/1.2":               head("GET /ws HTTP/1.2", "Host: x", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Key: "+sampleKey, "Sec-WebSocket-Version: 13"),
 		"a long cookie":          upgradeHead("/ws", "Cookie: "+strings.Repeat("c", 7000)),
 		"text beyond ASCII":      upgradeHead("/ws", "X-Name: J\xc3\xbcrgen"),
+		"unknown field":          upgradeHead("/ws", "X-Name: \x01\x7f\xff;=,\"", "X-Name:"),
+		"odd cookie":             upgradeHead("/ws", "Cookie: a=b; ; =; \"x\x02%zz", "Cookie: c"),
+		"unknown extension":      upgradeHead("/ws", "Sec-WebSocket-Extensions: x-webkit-deflate-frame, ;;=\"", "Sec-WebSocket-Extensions:"),
+		"empty line first":       append([]byte("\r\n"), upgradeHead("/ws")...),
+		"four empty lines first": append([]byte("\r\n\r\n\r\n\r\n"), upgradeHead("/ws")...),
+		"empty subprotocols":     upgradeHead("/ws", "Sec-WebSocket-Protocol: ,", "Sec-WebSocket-Protocol:"),
 	}
 	for name, b := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -227,7 +237,7 @@ func TestRejected(t *testing.T) {
 		why    string // In the answer's text.
 	}{
 		{"TLS hello", []byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), 400, "does not use TLS"},
-		{"empty line first", []byte("\r\n"), 400, "first line is not"},
+		{"empty lines only", []byte(strings.Repeat("\r\n", 5)), 400, "first line is not"},
 		{"HTTP/2 preface", head("PRI * HTTP/2.0"), 505, "HTTP/1.1"},
 		{"HTTP/2 upgrade", bytes.Replace(good, []byte("HTTP/1.1"), []byte("HTTP/2.0"), 1), 505, "HTTP/1.1"},
 		{"HTTP/0.9", head("GET /ws HTTP/0.9", "Host: x"), 505, "HTTP/1.1"},
@@ -241,7 +251,7 @@ func TestRejected(t *testing.T) {
 		{"tab", head("GET\t/ws\tHTTP/1.1", "Host: x"), 400, "a method, a target and a version"},
 		{"space in target", head("GET /w s HTTP/1.1", "Host: x"), 400, "end with HTTP/1.1"},
 		{"tab in target", head("GET /w\ts HTTP/1.1", "Host: x"), 400, "bad target"},
-		{"fragment in target", head("GET /ws#x HTTP/1.1", "Host: x"), 400, "bad target"},
+		{"fragment in target", head("GET /ws#x HTTP/1.1", "Host: x"), 400, "percent-encode it as %23"},
 		{"NUL in target", head("GET /w\x00s HTTP/1.1", "Host: x"), 400, "first line is not"},
 		{"no slash", head("GET ws HTTP/1.1", "Host: x"), 400, "begins with /"},
 		{"CONNECT", head("CONNECT example.com:80 HTTP/1.1", "Host: x"), 400, "begins with /"},
@@ -252,9 +262,14 @@ func TestRejected(t *testing.T) {
 		{"bare LF", bytes.ReplaceAll(good, []byte("\r\n"), []byte("\n")), 400, "first line is not"},
 		{"one bare LF", bytes.Replace(good, []byte("\r\nUpgrade"), []byte("\nUpgrade"), 1), 400, "does not end with CR LF"},
 		{"bare LF at the end", append(bytes.Clone(good[:len(good)-2]), '\n'), 400, "does not end with CR LF"},
-		{"bare CR", bytes.Replace(good, []byte("Host: "), []byte("Host: x\rX: "), 1), 400, "control character"},
-		{"NUL", bytes.Replace(good, []byte("Host: "), []byte("Host: \x00"), 1), 400, "control character"},
-		{"DEL", bytes.Replace(good, []byte("Host: "), []byte("Host: \x7f"), 1), 400, "control character"},
+		{"bare CR", bytes.Replace(good, []byte("Host: "), []byte("Host: x\rX: "), 1), 400, "contains a CR or a NUL"},
+		{"NUL", bytes.Replace(good, []byte("Host: "), []byte("Host: \x00"), 1), 400, "contains a CR or a NUL"},
+		{"DEL", bytes.Replace(good, []byte("Host: "), []byte("Host: \x7f"), 1), 400, "field Host"},
+		{"CR in an unknown field", without("x", "X-Long: a\rb"), 400, "contains a CR or a NUL"},
+		{"NUL in a cookie", without("x", "Cookie: a=\x00"), 400, "contains a CR or a NUL"},
+		{"control character in a key", without("Sec-WebSocket-Key", "Sec-WebSocket-Key: "+sampleKey[:23]+"\x01"), 400, "field Sec-WebSocket-Key"},
+		{"control character in Connection", without("Connection", "Connection: Upgrade, \x01"), 400, "field Connection"},
+		{"control character in target", head("GET /ws?x=\x01 HTTP/1.1", "Host: x"), 400, "first line is not"},
 		{"no end", bytes.TrimSuffix(good, []byte("\r\n")), 400, "does not end with CR LF"},
 		{"bytes behind the end", append(bytes.Clone(good), 'x'), 400, "after the end"},
 		{"obsolete folding", without("x", "X-Long: a\r\n b"), 400, "a name, a colon"},

@@ -10,15 +10,26 @@ import (
 // incomplete. from is the length of b at the previous call, and 0 at the first call. Bytes before it are not searched
 // again, so that a head that arrives byte by byte costs no more than one that arrives at once.
 //
-// Bytes that cannot become a head, and a head with bare LFs, count as complete, so that Handshake responds with 400 at
-// once and not only a timeout ends the connection.
+// A few empty lines before the request are ignored and count as part of the head (RFC 9112 §2.2).
+//
+// Bytes that cannot become a head, a head with bare LFs, and a PROXY header count as complete, so that Handshake
+// responds with 400 at once and not only a timeout ends the connection.
 func HeadLen(b []byte, from int) int {
-	if len(b) > 0 && !isToken(b[0]) {
-		return len(b) // A TLS hello, for example.
+	start := len(b) - len(skipEmptyLines(b))
+	switch rest := b[start:]; {
+	case len(rest) == 0 || start < emptyLinesMax*len(crlf) && string(rest) == crlf[:1]:
+		return 0
+	case !isToken(rest[0]): // A TLS hello, for example.
+		return len(b)
+	case proxyHeader(rest) != 0:
+		if n := bytes.IndexByte(rest, '\n'); n >= 0 {
+			return start + n + 1
+		}
+		return 0
 	}
 	// The head ends with a line feed that is followed by another one or by CR LF. At most two of these bytes are before
 	// from.
-	for i := max(from-2, 0); i < len(b); i++ {
+	for i := max(from-2, start); i < len(b); i++ {
 		n := bytes.IndexByte(b[i:], '\n')
 		if n < 0 {
 			return 0
@@ -34,20 +45,58 @@ func HeadLen(b []byte, from int) int {
 	return 0
 }
 
-// cutLine splits b after its first line. ok is false unless the line ends with CR LF and contains no control characters
-// but tabs.
+const crlf = "\r\n"
+
+// emptyLinesMax is the number of empty lines that are ignored before a request.
+const emptyLinesMax = 4
+
+// skipEmptyLines returns b without the empty lines before the request.
+func skipEmptyLines(b []byte) []byte {
+	if bytes.HasPrefix(b, []byte(proxySignature)) {
+		return b
+	}
+	for n := 0; n < emptyLinesMax && bytes.HasPrefix(b, []byte(crlf)); n++ {
+		b = b[len(crlf):]
+	}
+	return b
+}
+
+// proxySignature begins a header of the PROXY protocol, version 2. No HTTP request has its NUL there, so the bytes
+// after it need not be waited for.
+const proxySignature = "\r\n\r\n\x00"
+
+// proxyHeader returns the version of the PROXY protocol (HAProxy's) whose header b begins with, or 0 if there is none.
+func proxyHeader(b []byte) int {
+	if bytes.HasPrefix(b, []byte(proxySignature)) {
+		return 2
+	}
+	for _, family := range []string{"TCP4 ", "TCP6 ", "UNKNOWN"} {
+		if bytes.HasPrefix(b, []byte("PROXY "+family)) {
+			return 1
+		}
+	}
+	return 0
+}
+
+// cutLine splits b after its first line. ok is false unless the line ends with CR LF and contains no other CR and no
+// NUL (RFC 9110 §5.5).
 func cutLine(b []byte) (line, rest []byte, ok bool) {
 	n := bytes.IndexByte(b, '\n')
 	if n < 1 || b[n-1] != '\r' {
 		return nil, nil, false
 	}
 	line = b[:n-1]
-	for _, c := range line {
+	return line, b[n+1:], bytes.IndexByte(line, '\r') < 0 && bytes.IndexByte(line, 0) < 0
+}
+
+// hasControl reports whether b contains a control character other than a tab.
+func hasControl(b []byte) bool {
+	for _, c := range b {
 		if (c < ' ' && c != '\t') || c == 0x7f {
-			return nil, nil, false
+			return true
 		}
 	}
-	return line, b[n+1:], true
+	return false
 }
 
 // cutField splits a header line into name and value. ok is false for a line that continues the previous one (RFC 9112

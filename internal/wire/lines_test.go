@@ -18,6 +18,11 @@ func TestHeadLen(t *testing.T) {
 		{"LF, then CR LF", "GET / HTTP/1.1\n\r\n", "x"},
 		{"CR LF, then LF", "GET / HTTP/1.1\r\n\n", "x"},
 		{"many CRs", "GET /\r\r\r\n\r\r\n\r\n", "x"},
+		{"empty line first", "\r\nGET / HTTP/1.1\r\n\r\n", "\x81\x00"},
+		{"four empty lines first", "\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\n\r\n", ""},
+		{"PROXY line", "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", "GET / HTTP/1.1\r\n\r\n"},
+		{"PROXY line without addresses", "PROXY UNKNOWN\r\n", "GET / HTTP/1.1\r\n\r\n"},
+		{"a method PROXY", "PROXY / HTTP/1.1\r\n\r\n", ""},
 		{"response", "HTTP/1.1 101 Switching Protocols\r\n\r\n", "\x81\x00"},
 	}
 	for _, test := range tests {
@@ -39,7 +44,7 @@ func TestHeadLen(t *testing.T) {
 }
 
 func TestHeadLenOfNoHead(t *testing.T) {
-	for _, b := range []string{"\x16\x03\x01\x02\x00\x01\x00", "\r\nGET / HTTP/1.1\r\n", "\n", " GET", "\x00", "\xff\xfe", "{}"} {
+	for _, b := range []string{"\x16\x03\x01\x02\x00\x01\x00", "\r\n\r\n\r\n\r\n\r\n", "\r\n\r\n\x00", "\rG", "\r\n\n", "\n", " GET", "\x00", "\xff\xfe", "{}"} {
 		require.Equal(t, len(b), HeadLen([]byte(b), 0), "%q", b)
 	}
 	require.Zero(t, HeadLen(nil, 0))

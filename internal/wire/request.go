@@ -34,12 +34,19 @@ type requestHead struct {
 	upgrade           bool     // Whether this is a WebSocket request.
 }
 
-func badRequest(text string) *Reject { return &Reject{Status: http.StatusBadRequest, Body: text} }
+func badRequest(text string) *Reject {
+	return &Reject{Cause: CauseMalformed, Status: http.StatusBadRequest, Body: text}
+}
 
 // parseRequest reads a complete head and checks its syntax.
 func parseRequest(head []byte) (h requestHead, bad *Reject) {
+	if version := proxyHeader(head); version != 0 {
+		return h, &Reject{Cause: CauseProxyProtocol, Status: http.StatusBadRequest, Body: fmt.Sprintf("The request "+
+			"begins with a header of the PROXY protocol, version %d, which this port does not read yet (an option "+
+			"client.proxy_protocol is to come): turn it off in the proxy.", version)}
+	}
 	line, rest, ok := cutLine(head)
-	if !ok {
+	if !ok || hasControl(line) {
 		return h, badRequest("Malformed request: the first line is not an HTTP/1.1 request line that ends with CR " +
 			"LF. (This port does not use TLS.)")
 	}
@@ -48,8 +55,7 @@ func parseRequest(head []byte) (h requestHead, bad *Reject) {
 	}
 	for {
 		if line, rest, ok = cutLine(rest); !ok {
-			return h, badRequest("Malformed request: a header line does not end with CR LF or contains a control " +
-				"character.")
+			return h, badRequest("Malformed request: a header line does not end with CR LF, or contains a CR or a NUL.")
 		}
 		if len(line) == 0 {
 			break
@@ -87,8 +93,8 @@ func (h *requestHead) requestLine(line []byte) *Reject {
 		return badRequest("Malformed request: the first line does not end with HTTP/1.1.")
 	}
 	if number[0] != '1' {
-		return &Reject{Status: http.StatusHTTPVersionNotSupported, Body: "This port supports HTTP/1.1 only, not " +
-			"WebSocket over HTTP/2."}
+		return &Reject{Cause: CauseVersion, Status: http.StatusHTTPVersionNotSupported,
+			Body: "This port supports HTTP/1.1 only, not WebSocket over HTTP/2."}
 	}
 	h.method, h.target, h.minor = method, target, number[2]-'0'
 	return h.splitTarget()
@@ -97,8 +103,11 @@ func (h *requestHead) requestLine(line []byte) *Reject {
 // splitTarget finds the path and the query in the target, and the host in an absolute target (RFC 9112 §3.2).
 func (h *requestHead) splitTarget() *Reject {
 	t := h.target
-	if bytes.ContainsAny(t, "#\t") || len(t) == 0 {
+	switch {
+	case len(t) == 0 || bytes.IndexByte(t, '\t') >= 0:
 		return badRequest("Malformed request: bad target.")
+	case bytes.IndexByte(t, '#') >= 0:
+		return badRequest("Malformed request: a # in the target; percent-encode it as %23.")
 	}
 	if t[0] != '/' && string(t) != "*" {
 		scheme, rest, ok := bytes.Cut(t, []byte("://"))
@@ -123,7 +132,8 @@ func (h *requestHead) splitTarget() *Reject {
 	return nil
 }
 
-// field reads one header field. ok is false if its value is malformed.
+// field reads one header field. ok is false if its value is malformed. Fields with a name that is not here are not
+// looked at, cookies included.
 func (h *requestHead) field(name, value []byte) (ok bool) {
 	switch {
 	case equalFold(name, "host"):
@@ -164,8 +174,10 @@ func (h *requestHead) field(name, value []byte) (ok bool) {
 		h.body = h.body || string(value) != "0"
 	case equalFold(name, "transfer-encoding"):
 		h.body = true
+	default:
+		return true
 	}
-	return true
+	return !hasControl(value)
 }
 
 // checkUpgrade sets h.upgrade if this is a WebSocket request. It rejects a WebSocket request that violates RFC 6455
@@ -174,6 +186,7 @@ func (h *requestHead) checkUpgrade() *Reject {
 	if !h.upgradeField {
 		if h.keys > 0 {
 			return &Reject{
+				Cause:  CauseMalformed,
 				Status: http.StatusUpgradeRequired,
 				Body: "The WebSocket request lacks Upgrade: websocket. A proxy in between must pass on Upgrade and " +
 					"Connection.",
@@ -185,11 +198,11 @@ func (h *requestHead) checkUpgrade() *Reject {
 	h.upgrade = true
 	switch {
 	case h.minor == 0:
-		return &Reject{Status: http.StatusHTTPVersionNotSupported, Body: "WebSocket requires HTTP/1.1, but this " +
-			"request uses HTTP/1.0. A proxy in between must use 1.1."}
+		return &Reject{Cause: CauseVersion, Status: http.StatusHTTPVersionNotSupported, Body: "WebSocket requires " +
+			"HTTP/1.1, but this request uses HTTP/1.0. A proxy in between must use 1.1."}
 	case string(h.method) != http.MethodGet:
-		return &Reject{Status: http.StatusMethodNotAllowed, Body: "A WebSocket request must use GET.",
-			Header: [][2]string{{"Allow", "GET"}}}
+		return &Reject{Cause: CauseMalformed, Status: http.StatusMethodNotAllowed,
+			Body: "A WebSocket request must use GET.", Header: [][2]string{{"Allow", "GET"}}}
 	case !h.connectionUpgrade:
 		return badRequest("The WebSocket request lacks Connection: Upgrade. A proxy in between must pass on Upgrade " +
 			"and Connection.")
@@ -199,6 +212,7 @@ func (h *requestHead) checkUpgrade() *Reject {
 		return badRequest("The WebSocket request needs exactly one Sec-WebSocket-Version: 13.")
 	case string(h.version) != "13":
 		return &Reject{
+			Cause:  CauseVersion,
 			Status: http.StatusUpgradeRequired,
 			Body:   "Only WebSocket version 13 is supported.",
 			Header: [][2]string{{"Upgrade", "websocket"}, {"Sec-WebSocket-Version", "13"}},

@@ -1,0 +1,124 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// What the limits of a client's requests are compared with. A client of the protocol that reconnects subscribes to all
+// its channels in one message.
+const (
+	tokenBytes     = 600     // Of a subscription's token, a JWT with a signature of 2,048 bits and a few claims.
+	subscribeBytes = 128     // Of the rest of a subscribe command: its names, id, offset and epoch.
+	fieldsBytes    = 8 << 10 // Of a browser's header fields with cookies.
+
+	messageMaxLimit = 16 << 20
+	headMaxLimit    = 1 << 20
+
+	// uploadRate is what a slow uplink carries, in bytes per second.
+	uploadRate = 128 << 10
+)
+
+// reconnectBytes returns how long the message of a client is that subscribes again to as many channels as it may have.
+func (c *Client) reconnectBytes() Bytes {
+	return Bytes(c.ChannelsMax) * Bytes(c.ChannelLengthMax+tokenBytes+subscribeBytes)
+}
+
+// rawHeadBytes returns how long the request of a raw client is that names as many channels as it may, each byte
+// percent-encoded.
+func (c *Client) rawHeadBytes() Bytes {
+	return fieldsBytes + Bytes(c.ChannelsMax)*Bytes(len("&channel=")+len("%00")*c.ChannelLengthMax)
+}
+
+// fit returns the least multiple of step from least to most that is no less than needed, if there is one.
+func fit(needed, step, least, most Bytes) Bytes {
+	return min(max((needed+step-1)/step*step, least), most)
+}
+
+// derive sets the limits that are to fit others.
+func (l *loader) derive() {
+	c := &l.loaded.Config.Client
+	if l.bad["client.channels_max"] || l.bad["client.channel_length_max"] {
+		return // Their faults are enough.
+	}
+	// Values out of range are faults, and must not overflow here.
+	bounded := Client{ChannelsMax: min(max(c.ChannelsMax, 1), channelsMaxLimit),
+		ChannelLengthMax: min(max(c.ChannelLengthMax, 1), channelLengthLimit)}
+	if c.MessageMax == 0 {
+		c.MessageMax = fit(bounded.reconnectBytes(), 64<<10, 64<<10, messageMaxLimit)
+	}
+	if c.HeadMax == 0 {
+		c.HeadMax = fit(bounded.rawHeadBytes(), 4<<10, fieldsBytes, headMaxLimit)
+	}
+}
+
+// warn adds a warning about an option's value.
+func (l *loader) warn(key, value, problem, remedy string) {
+	l.loaded.Warnings = append(l.loaded.Warnings,
+		Fault{Key: key, Value: cut(value), Origin: l.loaded.Origin(key), Problem: problem, Remedy: remedy})
+}
+
+// compareLimits warns of limits that are valid, but that a client which keeps to one of them cannot keep to the other.
+func (l *loader) compareLimits(c *Config) {
+	cl := &c.Client
+	if need := cl.reconnectBytes(); cl.MessageMax < need {
+		l.warn("client.message_max", cl.MessageMax.String(), fmt.Sprintf("a client with %d subscriptions "+
+			"(client.channels_max) may need %d bytes to subscribe again after a reconnect, with names of %d bytes "+
+			"(client.channel_length_max) and tokens of %d; it is closed with 1009", cl.ChannelsMax, need,
+			cl.ChannelLengthMax, tokenBytes), atLeast("client.message_max", need, messageMaxLimit))
+	}
+	if need := cl.rawHeadBytes(); cl.HeadMax < need {
+		l.warn("client.head_max", cl.HeadMax.String(), fmt.Sprintf("a raw client that names %d channels "+
+			"(client.channels_max) of %d bytes (client.channel_length_max) may need a request of %d bytes; it gets "+
+			"431", cl.ChannelsMax, cl.ChannelLengthMax, need), atLeast("client.head_max", need, headMaxLimit))
+	}
+	l.compareRate("client.frame_timeout", cl.FrameTimeout, "client.message_max", cl.MessageMax)
+	l.compareRate("client.handshake_timeout", cl.HandshakeTimeout, "client.head_max", cl.HeadMax)
+	if cl.Compression && cl.CompressionThreshold > cl.MessageOutMax {
+		l.warn("client.compression_threshold", cl.CompressionThreshold.String(), fmt.Sprintf("messages of several "+
+			"publications have at most client.message_out_max (%v) and are never compressed", cl.MessageOutMax),
+			"lower it, or raise client.message_out_max")
+	}
+	for _, p := range cl.SlowPolicies {
+		l.compareName("client.slow_policies", p.Channel, cl.ChannelLengthMax)
+	}
+	for _, p := range c.Recovery.CacheChannels {
+		l.compareName("recovery.cache_channels", p, cl.ChannelLengthMax)
+	}
+	for i := range c.Routes {
+		r := &c.Routes[i]
+		if !strings.ContainsAny(r.Channel, "{}") {
+			l.compareName("routes", r.Channel, cl.ChannelLengthMax)
+		}
+		l.compareName("routes", r.OnError.Channel, cl.ChannelLengthMax)
+	}
+}
+
+func atLeast(key string, need, most Bytes) string {
+	if need > most {
+		return fmt.Sprintf("%s can be %v at most: lower client.channels_max or client.channel_length_max", key, most)
+	}
+	return fmt.Sprintf("set %s to at least %d, or to 0 to let it follow the others", key, need)
+}
+
+// compareRate warns if the time for a message is too short for its length on a slow link. Defaults that follow other
+// options are for lengths that few messages have.
+func (l *loader) compareRate(timeKey string, limit time.Duration, sizeKey string, size Bytes) {
+	if !l.loaded.Given(timeKey) && !l.loaded.Given(sizeKey) {
+		return
+	}
+	if need := time.Duration(float64(size) / uploadRate * float64(time.Second)); need > limit {
+		l.warn(timeKey, limit.String(), fmt.Sprintf("a client that sends as much as %s allows (%v) needs %v at "+
+			"%d KiB/s", sizeKey, size, need.Round(time.Second/10), uploadRate>>10), "raise it, or lower "+sizeKey)
+	}
+}
+
+// compareName warns of a channel that no client can subscribe to, because its name is too long.
+func (l *loader) compareName(key, pattern string, most int) {
+	if name := strings.TrimSuffix(pattern, "*"); len(name) > most && utf8.ValidString(name) {
+		l.warn(key, pattern, fmt.Sprintf("the name has %d bytes, and clients can subscribe to names of at most %d "+
+			"(client.channel_length_max)", len(name), most), "raise client.channel_length_max, or shorten the name")
+	}
+}

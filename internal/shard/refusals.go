@@ -1,0 +1,44 @@
+package shard
+
+import (
+	"slices"
+
+	"wsd/internal/wire"
+)
+
+// The causes for which the shard refuses an upgrade request, beside those of package wire.
+const (
+	causePath           wire.Cause = "path"            // The path is not one of the client port's.
+	causeQuery          wire.Cause = "query"           // A known query parameter is malformed.
+	causeChannel        wire.Cause = "channel"         // A raw client named no channel, or not in order.
+	causeChannelsMax    wire.Cause = "channels_max"    // A raw client named more than client.channels_max channels.
+	causeUnknownChannel wire.Cause = "unknown_channel" // Nothing can feed a raw client's channel.
+	causeHeadMax        wire.Cause = "head_max"        // The request is longer than client.head_max.
+	causeTimeout        wire.Cause = "timeout"         // No complete request within client.handshake_timeout.
+	causeStopping       wire.Cause = "stopping"        // The server is stopping.
+)
+
+// causes is the closed list of causes, in the order of Stats.Refused.
+var causes = [...]wire.Cause{
+	wire.CauseMalformed, wire.CauseNotUpgrade, wire.CauseVersion, wire.CauseProxyProtocol, wire.CauseSubprotocol,
+	wire.CauseInternal, causePath, causeQuery, causeChannel, causeChannelsMax, causeUnknownChannel, causeHeadMax,
+	causeTimeout, causeStopping,
+}
+
+// Causes lists every cause for which an upgrade request is refused, in the order of Stats.Refused.
+func Causes() []wire.Cause { return causes[:] }
+
+// causeIndex returns the place of a cause in Stats.Refused.
+func causeIndex(cause wire.Cause) int {
+	i := slices.Index(causes[:], cause)
+	if i < 0 {
+		panic("BUG: no such cause of a refusal: " + string(cause))
+	}
+	return i
+}
+
+var headTooLong = &wire.Reject{Cause: causeHeadMax, Status: 431,
+	Body: "The upgrade request is longer than client.head_max allows."}
+
+var headTooLate = &wire.Reject{Cause: causeTimeout, Status: 408,
+	Body: "The upgrade request was not complete within client.handshake_timeout."}
