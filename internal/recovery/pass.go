@@ -31,6 +31,7 @@ type pass struct {
 	memory  int      // The part of Recovery.collected that was collected in this walk.
 	kept    int      // What unfinished queries keep of it.
 	stopped bool     // The workers have to end.
+	slot    *walkSlot
 
 	joins   map[string]*join  // By channel, of the block's QueryNext queries.
 	indexes map[string]*index // By channel, of the block's QueryLast queries.
@@ -121,6 +122,8 @@ func (p *pass) walk(b source.Block, read bool) {
 		}
 	}
 	p.r.past.used(p.st, b.From, &by, time.Now())
+	p.slot = p.r.slots.acquire()
+	defer func() { p.slot.release() }()
 	to, err := p.collectNext(b, next)
 	if err == nil && len(last) > 0 {
 		err = p.collectLast(b, last)
@@ -134,6 +137,7 @@ func (p *pass) walk(b source.Block, read bool) {
 	default:
 		for _, q := range next {
 			p.settleNext(q, to)
+			p.slot.rest() // Whoever asked may do work with the answer at once.
 		}
 		for _, q := range last {
 			if err != nil {
@@ -141,6 +145,7 @@ func (p *pass) walk(b source.Block, read bool) {
 				continue
 			}
 			p.settleLast(q, &b)
+			p.slot.rest()
 		}
 	}
 	b.Done()
