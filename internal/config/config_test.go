@@ -111,7 +111,7 @@ func TestFiles(t *testing.T) {
 		"recovery: {cache_channels: ['a*b']}":                 "recovery.cache_channels = a*b (file FILE:1): only the last character may be a *",
 		"recovery: {cache_channels: [a, a]}":                  "recovery.cache_channels = a (file FILE:1): listed twice",
 		"recovery: {read_bytes: 2MiB, max_bytes: 4MiB}":       "recovery.read_bytes = 2MiB (file FILE:1): must hold at least one answer, and recovery.max_bytes is 4MiB",
-		"recovery: {max_publications: 0}":                     "recovery.max_publications = 0 (file FILE:1): must be from 1 to 10000",
+		"recovery: {max_publications: 0}":                     "recovery.max_publications = 0 (file FILE:1): must be from 1 to 100000000",
 		"bus: {batch_age: 1500us}":                            "bus.batch_age = 1.5ms (file FILE:1): must be whole milliseconds",
 		"kafka: {partitioner: random}":                        "kafka.partitioner = random (file FILE:1): must be murmur2, crc32 or empty",
 		"client: {slow_policies: ['a*b=conflate']}":           "only the last character may be a *",

@@ -9,7 +9,7 @@ import (
 
 func (l *loader) checkRecovery(c *Config) {
 	r := &c.Recovery
-	number(l, "recovery.max_publications", r.MaxPublications, 1, 10_000)
+	number(l, "recovery.max_publications", r.MaxPublications, 1, 100_000_000)
 	number(l, "recovery.max_bytes", r.MaxBytes, 1<<10, 1<<30)
 	number(l, "recovery.timeout", r.Timeout, 10*time.Millisecond, time.Minute)
 	number(l, "recovery.cache_bytes", r.CacheBytes, 0, 1<<40)

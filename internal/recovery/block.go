@@ -10,8 +10,10 @@ import (
 )
 
 const (
-	// blockBytes is the size at which a block from Kafka ends: that of one response, and of some portions of a client.
-	blockBytes = 1 << 20
+	// blockBytesMax is the size at which a block from Kafka ends: that of one response, and of some portions. It is a
+	// part of what one worker may keep, so that there is room for several.
+	blockBytesMax = 1 << 20
+	blockPart     = 4
 	// deadlineStep is the multiple to which a read's deadline is rounded up, so that many queries do not each end a
 	// read of their own.
 	deadlineStep = 250 * time.Millisecond
@@ -27,8 +29,8 @@ func (e *goneError) Error() string {
 	return fmt.Sprintf("the log has lost records before offset %d", e.before)
 }
 
-// kept returns the block that holds an offset if it is in memory. The caller calls Block.Done.
-func (p *pass) kept(offset int64) (source.Block, bool) {
+// find returns the block that holds an offset if it is in memory. The caller calls Block.Done.
+func (p *pass) find(offset int64) (source.Block, bool) {
 	if b, ok := p.r.o.Source.Recent(p.st.Stream, offset+1); ok {
 		return b, true
 	}
@@ -37,7 +39,7 @@ func (p *pass) kept(offset int64) (source.Block, bool) {
 
 // inMemory reports whether the block that holds an offset is in memory.
 func (p *pass) inMemory(offset int64) bool {
-	b, ok := p.kept(offset)
+	b, ok := p.find(offset)
 	if ok {
 		b.Done()
 	}
@@ -86,7 +88,7 @@ func (p *pass) fetch(from, to int64) (source.Block, error) {
 	ctx, cancel := context.WithDeadline(p.r.ctx, deadline.Truncate(deadlineStep).Add(deadlineStep))
 	defer cancel()
 	before := p.reader.Requests()
-	b, err := p.reader.Read(ctx, p.st.Stream, from, to, min(blockBytes, p.r.o.ReadBytesMax/p.r.o.Concurrency))
+	b, err := p.reader.Read(ctx, p.st.Stream, from, to, p.r.past.blockBytes)
 	p.r.stats.Reads.Add(1)
 	p.r.stats.Fetches.Add(p.reader.Requests() - before)
 	p.r.stats.ReadBytes.Add(uint64(b.Bytes()))

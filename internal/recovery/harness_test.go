@@ -132,6 +132,15 @@ func (r *rig) position(key string) uint64 {
 	return offset
 }
 
+// eventuallyAnotherEpoch waits until the channel's stream has another epoch than the query.
+func (r *rig) eventuallyAnotherEpoch(q bus.Query) {
+	r.t.Helper()
+	r.eventually("another epoch", func() bool {
+		_, epoch, ok := r.source.Position(q.Channel)
+		return ok && epoch != q.Epoch
+	})
+}
+
 // query returns a QueryNext for all of a channel's stream up to now.
 func (r *rig) query(key string) bus.Query {
 	r.t.Helper()
@@ -233,10 +242,16 @@ func many(key string, n int) []string { return slices.Repeat([]string{key}, n) }
 // holdReads has Kafka answer no read before release is called. The source, which reads from offset end on, is answered.
 func (r *rig) holdReads(end int64) (release func()) {
 	r.t.Helper()
+	return r.hold(func(offset int64) bool { return offset < end })
+}
+
+// hold has Kafka answer no fetch from an offset that which chooses, before release is called.
+func (r *rig) hold(which func(offset int64) bool) (release func()) {
+	r.t.Helper()
 	hold := make(chan struct{})
 	r.kafka.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		r.kafka.KeepControl()
-		if req.(*kmsg.FetchRequest).Topics[0].Partitions[0].FetchOffset < end {
+		if which(req.(*kmsg.FetchRequest).Topics[0].Partitions[0].FetchOffset) {
 			r.kafka.SleepControl(func() { <-hold })
 		}
 		return nil, nil, false

@@ -19,8 +19,6 @@ type index struct {
 
 // collectLast walks through a block for queries of kind QueryLast.
 func (p *pass) collectLast(b source.Block, list []*query) error {
-	slot := p.r.slots.acquire()
-	defer func() { slot.release() }()
 	defer p.walker.Close()
 	from, to := b.To, b.From
 	for _, q := range list {
@@ -30,7 +28,7 @@ func (p *pass) collectLast(b source.Block, list []*query) error {
 			p.indexes[q.Channel] = &index{}
 		}
 	}
-	for p.walker.Open(p.st.Stream, b, from, to); p.walker.Next(); slot.walked() {
+	for p.walker.Open(p.st.Stream, b, from, to); p.walker.Next(); p.slot.walked() {
 		if x := p.indexes[string(p.walker.Channel())]; x != nil {
 			x.offsets = append(x.offsets, p.walker.Offset())
 			x.sizes = append(x.sizes, p.walker.Bytes())
@@ -56,7 +54,7 @@ func (p *pass) collectLast(b source.Block, list []*query) error {
 	for _, x := range p.indexes {
 		x.next = sort.Search(len(x.offsets), func(i int) bool { return inKafka(x.offsets[i]) > from })
 	}
-	for p.walker.Open(p.st.Stream, b, from, to); p.walker.Next(); slot.walked() {
+	for p.walker.Open(p.st.Stream, b, from, to); p.walker.Next(); p.slot.walked() {
 		x := p.indexes[string(p.walker.Channel())]
 		if x == nil {
 			continue

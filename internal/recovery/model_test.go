@@ -48,7 +48,7 @@ func (r *rig) transactional(n int) {
 // Random queries while records come, against what the test knows it has produced. Some records are of transactions that
 // are aborted, and those of other channels are between.
 func TestAnswers(t *testing.T) {
-	const keys, rounds = 7, 60
+	const keys, rounds = 7, 100
 	for name, kept := range kept {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, 3, kept, func(o *Options) { o.BytesMax = 3000 })

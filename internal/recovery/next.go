@@ -45,20 +45,15 @@ func (p *pass) collectNext(b source.Block, list []*query) (to int64, err error) 
 		j.queries = append(j.queries, q)
 		q.join.join = j
 	}
-	if len(list) == 0 {
-		return b.To, nil
-	}
-	slot := p.r.slots.acquire()
-	defer func() { slot.release() }()
 	defer p.walker.Close()
 	for to = b.To; len(list) > 0 && to == b.To && err == nil; {
-		list, to, err = p.stretch(b, list, &slot)
+		list, to, err = p.stretch(b, list)
 	}
 	return to, err
 }
 
 // stretch walks through what the first queries need without a gap. It returns the queries that it has not reached.
-func (p *pass) stretch(b source.Block, list []*query, slot *walkSlot) (left []*query, to int64, err error) {
+func (p *pass) stretch(b source.Block, list []*query) (left []*query, to int64, err error) {
 	from, end, n := list[0].edge, list[0].edge, 0
 	for ; n < len(list) && (n == 0 || list[n].edge < end); n++ {
 		end = max(end, min(list[n].end, b.To))
@@ -73,7 +68,7 @@ func (p *pass) stretch(b source.Block, list []*query, slot *walkSlot) (left []*q
 	}
 	p.walker.Open(p.st.Stream, b, from, end)
 	for p.walker.Next() {
-		slot.walked()
+		p.slot.walked()
 		offset := p.walker.Offset()
 		if enough != 0 && offset != enough {
 			end = inKafka(offset) - 1

@@ -29,7 +29,9 @@ type pass struct {
 	walks   int      // How many walks are left.
 	reads   int      // How many reads are left.
 	memory  int      // The part of Recovery.collected that was collected in this walk.
+	kept    int      // What unfinished queries keep of it.
 	stopped bool     // The workers have to end.
+	slot    *walkSlot
 
 	joins   map[string]*join  // By channel, of the block's QueryNext queries.
 	indexes map[string]*index // By channel, of the block's QueryLast queries.
@@ -84,7 +86,7 @@ func (p *pass) share(q *query, kind laneKind) {
 		if q.over.Load() || p.spent() {
 			return
 		}
-		b, ok := p.kept(q.need())
+		b, ok := p.find(q.need())
 		read := !ok && kind == laneFar
 		if read {
 			var err error
@@ -120,6 +122,8 @@ func (p *pass) walk(b source.Block, read bool) {
 		}
 	}
 	p.r.past.used(p.st, b.From, &by, time.Now())
+	p.slot = p.r.slots.acquire()
+	defer func() { p.slot.release() }()
 	to, err := p.collectNext(b, next)
 	if err == nil && len(last) > 0 {
 		err = p.collectLast(b, last)
@@ -133,6 +137,7 @@ func (p *pass) walk(b source.Block, read bool) {
 	default:
 		for _, q := range next {
 			p.settleNext(q, to)
+			p.slot.rest() // Whoever asked may do work with the answer at once.
 		}
 		for _, q := range last {
 			if err != nil {
@@ -140,13 +145,14 @@ func (p *pass) walk(b source.Block, read bool) {
 				continue
 			}
 			p.settleLast(q, &b)
+			p.slot.rest()
 		}
 	}
 	b.Done()
 	clear(p.joins)
 	clear(p.indexes)
-	p.r.collected.Add(-int64(p.memory))
-	p.memory = 0
+	p.r.collected.Add(int64(p.kept - p.memory))
+	p.memory, p.kept = 0, 0
 	p.saveMemory()
 }
 
@@ -174,12 +180,14 @@ func memoryOf(r *bus.Record) int {
 
 // keep counts the memory of the records of parts, which an unfinished query keeps after the walk.
 func (p *pass) keep(q *query, parts [][]bus.Record) {
+	n := 0
 	for _, part := range parts {
 		for i := range part {
-			q.memory += memoryOf(&part[i])
-			p.r.collected.Add(int64(memoryOf(&part[i])))
+			n += memoryOf(&part[i])
 		}
 	}
+	q.memory += n
+	p.kept += n
 }
 
 // saveMemory ends queries of this pass, as far as they have collected something, if the answers being prepared take too

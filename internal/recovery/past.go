@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"container/list"
+	"slices"
 	"sort"
 	"sync"
 	"time"
@@ -18,10 +19,11 @@ const (
 	pastShared = 3
 )
 
-// How many offsets a block from Kafka covers: a power of two, so that all blocks fit into one grid. Blocks of
-// blockOffsets are read as long as the size of records is not known.
+// How many offsets a block from Kafka covers: a power of two, so that all blocks fit into one grid. The block that was
+// read last says how large records are, and thus how many offsets the next one covers. Blocks of blockOffsets are read
+// if there is none.
 const (
-	blockOffsets    = 1 << 12
+	blockOffsets    = 1 << 8
 	blockOffsetsMax = 1 << 16
 )
 
@@ -29,17 +31,25 @@ const (
 // more than one owner has used are not pushed out by those that one has, so that a client that goes through a large log
 // alone does not make others read theirs again.
 type past struct {
-	bytesMax int
+	bytesMax   int // Fixed after init, like blockBytes.
+	blockBytes int // The size at which a block from Kafka ends.
 
-	mu    sync.Mutex
-	bytes [2]int                  // By pastBlock.shared as 0 or 1.
-	order [2]*list.List           // The blocks, likewise, that were used last first.
-	kept  map[stream][]*pastBlock // By offset. No block overlaps another.
+	mu      sync.Mutex
+	bytes   [2]int        // By pastBlock.shared as 0 or 1.
+	order   [2]*list.List // The blocks, likewise, that were used last first.
+	streams map[stream]*pastStream
+}
+
+// pastStream is what is kept of a stream.
+type pastStream struct {
+	blocks []*pastBlock // By offset. No block overlaps another.
+	span   int64        // How many offsets the next block covers.
+	read   time.Time    // When the last block was read.
 }
 
 type pastBlock struct {
 	source.Block
-	st     stream
+	of     *pastStream
 	used   time.Time
 	owner  uint64 // Who used it first.
 	known  bool   // Somebody has used it.
@@ -49,74 +59,80 @@ type pastBlock struct {
 
 func (b *pastBlock) size() int { return b.Bytes() + pastOverhead }
 
-func (p *past) init(bytesMax int) {
-	p.bytesMax, p.kept = bytesMax, make(map[stream][]*pastBlock)
+func (p *past) init(bytesMax, blockBytes int) {
+	p.bytesMax, p.blockBytes, p.streams = bytesMax, blockBytes, make(map[stream]*pastStream)
 	p.order = [2]*list.List{list.New(), list.New()}
 }
 
-// search returns the index of the first block of the list that ends after an offset.
-func search(blocks []*pastBlock, offset int64) int {
-	return sort.Search(len(blocks), func(i int) bool { return blocks[i].To > offset })
+// search returns the index of the stream's first block that ends after an offset.
+func (s *pastStream) search(offset int64) int {
+	return sort.Search(len(s.blocks), func(i int) bool { return s.blocks[i].To > offset })
+}
+
+// holdingLocked returns the block that holds an offset, or nil.
+func (p *past) holdingLocked(st stream, offset int64) *pastBlock {
+	s := p.streams[st]
+	if s == nil {
+		return nil
+	}
+	if i := s.search(offset); i < len(s.blocks) && s.blocks[i].From <= offset {
+		return s.blocks[i]
+	}
+	return nil
 }
 
 // find returns the block that holds an offset.
 func (p *past) find(st stream, offset int64) (b source.Block, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	blocks := p.kept[st]
-	if i := search(blocks, offset); i < len(blocks) && blocks[i].From <= offset {
-		return blocks[i].Block, true
+	if b := p.holdingLocked(st, offset); b != nil {
+		return b.Block, true
 	}
 	return source.Block{}, false
 }
 
 // gap returns the range to read for an offset that no block holds: a block of the grid, without what other blocks hold
-// and what is not routed yet. The nearest block says how large records are.
+// and what is not routed yet.
 func (p *past) gap(st stream, offset, routed int64) (from, to int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	blocks := p.kept[st]
-	i := search(blocks, offset)
-	low, high, span := int64(0), routed, int64(blockOffsets)
-	if i < len(blocks) {
-		high = min(high, blocks[i].From)
-		span = blocks[i].span()
+	s := p.streams[st]
+	if s == nil {
+		s = &pastStream{span: blockOffsets}
+	}
+	from = offset - offset%s.span
+	to = min(from+s.span, routed)
+	i := s.search(offset)
+	if i < len(s.blocks) {
+		to = min(to, s.blocks[i].From)
 	}
 	if i > 0 {
-		low = blocks[i-1].To
-		span = blocks[i-1].span()
+		from = max(from, s.blocks[i-1].To)
 	}
-	from = offset - offset%span
-	return max(from, low), min(from+span, high)
-}
-
-// span returns how many offsets a block covers that is as dense as b.
-func (b *pastBlock) span() int64 {
-	offsets := b.To - b.From
-	span := int64(1)
-	for span < blockOffsetsMax && int64(b.Bytes())*2*span <= blockBytes*offsets {
-		span *= 2
-	}
-	return span
+	return from, to
 }
 
 // add keeps a block. It makes room by forgetting the blocks that were used longest ago.
 func (p *past) add(st stream, block source.Block, now time.Time) {
-	b := &pastBlock{Block: block, st: st, used: now}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.streams[st]
+	if s == nil {
+		s = &pastStream{}
+		p.streams[st] = s
+	}
+	s.read, s.span = now, 1
+	for s.span < blockOffsetsMax && int64(block.Bytes())*2*s.span <= int64(p.blockBytes)*(block.To-block.From) {
+		s.span *= 2
+	}
+	b := &pastBlock{Block: block, of: s, used: now}
 	if b.size() > p.bytesMax {
 		return
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	for p.bytes[0]+p.bytes[1]+b.size() > p.bytesMax {
 		p.forgetLocked(p.oldestLocked())
 	}
-	blocks := p.kept[st]
-	i := search(blocks, b.From)
-	blocks = append(blocks, nil)
-	copy(blocks[i+1:], blocks[i:])
-	blocks[i] = b
-	p.kept[st] = blocks
+	s.blocks = slices.Insert(s.blocks, s.search(b.From), b)
 	p.enterLocked(b)
 }
 
@@ -144,13 +160,8 @@ func (p *past) leaveLocked(b *pastBlock) {
 
 func (p *past) forgetLocked(b *pastBlock) {
 	p.leaveLocked(b)
-	blocks := p.kept[b.st]
-	i := search(blocks, b.From)
-	copy(blocks[i:], blocks[i+1:])
-	blocks[len(blocks)-1] = nil
-	if p.kept[b.st] = blocks[:len(blocks)-1]; len(blocks) == 1 {
-		delete(p.kept, b.st)
-	}
+	i := b.of.search(b.From)
+	b.of.blocks = slices.Delete(b.of.blocks, i, i+1)
 }
 
 // owners says whether a block is used by one owner or by several.
@@ -172,12 +183,10 @@ func (o *owners) add(owner uint64) {
 func (p *past) used(st stream, from int64, by *owners, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	blocks := p.kept[st]
-	i := search(blocks, from)
-	if i == len(blocks) || blocks[i].From != from {
+	b := p.holdingLocked(st, from)
+	if b == nil || b.From != from {
 		return
 	}
-	b := blocks[i]
 	p.leaveLocked(b)
 	if !b.known {
 		b.known, b.owner = true, by.first
@@ -204,11 +213,16 @@ func (p *past) expire(now time.Time) {
 			p.forgetLocked(e.Value.(*pastBlock))
 		}
 	}
+	for st, s := range p.streams {
+		if len(s.blocks) == 0 && now.Sub(s.read) > pastIdle {
+			delete(p.streams, st)
+		}
+	}
 }
 
-// size returns how many bytes and streams are kept.
+// size returns how many bytes are kept, and of how many streams. A stream may have no bytes.
 func (p *past) size() (bytes, streams int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.bytes[0] + p.bytes[1], len(p.kept)
+	return p.bytes[0] + p.bytes[1], len(p.streams)
 }

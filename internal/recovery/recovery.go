@@ -67,7 +67,7 @@ func New(o Options) (*Recovery, error) {
 		slots: newWalkSlots()}
 	r.ready[laneNear] = make(chan struct{}, cap(r.slots))
 	r.ready[laneFar] = make(chan struct{}, o.Concurrency)
-	r.past.init(o.ReadBytesMax)
+	r.past.init(o.ReadBytesMax, min(blockBytesMax, o.ReadBytesMax/blockPart/o.Concurrency))
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r, nil
 }

@@ -28,9 +28,9 @@ type walkSlot struct {
 }
 
 // acquire waits until the goroutine may walk.
-func (s walkSlots) acquire() walkSlot {
+func (s walkSlots) acquire() *walkSlot {
 	s <- struct{}{}
-	return walkSlot{slots: s, began: time.Now(), left: walkClockEvery}
+	return &walkSlot{slots: s, began: time.Now(), left: walkClockEvery}
 }
 
 func (s *walkSlot) release() { <-s.slots }
@@ -41,10 +41,15 @@ func (s *walkSlot) walked() {
 		return
 	}
 	s.left = walkClockEvery
+	s.rest()
+}
+
+// rest rests if it is time to.
+func (s *walkSlot) rest() {
 	if time.Since(s.began) < walkMax {
 		return
 	}
 	s.release()
 	time.Sleep(walkRest)
-	*s = s.slots.acquire()
+	*s = *s.slots.acquire()
 }

@@ -88,7 +88,8 @@ type history struct {
 // reply makes the reply for an answer. Any goroutine.
 func (h *history) reply(form bus.Variant, d *dialect, z *Deflate, a bus.Answer) (chunk, error) {
 	reply := &protocol.Reply{Id: h.command}
-	enough := a.Result == bus.ResultOK ||
+	found := len(a.Records) > 0 || !a.More // If not, time was over before the first record.
+	enough := a.Result == bus.ResultOK && found ||
 		h.last && (len(a.Records) > 0 || a.Result == bus.ResultGone)
 	switch {
 	case a.Result == bus.ResultEpoch: // The topic was created again meanwhile.
@@ -100,7 +101,8 @@ func (h *history) reply(form bus.Variant, d *dialect, z *Deflate, a bus.Answer) 
 			slices.Reverse(list)
 		}
 		h.result.Publications = list[:min(h.limit, len(list))]
-	case a.Result == bus.ResultTimeout, a.Result == bus.ResultOverload, a.Result == bus.ResultError, h.last:
+	case a.Result == bus.ResultOK, a.Result == bus.ResultTimeout, a.Result == bus.ResultOverload,
+		a.Result == bus.ResultError, h.last:
 		reply.Error = errTryAgain.Reply()
 	default:
 		reply.Error = proto.ErrUnrecoverablePosition.Reply()

@@ -436,6 +436,10 @@ func TestHistory(t *testing.T) {
 		p.past.answer(result)
 		require.Contains(t, p.hear(c), want)
 	}
+	p.say(c, `{"id":5,"history":{"channel":"a","limit":1,"since":{"offset":1}}}`)
+	p.past.done[0](bus.Answer{More: true, Through: 3})
+	p.past.queries, p.past.done = nil, nil
+	require.Contains(t, p.hear(c), `"temporary":true`, "an empty list would say that there is nothing")
 	for range historyMax {
 		p.say(c, `{"id":5,"history":{"channel":"a","limit":1}}`)
 	}

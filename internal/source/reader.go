@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -113,7 +114,7 @@ func (r *Reader) fetch(ctx context.Context, st *Stream, b *Block, next *int64, b
 		return err
 	}
 	stop := context.AfterFunc(ctx, func() { c.Close() })
-	rp, err := r.request(c, p, epoch, *next)
+	rp, err := r.request(c, p, epoch, *next, min(r.s.o.FetchMaxBytes, bytesMax))
 	if err == nil && kafka.Code(rp.ErrorCode) == kafka.OffsetOutOfRange {
 		err = r.beginning(c, p, b, next)
 		rp = nil
@@ -202,9 +203,9 @@ func (r *Reader) take(p *partition, rp *kmsg.FetchResponseTopicPartition, b *Blo
 	return nil
 }
 
-// request asks for what follows next in the log of a leader's epoch.
+// request asks for what follows next in the log of a leader's epoch, for so many bytes or one record batch.
 func (r *Reader) request(
-	c *kafka.Conn, p *partition, epoch int32, next int64,
+	c *kafka.Conn, p *partition, epoch int32, next int64, bytesMax int,
 ) (*kmsg.FetchResponseTopicPartition, error) {
 	version := c.FetchVersion()
 	if p.topicID == ([16]byte{}) {
@@ -213,11 +214,11 @@ func (r *Reader) request(
 	req := kmsg.NewFetchRequest()
 	req.Version = version
 	req.MinBytes, req.MaxWaitMillis = 1, int32(r.s.o.BackoffMax.Milliseconds())
-	bytesMax := r.portion.of(r.s.o.FetchMaxBytes)
-	req.MaxBytes = bytesMax
+	req.MaxBytes = math.MaxInt32 // There is one partition, whose limit counts.
 	req.IsolationLevel = readCommitted
 	part := kmsg.NewFetchRequestTopicPartition()
-	part.Partition, part.CurrentLeaderEpoch, part.FetchOffset, part.PartitionMaxBytes = p.id, epoch, next, bytesMax
+	part.Partition, part.CurrentLeaderEpoch, part.FetchOffset, part.PartitionMaxBytes = p.id, epoch, next,
+		r.portion.of(bytesMax)
 	topic := kmsg.NewFetchRequestTopic()
 	topic.Topic, topic.TopicID = p.topic.name, p.topicID
 	topic.Partitions = append(topic.Partitions, part)

@@ -3,11 +3,14 @@ package source
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -30,6 +33,40 @@ func (r *rig) again(ctx context.Context, from, to int64) (values []string, err e
 		values = append(values, string(w.Record().Value))
 	}
 	return values, w.Err()
+}
+
+// A range with too many bytes is read in several blocks. Each has one record batch at least.
+func TestReadAgainInSeveralBlocks(t *testing.T) {
+	c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a"))
+	r := startRig(t, Options{Brokers: c.ListenAddrs(), Topics: []string{"a"}}, "a")
+	r.waitReady(t)
+	cl := mustClient(t, c.ListenAddrs(), kgo.ProducerBatchCompression(kgo.NoCompression()))
+	var want []string
+	for n := range 20 {
+		list := []string{fmt.Sprintf("%q", strings.Repeat("x", 200*n))}
+		produce(t, cl, "a", 0, list...)
+		want = append(want, list...)
+	}
+	r.wantValues(t, "a", want)
+	st, ok := r.Stream("a")
+	require.True(t, ok)
+	reader, w := r.NewReader(t.Context()), r.NewWalker()
+	defer reader.Close()
+	var got []string
+	blocks := 0
+	for from := int64(0); from < 20; blocks++ {
+		b, err := reader.Read(t.Context(), st, from, 20, 3000)
+		require.NoError(t, err)
+		require.Equal(t, from, b.From)
+		require.Greater(t, b.To, from)
+		for w.Open(st, b, from, b.To); w.Next(); {
+			got = append(got, string(w.Record().Value))
+		}
+		require.NoError(t, w.Err())
+		from = b.To
+	}
+	require.Equal(t, want, got)
+	require.True(t, blocks > 10 && blocks < 20, blocks)
 }
 
 // A new leader's log may not be the one that was read: nothing is read again of it before it has been compared.
