@@ -99,7 +99,7 @@ func sockaddr(a *net.TCPAddr) (family int, sa unix.Sockaddr) {
 	copy(v6.Addr[:], a.IP.To16())
 	if a.Zone != "" {
 		if i, err := net.InterfaceByName(a.Zone); err == nil {
-			v6.ZoneId = uint32(i.Index) // An index is above 0.
+			v6.ZoneId = uint32(i.Index) //nolint:gosec // An index is above 0.
 		}
 	}
 	return unix.AF_INET6, v6

@@ -22,10 +22,10 @@ func DecodeProtobuf(frame []byte, commandsMax int, fn func(*protocol.Command) er
 			return ErrTooManyCommands
 		}
 		length, size := binary.Uvarint(frame)
-		if size <= 0 || length > uint64(len(frame)-size) { // size is at most the frame's length.
+		if size <= 0 || length > uint64(len(frame)-size) { //nolint:gosec // size is at most the frame's length.
 			return fmt.Errorf("%w: the length of a message exceeds the frame", ErrCommandInvalid)
 		}
-		end := size + int(length) // It fits the frame.
+		end := size + int(length) //nolint:gosec // It fits the frame.
 		cmd, err := decodeProtobufCommand(frame[size:end])
 		if err != nil {
 			return err
@@ -58,7 +58,7 @@ func decodeProtobufCommand(message []byte) (cmd *protocol.Command, err error) {
 // AppendReplyProtobuf appends r, with its length before it.
 func AppendReplyProtobuf(dst []byte, r *protocol.Reply) ([]byte, error) {
 	size := r.SizeCF()
-	dst = binary.AppendUvarint(dst, uint64(size)) // A size is no less than 0.
+	dst = binary.AppendUvarint(dst, uint64(size)) //nolint:gosec // A size is no less than 0.
 	start := len(dst)
 	dst = append(dst, make([]byte, size)...)
 	if _, err := r.MarshalToSizedBufferCF(dst[start:]); err != nil {
@@ -131,5 +131,5 @@ func appendPushProtobuf(dst []byte, channel string, tag byte, content int) []byt
 func delimited(n int) int { return tagBytes + cfprotobuf.SizeOfMessage(n) }
 
 func appendLength(dst []byte, n int) []byte {
-	return binary.AppendUvarint(dst, uint64(n)) // A length is no less than 0.
+	return binary.AppendUvarint(dst, uint64(n)) //nolint:gosec // A length is no less than 0.
 }

@@ -53,7 +53,7 @@ func cutFrame(b []byte) (header, payload int) {
 	case 126:
 		return 4, int(binary.BigEndian.Uint16(b[2:]))
 	case 127:
-		return 10, int(binary.BigEndian.Uint64(b[2:])) // The bytes are in memory.
+		return 10, int(binary.BigEndian.Uint64(b[2:])) //nolint:gosec // The bytes are in memory.
 	default:
 		return 2, n
 	}
