@@ -144,8 +144,8 @@ func (s *Source) failed(c *kafka.Conn, err error) {
 	}
 }
 
-// checkCluster returns an error if a metadata response is of another cluster than the one that is read. Two clusters may
-// have topics of the same name, and an address may be given to another one.
+// checkCluster returns an error if a metadata response is of another cluster than the one that is read. Two clusters
+// may have topics of the same name, and an address may be given to another one.
 func (s *Source) checkCluster(c *kafka.Conn, resp *kmsg.MetadataResponse) error {
 	switch id := resp.ClusterID; {
 	case id == nil || *id == "" || *id == s.clusterID:
