@@ -49,7 +49,9 @@ type Options struct {
 	// A position that has not changed is committed again after one to two times this. Default 1 h.
 	CommitAgain time.Duration
 
-	TopicsMax int            // How many topics may be read, including those that patterns find. Default 1000.
+	TopicsMax int // How many topics may be read, including those that patterns find. Default 1000.
+	// The id that the cluster must have. Default: the one that the first broker names. Another cluster is not read.
+	ClusterID string
 	ClientID  string         // Default "wsd".
 	TLS       *tls.Config    // Nil means plain text. An empty ServerName becomes each broker's host.
 	SASL      sasl.Mechanism // Nil means no authentication.

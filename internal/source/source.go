@@ -37,6 +37,7 @@ type Source struct {
 	// Addresses to ask for metadata: first the brokers that were seen last, then the configured ones.
 	seeds       []string
 	metaTimeout time.Duration // How long a request of the watcher may take, see metadataTimeout.
+	clusterID   string        // The id of the cluster that is read, or "" before the first answer.
 	fetchers    map[int32]*fetcher
 	metaProblem throttledLog
 	// New topics wait for their committed positions.
@@ -91,7 +92,7 @@ func New(o Options) (*Source, error) {
 		fetchers: make(map[int32]*fetcher), kick: make(chan struct{}, 1), builder: bus.NewBuilder(o.Builder),
 	}
 	s.view.seeds = o.Brokers
-	s.metaTimeout = min(metadataTimeout, o.RequestTimeout)
+	s.metaTimeout, s.clusterID = min(metadataTimeout, o.RequestTimeout), o.ClusterID
 	s.metaProblem.interval, s.unansweredProblem.interval = o.LogInterval, o.LogInterval
 	s.fetchCtx, s.stopFetch = context.WithCancel(context.Background())
 	s.publishCtx, s.stopPublish = context.WithCancel(context.Background())

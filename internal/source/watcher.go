@@ -107,6 +107,10 @@ func (s *Source) refresh(ctx context.Context, c *kafka.Conn) (_ *kafka.Conn, set
 		s.failed(c, nil)
 		return nil, false, kafka.Code(resp.ErrorCode)
 	}
+	if err := s.checkCluster(c, &resp); err != nil {
+		s.failed(c, nil)
+		return nil, false, err
+	}
 	s.metaTimeout = min(max(metadataTimeout, 4*time.Since(began)), s.o.RequestTimeout)
 	// What cannot be had holds back only what it is about. The response is applied in any case.
 	cleanupErr := s.askCleanup(c, &resp)
@@ -137,6 +141,24 @@ func (s *Source) failed(c *kafka.Conn, err error) {
 	last := slices.DeleteFunc(slices.Clone(s.seeds), func(seed string) bool { return seed == addr })
 	if len(last) < len(s.seeds) {
 		s.setSeeds(append(last, addr))
+	}
+}
+
+// checkCluster returns an error if a metadata response is of another cluster than the one that is read. Two clusters
+// may have topics of the same name, and an address may be given to another one.
+func (s *Source) checkCluster(c *kafka.Conn, resp *kmsg.MetadataResponse) error {
+	switch id := resp.ClusterID; {
+	case id == nil || *id == "" || *id == s.clusterID:
+		return nil
+	case s.clusterID == "":
+		s.clusterID = *id
+		return nil
+	case s.o.ClusterID != "":
+		return kafka.NewError(kafka.ErrorBroker, fmt.Errorf("broker %s belongs to the cluster %q, not to %q "+
+			"(kafka.cluster_id): correct kafka.brokers or kafka.cluster_id", c.Dialled(), *id, s.clusterID))
+	default:
+		return kafka.NewError(kafka.ErrorBroker, fmt.Errorf("broker %s belongs to the cluster %q, but wsd has read %q "+
+			"so far: correct kafka.brokers, or restart wsd to read the other cluster", c.Dialled(), *id, s.clusterID))
 	}
 }
 
