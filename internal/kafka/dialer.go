@@ -28,7 +28,8 @@ type Dialer struct {
 }
 
 // Dial connects to the broker at addr: TCP, TLS, version negotiation, SASL. The end of ctx closes the connection, also
-// after Dial has returned.
+// after Dial has returned. One goroutine may use the connection. The error is a *KindError: ErrorAuth if the broker
+// refused the credentials, else mostly ErrorConnect.
 func (d *Dialer) Dial(ctx context.Context, addr string) (_ *Conn, err error) {
 	dialCtx, cancel := context.WithTimeout(ctx, d.DialTimeout)
 	defer cancel()
@@ -91,8 +92,8 @@ const DialFirstMax = 4
 // connections, but never answers.
 const dialStagger = time.Second
 
-// DialFirst connects to the first of the addresses that answers. It tries at most DialFirstMax of them, in their order,
-// and the next one as soon as one fails or has not answered for dialStagger.
+// DialFirst connects to the first of the addresses that answers; there must be one at least. It tries at most
+// DialFirstMax of them, in their order, and the next one as soon as one fails or has not answered for dialStagger.
 func (d *Dialer) DialFirst(ctx context.Context, addrs []string) (*Conn, error) {
 	addrs = addrs[:min(len(addrs), DialFirstMax)]
 	type result struct {

@@ -75,7 +75,8 @@ const (
 	RebalanceInProgress     = kafkago.RebalanceInProgress
 )
 
-// KindOf returns the kind of an error from a connection or a broker.
+// KindOf returns the kind of an error from a connection or a broker: ErrorDisconnect for everything that is neither a
+// *KindError, a broker's code nor a timeout, nil included.
 func KindOf(err error) ErrorKind {
 	var ke *KindError
 	var code Code

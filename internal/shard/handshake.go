@@ -47,7 +47,7 @@ type request struct {
 	token     string      // Of a raw client, from its subprotocols. It must not be logged or sent.
 }
 
-// handshake answers the complete upgrade request in head.
+// handshake responds to the complete upgrade request in head.
 func (s *Shard) handshake(c *conn, head []byte) {
 	var req request
 	decide := func(r *wire.Request) (wire.Accept, error) { return s.decide(r, &req) }
@@ -59,7 +59,7 @@ func (s *Shard) handshake(c *conn, head []byte) {
 		} else {
 			s.countRefusal(c, rejected)
 		}
-		s.answerHTTP(c, slices.Clone(out), reason)
+		s.respond(c, slices.Clone(out), reason)
 		return
 	}
 	s.replies = out[:0]
@@ -100,7 +100,7 @@ func (s *Shard) decide(r *wire.Request, req *request) (accept wire.Accept, err e
 	path := s.path(r.Path)
 	if !r.Upgrade {
 		req.plainHTTP = true
-		return accept, plainAnswer(path, !s.accepting.stopped && s.opts.Serving.Load())
+		return accept, plainResponse(path, !s.accepting.stopped && s.opts.Serving.Load())
 	}
 	if s.accepting.stopped {
 		return accept, stopping
@@ -146,8 +146,8 @@ var stopping = &wire.Reject{
 	Cause: causeStopping, Status: 503, Body: "The server is stopping.",
 }
 
-// plainAnswer is the answer to a request that is not an upgrade.
-func plainAnswer(path string, serving bool) *wire.Reject {
+// plainResponse is the response to a request that is not an upgrade.
+func plainResponse(path string, serving bool) *wire.Reject {
 	switch {
 	case path != pathHealth:
 		return &wire.Reject{Status: 426, Body: helpLine,
@@ -263,10 +263,10 @@ func chooseEncoding(offered []string, query url.Values) (subprotocol string, v b
 	return "", bus.VariantJSON, nil
 }
 
-// refuseRequest answers a request that never became complete or is too long.
+// refuseRequest responds to a request that never became complete or is too long.
 func (s *Shard) refuseRequest(c *conn, r *wire.Reject, reason Reason) {
 	s.countRefusal(c, r)
-	s.answerHTTP(c, wire.AppendReject(nil, r), reason)
+	s.respond(c, wire.AppendReject(nil, r), reason)
 }
 
 // countRefusal counts and logs a refused request. The text of a refusal contains nothing that the client sent.
@@ -278,8 +278,8 @@ func (s *Shard) countRefusal(c *conn, r *wire.Reject) {
 	}
 }
 
-// answerHTTP sends a response that ends the connection.
-func (s *Shard) answerHTTP(c *conn, response []byte, reason Reason) {
+// respond sends a response that ends the connection.
+func (s *Shard) respond(c *conn, response []byte, reason Reason) {
 	s.beginClosing(c, reason)
 	s.queue(c, chunk{bytes: response})
 }

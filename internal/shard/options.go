@@ -40,10 +40,10 @@ type Limits struct {
 	HandshakeTimeout  time.Duration // From accept to a complete upgrade request.
 	StaleCloseDelay   time.Duration // From upgrade to the connect command.
 	FrameTimeout      time.Duration // From the first byte of a message to its last.
-	PingInterval      time.Duration
-	PongTimeout       time.Duration
+	PingInterval      time.Duration // From one ping to the next.
+	PongTimeout       time.Duration // From a ping to its pong.
 	CloseGrace        time.Duration // From the close frame to the peer's; then the connection is reset.
-	BatchBytesPerTurn int           // Bytes of segments gathered before they are flushed.
+	BatchBytesPerTurn int           // Bytes of values gathered in a turn; the last batch may exceed it.
 	PinnedMax         int           // Bytes that all shards' connections may hold of batches that left the ring.
 }
 

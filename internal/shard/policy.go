@@ -2,8 +2,8 @@ package shard
 
 import "strings"
 
-// Policy is what happens to a client that does not keep up with a channel. Whatever the policy, a client with more than
-// OutboundMax bytes waiting after the message being sent is closed.
+// Policy is what happens to a client that does not keep up with a channel. A client with more than OutboundMax bytes
+// waiting after the message being sent is closed, unless PolicyResync can make room.
 type Policy uint8
 
 // The policies.

@@ -23,8 +23,8 @@ import (
 
 // Recoverer answers what channels' streams held.
 type Recoverer interface {
-	// Ask has done called with the answer to q, once, by any goroutine, perhaps before it returns. It must not block.
-	// Any shard's goroutine.
+	// Ask calls done exactly once with the answer to q, from any goroutine, perhaps before it returns. Shards call it
+	// from their goroutines, so it must not block. done does not block.
 	Ask(q bus.Query, done func(bus.Answer))
 }
 

@@ -81,7 +81,8 @@ type turnCounts struct {
 	bytesIn, framesIn uint64
 }
 
-// New returns a shard that is ready to Start. Its Post methods work from now on, so that the bus may wake it before.
+// New returns a shard that is ready to Start. Its Post methods work from now on, so that the bus may wake it before. If
+// New fails, it has closed the listeners.
 func New(o Options) (*Shard, error) {
 	s, err := newShard(o)
 	if err != nil {
@@ -163,11 +164,11 @@ func (s *Shard) PostStopAccepting() { s.inbox.signal(signalStopAccepting) }
 
 // PostShutdown makes the shard deliver what is on the bus, close its connections with 3001 or 1001, and end its loop
 // when all are closed, or at the deadline by force. It implies PostStopAccepting. Any goroutine; nothing may be
-// published on the bus after it.
+// published on the bus after it. A later call moves the deadline.
 func (s *Shard) PostShutdown(deadline time.Time) {
 	s.deadline.Store(int64(deadline.Sub(s.start)))
 	s.inbox.signal(signalStopAccepting | signalShutdown)
 }
 
-// Done is closed when the loop has ended.
+// Done is closed when the loop has ended; never if Start was not called. Any goroutine.
 func (s *Shard) Done() <-chan struct{} { return s.done }
