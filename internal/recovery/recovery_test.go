@@ -78,6 +78,12 @@ func TestGone(t *testing.T) {
 	}
 	q.After, q.Kind = 0, bus.QueryLast
 	require.Len(t, r.ask(q).Records, 30, "as many as there are")
+	r.past.expire(time.Now().Add(time.Hour))
+	q.UpTo = 60
+	a := r.ask(q)
+	require.Equal(t, bus.ResultOK, a.Result)
+	require.Empty(t, a.Records)
+	q.UpTo = 100
 	r.deleteRecords(0, 100)
 	r.past.expire(time.Now().Add(time.Hour))
 	q.After, q.Kind = 95, bus.QueryNext
