@@ -101,6 +101,7 @@ type process struct {
 	t       *testing.T
 	cmd     *exec.Cmd
 	stdin   io.WriteCloser
+	stderr  io.Closer
 	clients string // Address, from the start line.
 	socket  string
 	rest    chan string // The log behind the start line, when the process has ended.
@@ -118,6 +119,7 @@ func start(t *testing.T, args ...string) *process {
 	require.NoError(t, err)
 	stderr, err := p.cmd.StderrPipe()
 	require.NoError(t, err)
+	p.stderr = stderr
 	require.NoError(t, p.cmd.Start())
 	lines := bufio.NewScanner(stderr)
 	for lines.Scan() {
@@ -199,10 +201,55 @@ func TestSecondSignal(t *testing.T) {
 	require.NoError(t, p.cmd.Process.Signal(unix.SIGINT))
 	_, err := ws.ReadHeader(conn) // The close frame, which gets no answer.
 	require.NoError(t, err)
-	require.NoError(t, p.cmd.Process.Signal(unix.SIGTERM))
+	// At once it would be the same signal.
+	require.Eventually(t, func() bool { return p.cmd.Process.Signal(unix.SIGTERM) != nil || len(p.rest) > 0 }, waitMax, 20*time.Millisecond)
 	code, log := p.end()
 	require.Equal(t, command.Failed, code)
 	require.NotContains(t, log, `"msg":"stopped"`)
+}
+
+func TestTwoSignals(t *testing.T) {
+	for _, test := range []struct {
+		after []time.Duration // Of the signals, after the first.
+		two   bool
+	}{
+		{nil, false},
+		{[]time.Duration{0}, false},
+		{[]time.Duration{sameSignal - 1}, false},
+		{[]time.Duration{sameSignal}, true},
+		{[]time.Duration{0, 1, sameSignal - 1, sameSignal + 1}, true},
+	} {
+		got := make(chan os.Signal, 8)
+		times := []time.Time{time.Unix(1, 0)}
+		got <- unix.SIGTERM
+		for _, d := range test.after {
+			got <- unix.SIGTERM
+			times = append(times, time.Unix(1, 0).Add(d))
+		}
+		close(got)
+		firsts := 0
+		two := twoSignals(got, func() { firsts++ }, func() time.Time {
+			now := times[0]
+			times = times[1:]
+			return now
+		})
+		require.Equal(t, test.two, two, test.after)
+		require.Equal(t, 1, firsts)
+	}
+	none := make(chan os.Signal)
+	close(none)
+	require.False(t, twoSignals(none, nil, nil))
+}
+
+// A log line that nobody can read any longer does not end the process.
+func TestLogReaderGone(t *testing.T) {
+	p := start(t, devArgs...)
+	require.NoError(t, p.stderr.Close())
+	require.NoError(t, p.cmd.Process.Signal(unix.SIGTERM)) // It logs that it stops.
+	_ = p.cmd.Wait()
+	require.True(t, p.cmd.ProcessState.Exited(), p.cmd.ProcessState.String())
+	require.Equal(t, command.OK, p.cmd.ProcessState.ExitCode())
+	require.NoFileExists(t, p.socket)
 }
 
 // SO_REUSEPORT would let a second wsd share the first one's clients.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"time"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"golang.org/x/sys/unix"
@@ -50,17 +51,20 @@ func serve(ctx context.Context, loaded *config.Loaded, logger *slog.Logger, serv
 	})
 }
 
-// signals returns a context that ends with the first SIGTERM or SIGINT. The second one ends the process at once.
+// sameSignal is how soon after the first signal another one counts as the same: timeout(1) signals a process and then
+// its group, and so do some supervisors.
+const sameSignal = 100 * time.Millisecond
+
+// signals returns a context that ends with the first SIGTERM or SIGINT. A later one ends the process at once. From then
+// on a write to a closed pipe is an error: with the default of Go, a log line whose reader has gone would end the
+// process by SIGPIPE.
 func signals() (ctx context.Context, stop func()) {
+	signal.Ignore(unix.SIGPIPE)
 	ctx, cancel := context.WithCancel(context.Background())
 	got := make(chan os.Signal, 2)
 	signal.Notify(got, unix.SIGTERM, unix.SIGINT)
 	go func() {
-		if _, ok := <-got; !ok {
-			return
-		}
-		cancel()
-		if _, ok := <-got; ok {
+		if twoSignals(got, cancel, time.Now) {
 			fmt.Fprintln(os.Stderr, "wsd: second signal: exiting without waiting for clients")
 			os.Exit(command.Failed)
 		}
@@ -70,4 +74,20 @@ func signals() (ctx context.Context, stop func()) {
 		close(got)
 		cancel()
 	}
+}
+
+// twoSignals calls first with the first signal, and returns true with the second one. It returns false when got is
+// closed.
+func twoSignals(got <-chan os.Signal, first func(), now func() time.Time) bool {
+	if _, ok := <-got; !ok {
+		return false
+	}
+	began := now()
+	first()
+	for range got {
+		if now().Sub(began) >= sameSignal {
+			return true
+		}
+	}
+	return false
 }

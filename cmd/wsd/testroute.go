@@ -9,7 +9,6 @@ import (
 	"wsd/internal/command"
 	"wsd/internal/config"
 	"wsd/internal/route"
-	"wsd/internal/routing"
 )
 
 type testRouteCmd struct {
@@ -130,7 +129,7 @@ func describe(cfg *config.Config, p *route.Placement) placed {
 			out.Channels = append(out.Channels, string(name))
 		}
 	case route.ToConnection:
-		out.To, out.Client = "connection", string(routing.AppendClientID(nil, p.Nonce, p.Conn))
+		out.To, out.Client = "connection", string(p.Client.Append(nil))
 	case route.ToUser:
 		out.To, out.User = "user", string(p.User)
 	case route.ToEverybody:

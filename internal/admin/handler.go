@@ -44,9 +44,19 @@ func newHandler(o Options, isLoopback bool) http.Handler {
 			"only /health, /ready and /metrics are served on an address that other machines can reach: set "+
 				"admin.listen to a loopback address to use the rest"))
 	default:
-		mux.Handle("/", localHost(private))
+		mux.Handle("/", private)
 	}
-	return secured(mux)
+	return secured(localHost(isLoopback, withoutSlash(mux)))
+}
+
+// withoutSlash lets a slash follow a path.
+func withoutSlash(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if path := strings.TrimSuffix(r.URL.Path, "/"); path != "" && !strings.HasPrefix(path, "/debug/") {
+			r.URL.Path = path
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func refuse(code int, why string) http.HandlerFunc {
@@ -65,11 +75,15 @@ func secured(next http.Handler) http.Handler {
 	})
 }
 
-// localHost refuses requests for host names other than localhost. Otherwise a web page elsewhere could let its own name
-// resolve to a loopback address (DNS rebinding), and read this server through its visitor's browser.
-func localHost(next http.Handler) http.Handler {
+// localHost refuses requests to a loopback address for host names other than localhost. Otherwise a web page elsewhere
+// could let its own name resolve to that address (DNS rebinding), and read this server through its visitor's browser.
+// Other addresses may have names. A request of HTTP/1.0 without a host is a load balancer's and not a browser's.
+func localHost(isLoopback bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, ok := requestHost(r); !ok {
+		local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+		_, ok := requestHost(r)
+		ok = ok || r.Host == "" && !r.ProtoAtLeast(1, 1)
+		if !ok && (isLoopback || local != nil && loopback(local)) {
 			http.Error(w, "use an IP address or localhost in the URL, not another host name", http.StatusForbidden)
 			return
 		}

@@ -1,9 +1,11 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -154,4 +156,36 @@ func TestChannels(t *testing.T) {
 		require.Equal(t, channelList{Channels: c.want, More: c.more}, list, name)
 		require.Equal(t, before, c.given, "the caller's list stays as it is")
 	}
+}
+
+// On a loopback address nothing is served under another name, whatever address the port listens on.
+func TestForeignHost(t *testing.T) {
+	paths := []string{"/health", "/ready", "/metrics", "/", "/api/channels"}
+	for _, target := range paths {
+		require.Equal(t, http.StatusForbidden, get(options(), true, "evil.example:9000", target).Code, target)
+		require.Equal(t, http.StatusOK, get(options(), true, "localhost:9000", target).Code, target)
+		for minor, status := range []int{http.StatusOK, http.StatusForbidden} {
+			r := httptest.NewRequest(http.MethodGet, target, nil)
+			r.Host, r.ProtoMinor = "", minor
+			w := httptest.NewRecorder()
+			newHandler(options(), true).ServeHTTP(w, r)
+			require.Equal(t, status, w.Code, target)
+		}
+	}
+	for _, target := range paths[:3] {
+		require.Equal(t, http.StatusOK, get(options(), false, "wsd-1.example:9000", target).Code, target)
+		r := httptest.NewRequest(http.MethodGet, target, nil)
+		r.Host = "evil.example:9000"
+		r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9000}))
+		w := httptest.NewRecorder()
+		newHandler(options(), false).ServeHTTP(w, r)
+		require.Equal(t, http.StatusForbidden, w.Code, target)
+	}
+}
+
+func TestTrailingSlash(t *testing.T) {
+	for _, target := range []string{"/health/", "/ready/", "/metrics/", "/api/channels/", "/page.css/"} {
+		require.Equal(t, http.StatusOK, get(options(), true, "localhost", target).Code, target)
+	}
+	require.Equal(t, http.StatusNotFound, get(options(), true, "localhost", "/health//").Code)
 }

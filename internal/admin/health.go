@@ -79,6 +79,7 @@ type Partition struct {
 	Partition     int32  `json:"partition"`       // Number of the partition.
 	Position      int64  `json:"position"`        // Next offset to read; -1: not known yet.
 	HighWatermark int64  `json:"high_watermark"`  // End of the log; -1: not known yet.
+	LastStable    int64  `json:"last_stable"`     // End of what is committed; -1: not known yet.
 	Lag           int64  `json:"lag"`             // Offsets that are not read yet; -1: not known yet.
 	Error         string `json:"error,omitempty"` // Why the partition cannot be read; empty if it can.
 }

@@ -34,6 +34,6 @@ for (const depth of [1, 2, 100, 190, 300, 5_000, 10_000, 300_000]) {
 const flat = text(pretty('{"push":{"channel":"a","pub":{"data":{"a":"]]","b":[1,2]}}}}', false));
 if (flat !== '{"a": "]]", "b": [1, 2]}') throw new Error(flat);
 `), 0o600))
-	out, err := exec.Command(node, filepath.Join(dir, "test.mjs")).CombinedOutput() //nolint:gosec // Both are ours.
+	out, err := exec.Command(node, filepath.Join(dir, "test.mjs")).CombinedOutput() // Both are ours.
 	require.NoError(t, err, "%s", out)
 }

@@ -118,7 +118,7 @@ func (l *loader) checkRanges(c *Config) {
 	number(l, "dev.rate", c.Dev.Rate, 0, 1_000_000)
 	if n := b.RingBatches; n&(n-1) != 0 {
 		l.complain("bus.ring_batches", strconv.Itoa(n), "must be a power of two",
-			fmt.Sprintf("set %d", 1<<uint(math.Round(math.Log2(math.Abs(float64(n))))))) //nolint:gosec // Small.
+			fmt.Sprintf("set %d", 1<<uint(math.Round(math.Log2(math.Abs(float64(n)))))))
 	}
 	if !l.bad["bus.batch_bytes_max"] && b.RingBytesMax < b.BatchBytesMax {
 		l.complain("bus.ring_bytes_max", b.RingBytesMax.String(),

@@ -65,6 +65,7 @@ type Kafka struct {
 	TopicsMax        int           `key:"topics_max" def:"1000" help:"Maximum number of topics to read, including those that patterns match, 1 to 10000."`
 	Start            string        `key:"start" def:"latest" help:"Where to begin reading: latest, earliest, a time (RFC 3339, such as 2026-01-31T08:00:00Z), or committed. committed means the positions of commit_group, and latest in topics where the group has none."`
 	CommitGroup      string        `key:"commit_group" help:"Consumer group to commit positions to, at most once a second, so that Kafka's own tools show wsd's lag. wsd does not join the group. Each wsd needs a group of its own that nothing else uses. Empty: none."`
+	ClusterID        string        `key:"cluster_id" help:"Id that the cluster must have, as kafka-cluster.sh cluster-id prints it. Brokers of another cluster are refused. Default: the id that the first broker names."`
 	ClientID         string        `key:"client_id" def:"wsd" help:"Client id, which brokers log and apply quotas to."`
 	FetchMaxWait     time.Duration `key:"fetch_max_wait" def:"500ms" help:"How long a broker holds a fetch while there are no records. It adds no latency."`
 	FetchMaxBytes    Bytes         `key:"fetch_max_bytes" def:"1MiB" help:"Maximum bytes per partition in one fetch response."`

@@ -166,28 +166,36 @@ func (l *loader) value(path, key, origin string, node *yaml.Node) {
 	if o.Kind == kindRoute {
 		g.routes = make([]Route, len(nodes))
 	}
+	bad := false
 	for i, n := range nodes {
 		if n := resolved(n); o.Kind == kindRoute && n.Kind == yaml.MappingNode {
-			r, line, problem := routeOf(n)
-			if problem != "" {
-				l.fault(Fault{Key: fmt.Sprintf("%s[%d]", key, i), Origin: fileOrigin(path, line), Problem: problem})
-				r = Route{Drop: true} // A valid placeholder, so that the other routes are checked, too.
+			r, faults := routeOf(n)
+			for _, f := range faults {
+				l.fault(Fault{Key: fmt.Sprintf("%s[%d]", key, i), Origin: fileOrigin(path, f.line), Problem: f.problem})
+			}
+			if len(faults) > 0 && r.Channel == "" && !r.Drop {
+				r.Channel = "{topic}" // What is there is checked as well, but not what may be missing for that fault.
 			}
 			g.routes[i] = r
+			g.lines = append(g.lines, routeLines(path, n))
 			g.texts = append(g.texts, r.String())
 			continue
 		}
 		text, problem := o.text(n)
 		if problem != "" {
 			wrong(problem)
-			return
+			bad = true
+			continue
 		}
 		g.texts = append(g.texts, text)
 		if o.Kind == kindRoute {
 			_ = g.routes[i].UnmarshalText([]byte(text)) // Never fails.
+			g.lines = append(g.lines, map[string]string{"": fileOrigin(path, n.Line)})
 		}
 	}
-	l.loaded.given[key] = g
+	if !bad {
+		l.loaded.given[key] = g
+	}
 }
 
 // text returns the value of a node as it would be written in a flag.

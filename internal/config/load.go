@@ -45,6 +45,7 @@ type given struct {
 	strict bool     // Whether texts come from YAML, which has lists, and so are not split at commas.
 	// Value of routes from YAML, used instead of texts: a route in YAML may have parts that texts cannot express.
 	routes []Route
+	lines  []map[string]string // Of each of routes, where its parts are; see routeLines.
 }
 
 // Load reads all values and checks them. If something is wrong, it returns an *Error.
@@ -65,6 +66,7 @@ func Load(in Input) (*Loaded, error) {
 		return nil, &Error{Faults: l.faults}
 	}
 	l.compareLimits(&l.loaded.Config)
+	l.reviewRoutes(&l.loaded.Config)
 	return l.loaded, nil
 }
 
@@ -144,6 +146,16 @@ func (l *loader) readFlags(flags map[string]any) {
 
 func didYouMean(name string, known []string) string {
 	slices.Sort(known)
+	// The option may lack its section, such as topics for kafka.topics.
+	var same []string
+	for _, k := range known {
+		if strings.HasSuffix(k, "."+name) {
+			same = append(same, k)
+		}
+	}
+	if len(same) > 0 {
+		return "did you mean " + strings.Join(same, " or ") + "?"
+	}
 	if best := nearest(name, known); best != "" {
 		return "did you mean " + best + "?"
 	}
@@ -164,7 +176,7 @@ func (l *loader) decode() {
 			g = given{texts: []string{o.Default}, origin: originDefault}
 		}
 		if err := o.decode(config.FieldByIndex(o.index), g); err != nil {
-			l.bad[key] = true
+			l.bad[key] = !o.List
 			l.fault(Fault{Key: key, Value: o.shown(g.texts), Origin: g.origin, Problem: err.Error()})
 		}
 	}
@@ -212,13 +224,20 @@ func (o Option) decode(field reflect.Value, g given) error {
 			}
 		}
 	}
-	list := reflect.MakeSlice(field.Type(), len(texts), len(texts))
-	for i, text := range texts {
-		if err := decodeScalar(list.Index(i), o.Kind, text); err != nil {
-			return err
+	list := reflect.MakeSlice(field.Type(), 0, len(texts))
+	var problems []string
+	for _, text := range texts {
+		element := reflect.New(field.Type().Elem()).Elem()
+		if err := decodeScalar(element, o.Kind, text); err != nil {
+			problems = append(problems, err.Error())
+			continue
 		}
+		list = reflect.Append(list, element)
 	}
-	field.Set(list)
+	field.Set(list) // What could be parsed is checked as well.
+	if len(problems) > 0 {
+		return errors.New(strings.Join(problems, "; "))
+	}
 	return nil
 }
 

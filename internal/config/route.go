@@ -63,36 +63,17 @@ func (c *Config) RouteOverrides() *route.Overrides {
 		Everybody: o.Broadcast, ChannelsMax: o.ChannelsMax}
 }
 
-// checkRoutes checks the rules, and the overrides if they are enabled.
-func (l *loader) checkRoutes(c *Config) {
-	_, faults := route.Parse(c.Rules(), c.RouteOverrides())
-	for _, f := range faults {
-		option := f.Key
-		if strings.HasPrefix(option, "routes") {
-			option = "routes"
-		}
-		// checkRecovery reports a wrong kafka.partitioner.
-		if l.bad[option] || strings.HasSuffix(f.Key, ".partitioner") {
-			continue
-		}
-		value := f.Value
-		if value != "" {
-			value = cut(value)
-		}
-		l.fault(Fault{Key: f.Key, Value: value, Origin: l.loaded.Origin(option), Problem: f.Problem, Remedy: f.Remedy})
-	}
+// routeFault is a fault in a rule of a file.
+type routeFault struct {
+	line    int
+	problem string
 }
 
-// routeReader reads a rule from YAML. It remembers the first fault, and the line of the file where that is.
-type routeReader struct {
-	problem string
-	line    int
-}
+// routeReader reads a rule from YAML, and collects its faults.
+type routeReader struct{ faults []routeFault }
 
 func (r *routeReader) wrong(n *yaml.Node, format string, args ...any) {
-	if r.problem == "" {
-		r.problem, r.line = fmt.Sprintf(format, args...), n.Line
-	}
+	r.faults = append(r.faults, routeFault{n.Line, fmt.Sprintf(format, args...)})
 }
 
 // each calls fn with the keys and values of a mapping. Its keys must be in known, unless known is empty. what names the
@@ -140,8 +121,8 @@ func (r *routeReader) boolean(n *yaml.Node, what string) bool {
 // isTrue reads a !!bool. YAML allows true, True and TRUE.
 func isTrue(n *yaml.Node) bool { return strings.EqualFold(n.Value, "true") }
 
-// routeOf reads a rule. problem is the first fault, which is in the given line of the file, or empty.
-func routeOf(n *yaml.Node) (out Route, line int, problem string) {
+// routeOf reads a rule. With faults it is incomplete.
+func routeOf(n *yaml.Node) (out Route, faults []routeFault) {
 	r := &routeReader{}
 	r.each(n, "the route", []string{"match", "topic", "channel", "drop", "on_error"},
 		func(name string, value *yaml.Node) {
@@ -158,7 +139,7 @@ func routeOf(n *yaml.Node) (out Route, line int, problem string) {
 				out.OnError = r.onError(value)
 			}
 		})
-	return out, r.line, r.problem
+	return out, r.faults
 }
 
 // topic reads a topic, which may be a key of match or of the route itself.

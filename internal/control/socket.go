@@ -36,7 +36,7 @@ func listen(path string) (*socket, error) {
 		return nil, fmt.Errorf("create the control socket %s: the path is longer than %d bytes: set control.socket",
 			path, pathMax)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // The socket in it is 0600.
 		return nil, explain("create the directory of the control socket "+path, err)
 	}
 	lock, err := dirlock.Lock(filepath.Dir(path), lockTimeout)

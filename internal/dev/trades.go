@@ -31,7 +31,7 @@ func symbols() []symbol {
 // trade produces rate trades per second, evenly spread, until ctx ends. If the cluster does not keep up, trades are
 // dropped, so that no more than the producer's buffer is in memory.
 func (c *Cluster) trade(ctx context.Context, rate int) {
-	random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
+	random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())) //nolint:gosec // Demo data.
 	market := symbols()
 	// Above 100 per second, several trades share a tick, because timers are not finer than about a millisecond.
 	interval := max(time.Second/time.Duration(rate), 10*time.Millisecond)

@@ -119,5 +119,5 @@ func (e *BatchError) Unwrap() error { return e.Err }
 
 // Permanent reports whether reading the same batch again cannot help.
 func (e *BatchError) Permanent() bool {
-	return errors.Is(e.Err, errFormat) || errors.Is(e.Err, errInflated)
+	return errors.Is(e.Err, errFormat) || errors.Is(e.Err, errInflated) || errors.Is(e.Err, errOrder)
 }

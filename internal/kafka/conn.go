@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -18,6 +19,8 @@ type Conn struct {
 	stream     net.Conn // TCP, or TLS on top of it.
 	reader     *bufio.Reader
 	stopCancel func() bool
+	cancel     context.CancelFunc // Of the context that the connection was dialled with. Nil if it is the caller's.
+	dialled    string             // The address as it was given to Dial.
 	formatter  *kmsg.RequestFormatter
 	// The longest time without progress while a request or its response is under way, see progress. Zero while
 	// dialling, which has a deadline of its own.
@@ -36,10 +39,19 @@ type Conn struct {
 func (c *Conn) Close() {
 	c.stopCancel()
 	_ = c.stream.Close()
+	if c.cancel != nil {
+		c.cancel()
+	}
 }
 
 // Addr returns the broker's network address.
 func (c *Conn) Addr() string { return c.stream.RemoteAddr().String() }
+
+// Dialled returns the address as it was given to Dial.
+func (c *Conn) Dialled() string { return c.dialled }
+
+// SetTimeout replaces Dialer.RequestTimeout for the requests to come.
+func (c *Conn) SetTimeout(d time.Duration) { c.timeout = d }
 
 // Version returns the highest version of the request with this API key that the broker takes, or -1 if it does not know
 // the request.

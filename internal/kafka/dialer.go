@@ -66,7 +66,7 @@ func (d *Dialer) Dial(ctx context.Context, addr string) (_ *Conn, err error) {
 		stream = t
 	}
 	c := &Conn{
-		stream: stream, reader: bufio.NewReader(stream), stopCancel: stop,
+		stream: stream, reader: bufio.NewReader(stream), stopCancel: stop, dialled: addr,
 		formatter: kmsg.NewRequestFormatter(kmsg.FormatterClientID(d.ClientID)), responseMax: d.ResponseMax,
 		responseKept: d.ResponseKept,
 	}
@@ -87,18 +87,76 @@ func (d *Dialer) Dial(ctx context.Context, addr string) (_ *Conn, err error) {
 // DialFirstMax is how many addresses DialFirst tries. It also bounds the length of its error.
 const DialFirstMax = 4
 
-// DialFirst connects to the first of the addresses that accepts a connection. It tries at most DialFirstMax of them.
+// dialStagger is how long DialFirst waits for one address before it also tries the next. A frozen broker still accepts
+// connections, but never answers.
+const dialStagger = time.Second
+
+// DialFirst connects to the first of the addresses that answers. It tries at most DialFirstMax of them, in their order,
+// and the next one as soon as one fails or has not answered for dialStagger.
 func (d *Dialer) DialFirst(ctx context.Context, addrs []string) (*Conn, error) {
+	addrs = addrs[:min(len(addrs), DialFirstMax)]
+	type result struct {
+		index int
+		c     *Conn
+		err   error
+	}
+	results := make(chan result, len(addrs))
+	cancels := make([]context.CancelFunc, 0, len(addrs))
+	running := 0
+	begin := func() {
+		if len(cancels) == len(addrs) {
+			return
+		}
+		index := len(cancels)
+		dialCtx, cancel := context.WithCancel(ctx)
+		cancels = append(cancels, cancel)
+		running++
+		go func() {
+			c, err := d.Dial(dialCtx, addrs[index])
+			if err == nil {
+				c.cancel = cancel
+			}
+			results <- result{index, c, err}
+		}()
+	}
+	begin()
+	next := time.NewTicker(dialStagger)
+	defer next.Stop()
+	var found *Conn
 	var errs []error
-	for _, addr := range addrs[:min(len(addrs), DialFirstMax)] {
-		c, err := d.Dial(ctx, addr)
-		if err == nil {
-			return c, nil
+	for running > 0 {
+		select {
+		case r := <-results:
+			running--
+			switch {
+			case r.err == nil && found == nil:
+				found = r.c
+				for i, cancel := range cancels {
+					if i != r.index {
+						cancel()
+					}
+				}
+			case r.err == nil:
+				r.c.Close()
+			case found == nil:
+				errs = append(errs, r.err)
+				next.Reset(dialStagger)
+				begin()
+			}
+		case <-next.C:
+			if found == nil {
+				begin()
+			}
 		}
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		errs = append(errs, err)
+	}
+	if found != nil {
+		return found, nil
+	}
+	for _, cancel := range cancels {
+		cancel()
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
 	}
 	return nil, joinErrors(errs)
 }

@@ -67,6 +67,7 @@ const (
 	OffsetOutOfRange        = kafkago.OffsetOutOfRange
 	UnknownTopicOrPartition = kafkago.UnknownTopicOrPartition
 	UnknownTopicID          = kafkago.UnknownTopicID
+	InvalidTopic            = kafkago.InvalidTopic
 	LeaderNotAvailable      = kafkago.LeaderNotAvailable
 	GroupIDNotFound         = kafkago.GroupIdNotFound
 	UnknownMemberID         = kafkago.UnknownMemberId

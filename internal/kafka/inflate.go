@@ -26,7 +26,7 @@ type inflater struct {
 // inflaterKeeps is how many bytes a buffer keeps between two batches.
 const inflaterKeeps = 4 << 20
 
-// A zstd frame names the window that its decoder must hold. Up to level 19 that is at most 8 MiB. A frame with a larger
+// A zstd frame names the window that its decoder must hold. Up to level 19 that is at most 8 MiB. Data with a larger
 // window gets a decoder of its own, which is not kept.
 const (
 	zstdWindow    = 8 << 20
@@ -65,8 +65,7 @@ func (f *inflater) open(b *Batch, recordMax int, r *recordReader) error {
 
 func (f *inflater) openZstd(src []byte) (io.Reader, error) {
 	f.src.Reset(src)
-	var h zstd.Header
-	if err := h.Decode(src); err == nil && h.WindowSize > zstdWindow {
+	if windowOf(src) > zstdWindow {
 		return newZstd(&f.src, zstdWindowMax)
 	}
 	if f.zstd == nil {
@@ -77,6 +76,47 @@ func (f *inflater) openZstd(src []byte) (io.Reader, error) {
 		f.zstd = d
 	}
 	return f.zstd, f.zstd.Reset(&f.src)
+}
+
+// windowOf returns the largest window of the zstd frames in src. A frame that is a single segment has no window in its
+// header: its content is the window. It stops at what is not zstd, which the decoder reports.
+func windowOf(src []byte) (largest uint64) {
+	for len(src) > 0 {
+		var h zstd.Header
+		if h.Decode(src) != nil {
+			return largest
+		}
+		if h.Skippable {
+			n := min(uint64(h.HeaderSize)+uint64(h.SkippableSize), uint64(len(src)))
+			src = src[n:]
+			continue
+		}
+		window := h.WindowSize
+		if h.SingleSegment {
+			window = h.FrameContentSize
+		}
+		largest = max(largest, window)
+		src = src[min(h.HeaderSize, len(src)):]
+		if src = afterBlocks(src); h.HasCheckSum {
+			src = src[min(4, len(src)):]
+		}
+	}
+	return largest
+}
+
+// afterBlocks returns what follows the blocks of a zstd frame, which begin at src. See RFC 8878, section 3.1.1.2.
+func afterBlocks(src []byte) []byte {
+	const headBytes, typeRLE = 3, 1
+	for last := false; !last && len(src) >= headBytes; {
+		head := uint32(src[0]) | uint32(src[1])<<8 | uint32(src[2])<<16
+		last = head&1 != 0
+		size := int(head >> 3)
+		if head>>1&3 == typeRLE {
+			size = 1
+		}
+		src = src[min(headBytes+size, len(src)):]
+	}
+	return src
 }
 
 func newZstd(r io.Reader, window uint64) (*zstd.Decoder, error) {

@@ -19,7 +19,10 @@ type Record struct {
 // Time returns when the record was made, or when the broker appended it, whichever the topic keeps.
 func (r *Record) Time() time.Time { return time.UnixMilli(r.Millis) }
 
-var errRecord = errors.New("malformed record")
+var (
+	errRecord = errors.New("malformed record")
+	errOrder  = errors.New("the offsets of the batch's records do not ascend")
+)
 
 // parse decodes b, which is a record of the batch without its length.
 func (r *Record) parse(b []byte, batch *Batch) (err error) {

@@ -18,7 +18,7 @@ type Backoff struct {
 func (b *Backoff) Next() time.Duration {
 	b.wait = min(max(b.Min, 2*b.wait), b.Max)
 	b.Failures++
-	return b.wait/2 + rand.N(b.wait/2+1)
+	return b.wait/2 + rand.N(b.wait/2+1) //nolint:gosec // It only spreads retries.
 }
 
 // Reset is called after a success.

@@ -18,6 +18,7 @@ type Walker struct {
 	records recordReader // The reader of batch's records.
 	opened  bool         // The reader must be closed.
 	left    int32        // Records of batch that have not been decoded.
+	last    int64        // The offset of the batch's record that was decoded last. Before the first: below them all.
 	record  Record
 }
 
@@ -64,7 +65,7 @@ func (w *Walker) NextBatch() bool {
 		}
 		w.batch.Kind, w.batch.Next, w.inBatch = kind, w.next, true
 		if kind == BatchRecords {
-			w.left = w.batch.Count
+			w.left, w.last = w.batch.Count, w.batch.Base-1
 		}
 		return true
 	}
@@ -91,6 +92,12 @@ func (w *Walker) NextRecord() bool {
 			w.fail(err)
 			return false
 		}
+		// A batch of many records that claim one offset would otherwise be decoded to its end for nothing.
+		if w.record.Offset <= w.last {
+			w.fail(errOrder)
+			return false
+		}
+		w.last = w.record.Offset
 		if w.record.Offset >= w.next { // A broker sends whole batches: records before the position are skipped.
 			w.next = w.record.Offset + 1
 			return true

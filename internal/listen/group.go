@@ -30,11 +30,17 @@ func (g *Group) open(index int, want *net.TCPAddr, o Options) error {
 	// For port 0 the kernel chooses a port that no socket uses, not even with SO_REUSEPORT, so no lock or probe is
 	// needed.
 	if want.Port != 0 {
-		lock, err := lockPort(want.Port, lockWait)
-		if err != nil {
+		switch lock, err := lockPort(want.Port, o.lockWait()); {
+		case err == nil:
+			defer lock.close()
+		case errors.Is(err, errLockHeld):
+			// Refusing to start would let any user of the machine keep the server down. A server that serves is found
+			// by the probe, and two that start in the same milliseconds are rarer than that.
+			o.Logger.Warn("starting without the lock that keeps two servers from starting on one port at the same time",
+				"reason", err.Error(), "remedy", "find its holder by ss -xap, and stop it")
+		default:
 			return err
 		}
-		defer lock.close()
 		if err := probe(want); err != nil {
 			return err
 		}

@@ -99,7 +99,7 @@ func sockaddr(a *net.TCPAddr) (family int, sa unix.Sockaddr) {
 	copy(v6.Addr[:], a.IP.To16())
 	if a.Zone != "" {
 		if i, err := net.InterfaceByName(a.Zone); err == nil {
-			v6.ZoneId = uint32(i.Index)
+			v6.ZoneId = uint32(i.Index) //nolint:gosec // An index is above 0.
 		}
 	}
 	return unix.AF_INET6, v6
@@ -113,8 +113,11 @@ func sockaddr(a *net.TCPAddr) (family int, sa unix.Sockaddr) {
 // no directory, and disappears with the process.
 type portLock struct{ fd int }
 
-// lockPort takes the lock of a port, and waits up to wait while another process holds it.
+// errLockHeld means that another process does not let go of the lock of a port. Any process of the machine can take it,
+// also one that is no server and never will.
+var errLockHeld = errors.New("another process holds it")
 
+// lockPort takes the lock of a port, and waits up to wait while another process holds it.
 func lockPort(port int, wait time.Duration) (portLock, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -127,9 +130,11 @@ func lockPort(port int, wait time.Duration) (portLock, error) {
 			return portLock{fd}, nil
 		}
 		if !errors.Is(err, unix.EADDRINUSE) || !time.Now().Before(end) {
-			return portLock{}, errors.Join(fmt.Errorf("lock port %d: another process has held the Unix socket %s for "+
-				"more than %s "+
-				"(see ss -xlp): %w", port, name, wait, err), unix.Close(fd))
+			if errors.Is(err, unix.EADDRINUSE) {
+				err = errLockHeld
+			}
+			return portLock{}, errors.Join(fmt.Errorf("lock port %d by the Unix socket %s for %s: %w", port, name, wait,
+				err), unix.Close(fd))
 		}
 	}
 }

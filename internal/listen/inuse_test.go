@@ -1,9 +1,11 @@
 package listen
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -153,12 +155,31 @@ func TestLockPort(t *testing.T) {
 	require.NoError(t, err)
 	before := openSockets(t)
 	_, err = lockPort(number, 10*time.Millisecond)
-	require.ErrorContains(t, err, "lock port 1: another process has held the Unix socket @wsd/listen/1")
+	require.ErrorContains(t, err, "lock port 1 by the Unix socket @wsd/listen/1 for 10ms: another process holds it")
+	require.ErrorIs(t, err, errLockHeld)
 	require.Equal(t, before, openSockets(t))
 	lock.close()
 	lock, err = lockPort(number, 0)
 	require.NoError(t, err)
 	lock.close()
+}
+
+// Who holds the lock of a port cannot keep a server from starting; who serves the port still does.
+func TestLockHeldForEver(t *testing.T) {
+	has := mustOpen(t, 1, "127.0.0.1:0")[0]
+	number := int(has.Address.Port())
+	lock, err := lockPort(number, 0)
+	require.NoError(t, err)
+	defer lock.close()
+	var log bytes.Buffer
+	o := Options{Addresses: []string{has.Address.String()}, Shards: 2, lockPatience: time.Millisecond, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+	_, err = Open(o)
+	require.ErrorIs(t, err, unix.EADDRINUSE)
+	require.NoError(t, unix.Shutdown(has.FDs[0], unix.SHUT_RDWR)) // It listens no longer.
+	log.Reset()
+	mustOpenWith(t, o)
+	require.Contains(t, log.String(), "starting without the lock")
+	require.Contains(t, log.String(), fmt.Sprintf("@wsd/listen/%d", number))
 }
 
 func TestParseListener(t *testing.T) {

@@ -1,8 +1,10 @@
 package listen
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"time"
 
@@ -44,7 +46,14 @@ type Options struct {
 	// Backlog is the length of each socket's accept queue. The kernel limits it to net.core.somaxconn. 0 means that
 	// limit.
 	Backlog int
+
+	// Logger gets warnings; nil: nobody does.
+	Logger *slog.Logger
+
+	lockPatience time.Duration // How long to wait for the lock of a port; 0: lockWait.
 }
+
+func (o *Options) lockWait() time.Duration { return cmp.Or(o.lockPatience, lockWait) }
 
 // Group is the sockets that share one address.
 type Group struct {
@@ -72,6 +81,9 @@ func (g Group) Close() error {
 func Open(o Options) ([]Group, error) {
 	if len(o.Addresses) == 0 || o.Shards < 1 {
 		return nil, fmt.Errorf("BUG: listen for %d shards on %d addresses", o.Shards, len(o.Addresses))
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	groups := make([]Group, 0, len(o.Addresses))
 	for i, address := range o.Addresses {

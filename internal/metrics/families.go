@@ -238,6 +238,11 @@ func (o Options) kafka() []family {
 		o.partition("wsd_kafka_lag", "Offsets between the position and the end of the log; -1 until both are "+
 			"known.",
 			func(p source.PartitionStats) int64 { return p.Lag }),
+		o.partition("wsd_kafka_high_watermark", "End of the log; -1 until it is known.",
+			func(p source.PartitionStats) int64 { return p.HighWatermark }),
+		o.partition("wsd_kafka_last_stable_offset", "End of what is committed; -1 until it is known. If it stays "+
+			"below the end of the log, an open transaction holds back all records after it.",
+			func(p source.PartitionStats) int64 { return p.LastStable }),
 		o.partition("wsd_kafka_position", "Next offset to read; -1 until it is known.",
 			func(p source.PartitionStats) int64 { return p.Position }),
 		{

@@ -92,11 +92,11 @@ func (o *overrides) place(dst *Placement, rec *Record) bool {
 		return false
 	}
 	if value, exists := rec.Headers.find(o.client); exists {
-		nonce, id, ok := routing.ParseClientID(value)
+		id, ok := routing.ParseClientID(value)
 		if !ok {
 			return dst.badHeader(UnplacedHeader)
 		}
-		dst.To, dst.Nonce, dst.Conn = ToConnection, nonce, id
+		dst.To, dst.Client = ToConnection, id
 		return true
 	}
 	if value, exists := rec.Headers.find(o.user); exists {

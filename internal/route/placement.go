@@ -17,7 +17,7 @@ type Target uint8
 const (
 	ToNobody     Target = iota // The record cannot be placed and is skipped. Why has the reason.
 	ToChannels                 // The subscribers of Channels.
-	ToConnection               // The connection Conn of the process with Nonce.
+	ToConnection               // The connection of Client.
 	ToUser                     // The connections of User.
 	ToEverybody                // Every connection.
 	ToDrop                     // Nobody, because a rule drops the record.
@@ -81,10 +81,9 @@ type Placement struct {
 	// Why is the reason for which the rule or the header cannot place the record, or Placed. Even then the record may
 	// go to a channel: the one that the rule names for such records.
 	Why      Unplaced
-	Channels [][]byte       // ToChannels: the names of the channels, at least one, none twice.
-	User     []byte         // ToUser: the user.
-	Nonce    uint64         // ToConnection: the nonce of the process that owns the connection.
-	Conn     routing.ConnID // ToConnection: the connection.
+	Channels [][]byte         // ToChannels: the names of the channels, at least one, none twice.
+	User     []byte           // ToUser: the user.
+	Client   routing.ClientID // ToConnection: the id of the connection.
 
 	names  []byte         // What Channels and User point into.
 	fields []gjson.Result // The record's JSON fields that have been read, by index in the table.

@@ -143,7 +143,8 @@ var allHeaders = Overrides{Channels: "wsd-channels", Client: "wsd-client", User:
 
 func TestOverrides(t *testing.T) {
 	topic := mustOverride(t, allHeaders)
-	id := string(routing.AppendClientID(nil, 77, routing.MakeConnID(3, 2, 1)))
+	client := routing.NewClientIDs([16]byte{}).Of(routing.MakeConnID(3, 2, 1))
+	id := string(client.Append(nil))
 	for _, c := range []struct {
 		headers  []string
 		to       Target
@@ -185,8 +186,7 @@ func TestOverrides(t *testing.T) {
 		require.Equal(t, c.channels, strings.Join(names, " "), c.headers)
 		switch c.to {
 		case ToConnection:
-			require.EqualValues(t, 77, p.Nonce)
-			require.Equal(t, routing.MakeConnID(3, 2, 1), p.Conn)
+			require.Equal(t, client, p.Client)
 			require.Equal(t, ByConnection, p.By())
 		case ToUser:
 			require.Equal(t, "ann", string(p.User))
@@ -326,7 +326,7 @@ func TestRulesAllocateNothing(t *testing.T) {
 	require.NoError(t, err)
 	topic := table.Topic("t")
 	var p Placement
-	id := string(routing.AppendClientID(nil, 77, 5))
+	id := string(routing.ClientID{77}.Append(nil))
 	for _, rec := range []Record{
 		{Key: []byte("k"), Value: []byte(`{"type":"b","user":{"id":"ann"},"n":3}`), Headers: headers("h", "new")},
 		{Key: []byte("k"), Value: []byte(`{"type":"c"}`), Headers: headers("h", "new")},

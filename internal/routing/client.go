@@ -1,26 +1,32 @@
 package routing
 
-// clientIDBytes is the length of a client id: nonce and ConnID, 16 hexadecimal digits each.
-const clientIDBytes = 32
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"encoding/binary"
+)
 
-// AppendClientID appends the id by which the client protocol knows a connection. The nonce distinguishes processes,
-// each of which may have a connection with this ConnID.
-func AppendClientID(dst []byte, nonce uint64, id ConnID) []byte {
+// ClientID is the id by which the client protocol knows a connection. Whoever knows it can send that connection a
+// message, so it must not be possible to guess it, not even from the ids of other connections.
+type ClientID [aes.BlockSize]byte
+
+// clientIDBytes is the length of a ClientID as text: 32 hexadecimal digits.
+const clientIDBytes = 2 * len(ClientID{})
+
+// Append appends the id as text.
+func (id ClientID) Append(dst []byte) []byte {
 	const digits = "0123456789abcdef"
-	for _, v := range [2]uint64{nonce, uint64(id)} {
-		for shift := 60; shift >= 0; shift -= 4 {
-			dst = append(dst, digits[v>>shift&15])
-		}
+	for _, b := range id {
+		dst = append(dst, digits[b>>4], digits[b&15])
 	}
 	return dst
 }
 
-// ParseClientID parses what AppendClientID writes, and accepts nothing else. It allocates nothing.
-func ParseClientID(b []byte) (nonce uint64, id ConnID, ok bool) {
+// ParseClientID parses what Append writes, and accepts nothing else. It allocates nothing.
+func ParseClientID(b []byte) (id ClientID, ok bool) {
 	if len(b) != clientIDBytes {
-		return 0, 0, false
+		return ClientID{}, false
 	}
-	var v [2]uint64
 	for i, c := range b {
 		var digit byte
 		switch {
@@ -29,9 +35,39 @@ func ParseClientID(b []byte) (nonce uint64, id ConnID, ok bool) {
 		case c >= 'a' && c <= 'f':
 			digit = c - 'a' + 10
 		default:
-			return 0, 0, false
+			return ClientID{}, false
 		}
-		v[i/16] = v[i/16]<<4 | uint64(digit)
+		id[i/2] = id[i/2]<<4 | digit
 	}
-	return v[0], ConnID(v[1]), true
+	return id, true
+}
+
+// ClientIDs makes the ids of the connections of one process, and finds the connections again, without state for each.
+// An id is the connection's number and 8 zero bytes, encrypted with a key that is random for the process. The zeros
+// show whether an id is of this process. Any goroutine may call it.
+type ClientIDs struct{ block cipher.Block }
+
+// NewClientIDs returns a ClientIDs. The key must be random for the process and unpredictable.
+func NewClientIDs(key [16]byte) *ClientIDs {
+	block, err := aes.NewCipher(key[:])
+	if err != nil {
+		panic("BUG: " + err.Error()) // A key of 16 bytes is valid.
+	}
+	return &ClientIDs{block}
+}
+
+// Of returns the id of a connection.
+func (c *ClientIDs) Of(conn ConnID) (id ClientID) {
+	binary.BigEndian.PutUint64(id[:], uint64(conn))
+	c.block.Encrypt(id[:], id[:])
+	return id
+}
+
+// Conn returns the connection that has the id. ok is false if the id is not of this process, or if c is nil.
+func (c *ClientIDs) Conn(id ClientID) (conn ConnID, ok bool) {
+	if c == nil {
+		return 0, false
+	}
+	c.block.Decrypt(id[:], id[:])
+	return ConnID(binary.BigEndian.Uint64(id[:])), binary.BigEndian.Uint64(id[8:]) == 0
 }

@@ -2,6 +2,7 @@ package routing
 
 import (
 	"fmt"
+	"math/bits"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -224,14 +225,22 @@ func BenchmarkAddRemove(b *testing.B) {
 
 func TestClientID(t *testing.T) {
 	id := MakeConnID(3, 2, 1)
-	text := AppendClientID(nil, 0xfedcba9876543210, id)
-	require.Equal(t, "fedcba98765432100003000002000001", string(text))
-	nonce, got, ok := ParseClientID(text)
+	ids := NewClientIDs([16]byte{1})
+	client := ids.Of(id)
+	text := client.Append(nil)
+	require.Equal(t, fmt.Sprintf("%x", client[:]), string(text))
+	parsed, ok := ParseClientID(text)
 	require.True(t, ok)
-	require.Equal(t, uint64(0xfedcba9876543210), nonce)
+	require.Equal(t, client, parsed)
+	got, ok := ids.Conn(parsed)
+	require.True(t, ok)
 	require.Equal(t, id, got)
+	_, ok = NewClientIDs([16]byte{2}).Conn(parsed)
+	require.False(t, ok, "another process")
+	_, ok = (*ClientIDs)(nil).Conn(parsed)
+	require.False(t, ok)
 	for _, bad := range []string{"", "0", string(text[1:]), string(text) + "0", "FEDCBA98765432100003000002000001", "xedcba98765432100003000002000001"} {
-		_, _, ok := ParseClientID([]byte(bad))
+		_, ok := ParseClientID([]byte(bad))
 		require.False(t, ok, bad)
 	}
 	conn, ok := ConnChannel(id).Conn()
@@ -240,6 +249,27 @@ func TestClientID(t *testing.T) {
 	_, ok = ChannelID(1).Conn()
 	require.False(t, ok)
 	require.Zero(t, testing.AllocsPerRun(10, func() { ParseClientID(text) }))
+}
+
+// Who knows the id of one connection knows nothing about that of the next: ids have no part in common, and an id with
+// one bit changed is nobody's.
+func TestClientIDIsNotGuessable(t *testing.T) {
+	ids := NewClientIDs([16]byte{1, 2, 3})
+	differ := 0
+	const n = 1000
+	for slot := range uint32(n) {
+		a, b := ids.Of(MakeConnID(0, 1, slot)), ids.Of(MakeConnID(0, 1, slot+1))
+		for i := range a {
+			differ += bits.OnesCount8(a[i] ^ b[i])
+		}
+		for bit := range 128 {
+			changed := a
+			changed[bit/8] ^= 1 << (bit % 8)
+			_, ok := ids.Conn(changed)
+			require.False(t, ok)
+		}
+	}
+	require.InDelta(t, 64, float64(differ)/n, 2, "bits that differ")
 }
 
 // Reserved names are apart from channels.

@@ -68,8 +68,8 @@ func topics(st source.Status) []admin.Topic {
 				topic.Lag += p.Lag
 			}
 			topic.Partitions = append(topic.Partitions, admin.Partition{
-				Partition: p.Partition, Position: p.Position, HighWatermark: p.HighWatermark, Lag: p.Lag,
-				Error: p.Error,
+				Partition: p.Partition, Position: p.Position, HighWatermark: p.HighWatermark,
+				LastStable: p.LastStable, Lag: p.Lag, Error: p.Error,
 			})
 		}
 		list = append(list, topic)

@@ -32,6 +32,7 @@ func (s *Server) listenOptions(shards int) listen.Options {
 	return listen.Options{
 		Addresses: c.Listen, Shards: shards, SendBuffer: int(c.KernelSendBuffer), DeferAccept: c.DeferAccept,
 		ProgressTimeout: c.ProgressTimeout, Opened: s.steering.Attach, Listening: s.steering.Add,
+		Logger: s.log,
 	}
 }
 
@@ -47,7 +48,7 @@ func (s *Server) steeringOptions(shards int) (steering.Options, error) {
 			"weights, or set shards", len(c.Weights), shards)
 	}
 	for i, weight := range c.Weights {
-		values["weight"][i] = uint32(weight) //nolint:gosec // Load has checked the range.
+		values["weight"][i] = uint32(weight) // Load has checked the range.
 	}
 	for name, value := range map[string]int{
 		"policy": slices.Index(steering.Policies(), c.Policy), "stall_bound": int(c.StallBound.Milliseconds()),
@@ -58,7 +59,7 @@ func (s *Server) steeringOptions(shards int) (steering.Options, error) {
 		"source_prefix4": c.Limits.SourcePrefix4,
 		"source_prefix6": c.Limits.SourcePrefix6, "source_dry_run": asInt(c.Limits.SourceDryRun),
 	} {
-		values[name][0] = uint32(value) //nolint:gosec // Load has checked the range.
+		values[name][0] = uint32(value) // Load has checked the range.
 	}
 	return steering.Options{
 		Mode: steering.Mode(c.Mode), PinDir: c.PinDir, PinGroup: group, Port: portOf(s.cfg.Client.Listen[0]),
@@ -112,12 +113,13 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 		return source.Options{}, err
 	}
 	o := source.Options{
-		Brokers: k.Brokers, Topics: k.Topics, ClientID: k.ClientID, TLS: tlsConfig, SASL: mechanism,
+		Brokers: k.Brokers, Topics: k.Topics, ClusterID: k.ClusterID,
+		ClientID: k.ClientID, TLS: tlsConfig, SASL: mechanism,
 		CommitGroup: k.CommitGroup, RecordBytesMax: int(k.MaxRecordBytes),
 		FetchMaxWait: k.FetchMaxWait, FetchMaxBytes: int(k.FetchMaxBytes), MetadataInterval: k.MetadataInterval,
 		Interest: s.interest, Ring: s.ring, Builder: bus.BuilderOptions{RecordsMax: b.BatchMax,
 			BytesMax: int(b.BatchBytesMax)},
-		BatchAge: b.BatchAge, Shards: shards, Nonce: s.nonce, TopicsMax: k.TopicsMax,
+		BatchAge: b.BatchAge, Shards: shards, ClientIDs: s.clientIDs, TopicsMax: k.TopicsMax,
 		DialTimeout: k.DialTimeout, RequestTimeout: k.RequestTimeout,
 		JSONDepthMax: k.JSONDepthMax, Logger: s.log,
 	}
@@ -248,8 +250,8 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int) shard.Options
 		Slow: s.slowPolicies(), Deflate: s.shardDeflate(), Recovery: s.shardRecovery(),
 		CanFeed:    s.canFeed,
 		PathPrefix: c.PathPrefix,
-		Version:    "wsd " + s.build.Version, Nonce: s.nonce, ShardHeader: s.cfg.Debug.ShardHeader, Logger: s.log,
-		TokenIgnored: s.tokenIgnored,
+		Version:    "wsd " + s.build.Version, ClientIDs: s.clientIDs,
+		ShardHeader: s.cfg.Debug.ShardHeader, Logger: s.log, TokenIgnored: s.tokenIgnored,
 	}
 }
 

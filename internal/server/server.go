@@ -2,10 +2,10 @@ package server
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net/netip"
 	"os"
 	"runtime/pprof"
@@ -42,20 +42,20 @@ type Server struct {
 	began time.Time
 	// Logs once that a client has sent a token.
 	tokenIgnored func()
-	nonce        uint64 // Random number with which the ids of this process's clients begin.
 
 	// Fixed after New, in the order in which they are built. A field is nil until its part is built.
-	groups   []listen.Group
-	steering *steering.Steering
-	interest *routing.Interest
-	ring     *bus.Ring
-	source   *source.Source
-	recovery *recovery.Recovery // Nil if recovery.enabled is false.
-	deflate  *deflate.Pool      // Nil if client.compression is false.
-	shards   []*shard.Shard
-	canFeed  func(channel string) bool // Whether anything can ever feed a channel; nil: not asked.
-	control  *control.Server
-	admin    *admin.Server
+	groups    []listen.Group
+	steering  *steering.Steering
+	interest  *routing.Interest
+	ring      *bus.Ring
+	source    *source.Source
+	recovery  *recovery.Recovery // Nil if recovery.enabled is false.
+	deflate   *deflate.Pool      // Nil if client.compression is false.
+	shards    []*shard.Shard
+	clientIDs *routing.ClientIDs
+	canFeed   func(channel string) bool // Whether anything can ever feed a channel; nil: not asked.
+	control   *control.Server
+	admin     *admin.Server
 
 	hooks hooks
 
@@ -76,8 +76,11 @@ type hooks struct {
 }
 
 func newServer(cfg *config.Config, build Build, logger *slog.Logger, h hooks) (*Server, error) {
-	s := &Server{cfg: cfg, build: build, log: logger, began: time.Now(), nonce: rand.Uint64(),
-		interest: routing.NewInterest(), hooks: h}
+	s := &Server{cfg: cfg, build: build, log: logger, began: time.Now(), interest: routing.NewInterest(),
+		hooks: h}
+	var key [16]byte
+	_, _ = rand.Read(key[:]) // Never fails.
+	s.clientIDs = routing.NewClientIDs(key)
 	s.tokenIgnored = sync.OnceFunc(func() {
 		s.log.Warn("a client sent a token, but this server does not verify tokens: it may subscribe like everyone else")
 	})
@@ -144,6 +147,8 @@ func (s *Server) listen(shards int) error {
 }
 
 func (s *Server) buildShards(n int) error {
+	// Shards may run before Run: if something fails later, discard lets them end in order.
+	s.descriptors.Max = connectionsMax()
 	groups := s.groups
 	s.groups = nil // From here on each shard owns its listeners, even if building it fails.
 	for id := range n {
@@ -247,7 +252,7 @@ func (s *Server) awaitKafka(ctx context.Context) {
 		select {
 		case <-tick.C:
 		case <-late:
-			s.log.Warn("Kafka's positions are not known yet: accepting clients, which may have to recover later",
+			s.log.Warn("accepting clients although Kafka's positions are not known yet",
 				"waited", wait, "option", "client.listen_wait", "kafka", s.source.Status().Error)
 			return
 		case <-ctx.Done():
@@ -366,6 +371,9 @@ func (s *Server) clients() (n int64) {
 // connections, and each broker one or two.
 const descriptorsKept = 128
 
+// filesFew is a limit on open files that wsd warns of. Kernels and distributions set 4,096 or more as the hard limit.
+const filesFew = 4096
+
 // connectionsMax returns how many connections the limit on open files leaves room for, besides the files that are open
 // now.
 func connectionsMax() int64 {
@@ -398,6 +406,11 @@ func (s *Server) logStart() {
 		st.PinPath,
 		"kafka", s.cfg.Kafka.Brokers, "topics", s.cfg.Kafka.Topics, "nofile", openFilesMax(), "connections_max",
 		s.descriptors.Max)
+	if files := openFilesMax(); files < filesFew {
+		s.log.Warn("few open files are allowed, and so few clients", "nofile", files, "connections_max",
+			s.descriptors.Max, "remedy", "raise the hard limit, to which wsd raises the soft one: LimitNOFILE= of "+
+				"systemd, docker run --ulimit nofile=, or ulimit -Hn; wsd doctor says how much is needed")
+	}
 	for _, g := range s.groups {
 		if !g.Address.Addr().IsLoopback() {
 			s.log.Warn("no authentication: everyone who can reach this address may subscribe to every channel",

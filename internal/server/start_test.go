@@ -2,14 +2,17 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
-	"strings"
+	"net"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"golang.org/x/sys/unix"
 )
 
 // A client that comes before Kafka has answered waits, and can then recover at once.
@@ -18,13 +21,11 @@ func TestClientsWaitForKafka(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(cluster.Close)
 	held, release := make(chan struct{}), make(chan struct{})
-	first := true
+	hold := sync.OnceFunc(func() { close(held) })
 	cluster.ControlKey(int16(kmsg.Metadata), func(kmsg.Request) (kmsg.Response, error, bool) {
-		if first {
-			first = false
-			close(held)
-			cluster.SleepControl(func() { <-release })
-		}
+		cluster.KeepControl()
+		hold()
+		cluster.SleepControl(func() { <-release })
 		return nil, nil, false
 	})
 	r := &rig{t: t, kafka: cluster, log: &lockedBuffer{}}
@@ -46,7 +47,7 @@ func TestClientsWaitForKafka(t *testing.T) {
 		c.reply()
 		replied <- c.reply()
 	}()
-	r.eventually("waiting in the kernel", func() bool { return !strings.Contains(r.log.String(), "msg=serving") })
+	require.NotContains(t, r.log.String(), "msg=serving")
 	require.Zero(t, r.server.Health().Connections)
 	close(release)
 	reply := <-replied
@@ -57,7 +58,7 @@ func TestClientsWaitForKafka(t *testing.T) {
 // Without Kafka clients are accepted after client.listen_wait, and a stop does not wait for it.
 func TestListenWaitEnds(t *testing.T) {
 	r := newRig(t, map[string]any{"kafka.brokers": []string{"127.0.0.1:1"}, "client.listen_wait": "1ms"})
-	require.Contains(t, r.log.String(), "Kafka's positions are not known yet")
+	require.Contains(t, r.log.String(), "accepting clients although Kafka's positions are not known yet")
 	r.dial("/ws?channel=a")
 	require.NoError(t, r.stop())
 
@@ -76,4 +77,27 @@ func TestUnknownChannels(t *testing.T) {
 	require.True(t, r.server.canFeed("a"))
 	require.False(t, r.server.canFeed("b"))
 	require.Nil(t, newRig(t, nil).server.canFeed)
+}
+
+// If the admin port is in use, nothing else is blamed.
+func TestAdminPortInUse(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	log := &lockedBuffer{}
+	cfg := configure(t, map[string]any{"admin.listen": l.Addr().String(), "shards": "4"})
+	_, err = newServer(cfg, Build{}, slog.New(slog.NewTextHandler(log, nil)), hooks{})
+	require.ErrorContains(t, err, "address already in use")
+	require.NotContains(t, log.String(), "level=WARN")
+}
+
+// With few open files, the log says at the start how many clients they allow.
+func TestFewFiles(t *testing.T) {
+	var before unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &before))
+	t.Cleanup(func() { require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &before)) })
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1000, Max: before.Max}))
+	r := newRig(t, nil)
+	require.Contains(t, r.log.String(), "few open files are allowed, and so few clients")
+	require.Contains(t, r.log.String(), fmt.Sprintf("nofile=1000 connections_max=%d", r.server.descriptors.Max))
 }

@@ -78,7 +78,7 @@ func steerSettings(now, configured steering.Values) (list []control.SteerSetting
 }
 
 func (s *Server) steerShards(now steering.Values) []control.SteerShard {
-	clock := time.Duration(epoll.Monotonic()) //nolint:gosec // Since boot.
+	clock := time.Duration(epoll.Monotonic()) // Since boot.
 	stallBound := time.Duration(inForce(now, "stall_bound", 0)) * time.Millisecond
 	ramp := time.Duration(inForce(now, "ramp", 0)) * time.Millisecond
 	pendingMax := int64(inForce(now, "pending_max", 0))

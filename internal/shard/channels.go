@@ -234,7 +234,9 @@ func (s *Shard) unsubscribe(c *conn, i int, keepMerged bool) {
 	if s.channels.list[channel].recovering > 0 {
 		s.recoveries.end(c, channel)
 	}
-	s.sender.leaveChannel(&c.out, channel, keepMerged)
+	if keepMerged || s.channels.list[channel].policy == PolicyConflate {
+		s.sender.leaveChannel(&c.out, channel, keepMerged)
+	}
 	s.channels.remove(c, i)
 }
 

@@ -42,6 +42,11 @@ func check(t testing.TB, s *Shard) {
 			behind++
 		}
 		bytes += int64(o.cost)
+		// Whatever can be sent will be: by the flush, or when the socket is writable or the compressed layout is there.
+		require.True(t, o.empty() || o.blocked || o.listed || o.chunks[0].deferred, "the outbox of slot %d is forgotten", c.slot)
+		if o.merge != nil {
+			require.NotEmpty(t, o.chunks, "what is merged waits for what is queued")
+		}
 		list := s.completions.putOff[c.slot]
 		require.Equal(t, c.hasPutOff, len(list) > 0, "slot %d has put off completions", c.slot)
 		for _, k := range list {
@@ -65,6 +70,34 @@ func check(t testing.TB, s *Shard) {
 			require.Equal(t, subscriber{c.slot, uint32(i)}, s.channels.list[sub.channel].subscribers[sub.subscriber])
 		}
 	})
+	flagged := map[string]int{}
+	s.slab.each(func(c *conn) {
+		for name, on := range map[string]bool{
+			"recalled": c.recalled, "resynced": c.resynced, "emptying": c.emptying, "flow": c.hasFlow, "put off": c.hasPutOff,
+		} {
+			if on {
+				flagged[name]++
+			}
+		}
+	})
+	for name, n := range map[string]int{
+		"recalled": len(s.recalls.channels), "resynced": len(s.resyncs.last), "emptying": len(s.emptying),
+		"flow": len(s.flows.bySlot), "put off": len(s.completions.putOff),
+	} {
+		if name == "recalled" { // Raw clients have a flag alone.
+			require.LessOrEqual(t, n, flagged[name], name)
+			continue
+		}
+		require.Equal(t, flagged[name], n, name)
+	}
+	for slot, head := range s.wheel.heads {
+		for next := head; next != timerNone; {
+			c := s.slab.get(uint32(next))
+			require.NotEqual(t, stateFree, c.state, "slot %d is in the wheel", c.slot)
+			require.EqualValues(t, slot, c.timerAt%wheelSlots)
+			next = c.timerNext
+		}
+	}
 	for key, rec := range s.recoveries.waiting {
 		require.False(t, rec.over)
 		require.Equal(t, key, rec.key)

@@ -125,7 +125,7 @@ func (s *Shard) connect(c *conn) *protocol.ConnectResult {
 	c.deadline = 0
 	s.schedulePings(c)
 	result := &protocol.ConnectResult{
-		Client:  string(routing.AppendClientID(nil, s.opts.Nonce, routing.MakeConnID(s.opts.ID, c.generation, c.slot))),
+		Client:  string(s.opts.ClientIDs.Of(routing.MakeConnID(s.opts.ID, c.generation, c.slot)).Append(nil)),
 		Version: s.opts.Version,
 	}
 	if !c.nativePing {
@@ -142,6 +142,8 @@ func (s *Shard) subscribeCommand(c *conn, id uint32, r *protocol.SubscribeReques
 		refusal = proto.ErrBadRequest
 	case r.Type != 0 || r.Tf != nil: // Maps, shared polls and filters are not served.
 		refusal = proto.ErrNotAvailable
+	case s.opts.CanFeed != nil && !s.opts.CanFeed(r.Channel):
+		refusal = proto.ErrUnknownChannel
 	case s.channels.find(c, r.Channel) >= 0:
 		refusal = proto.ErrAlreadySubscribed
 	case len(c.subs)-c.firstChannel() >= s.opts.Limits.ChannelsMax:
@@ -179,6 +181,7 @@ func (s *Shard) unsubscribeCommand(c *conn, channel string) {
 	}
 	// The reply overtakes what waits: nothing of the channel may come after it.
 	s.sender.dropChannel(&c.out, index)
+	s.markDirty(c)
 	s.unsubscribe(c, i, false)
 }
 

@@ -203,3 +203,11 @@ func TestSubscriberLists(t *testing.T) {
 		}
 	}
 }
+
+// A channel that nothing can feed is refused where the option says so.
+func TestUnknownChannelError(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.CanFeed = func(channel string) bool { return channel == "known" } })
+	c := r.join("known")
+	c.send(ws.OpText, `{"id":9,"subscribe":{"channel":"mistyped"}}`)
+	require.Equal(t, `{"id":9,"error":{"code":102,"message":"unknown channel"}}`, c.message(wire.EventText))
+}

@@ -61,7 +61,7 @@ func (s *Shard) beginClosing(c *conn, reason Reason) {
 // leave undoes what the shard keeps for c beside its outbox, its timer and its socket. It does nothing the second time.
 func (s *Shard) leave(c *conn) {
 	s.unsubscribeAll(c)
-	s.completions.takePutOff(c)
+	s.inbox.done(len(s.completions.takePutOff(c)))
 	s.recalls.forget(c)
 	s.resyncs.forget(c)
 	s.emptying.forget(c)
@@ -83,8 +83,8 @@ func (s *Shard) release(c *conn, closeSocket func(*transport)) {
 	if c.state == stateFree {
 		return
 	}
+	s.sender.discard(&c.out) // First: what is merged is not looked through for each channel that c leaves.
 	s.leave(c)
-	s.sender.discard(&c.out)
 	s.wheel.disarm(c)
 	closeSocket(&c.transport) // Also takes it out of the epoll instance.
 	if c.reason == ReasonNone {

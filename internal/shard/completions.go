@@ -41,19 +41,22 @@ func (s *Shard) takeCompletions() {
 // takeCompletion acts on a completion, or puts it off until its connection has room for it.
 func (s *Shard) takeCompletion(k *completion) {
 	c := s.slab.find(k.conn.slot, k.conn.generation)
-	if c == nil || !c.isClient() {
-		return
-	}
+	room := true
 	switch {
+	case c == nil || !c.isClient():
+		s.inbox.done(1)
+		return
 	case !k.wait:
-		k.run(c, k.bytes == 0 || c.out.cost+k.bytes <= min(replyRoom, s.opts.Limits.OutboundMax/2))
+		room = k.bytes == 0 || c.out.cost+k.bytes <= min(replyRoom, s.opts.Limits.OutboundMax/2)
 	case k.bytes == 0, s.sender.hasRoom(&c.out), c.out.cost+k.bytes <= s.opts.Limits.OutboundMax/2:
-		k.run(c, true)
 	case s.sender.parkedBytes+k.bytes > s.sender.parkedMax():
-		k.run(c, false)
+		room = false
 	default:
 		s.completions.putOffUntilRoom(c, k)
+		return
 	}
+	s.inbox.done(1)
+	k.run(c, room)
 }
 
 // resumePutOff makes the completions that were put off for c due, when it has room.

@@ -22,7 +22,7 @@ func (p *pastRig) large(channels, records, size int) *client {
 	}
 	c := p.joined()
 	for i := range channels {
-		p.place.set(fmt.Sprint("c", i), uint64(records)) //nolint:gosec // Small.
+		p.place.set(fmt.Sprint("c", i), uint64(records)) // Small.
 		p.say(c, fmt.Sprintf(`{"id":%d,"subscribe":{"channel":"c%d","recover":true,"epoch":"epoch","offset":0}}`, i+10, i))
 	}
 	return c
@@ -114,7 +114,7 @@ func (p *pastRig) asksHistory(n, records, size int) *client {
 	for i := range records {
 		p.past.records = append(p.past.records, record(uint64(i)+1, `{"x":"`+strings.Repeat("x", size)+`"}`))
 	}
-	p.place.set("a", uint64(records)) //nolint:gosec // Small.
+	p.place.set("a", uint64(records)) // Small.
 	c := p.joined()
 	for i := range n {
 		p.say(c, fmt.Sprintf(`{"id":%d,"history":{"channel":"a","limit":-1}}`, i+10))

@@ -111,19 +111,19 @@ func (l *singles) reset() {
 	}
 }
 
-// conflates reports whether records of a channel with PolicyConflate are to be merged for o. A connection that is
-// behind only because it waits for a compressed segment is not to conflate: it stops waiting.
+// conflates reports whether records of a channel with PolicyConflate are to be merged for o. It is not behind if it
+// only waits for a compressed segment, see stopWaiting.
 func (s *sender) conflates(o *outbox) bool {
-	if o.merge != nil {
-		return true
-	}
-	if !o.exceeds(s.outboundMax / conflatePart) {
+	return o.merge != nil || o.exceeds(s.outboundMax/conflatePart)
+}
+
+// stopWaiting has what is deferred sent as it is when o would conflate for want of it, and reports whether it did. The
+// caller flushes o.
+func (s *sender) stopWaiting(o *outbox) bool {
+	if o.merge != nil || len(o.chunks) == 0 || !o.chunks[0].deferred || !s.conflates(o) {
 		return false
 	}
-	if o.chunks[0].deferred {
-		s.sendUncompressed(o)
-		return false
-	}
+	s.sendUncompressed(o)
 	return true
 }
 

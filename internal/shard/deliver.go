@@ -78,6 +78,9 @@ func (s *Shard) deliverToSubscribers(p *pending, d *delivery) {
 			start = c.subs[sub.sub].start
 		}
 		switch {
+		case conflate && s.sender.stopWaiting(&c.out):
+			s.deliverTo(c, d, start)
+			s.markDirty(c)
 		case conflate && s.sender.conflates(&c.out):
 			s.mergeFor(c, p, start)
 		case resync && s.mustResync(c, p):

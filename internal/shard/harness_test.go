@@ -28,6 +28,8 @@ import (
 
 const waitMax = 20 * time.Second
 
+var testIDs = routing.NewClientIDs([16]byte{7})
+
 func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(waitMax); !cond(); time.Sleep(time.Millisecond) {
@@ -176,7 +178,7 @@ func newIdleRig(t testing.TB, stallMax time.Duration, change func(*Options)) *ri
 	r.ring = ring
 	o := Options{
 		ID: 0, Listeners: []int{fd}, Cursor: ring.Cursor(0), Head: ring.Head, Interest: r.interest, Positions: r.place, Load: r.load,
-		Serving: r.serving, Descriptors: &Descriptors{Max: 1 << 20}, Limits: testLimits(), Version: "test", Nonce: 7, Logger: slog.New(slog.DiscardHandler),
+		Serving: r.serving, Descriptors: &Descriptors{Max: 1 << 20}, Limits: testLimits(), Version: "test", ClientIDs: testIDs, Logger: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {
 		change(&o)

@@ -113,7 +113,7 @@ func (h *history) reply(form bus.Variant, d *dialect, z *Deflate, a bus.Answer) 
 	}
 	k := chunk{bytes: d.frame(payload)}
 	if reply.History != nil {
-		k.publications = uint32(len(reply.History.Publications)) //nolint:gosec // Limited.
+		k.publications = uint32(len(reply.History.Publications)) // Limited.
 		k.bytes = z.frames(form, k.bytes)
 	}
 	return k, nil

@@ -23,7 +23,7 @@ type inbox struct {
 	newest  atomic.Pointer[completion]
 
 	// Of the shard's goroutine.
-	expected int // Completions that were begun and have not been taken yet.
+	expected int // Completions that were begun and have not been acted on yet.
 }
 
 // completion brings the result of work that was done elsewhere for one connection. It finds the connection by slot and
@@ -83,10 +83,12 @@ func (in *inbox) takeCompletions(list []*completion) []*completion {
 	known := len(list)
 	for k := in.newest.Swap(nil); k != nil; k = k.next {
 		list = append(list, k)
-		in.expected--
 	}
 	for i, j := known, len(list)-1; i < j; i, j = i+1, j-1 {
 		list[i], list[j] = list[j], list[i]
 	}
 	return list
 }
+
+// done frees the places of n completions that were acted on, or dropped.
+func (in *inbox) done(n int) { in.expected -= n }

@@ -40,6 +40,8 @@ func TestInboxBounded(t *testing.T) {
 	last.post(0, false, nil)
 	require.Nil(t, in.begin(c), "its result has not been taken")
 	require.Len(t, in.takeCompletions(nil), 1)
+	require.Nil(t, in.begin(c), "it has not been acted on")
+	in.done(1)
 	require.NotNil(t, in.begin(c))
 }
 
@@ -76,6 +78,7 @@ func TestInboxConcurrent(t *testing.T) {
 		}
 	}
 	require.Equal(t, posters*each, taken)
+	in.done(taken)
 	require.Zero(t, in.expected)
 	require.EqualValues(t, posters*each, wakes.Load(), "whether a wake-up costs anything is up to the poller")
 }

@@ -48,9 +48,10 @@ func (r *rig) connect() (*client, routing.ConnID) {
 	var id string
 	_, err := fmt.Sscanf(c.message(wire.EventText), `{"id":1,"connect":{"client":%q`, &id)
 	require.NoError(r.t, err)
-	nonce, conn, ok := routing.ParseClientID([]byte(id))
+	client, ok := routing.ParseClientID([]byte(id))
 	require.True(r.t, ok)
-	require.EqualValues(r.t, 7, nonce)
+	conn, ok := testIDs.Conn(client)
+	require.True(r.t, ok)
 	return c, conn
 }
 

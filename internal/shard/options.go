@@ -67,10 +67,10 @@ type Options struct {
 	Deflate     Deflate
 	Recovery    RecoveryOptions
 
-	PathPrefix  string // What a proxy may leave before the paths of the client port; may be empty.
-	Version     string // In the connect result of protocol clients.
-	Nonce       uint64 // Random for the process: the first half of client ids.
-	ShardHeader bool   // Put the shard into an X-Wsd-Shard header of the 101.
+	PathPrefix  string             // What a proxy may leave before the paths of the client port; may be empty.
+	Version     string             // In the connect result of protocol clients.
+	ClientIDs   *routing.ClientIDs // Makes the ids of clients.
+	ShardHeader bool               // Put the shard into an X-Wsd-Shard header of the 101.
 	Logger      *slog.Logger
 
 	// TokenIgnored, if not nil, is called for each token that a client sends: none is looked at. Any shard's goroutine.
@@ -83,7 +83,8 @@ const listenersMax = 256
 func (o Options) validate() error {
 	switch {
 	case o.Cursor == nil || o.Head == nil || o.Interest == nil || o.Positions == nil || o.Load == nil ||
-		o.Serving == nil || o.Descriptors == nil || o.Logger == nil:
+		o.Serving == nil || o.Descriptors == nil || o.ClientIDs == nil ||
+		o.Logger == nil:
 		return errors.New("BUG: shard options with a nil dependency")
 	case int(o.ID) >= routing.ShardsMax:
 		return fmt.Errorf("BUG: shard id %d, at most %d", o.ID, routing.ShardsMax-1)

@@ -111,7 +111,7 @@ func newShard(o Options) (*Shard, error) {
 		accepting: accepting{listeners: o.Listeners},
 		// Whatever is incomplete fits in with room to spare: a message with its header, or a head.
 		readBuf: make([]byte, max(o.Limits.HeadMax, wire.DeflatedMax(o.Limits.MessageMax)+readMargin)+readMargin),
-		random:  rand.New(rand.NewPCG(o.Nonce, uint64(o.ID))),
+		random:  rand.New(rand.NewPCG(rand.Uint64(), uint64(o.ID))), //nolint:gosec // It only spreads pings and pauses.
 	}
 	s.init()
 	s.start, s.startMono = time.Now(), epoll.Monotonic()

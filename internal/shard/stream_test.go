@@ -33,8 +33,8 @@ func newStreamRig(t *testing.T, records, size int, change func(*Options)) *strea
 	for range records {
 		r.add(size)
 	}
-	r.place.set("a", uint64(r.last)) //nolint:gosec // Small.
-	r.offset = uint64(r.last)        //nolint:gosec // Small.
+	r.place.set("a", uint64(r.last)) // Small.
+	r.offset = uint64(r.last)        // Small.
 	return r
 }
 
@@ -43,7 +43,7 @@ func (r *streamRig) add(size int) string {
 	r.last++
 	value := fmt.Sprintf(`{"n":%d,"x":%q}`, r.last, strings.Repeat("x", size))
 	r.past.mu.Lock()
-	r.past.records = append(r.past.records, record(uint64(r.last), value)) //nolint:gosec // Small.
+	r.past.records = append(r.past.records, record(uint64(r.last), value)) // Small.
 	r.past.mu.Unlock()
 	return value
 }

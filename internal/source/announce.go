@@ -1,6 +1,7 @@
 package source
 
 import (
+	"slices"
 	"time"
 
 	"wsd/internal/bus"
@@ -13,6 +14,7 @@ import (
 // positions, which must be known. The partitions are read after those clients had time to come back. The error is a
 // *publishError.
 func (s *Source) announceLocked(parts []*partition) error {
+	parts = slices.DeleteFunc(parts, func(p *partition) bool { return p.again })
 	if len(parts) == 0 {
 		return nil
 	}

@@ -279,7 +279,7 @@ const sealedFrom = 21
 func FuzzWalk(f *testing.F) {
 	f.Add(kafkatest.Join(kafkatest.Numbered(0, 3), kafkatest.Marker(3, 5, false), kafkatest.Batch{Base: 4, LastDelta: 3, Attributes: 2, Records: []kafkatest.Record{{Delta: 1, Value: "x"}}}), uint64(1), false)
 	f.Add(kafkatest.Join(kafkatest.Numbered(0, 3)), uint64(2), true)
-	b := newBench(f, Options{BatchBytesMax: 1 << 20})
+	b := newBench(f, Options{BatchBytesMax: 1 << 20, StallAfter: 24 * time.Hour}) // Fuzzing takes longer than ten seconds.
 	b.drop = true
 	f.Fuzz(func(t *testing.T, data []byte, seed uint64, sum bool) {
 		data = bytes.Clone(data)

@@ -34,6 +34,9 @@ func (s *Source) discover(c *kafka.Conn) error {
 	if resp.ErrorCode != 0 {
 		return kafka.Code(resp.ErrorCode)
 	}
+	if err := s.checkCluster(c, &resp); err != nil {
+		return err
+	}
 	later := !s.found.IsZero()
 	s.found = time.Now()
 	known := make(map[string]bool, len(s.topics))

@@ -31,6 +31,7 @@ type fetcher struct {
 	asked   map[partKey]asked
 	rotate  int // Which partition is first in the next request.
 	walker  *kafka.Walker
+	walked  walked
 	gather  gatherer
 	problem throttledLog
 	tries   kafka.Backoff

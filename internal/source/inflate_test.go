@@ -155,13 +155,54 @@ func TestOtherFraming(t *testing.T) {
 		rest = rest[n:]
 	}
 	require.NoError(t, w.Close())
+	narrow, err := zstd.NewWriter(nil, zstd.WithWindowSize(1<<20), zstd.WithSingleSegment(true))
+	require.NoError(t, err)
+	later := append(narrow.EncodeAll(raw[:100], nil), 0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3) // A skippable frame.
+	wide2 := bytes.Buffer{}
+	w.Reset(&wide2)
+	for _, part := range [][]byte{raw[100:1000], raw[1000:]} {
+		_, err = w.Write(part)
+		require.NoError(t, err)
+		require.NoError(t, w.Flush())
+	}
+	require.NoError(t, w.Close())
+	later = append(later, wide2.Bytes()...)
 	for _, c := range []struct {
 		codec compress.Compression
 		body  []byte
-	}{{compress.Snappy, framed}, {compress.Snappy, snappy.Encode(nil, raw)}, {compress.Zstd, wide.Bytes()}} {
+	}{
+		{compress.Snappy, framed}, {compress.Snappy, snappy.Encode(nil, raw)}, {compress.Zstd, wide.Bytes()},
+		{compress.Zstd, later},
+	} {
 		b := newBench(t, Options{})
 		b.feed(t, 2000, nil, kafkatest.Batch{Attributes: int16(c.codec), LastDelta: 1999, Producer: -1, Count: 2000}.EncodeBody(c.body))
 		b.wantValues(t, "a", offsets(0, 2000))
 		require.Zero(t, lost(b.topic(0)))
 	}
+}
+
+// A frame of one segment has no window in its header: its whole content is the window.
+func TestZstdOfOneSegment(t *testing.T) {
+	const records, size = 24, 500 << 10 // 12 MB.
+	var batch kafkatest.Batch
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range records {
+		value := make([]byte, size)
+		for j := range value {
+			value[j] = 'a' + byte(random.Uint32N(16))
+		}
+		batch.Records = append(batch.Records, kafkatest.Record{Delta: int64(i), Value: string(value)})
+	}
+	w, err := zstd.NewWriter(nil, zstd.WithWindowSize(16<<20), zstd.WithSingleSegment(true))
+	require.NoError(t, err)
+	batch.LastDelta, batch.Producer = records-1, -1
+	body := w.EncodeAll(batch.Encode()[kafkatest.HeadBytes:], nil)
+	var h zstd.Header
+	require.NoError(t, h.Decode(body))
+	require.True(t, h.SingleSegment && h.WindowSize == 0)
+	b := newBench(t, Options{})
+	b.feed(t, records, nil, kafkatest.Batch{Attributes: int16(compress.Zstd), LastDelta: records - 1, Producer: -1,
+		Count: records}.EncodeBody(body))
+	require.EqualValues(t, records, b.topic(0).Records.Load())
+	require.Zero(t, lost(b.topic(0)))
 }

@@ -172,7 +172,7 @@ func (s *Source) begin(f *fetcher, found map[*partition]int64) error {
 		p.progressAt = time.Now()
 		p.goodLocked(s)
 		s.router.touchLocked(p)
-		if p.late {
+		if p.late || s.begun.Load() {
 			late = append(late, p)
 		}
 	}

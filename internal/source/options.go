@@ -49,14 +49,16 @@ type Options struct {
 	// A position that has not changed is committed again after one to two times this. Default 1 h.
 	CommitAgain time.Duration
 
-	TopicsMax int            // How many topics may be read, including those that patterns find. Default 1000.
+	TopicsMax int // How many topics may be read, including those that patterns find. Default 1000.
+	// The id that the cluster must have. Default: the one that the first broker names. Another cluster is not read.
+	ClusterID string
 	ClientID  string         // Default "wsd".
 	TLS       *tls.Config    // Nil means plain text. An empty ServerName becomes each broker's host.
 	SASL      sasl.Mechanism // Nil means no authentication.
 	Routes    []Route        // Default: one rule with the channel "{topic}".
 
-	Overrides *route.Overrides // Headers by which a record chooses where it goes. Nil means none.
-	Nonce     uint64           // The number with which the client ids of this process begin.
+	Overrides *route.Overrides   // Headers by which a record chooses where it goes. Nil means none.
+	ClientIDs *routing.ClientIDs // Of this process's connections; nil if it has none.
 
 	// How long a broker holds a fetch for which it has no record. It costs no latency. Default 500 ms.
 	FetchMaxWait  time.Duration

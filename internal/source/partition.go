@@ -1,6 +1,7 @@
 package source
 
 import (
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +16,7 @@ type topic struct {
 	stats *TopicStats
 	route *route.Topic // Fixed after New.
 
+	denied bool      // See isDenied.
 	found  bool      // A pattern found the topic. It is forgotten some time after it is gone.
 	goneAt time.Time // When the topic was first missing. Zero if it is not missing.
 	state  TopicState
@@ -59,6 +61,8 @@ type partition struct {
 	// Any goroutine reads these; whoever holds Source.mu writes them.
 	routed     atomic.Int64 // The next offset to route. All before it have been routed. -1 if it is not known yet.
 	high       atomic.Int64 // The high watermark at the last fetch, or -1.
+	stable     atomic.Int64 // The last stable offset at the last fetch, or -1. An open transaction keeps it back.
+	stableAt   atomic.Int64 // When stable last moved, or was the high watermark. In nanoseconds of Unix time.
 	caughtUp   atomic.Bool  // The last fetch reached the end of what is committed.
 	leaderSeen atomic.Int32 // The id of the broker that leads the partition, or -1.
 
@@ -85,6 +89,7 @@ type partition struct {
 	otherLog    bool      // For resolveRange: the log is not the one that was read.
 	from        Start     // How to find the first offset.
 	// Clients may have subscribed before the partition was known. They are notified when it has a position.
+	again       bool // The topic was created again. Its subscribers are notified by endFormer.
 	late        bool
 	resolve     resolveKind
 	heldRefresh uint64    // Nothing is fetched before a refresh that began after this one. See Source.refreshes.
@@ -135,6 +140,7 @@ func (s *Source) newPartition(t *topic, id int32, from Start) *partition {
 	p.published.Store(-1)
 	p.vouched.Store(epochUnknown)
 	p.high.Store(-1)
+	p.stable.Store(-1)
 	p.leaderSeen.Store(-1)
 	p.failures = kafka.Backoff{Min: s.o.BackoffMin, Max: s.o.BackoffMax}
 	p.problem.interval, p.gapNote.interval = s.o.LogInterval, s.o.LogInterval
@@ -156,13 +162,14 @@ func (p *partition) resumeAt(position committed) {
 
 func (p *partition) stats() PartitionStats {
 	st := PartitionStats{Topic: p.topic.name, Partition: p.id, Position: p.routed.Load(), HighWatermark: p.high.Load(),
-		Stopped: p.stopped.Load() != nil}
+		LastStable: p.stable.Load(), Stopped: p.stopped.Load() != nil}
 	if st.Lag = -1; st.Position >= 0 && st.HighWatermark >= 0 {
 		st.Lag = max(0, st.HighWatermark-st.Position)
 	}
 	return st
 }
 
+// errorText returns why the partition is not read, or why nothing of it can be, or "".
 func (p *partition) errorText() string {
 	for _, e := range []*string{p.stopped.Load(), p.lastError.Load()} {
 		if e != nil {
@@ -170,6 +177,28 @@ func (p *partition) errorText() string {
 		}
 	}
 	return ""
+}
+
+// stableLocked notes how far a fetch may read, and how far the log goes.
+func (p *partition) stableLocked(stable, high int64, now time.Time) {
+	if stable < 0 {
+		return
+	}
+	if p.stable.Swap(stable) != stable || stable >= high {
+		p.stableAt.Store(now.UnixNano())
+	}
+}
+
+// heldBack describes an open transaction that has held back all records after it for at least patience. It returns ""
+// if there is none. Any goroutine may call it.
+func (p *partition) heldBack(patience time.Duration) string {
+	stable, high := p.stable.Load(), p.high.Load()
+	since := time.Since(time.Unix(0, p.stableAt.Load()))
+	if stable < 0 || high <= stable || p.routed.Load() < stable || since < patience {
+		return ""
+	}
+	return fmt.Sprintf("an open transaction has held back the offsets %d to %d for %v: kafka-transactions.sh "+
+		"find-hanging names its producer", stable, high-1, since.Round(time.Second))
 }
 
 // readyLocked reports whether a request may ask for p now. If p only has to wait for some time, readyAt is when it may.

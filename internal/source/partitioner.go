@@ -14,7 +14,7 @@ import (
 // least one byte.
 func partitionOf(by route.Partitioner, key []byte, n int) int {
 	if by == route.PartitionerCRC32 {
-		return int(crc32.ChecksumIEEE(key) % uint32(n)) //nolint:gosec // Partitions are few.
+		return int(crc32.ChecksumIEEE(key) % uint32(n)) // Partitions are few.
 	}
 	return kafkago.Murmur2Balancer{}.Balance(kafkago.Message{Key: key}, countTo(n)...)
 }

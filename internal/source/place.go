@@ -108,9 +108,9 @@ func (r *router) placedLocked(p *partition, rec *kafka.Record) error {
 func (r *router) receiversLocked() (ch routing.Channel, ok bool) {
 	switch r.to.To {
 	case route.ToConnection:
-		id := r.to.Conn
-		// The connection belongs to another process, maybe one that has ended.
-		if r.to.Nonce != r.s.o.Nonce || int(id.Shard()) >= r.s.o.Shards {
+		id, ours := r.s.o.ClientIDs.Conn(r.to.Client)
+		// Otherwise the connection belongs to another process, maybe one that has ended.
+		if !ours || int(id.Shard()) >= r.s.o.Shards {
 			return ch, false
 		}
 		ch.ID = routing.ConnChannel(id)

@@ -66,7 +66,7 @@ func TestOverrides(t *testing.T) {
 	c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a"))
 	cl := mustClient(t, c.ListenAddrs())
 	o := &route.Overrides{Channels: "wsd-channels", Client: "wsd-client", User: "wsd-user", Everybody: "wsd-broadcast", ChannelsMax: 4}
-	r := startMessages(t, 2, Options{Brokers: c.ListenAddrs(), Topics: []string{"a"}, Start: Start{Mode: StartEarliest}, Overrides: o, Nonce: 9})
+	r := startMessages(t, 2, Options{Brokers: c.ListenAddrs(), Topics: []string{"a"}, Start: Start{Mode: StartEarliest}, Overrides: o, ClientIDs: routing.NewClientIDs([16]byte{9})})
 	r.waitReady(t)
 	_, _, known := r.Position("a")
 	require.True(t, known, "records may name the channel, but only those of this partition")
@@ -78,8 +78,8 @@ func TestOverrides(t *testing.T) {
 	all := r.interest.Add(routing.Everybody, 0, 0)
 	r.interest.Add(routing.Everybody, 1, 0)
 	conn := routing.MakeConnID(0, 3, 5)
-	id := func(nonce uint64, conn routing.ConnID) string {
-		return string(routing.AppendClientID(nil, nonce, conn))
+	id := func(process byte, conn routing.ConnID) string {
+		return string(routing.NewClientIDs([16]byte{process}).Of(conn).Append(nil))
 	}
 	rec := func(value string, headers []kgo.RecordHeader) *kgo.Record {
 		return &kgo.Record{Topic: "a", Value: []byte(value), Headers: headers}

@@ -2,8 +2,6 @@ package source
 
 import (
 	"fmt"
-	"runtime/debug"
-	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -58,27 +56,6 @@ type publishError struct{ err error }
 func (e *publishError) Error() string { return "publish: " + e.err.Error() }
 func (e *publishError) Unwrap() error { return e.err }
 
-// panicError is a panic while reading what a broker sent.
-type panicError struct {
-	value any
-	stack []byte
-}
-
-func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
-
-// catchPanic turns a panic into *err. It lets a panic that says BUG pass: the process must not survive a broken
-// invariant of its own.
-func catchPanic(err *error) {
-	v := recover() //nolint:revive // It is itself the deferred function.
-	if v == nil {
-		return
-	}
-	if text, ok := v.(string); ok && strings.HasPrefix(text, "BUG:") {
-		panic(v)
-	}
-	*err = &panicError{value: v, stack: debug.Stack()}
-}
-
 // walkLocked routes the batches of one partition from its position on. It may be called again with the same bytes after
 // an error: what has been routed is skipped. A *kafka.BatchError or *panicError is about what stands at the partition's
 // position.
@@ -89,8 +66,10 @@ func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 	defer f.walker.Close()
 	f.s.router.touchLocked(p)
 	f.walker.Open(rp.RecordBatches, rp.AbortedTransactions, p.routed.Load())
+	f.walked.base = -1
 	for f.walker.NextBatch() {
 		b := f.walker.Batch()
+		f.walked.base, f.walked.last = b.Base, b.Last()
 		from := b.Next
 		if from < b.Base {
 			if from, err = f.s.holeLocked(p, from, b.Base, rp.LogStartOffset); err != nil {

@@ -36,6 +36,8 @@ type Source struct {
 	full      throttledLog // Patterns match more topics than TopicsMax.
 	// Addresses to ask for metadata: first the brokers that were seen last, then the configured ones.
 	seeds       []string
+	metaTimeout time.Duration // How long a request of the watcher may take, see metadataTimeout.
+	clusterID   string        // The id of the cluster that is read, or "" before the first answer.
 	fetchers    map[int32]*fetcher
 	metaProblem throttledLog
 	// New topics wait for their committed positions.
@@ -57,12 +59,14 @@ type Source struct {
 
 	// mu makes routing the bus's one writer, and guards the fields marked "mu" in topic, partition and fetcher. Whoever
 	// waits for a full bus holds it.
-	mu        sync.Mutex
-	builder   *bus.Builder
-	refreshes uint64 // How many refreshes of the metadata have begun.
-	refreshed uint64 // The number of the newest refresh that was applied.
-	router    router
-	recent    recent
+	mu             sync.Mutex
+	builder        *bus.Builder
+	refreshes      uint64 // How many refreshes of the metadata have begun.
+	refreshed      uint64 // The number of the newest refresh that was applied.
+	router         router
+	panicLogFrom   time.Time // No panic is logged before.
+	panicsUnlogged int       // Since the last that was logged.
+	recent         recent
 }
 
 // New checks the options and returns a source that does nothing yet.
@@ -88,6 +92,7 @@ func New(o Options) (*Source, error) {
 		fetchers: make(map[int32]*fetcher), kick: make(chan struct{}, 1), builder: bus.NewBuilder(o.Builder),
 	}
 	s.view.seeds = o.Brokers
+	s.metaTimeout, s.clusterID = min(metadataTimeout, o.RequestTimeout), o.ClusterID
 	s.metaProblem.interval, s.unansweredProblem.interval = o.LogInterval, o.LogInterval
 	s.fetchCtx, s.stopFetch = context.WithCancel(context.Background())
 	s.publishCtx, s.stopPublish = context.WithCancel(context.Background())
@@ -207,6 +212,9 @@ func (s *Source) refreshEnds(number uint64) {
 	s.mu.Unlock()
 	s.view.mu.Lock()
 	s.view.metadata = time.Now()
+	if s.view.since.IsZero() {
+		s.view.since = s.view.metadata
+	}
 	s.view.mu.Unlock()
 	for _, f := range s.fetchers {
 		f.wakeUp()

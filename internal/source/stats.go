@@ -74,6 +74,7 @@ type PartitionStats struct {
 	Partition     int32
 	Position      int64 // The next Kafka offset to read, or -1 if it is not known yet.
 	HighWatermark int64 // The end of the log at the last fetch, or -1.
+	LastStable    int64 // The end of what is committed at the last fetch, or -1. Open transactions keep it back.
 	Lag           int64 // The offsets between the two, or -1 while one of them is not known.
 	Stopped       bool  // A rule with on_error: stop has stopped the partition.
 }

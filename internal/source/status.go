@@ -33,8 +33,11 @@ type PartitionStatus struct {
 	Leader        int32 `json:"leader"`   // The id of the broker that leads it, or -1.
 	Position      int64 `json:"position"` // The next Kafka offset to read, or -1 if it is not known yet.
 	HighWatermark int64 `json:"high_watermark"`
-	Lag           int64 `json:"lag"` // Or -1 while the position or the end is not known.
-	// The last error. The next success clears it, unless a rule has stopped the partition.
+	// Up to where the log is committed. Nothing after it can be delivered yet. Or -1.
+	LastStable int64 `json:"last_stable"`
+	Lag        int64 `json:"lag"` // Or -1 while the position or the end is not known.
+	// The last error, or the open transaction that holds records back. The next success clears it, unless a rule has
+	// stopped the partition.
 	Error   string `json:"error,omitempty"`
 	Stopped bool   `json:"stopped"` // A rule with on_error: stop has stopped the partition.
 }
@@ -64,17 +67,19 @@ type view struct {
 	mu       sync.Mutex
 	err      string
 	metadata time.Time
+	since    time.Time // When the metadata was first read.
 	topics   []viewTopic
 	fetchers []*fetcher
 	seeds    []string // Addresses of brokers to ask for what any broker knows.
 }
 
 type viewTopic struct {
-	name  string
-	found bool
-	state TopicState
-	err   string
-	parts []*partition
+	name   string
+	found  bool
+	denied bool // See isDenied.
+	state  TopicState
+	err    string
+	parts  []*partition
 }
 
 // Status returns what is known now. It never waits for Kafka or the bus. Any goroutine may call it.
@@ -97,50 +102,20 @@ func (s *Source) Status() Status {
 		ts := TopicStatus{Name: t.name, Found: t.found, State: t.state, Error: t.err, Current: t.state == TopicPresent,
 			Partitions: []PartitionStatus{}}
 		for _, p := range t.parts {
-			ps := p.stats()
+			ps, problem, held := p.stats(), p.errorText(), p.heldBack(s.o.StallAfter)
+			if problem == "" {
+				problem = held
+			}
 			ts.Partitions = append(ts.Partitions, PartitionStatus{
 				Partition: p.id, Leader: p.leaderSeen.Load(), Position: ps.Position, HighWatermark: ps.HighWatermark,
-				Lag: ps.Lag, Error: p.errorText(), Stopped: ps.Stopped,
+				LastStable: ps.LastStable, Lag: ps.Lag, Error: problem, Stopped: ps.Stopped,
 			})
 			read := ps.Position >= 0 && ps.HighWatermark >= 0 && p.caughtUp.Load()
-			ts.Current = ts.Current && read && connected[p.leaderSeen.Load()] && p.lastError.Load() == nil
+			ts.Current = ts.Current && read && held == "" && connected[p.leaderSeen.Load()] && p.lastError.Load() == nil
 		}
 		st.Topics = append(st.Topics, ts)
 	}
 	return st
-}
-
-// Ready reports whether a subscriber misses nothing from now on: the cluster has been seen, and every partition of
-// every topic that exists has a first position. Once the source is ready it stays ready, since topics that appear later
-// are read from their beginning. Any goroutine may call it.
-func (s *Source) Ready() bool {
-	if s.begun.Load() {
-		return true
-	}
-	s.view.mu.Lock()
-	defer s.view.mu.Unlock()
-	if !ready(s.view.metadata, s.view.topics) {
-		return false
-	}
-	s.begun.Store(true)
-	return true
-}
-
-func ready(metadata time.Time, topics []viewTopic) bool {
-	if metadata.IsZero() {
-		return false
-	}
-	for _, t := range topics {
-		if (t.state == TopicFailed || t.state == TopicPresent) && len(t.parts) == 0 {
-			return false // It may have partitions. Until they are known, a subscriber can miss records.
-		}
-		for _, p := range t.parts {
-			if p.routed.Load() < 0 {
-				return false
-			}
-		}
-	}
-	return true
 }
 
 // partitionsSeen returns the partitions of all topics in the topology. Any goroutine may call it.

@@ -10,6 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"wsd/internal/kafkatest"
 )
 
 // A topic that appears and whose first position cannot be had keeps no new clients away: it will be read from its
@@ -62,6 +64,41 @@ func TestCurrentNeedsTheBroker(t *testing.T) {
 	c.Close()
 	eventually(t, func() bool { return !current() }, say)
 	require.Zero(t, r.Status().Topics[0].Partitions[0].Lag)
+}
+
+// A transaction that stays open is a reason: the topic is not current, although everything that may be read was read.
+func TestOpenTransactionIsNamed(t *testing.T) {
+	b := newBench(t, Options{StallAfter: time.Hour})
+	fetch := func(stable, high int64, data []byte) {
+		b.f.asked = map[partKey]asked{{topic: "a"}: {p: b.p, offset: b.p.routed.Load(), first: true}}
+		_, _, err := b.f.take(&kmsg.FetchResponse{Version: 11, Topics: []kmsg.FetchResponseTopic{{Topic: "a",
+			Partitions: []kmsg.FetchResponseTopicPartition{{HighWatermark: high, LastStableOffset: stable,
+				RecordBatches: data}}}}})
+		require.NoError(t, err)
+	}
+	b.Source.publishView()
+	problem := func() string { return b.Status().Topics[0].Partitions[0].Error }
+	fetch(3, 10, kafkatest.Join(kafkatest.Numbered(0, 3)))
+	fetch(3, 10, nil)
+	require.Empty(t, problem(), "transactions take some time")
+	b.o.StallAfter = 0
+	require.Contains(t, problem(), "an open transaction has held back the offsets 3 to 9 for ")
+	require.False(t, b.Status().Topics[0].Current)
+	st := b.Stats().Partitions
+	b.Source.stats.setPartitions([]*partition{b.p})
+	require.EqualValues(t, 3, st()[0].LastStable)
+	require.EqualValues(t, 10, st()[0].HighWatermark)
+	require.EqualValues(t, 7, st()[0].Lag)
+
+	// It moves on: the clock begins again.
+	b.o.StallAfter = time.Hour
+	b.p.stableAt.Store(1)
+	require.NotEmpty(t, problem())
+	fetch(5, 10, kafkatest.Join(kafkatest.Numbered(3, 2)))
+	require.Empty(t, problem())
+	b.p.stableAt.Store(1)
+	fetch(10, 10, kafkatest.Join(kafkatest.Numbered(5, 5)))
+	require.Empty(t, problem())
 }
 
 // The interest table forgets a channel that nobody has, whether or not clients can recover.

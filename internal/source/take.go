@@ -85,6 +85,7 @@ func (f *fetcher) takeLocked(a asked, rp *kmsg.FetchResponseTopicPartition) (r t
 	if rp.HighWatermark >= 0 { // Otherwise the broker does not know it.
 		p.high.Store(rp.HighWatermark)
 	}
+	p.stableLocked(rp.LastStableOffset, rp.HighWatermark, time.Now())
 	end := rp.LastStableOffset
 	if end < 0 {
 		end = rp.HighWatermark
@@ -131,16 +132,8 @@ func (f *fetcher) readLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 		case errors.As(err, &bad):
 			return false, f.badBatchLocked(p, bad, bad.Last, rp.HighWatermark, bad.Permanent())
 		case errors.As(err, &pan):
-			position := p.routed.Load()
-			f.s.stats.Panics.Add(1)
-			f.s.log.Error("BUG: reading a record panicked", "topic", p.topic.name, "partition", p.id, "offset",
-				max(from, position-1),
-				"panic", pan.value, "stack", string(pan.stack))
-			if position == from { // The walk could not even find the next record.
-				return false, f.badBatchLocked(p, pan, -1, rp.HighWatermark, false)
-			}
-			// The walk continues after the record.
-			if err := f.s.loseLocked(p, LossUnreadable, position-1, position); err != nil {
+			again, err := f.panickedLocked(p, pan, from, rp.HighWatermark)
+			if err != nil || !again {
 				return false, err
 			}
 		default:

@@ -91,6 +91,7 @@ type leader struct {
 // applyTopic applies what a metadata response says about one topic, and adds its partitions' leaders to leaders.
 // Changed reports that partitions came or went.
 func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders map[*partition]leader) (changed bool) {
+	t.denied = isDenied(kafka.Code(rt.ErrorCode))
 	switch code := kafka.Code(rt.ErrorCode); code {
 	case 0, kafka.LeaderNotAvailable:
 	case kafka.UnknownTopicOrPartition, kafka.UnknownTopicID:
@@ -154,8 +155,7 @@ func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders ma
 				s.log.Info("a topic has a new partition", "topic", t.name, "partition", rp.Partition)
 			}
 			p = s.newPartition(t, rp.Partition, from)
-			// The subscribers of a topic's former life are notified by endFormer.
-			p.late = t.former == nil && (!first || s.answeredLate)
+			p.again, p.late = t.former != nil, !first || s.answeredLate
 			if resumed.offset >= 0 {
 				p.resumeAt(resumed)
 			}
@@ -264,7 +264,7 @@ func (s *Source) publishView() {
 	v := &s.view
 	topics := make([]viewTopic, 0, len(s.topics))
 	for _, t := range s.topics {
-		topics = append(topics, viewTopic{name: t.name, found: t.found, state: t.state, err: t.err,
+		topics = append(topics, viewTopic{name: t.name, found: t.found, denied: t.denied, state: t.state, err: t.err,
 			parts: slices.Clone(t.parts)})
 	}
 	fetchers := make([]*fetcher, 0, len(s.fetchers))

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"errors"
 	"slices"
 	"unicode/utf8"
 
@@ -19,11 +20,11 @@ func (r *router) invalid(p *partition, reason error, offset int64, size int) {
 	}
 	t.invalidNoted = append(t.invalidNoted, reason)
 	attrs := []any{"topic", t.name, "partition", p.id, "offset", offset, "bytes", size}
-	switch reason {
-	case proto.ErrJSONDepth:
+	switch {
+	case errors.Is(reason, proto.ErrJSONDepth):
 		r.s.log.Warn("a value is nested deeper than kafka.json_depth_max, so JSON clients do not get it; further ones "+
 			"are only counted", append(attrs, "limit", r.s.o.JSONDepthMax)...)
-	case proto.ErrJSONNumber:
+	case errors.Is(reason, proto.ErrJSONNumber):
 		r.s.log.Warn("a value has a number that many JSON parsers refuse, so JSON clients do not get it; further ones "+
 			"are only counted (send such a number as a string)", append(attrs, "digits_max", proto.NumberBytesMax)...)
 	default:

@@ -80,8 +80,10 @@ func (s *Source) refresh(ctx context.Context, c *kafka.Conn) (_ *kafka.Conn, set
 			return nil, false, err
 		}
 	}
+	c.SetTimeout(s.metaTimeout)
+	began := time.Now()
 	if err := s.discover(c); err != nil {
-		c.Close()
+		s.failed(c, err)
 		return nil, false, kafka.Describe("ask "+c.Addr()+" for all topics", err)
 	}
 	req := s.metadataRequest(c)
@@ -94,7 +96,7 @@ func (s *Source) refresh(ctx context.Context, c *kafka.Conn) (_ *kafka.Conn, set
 	number := s.refreshBegins()
 	var resp kmsg.MetadataResponse
 	if _, err := c.Request(req, &resp, 0); err != nil {
-		c.Close()
+		s.failed(c, err)
 		err = kafka.Describe("ask "+c.Addr()+" for metadata", err)
 		if s.o.SASL == nil && kafka.KindOf(err) == kafka.ErrorDisconnect && !s.everRefreshed() {
 			err = fmt.Errorf("%w (does it expect a login? kafka.sasl.mechanism is empty)", err)
@@ -102,14 +104,19 @@ func (s *Source) refresh(ctx context.Context, c *kafka.Conn) (_ *kafka.Conn, set
 		return nil, false, err
 	}
 	if resp.ErrorCode != 0 {
-		c.Close()
+		s.failed(c, nil)
 		return nil, false, kafka.Code(resp.ErrorCode)
 	}
+	if err := s.checkCluster(c, &resp); err != nil {
+		s.failed(c, nil)
+		return nil, false, err
+	}
+	s.metaTimeout = min(max(metadataTimeout, 4*time.Since(began)), s.o.RequestTimeout)
 	// What cannot be had holds back only what it is about. The response is applied in any case.
 	cleanupErr := s.askCleanup(c, &resp)
 	s.askCommitted(&resp)
 	if settled, err = s.apply(&resp); err != nil || cleanupErr != nil {
-		c.Close()
+		s.failed(c, cleanupErr)
 		c = nil
 	}
 	if err != nil {
@@ -117,6 +124,50 @@ func (s *Source) refresh(ctx context.Context, c *kafka.Conn) (_ *kafka.Conn, set
 	}
 	s.refreshEnds(number)
 	return c, settled && len(s.unanswered) == 0, cleanupErr
+}
+
+// metadataTimeout is how long the watcher waits for a broker, unless the cluster has been slower than that. It is short
+// because a frozen broker must not hide where the leaders have moved: others know.
+const metadataTimeout = 2 * time.Second
+
+// failed closes a connection that is of no further use and has its broker asked last the next time. After a timeout the
+// next answer may take twice as long.
+func (s *Source) failed(c *kafka.Conn, err error) {
+	c.Close()
+	if err != nil && kafka.KindOf(err) == kafka.ErrorTimeout {
+		s.metaTimeout = min(2*s.metaTimeout, s.o.RequestTimeout)
+	}
+	addr := c.Dialled()
+	last := slices.DeleteFunc(slices.Clone(s.seeds), func(seed string) bool { return seed == addr })
+	if len(last) < len(s.seeds) {
+		s.setSeeds(append(last, addr))
+	}
+}
+
+// checkCluster returns an error if a metadata response is of another cluster than the one that is read. Two clusters
+// may have topics of the same name, and an address may be given to another one.
+func (s *Source) checkCluster(c *kafka.Conn, resp *kmsg.MetadataResponse) error {
+	switch id := resp.ClusterID; {
+	case id == nil || *id == "" || *id == s.clusterID:
+		return nil
+	case s.clusterID == "":
+		s.clusterID = *id
+		return nil
+	case s.o.ClusterID != "":
+		return kafka.NewError(kafka.ErrorBroker, fmt.Errorf("broker %s belongs to the cluster %q, not to %q "+
+			"(kafka.cluster_id): correct kafka.brokers or kafka.cluster_id", c.Dialled(), *id, s.clusterID))
+	default:
+		return kafka.NewError(kafka.ErrorBroker, fmt.Errorf("broker %s belongs to the cluster %q, but wsd has read %q "+
+			"so far: correct kafka.brokers, or restart wsd to read the other cluster", c.Dialled(), *id, s.clusterID))
+	}
+}
+
+// setSeeds replaces the addresses to ask, for any goroutine.
+func (s *Source) setSeeds(seeds []string) {
+	s.seeds = seeds
+	s.view.mu.Lock()
+	s.view.seeds = seeds
+	s.view.mu.Unlock()
 }
 
 // metadataVersionMax is the highest version of Metadata that is used.
@@ -165,10 +216,7 @@ func (s *Source) brokerAddrs(resp *kmsg.MetadataResponse) map[int32]string {
 			seeds = append(seeds, b)
 		}
 	}
-	s.seeds = seeds
-	s.view.mu.Lock()
-	s.view.seeds = seeds
-	s.view.mu.Unlock()
+	s.setSeeds(seeds)
 	return addrs
 }
 

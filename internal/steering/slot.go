@@ -40,7 +40,7 @@ func (s *Slot) EndTurn(accepted, closed, nanos uint64) {
 	}
 	if closed > 0 {
 		atomic.AddUint64(&c.Closed, closed)
-		atomic.AddInt64(&s.tally.Load, -int64(closed)) //nolint:gosec // It was accepted before.
+		atomic.AddInt64(&s.tally.Load, -int64(closed)) // It was accepted before.
 	}
 	if bound := s.table.stallBound.Load(); bound > 0 && nanos > bound {
 		atomic.StoreUint64(&c.StalledUntil, c.BusySince+nanos)
@@ -53,7 +53,7 @@ func (s *Slot) EndTurn(accepted, closed, nanos uint64) {
 func (s *Slot) count(accepted uint64) {
 	for {
 		load, closed := atomic.LoadInt64(&s.tally.Load), atomic.LoadUint64(&s.cells.Closed)
-		missing := int64(accepted-closed) - load //nolint:gosec // Fewer than 2^63.
+		missing := int64(accepted-closed) - load // Fewer than 2^63.
 		if missing <= 0 {
 			return
 		}
@@ -69,13 +69,13 @@ func (s *Slot) count(accepted uint64) {
 // connections.
 func (s *Slot) unaccepted(accepted uint64) int64 {
 	closed := atomic.LoadUint64(&s.cells.Closed)
-	return atomic.LoadInt64(&s.tally.Load) + int64(closed-accepted) //nolint:gosec // Modulo 2^64.
+	return atomic.LoadInt64(&s.tally.Load) + int64(closed-accepted) // Modulo 2^64.
 }
 
 // writeOff takes n picks off the load, because they never became a connection.
 func (s *Slot) writeOff(n uint64) {
 	atomic.AddUint64(&s.cells.Lost, n)
-	atomic.AddInt64(&s.tally.Load, -int64(n)) //nolint:gosec // It was picked before.
+	atomic.AddInt64(&s.tally.Load, -int64(n)) // It was picked before.
 }
 
 // SetDraining sets whether wsd itself wants no new connections on this shard. The operator's setting drain is separate,
@@ -113,7 +113,7 @@ type Figures struct {
 func (f Figures) Load() int64 { return max(0, f.load) }
 
 // Pending returns the number of pending connections: picked, but not accepted yet.
-func (f Figures) Pending() int64 { return max(0, f.load+int64(f.Closed-f.Accepted)) } //nolint:gosec // Modulo 2^64.
+func (f Figures) Pending() int64 { return max(0, f.load+int64(f.Closed-f.Accepted)) } // Modulo 2^64.
 
 // Figures reads the slot. Any goroutine may call it.
 func (s *Slot) Figures() Figures {

@@ -24,7 +24,7 @@ func appendHeader(dst []byte, op ws.OpCode, payloadLen int, mask byte) []byte {
 	dst = append(dst, bitFin|byte(op))
 	switch {
 	case payloadLen <= ws.MaxControlFramePayloadSize:
-		return append(dst, mask|byte(payloadLen))
+		return append(dst, mask|byte(payloadLen)) //nolint:gosec // At most 125.
 	case payloadLen <= math.MaxUint16:
 		return binary.BigEndian.AppendUint16(append(dst, mask|126), uint16(payloadLen))
 	default:

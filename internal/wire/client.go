@@ -1,7 +1,7 @@
 package wire
 
 import (
-	"crypto/sha1"
+	"crypto/sha1" //nolint:gosec // RFC 6455 §4.2.2.
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -91,6 +91,6 @@ func checkAccepted(header http.Header, key string, deflate bool) error {
 
 // acceptKey returns the Sec-WebSocket-Accept for a key (RFC 6455 §4.2.2).
 func acceptKey(key string) string {
-	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) //nolint:gosec // RFC 6455 §4.2.2.
 	return base64.StdEncoding.EncodeToString(sum[:])
 }

@@ -165,7 +165,7 @@ func TestRequestFields(t *testing.T) {
 func TestRequestIsACopy(t *testing.T) {
 	b := upgradeHead("/ws?channel=a", "Origin: https://page.example", "Sec-WebSocket-Protocol: one")
 	var kept *Request
-	Handshake(nil, b, func(r *Request) (Accept, error) { kept = r; return Accept{}, nil })
+	_, _ = Handshake(nil, b, func(r *Request) (Accept, error) { kept = r; return Accept{Protocol: "one"}, nil })
 	clear(b)
 	require.Equal(t, Request{Method: "GET", Path: "/ws", RawQuery: "channel=a", Host: "example.com:8000", Origin: "https://page.example", Upgrade: true, Protocols: []string{"one"}}, *kept)
 }

@@ -131,7 +131,7 @@ func (r *Reader) header(b []byte, role Role, messageMax int) (h ws.Header, size 
 		if size += 8; len(b) < size {
 			return h, 0, nil
 		}
-		switch h.Length = int64(binary.BigEndian.Uint64(b[2:])); {
+		switch h.Length = int64(binary.BigEndian.Uint64(b[2:])); { //nolint:gosec // A negative one is refused.
 		case h.Length < 0:
 			return h, 0, errMSB
 		case h.Length < 1<<16:

@@ -33,7 +33,7 @@ func TestSubprotocolAnswered(t *testing.T) {
 		}
 		for _, choice := range []string{"c", "A", "a,", "a, b"} {
 			require.PanicsWithValue(t, "BUG: decide chose the subprotocol "+choice+", which was not offered", func() {
-				Handshake(nil, b, func(*Request) (Accept, error) { return Accept{Protocol: choice}, nil })
+				_, _ = Handshake(nil, b, func(*Request) (Accept, error) { return Accept{Protocol: choice}, nil })
 			}, "%q, chosen %q", field, choice)
 		}
 	}
