@@ -14,7 +14,7 @@ import (
 // Canceled queries end and their places are free, although Kafka does not answer: those that wait, those for which a
 // block is being read, and those that are ahead.
 func TestCanceled(t *testing.T) {
-	r := newRig(t, 1, 0, func(o *Options) { o.WaitingMax = 4 })
+	r := newRig(t, 1, 0, func(o *Options) { o.WaitingMax, o.Timeout = 4, time.Hour })
 	r.produce(number, many("a", 10)...)
 	release := r.holdReads(10)
 	answers := make(chan bus.Result, 20)
@@ -22,6 +22,15 @@ func TestCanceled(t *testing.T) {
 		q := r.query("a")
 		q.After, q.Canceled = after, canceled
 		r.Ask(q, func(a bus.Answer) { answers <- a.Result })
+	}
+	next := func() bus.Result {
+		select {
+		case result := <-answers:
+			return result
+		case <-time.After(waitMax):
+			require.Fail(t, "no answer")
+			return 0
+		}
 	}
 	for range 3 {
 		var canceled atomic.Bool
@@ -31,18 +40,18 @@ func TestCanceled(t *testing.T) {
 		ask(2, &canceled)
 		ask(11, &canceled)
 		ask(3, &canceled)
-		require.Equal(t, bus.ResultOverload, <-answers)
+		require.Equal(t, bus.ResultOverload, next())
 		canceled.Store(true)
 		for range 4 {
-			require.Equal(t, bus.ResultCanceled, <-answers)
+			require.Equal(t, bus.ResultCanceled, next())
 		}
 		require.Zero(t, r.Stats().Waiting.Load())
 		ask(4, &canceled)
-		require.Equal(t, bus.ResultCanceled, <-answers)
+		require.Equal(t, bus.ResultCanceled, next())
 	}
 	ask(0, nil)
 	release()
-	require.Equal(t, bus.ResultOK, <-answers)
+	require.Equal(t, bus.ResultOK, next())
 	require.Empty(t, answers)
 }
 
@@ -105,8 +114,8 @@ func TestEpochChangesInTheMiddle(t *testing.T) {
 			require.NoError(r.t, r.kafka.MoveTopicPartition("k", 0, 0))
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			r := newRig(t, 1, 0, func(o *Options) { o.ReadBytesMax, o.Concurrency = 160_000, 1 })
+		for _, memory := range []int{160_000, 8 << 20} { // Blocks of a part of the portion, or of all of it.
+			r := newRig(t, 1, 0, func(o *Options) { o.ReadBytesMax, o.Concurrency = memory, 1 })
 			for range 10 {
 				r.produce(padded(10_000), "a")
 			}
@@ -119,7 +128,7 @@ func TestEpochChangesInTheMiddle(t *testing.T) {
 			change(r)
 			r.eventuallyAnotherEpoch(q)
 			release()
-			require.Equal(t, bus.ResultEpoch, <-got)
-		})
+			require.Equal(t, bus.ResultEpoch, <-got, name)
+		}
 	}
 }

@@ -7,10 +7,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"wsd/internal/bus"
+	"wsd/internal/source"
 )
 
 // stepped is a Recovery without workers, whose passes the test makes.
@@ -128,6 +130,26 @@ func TestOwnersTakeTurns(t *testing.T) {
 	require.Equal(t, many, first)
 }
 
+// A pass is limited, however many queries wait, and those that it has not come to have their share in the next.
+func TestPassIsLimited(t *testing.T) {
+	const blocks = 3 * passWalks
+	r := newRig(t, 1, 0, nil)
+	r.produce(number, many("a", blocks)...)
+	s := r.stepped(nil)
+	st, _ := r.source.Stream("c.a")
+	answered := 0
+	for n := range blocks {
+		q := r.query("a")
+		s.past.add(stream{st, q.Epoch}, source.Block{From: int64(n), To: int64(n) + 1}, time.Now())
+		q.After, q.UpTo = uint64(n), uint64(n)+1
+		s.ask(q, &answered)
+	}
+	for n := 1; s.pass(laneNear); n++ {
+		require.Equal(t, n*passWalks, answered)
+	}
+	require.Equal(t, blocks, answered)
+}
+
 // A thousand clients at different offsets of a partition ask portion by portion. No block is read twice.
 func TestReadsAreShared(t *testing.T) {
 	const clients, records = 1000, 3000
@@ -193,7 +215,7 @@ func TestMemoryOfAnswers(t *testing.T) {
 			var running sync.WaitGroup
 			for n, key := range slices.Repeat(keys, 2) {
 				q := r.query(key)
-				q.Owner, q.CountMax = uint64(n), n/channels*each
+				q.After, q.Owner, q.CountMax = channels, uint64(n), n/channels*each // All but the first record.
 				running.Go(func() {
 					var got []uint64
 					for q.After < q.UpTo {
@@ -209,10 +231,14 @@ func TestMemoryOfAnswers(t *testing.T) {
 							t.Errorf("%+v: %v", q, a.Result)
 							return
 						}
+						if err := checkThrough(q, a, nil); err != nil {
+							t.Error(err)
+							return
+						}
 						got = append(got, offsetsOf(a.Records)...)
 						q.After, q.CountMax = a.Through, 0
 					}
-					if !slices.Equal(offsetsOf(r.log[q.Channel]), got) {
+					if !slices.Equal(offsetsOf(r.log[q.Channel][1:]), got) {
 						t.Errorf("%s: %v", q.Channel, got)
 					}
 				})

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"wsd/internal/bus"
+	"wsd/internal/kafkatest"
 )
 
 // padded returns a value whose record counts so many bytes.
@@ -78,6 +79,12 @@ func TestGone(t *testing.T) {
 	}
 	q.After, q.Kind = 0, bus.QueryLast
 	require.Len(t, r.ask(q).Records, 30, "as many as there are")
+	r.past.expire(time.Now().Add(time.Hour))
+	q.UpTo = 60
+	a := r.ask(q)
+	require.Equal(t, bus.ResultOK, a.Result)
+	require.Empty(t, a.Records)
+	q.UpTo = 100
 	r.deleteRecords(0, 100)
 	r.past.expire(time.Now().Add(time.Hour))
 	q.After, q.Kind = 95, bus.QueryNext
@@ -191,4 +198,41 @@ func TestCompacted(t *testing.T) {
 	a = r.ask(q)
 	require.Len(t, a.Records, 1)
 	require.JSONEq(t, `{"n":19}`, string(a.Records[0].JSON))
+}
+
+// The log has a hole: a client from before it cannot recover, one from after it can, though both need the same block.
+func TestHole(t *testing.T) {
+	r := newRig(t, 1, 0, nil)
+	r.produce(number, many("a", 10)...)
+	r.kafka.ControlKey(int16(kmsg.Fetch), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+		r.kafka.KeepControl()
+		req := kreq.(*kmsg.FetchRequest)
+		offset := req.Topics[0].Partitions[0].FetchOffset
+		if offset >= 10 {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.FetchResponse)
+		topic := kmsg.NewFetchResponseTopic()
+		topic.Topic, topic.TopicID = req.Topics[0].Topic, req.Topics[0].TopicID
+		p := kmsg.NewFetchResponseTopicPartition()
+		p.HighWatermark, p.LastStableOffset, p.LogStartOffset = 10, 10, 0
+		for n := offset; n < 10; n++ {
+			if n < 3 || n > 5 {
+				b := kafkatest.Batch{Base: n, Producer: -1, Records: []kafkatest.Record{{Key: "a", Value: "1"}}}
+				p.RecordBatches = append(p.RecordBatches, b.Encode()...)
+			}
+		}
+		topic.Partitions = append(topic.Partitions, p)
+		resp.Topics = append(resp.Topics, topic)
+		return resp, nil, true
+	})
+	for after, want := range map[uint64]bus.Result{1: bus.ResultGone, 4: bus.ResultGone, 6: bus.ResultOK, 8: bus.ResultOK} {
+		q := r.query("a")
+		q.After = after
+		a := r.ask(q)
+		require.Equal(t, want, a.Result, after)
+		if want == bus.ResultOK {
+			require.Len(t, a.Records, int(10-after))
+		}
+	}
 }
