@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"sync/atomic"
 	"time"
 
 	"wsd/loadtest/progress"
@@ -26,10 +28,11 @@ func (s *soakTest) calibrate(ctx context.Context) (best float64, err error) {
 	// No good client may come near the server's limit.
 	inFlightMax := max(s.Batch, s.soak.OutboundMax/4/(s.Size+slowOverhead))
 	inFlight := s.Batch
+	var highest atomic.Uint64 // Bits of best, for the display.
 	shown := s.display.Start("calibrate", func() progress.State {
 		n, _ := s.engine.Snapshot()
 		return progress.State{Done: n.Deliveries, Total: n.Deliveries,
-			Note: fmt.Sprintf("highest rate so far %.1f/s", best)}
+			Note: fmt.Sprintf("highest rate so far %.1f/s", math.Float64frombits(highest.Load()))}
 	})
 	defer shown()
 	worse := 0 // Number of consecutive steps without a higher rate.
@@ -41,6 +44,7 @@ func (s *soakTest) calibrate(ctx context.Context) (best float64, err error) {
 		current := time.Duration(float64(inFlight)/rate*float64(time.Second)) <= currentMax
 		if worse++; best == 0 || current && rate > best {
 			best, worse = rate, 0
+			highest.Store(math.Float64bits(best))
 		}
 		if worse == 2 || inFlight*2 > inFlightMax {
 			break
