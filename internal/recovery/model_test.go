@@ -41,14 +41,14 @@ func (r *rig) transact(random *rand.Rand, keys, records int) {
 
 // transactional has the rig produce in transactions, compressed in one way or another.
 func (r *rig) transactional(n int) {
-	codecs := []kgo.CompressionCodec{kgo.NoCompression(), kgo.ZstdCompression(), kgo.Lz4Compression()}
+	codecs := []kgo.CompressionCodec{kgo.NoCompression(), kgo.ZstdCompression(), kgo.SnappyCompression()}
 	r.client = r.newClient(kgo.TransactionalID("tx"), kgo.ProducerBatchCompression(codecs[n%3]))
 }
 
 // Random queries while records come, against what the test knows it has produced. Some records are of transactions that
 // are aborted, and those of other channels are between.
 func TestAnswers(t *testing.T) {
-	const keys, rounds = 7, 100
+	const keys, rounds = 7, 80
 	for name, kept := range kept {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, 3, kept, func(o *Options) { o.BytesMax = 3000 })
