@@ -20,7 +20,7 @@ const PingFrameJSON = "{}"
 var (
 	ErrFrameEmpty      = errors.New("decode commands: empty frame")
 	ErrTooManyCommands = errors.New("decode commands: too many in a frame")
-	ErrCommandInvalid  = errors.New("decode command: not a JSON object of a command's form")
+	ErrCommandInvalid  = errors.New("decode command: not a command of the client protocol")
 	ErrCommandID       = errors.New("decode command: a request needs an id above 0")
 )
 

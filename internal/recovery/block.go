@@ -55,10 +55,10 @@ func (p *pass) read(q *query) (b source.Block, err error) {
 	offset, routed := q.need(), max(q.end, inKafka(position))
 	for b.To <= offset { // A block that has too many bytes ends before the offset.
 		p.reads--
-		from, to := p.r.past.gap(p.st, offset, routed)
+		from, to, toMax := p.r.past.gap(p.st, offset, routed)
 		from = max(from, b.To)
-		if b, err = p.fetch(from, to); errors.Is(err, source.ErrRangeGone) && from < offset {
-			b, err = p.fetch(offset, to) // Only what comes before the offset may be gone.
+		if b, err = p.fetch(from, to, toMax); errors.Is(err, source.ErrRangeGone) && from < offset {
+			b, err = p.fetch(offset, to, toMax) // Only what comes before the offset may be gone.
 		}
 		if errors.Is(err, source.ErrRangeGone) {
 			err = &goneError{before: to}
@@ -77,8 +77,8 @@ func (p *pass) read(q *query) (b source.Block, err error) {
 	return b, nil
 }
 
-// fetch reads a range from Kafka. It gives up at the earliest deadline of the queries.
-func (p *pass) fetch(from, to int64) (source.Block, error) {
+// fetch reads a range from Kafka, see Reader.Read. It gives up at the earliest deadline of the queries.
+func (p *pass) fetch(from, to, toMax int64) (source.Block, error) {
 	var deadline time.Time
 	for _, q := range p.queries {
 		if !q.over.Load() && (deadline.IsZero() || q.deadline.Before(deadline)) {
@@ -88,7 +88,7 @@ func (p *pass) fetch(from, to int64) (source.Block, error) {
 	ctx, cancel := context.WithDeadline(p.r.ctx, deadline.Truncate(deadlineStep).Add(deadlineStep))
 	defer cancel()
 	before := p.reader.Requests()
-	b, err := p.reader.Read(ctx, p.st.Stream, from, to, p.r.past.blockBytes)
+	b, err := p.reader.Read(ctx, p.st.Stream, from, to, toMax, p.r.past.blockBytes)
 	p.r.stats.Reads.Add(1)
 	p.r.stats.Fetches.Add(p.reader.Requests() - before)
 	p.r.stats.ReadBytes.Add(uint64(b.Bytes()))

@@ -251,3 +251,30 @@ func TestMemoryOfAnswers(t *testing.T) {
 		})
 	}
 }
+
+// A batch of many records, as large as producers make them, is read once, however few of its offsets a block of the grid
+// has.
+func TestLargeBatchesAreReadOnce(t *testing.T) {
+	const batches, records, size = 6, 400, 2000
+	r := newRig(t, 1, 0, func(o *Options) { o.ReadBytesMax = 64 << 20 })
+	for range batches {
+		r.produce(padded(size), slices.Repeat([]string{"a"}, records)...)
+	}
+	q := r.query("a")
+	q.RecordsMax, q.BytesMax = 200, 64<<10
+	want := r.held(q.Channel, 0, q.UpTo)
+	require.Len(t, want, batches*records)
+	for len(want) > 0 {
+		answer := make(chan bus.Answer, 1)
+		r.Ask(q, func(a bus.Answer) { answer <- a })
+		a := <-answer
+		require.Equal(t, bus.ResultOK, a.Result)
+		require.NotEmpty(t, a.Records)
+		require.Equal(t, offsetsOf(want[:len(a.Records)]), offsetsOf(a.Records))
+		want, q.After = want[len(a.Records):], a.Through
+	}
+	st := r.Stats()
+	t.Logf("%d reads of %d bytes", st.Reads.Load(), st.ReadBytes.Load())
+	require.LessOrEqual(t, st.Reads.Load(), uint64(2*batches))
+	require.LessOrEqual(t, st.ReadBytes.Load(), uint64(2*batches*records*(size+100)))
+}

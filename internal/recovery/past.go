@@ -92,8 +92,8 @@ func (p *past) find(st stream, offset int64) (b source.Block, ok bool) {
 }
 
 // gap returns the range to read for an offset that no block holds: a block of the grid, without what other blocks hold
-// and what is not routed yet.
-func (p *past) gap(st stream, offset, routed int64) (from, to int64) {
+// and what is not routed yet. The block may go on up to toMax.
+func (p *past) gap(st stream, offset, routed int64) (from, to, toMax int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.streams[st]
@@ -101,15 +101,16 @@ func (p *past) gap(st stream, offset, routed int64) (from, to int64) {
 		s = &pastStream{span: blockOffsets}
 	}
 	from = offset - offset%s.span
-	to = min(from+s.span, routed)
+	toMax = routed
 	i := s.search(offset)
 	if i < len(s.blocks) {
-		to = min(to, s.blocks[i].From)
+		toMax = min(toMax, s.blocks[i].From)
 	}
+	to = min(from+s.span, toMax)
 	if i > 0 {
 		from = max(from, s.blocks[i-1].To)
 	}
-	return from, to
+	return from, to, toMax
 }
 
 // add keeps a block. It makes room by forgetting the blocks that were used longest ago.

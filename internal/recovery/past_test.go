@@ -60,7 +60,7 @@ func TestPastGap(t *testing.T) {
 	var p past
 	p.init(1<<30, 1<<20)
 	gap := func(offset, position int64) [2]int64 {
-		from, to := p.gap(stream{}, offset, position)
+		from, to, _ := p.gap(stream{}, offset, position)
 		return [2]int64{from, to}
 	}
 	require.Equal(t, [2]int64{0, blockOffsets}, gap(5, 1<<20))

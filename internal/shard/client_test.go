@@ -113,7 +113,7 @@ func TestRepliesBeforeDisconnect(t *testing.T) {
 	require.Equal(t, `{"id":2,"subscribe":{}}`, c.message(wire.EventText))
 	code, reason := c.closed()
 	require.Equal(t, uint16(3501), code)
-	require.Equal(t, "bad request: decode command: not a JSON object of a command's form", reason)
+	require.Equal(t, "bad request: decode command: not a command of the client protocol", reason)
 }
 
 func TestStale(t *testing.T) {

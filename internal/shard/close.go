@@ -54,7 +54,6 @@ func (s *Shard) beginClosing(c *conn, reason Reason) {
 	c.state, c.reason = stateClosing, reason
 	c.pingAt, c.frameAt = 0, 0
 	c.deadline = s.tick + ticks(s.opts.Limits.CloseGrace)
-	s.emptying.watch(c, s.tick+ticks(closingMax))
 	s.wheel.rearm(c)
 }
 

@@ -26,6 +26,16 @@ func (e emptying) watch(c *conn, end uint32) {
 	}
 }
 
+// late is watch for a deadline that is over, of which nothing was noted when it began: most connections close at once,
+// and a look costs them a system call. It reports whether bytes have yet to leave, so that the deadline begins again.
+func (e emptying) late(c *conn, end uint32) bool {
+	if c.emptying {
+		return false
+	}
+	e.watch(c, end)
+	return c.emptying
+}
+
 // forget drops what is known of c.
 func (e emptying) forget(c *conn) {
 	if c.emptying {

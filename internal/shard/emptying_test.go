@@ -131,13 +131,15 @@ func TestCloseFrameAfterBacklog(t *testing.T) {
 		s := newSlowReader(t, func(*Options) {})
 		s.shard.end(s.conn, ReasonSlow)
 		s.after(6 * time.Second)
+		require.Equal(t, stateClosing, s.conn.state, "whether bytes leave is not known yet")
+		s.after(6 * time.Second)
 		require.Equal(t, stateFree, s.conn.state)
 	})
 	t.Run("for too long", func(t *testing.T) {
 		s := newSlowReader(t, func(*Options) {})
 		s.shard.end(s.conn, ReasonShutdown)
 		for n := 0; s.conn.state == stateClosing; n++ {
-			require.Less(t, n, 7)
+			require.Less(t, n, 8)
 			s.read()
 			s.after(6 * time.Second)
 		}

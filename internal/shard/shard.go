@@ -110,9 +110,9 @@ func newShard(o Options) (*Shard, error) {
 	s := &Shard{
 		opts: o, stats: newStats(), poller: poller, done: make(chan struct{}),
 		accepting: accepting{listeners: o.Listeners},
-		// Whatever is incomplete fits in with room to spare: a message with its header, or a head.
-		readBuf: make([]byte, max(o.Limits.HeadMax, wire.DeflatedMax(o.Limits.MessageMax)+readMargin)+readMargin),
-		random:  rand.New(rand.NewPCG(rand.Uint64(), uint64(o.ID))), //nolint:gosec // It only spreads pings and pauses.
+		readBuf:   make([]byte, readBufSize),
+		//nolint:gosec // It only spreads pings and pauses.
+		random: rand.New(rand.NewPCG(rand.Uint64(), uint64(o.ID))),
 	}
 	s.init()
 	s.start, s.startMono = time.Now(), epoll.Monotonic()
@@ -144,8 +144,9 @@ func (s *Shard) init() {
 	s.completions = completions{sender: &s.sender, putOff: make(map[uint32][]*completion)}
 }
 
-// readMargin is more than any frame header and keeps reads from becoming tiny while a large frame arrives.
-const readMargin = 4096
+// readBufSize is how much a turn reads from one connection at once. What is larger is read behind what is kept of it,
+// see Shard.fill.
+const readBufSize = 64 << 10
 
 // Start runs the loop in a goroutine of its own until PostShutdown. It must be called once.
 func (s *Shard) Start() {

@@ -135,7 +135,7 @@ func (s *Shard) due(c *conn) {
 			s.end(c, ReasonStale)
 			return
 		default:
-			if s.emptying.extends(c, now) {
+			if s.emptying.extends(c, now) || s.emptying.late(c, now+ticks(closingMax)) {
 				c.deadline = now + ticks(s.opts.Limits.CloseGrace)
 				break
 			}

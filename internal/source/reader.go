@@ -65,10 +65,12 @@ func (r *Reader) Close() {
 // Requests returns how many fetches were sent.
 func (r *Reader) Requests() uint64 { return r.requests }
 
-// Read returns the records of st in [from, to). The range must already have been routed. If the log now starts after
-// from, the block starts at the log start. If the range has more than bytesMax bytes, the block ends where they do, but
-// not before the first record batch. Read retries after temporary errors, until ctx ends.
-func (r *Reader) Read(ctx context.Context, st *Stream, from, to int64, bytesMax int) (Block, error) {
+// Read returns the records of st in [from, to). If the last record batch goes on after to, the block does, too, up to
+// toMax: what of a batch is left would have to be read with the whole batch again. The range up to toMax must already
+// have been routed. If the log now starts after from, the block starts at the log start. If the range has more than
+// bytesMax bytes, the block ends where they do, but not before the first record batch. Read retries after temporary
+// errors, until ctx ends.
+func (r *Reader) Read(ctx context.Context, st *Stream, from, to, toMax int64, bytesMax int) (Block, error) {
 	tries := kafka.Backoff{Min: r.s.o.BackoffMin, Max: r.s.o.BackoffMax}
 	b := Block{From: from, To: to}
 	next := from
@@ -89,6 +91,7 @@ func (r *Reader) Read(ctx context.Context, st *Stream, from, to int64, bytesMax 
 				b.To-1, ctx.Err(), err)
 		}
 	}
+	b.To = max(b.To, min(next, toMax))
 	return b, nil
 }
 

@@ -24,7 +24,7 @@ func (r *rig) again(ctx context.Context, from, to int64) (values []string, err e
 	if !ok {
 		return nil, errors.New("topic a has no stream")
 	}
-	b, err := reader.Read(ctx, st, from, to, 1<<20)
+	b, err := reader.Read(ctx, st, from, to, to, 1<<20)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +55,7 @@ func TestReadAgainInSeveralBlocks(t *testing.T) {
 	var got []string
 	blocks := 0
 	for from := int64(0); from < 20; blocks++ {
-		b, err := reader.Read(t.Context(), st, from, 20, 3000)
+		b, err := reader.Read(t.Context(), st, from, 20, 20, 3000)
 		require.NoError(t, err)
 		require.Equal(t, from, b.From)
 		require.Greater(t, b.To, from)

@@ -100,7 +100,7 @@ func TestDepthReadAgain(t *testing.T) {
 	defer reader.Close()
 	st, ok := r.Stream("a")
 	require.True(t, ok)
-	b, err := reader.Read(t.Context(), st, 0, 3, 1<<20)
+	b, err := reader.Read(t.Context(), st, 0, 3, 3, 1<<20)
 	require.NoError(t, err)
 	w, n := r.NewWalker(), 0
 	for w.Open(st, b, 0, 3); w.Next(); n++ {
