@@ -77,34 +77,29 @@ func TestNoPingAfterClose(t *testing.T) {
 func TestMergedBeforeClose(t *testing.T) {
 	r, c, conn := conflating(t)
 	r.shard.end(conn, ReasonShutdown)
-	newest := ""
-	r.during(func() {
-		for {
-			event, payload, err := c.next()
-			if err != nil || event == wire.EventClose {
-				return
-			}
-			newest = payload
-		}
-	})
-	require.Equal(t, "last", newest)
+	require.Equal(t, "last", r.lastMessage(c))
 }
 
 // Merged records of a channel that is recalled are from before the gap: they come before the push that says so.
 func TestMergedBeforeRecall(t *testing.T) {
 	r, c, conn := conflating(t)
 	r.shard.recall(conn, func(uint32) bool { return true })
-	newest := ""
+	require.Equal(t, "last", r.lastMessage(c))
+}
+
+// lastMessage returns the last message before the close frame or the end of the socket.
+func (r *rig) lastMessage(c *client) (last string) {
+	r.t.Helper()
 	r.during(func() {
 		for {
 			event, payload, err := c.next()
 			if err != nil || event == wire.EventClose {
 				return
 			}
-			newest = payload
+			last = payload
 		}
 	})
-	require.Equal(t, "last", newest)
+	return last
 }
 
 // conflating returns a raw client for which a record is merged, the value "last".
