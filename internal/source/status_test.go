@@ -2,6 +2,7 @@ package source
 
 import (
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -19,8 +20,16 @@ import (
 func TestReadyStays(t *testing.T) {
 	c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a"))
 	cl := mustClient(t, c.ListenAddrs())
+	asked := make(chan struct{})
+	first := sync.OnceFunc(func() { close(asked) })
+	defer first()
+	c.ControlKey(int16(kmsg.ListOffsets), func(kmsg.Request) (kmsg.Response, error, bool) {
+		<-asked
+		return nil, nil, false
+	})
 	r := startRig(t, Options{Brokers: c.ListenAddrs(), Topics: []string{"a", "re:b.*"}}, "a", "b")
 	require.False(t, r.Settled("none"), "nothing is known yet")
+	first()
 	r.waitReady(t)
 	var answers atomic.Bool
 	c.ControlKey(int16(kmsg.ListOffsets), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
