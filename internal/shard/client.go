@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-	"unicode/utf8"
 
 	"github.com/centrifugal/protocol"
 
@@ -138,7 +137,7 @@ func (s *Shard) connect(c *conn) *protocol.ConnectResult {
 func (s *Shard) subscribeCommand(c *conn, id uint32, r *protocol.SubscribeRequest) *protocol.Reply {
 	refusal := (*proto.Error)(nil)
 	switch {
-	case r.Channel == "" || len(r.Channel) > s.opts.Limits.ChannelLengthMax || !utf8.ValidString(r.Channel):
+	case !s.opts.Limits.allowName(r.Channel):
 		refusal = proto.ErrBadRequest
 	case r.Type != 0 || r.Tf != nil: // Maps, shared polls and filters are not served.
 		refusal = proto.ErrNotAvailable

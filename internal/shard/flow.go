@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -112,9 +113,7 @@ func (fs *flows) pause(c *conn, f *flow, rec *recovery, tick uint32) {
 	for at > 0 && fs.pauses[at-1].tick > tick {
 		at--
 	}
-	fs.pauses = append(fs.pauses, pause{})
-	copy(fs.pauses[at+1:], fs.pauses[at:])
-	fs.pauses[at] = pause{tick, connRef{c.slot, c.generation}, rec}
+	fs.pauses = slices.Insert(fs.pauses, at, pause{tick, connRef{c.slot, c.generation}, rec})
 }
 
 // wakeAt returns the tick of the first pause; 0: there is none.

@@ -2,7 +2,6 @@ package shard
 
 import (
 	"slices"
-	"unicode/utf8"
 
 	"github.com/centrifugal/protocol"
 
@@ -23,7 +22,7 @@ var errTryAgain = proto.Error{Code: proto.ErrInternal.Code, Message: "history ca
 // precedes it.
 func (s *Shard) historyCommand(c *conn, id uint32, r *protocol.HistoryRequest) *protocol.Reply {
 	refuse := func(e *proto.Error) *protocol.Reply { return &protocol.Reply{Id: id, Error: e.Reply()} }
-	if r.Channel == "" || len(r.Channel) > s.opts.Limits.ChannelLengthMax || !utf8.ValidString(r.Channel) {
+	if !s.opts.Limits.allowName(r.Channel) {
 		return refuse(proto.ErrBadRequest)
 	}
 	if s.opts.Recovery.Recoverer == nil {
@@ -124,8 +123,7 @@ func (s *Shard) replyHistory(c *conn, h *history, k chunk, err error, room bool)
 	c.histories--
 	switch {
 	case err != nil:
-		s.opts.Logger.Error("BUG: encode reply", "error", err)
-		s.failFor(c, ReasonInternal)
+		s.encodeFailed(c, err)
 		return
 	case !room:
 		s.sendReply(c, &protocol.Reply{Id: h.command, Error: errTryAgain.Reply()})

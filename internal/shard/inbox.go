@@ -1,6 +1,9 @@
 package shard
 
-import "sync/atomic"
+import (
+	"slices"
+	"sync/atomic"
+)
 
 // Signals that other goroutines post, as bits.
 const (
@@ -84,9 +87,7 @@ func (in *inbox) takeCompletions(list []*completion) []*completion {
 	for k := in.newest.Swap(nil); k != nil; k = k.next {
 		list = append(list, k)
 	}
-	for i, j := known, len(list)-1; i < j; i, j = i+1, j-1 {
-		list[i], list[j] = list[j], list[i]
-	}
+	slices.Reverse(list[known:])
 	return list
 }
 

@@ -47,6 +47,11 @@ type Limits struct {
 	PinnedMax         int           // Bytes that all shards' connections may hold of batches that left the ring.
 }
 
+// allowName reports whether a command may name the channel. That it is valid UTF-8 was checked for the whole command.
+func (l *Limits) allowName(channel string) bool {
+	return channel != "" && len(channel) <= l.ChannelLengthMax
+}
+
 // Options is what a shard is built from.
 type Options struct {
 	ID        routing.ShardID

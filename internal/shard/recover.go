@@ -133,9 +133,14 @@ func (rs *recoveries) forget(rec *recovery) {
 // end drops c's recovery of a channel, if there is one: the subscription ends.
 func (rs *recoveries) end(c *conn, channel uint32) {
 	if rec := rs.of(c, channel); rec != nil {
-		rs.forget(rec)
-		rs.sender.unpark(&rec.parked, nil)
+		rs.drop(rec)
 	}
+}
+
+// drop forgets rec and what was parked for it.
+func (rs *recoveries) drop(rec *recovery) {
+	rs.forget(rec)
+	rs.sender.unpark(&rec.parked, nil)
 }
 
 // parkFor keeps a segment from a connection that has not reached the live stream, and returns true. It returns false
@@ -265,8 +270,7 @@ func (s *Shard) subscribed(offset uint64, epoch string, known bool) *protocol.Su
 // failRecovery ends c's recovery: before its reply by saying that it has not recovered, later by closing the
 // connection, after which the client goes on from the last publication that it got.
 func (s *Shard) failRecovery(c *conn, rec *recovery, origin RecoveryOrigin) {
-	s.recoveries.forget(rec)
-	s.sender.unpark(&rec.parked, nil)
+	s.recoveries.drop(rec)
 	if rec.started {
 		s.stats.Unrecovered[origin].Add(1)
 		s.failFor(c, ReasonInsufficientState)
@@ -308,9 +312,14 @@ func (s *Shard) sendReply(c *conn, r *protocol.Reply) {
 	d := c.speaks()
 	payload, err := d.encoding.AppendReply(nil, r)
 	if err != nil {
-		s.opts.Logger.Error("BUG: encode reply", "error", err)
-		s.failFor(c, ReasonInternal)
+		s.encodeFailed(c, err)
 		return
 	}
 	s.queueReply(c, chunk{bytes: d.frame(payload)})
+}
+
+// encodeFailed ends a connection whose reply could not be encoded.
+func (s *Shard) encodeFailed(c *conn, err error) {
+	s.opts.Logger.Error("BUG: encode reply", "error", err)
+	s.failFor(c, ReasonInternal)
 }

@@ -72,15 +72,15 @@ func (s *sender) offer(o *outbox, k chunk) verdict {
 // sent and other control chunks: a ping must not wait for a backlog that the client may have, as clients time pings
 // too.
 func (s *sender) pushControl(o *outbox, k chunk) {
-	if o.chunks == nil {
-		o.chunks = s.spare()
-	}
 	k.kind = kindControl
 	s.insert(o, k)
 }
 
 // insert adds k before the data that waits, or last while the connection is not blocked.
 func (s *sender) insert(o *outbox, k chunk) {
+	if o.chunks == nil {
+		o.chunks = s.spare()
+	}
 	if o.blocked {
 		o.chunks = slices.Insert(o.chunks, o.dataBegin(), k)
 	} else {
@@ -110,9 +110,6 @@ func (s *sender) reply(o *outbox, k chunk) verdict {
 				return verdictOK
 			}
 		}
-	}
-	if o.chunks == nil {
-		o.chunks = s.spare()
 	}
 	k.kind = kindReply
 	s.insert(o, k)
@@ -352,7 +349,7 @@ func (s *sender) park(q *parked, k chunk) {
 	s.parkedBytes += k.cost()
 }
 
-// discardParked empties q of what will be read again.
+// discardParked empties q without counting, of what will be read again or was queued.
 func (s *sender) discardParked(q *parked) {
 	for i := range q.chunks {
 		s.holds.drop(q.chunks[i].hold)
@@ -364,16 +361,13 @@ func (s *sender) discardParked(q *parked) {
 // unpark empties q: into o, as far as there is room, or with o nil to nowhere.
 func (s *sender) unpark(q *parked, o *outbox) (v verdict) {
 	for _, k := range q.chunks {
-		switch {
-		case o == nil, v != verdictOK:
+		if o == nil || v != verdictOK {
 			s.drop(k.publications)
-		default:
+		} else {
 			v = s.offer(o, k)
 		}
-		s.holds.drop(k.hold)
 	}
-	s.parkedBytes -= q.cost
-	*q = parked{}
+	s.discardParked(q)
 	return v
 }
 

@@ -180,8 +180,7 @@ func (s *Shard) takeFirst(c *conn, f *flow, rec *recovery, r *result, room bool)
 		s.failRecovery(c, rec, rec.origin)
 		return
 	case r.err != nil:
-		s.opts.Logger.Error("BUG: encode reply", "error", r.err)
-		s.failFor(c, ReasonInternal)
+		s.encodeFailed(c, r.err)
 		return
 	}
 	whole := !r.More && room
