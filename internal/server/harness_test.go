@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -24,6 +23,7 @@ import (
 	"go.uber.org/goleak"
 
 	"wsd/internal/config"
+	"wsd/internal/testutil"
 )
 
 const waitMax = 30 * time.Second
@@ -36,26 +36,9 @@ type rig struct {
 	kafka    *kfake.Cluster
 	producer *kgo.Client
 	server   *Server
-	log      *lockedBuffer
+	log      *testutil.Buffer
 	stop     func() error
 	hooks    hooks
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // configure returns a valid configuration of small waits, as flags would give it.
@@ -99,7 +82,7 @@ func newRigWith(t testing.TB, h hooks, flags map[string]any, kafka ...kfake.Opt)
 	if flags["kafka.brokers"] == nil {
 		flags["kafka.brokers"] = cluster.ListenAddrs()
 	}
-	r := &rig{t: t, kafka: cluster, producer: producer, log: &lockedBuffer{}, hooks: h}
+	r := &rig{t: t, kafka: cluster, producer: producer, log: &testutil.Buffer{}, hooks: h}
 	r.start(configure(t, flags))
 	return r
 }

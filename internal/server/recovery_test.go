@@ -17,13 +17,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"wsd/internal/bus"
+	"wsd/internal/testutil"
 )
 
 // second starts another wsd on the same Kafka.
 func (r *rig) second(flags map[string]any) *rig {
 	r.t.Helper()
 	flags["kafka.brokers"] = r.kafka.ListenAddrs()
-	other := &rig{t: r.t, kafka: r.kafka, producer: r.producer, log: &lockedBuffer{}}
+	other := &rig{t: r.t, kafka: r.kafka, producer: r.producer, log: &testutil.Buffer{}}
 	other.start(configure(r.t, flags))
 	return other
 }

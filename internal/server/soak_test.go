@@ -20,6 +20,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"wsd/internal/kafkatest"
+	"wsd/internal/testutil"
 )
 
 // What make soak-kafka sets; without a duration the soak is skipped.
@@ -47,7 +48,7 @@ func TestApacheKafkaSoak(t *testing.T) {
 	}
 	k := kafkatest.Apache(t, 3)
 	k.Create(t, soakTopic, soakPartitions)
-	r := &rig{t: t, log: &lockedBuffer{}}
+	r := &rig{t: t, log: &testutil.Buffer{}}
 	r.start(configure(t, map[string]any{
 		"kafka.brokers": k.Addrs(), "kafka.topics": []string{soakTopic}, "routes": []string{"{key}"}, "shards": "2", "kafka.metadata_interval": "2s",
 	}))

@@ -19,6 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"wsd/internal/kafkatest"
+	"wsd/internal/testutil"
 )
 
 var sparseDuration = flag.Duration("sparse.duration", 5*time.Second, "how long BenchmarkSparse produces")
@@ -42,7 +43,7 @@ func BenchmarkSparse(b *testing.B) {
 func benchmarkSparse(b *testing.B, k *kafkatest.Cluster) {
 	b.Helper()
 	k.Create(b, sparseTopic, sparsePartitions)
-	r := &rig{t: b, log: &lockedBuffer{}}
+	r := &rig{t: b, log: &testutil.Buffer{}}
 	r.start(configure(b, map[string]any{
 		"kafka.brokers": k.Addrs(), "kafka.topics": []string{sparseTopic}, "shards": "2", "kafka.metadata_interval": "2s",
 	}))

@@ -13,6 +13,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"golang.org/x/sys/unix"
+
+	"wsd/internal/testutil"
 )
 
 // A client that comes before Kafka has answered waits, and can then recover at once.
@@ -28,7 +30,7 @@ func TestClientsWaitForKafka(t *testing.T) {
 		cluster.SleepControl(func() { <-release })
 		return nil, nil, false
 	})
-	r := &rig{t: t, kafka: cluster, log: &lockedBuffer{}}
+	r := &rig{t: t, kafka: cluster, log: &testutil.Buffer{}}
 	cfg := configure(t, map[string]any{"kafka.brokers": cluster.ListenAddrs(), "client.listen_wait": "60s"})
 	r.server, err = newServer(cfg, Build{}, slog.New(slog.NewTextHandler(io.MultiWriter(r.log, testWriter{t}), nil)), hooks{})
 	require.NoError(t, err)
@@ -84,7 +86,7 @@ func TestAdminPortInUse(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
-	log := &lockedBuffer{}
+	log := &testutil.Buffer{}
 	cfg := configure(t, map[string]any{"admin.listen": l.Addr().String(), "shards": "4"})
 	_, err = newServer(cfg, Build{}, slog.New(slog.NewTextHandler(log, nil)), hooks{})
 	require.ErrorContains(t, err, "address already in use")

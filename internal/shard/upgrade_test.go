@@ -4,11 +4,11 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"wsd/internal/testutil"
 	"wsd/internal/wire"
 )
 
@@ -162,7 +162,7 @@ func TestUnknownChannelRefused(t *testing.T) {
 
 // A refusal is logged at level debug, with the client's address and without anything that the client sent.
 func TestRefusalLogged(t *testing.T) {
-	log := &lockedText{}
+	log := &testutil.Buffer{}
 	r := newRig(t, func(o *Options) {
 		o.Logger = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	})
@@ -182,22 +182,4 @@ func TestRefusalLogged(t *testing.T) {
 		require.Contains(t, log.String(), "reason="+test.cause)
 	}
 	require.NotContains(t, log.String(), secret)
-}
-
-// lockedText collects what is written to it.
-type lockedText struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lockedText) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lockedText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }

@@ -1,7 +1,6 @@
 package steering
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -85,23 +84,12 @@ func mustChild(tb testing.TB, arg string, wrapper ...string) (report childReport
 }
 
 // lines collects what a logger writes.
-type lines struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
+type lines struct{ testutil.Buffer }
 
 func (l *lines) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
 func (l *lines) all() []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.FieldsFunc(l.buf.String(), func(r rune) bool { return r == '\n' })
+	return strings.FieldsFunc(l.String(), func(r rune) bool { return r == '\n' })
 }
 
 // testOptions are Options that every test begins with.

@@ -1,36 +1,18 @@
 package progress
 
 import (
-	"bytes"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"wsd/internal/testutil"
 )
 
-// safe is a buffer for several goroutines.
-type safe struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safe) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(b)
-}
-
-func (s *safe) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
 func TestLines(t *testing.T) {
-	var w safe
+	var w testutil.Buffer
 	d := New(&w, false)
 	d.line = time.Millisecond
 	var done atomic.Int64
@@ -42,14 +24,14 @@ func TestLines(t *testing.T) {
 }
 
 func TestLineWithoutNote(t *testing.T) {
-	var w safe
+	var w testutil.Buffer
 	New(&w, false).Start("fanout", func() State { return State{Done: 1, Total: 2} })()
 	require.Equal(t, "fanout: 1 of 2\n", w.String())
 }
 
 func TestBar(t *testing.T) {
 	for _, total := range []int64{0, 4, 9} {
-		var w safe
+		var w testutil.Buffer
 		New(&w, true).Start("connect", func() State { return State{Done: 4, Total: total, Note: "refused 1"} })()
 		require.NotContains(t, w.String(), "\n\n\n")
 	}
