@@ -161,7 +161,7 @@ func TestCannotBegin(t *testing.T) {
 func TestRampTimeout(t *testing.T) {
 	f := newFake(t)
 	status, out, _ := loadtest(context.Background(), append(f.args("fanout", "--clients", "50", "--connect-rate", "10", "--duration", "50ms", "--json"),
-		"--timeout", "500ms")...)
+		"--timeout", "450ms")...)
 	require.Equal(t, command.Failed, status)
 	r := mustReport(t, out)
 	require.Less(t, r.Clients.Held, int64(50))
