@@ -91,6 +91,6 @@ func TestAcceptsTheSlow(t *testing.T) {
 	r.shard.resumeAccepting()
 	require.EqualValues(t, 1, r.shard.stats.Slow[PolicyDisconnect].Load())
 	r.step()
-	require.Empty(t, r.shard.failed)
+	require.Empty(t, r.shard.outlet.failed)
 	require.Equal(t, stateClosing, r.shard.slab.get(0).state)
 }

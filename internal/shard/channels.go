@@ -11,9 +11,11 @@ import (
 
 // channels are those with at least one subscriber on this shard.
 type channels struct {
-	opts  *Options
-	slab  *slab
-	stats *Stats
+	opts       *Options
+	slab       *slab
+	stats      *Stats
+	sender     *sender
+	recoveries *recoveries
 
 	list      []channel // Stable while the channel has subscribers; free entries are empty.
 	free      []uint32
@@ -229,19 +231,19 @@ func (cs *channels) anyBlocked(ch *channel) bool {
 }
 
 // unsubscribe ends subscription i of c. What was merged of the channel goes with it, unless keepMerged.
-func (s *Shard) unsubscribe(c *conn, i int, keepMerged bool) {
+func (cs *channels) unsubscribe(c *conn, i int, keepMerged bool) {
 	channel := c.subs[i].channel
-	if s.channels.list[channel].recovering > 0 {
-		s.recoveries.end(c, channel)
+	if cs.list[channel].recovering > 0 {
+		cs.recoveries.end(c, channel)
 	}
-	if keepMerged || s.channels.list[channel].policy == PolicyConflate {
-		s.sender.leaveChannel(&c.out, channel, keepMerged)
+	if keepMerged || cs.list[channel].policy == PolicyConflate {
+		cs.sender.leaveChannel(&c.out, channel, keepMerged)
 	}
-	s.channels.remove(c, i)
+	cs.remove(c, i)
 }
 
-func (s *Shard) unsubscribeAll(c *conn) {
+func (cs *channels) unsubscribeAll(c *conn) {
 	for len(c.subs) > 0 {
-		s.unsubscribe(c, len(c.subs)-1, false)
+		cs.unsubscribe(c, len(c.subs)-1, false)
 	}
 }

@@ -132,7 +132,7 @@ func check(t testing.TB, s *Shard) {
 				s.slab.get(sub.slot).subs[sub.sub])
 		}
 	}
-	require.Empty(t, s.failed)
+	require.Empty(t, s.outlet.failed)
 	require.Empty(t, s.gatherer.segments)
 	require.Empty(t, s.resyncs.ending)
 	require.Empty(t, s.flows.ready)

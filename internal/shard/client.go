@@ -36,7 +36,7 @@ func (s *Shard) commands(c *conn, frame []byte) {
 	limit := commandsMax(s.opts.Limits.ChannelsMax)
 	err := d.encoding.Decode(frame, limit, func(cmd *protocol.Command) error { return s.command(c, cmd) })
 	if len(s.replies) > 0 {
-		s.queueReply(c, chunk{bytes: d.frame(s.replies)})
+		s.outlet.queueReply(c, chunk{bytes: d.frame(s.replies)})
 	}
 	if err != nil {
 		end, ok := errors.AsType[*ending](err)
@@ -65,7 +65,7 @@ func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 	case !c.isClient():
 		return nil
 	case cmd.Id == 0 && cmd.Send == nil: // The decoder lets nothing else through without an id: a pong.
-		if c.nativePing || !s.pong(c) {
+		if c.nativePing || !s.pings.pong(c) {
 			return errPongUnasked
 		}
 		return nil
@@ -122,7 +122,7 @@ func (s *Shard) reply(e *proto.Encoding, r *protocol.Reply) error {
 func (s *Shard) connect(c *conn) *protocol.ConnectResult {
 	c.state = stateJoined
 	c.deadline = 0
-	s.schedulePings(c)
+	s.pings.schedule(c)
 	result := &protocol.ConnectResult{
 		Client:  string(s.opts.ClientIDs.Of(routing.MakeConnID(s.opts.ID, c.generation, c.slot)).Append(nil)),
 		Version: s.opts.Version,
@@ -154,9 +154,9 @@ func (s *Shard) subscribeCommand(c *conn, id uint32, r *protocol.SubscribeReques
 		return &protocol.Reply{Id: id, Error: refusal.Reply()}
 	}
 	s.ignoreToken(r.Token)
-	result := s.subscribed(s.channels.subscribe(c, r.Channel))
+	result := s.recoveries.subscribed(s.channels.subscribe(c, r.Channel))
 	if r.Recover {
-		return s.beginRecovery(c, id, r, result)
+		return s.recoveries.beginRecovery(c, id, r, result)
 	}
 	return &protocol.Reply{Id: id, Subscribe: result}
 }
@@ -173,15 +173,15 @@ func (s *Shard) unsubscribeCommand(c *conn, channel string) {
 	}
 	index := c.subs[i].channel
 	if rec := s.recoveries.of(c, index); rec != nil && !rec.started {
-		s.failRecovery(c, rec, rec.origin)
+		s.recoveries.failRecovery(c, rec, rec.origin)
 		if i = s.channels.find(c, channel); i < 0 { // It was rejected.
 			return
 		}
 	}
 	// The reply overtakes what waits: nothing of the channel may come after it.
 	s.sender.dropChannel(&c.out, index)
-	s.markDirty(c)
-	s.unsubscribe(c, i, false)
+	s.outlet.markDirty(c)
+	s.channels.unsubscribe(c, i, false)
 }
 
 // ignoreToken notes that a client relies on a token that nobody looks at.

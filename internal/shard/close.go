@@ -41,10 +41,10 @@ func (s *Shard) endWith(c *conn, reason Reason, code uint16, text string) {
 	}
 	s.beginClosing(c, reason)
 	if code != 0 {
-		s.queue(c, chunk{bytes: wire.AppendClose(nil, code, text)})
+		s.outlet.queue(c, chunk{bytes: wire.AppendClose(nil, code, text)})
 		return
 	}
-	s.markDirty(c) // The flush shuts our side.
+	s.outlet.markDirty(c) // The flush shuts our side.
 }
 
 // beginClosing takes c out of everything but the flush and the wheel.
@@ -59,7 +59,7 @@ func (s *Shard) beginClosing(c *conn, reason Reason) {
 
 // leave undoes what the shard keeps for c beside its outbox, its timer and its socket. It does nothing the second time.
 func (s *Shard) leave(c *conn) {
-	s.unsubscribeAll(c)
+	s.channels.unsubscribeAll(c)
 	s.inbox.done(len(s.completions.takePutOff(c)))
 	s.recalls.forget(c)
 	s.resyncs.forget(c)

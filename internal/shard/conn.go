@@ -14,7 +14,7 @@ const (
 	stateJoining                  // Upgraded, but the connect command of its dialect has not come yet.
 	stateJoined                   // A client that has said whatever it must say first.
 	stateClosing                  // The last bytes are queued or sent; what comes in is discarded.
-	stateFailed                   // Ends at the end of the turn, see Shard.fail.
+	stateFailed                   // Ends at the end of the turn, see outlet.fail.
 )
 
 // conn is one connection. It is plain data, with no closure, channel or pointer into the shard, so that a connection

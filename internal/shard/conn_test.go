@@ -45,9 +45,9 @@ func TestWalkIsGuarded(t *testing.T) {
 	s, c := r.shard, r.shard.slab.get(0)
 	s.channels.walking = c.subs[0].channel + 1
 	require.PanicsWithValue(t, "BUG: a subscriber of channel \"a\" leaves while its subscribers are walked", func() {
-		s.unsubscribe(c, 0, false)
+		s.channels.unsubscribe(c, 0, false)
 	})
-	s.unsubscribe(c, 1, false) // Another channel's.
+	s.channels.unsubscribe(c, 1, false) // Another channel's.
 	s.channels.walking = 0
-	s.unsubscribe(c, 0, false)
+	s.channels.unsubscribe(c, 0, false)
 }

@@ -152,7 +152,7 @@ func (s *Shard) replaceDeferred() {
 		for _, ref := range w.conns {
 			c := s.slab.get(ref.slot)
 			if c.generation == ref.generation && s.sender.replace(&c.out, w.plain, b) {
-				s.markDirty(c)
+				s.outlet.markDirty(c)
 			}
 		}
 		if len(z.spares) < sparesOfConns {

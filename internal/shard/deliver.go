@@ -80,7 +80,7 @@ func (s *Shard) deliverToSubscribers(p *pending, d *delivery) {
 		switch {
 		case conflate && s.sender.stopWaiting(&c.out):
 			s.deliverTo(c, d, start)
-			s.markDirty(c)
+			s.outlet.markDirty(c)
 		case conflate && s.sender.conflates(&c.out):
 			s.mergeFor(c, p, start)
 		case resync && s.mustResync(c, p):
@@ -110,17 +110,17 @@ func (s *Shard) deliverTo(c *conn, d *delivery, start uint64) {
 	case start >= p.segment.Records[0].Offset:
 		k = s.layouts.after(c.variant, p.segment, start)
 		k.channel = d.channel
-		s.offer(c, k)
+		s.outlet.offer(c, k)
 	case len(k.bytes) == 0:
 	case k.deferred:
 		k.hold = s.sender.holdOf(p)
-		s.offer(c, k)
+		s.outlet.offer(c, k)
 		s.compressor.await(c, p.segment, k.bytes)
 	case d.direct && c.out.chunks == nil && c.out.wrote < writePerTurn && c.isClient():
 		s.deliverNow(c, k, p)
 	default:
 		k.hold = s.sender.holdOf(p)
-		s.offer(c, k)
+		s.outlet.offer(c, k)
 	}
 }
 
@@ -130,13 +130,13 @@ func (s *Shard) deliverNow(c *conn, k chunk, p *pending) {
 	switch {
 	case v != verdictOK:
 		s.sender.drop(k.publications)
-		s.fail(c, v)
+		s.outlet.fail(c, v)
 	case n == len(k.bytes):
 		s.sender.counts.deliveries += uint64(k.publications)
 	default:
 		k.hold = s.sender.holdOf(p)
 		s.sender.pushRest(&c.out, k, n)
-		s.markDirty(c)
+		s.outlet.markDirty(c)
 	}
 }
 
@@ -147,11 +147,11 @@ func (s *Shard) mergeFor(c *conn, p *pending, start uint64) {
 	}
 	began, v := s.sender.mergeSegment(&c.out, c.variant, p, start)
 	if v != verdictOK {
-		s.fail(c, v)
+		s.outlet.fail(c, v)
 		return
 	}
 	if began {
 		s.stats.Slow[PolicyConflate].Add(1)
 	}
-	s.markDirty(c)
+	s.outlet.markDirty(c)
 }

@@ -18,9 +18,10 @@
 //
 // To read the package, begin with Shard (shard.go) and the turn (loop.go), then follow a connection in: accept.go,
 // handshake.go, read.go, client.go, channels.go; and a record out: gather.go, deliver.go, dialect.go, outbox.go,
-// sender.go, flush.go, transport.go; and its end: close.go. The rest are features that hang on to these: pace.go and
-// ahead.go for backlogs, holds.go for memory, deflate.go for compression, conflate.go and resync.go for slow clients,
-// recover.go, history.go and completions.go for what is read again, recall.go for losses.
+// outlet.go, sender.go, flush.go, transport.go; and its end: close.go. The rest are features that hang on to these:
+// pace.go and ahead.go for backlogs, holds.go for memory, deflate.go for compression, conflate.go and resync.go for
+// slow clients, recover.go, stream.go, flow.go, history.go and completions.go for what is read again, recall.go for
+// losses.
 //
 // The package knows nothing of Kafka, of steering or of metrics: it reads batches at a bus cursor, reports its load
 // through a LoadReporter and counts in Stats. No count decides anything.

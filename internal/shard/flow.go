@@ -53,7 +53,7 @@ type pingInFlight struct {
 // flows are the flows of a shard's connections, by slot.
 type flows struct {
 	bySlot map[uint32]*flow
-	ready  []connRef // Connections whose recoveries are to ask in this turn.
+	ready  []connRef // Connections that are to ask in this turn.
 	pauses []pause   // In order of their ticks.
 }
 
@@ -79,6 +79,11 @@ func (fs *flows) of(c *conn) *flow {
 func (fs *flows) add(c *conn, rec *recovery) {
 	f := fs.of(c)
 	f.first = append(f.first, rec)
+	fs.list(c, f)
+}
+
+// list has what waits in f ask in this turn, as far as it may.
+func (fs *flows) list(c *conn, f *flow) {
 	if !f.listed {
 		f.listed = true
 		fs.ready = append(fs.ready, connRef{c.slot, c.generation})

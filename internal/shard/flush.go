@@ -2,51 +2,10 @@ package shard
 
 import "wsd/internal/epoll"
 
-// queue has k sent by the turn's flush, whatever waits already: for what a connection must get.
-func (s *Shard) queue(c *conn, k chunk) {
-	if c.state != stateFree && c.state != stateFailed {
-		s.sender.push(&c.out, k)
-		s.markDirty(c)
-	}
-}
-
-// queueReply has replies to commands sent by the turn's flush, unless too much waits already: a client that sends and
-// does not read is slow.
-func (s *Shard) queueReply(c *conn, k chunk) {
-	if !c.isClient() {
-		return
-	}
-	if v := s.sender.reply(&c.out, k); v != verdictOK {
-		s.fail(c, v)
-		return
-	}
-	s.markDirty(c)
-}
-
-// offer has k sent by the turn's flush, unless too much waits already: then c fails.
-func (s *Shard) offer(c *conn, k chunk) {
-	if !c.isClient() || len(k.bytes) == 0 {
-		return
-	}
-	if v := s.sender.offer(&c.out, k); v != verdictOK {
-		s.fail(c, v)
-		return
-	}
-	s.markDirty(c)
-}
-
-// markDirty has the turn's flush look at c, unless it waits until its socket is writable.
-func (s *Shard) markDirty(c *conn) {
-	if !c.out.listed && !c.out.blocked {
-		c.out.listed = true
-		s.dirty = append(s.dirty, c.slot)
-	}
-}
-
 // flushDirty sends what was queued in this turn.
 func (s *Shard) flushDirty() {
-	for i := 0; i < len(s.dirty); i++ { //nolint:intrange // It grows meanwhile.
-		c := s.slab.get(s.dirty[i])
+	for i := 0; i < len(s.outlet.dirty); i++ { //nolint:intrange // It grows meanwhile.
+		c := s.slab.get(s.outlet.dirty[i])
 		if !c.out.listed {
 			continue
 		}
@@ -56,7 +15,7 @@ func (s *Shard) flushDirty() {
 			c.out.wrote = 0
 		}
 	}
-	s.dirty = s.dirty[:0]
+	s.outlet.dirty = s.outlet.dirty[:0]
 	for _, slot := range s.wrote {
 		s.slab.get(slot).out.wrote = 0
 	}
@@ -94,27 +53,10 @@ func (s *Shard) watch(c *conn) {
 	}
 }
 
-// fail ends c for the verdict of an operation on its outbox, at the end of the turn: whoever asked may be walking a
-// channel's subscribers, which the end of a connection changes. Until then nothing is queued for it, and nothing that
-// it sends is read.
-func (s *Shard) fail(c *conn, v verdict) { s.failFor(c, v.reason()) }
-
-// failFor is fail for a reason of the caller's.
-func (s *Shard) failFor(c *conn, reason Reason) {
-	if !c.isClient() {
-		return
-	}
-	if reason == ReasonSlow {
-		s.stats.Slow[PolicyDisconnect].Add(1)
-	}
-	c.state, c.reason = stateFailed, reason
-	s.failed = append(s.failed, c.slot)
-}
-
 // endFailed ends the connections that failed in this turn.
 func (s *Shard) endFailed() {
-	for i := 0; i < len(s.failed); i++ { //nolint:intrange // It grows meanwhile.
-		c := s.slab.get(s.failed[i])
+	for i := 0; i < len(s.outlet.failed); i++ { //nolint:intrange // It grows meanwhile.
+		c := s.slab.get(s.outlet.failed[i])
 		switch {
 		case c.state != stateFailed:
 		case c.reason.aborts():
@@ -123,5 +65,5 @@ func (s *Shard) endFailed() {
 			s.end(c, c.reason)
 		}
 	}
-	s.failed = s.failed[:0]
+	s.outlet.failed = s.outlet.failed[:0]
 }

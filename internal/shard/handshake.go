@@ -82,7 +82,7 @@ func (s *Shard) handshake(c *conn, head []byte) {
 		for _, name := range req.channels {
 			s.channels.subscribe(c, name)
 		}
-		s.schedulePings(c)
+		s.pings.schedule(c)
 	}
 	// Last: a client that has seen the answer misses nothing from then on.
 	if v := s.sender.writeCopy(&c.out, &c.transport, out); v != verdictOK {
@@ -91,7 +91,7 @@ func (s *Shard) handshake(c *conn, head []byte) {
 		return
 	}
 	if !c.out.empty() {
-		s.markDirty(c)
+		s.outlet.markDirty(c)
 	}
 }
 
@@ -281,5 +281,5 @@ func (s *Shard) countRefusal(c *conn, r *wire.Reject) {
 // respond sends a response that ends the connection.
 func (s *Shard) respond(c *conn, response []byte, reason Reason) {
 	s.beginClosing(c, reason)
-	s.queue(c, chunk{bytes: response})
+	s.outlet.queue(c, chunk{bytes: response})
 }

@@ -64,7 +64,7 @@ func (s *Shard) historyCommand(c *conn, id uint32, r *protocol.HistoryRequest) *
 		return refuse(&errTryAgain)
 	}
 	c.histories++
-	q.Owner, q.Canceled = s.owner(c), s.flows.of(c).gone
+	q.Owner, q.Canceled = s.recoveries.owner(c), s.flows.of(c).gone
 	q.BytesMax = s.opts.Recovery.BytesMax
 	h := &history{command: id, result: result, limit: limit, reverse: r.Reverse, last: q.Kind == bus.QueryLast}
 	form, d, z := c.form(), c.speaks(), &s.compressor.Deflate
@@ -123,15 +123,15 @@ func (s *Shard) replyHistory(c *conn, h *history, k chunk, err error, room bool)
 	c.histories--
 	switch {
 	case err != nil:
-		s.encodeFailed(c, err)
+		s.outlet.encodeFailed(c, err)
 		return
 	case !room:
-		s.sendReply(c, &protocol.Reply{Id: h.command, Error: errTryAgain.Reply()})
+		s.outlet.sendReply(c, &protocol.Reply{Id: h.command, Error: errTryAgain.Reply()})
 	default:
 		if h.result.Publications != nil && k.publications > 0 {
 			s.stats.Histories.Add(1)
 		}
-		s.queueReply(c, k)
+		s.outlet.queueReply(c, k)
 	}
 	if c.hasFlow {
 		s.flows.release(c)

@@ -48,7 +48,7 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 	}
 	s.serve(events)
 	s.takeInbox()
-	s.askReady()
+	s.recoveries.askReady()
 	s.expireTimers(len(events))
 	more = s.deliver()
 	more = s.notifyRecalled() || more
@@ -125,7 +125,7 @@ func (s *Shard) expireTimers(events int) {
 			s.due(c)
 		}
 	}
-	s.resumePaused()
+	s.recoveries.resumePaused()
 	if s.accepting.resumeAt != 0 && s.tick >= s.accepting.resumeAt {
 		s.resumeAccepting()
 	}

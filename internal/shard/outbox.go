@@ -13,7 +13,7 @@ type outbox struct {
 	wrote       uint32 // Bytes written in this turn while more waits; at most writePerTurn.
 	behindRound uint32 // 0, or the sender's round in which the connection fell behind; see pacing.
 	blocked     bool   // The kernel has taken less than it was given: to go on when the socket is writable.
-	listed      bool   // In Shard.dirty: the turn's flush looks at it.
+	listed      bool   // In outlet.dirty: the turn's flush looks at it.
 }
 
 // chunk is a run of bytes to send, usually shared with many connections. It ends at a frame boundary.

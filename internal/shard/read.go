@@ -188,11 +188,11 @@ func (s *Shard) frame(c *conn, event wire.Event, payload []byte) {
 		}
 	case wire.EventPing:
 		s.sender.pong(&c.out, payload)
-		s.markDirty(c)
+		s.outlet.markDirty(c)
 	case wire.EventNone, wire.EventFragment: // More is to come.
 	case wire.EventPong:
 		if c.nativePing {
-			s.pong(c) // RFC 6455 §5.5.3 allows pongs that nobody asked for.
+			s.pings.pong(c) // RFC 6455 §5.5.3 allows pongs that nobody asked for.
 		}
 	case wire.EventClose:
 		code, _, closeErr := wire.CloseCode(payload)

@@ -79,7 +79,7 @@ func (s *Shard) recall(c *conn, affected func(channel uint32) bool) {
 	if !c.isClient() {
 		return
 	}
-	s.failRecoveriesOf(c, affected)
+	s.recoveries.failRecoveriesOf(c, affected)
 	if !c.isClient() {
 		return // It was recovering as a stream, and ends.
 	}
@@ -90,8 +90,8 @@ func (s *Shard) recall(c *conn, affected func(channel uint32) bool) {
 			continue
 		}
 		left = append(left, s.channels.list[index].name)
-		s.unsubscribe(c, i, true) // What was merged is from before the gap, like what is queued.
-		s.markDirty(c)
+		s.channels.unsubscribe(c, i, true) // What was merged is from before the gap, like what is queued.
+		s.outlet.markDirty(c)
 		s.stats.Recalled.Add(1)
 	}
 	if len(left) == 0 {
@@ -102,7 +102,7 @@ func (s *Shard) recall(c *conn, affected func(channel uint32) bool) {
 		s.recalls.queue = append(s.recalls.queue, connRef{c.slot, c.generation})
 	}
 	if c.speaks().encoding == nil {
-		s.unsubscribeAll(c)
+		s.channels.unsubscribeAll(c)
 		return
 	}
 	s.recalls.channels[c.slot] = append(s.recalls.channels[c.slot], left...)
@@ -144,6 +144,6 @@ func (s *Shard) notify(c *conn) {
 		s.end(c, ReasonInsufficientState)
 	default:
 		pushes := d.unsubscribePushes(nil, proto.UnsubscribeInsufficientState, left...)
-		s.offer(c, chunk{bytes: d.frame(pushes)})
+		s.outlet.offer(c, chunk{bytes: d.frame(pushes)})
 	}
 }

@@ -79,10 +79,17 @@ func RecoveryOrigins() []RecoveryOrigin {
 
 // recoveries are the subscriptions that have not reached the live stream yet.
 type recoveries struct {
-	opts     *Options
-	channels *channels
-	sender   *sender
-	layouts  *layouts
+	opts       *Options
+	clock      *clock
+	stats      *Stats
+	slab       *slab
+	channels   *channels
+	inbox      *inbox
+	outlet     *outlet
+	flows      *flows
+	pings      *pings
+	layouts    *layouts
+	compressor *compressor
 
 	waiting map[recoveryKey]*recovery
 }
@@ -96,7 +103,7 @@ type recovery struct {
 	reject  bool   // The client wants an error rather than a subscription that has not recovered.
 	cache   bool   // Its channel is one of RecoveryOptions.Cached.
 	empty   bool   // It wants the last publication, and has none.
-	offset  uint64 // The client's.
+	offset  uint64 // The client'rs.
 	epoch   string // Of the stream.
 
 	upTo     uint64 // The stream's position when the query under way was made.
@@ -140,7 +147,7 @@ func (rs *recoveries) end(c *conn, channel uint32) {
 // drop forgets rec and what was parked for it.
 func (rs *recoveries) drop(rec *recovery) {
 	rs.forget(rec)
-	rs.sender.unpark(&rec.parked, nil)
+	rs.outlet.sender.unpark(&rec.parked, nil)
 }
 
 // parkFor keeps a segment from a connection that has not reached the live stream, and returns true. It returns false
@@ -160,33 +167,33 @@ func (rs *recoveries) parkFor(c *conn, p *pending, sub uint32) bool {
 	} else {
 		k = chunk{
 			bytes: rs.layouts.of(c.variant, p.segment), publications: c.speaks().publications(records),
-			hold: rs.sender.holdOf(p),
+			hold: rs.outlet.sender.holdOf(p),
 		}
 	}
 	k.channel = p.channel + 1
 	switch {
 	case len(k.bytes) == 0:
 	case rec.parked.cost+k.cost() > rs.opts.Limits.OutboundMax/parkedPart,
-		rs.sender.parkedBytes+k.cost() > rs.sender.parkedMax():
-		rs.sender.discardParked(&rec.parked)
+		rs.outlet.sender.parkedBytes+k.cost() > rs.outlet.sender.parkedMax():
+		rs.outlet.sender.discardParked(&rec.parked)
 		rec.full = true
 	default:
-		rs.sender.park(&rec.parked, k)
+		rs.outlet.sender.park(&rec.parked, k)
 	}
 	return true
 }
 
 // beginRecovery answers a client that wants to recover, whose subscription has begun at result's position. It returns
 // nil when the reply comes later.
-func (s *Shard) beginRecovery(
+func (rs *recoveries) beginRecovery(
 	c *conn, command uint32, r *protocol.SubscribeRequest, result *protocol.SubscribeResult,
 ) *protocol.Reply {
 	sub := &c.subs[len(c.subs)-1]
-	ch := &s.channels.list[sub.channel]
+	ch := &rs.channels.list[sub.channel]
 	rec := &recovery{
 		key: recoveryKey{c.slot, sub.channel}, command: command, reject: r.Flag&flagRejectUnrecovered != 0,
 		offset: r.Offset, epoch: result.Epoch, after: r.Offset,
-		cache: result.Recoverable && s.opts.Recovery.cached(ch.name),
+		cache: result.Recoverable && rs.opts.Recovery.cached(ch.name),
 	}
 	position, ours := sub.start, result.Recoverable && (r.Epoch == "" || r.Epoch == result.Epoch)
 	if rec.cache {
@@ -197,29 +204,29 @@ func (s *Shard) beginRecovery(
 		ours = true
 	}
 	if !ours {
-		return s.replyUnrecovered(c, rec, RecoveryNone)
+		return rs.replyUnrecovered(c, rec, RecoveryNone)
 	}
 	if rec.after == position && !rec.empty {
-		return s.replyRecovered(c, rec, RecoveryNone, nil)
+		return rs.replyRecovered(c, rec, RecoveryNone, nil)
 	}
 	// The table noted a record at the moment it was put on the bus, so here the client's offset counts.
-	since, last, ok := s.opts.Interest.Noted(ch.name, result.Epoch)
+	since, last, ok := rs.opts.Interest.Noted(ch.name, result.Epoch)
 	if ok && !rec.empty && since <= rec.after && last <= rec.after && rec.after <= position {
 		sub.start = rec.after
-		return s.replyRecovered(c, rec, RecoveryTable, nil)
+		return rs.replyRecovered(c, rec, RecoveryTable, nil)
 	}
-	s.recoveries.begin(rec)
-	s.flows.add(c, rec)
+	rs.begin(rec)
+	rs.flows.add(c, rec)
 	return nil
 }
 
 // replyRecovered makes the reply to a client that has recovered, with the records that it missed.
-func (s *Shard) replyRecovered(
+func (rs *recoveries) replyRecovered(
 	c *conn, rec *recovery, origin RecoveryOrigin, records []bus.Record,
 ) *protocol.Reply {
-	s.stats.Recovered[origin].Add(1)
+	rs.stats.Recovered[origin].Add(1)
 	// What is on its way may hold records that the client has from another node.
-	s.channels.list[rec.key.channel].joinedSeq = s.opts.Head()
+	rs.channels.list[rec.key.channel].joinedSeq = rs.opts.Head()
 	return recoveredReply(c.speaks(), rec, records)
 }
 
@@ -232,61 +239,61 @@ func recoveredReply(d *dialect, rec *recovery, records []bus.Record) *protocol.R
 }
 
 // replyUnrecovered makes the reply to a client that has not recovered, and ends a subscription that is to be rejected.
-func (s *Shard) replyUnrecovered(c *conn, rec *recovery, origin RecoveryOrigin) *protocol.Reply {
-	s.stats.Unrecovered[origin].Add(1)
+func (rs *recoveries) replyUnrecovered(c *conn, rec *recovery, origin RecoveryOrigin) *protocol.Reply {
+	rs.stats.Unrecovered[origin].Add(1)
 	reply := &protocol.Reply{Id: rec.command}
-	i := s.channels.find(c, s.channels.list[rec.key.channel].name)
+	i := rs.channels.find(c, rs.channels.list[rec.key.channel].name)
 	if rec.reject {
-		s.unsubscribe(c, i, false)
+		rs.channels.unsubscribe(c, i, false)
 		reply.Error = proto.ErrUnrecoverablePosition.Reply()
 		return reply
 	}
-	reply.Subscribe = s.restart(c, i)
+	reply.Subscribe = rs.restart(c, i)
 	reply.Subscribe.WasRecovering = true
 	return reply
 }
 
 // restart has subscription i of c go on from where its stream stands now, and returns that.
-func (s *Shard) restart(c *conn, i int) *protocol.SubscribeResult {
-	ch := &s.channels.list[c.subs[i].channel]
-	offset, epoch, known := s.opts.Positions.Position(ch.name)
+func (rs *recoveries) restart(c *conn, i int) *protocol.SubscribeResult {
+	ch := &rs.channels.list[c.subs[i].channel]
+	offset, epoch, known := rs.opts.Positions.Position(ch.name)
 	if known {
-		s.channels.begin(ch, epoch, offset)
+		rs.channels.begin(ch, epoch, offset)
 	}
 	c.subs[i].start = offset
-	return s.subscribed(offset, epoch, known)
+	return rs.subscribed(offset, epoch, known)
 }
 
 // subscribed is the result of a subscription that begins at a position.
-func (s *Shard) subscribed(offset uint64, epoch string, known bool) *protocol.SubscribeResult {
+func (rs *recoveries) subscribed(offset uint64, epoch string, known bool) *protocol.SubscribeResult {
 	if !known {
 		return &protocol.SubscribeResult{}
 	}
 	return &protocol.SubscribeResult{
-		Recoverable: s.opts.Recovery.Recoverer != nil, Positioned: true, Offset: offset, Epoch: epoch,
+		Recoverable: rs.opts.Recovery.Recoverer != nil, Positioned: true, Offset: offset, Epoch: epoch,
 	}
 }
 
 // failRecovery ends c's recovery: before its reply by saying that it has not recovered, later by closing the
 // connection, after which the client goes on from the last publication that it got.
-func (s *Shard) failRecovery(c *conn, rec *recovery, origin RecoveryOrigin) {
-	s.recoveries.drop(rec)
+func (rs *recoveries) failRecovery(c *conn, rec *recovery, origin RecoveryOrigin) {
+	rs.drop(rec)
 	if rec.started {
-		s.stats.Unrecovered[origin].Add(1)
-		s.failFor(c, ReasonInsufficientState)
+		rs.stats.Unrecovered[origin].Add(1)
+		rs.outlet.failFor(c, ReasonInsufficientState)
 		return
 	}
-	s.sendReply(c, s.replyUnrecovered(c, rec, origin))
+	rs.outlet.sendReply(c, rs.replyUnrecovered(c, rec, origin))
 }
 
 // failRecoveriesOf is failRecovery for every subscription of c to a channel concerned.
-func (s *Shard) failRecoveriesOf(c *conn, concerned func(channel uint32) bool) {
-	if len(s.recoveries.waiting) == 0 {
+func (rs *recoveries) failRecoveriesOf(c *conn, concerned func(channel uint32) bool) {
+	if len(rs.waiting) == 0 {
 		return
 	}
 	for i := len(c.subs) - 1; i >= 0; i-- { // One that is rejected goes, and the last takes its place.
-		if rec := s.recoveries.of(c, c.subs[i].channel); rec != nil && concerned(rec.key.channel) {
-			s.failRecovery(c, rec, rec.origin)
+		if rec := rs.of(c, c.subs[i].channel); rec != nil && concerned(rec.key.channel) {
+			rs.failRecovery(c, rec, rec.origin)
 		}
 	}
 }
@@ -305,21 +312,4 @@ func publicationsOf(d *dialect, records []bus.Record) []*protocol.Publication {
 		}
 	}
 	return refs
-}
-
-// sendReply sends a reply that comes later than those of its frame.
-func (s *Shard) sendReply(c *conn, r *protocol.Reply) {
-	d := c.speaks()
-	payload, err := d.encoding.AppendReply(nil, r)
-	if err != nil {
-		s.encodeFailed(c, err)
-		return
-	}
-	s.queueReply(c, chunk{bytes: d.frame(payload)})
-}
-
-// encodeFailed ends a connection whose reply could not be encoded.
-func (s *Shard) encodeFailed(c *conn, err error) {
-	s.opts.Logger.Error("BUG: encode reply", "error", err)
-	s.failFor(c, ReasonInternal)
 }

@@ -59,14 +59,14 @@ func (s *Shard) endResyncs() {
 		s.sender.dropChannel(&c.out, r.channel)
 		s.sender.drop(r.publications)
 		if c.out.exceeds(s.opts.Limits.OutboundMax) || s.resyncs.tooOften(c, s.tick) {
-			s.fail(c, verdictSlow)
+			s.outlet.fail(c, verdictSlow)
 			continue
 		}
 		s.stats.Slow[PolicyResync].Add(1)
 		name := s.channels.list[r.channel].name
-		s.unsubscribe(c, s.channels.find(c, name), false)
+		s.channels.unsubscribe(c, s.channels.find(c, name), false)
 		d := c.speaks()
-		s.queue(c, chunk{bytes: d.frame(d.unsubscribePushes(nil, proto.UnsubscribeInsufficientState, name))})
+		s.outlet.queue(c, chunk{bytes: d.frame(d.unsubscribePushes(nil, proto.UnsubscribeInsufficientState, name))})
 	}
 	s.resyncs.ending = s.resyncs.ending[:0]
 }

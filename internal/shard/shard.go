@@ -31,14 +31,13 @@ type Shard struct {
 	connections int      // Sockets that the shard owns, handshakes included.
 	clients     int      // Upgraded connections that are not at their end.
 	released    []uint32 // Slots that become free at the end of the turn.
-	failed      []uint32 // Slots of connections that end at the end of the turn.
 	accepting   accepting
 
 	// Outbound.
 	sender     sender
+	outlet     outlet
 	compressor compressor
 	layouts    layouts
-	dirty      []uint32 // Slots of connections that the flush looks at.
 	wrote      []uint32 // Slots of connections that were flushed before in this turn.
 	pinnedTick uint32   // Tick of the last look at who holds the oldest batches.
 
@@ -55,25 +54,30 @@ type Shard struct {
 	recalls    recalls
 	resyncs    resyncs
 
+	pings    pings
 	emptying emptying
 
 	completions completions
 
-	// Time. A tick is tickLength since start.
-	start     time.Time
-	startMono uint64 // start as CLOCK_MONOTONIC nanoseconds.
-	tick      uint32 // The turn's.
+	// Time.
+	clock
 	lastTurn  uint64 // Nanoseconds that the turn before took.
 	heldTurns int    // Turns for which timers have been put off, see expireTimers.
 	timer     *time.Timer
 	timerAt   uint32 // Tick for which timer is set; 0: not set.
-	random    *rand.Rand
 
 	// Shutdown.
 	closing   bool
 	closeNext uint32 // Slot that the next portion of closes begins with.
 
 	turn turnCounts
+}
+
+// clock is the time of a shard. A tick is tickLength since start.
+type clock struct {
+	start     time.Time
+	startMono uint64 // start as CLOCK_MONOTONIC nanoseconds.
+	tick      uint32 // The turn's.
 }
 
 // turnCounts collects in plain fields what is added to Stats once a turn.
@@ -111,8 +115,6 @@ func newShard(o Options) (*Shard, error) {
 		opts: o, stats: newStats(), poller: poller, done: make(chan struct{}),
 		accepting: accepting{listeners: o.Listeners},
 		readBuf:   make([]byte, readBufSize),
-		//nolint:gosec // It only spreads pings and pauses.
-		random: rand.New(rand.NewPCG(rand.Uint64(), uint64(o.ID))),
 	}
 	s.init()
 	s.start, s.startMono = time.Now(), epoll.Monotonic()
@@ -132,14 +134,23 @@ func (s *Shard) init() {
 	}
 	s.inbox.wake = s.PostWake
 	s.channels = newChannels(&s.opts, &s.slab, s.stats)
+	s.channels.sender, s.channels.recoveries = &s.sender, &s.recoveries
+	s.outlet = outlet{opts: &s.opts, stats: s.stats, sender: &s.sender}
 	s.gatherer = gatherer{opts: &s.opts, channels: &s.channels}
 	s.recoveries = recoveries{
-		opts: &s.opts, channels: &s.channels, sender: &s.sender, layouts: &s.layouts,
+		opts: &s.opts, clock: &s.clock, stats: s.stats, slab: &s.slab, channels: &s.channels, inbox: &s.inbox,
+		outlet: &s.outlet, flows: &s.flows, pings: &s.pings, layouts: &s.layouts, compressor: &s.compressor,
 		waiting: make(map[recoveryKey]*recovery),
 	}
 	s.recalls.channels = make(map[uint32][]string)
 	s.emptying = make(emptying)
 	s.flows.bySlot = make(map[uint32]*flow)
+	s.pings = pings{
+		limits: &s.opts.Limits, clock: &s.clock, stats: s.stats, wheel: s.wheel, emptying: s.emptying, flows: &s.flows,
+		outlet: &s.outlet,
+		//nolint:gosec // It only spreads pings.
+		random: rand.New(rand.NewPCG(rand.Uint64(), uint64(s.opts.ID))),
+	}
 	s.resyncs.last = make(map[uint32]resyncTicks)
 	s.completions = completions{sender: &s.sender, putOff: make(map[uint32][]*completion)}
 }

@@ -149,9 +149,9 @@ func (s *Shard) due(c *conn) {
 	case c.pingAt != 0 && now >= c.pingAt:
 		switch {
 		case c.pings == 0:
-			s.ping(c)
+			s.pings.ping(c)
 		case s.emptying.extends(c, now):
-			s.awaitPong(c)
+			s.pings.await(c)
 		default:
 			c.pingAt = 0
 			s.end(c, ReasonNoPong)
@@ -159,94 +159,4 @@ func (s *Shard) due(c *conn) {
 		}
 	}
 	s.wheel.rearm(c)
-}
-
-// schedulePings starts the pings of c. The first comes after a random part of the interval, so that clients which
-// connected together, as they do after a restart, are not pinged together for ever.
-func (s *Shard) schedulePings(c *conn) {
-	interval := ticks(s.opts.Limits.PingInterval)
-	c.pingAt = s.tick + interval/2 + s.random.Uint32N(interval/2+1)
-	s.wheel.rearm(c)
-}
-
-// pingFrame is what asks c for a pong.
-func (c *conn) pingFrame() []byte {
-	if c.nativePing {
-		return pingNative
-	}
-	return c.speaks().ping
-}
-
-// ping sends an ordinary ping.
-func (s *Shard) ping(c *conn) {
-	c.pings++
-	c.pingAt = s.tick + ticks(s.opts.Limits.PongTimeout)
-	s.emptying.watch(c, 0)
-	s.flows.pinged(c, pingInFlight{tick: s.tick})
-	s.sender.pushControl(&c.out, chunk{bytes: c.pingFrame()})
-	s.markDirty(c)
-}
-
-// pingAfterPortion sends a ping whose pong says that the client has handled the portion before it. It may take long.
-func (s *Shard) pingAfterPortion(c *conn, p pingInFlight) {
-	if !c.isClient() {
-		return
-	}
-	c.pings++
-	s.emptying.watch(c, 0)
-	s.flows.pinged(c, p)
-	s.queue(c, chunk{bytes: c.pingFrame()})
-	s.awaitPong(c)
-}
-
-// awaitPong sets the deadline of the oldest pong that c owes: longer while it handles portions.
-func (s *Shard) awaitPong(c *conn) {
-	timeout := s.opts.Limits.PongTimeout
-	if c.hasFlow && s.flows.bySlot[c.slot].bytes > 0 {
-		timeout = max(timeout, pongPatience)
-	}
-	c.pingAt = s.tick + ticks(timeout)
-	s.wheel.rearm(c)
-}
-
-// pong takes note of an answer to our oldest ping. The next ordinary ping follows one interval after the last, or
-// soon if that is not known to have been lately: clients time our pings, too.
-func (s *Shard) pong(c *conn) (expected bool) {
-	if c.pings == 0 {
-		return false
-	}
-	c.pings--
-	interval, timeout := ticks(s.opts.Limits.PingInterval), ticks(s.opts.Limits.PongTimeout)
-	switch {
-	case c.hasFlow:
-		s.pongOfFlow(c, s.flows.bySlot[c.slot])
-	case c.pings > 0:
-		s.awaitPong(c)
-	case c.emptying:
-		c.pingAt = s.tick + interval/2
-		s.wheel.rearm(c)
-	default:
-		c.pingAt = c.pingAt - timeout + max(interval, timeout)
-		// The wheel still holds the pong's deadline, which is earlier: it finds the new one there.
-	}
-	if c.pings == 0 {
-		s.emptying.forget(c)
-	}
-	return true
-}
-
-// pongOfFlow is pong for a connection with streams, which go on.
-func (s *Shard) pongOfFlow(c *conn, f *flow) {
-	p := f.ponged(s.tick)
-	if p.recovered != RecoveryNone {
-		s.stats.Recovered[p.recovered].Add(1)
-	}
-	if c.pings > 0 {
-		s.awaitPong(c)
-	} else {
-		since := s.tick - p.tick
-		c.pingAt = s.tick + max(ticks(s.opts.Limits.PingInterval), since+1) - since
-		s.wheel.rearm(c)
-	}
-	s.askNext(c, f)
 }

@@ -15,7 +15,7 @@ import (
 func bare() *Shard {
 	s := &Shard{
 		opts:  Options{Limits: testLimits(), Load: &load{}, Logger: slog.New(slog.DiscardHandler)},
-		stats: newStats(), random: rand.New(rand.NewPCG(1, 2)),
+		stats: newStats(),
 	}
 	s.init()
 	return s
@@ -88,7 +88,7 @@ func TestWheelModel(t *testing.T) {
 				require.Equal(t, at, c.pingAt)
 			}
 		}
-		s.dirty = s.dirty[:0]
+		s.outlet.dirty = s.outlet.dirty[:0]
 	}
 	require.Greater(t, fired, 1000)
 }
