@@ -79,7 +79,8 @@ type Answer struct {
 
 	// Of a QueryNext. Through is the offset up to which, inclusive, Records is complete. More reports that it is below
 	// Query.UpTo, because the answer is full or because of the query's time, so that there may be others. An answer
-	// with More may have no record, but then Through is above Query.After.
+	// with More may have no record, but then Through is above Query.After. Of a query that ended with ResultTimeout,
+	// Through says up to where records were counted: if it is Query.After, the query got no share of the work.
 	More    bool
 	Through uint64
 }

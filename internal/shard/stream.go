@@ -3,7 +3,10 @@ package shard
 import (
 	"time"
 
+	"github.com/centrifugal/protocol"
+
 	"wsd/internal/bus"
+	"wsd/internal/proto"
 	"wsd/internal/routing"
 )
 
@@ -23,6 +26,9 @@ const (
 	// portionRecords bounds the publications of a portion: it is handled before its ping is answered.
 	portionRecords = 200
 )
+
+// errRecoverLater is for a client that comes back while there is too much work.
+var errRecoverLater = proto.Error{Code: proto.ErrInternal.Code, Message: "cannot recover now", Temporary: true}
 
 // result is an answer made ready for the outbox, by whoever gave it.
 type result struct {
@@ -176,6 +182,10 @@ func (rs *recoveries) answered(c *conn, rec *recovery, r *result, room bool) {
 // takeFirst replies to a client whose first answer has come.
 func (rs *recoveries) takeFirst(c *conn, f *flow, rec *recovery, r *result, room bool) {
 	switch {
+	case !rec.cache && r.Result == bus.ResultOverload,
+		!rec.cache && r.Result == bus.ResultTimeout && r.Through <= rec.after:
+		rs.failedForNow(c, f, rec)
+		return
 	case r.Result != bus.ResultOK, rec.empty && r.empty, rec.cache && !room:
 		rs.failRecovery(c, rec, rec.origin)
 		return
@@ -251,10 +261,17 @@ func (rs *recoveries) joinLive(c *conn, rec *recovery) {
 	rs.outlet.markDirty(c)
 }
 
-// failedForNow has rec ask again later, a limited number of times.
+// failedForNow has rec ask again later, a limited number of times. A client that was not replied to yet gets an error
+// that is temporary, and comes again by itself: it has not lost what it missed.
 func (rs *recoveries) failedForNow(c *conn, f *flow, rec *recovery) {
+	if !rec.started {
+		i := rs.channels.find(c, rs.channels.list[rec.key.channel].name)
+		rs.channels.unsubscribe(c, i, false)
+		rs.outlet.sendReply(c, &protocol.Reply{Id: rec.command, Error: errRecoverLater.Reply()})
+		return
+	}
 	rs.outlet.sender.discardParked(&rec.parked)
-	if rec.retries++; rec.retries > retriesMax || !rec.started {
+	if rec.retries++; rec.retries > retriesMax {
 		rs.failRecovery(c, rec, rec.origin)
 		return
 	}

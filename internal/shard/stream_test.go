@@ -309,21 +309,23 @@ func (sc *streamClient) line(line string) {
 			Recovered    bool
 			Publications []pub
 		}
-		Error *struct{ Code int }
+		Error *struct {
+			Code      int
+			Temporary bool
+		}
 	}
 	require.NoError(t, json.Unmarshal([]byte(line), &m), line)
-	require.Nil(t, m.Error, line)
+	if m.Error != nil { // A timeout of the first query.
+		require.True(t, m.Error.Temporary, line)
+		sc.c.send(ws.OpText, back(sc.got, ""))
+	}
 	if s := m.Subscribe; s != nil {
-		if !s.Recovered { // A timeout of the first query: it goes on from the top.
-			_ = sc.c.conn.Close()
-			sc.c = nil
-			return
-		}
+		require.True(t, s.Recovered, line)
 		for _, p := range s.Publications {
 			sc.take(p.Data.N)
 		}
 	}
-	if m.Push.Pub != nil && sc.c != nil {
+	if m.Push.Pub != nil {
 		sc.take(m.Push.Pub.Data.N)
 	}
 }
