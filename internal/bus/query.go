@@ -16,7 +16,8 @@ type Query struct {
 	BytesMax int
 
 	// A QueryNext fails with ResultLimit if (After, UpTo] has more records than that. If it is zero, or if the offsets
-	// show that there are fewer, nothing is counted. Otherwise all records up to UpTo are, within the query's time.
+	// show that there are fewer, nothing is counted. Otherwise all records up to UpTo are, as far as the query's time
+	// allows.
 	CountMax int
 
 	Kind  QueryKind
@@ -79,8 +80,7 @@ type Answer struct {
 
 	// Of a QueryNext. Through is the offset up to which, inclusive, Records is complete. More reports that it is below
 	// Query.UpTo, because the answer is full or because of the query's time, so that there may be others. An answer
-	// with More may have no record, but then Through is above Query.After. Of a query that ended with ResultTimeout,
-	// Through says up to where records were counted: if it is Query.After, the query got no share of the work.
+	// with More may have no record, but then Through is above Query.After.
 	More    bool
 	Through uint64
 }

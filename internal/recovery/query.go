@@ -131,8 +131,12 @@ func (q *query) partial(result bus.Result) bus.Answer {
 	if q.Kind == bus.QueryLast {
 		return bus.Answer{Result: result, Records: q.records()}
 	}
-	if q.counting || q.edge == q.start {
-		return bus.Answer{Result: result, Through: published(q.edge)}
+	if q.dropped || q.edge == q.start {
+		return bus.Answer{Result: result}
 	}
-	return bus.Answer{Records: q.records(), More: true, Through: published(q.edge)}
+	a := bus.Answer{Records: q.records(), More: true, Through: published(q.edge)}
+	if q.full {
+		a.Through = q.through
+	}
+	return a
 }

@@ -21,8 +21,7 @@ type past struct {
 	records []bus.Record
 	queries []bus.Query
 	done    []func(bus.Answer)
-	answers bool   // At once.
-	counted uint64 // Through of an answer that failed.
+	answers bool // At once.
 }
 
 func (p *past) Ask(q bus.Query, done func(bus.Answer)) {
@@ -51,7 +50,7 @@ func (p *past) answer(result bus.Result) {
 	p.mu.Lock()
 	q, done := p.queries[0], p.done[0]
 	p.queries, p.done = p.queries[1:], p.done[1:]
-	a := bus.Answer{Result: result, Through: p.counted}
+	a := bus.Answer{Result: result}
 	if result == bus.ResultOK {
 		a = p.find(q)
 	}

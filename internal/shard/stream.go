@@ -182,8 +182,7 @@ func (rs *recoveries) answered(c *conn, rec *recovery, r *result, room bool) {
 // takeFirst replies to a client whose first answer has come.
 func (rs *recoveries) takeFirst(c *conn, f *flow, rec *recovery, r *result, room bool) {
 	switch {
-	case !rec.cache && r.Result == bus.ResultOverload,
-		!rec.cache && r.Result == bus.ResultTimeout && r.Through <= rec.after:
+	case !rec.cache && (r.Result == bus.ResultTimeout || r.Result == bus.ResultOverload):
 		rs.failedForNow(c, f, rec)
 		return
 	case r.Result != bus.ResultOK, rec.empty && r.empty, rec.cache && !room:

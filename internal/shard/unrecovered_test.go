@@ -61,11 +61,4 @@ func TestRecoverLater(t *testing.T) {
 		}
 	}
 	require.Zero(t, p.shard.Stats().Unrecovered[RecoveryMemory].Load())
-
-	// What could not be counted in time will not be the next time.
-	c := p.joined()
-	p.say(c, back(2, ""))
-	p.past.counted = 4
-	p.past.answer(bus.ResultTimeout)
-	require.Contains(t, p.hear(c), `"was_recovering":true`)
 }
