@@ -37,6 +37,8 @@ const (
 	paramFormat     = "format"
 )
 
+var protocolParams = []string{paramNativePing, paramProtocol, paramFormat}
+
 // request is what the shard wants of an upgrade request that it accepts.
 type request struct {
 	plainHTTP bool
@@ -112,17 +114,20 @@ func (s *Shard) decide(r *wire.Request, req *request) (accept wire.Accept, err e
 	}
 	switch path {
 	case pathRaw:
-		var query map[string][]string
-		if query, err = parameters(r.RawQuery, paramChannel); err != nil {
-			return accept, err
+		err = parameters(r.RawQuery, func(name string) bool { return name == paramChannel }, func(_, channel string) {
+			req.channels = append(req.channels, channel)
+		})
+		if err == nil {
+			err = s.checkChannels(req.channels)
 		}
-		if req.channels, err = s.rawChannels(query[paramChannel]); err != nil {
+		if err != nil {
 			return accept, err
 		}
 		accept.Protocol, req.token, err = rawSubprotocol(r.Protocols)
 	case pathProtocol:
-		var query url.Values
-		if query, err = parameters(r.RawQuery, paramNativePing, paramProtocol, paramFormat); err != nil {
+		query := make(url.Values)
+		known := func(name string) bool { return slices.Contains(protocolParams, name) }
+		if err = parameters(r.RawQuery, known, query.Add); err != nil {
 			return accept, err
 		}
 		req.native = query.Get(paramNativePing) == "true"
@@ -159,55 +164,56 @@ func plainResponse(path string, serving bool) *wire.Reject {
 	}
 }
 
-// parameters returns the values of the known query parameters, each in the order of the query. It does not look at
-// other parameters, which may be malformed.
-func parameters(query string, known ...string) (url.Values, error) {
-	values := make(url.Values)
+// parameters calls take with the known query parameters, in the order of the query. It does not look at other
+// parameters, which may be malformed.
+func parameters(query string, known func(name string) bool, take func(name, value string)) error {
 	for pair := range strings.SplitSeq(query, "&") {
 		name, value, _ := strings.Cut(pair, "=")
 		name, err := url.QueryUnescape(name)
-		if err != nil || !slices.Contains(known, name) {
+		if err != nil || !known(name) {
 			continue
 		}
 		// A semicolon once separated parameters, and some software still reads it so.
 		if value, err = url.QueryUnescape(value); err != nil || strings.Contains(pair, ";") {
-			return nil, &wire.Reject{Cause: causeQuery, Status: 400,
+			return &wire.Reject{Cause: causeQuery, Status: 400,
 				Body: "The query parameter " + name + " is malformed: percent-encode special characters."}
 		}
-		values.Add(name, value)
+		take(name, value)
 	}
-	return values, nil
+	return nil
 }
 
-// rawChannels checks the channels of a raw client.
-func (s *Shard) rawChannels(channels []string) ([]string, error) {
+// checkChannels checks the channels of a raw client.
+func (s *Shard) checkChannels(channels []string) error {
 	limits := &s.opts.Limits
 	refuse := func(cause wire.Cause, format string, args ...any) error {
 		return &wire.Reject{Cause: cause, Status: 400, Body: fmt.Sprintf(format, args...)}
 	}
 	if len(channels) == 0 {
-		return nil, refuse(causeChannel, "Name at least one channel: /ws?channel=NAME.")
+		return refuse(causeChannel, "Name at least one channel: /ws?channel=NAME.")
 	}
 	if len(channels) > limits.ChannelsMax {
-		return nil, refuse(causeChannelsMax, "%d channels named, at most %d allowed (client.channels_max).",
+		return refuse(causeChannelsMax, "%d channels named, at most %d allowed (client.channels_max).",
 			len(channels), limits.ChannelsMax)
 	}
-	seen := make(map[string]bool, len(channels))
 	for _, name := range channels {
 		switch {
 		case name == "" || !utf8.ValidString(name):
-			return nil, refuse(causeChannel, "A channel name must be non-empty UTF-8.")
+			return refuse(causeChannel, "A channel name must be non-empty UTF-8.")
 		case len(name) > limits.ChannelLengthMax:
-			return nil, refuse(causeChannel, "A channel name has %d bytes, at most %d allowed "+
+			return refuse(causeChannel, "A channel name has %d bytes, at most %d allowed "+
 				"(client.channel_length_max).", len(name), limits.ChannelLengthMax)
-		case seen[name]:
-			return nil, refuse(causeChannel, "A channel is named twice.")
 		case s.opts.CanFeed != nil && !s.opts.CanFeed(name):
-			return nil, refuse(causeUnknownChannel, "A channel is named that no topic and no route can feed.")
+			return refuse(causeUnknownChannel, "A channel is named that no topic and no route can feed.")
 		}
-		seen[name] = true
 	}
-	return channels, nil
+	if len(channels) > 1 {
+		sorted := slices.Sorted(slices.Values(channels))
+		if len(slices.Compact(sorted)) < len(channels) {
+			return refuse(causeChannel, "A channel is named twice.")
+		}
+	}
+	return nil
 }
 
 // rawSubprotocol chooses the subprotocol of a raw client, which may also offer a token.
