@@ -85,8 +85,11 @@ func (l *layouts) of(v bus.Variant, seg *bus.Segment) []byte { return seg.Layout
 
 // records lays some records of a channel out by themselves.
 func (l *layouts) records(v bus.Variant, channel string, records []bus.Record) chunk {
-	d := &dialects[v]
-	return chunk{bytes: d.layout(channel, records, 0, l.messageMax), publications: d.publications(records)}
+	d, bytes := &dialects[v], 0
+	for i := range records {
+		bytes += len(d.value(&records[i]))
+	}
+	return chunk{bytes: d.layout(channel, records, bytes, l.messageMax), publications: d.publications(records)}
 }
 
 // after lays out the records with an offset above start, for a subscriber that joined in the middle of a segment.
