@@ -32,8 +32,7 @@ var (
 // been called for the commands before.
 //
 // A command with neither a request nor an id is a pong. Every other command except send has an id above 0. It may still
-// have no request, if it asks for something unknown, or several, of which the first one in the order of
-// protocol.Command counts. fn owns the command, which does not alias frame.
+// have no request, if it asks for something unknown, or several. fn owns the command, which does not alias frame.
 //
 // A channel or method with a lone surrogate, which the decoder replaces by U+FFFD, is passed on as invalid UTF-8; see
 // ValidNames.

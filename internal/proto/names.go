@@ -20,8 +20,24 @@ func spoilNames(cmd *protocol.Command) {
 	eachName(cmd, func(name *string) { *name = strings.ReplaceAll(*name, string(utf8.RuneError), "\xff") })
 }
 
+// NoChannel reports whether a request of cmd that is about a channel names none. A client that sends one has violated
+// the protocol.
+func NoChannel(cmd *protocol.Command) bool {
+	missing := false
+	eachChannel(cmd, func(name *string) { missing = missing || *name == "" })
+	return missing
+}
+
 // eachName calls fn for every string of a command that addresses something. Data, tokens and the like are not names.
 func eachName(cmd *protocol.Command, fn func(name *string)) {
+	eachChannel(cmd, fn)
+	if r := cmd.Rpc; r != nil {
+		fn(&r.Method)
+	}
+}
+
+// eachChannel calls fn for the channel of every request of a command that is about one.
+func eachChannel(cmd *protocol.Command, fn func(channel *string)) {
 	if r := cmd.Subscribe; r != nil {
 		fn(&r.Channel)
 	}
@@ -42,8 +58,5 @@ func eachName(cmd *protocol.Command, fn func(name *string)) {
 	}
 	if r := cmd.SubRefresh; r != nil {
 		fn(&r.Channel)
-	}
-	if r := cmd.Rpc; r != nil {
-		fn(&r.Method)
 	}
 }

@@ -60,9 +60,9 @@ func TestReadsWhatItAccepts(t *testing.T) {
 	for until := time.Now().Add(2 * timeout); time.Now().Before(until); {
 		r.step()
 	}
-	c.write(wire.AppendMasked(nil, ws.OpText, []byte(`{"id":2,"ping":{}}`), [4]byte{}))
+	c.write(wire.AppendMasked(nil, ws.OpText, []byte(`{"id":2,"rpc":{}}`), [4]byte{}))
 	r.step()
-	require.Contains(t, c.message(wire.EventText), `{"id":2,"ping":{}}`)
+	require.Contains(t, c.message(wire.EventText), `{"id":2,"error":{"code":108,"message":"not available"}}`)
 }
 
 // Whoever is gone before the turn that accepts is counted once, and leaves nothing.
@@ -87,7 +87,7 @@ func TestAcceptsTheSlow(t *testing.T) {
 	command := func(json string) []byte { return wire.AppendMasked(nil, ws.OpText, []byte(json), [4]byte{}) }
 	c := r.open()
 	c.write(slices.Concat(wire.AppendClientHandshake(nil, r.address, pathProtocol, "", testKey), command(`{"id":1,"connect":{}}`),
-		bytes.Repeat(command(`{"id":2,"ping":{}}`), 20)))
+		bytes.Repeat(command(`{"id":2,"rpc":{}}`), 20)))
 	r.shard.resumeAccepting()
 	require.EqualValues(t, 1, r.shard.stats.Slow[PolicyDisconnect].Load())
 	r.step()

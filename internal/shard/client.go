@@ -24,6 +24,9 @@ var (
 	errPongUnasked   = &ending{ReasonBadRequest, "a pong without a ping"}
 	errConnectFirst  = &ending{ReasonBadRequest, "the first command must be connect"}
 	errConnectTwice  = &ending{ReasonBadRequest, "connect a second time"}
+	errNoChannel     = &ending{ReasonBadRequest, "the request names no channel"}
+	errNoRequest     = &ending{ReasonBadRequest, "the command has no request that the server knows"}
+	errUnknownDelta  = &ending{ReasonBadRequest, "subscribe: the delta type is unknown, must be fossil"}
 	errSendNotServed = &ending{ReasonNotAvailable, "send is not served"}
 	errEncodeReply   = &ending{ReasonInternal, ""}
 )
@@ -56,8 +59,10 @@ func (s *Shard) commands(c *conn, frame []byte) {
 // in one message, and one that has more than it may is to get an error for each beyond, not to lose its connection.
 func commandsMax(channelsMax int) int { return 2048 + 2*channelsMax }
 
-// command acts on one command. The first must be connect. Of several requests in one command, the first in the order of
-// the protocol's Command message counts. A connection that has failed meanwhile does nothing any longer.
+// command acts on one command, as Centrifugo does: what violates the protocol ends the connection, also a request that
+// the server does not know, and what is not served gets an error. The first command must be connect. Of several
+// requests in one command, the first of those below counts. A connection that has failed meanwhile does nothing any
+// longer.
 func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 	s.stats.Commands.Add(1)
 	reply := &protocol.Reply{Id: cmd.Id}
@@ -73,12 +78,17 @@ func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 		return errConnectFirst
 	case c.state == stateJoined && cmd.Connect != nil:
 		return errConnectTwice
+	case proto.NoChannel(cmd):
+		return errNoChannel
 	case !proto.ValidNames(cmd):
 		reply.Error = proto.ErrBadRequest.Reply()
 	case cmd.Connect != nil:
 		s.ignoreToken(cmd.Connect.Token)
 		reply.Connect = s.connect(c)
 	case cmd.Subscribe != nil:
+		if r := cmd.Subscribe; r.Type == typeStream && r.Delta != "" && r.Delta != deltaFossil {
+			return errUnknownDelta
+		}
 		s.notify(c)
 		if reply = s.subscribeCommand(c, cmd.Id, cmd.Subscribe); reply == nil {
 			return nil // It comes later.
@@ -93,14 +103,14 @@ func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 		if reply = s.historyCommand(c, cmd.Id, cmd.History); reply == nil {
 			return nil // It comes later.
 		}
-	case cmd.Ping != nil:
-		reply.Ping = &protocol.PingResult{}
+	case cmd.Rpc != nil:
+		reply.Error = proto.ErrNotAvailable.Reply()
 	case cmd.Send != nil:
 		return errSendNotServed // It has no reply that could say so.
-	case cmd.Rpc != nil, cmd.Refresh != nil, cmd.SubRefresh != nil:
+	case cmd.Refresh != nil, cmd.SubRefresh != nil:
 		reply.Error = proto.ErrNotAvailable.Reply()
-	default:
-		reply.Error = proto.ErrMethodNotFound.Reply()
+	default: // Also a ping, which only servers send.
+		return errNoRequest
 	}
 	return s.reply(c.speaks().encoding, reply)
 }
@@ -133,20 +143,35 @@ func (s *Shard) connect(c *conn) *protocol.ConnectResult {
 	return result
 }
 
+// Types of subscriptions (SubscribeRequest.type). Type 4 is a shared poll.
+const (
+	typeStream   = 0 // Publications, the only one that is served.
+	typeMap      = 1
+	typeMapUsers = 3 // The last kind of map.
+)
+
+// deltaFossil is the one type of delta compression in the protocol. A reply without delta declines it: whoever asked
+// gets whole publications.
+const deltaFossil = "fossil"
+
 // subscribeCommand subscribes c. It returns nil when the reply comes later.
 func (s *Shard) subscribeCommand(c *conn, id uint32, r *protocol.SubscribeRequest) *protocol.Reply {
 	refusal := (*proto.Error)(nil)
 	switch {
 	case !s.opts.Limits.allowName(r.Channel):
 		refusal = proto.ErrBadRequest
-	case r.Type != 0 || r.Tf != nil: // Maps, shared polls and filters are not served.
+	case r.Type != typeStream && (r.Type < typeMap || r.Type > typeMapUsers): // Shared polls and what is to come.
 		refusal = proto.ErrNotAvailable
-	case s.opts.CanFeed != nil && !s.opts.CanFeed(r.Channel):
-		refusal = proto.ErrUnknownChannel
 	case s.channels.find(c, r.Channel) >= 0:
 		refusal = proto.ErrAlreadySubscribed
 	case len(c.subs)-c.firstChannel() >= s.opts.Limits.ChannelsMax:
 		refusal = proto.ErrLimitExceeded
+	case s.opts.CanFeed != nil && !s.opts.CanFeed(r.Channel):
+		refusal = proto.ErrUnknownChannel
+	case r.Type != typeStream: // No channel is a map.
+		refusal = proto.ErrPermissionDenied
+	case r.Tf != nil: // No channel allows filters.
+		refusal = proto.ErrBadRequest
 	case r.Recover && s.opts.Recovery.Recoverer != nil && !s.channels.settled(r.Channel):
 		refusal = &notYet
 	}

@@ -178,7 +178,7 @@ func TestRepliesCount(t *testing.T) {
 	cost := conn.out.cost
 	for n := 0; conn.isClient(); n++ {
 		require.Less(t, n, 10_000)
-		c.send(ws.OpText, fmt.Sprintf(`{"id":%d,"ping":{}}`, n+1))
+		c.send(ws.OpText, fmt.Sprintf(`{"id":%d,"rpc":{}}`, n+1))
 		r.step()
 		require.LessOrEqual(t, conn.out.cost, max(cost, 64<<10)+16<<10)
 	}

@@ -113,5 +113,5 @@ func TestManyMessagesOneWrite(t *testing.T) {
 			}
 		}
 	})
-	c.send(ws.OpText, `{"id":9,"ping":{}}`)
+	c.send(ws.OpText, `{"id":9,"rpc":{}}`)
 }

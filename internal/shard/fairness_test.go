@@ -151,13 +151,13 @@ func TestFlood(t *testing.T) {
 	var flood, other *client
 	r.during(func() { flood, other = r.join("a"), r.join("b") })
 	fd := rawFD(t, flood.conn)
-	ping := string(wire.AppendMasked(nil, ws.OpText, []byte(`{"id":1,"ping":{}}`), [4]byte{1, 2, 3, 4}))
-	pings := []byte(strings.Repeat(ping, 10_000))
+	command := string(wire.AppendMasked(nil, ws.OpText, []byte(`{"id":1,"rpc":{}}`), [4]byte{1, 2, 3, 4}))
+	commands := []byte(strings.Repeat(command, 10_000))
 	sent, buf := 0, make([]byte, 1<<20)
 	stats := r.shard.Stats()
 	for n := range 200 {
 		for { // As much as the kernel takes.
-			k, err := unix.Write(fd, pings[sent%len(pings):])
+			k, err := unix.Write(fd, commands[sent%len(commands):])
 			if err != nil || k <= 0 {
 				break
 			}
@@ -167,7 +167,7 @@ func TestFlood(t *testing.T) {
 		r.publish("b", fmt.Sprint(n))
 		turns := r.turnsUntil(other, fmt.Sprintf(`"data":%d`, n))
 		require.LessOrEqual(t, turns, 2)
-		require.LessOrEqual(t, stats.Commands.Load()-before, uint64(turns*len(r.shard.readBuf)/len(ping)+turns), "a turn takes one buffer full")
+		require.LessOrEqual(t, stats.Commands.Load()-before, uint64(turns*len(r.shard.readBuf)/len(command)+turns), "a turn takes one buffer full")
 		_, _ = epoll.Read(fd, buf)
 	}
 	require.Greater(t, stats.Commands.Load(), uint64(10_000))

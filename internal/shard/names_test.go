@@ -52,7 +52,7 @@ func TestManySubscriptions(t *testing.T) {
 func TestClosedByLimits(t *testing.T) {
 	r := newRig(t, nil)
 	c := r.join()
-	c.send(ws.OpText, strings.Repeat(`{"id":1,"ping":{}}`+"\n", commandsMax(8)+1))
+	c.send(ws.OpText, strings.Repeat(`{"id":1,"rpc":{}}`+"\n", commandsMax(8)+1))
 	for {
 		event, payload, err := c.next()
 		require.NoError(t, err)

@@ -165,8 +165,8 @@ func TestRecoverHolds(t *testing.T) {
 	p.say(c, back(2, ""))
 	require.Equal(t, []bus.Query{{Channel: "a", Epoch: "epoch", After: 2, UpTo: 5, RecordsMax: 300, CountMax: 5}}, p.past.waiting())
 	p.numbers(6, 8)
-	p.say(c, `{"id":6,"ping":{}}`)
-	require.JSONEq(t, `{"id":6,"ping":{}}`, p.hear(c))
+	p.say(c, `{"id":6,"rpc":{}}`)
+	require.JSONEq(t, `{"id":6,"error":{"code":108,"message":"not available"}}`, p.hear(c))
 	p.say(c, back(2, ""))
 	require.Contains(t, p.hear(c), `"code":105`, "already subscribed")
 	p.past.answer(bus.ResultOK)
@@ -391,9 +391,9 @@ func TestHistory(t *testing.T) {
 		require.JSONEq(t, fmt.Sprintf(history, want), p.hear(c), request)
 	}
 	for request, want := range map[string]string{
-		`"channel":"none","limit":1`:                    `"code":108`,
-		`"channel":"","limit":1`:                        `"code":107`,
-		`"channel":"a","limit":1,"since":{"epoch":"x"}`: `"code":112`,
+		`"channel":"none","limit":1`:                            `"code":108`,
+		`"channel":"` + strings.Repeat("x", 65) + `","limit":1`: `"code":107`,
+		`"channel":"a","limit":1,"since":{"epoch":"x"}`:         `"code":112`,
 	} {
 		p.say(c, `{"id":5,"history":{`+request+`}}`)
 		require.Contains(t, p.hear(c), want, request)
@@ -422,8 +422,8 @@ func TestHistory(t *testing.T) {
 	for range historyMax {
 		p.past.answer(bus.ResultOK)
 	}
-	p.say(next, `{"id":6,"ping":{}}`)
-	require.JSONEq(t, `{"id":6,"ping":{}}`, p.hear(next), "answers for the one before are not for it")
+	p.say(next, `{"id":6,"rpc":{}}`)
+	require.JSONEq(t, `{"id":6,"error":{"code":108,"message":"not available"}}`, p.hear(next), "answers for the one before are not for it")
 }
 
 // A client over its limit whose recovery is ended by a break is closed in the turn that takes the break: nothing else
