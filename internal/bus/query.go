@@ -1,6 +1,9 @@
 package bus
 
-import "sync/atomic"
+import (
+	"net/netip"
+	"sync/atomic"
+)
 
 // Query asks for records of a channel that the bus no longer holds, or never held: those with an offset in (After,
 // UpTo].
@@ -22,6 +25,10 @@ type Query struct {
 
 	Kind  QueryKind
 	Owner uint64 // Names the asker. Queries of different owners get their share of the work in turn.
+
+	// Address is that of the client that the query is for, or an IPv6 network. The queries of one address may hold a
+	// limited number of the places for queries that wait, and addresses get their share of the work in turn.
+	Address netip.Addr
 
 	// Nil, or set by the asker when it no longer wants the answer. The query then ends soon, with ResultCanceled.
 	Canceled *atomic.Bool
@@ -53,11 +60,12 @@ const (
 	ResultOverload        // Too many queries wait, or their answers hold too many bytes.
 	ResultError           // The log cannot be read.
 	ResultCanceled        // The asker no longer wanted the answer.
+	ResultShare           // Too many queries of Query.Address wait.
 	resultCount
 )
 
 var resultNames = [resultCount]string{
-	"ok", "epoch", "ahead", "gone", "limit", "timeout", "overload", "error", "canceled",
+	"ok", "epoch", "ahead", "gone", "limit", "timeout", "overload", "error", "canceled", "share",
 }
 
 // String returns the result as a metric's label has it.

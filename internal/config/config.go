@@ -155,15 +155,16 @@ type Bus struct {
 
 // Recovery is how clients that reconnect get the publications they missed (docs/recovery.md).
 type Recovery struct {
-	Enabled         bool          `key:"enabled" def:"true" help:"Let clients recover missed publications and ask for history."`
-	MaxPublications int           `key:"max_publications" def:"10000" help:"Maximum publications that a client may have missed in a channel and still recover, at most 100000000. It gets them as fast as it reads, so the memory that a client takes does not depend on it."`
-	MaxBytes        Bytes         `key:"max_bytes" def:"1MiB" help:"Maximum bytes of the publications in one history reply. Each counts 100 bytes more than its value. One is always sent, whatever its size."`
-	Timeout         time.Duration `key:"timeout" def:"3s" help:"How long a client waits for missed publications. After that it gets a temporary error, and tries again. Clients themselves give up after some seconds, the SDKs after 5."`
-	CacheBytes      Bytes         `key:"cache_bytes" def:"64MiB" help:"Memory for the most recent records, kept as Kafka sent them, so that most clients recover without reading Kafka again. 0: none."`
-	ReadBytes       Bytes         `key:"read_bytes" def:"64MiB" help:"Memory for records read from Kafka again. It covers what is kept for a few seconds and the answers that are being built."`
-	Concurrency     int           `key:"concurrency" def:"4" help:"How many partitions may be read again at the same time, each over its own connection, at most 64."`
-	WaitingMax      int           `key:"waiting_max" def:"100000" help:"Maximum subscriptions and history requests that may wait for an answer. Further ones fail at once."`
-	CacheChannels   []string      `key:"cache_channels" help:"Channels that send only their last publication to a client that subscribes or reconnects. Channel names, or prefixes followed by *."`
+	Enabled           bool          `key:"enabled" def:"true" help:"Let clients recover missed publications and ask for history."`
+	MaxPublications   int           `key:"max_publications" def:"10000" help:"Maximum publications that a client may have missed in a channel and still recover, at most 100000000. It gets them as fast as it reads, so the memory that a client takes does not depend on it."`
+	MaxBytes          Bytes         `key:"max_bytes" def:"1MiB" help:"Maximum bytes of the publications in one history reply. Each counts 100 bytes more than its value. One is always sent, whatever its size."`
+	Timeout           time.Duration `key:"timeout" def:"3s" help:"How long a client waits for missed publications. After that it gets a temporary error, and tries again. Clients themselves give up after some seconds, the SDKs after 5."`
+	CacheBytes        Bytes         `key:"cache_bytes" def:"64MiB" help:"Memory for the most recent records, kept as Kafka sent them, so that most clients recover without reading Kafka again. 0: none."`
+	ReadBytes         Bytes         `key:"read_bytes" def:"64MiB" help:"Memory for records read from Kafka again. It covers what is kept for a few seconds and the answers that are being built."`
+	Concurrency       int           `key:"concurrency" def:"4" help:"How many partitions may be read again at the same time, each over its own connection, at most 64."`
+	WaitingMax        int           `key:"waiting_max" def:"100000" help:"Maximum subscriptions and history requests that may wait for an answer. Further ones fail at once."`
+	WaitingAddressMax int           `key:"waiting_address_max" def:"0" help:"How many of them may come from one client address, or one IPv6 /64 network, so that others find a place. Further ones fail at once. Clients behind a NAT share the places of its address. Behind a proxy all clients have the proxy's address: set it to waiting_max there. 0: half of waiting_max."`
+	CacheChannels     []string      `key:"cache_channels" help:"Channels that send only their last publication to a client that subscribes or reconnects. Channel names, or prefixes followed by *."`
 }
 
 // Shutdown is how wsd stops.

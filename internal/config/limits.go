@@ -39,6 +39,9 @@ func fit(needed, step, least, most Bytes) Bytes {
 
 // derive sets the limits that are to fit others.
 func (l *loader) derive() {
+	if r := &l.loaded.Config.Recovery; r.WaitingAddressMax == 0 {
+		r.WaitingAddressMax = max(1, r.WaitingMax/2)
+	}
 	c := &l.loaded.Config.Client
 	if l.bad["client.channels_max"] || l.bad["client.channel_length_max"] {
 		return // Their faults are enough.

@@ -53,6 +53,16 @@ func TestLimitsFollow(t *testing.T) {
 	}
 }
 
+// One address has half of the places unless the option says how many.
+func TestAddressShareFollows(t *testing.T) {
+	for _, test := range [][3]string{{"100000", "0", "50000"}, {"1", "0", "1"}, {"10", "0", "5"}, {"10", "7", "7"}} {
+		l, err := Load(Input{Flags: map[string]any{"recovery.waiting_max": test[0], "recovery.waiting_address_max": test[1]}})
+		require.NoError(t, err)
+		require.Equal(t, test[2], fmt.Sprint(l.Config.Recovery.WaitingAddressMax), test)
+	}
+	require.Contains(t, faults(t, Input{Flags: map[string]any{"recovery.waiting_address_max": "-1"}}), "recovery.waiting_address_max")
+}
+
 func TestContradictingLimits(t *testing.T) {
 	require.Empty(t, warnings(t, map[string]any{"client.channels_max": "1000"}))
 	for _, test := range []struct {

@@ -16,6 +16,7 @@ func (l *loader) checkRecovery(c *Config) {
 	number(l, "recovery.read_bytes", r.ReadBytes, 1<<20, 1<<40)
 	number(l, "recovery.concurrency", r.Concurrency, 1, 64)
 	number(l, "recovery.waiting_max", r.WaitingMax, 1, 100_000_000)
+	number(l, "recovery.waiting_address_max", r.WaitingAddressMax, 0, 100_000_000)
 	if !l.bad["recovery.read_bytes"] && !l.bad["recovery.max_bytes"] && r.ReadBytes < r.MaxBytes {
 		l.complain("recovery.read_bytes", r.ReadBytes.String(),
 			fmt.Sprintf("must hold at least one answer, and recovery.max_bytes is %v", r.MaxBytes), "")

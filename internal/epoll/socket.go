@@ -105,20 +105,20 @@ func Reset(fd int) {
 	Close(fd)
 }
 
-// Peer returns the address of the peer of a TCP socket as HOST:PORT, or "" if it is no longer connected. It allocates,
-// and is meant for logs.
-func Peer(fd int) string {
+// Peer returns the address of the peer of a TCP socket, or one that is not valid if the socket is no longer connected.
+// An IPv4 address is never mapped to IPv6. Peer makes a system call and allocates.
+func Peer(fd int) netip.AddrPort {
 	name, err := unix.Getpeername(fd)
 	if err != nil {
-		return ""
+		return netip.AddrPort{}
 	}
 	switch a := name.(type) {
 	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port)).String()
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
 	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port)).String()
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
 	}
-	return ""
+	return netip.AddrPort{}
 }
 
 // Acked returns how many bytes the peer of a TCP socket has acknowledged, ever, and whether that is all that was

@@ -16,8 +16,8 @@
 //
 // Work is done in passes over the queries that wait for one partition. A pass is a limited amount of it. In a pass each
 // query in turn gets a share, which is the next few blocks that it needs; all others that need something of these
-// blocks take part in the walk. What is left waits behind what has come meanwhile. Each owner of queries has its first
-// one served before any has its second.
+// blocks take part in the walk. What is left waits behind what has come meanwhile. Each client address has its first
+// query served before any has its second, and so have the owners of an address's queries.
 //
 // A query whose block is in memory is near, the others are far. They wait in lanes of their own and have workers of
 // their own, so that a client that has missed little waits neither for those that have missed much, nor for Kafka.
@@ -30,11 +30,12 @@
 //
 // # Limits
 //
-// There are limits on the queries that wait (WaitingMax), on the records of an answer (bus.Query), on the bytes of all
-// blocks that are kept and of all answers being prepared (ReadBytesMax), and on time (Timeout). A block from Kafka ends
-// at about a megabyte, but has one record batch at least. If answers being prepared take too much memory, or when its
-// time is over, a QueryNext is answered with what it has, if that is something. A query that has to count
-// (bus.Query.CountMax) keeps no records if memory is short, and collects them again when it has counted.
+// There are limits on the queries that wait (WaitingMax), on those of one address (AddressMax), on the records of an
+// answer (bus.Query), on the bytes of all blocks that are kept and of all answers being prepared (ReadBytesMax), and on
+// time (Timeout). A block from Kafka ends at about a megabyte, but has one record batch at least. If answers being
+// prepared take too much memory, or when its time is over, a QueryNext is answered with what it has, if that is
+// something. A query that has to count (bus.Query.CountMax) keeps no records if memory is short, and collects them
+// again when it has counted.
 //
 // # Not its job
 //
@@ -43,7 +44,7 @@
 //
 // # Reading path
 //
-// recovery.go has the API, query.go a query, lane.go where it waits, clock.go and worker.go who looks after it. pass.go
-// is a pass; next.go and last.go are the walks through a block for the two kinds of queries. block.go finds or reads a
-// block, and past.go keeps blocks. slots.go keeps walks from taking the CPU.
+// recovery.go has the API, query.go a query, share.go whose turn it is, lane.go where it waits, clock.go and worker.go
+// who looks after it. pass.go is a pass; next.go and last.go are the walks through a block for the two kinds of
+// queries. block.go finds or reads a block, and past.go keeps blocks. slots.go keeps walks from taking the CPU.
 package recovery

@@ -72,7 +72,7 @@ func (r *rig) start(kept int, change func(*Options)) {
 	require.NoError(r.t, err)
 	o := Options{
 		Source: r.source, BytesMax: 1 << 20, ReadBytesMax: 8 << 20, Timeout: waitMax, Concurrency: 2,
-		WaitingMax: 10_000, Logger: slog.New(slog.DiscardHandler),
+		WaitingMax: 10_000, AddressMax: 9_999, Logger: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {
 		change(&o)
@@ -89,6 +89,7 @@ func (r *rig) start(kept int, change func(*Options)) {
 		recovery.Stop()
 		require.Zero(r.t, recovery.Stats().Waiting.Load(), "queries left")
 		require.Zero(r.t, recovery.collected.Load(), "bytes left")
+		require.Empty(r.t, recovery.shares.held, "places of addresses left")
 	})
 	r.eventually("ready", r.source.Ready)
 }

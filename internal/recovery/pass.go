@@ -41,7 +41,7 @@ type pass struct {
 func (w *worker) pass(l *lane) {
 	p := &pass{
 		worker: w, st: l.g.st, number: w.r.passes.Add(1), walks: passWalks, reads: passReads,
-		queries: byOwner(w.r.beginPass(l)), joins: make(map[string]*join), indexes: make(map[string]*index),
+		queries: inTurn(w.r.beginPass(l)), joins: make(map[string]*join), indexes: make(map[string]*index),
 	}
 	w.r.stats.Passes.Add(1)
 	p.expire()
@@ -55,26 +55,6 @@ func (w *worker) pass(l *lane) {
 	}
 	p.expire()
 	w.r.endPass(l, p.rest(l.kind))
-}
-
-// byOwner orders queries so that the first ones of all owners come before the second one of any, and so on.
-func byOwner(list []*query) []*query {
-	type ranked struct {
-		q    *query
-		rank int
-	}
-	ranks := make([]ranked, len(list))
-	counts := make(map[uint64]int)
-	for i, q := range list {
-		ranks[i] = ranked{q, counts[q.Owner]}
-		counts[q.Owner]++
-	}
-	slices.SortStableFunc(ranks, func(a, b ranked) int { return a.rank - b.rank })
-	ordered := make([]*query, len(list))
-	for i := range ranks {
-		ordered[i] = ranks[i].q
-	}
-	return ordered
 }
 
 // spent reports whether the pass has to end.

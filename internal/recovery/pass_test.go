@@ -36,6 +36,7 @@ func (r *rig) stepped(change func(*Options)) *stepped {
 		s.Stop()
 		require.Zero(r.t, s.Stats().Waiting.Load(), "queries left")
 		require.Zero(r.t, s.collected.Load(), "bytes left")
+		require.Empty(r.t, s.shares.held, "places of addresses left")
 	})
 	return s
 }

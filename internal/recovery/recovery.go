@@ -22,6 +22,7 @@ type Options struct {
 	Timeout      time.Duration // From a query to its answer.
 	Concurrency  int           // How many partitions are read at the same time.
 	WaitingMax   int           // How many queries may wait.
+	AddressMax   int           // How many of them may be for one address (bus.Query.Address).
 	Logger       *slog.Logger
 }
 
@@ -47,6 +48,7 @@ type Recovery struct {
 	logged  time.Time          // When a problem was logged last.
 	ahead   []*query           // Queries for offsets that are not routed yet.
 	waiting int                // How many queries are unanswered, in groups and in ahead.
+	shares  shares             // How many of them each address has.
 	stopped bool
 }
 
@@ -58,13 +60,14 @@ func New(o Options) (*Recovery, error) {
 	for name, v := range map[string]int64{
 		"BytesMax": int64(o.BytesMax), "ReadBytesMax": int64(o.ReadBytesMax), "Timeout": int64(o.Timeout),
 		"Concurrency": int64(o.Concurrency), "WaitingMax": int64(o.WaitingMax),
+		"AddressMax": int64(o.AddressMax),
 	} {
 		if v <= 0 {
 			return nil, fmt.Errorf("BUG: recovery option %s is %d, must be positive", name, v)
 		}
 	}
 	r := &Recovery{o: o, stats: NewStats(), groups: make(map[stream]*group), timed: make(chan struct{}, 1),
-		slots: newWalkSlots()}
+		slots: newWalkSlots(), shares: newShares(&o)}
 	r.ready[laneNear] = make(chan struct{}, cap(r.slots))
 	r.ready[laneFar] = make(chan struct{}, o.Concurrency)
 	r.past.init(o.ReadBytesMax, min(blockBytesMax, o.ReadBytesMax/blockPart/o.Concurrency))
@@ -127,6 +130,11 @@ func (r *Recovery) Ask(b bus.Query, done func(bus.Answer)) {
 		r.answer(q, bus.Answer{Result: bus.ResultOverload})
 		return
 	}
+	if !r.shares.take(q.Address) {
+		r.mu.Unlock()
+		r.answer(q, bus.Answer{Result: bus.ResultShare})
+		return
+	}
 	r.waiting++
 	r.stats.Waiting.Store(int64(r.waiting))
 	if q.After > q.UpTo {
@@ -156,6 +164,7 @@ func (r *Recovery) finish(q *query, a bus.Answer) {
 	}
 	r.mu.Lock()
 	r.waiting--
+	r.shares.giveBack(q.Address)
 	r.stats.Waiting.Store(int64(r.waiting))
 	r.mu.Unlock()
 	r.answer(q, a)

@@ -162,8 +162,15 @@ type client struct {
 
 func (r *rig) dial(path string) *client {
 	r.t.Helper()
+	return r.dialFrom("127.0.0.1", path)
+}
+
+// dialFrom is dial from an address of this machine.
+func (r *rig) dialFrom(address, path string) *client {
+	r.t.Helper()
 	c := &client{t: r.t}
-	d := ws.Dialer{Timeout: waitMax, OnHeader: func(key, value []byte) error {
+	from := net.Dialer{Timeout: waitMax, LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+	d := ws.Dialer{NetDial: from.DialContext, Timeout: waitMax, OnHeader: func(key, value []byte) error {
 		if strings.EqualFold(string(key), "X-Wsd-Shard") {
 			c.shard = string(value)
 		}
@@ -204,7 +211,12 @@ func (c *client) message() string {
 // join connects by the client protocol and subscribes.
 func (r *rig) join(channels ...string) *client {
 	r.t.Helper()
-	c := r.dial("/connection/websocket")
+	return r.joinFrom("127.0.0.1", channels...)
+}
+
+func (r *rig) joinFrom(address string, channels ...string) *client {
+	r.t.Helper()
+	c := r.dialFrom(address, "/connection/websocket")
 	c.send(`{"id":1,"connect":{}}`)
 	require.Contains(r.t, c.reply(), `"connect":{"client":`)
 	for i, channel := range channels {

@@ -146,7 +146,8 @@ func (s *Server) recoveryOptions() recovery.Options {
 	r := s.cfg.Recovery
 	return recovery.Options{
 		Source: s.source, BytesMax: int(r.MaxBytes), ReadBytesMax: int(r.ReadBytes),
-		Timeout: r.Timeout, Concurrency: r.Concurrency, WaitingMax: r.WaitingMax, Logger: s.log,
+		Timeout: r.Timeout, Concurrency: r.Concurrency, WaitingMax: r.WaitingMax,
+		AddressMax: r.WaitingAddressMax, Logger: s.log,
 	}
 }
 

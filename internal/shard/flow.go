@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -38,6 +39,7 @@ type flow struct {
 	bytes   int            // In flight.
 	pings   []pingInFlight // Sent and not answered, oldest first.
 	gone    *atomic.Bool   // Set when the connection ends: queries for it are canceled.
+	network netip.Addr     // Of the client, see transport.network.
 	listed  bool           // In flows.ready.
 	pauses  int            // Entries of the connection in flows.pauses.
 }
@@ -69,7 +71,9 @@ func (fs *flows) of(c *conn) *flow {
 	if c.hasFlow {
 		return fs.bySlot[c.slot]
 	}
-	f := &flow{window: windowMin, gone: new(atomic.Bool), pings: make([]pingInFlight, c.pings)}
+	f := &flow{
+		window: windowMin, gone: new(atomic.Bool), network: c.network(), pings: make([]pingInFlight, c.pings),
+	}
 	fs.bySlot[c.slot] = f
 	c.hasFlow = true
 	return f

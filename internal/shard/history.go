@@ -64,7 +64,8 @@ func (s *Shard) historyCommand(c *conn, id uint32, r *protocol.HistoryRequest) *
 		return refuse(&errTryAgain)
 	}
 	c.histories++
-	q.Owner, q.Canceled = s.recoveries.owner(c), s.flows.of(c).gone
+	f := s.flows.of(c)
+	q.Owner, q.Address, q.Canceled = s.recoveries.owner(c), f.network, f.gone
 	q.BytesMax = s.opts.Recovery.BytesMax
 	h := &history{command: id, result: result, limit: limit, reverse: r.Reverse, last: q.Kind == bus.QueryLast}
 	form, d, z := c.form(), c.speaks(), &s.compressor.Deflate
@@ -101,7 +102,7 @@ func (h *history) reply(form bus.Variant, d *dialect, z *Deflate, a bus.Answer) 
 		}
 		h.result.Publications = list[:min(h.limit, len(list))]
 	case a.Result == bus.ResultOK, a.Result == bus.ResultTimeout, a.Result == bus.ResultOverload,
-		a.Result == bus.ResultError, h.last:
+		a.Result == bus.ResultShare, a.Result == bus.ResultError, h.last:
 		reply.Error = errTryAgain.Reply()
 	default:
 		reply.Error = proto.ErrUnrecoverablePosition.Reply()

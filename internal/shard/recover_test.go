@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -40,7 +41,7 @@ func (p *past) waiting() []bus.Query {
 	defer p.mu.Unlock()
 	list := append([]bus.Query(nil), p.queries...)
 	for i := range list { // What the tests of queries do not compare.
-		list[i].Owner, list[i].Canceled, list[i].BytesMax = 0, nil, 0
+		list[i].Owner, list[i].Canceled, list[i].BytesMax, list[i].Address = 0, nil, 0, netip.Addr{}
 	}
 	return list
 }
@@ -399,7 +400,7 @@ func TestHistory(t *testing.T) {
 		require.Contains(t, p.hear(c), want, request)
 	}
 	for result, want := range map[bus.Result]string{
-		bus.ResultGone: `"code":112`, bus.ResultLimit: `"code":112`, bus.ResultEpoch: `"code":112`, bus.ResultTimeout: `"temporary":true`, bus.ResultOverload: `"temporary":true`,
+		bus.ResultGone: `"code":112`, bus.ResultLimit: `"code":112`, bus.ResultEpoch: `"code":112`, bus.ResultTimeout: `"temporary":true`, bus.ResultOverload: `"temporary":true`, bus.ResultShare: `"temporary":true`,
 	} {
 		p.say(c, `{"id":5,"history":{"channel":"a","limit":1,"since":{"offset":1}}}`)
 		p.past.answer(result)

@@ -109,7 +109,8 @@ func (rs *recoveries) ask(c *conn, f *flow, rec *recovery, bytesMax int) {
 	f.asking++
 	q := bus.Query{
 		Channel: ch.name, Epoch: rec.epoch, After: rec.after, UpTo: position, Kind: bus.QueryNext,
-		RecordsMax: portionRecords, BytesMax: bytesMax, Owner: rs.owner(c), Canceled: &rec.canceled,
+		RecordsMax: portionRecords, BytesMax: bytesMax, Owner: rs.owner(c), Address: f.network,
+		Canceled: &rec.canceled,
 	}
 	switch {
 	case rec.started:
@@ -182,7 +183,7 @@ func (rs *recoveries) answered(c *conn, rec *recovery, r *result, room bool) {
 // takeFirst replies to a client whose first answer has come.
 func (rs *recoveries) takeFirst(c *conn, f *flow, rec *recovery, r *result, room bool) {
 	switch {
-	case !rec.cache && (r.Result == bus.ResultTimeout || r.Result == bus.ResultOverload):
+	case r.Result == bus.ResultOverload, r.Result == bus.ResultShare, r.Result == bus.ResultTimeout && !rec.cache:
 		rs.failedForNow(c, f, rec)
 		return
 	case r.Result != bus.ResultOK, rec.empty && r.empty, rec.cache && !room:
@@ -213,7 +214,7 @@ func (rs *recoveries) takeFirst(c *conn, f *flow, rec *recovery, r *result, room
 func (rs *recoveries) takePortion(c *conn, f *flow, rec *recovery, r *result) {
 	switch r.Result {
 	case bus.ResultOK:
-	case bus.ResultTimeout, bus.ResultOverload:
+	case bus.ResultTimeout, bus.ResultOverload, bus.ResultShare:
 		rs.failedForNow(c, f, rec)
 		return
 	default:

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -186,9 +187,14 @@ func TestShareOfQueries(t *testing.T) {
 		r.say(c, fmt.Sprintf(`{"id":%d,"subscribe":{"channel":"c%d","recover":true,"epoch":"epoch","offset":0}}`, i+10, i))
 	}
 	require.Len(t, r.past.waiting(), firstQueries)
+	r.say(c, `{"id":9,"history":{"channel":"c1","limit":5}}`)
+	for _, q := range r.past.queries {
+		require.Equal(t, netip.MustParseAddr("127.0.0.1"), q.Address, "whose share it is")
+	}
+	require.Len(t, r.past.queries, firstQueries+1)
 	r.past.answer(bus.ResultOK)
 	r.step()
-	require.Len(t, r.past.waiting(), firstQueries, "the next one has its place")
+	require.Len(t, r.past.waiting(), firstQueries+1, "the next one has its place")
 }
 
 // Whatever happens, each client gets the stream from its offset on, in order, without a gap and nothing twice, and

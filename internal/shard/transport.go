@@ -1,6 +1,10 @@
 package shard
 
-import "wsd/internal/epoll"
+import (
+	"net/netip"
+
+	"wsd/internal/epoll"
+)
 
 // transport carries the bytes of one connection: the seam between what the shard has to say and the network. Nothing
 // above it makes a system call on a connection's descriptor.
@@ -26,8 +30,23 @@ func (t *transport) writev(v *epoll.Iovecs) (n int, err error) { return v.Writev
 // acked returns how many bytes the peer's kernel has acknowledged, ever, and whether that is all that was written.
 func (t *transport) acked() (bytes uint64, all bool) { return epoll.Acked(int(t.fd)) }
 
-// peer returns the address of the client, "" if the socket has none any longer.
-func (t *transport) peer() string { return epoll.Peer(int(t.fd)) }
+// peer returns the address and port of the client, not valid if the socket has none any longer. It makes a system call.
+func (t *transport) peer() netip.AddrPort { return epoll.Peer(int(t.fd)) }
+
+// network returns what limits per client address go by: an IPv4 address, or the /64 network of an IPv6 address, as a
+// site has at least that.
+func (t *transport) network() netip.Addr { return networkOf(t.peer().Addr()) }
+
+func networkOf(a netip.Addr) netip.Addr {
+	if !a.Is6() {
+		return a
+	}
+	network, err := a.Prefix(64)
+	if err != nil {
+		return a // Not for this length.
+	}
+	return network.Addr()
+}
 
 // shutdown ends our side after what has been written. It does nothing the second time.
 func (t *transport) shutdown() {

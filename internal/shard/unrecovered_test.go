@@ -47,7 +47,7 @@ func TestRecoverLater(t *testing.T) {
 	p := newPastRig(t, nil)
 	p.numbers(1, 6)
 	for _, flags := range []string{"", `,"flag":2`} {
-		for _, result := range []bus.Result{bus.ResultTimeout, bus.ResultOverload} {
+		for _, result := range []bus.Result{bus.ResultTimeout, bus.ResultOverload, bus.ResultShare} {
 			c := p.joined()
 			p.say(c, back(2, flags))
 			require.EqualValues(t, 1, p.shard.Stats().Subscriptions.Load())
