@@ -110,8 +110,8 @@ func (o *options) input(e env) config.Input {
 // groups returns the sections of the help with their titles, in the order of the configuration.
 func groups() []kong.Group {
 	titles := map[string]string{
-		"client": "Clients", "admin": "Admin port", "control": "Control socket", "general": "General", "kafka": "Kafka",
-		"overrides": "Header overrides", "steering": "Steering",
+		"client": "Clients", "limits": "Limits of a client", "admin": "Admin port", "control": "Control socket",
+		"general": "General", "kafka": "Kafka", "overrides": "Header overrides", "steering": "Steering",
 		"bus": "Bus", "recovery": "Recovery", "shutdown": "Shutdown", "log": "Log", "debug": "Debug", "dev": "wsd dev",
 	}
 	var list []kong.Group

@@ -57,6 +57,7 @@ func (l *loader) complain(key, value, problem, remedy string) {
 func (l *loader) check() {
 	c := &l.loaded.Config
 	l.checkRanges(c)
+	l.checkLimits(c)
 	l.checkAddresses(c)
 	l.checkKafka(c)
 	l.checkRoutes(c)

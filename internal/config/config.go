@@ -4,20 +4,21 @@ import "time"
 
 // Config is every option of wsd.
 type Config struct {
-	Client    Client    `key:"client"`
-	Admin     Admin     `key:"admin"`
-	Control   Control   `key:"control"`
-	Shards    int       `key:"shards" def:"0" help:"Number of event loops, at most 256. 0: one for each CPU that wsd may use (GOMAXPROCS)."`
-	Kafka     Kafka     `key:"kafka"`
-	Routes    []Route   `key:"routes" help:"Rules that choose the channel of a record; the first rule that matches decides (docs/routing.md). In a flag or variable: [TOPIC=]CHANNEL, where CHANNEL may contain {topic}, {key}, {partition}, {header.NAME} and {json.FIELD}. Default: {topic}."`
-	Overrides Overrides `key:"overrides"`
-	Steering  Steering  `key:"steering"`
-	Bus       Bus       `key:"bus"`
-	Recovery  Recovery  `key:"recovery"`
-	Shutdown  Shutdown  `key:"shutdown"`
-	Log       Log       `key:"log"`
-	Debug     Debug     `key:"debug"`
-	Dev       Dev       `key:"dev"`
+	Client    Client       `key:"client"`
+	Limits    ClientLimits `key:"limits"`
+	Admin     Admin        `key:"admin"`
+	Control   Control      `key:"control"`
+	Shards    int          `key:"shards" def:"0" help:"Number of event loops, at most 256. 0: one for each CPU that wsd may use (GOMAXPROCS)."`
+	Kafka     Kafka        `key:"kafka"`
+	Routes    []Route      `key:"routes" help:"Rules that choose the channel of a record; the first rule that matches decides (docs/routing.md). In a flag or variable: [TOPIC=]CHANNEL, where CHANNEL may contain {topic}, {key}, {partition}, {header.NAME} and {json.FIELD}. Default: {topic}."`
+	Overrides Overrides    `key:"overrides"`
+	Steering  Steering     `key:"steering"`
+	Bus       Bus          `key:"bus"`
+	Recovery  Recovery     `key:"recovery"`
+	Shutdown  Shutdown     `key:"shutdown"`
+	Log       Log          `key:"log"`
+	Debug     Debug        `key:"debug"`
+	Dev       Dev          `key:"dev"`
 }
 
 // Client is the client port and the limits of its connections.
@@ -46,6 +47,14 @@ type Client struct {
 	CompressionThreshold Bytes `key:"compression_threshold" def:"512" help:"Messages smaller than this are not compressed, 64 to 1MiB."`
 	CompressionLevel     int   `key:"compression_level" def:"3" help:"1 (fastest) to 9 (smallest). Levels 1 and 2 hardly compress numbers that rarely repeat."`
 	CompressionWorkers   int   `key:"compression_workers" def:"0" help:"Goroutines that compress large batches, at most 256. 0: half as many as the CPUs that wsd may use (GOMAXPROCS), at least one."`
+}
+
+// ClientLimits is how much a client may do.
+type ClientLimits struct {
+	CommandsRate int      `key:"commands_rate" def:"0" help:"Commands per second that one client may send. It may save up 15 seconds of each rate, and is closed with 3013 (raw: 1008) above that. A command of more than 4 KiB counts as several. 0: as many as a client needs that subscribes again to channels_max channels, at least 200; that is 230 with the defaults."`
+	FramesRate   int      `key:"frames_rate" def:"500" help:"WebSocket frames per second that one client may send, fragments, pings and pongs included, 1 to 1000000."`
+	InflatedRate Bytes    `key:"inflated_rate" def:"0" help:"Bytes per second that compressed messages of one client may have when decompressed. 0: a quarter of message_max, at least 256KiB."`
+	DryRun       []string `key:"dry_run" help:"Names of limits that are only counted (wsd_limit_exceeded_total), such as commands_rate."`
 }
 
 // Admin is the private HTTP port.

@@ -2,6 +2,8 @@ package config
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -17,6 +19,12 @@ const (
 	messageMaxLimit = 16 << 20
 	headMaxLimit    = 1 << 20
 
+	// rateWindow is for how long a client may save up its rates.
+	rateWindow        = 15
+	commandsRateLeast = 200
+	inflatedRateLeast = 256 << 10
+	rateLimit         = 1_000_000
+
 	// uploadRate is what a slow uplink carries, in bytes per second.
 	uploadRate = 128 << 10
 )
@@ -25,6 +33,9 @@ const (
 func (c *Client) reconnectBytes() Bytes {
 	return Bytes(c.ChannelsMax) * Bytes(c.ChannelLengthMax+tokenBytes+subscribeBytes)
 }
+
+// reconnectCommands returns how many commands one message may have: enough for a client that subscribes again.
+func (c *Client) reconnectCommands() int { return 2048 + 2*c.ChannelsMax }
 
 // rawHeadBytes returns how long the request of a raw client is that names as many channels as it may, each byte
 // percent-encoded.
@@ -52,8 +63,33 @@ func (l *loader) derive() {
 	if c.MessageMax == 0 {
 		c.MessageMax = fit(bounded.reconnectBytes(), 64<<10, 64<<10, messageMaxLimit)
 	}
+	lim := &l.loaded.Config.Limits
+	if lim.CommandsRate == 0 {
+		lim.CommandsRate = max(commandsRateLeast, bounded.reconnectCommands()/10)
+	}
+	if lim.InflatedRate == 0 && !l.bad["client.message_max"] {
+		lim.InflatedRate = max(inflatedRateLeast, min(c.MessageMax, messageMaxLimit)/4)
+	}
 	if c.HeadMax == 0 {
 		c.HeadMax = fit(bounded.rawHeadBytes(), 4<<10, fieldsBytes, headMaxLimit)
+	}
+}
+
+// limitNames are what limits.dry_run can name.
+var limitNames = []string{"commands_rate", "frames_rate", "inflated_rate"}
+
+// DryRuns reports whether a limit is only counted.
+func (l *ClientLimits) DryRuns(name string) bool { return slices.Contains(l.DryRun, name) }
+
+func (l *loader) checkLimits(c *Config) {
+	number(l, "limits.commands_rate", c.Limits.CommandsRate, 1, rateLimit)
+	number(l, "limits.frames_rate", c.Limits.FramesRate, 1, rateLimit)
+	number(l, "limits.inflated_rate", c.Limits.InflatedRate, 1<<10, 1<<40)
+	l.unique("limits.dry_run", c.Limits.DryRun)
+	for _, name := range c.Limits.DryRun {
+		if !slices.Contains(limitNames, name) {
+			l.complain("limits.dry_run", name, "no such limit", "write "+strings.Join(limitNames, ", "))
+		}
 	}
 }
 
@@ -76,6 +112,16 @@ func (l *loader) compareLimits(c *Config) {
 		l.warn("client.head_max", cl.HeadMax.String(), fmt.Sprintf("a raw client that names %d channels "+
 			"(client.channels_max) of %d bytes (client.channel_length_max) may need a request of %d bytes; it gets "+
 			"431", cl.ChannelsMax, cl.ChannelLengthMax, need), atLeast("client.head_max", need, headMaxLimit))
+	}
+	if have, need := rateWindow*c.Limits.CommandsRate, cl.ChannelsMax+1; have < need {
+		l.warn("limits.commands_rate", strconv.Itoa(c.Limits.CommandsRate), fmt.Sprintf("a client may save up %d "+
+			"commands, and sends %d when it subscribes again to %d channels (client.channels_max); it is closed with "+
+			"3013", have, need, cl.ChannelsMax), "raise it, or set it to 0 to let it follow the others")
+	}
+	if have := rateWindow * c.Limits.InflatedRate; cl.Compression && have < cl.MessageMax {
+		l.warn("limits.inflated_rate", c.Limits.InflatedRate.String(), fmt.Sprintf("a client may save up %v, and "+
+			"client.message_max allows %v; it is closed with 3013", have, cl.MessageMax),
+			"raise it, or set it to 0 to let it follow the others")
 	}
 	l.compareRate("client.frame_timeout", cl.FrameTimeout, "client.message_max", cl.MessageMax)
 	l.compareRate("client.handshake_timeout", cl.HandshakeTimeout, "client.head_max", cl.HeadMax)

@@ -67,6 +67,21 @@ func (o Options) connections() []family {
 			},
 		},
 		{
+			name: "wsd_limit_exceeded_total", help: "Times a client exceeded a limit, by limit. The client is " +
+				"closed, unless limits.dry_run names the limit.",
+			kind: counter, labels: []string{"shard", "limit"},
+			values: func(emit func(float64, ...string)) {
+				for i, s := range o.Shards {
+					for _, rate := range shard.Rates() {
+						emit(float64(s.OverRate[rate].Load()), strconv.Itoa(i), rate.String())
+					}
+				}
+			},
+		},
+		o.counter("wsd_input_put_off_total", "Times the rest of a client's input had to wait for the shard's next "+
+			"turn, so that other clients got theirs.",
+			func(s *shard.Stats) *atomic.Uint64 { return &s.PutOff }),
+		{
 			name: "wsd_closed_total", help: "Closed connections, by reason (docs/metrics.md explains each).",
 			kind: counter, labels: []string{"shard", "reason"},
 			values: func(emit func(float64, ...string)) {

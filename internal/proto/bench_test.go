@@ -5,8 +5,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-
-	"github.com/centrifugal/protocol"
 )
 
 // benchmarkValue makes an array of about size bytes: trades, as a demo feed has
@@ -82,11 +80,11 @@ func BenchmarkAppendPublication(b *testing.B) {
 }
 
 // What is counted: a frame with one subscribe command.
-func BenchmarkDecodeJSON(b *testing.B) {
+func BenchmarkNextJSON(b *testing.B) {
 	frame := []byte(`{"id":2,"subscribe":{"channel":"trades"}}`)
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := DecodeJSON(frame, commandsMax, func(*protocol.Command) error { return nil }); err != nil {
+		if _, _, err := NextJSON(frame); err != nil {
 			b.Fatal(err)
 		}
 	}

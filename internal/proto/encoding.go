@@ -10,7 +10,8 @@ type Encoding struct {
 	Separator string // Bytes between two messages of a frame.
 	Ping      string // Payload of a ping and of a pong.
 
-	Decode                func(frame []byte, commandsMax int, fn func(*protocol.Command) error) error
+	Next                  func(frame []byte) (cmd *protocol.Command, rest []byte, err error)
+	Count                 func(frame []byte) int
 	AppendReply           func(dst []byte, r *protocol.Reply) ([]byte, error)
 	AppendPublication     func(dst []byte, channel string, data []byte, offset uint64) []byte
 	AppendMessage         func(dst, data []byte) []byte
@@ -20,12 +21,14 @@ type Encoding struct {
 // The encodings. A frame of JSON has one message per line; in Protobuf each message has its length before it.
 var (
 	JSON = Encoding{
-		Name: "centrifuge-json", Separator: "\n", Ping: PingFrameJSON, Decode: DecodeJSON, AppendReply: AppendReply,
+		Name: "centrifuge-json", Separator: "\n", Ping: PingFrameJSON, Next: NextJSON, Count: CountJSON,
+		AppendReply:       AppendReply,
 		AppendPublication: AppendPublication, AppendMessage: AppendMessage,
 		AppendUnsubscribePush: AppendUnsubscribePush,
 	}
 	Protobuf = Encoding{
-		Name: "centrifuge-protobuf", Binary: true, Ping: PingFrameProtobuf, Decode: DecodeProtobuf,
+		Name: "centrifuge-protobuf", Binary: true, Ping: PingFrameProtobuf, Next: NextProtobuf,
+		Count:             CountProtobuf,
 		AppendReply:       AppendReplyProtobuf,
 		AppendPublication: AppendPublicationProtobuf, AppendMessage: AppendMessageProtobuf,
 		AppendUnsubscribePush: AppendUnsubscribePushProtobuf,

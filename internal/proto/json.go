@@ -15,49 +15,36 @@ import (
 // command.
 const PingFrameJSON = "{}"
 
-// Errors of DecodeJSON and DecodeProtobuf. A client that causes one has violated the protocol and is closed with
+// Errors of NextJSON and NextProtobuf. A client that causes one has violated the protocol and is closed with
 // DisconnectBadRequest.
 var (
-	ErrFrameEmpty      = errors.New("decode commands: empty frame")
-	ErrTooManyCommands = errors.New("decode commands: too many in a frame")
-	ErrCommandInvalid  = errors.New("decode command: not a command of the client protocol")
-	ErrCommandID       = errors.New("decode command: a request needs an id above 0")
+	ErrFrameEmpty     = errors.New("decode commands: empty frame")
+	ErrCommandInvalid = errors.New("decode command: not a command of the client protocol")
+	ErrCommandID      = errors.New("decode command: a request needs an id above 0")
 )
 
-// DecodeJSON calls fn for each command of a frame, in order. The commands are JSON objects separated by single
-// newlines, with an optional newline at the end. It ignores unknown fields, because clients may be newer than the
-// server. More than commandsMax commands are an error.
-//
-// It stops at the first error. It returns an error of fn unchanged. Other errors wrap one of the errors above; fn has
-// been called for the commands before.
+// NextJSON decodes the first command of a frame, or of what is left of one, and returns what follows it. The commands
+// are JSON objects separated by single newlines, with an optional newline at the end. Unknown fields are ignored, as
+// clients may be newer than the server. Errors wrap one of the errors above, or ErrCommandParts.
 //
 // A command with neither a request nor an id is a pong. Every other command except send has an id above 0. It may still
-// have no request, if it asks for something unknown, or several. fn owns the command, which does not alias frame.
+// have no request, if it asks for something unknown, or several. The caller owns the command, which does not alias
+// frame.
 //
 // A channel or method with a lone surrogate, which the decoder replaces by U+FFFD, is passed on as invalid UTF-8; see
 // ValidNames.
-func DecodeJSON(frame []byte, commandsMax int, fn func(*protocol.Command) error) error {
-	frame = bytes.TrimSuffix(frame, newline)
+func NextJSON(frame []byte) (cmd *protocol.Command, rest []byte, err error) {
 	if len(frame) == 0 {
-		return ErrFrameEmpty
+		return nil, nil, ErrFrameEmpty
 	}
-	for n := 0; ; n++ {
-		if n == commandsMax {
-			return ErrTooManyCommands
-		}
-		line, rest, more := bytes.Cut(frame, newline)
-		cmd, err := decodeCommand(line)
-		if err != nil {
-			return err
-		}
-		if err := fn(cmd); err != nil {
-			return err
-		}
-		if !more {
-			return nil
-		}
-		frame = rest
-	}
+	line, rest, _ := bytes.Cut(frame, newline)
+	cmd, err = decodeCommand(line)
+	return cmd, rest, err
+}
+
+// CountJSON returns how many commands a frame has at most.
+func CountJSON(frame []byte) int {
+	return bytes.Count(bytes.TrimSuffix(frame, newline), newline) + 1
 }
 
 var newline = []byte{'\n'}
@@ -73,6 +60,9 @@ func decodeCommand(line []byte) (cmd *protocol.Command, err error) {
 	// The decoder reads null as an empty object, which would be a pong.
 	if i := cfjson.SkipSpace(line, 0); i == len(line) || line[i] != '{' {
 		return nil, ErrCommandInvalid
+	}
+	if len(line) >= screenedFrom && !screenJSON(line) {
+		return nil, ErrCommandParts
 	}
 	cmd = new(protocol.Command)
 	if err := cfjson.Unmarshal(line, cmd, 0); err != nil {

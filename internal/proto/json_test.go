@@ -16,12 +16,25 @@ import (
 // commandsMax is the limit of the tests.
 const commandsMax = 100
 
-func decodeAll(frame string) (commands []*protocol.Command, err error) {
-	err = DecodeJSON([]byte(frame), commandsMax, func(c *protocol.Command) error {
-		commands = append(commands, c)
-		return nil
-	})
+var errTooMany = errors.New("too many commands")
+
+// decodeFrame takes a frame as a shard does: at most commandsMax commands, one after the other.
+func decodeFrame(e *Encoding, frame []byte) (commands []*protocol.Command, err error) {
+	if e.Count(frame) > commandsMax {
+		return nil, errTooMany
+	}
+	for more := true; more; more = len(frame) > 0 {
+		var cmd *protocol.Command
+		if cmd, frame, err = e.Next(frame); err != nil {
+			break
+		}
+		commands = append(commands, cmd)
+	}
 	return commands, err
+}
+
+func decodeAll(frame string) (commands []*protocol.Command, err error) {
+	return decodeFrame(&JSON, []byte(frame))
 }
 
 func TestDecodeJSON(t *testing.T) {
@@ -73,7 +86,7 @@ func TestDecodeJSONRefuses(t *testing.T) {
 		err     error
 	}{
 		"empty":                {"", 0, ErrFrameEmpty},
-		"newline":              {"\n", 0, ErrFrameEmpty},
+		"newline":              {"\n", 0, ErrCommandInvalid},
 		"space":                {" ", 0, ErrCommandInvalid},
 		"empty line":           {"{}\n\n{}", 1, ErrCommandInvalid},
 		"two newlines":         {"{}\n\n", 1, ErrCommandInvalid},
@@ -100,8 +113,8 @@ func TestDecodeJSONRefuses(t *testing.T) {
 		"id 0":                 {`{"id":0,"subscribe":{"channel":"x"}}`, 0, ErrCommandID},
 		"send and no id":       {`{"send":{},"rpc":{}}`, 0, ErrCommandID},
 		"second one bad":       {"{}\n{\"id\":1,\"ping\":{}}\nx\n{}", 2, ErrCommandInvalid},
-		"too many":             {strings.Repeat("{}\n", commandsMax+1), commandsMax, ErrTooManyCommands},
-		"deep filter":          {`{"id":1,"subscribe":{"channel":"x","tf":` + strings.Repeat(`{"nodes":[`, 5000) + strings.Repeat(`]}`, 5000) + `}}`, 0, ErrCommandInvalid},
+		"too many":             {strings.Repeat("{}\n", commandsMax+1), 0, errTooMany},
+		"deep filter":          {`{"id":1,"subscribe":{"channel":"x","tf":` + strings.Repeat(`{"nodes":[`, 5000) + strings.Repeat(`]}`, 5000) + `}}`, 0, ErrCommandParts},
 	} {
 		t.Run(name, func(t *testing.T) {
 			commands, err := decodeAll(test.frame)
@@ -121,31 +134,12 @@ func TestEveryRequestNeedsAnID(t *testing.T) {
 	}
 }
 
-func TestDecodeJSONStopsAtFnsError(t *testing.T) {
-	stop := errors.New("stop")
-	n := 0
-	err := DecodeJSON([]byte("{}\n{}\nnonsense"), commandsMax, func(*protocol.Command) error {
-		if n++; n == 2 {
-			return stop
-		}
-		return nil
-	})
-	require.Equal(t, stop, err)
-	require.Equal(t, 2, n)
-}
-
-// A panic of fn is its own and is not taken for a bad command.
-func TestDecodeJSONLetsFnPanic(t *testing.T) {
-	require.PanicsWithValue(t, "BUG: here", func() {
-		_ = DecodeJSON([]byte("{}"), commandsMax, func(*protocol.Command) error { panic("BUG: here") })
-	})
-}
-
 // Commands outlive the read buffer that they came in.
 func TestCommandDoesNotAliasTheFrame(t *testing.T) {
 	frame := []byte(`{"id":1,"subscribe":{"channel":"trades","token":"é","data":{"x":"y"}}}`)
-	var kept *protocol.Command
-	require.NoError(t, DecodeJSON(frame, commandsMax, func(c *protocol.Command) error { kept = c; return nil }))
+	kept, rest, err := NextJSON(frame)
+	require.NoError(t, err)
+	require.Empty(t, rest)
 	clear(frame)
 	require.Equal(t, "trades", kept.Subscribe.Channel)
 	require.Equal(t, "é", kept.Subscribe.Token)

@@ -12,30 +12,35 @@ import (
 // empty command. Both are a length of 0.
 const PingFrameProtobuf = "\x00"
 
-// DecodeProtobuf is DecodeJSON for a frame of Protobuf messages, each with its length before it as a varint.
-func DecodeProtobuf(frame []byte, commandsMax int, fn func(*protocol.Command) error) error {
+// NextProtobuf is NextJSON for a frame of Protobuf messages, each with its length before it as a varint.
+func NextProtobuf(frame []byte) (cmd *protocol.Command, rest []byte, err error) {
 	if len(frame) == 0 {
-		return ErrFrameEmpty
+		return nil, nil, ErrFrameEmpty
 	}
-	for n := 0; len(frame) > 0; n++ {
-		if n == commandsMax {
-			return ErrTooManyCommands
-		}
-		length, size := binary.Uvarint(frame)
-		if size <= 0 || length > uint64(len(frame)-size) { //nolint:gosec // size is at most the frame's length.
-			return fmt.Errorf("%w: the length of a message exceeds the frame", ErrCommandInvalid)
-		}
-		end := size + int(length) //nolint:gosec // It fits the frame.
-		cmd, err := decodeProtobufCommand(frame[size:end])
-		if err != nil {
-			return err
-		}
-		if err := fn(cmd); err != nil {
-			return err
-		}
-		frame = frame[end:]
+	message, rest, ok := cutMessage(frame)
+	if !ok {
+		return nil, nil, fmt.Errorf("%w: the length of a message exceeds the frame", ErrCommandInvalid)
 	}
-	return nil
+	cmd, err = decodeProtobufCommand(message)
+	return cmd, rest, err
+}
+
+// CountProtobuf returns how many commands a frame has, up to where it is malformed.
+func CountProtobuf(frame []byte) (n int) {
+	for ok := true; ok && len(frame) > 0; n++ {
+		_, frame, ok = cutMessage(frame)
+	}
+	return n
+}
+
+// cutMessage returns the first message of a frame and what follows it.
+func cutMessage(frame []byte) (message, rest []byte, ok bool) {
+	length, size := binary.Uvarint(frame)
+	if size <= 0 || length > uint64(len(frame)-size) { //nolint:gosec // size is at most the frame's length.
+		return nil, nil, false
+	}
+	end := size + int(length) //nolint:gosec // It fits the frame.
+	return frame[size:end], frame[end:], true
 }
 
 // decodeProtobufCommand decodes one command. It guards against a panic like decodeCommand.
@@ -45,6 +50,9 @@ func decodeProtobufCommand(message []byte) (cmd *protocol.Command, err error) {
 			cmd, err = nil, fmt.Errorf("%w: decoder panicked: %v", ErrCommandInvalid, p)
 		}
 	}()
+	if len(message) >= screenedFrom && !screenProtobuf(message) {
+		return nil, ErrCommandParts
+	}
 	cmd = new(protocol.Command)
 	if err := cmd.UnmarshalCF(message); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCommandInvalid, err)

@@ -2,7 +2,6 @@ package proto
 
 import (
 	"encoding/binary"
-	"errors"
 	"math"
 	"strings"
 	"testing"
@@ -24,8 +23,7 @@ func delimit(tb testing.TB, messages ...interface{ MarshalCF() ([]byte, error) }
 }
 
 func decodeAllProtobuf(frame []byte) (commands []*protocol.Command, err error) {
-	err = DecodeProtobuf(frame, commandsMax, func(c *protocol.Command) error { commands = append(commands, c); return nil })
-	return commands, err
+	return decodeFrame(&Protobuf, frame)
 }
 
 func TestDecodeProtobuf(t *testing.T) {
@@ -66,15 +64,13 @@ func TestDecodeProtobufRefuses(t *testing.T) {
 		"no tag":                      {"\x01\xff", ErrCommandInvalid, 0},
 		"request without id":          {string(delimit(t, &protocol.Command{Ping: &protocol.PingRequest{}})), ErrCommandID, 0},
 		"text":                        {`{"id":1,"connect":{}}`, ErrCommandInvalid, 0},
-		"too many":                    {strings.Repeat(pong, commandsMax+1), ErrTooManyCommands, commandsMax},
+		"too many":                    {strings.Repeat(pong, commandsMax+1), errTooMany, 0},
 		"a good one before a bad one": {subscribe + "\x01\xff", ErrCommandInvalid, 1},
 	} {
 		got, err := decodeAllProtobuf([]byte(c.frame))
 		require.ErrorIs(t, err, c.want, name)
 		require.Len(t, got, c.handled, name)
 	}
-	mine := errors.New("mine")
-	require.Equal(t, mine, DecodeProtobuf([]byte(pong+pong), commandsMax, func(*protocol.Command) error { return mine }))
 }
 
 // What is written by hand is what the protocol's own encoder writes.
@@ -126,14 +122,12 @@ func FuzzDecodeProtobuf(f *testing.F) {
 	f.Add(delimit(f, &protocol.Command{Id: 1, Connect: &protocol.ConnectRequest{Token: "t"}}, &protocol.Command{Id: 2, Subscribe: &protocol.SubscribeRequest{Channel: "c", Tf: &protocol.FilterNode{Op: "x"}}}))
 	f.Add([]byte{0x80, 0x80, 0x80, 0x01})
 	f.Fuzz(func(t *testing.T, frame []byte) {
-		n := 0
-		err := DecodeProtobuf(frame, commandsMax, func(c *protocol.Command) error {
-			n++
+		commands, err := decodeAllProtobuf(frame)
+		for _, c := range commands {
 			require.NotNil(t, c)
 			require.True(t, c.Id != 0 || !hasRequest(c))
-			return nil
-		})
-		require.LessOrEqual(t, n, commandsMax)
-		require.True(t, err != nil || n > 0)
+		}
+		require.LessOrEqual(t, len(commands), commandsMax)
+		require.True(t, err != nil || len(commands) == CountProtobuf(frame))
 	})
 }

@@ -246,7 +246,7 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int) shard.Options
 			HandshakeTimeout: c.HandshakeTimeout, StaleCloseDelay: c.StaleCloseDelay, FrameTimeout: c.FrameTimeout,
 			PingInterval: c.PingInterval, PongTimeout: c.PongTimeout,
 			CloseGrace: min(closeGrace, s.cfg.Shutdown.Drain/2), BatchBytesPerTurn: batchBytesPerTurn,
-			PinnedMax: int(s.cfg.Bus.PinnedMax),
+			PinnedMax: int(s.cfg.Bus.PinnedMax), Rates: s.shardRates(),
 		},
 		Slow: s.slowPolicies(), Deflate: s.shardDeflate(), Recovery: s.shardRecovery(),
 		CanFeed:    s.canFeed,
@@ -254,6 +254,17 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int) shard.Options
 		Version:    "wsd " + s.build.Version, ClientIDs: s.clientIDs,
 		ShardHeader: s.cfg.Debug.ShardHeader, Logger: s.log, TokenIgnored: s.tokenIgnored,
 	}
+}
+
+// shardRates returns the rates that a connection may have.
+func (s *Server) shardRates() (rates shard.RateLimits) {
+	l := &s.cfg.Limits
+	for kind, perSecond := range map[shard.Rate]int{
+		shard.RateCommands: l.CommandsRate, shard.RateFrames: l.FramesRate, shard.RateInflated: int(l.InflatedRate),
+	} {
+		rates[kind] = shard.RateLimit{PerSecond: perSecond, DryRun: l.DryRuns(kind.String())}
+	}
+	return rates
 }
 
 func (s *Server) adminOptions() admin.Options {

@@ -64,8 +64,6 @@ func check(t testing.TB, s *Shard) {
 			require.Equal(t, inFlight, f.bytes, "bytes in flight of slot %d", c.slot)
 			require.False(t, f.idle() && c.histories == 0, "the flow of slot %d is idle", c.slot)
 		}
-		_, resynced := s.resyncs.last[c.slot]
-		require.Equal(t, c.resynced, resynced)
 		for i, sub := range c.subs {
 			require.Equal(t, subscriber{c.slot, uint32(i)}, s.channels.list[sub.channel].subscribers[sub.subscriber])
 		}
@@ -73,15 +71,25 @@ func check(t testing.TB, s *Shard) {
 	flagged := map[string]int{}
 	s.slab.each(func(c *conn) {
 		for name, on := range map[string]bool{
-			"recalled": c.recalled, "resynced": c.resynced, "emptying": c.emptying, "flow": c.hasFlow, "put off": c.hasPutOff,
+			"recalled": c.recalled, "waiting": c.input != inputNone, "emptying": c.emptying, "flow": c.hasFlow, "put off": c.hasPutOff,
 		} {
 			if on {
 				flagged[name]++
 			}
 		}
 	})
+	waiting := map[*conn]bool{}
+	for _, ref := range s.work.waiting {
+		if c := s.slab.find(ref.slot, ref.generation); c != nil {
+			require.False(t, waiting[c], "slot %d waits twice", c.slot)
+			waiting[c] = true
+		}
+	}
+	for slot := range s.resyncs.last {
+		require.NotEqual(t, stateFree, s.slab.get(slot).state, "slot %d is free and known as resynced", slot)
+	}
 	for name, n := range map[string]int{
-		"recalled": len(s.recalls.channels), "resynced": len(s.resyncs.last), "emptying": len(s.emptying),
+		"recalled": len(s.recalls.channels), "waiting": len(waiting), "emptying": len(s.emptying),
 		"flow": len(s.flows.bySlot), "put off": len(s.completions.putOff),
 	} {
 		if name == "recalled" { // Raw clients have a flag alone.

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -34,26 +35,53 @@ var (
 // commands acts on one frame of the client protocol. The replies go out together, in one frame and before any
 // publication that comes later.
 func (s *Shard) commands(c *conn, frame []byte) {
+	if limit := commandsMax(s.opts.Limits.ChannelsMax); c.speaks().encoding.Count(frame) > limit {
+		s.endSaying(c, ReasonBadRequest, fmt.Sprintf("more than %d commands in a message (client.channels_max)", limit))
+		return
+	}
+	if rest := s.runCommands(c, frame); len(rest) > 0 {
+		if c.in == nil {
+			c.in = new(incomplete)
+		}
+		c.in.commands = bytes.Clone(rest)
+	}
+}
+
+// runCommands acts on commands of a message, as many as c's share of the turn allows, and returns the others. Their
+// replies go out together as well.
+func (s *Shard) runCommands(c *conn, frame []byte) (rest []byte) {
 	d := c.speaks()
 	s.replies = s.replies[:0]
-	limit := commandsMax(s.opts.Limits.ChannelsMax)
-	err := d.encoding.Decode(frame, limit, func(cmd *protocol.Command) error { return s.command(c, cmd) })
+	var err error
+	n := 0
+	for more := true; more && err == nil; more = len(frame) > 0 && !s.work.enough() {
+		var cmd *protocol.Command
+		before := len(frame)
+		if cmd, frame, err = d.encoding.Next(frame); err == nil {
+			err = s.command(c, cmd)
+		}
+		s.work.spend(unitsCommand + (before-len(frame))/bytesUnitCommand)
+		n += 1 + (before-len(frame))/bytesPerCommand
+	}
 	if len(s.replies) > 0 {
 		s.outlet.queueReply(c, chunk{bytes: d.frame(s.replies)})
 	}
 	if err != nil {
 		end, ok := errors.AsType[*ending](err)
-		switch {
-		case ok:
-		case errors.Is(err, proto.ErrTooManyCommands):
-			what := fmt.Sprintf("more than %d commands in a message (client.channels_max)", limit)
-			end = &ending{ReasonBadRequest, what}
-		default:
+		if !ok {
 			end = &ending{ReasonBadRequest, err.Error()}
 		}
 		s.endSaying(c, end.reason, end.text)
+		return nil
 	}
+	if !c.isClient() || !s.charge(c, RateCommands, n) {
+		return nil
+	}
+	return frame
 }
+
+// bytesPerCommand is how many bytes of a command count as one more.
+const bytesPerCommand = 4 << 10
 
 // commandsMax returns how many commands one message may have. A client that reconnects subscribes to all its channels
 // in one message, and one that has more than it may is to get an error for each beyond, not to lose its connection.

@@ -34,19 +34,19 @@ type conn struct {
 	state      connState
 	variant    bus.Variant // Of the layouts that the connection reads, and so its dialect.
 	reason     Reason      // Why it ends.
-	deflate    bool        // It has negotiated permessage-deflate.
 	nativePing bool        // It is pinged by WebSocket ping frames rather than in-band.
 	pings      uint8       // Pings that have not been answered.
 	user       bool        // It has a user, whose entry is the first of subs.
 	recalled   bool        // It has an entry in Shard.recalls.
-	resynced   bool        // It has an entry in Shard.resyncs.
 	emptying   bool        // It has an entry in Shard.emptying.
 	hasFlow    bool        // It has an entry in Shard.flows.
 	hasPutOff  bool        // It has completions that were put off.
 	histories  uint8       // History commands whose reply is still to come; at most historyMax.
+	input      inputState  // Whether a turn has put off its input.
+	whole      uint32      // When its allowance is whole again, in allowanceUnits since start; it wraps around.
 
 	reader wire.Reader    // Fragmented message under way.
-	in     *incomplete    // Bytes of an incomplete request or frame; nil for none.
+	in     *incomplete    // What came and was not acted on yet; nil for none.
 	out    outbox         // What waits to be sent.
 	subs   []subscription // What the connection is subscribed to.
 }
@@ -54,10 +54,12 @@ type conn struct {
 // isClient reports whether the connection is upgraded and not at its end.
 func (c *conn) isClient() bool { return c.state == stateJoining || c.state == stateJoined }
 
-// incomplete is what a connection has sent of a request or frame.
+// incomplete is what a connection has sent and was not acted on: a request or frame that is not complete, or input that
+// waits for the next turn.
 type incomplete struct {
 	bytes    []byte
-	headSeen int // Of a request: bytes already searched for its end.
+	headSeen int    // Of a request: bytes already searched for its end.
+	commands []byte // Of a complete message: those that a turn has left for the next one. They come before bytes.
 }
 
 // subscription is one entry of a connection's list.

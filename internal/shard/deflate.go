@@ -54,7 +54,7 @@ const sparesOfConns = 8
 
 // form is the layout that c gets: its variant, compressed if that was negotiated.
 func (c *conn) form() bus.Variant {
-	if c.deflate {
+	if c.reader.Deflate() {
 		return c.variant.Deflated()
 	}
 	return c.variant

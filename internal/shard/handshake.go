@@ -72,7 +72,6 @@ func (s *Shard) handshake(c *conn, head []byte) {
 	c.nativePing = req.native || d.ping == nil
 	if req.deflate {
 		s.stats.Compressed.Add(1)
-		c.deflate = true
 		c.reader.AllowDeflate()
 	}
 	if d.takesCommands {

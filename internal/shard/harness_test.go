@@ -133,6 +133,8 @@ func newStepped(t testing.TB, change func(*Options)) *rig {
 		}
 	})
 	r.stepped = true
+	r.shard.work.max = time.Hour
+	r.shard.work.begin(0)
 	return r
 }
 

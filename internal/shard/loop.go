@@ -46,6 +46,8 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 	if woken {
 		s.stats.Wakeups.Add(1)
 	}
+	s.work.begin(began)
+	s.takeWaiting()
 	s.serve(events)
 	s.takeInbox()
 	s.recoveries.askReady()
@@ -64,7 +66,8 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 	s.flushDirty()
 	s.gatherer.observeLatency(s.stats)
 	s.endTurn(began)
-	more = more || len(events) == eventsPerTurn || len(s.completions.due) > 0 || s.closing && s.connections == 0
+	more = more || len(events) == eventsPerTurn || len(s.completions.due) > 0 || len(s.work.waiting) > 0 ||
+		s.closing && s.connections == 0
 	return more, false
 }
 
@@ -200,7 +203,8 @@ func (s *Shard) endTurn(began time.Duration) {
 	stats.Add(&s.stats.Records, g.records)
 	stats.Add(&s.stats.Conflated, sent.conflated)
 	stats.Add(&s.stats.Dropped, sent.dropped)
-	*t, *sent, g.batches, g.records = turnCounts{}, sendCounts{}, 0, 0
+	stats.Add(&s.stats.PutOff, s.work.count)
+	*t, *sent, g.batches, g.records, s.work.count = turnCounts{}, sendCounts{}, 0, 0, 0
 	s.stats.OutboundBytes.Store(s.sender.bytes)
 	s.stats.Turns.Add(1)
 	s.lastTurn = uint64(time.Since(s.start) - began)

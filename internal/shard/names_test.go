@@ -37,8 +37,10 @@ func TestManySubscriptions(t *testing.T) {
 		frame = append(frame, fmt.Sprintf(`{"id":%d,"subscribe":{"channel":"c%d"}}`, i+2, i))
 	}
 	c.send(ws.OpText, strings.Join(frame, "\n"))
-	replies := strings.Split(c.message(wire.EventText), "\n")
-	require.Len(t, replies, 1500)
+	var replies []string
+	for len(replies) < len(frame) { // They come as the client gets its share of turns.
+		replies = append(replies, strings.Split(c.message(wire.EventText), "\n")...)
+	}
 	for i, reply := range replies {
 		want := fmt.Sprintf(`{"id":%d,"subscribe":{}}`, i+2)
 		if i >= limit {

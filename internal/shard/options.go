@@ -45,6 +45,8 @@ type Limits struct {
 	CloseGrace        time.Duration // From the close frame to the peer's; then the connection is reset.
 	BatchBytesPerTurn int           // Bytes of values gathered in a turn; the last batch may exceed it.
 	PinnedMax         int           // Bytes that all shards' connections may hold of batches that left the ring.
+
+	Rates RateLimits // Zero values limit nothing.
 }
 
 // allowName reports whether a command may name the channel. That it is valid UTF-8 was checked for the whole command.

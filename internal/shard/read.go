@@ -11,6 +11,13 @@ import (
 
 // readable takes what the socket of c holds, at most one buffer full a turn.
 func (s *Shard) readable(c *conn) {
+	switch {
+	case c.input != inputNone:
+		return // It is in the list.
+	case s.work.over && c.state != stateClosing:
+		s.work.wait(c, inputSocket)
+		return
+	}
 	b, n, err := s.fill(c)
 	switch {
 	case err == unix.EAGAIN:
@@ -26,7 +33,9 @@ func (s *Shard) readable(c *conn) {
 	if c.state == stateClosing {
 		return // Discarded: we have said goodbye.
 	}
+	s.work.serve()
 	if c.state == stateHead {
+		s.work.spend(unitsHandshake)
 		if b = s.readHead(c, b); b == nil {
 			return
 		}
@@ -85,9 +94,10 @@ func (s *Shard) readHead(c *conn, b []byte) []byte {
 	return b[length:]
 }
 
-// readFrames acts on the complete frames in b and keeps the rest.
+// readFrames acts on the complete frames in b, as far as c's share of the turn goes, and keeps the rest.
 func (s *Shard) readFrames(c *conn, b []byte) {
-	for len(b) > 0 && c.isClient() {
+	frames, inflated := 0, s.inflated
+	for len(b) > 0 && c.isClient() && !s.work.enough() {
 		event, payload, n, closeErr := c.reader.Next(b, wire.RoleServer, s.opts.Limits.MessageMax)
 		if closeErr != nil {
 			s.failFrame(c, closeErr)
@@ -97,13 +107,20 @@ func (s *Shard) readFrames(c *conn, b []byte) {
 			break
 		}
 		b = b[n:]
+		frames++
 		s.turn.framesIn++
+		s.work.spend(unitsFrame + n/bytesUnitFrame)
 		if c.reader.Idle() {
 			c.frameAt = 0 // What follows is another message, with a time of its own. The wheel will find nothing due.
 		}
 		s.frame(c, event, payload)
 	}
-	if !c.isClient() {
+	if !c.isClient() || !s.charge(c, RateFrames, frames) || !s.charge(c, RateInflated, s.inflated-inflated) {
+		return
+	}
+	if s.work.enough() && (len(b) > 0 || c.in != nil && len(c.in.commands) > 0) {
+		c.keep(b)
+		s.work.wait(c, inputBuffer)
 		return
 	}
 	s.keepIncomplete(c, b)
@@ -135,6 +152,8 @@ func (c *conn) keep(b []byte) {
 	}
 	in := c.in
 	switch {
+	case len(b) == 0:
+		in.bytes = nil
 	case len(in.bytes) > 0 && &in.bytes[0] == &b[0]: // It is where it was read.
 		in.bytes = in.bytes[:len(b)]
 	case cap(in.bytes) > keptMin && len(b) < cap(in.bytes)/4:
@@ -164,14 +183,32 @@ func (s *Shard) failFrame(c *conn, closeErr *wire.CloseError) {
 	s.endWith(c, reason, closeErr.Code, text)
 }
 
+const (
+	// inflateRatio is how many times its size a compressed message may have when inflated. Commands that repeat
+	// themselves get to about 30; only what was made for it gets near to deflate's 1,032.
+	inflateRatio = 100
+	// inflateFree is what a message may have whatever its size.
+	inflateFree = 16 << 10
+)
+
 // inflate acts on a compressed message.
 func (s *Shard) inflate(c *conn, event wire.Event, payload []byte) {
-	event, payload, closeErr := s.inflater.Inflate(event, payload, s.opts.Limits.MessageMax)
-	if closeErr != nil {
+	most := min(s.opts.Limits.MessageMax, max(inflateFree, inflateRatio*len(payload)))
+	event, inflated, closeErr := s.inflater.Inflate(event, payload, most)
+	switch {
+	case closeErr == nil:
+	case closeErr.Code == codeTooBig && most < s.opts.Limits.MessageMax:
+		s.endWith(c, ReasonTooBig, closeErr.Code,
+			fmt.Sprintf("compressed message of more than %d times its size", inflateRatio))
+		return
+	default:
 		s.failFrame(c, closeErr)
 		return
 	}
+	payload = inflated
 	s.stats.Inflated.Add(1)
+	s.inflated += len(payload)
+	s.work.spend(unitsInflate + len(payload)/bytesUnitInflated)
 	s.frame(c, event, payload)
 }
 

@@ -18,6 +18,7 @@ const (
 	ReasonTooBig                   // A message exceeded client.message_max.
 	ReasonFrameTimeout             // A frame or message stayed incomplete for client.frame_timeout.
 	ReasonBadRequest               // A command broke the client protocol.
+	ReasonTooManyRequests          // The client sent more than its allowance, see allowance.go.
 	ReasonNotAvailable             // A command asked for what this server does not do.
 	ReasonStale                    // No connect command within client.stale_close_delay.
 	ReasonSlow                     // More than client.outbound_max bytes were waiting, or bus.pinned_max for all.
@@ -50,11 +51,14 @@ var closings = [reasonCount]closing{
 	ReasonTooBig:            {"too_big", 1009, "message too big", proto.Disconnect{}},
 	ReasonFrameTimeout:      {"frame_timeout", 1008, "message incomplete for too long", proto.DisconnectStale},
 	ReasonBadRequest:        {"bad_request", 1008, "bad request", proto.DisconnectBadRequest},
-	ReasonNotAvailable:      {"not_available", 1008, "not available", proto.DisconnectNotAvailable},
-	ReasonStale:             {"stale", 1008, "stale", proto.DisconnectStale},
-	ReasonSlow:              {"slow", 1008, "slow", proto.DisconnectSlow},
-	ReasonNoPong:            {"no_pong", 1008, "no pong", proto.DisconnectNoPong},
-	ReasonNoProgress:        {label: "no_progress"},
+	ReasonTooManyRequests: {
+		"too_many_requests", 1008, "too many requests", proto.DisconnectTooManyRequests,
+	},
+	ReasonNotAvailable: {"not_available", 1008, "not available", proto.DisconnectNotAvailable},
+	ReasonStale:        {"stale", 1008, "stale", proto.DisconnectStale},
+	ReasonSlow:         {"slow", 1008, "slow", proto.DisconnectSlow},
+	ReasonNoPong:       {"no_pong", 1008, "no pong", proto.DisconnectNoPong},
+	ReasonNoProgress:   {label: "no_progress"},
 	ReasonInsufficientState: {
 		"insufficient_state", 1013, "messages were missed, reconnect", proto.DisconnectInsufficientState,
 	},

@@ -32,10 +32,7 @@ type resync struct {
 
 // forget drops what is known of c, as it ends.
 func (r *resyncs) forget(c *conn) {
-	if c.resynced {
-		delete(r.last, c.slot)
-		c.resynced = false
-	}
+	delete(r.last, c.slot)
 }
 
 // mustResync reports whether c, which p is for, is behind and loses the channel for now.
@@ -80,6 +77,5 @@ func (r *resyncs) tooOften(c *conn, tick uint32) bool {
 	copy(last[:], last[1:])
 	last[len(last)-1] = max(tick, 1)
 	r.last[c.slot] = last
-	c.resynced = true
 	return false
 }

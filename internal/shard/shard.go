@@ -45,6 +45,8 @@ type Shard struct {
 	readBuf  []byte
 	replies  []byte
 	inflater wire.Inflater
+	inflated int // Bytes that the inflater has given, ever.
+	work     work
 
 	// Channels, and what is delivered to them.
 	channels   channels
@@ -126,6 +128,7 @@ func newShard(o Options) (*Shard, error) {
 // init makes the parts of a shard that need nothing of the kernel.
 func (s *Shard) init() {
 	s.wheel = newWheel(&s.slab)
+	s.work = work{clock: &s.clock, max: workTurn}
 	s.sender = newSender(s.opts.Limits.OutboundMax)
 	s.layouts = newLayouts(s.opts.Limits.MessageOutMax)
 	s.sender.layouts = &s.layouts

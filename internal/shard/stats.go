@@ -35,6 +35,7 @@ type Stats struct {
 	Absent       atomic.Uint64 // Messages for a connection that has gone.
 	Dropped      atomic.Uint64 // Publications not sent, as the connection was closed or left the channel.
 	Conflated    atomic.Uint64 // Publications replaced by a later record of their key while they waited.
+	PutOff       atomic.Uint64 // Times the input of a connection was put off to the next turn.
 	Histories    atomic.Uint64 // History commands answered with publications.
 	Paced        atomic.Uint64 // Times batches were left on the bus for a moment because clients were behind.
 	Reattached   atomic.Uint64 // Times the shard came back after the bus had detached it.
@@ -42,6 +43,8 @@ type Stats struct {
 
 	// Upgrade requests refused with an HTTP status, in the order of Causes.
 	Refused [len(causes)]atomic.Uint64
+	// Times a connection used up its allowance, by Rate.
+	OverRate [rateCount]atomic.Uint64
 	// Connections closed, by Reason.
 	Closed [reasonCount]atomic.Uint64
 	// Times a policy for slow clients acted: connections closed by the limits of waiting bytes, conflations begun,

@@ -125,6 +125,9 @@ func (s *Shard) due(c *conn) {
 	switch {
 	case c.state == stateFree || c.state == stateFailed:
 		return
+	case c.input != inputNone && c.state != stateClosing:
+		s.wheel.arm(c, now+1) // What it owes may be in its socket.
+		return
 	case c.deadline != 0 && now >= c.deadline:
 		c.deadline = 0
 		switch c.state {

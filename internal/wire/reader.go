@@ -23,6 +23,9 @@ type partial struct {
 	deflated bool      // Whether the message is compressed.
 }
 
+// Deflate reports whether AllowDeflate was called.
+func (r *Reader) Deflate() bool { return r.deflate }
+
 // AllowDeflate makes the Reader accept compressed messages, for a connection that has negotiated permessage-deflate.
 func (r *Reader) AllowDeflate() { r.deflate = true }
 

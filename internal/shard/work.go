@@ -1,0 +1,125 @@
+package shard
+
+import "time"
+
+// What a turn costs is decided by what clients send: a small packet can hold hundreds of commands, and inflate to
+// thousands. So the input that a turn acts on is bounded, for each connection in units of work and for all of them in
+// time. What is over the bound waits, unread in its socket or in the connection's buffer, and the connection in a list:
+// the next turn begins with those that wait, in their order, so a flood from one costs the others a turn at most. No
+// more is read from a connection that waits.
+//
+// A unit is about a microsecond on the machines of 2026. It only has to be right in its order of magnitude.
+const (
+	// workTurn bounds the input of a turn in time. The clock is looked at every workLook units.
+	workTurn = 2 * time.Millisecond
+	workLook = 64
+	// workShare bounds that of one connection.
+	workShare = 512
+
+	unitsHandshake    = 8
+	unitsFrame        = 1
+	bytesUnitFrame    = 4 << 10 // So many bytes of a frame are a unit more: they are unmasked and looked at.
+	unitsCommand      = 3
+	bytesUnitCommand  = 512
+	unitsInflate      = 16
+	bytesUnitInflated = 512
+)
+
+// work is the input that the turn has acted on, and whose input waits.
+type work struct {
+	clock *clock
+	max   time.Duration // workTurn, but for tests.
+	count uint64        // Times that input was put off, in this turn.
+
+	until time.Duration // Since start: when the turn has done enough.
+	left  int           // Units until the clock is looked at.
+	over  bool          // The turn has done enough.
+	share int           // Units that are left for the connection being served.
+
+	waiting []connRef // In order.
+	spare   []connRef
+}
+
+// inputState is what a connection waits for whose input the turn has put off.
+type inputState uint8
+
+const (
+	inputNone   inputState = iota // It does not wait.
+	inputSocket                   // Its socket is to be read.
+	inputBuffer                   // What it has in conn.in is to be acted on first.
+)
+
+// begin begins a turn.
+func (w *work) begin(now time.Duration) {
+	w.until, w.left, w.over = now+w.max, workLook, false
+}
+
+// serve begins a connection's share.
+func (w *work) serve() { w.share = workShare }
+
+// spend counts units of work.
+func (w *work) spend(units int) {
+	w.share -= units
+	if w.left -= units; w.left <= 0 {
+		w.left = workLook
+		w.over = w.over || time.Since(w.clock.start) >= w.until
+	}
+}
+
+// enough reports whether the connection being served has to wait for the next turn.
+func (w *work) enough() bool { return w.over || w.share <= 0 }
+
+// wait puts c into the list.
+func (w *work) wait(c *conn, state inputState) {
+	w.count++
+	if c.input == inputNone {
+		w.waiting = append(w.waiting, connRef{c.slot, c.generation})
+	}
+	c.input = state
+}
+
+// takeWaiting acts on input that turns before have put off.
+func (s *Shard) takeWaiting() {
+	w := &s.work
+	if len(w.waiting) == 0 {
+		return
+	}
+	list := w.waiting
+	w.waiting = w.spare[:0]
+	for i, ref := range list {
+		if w.over {
+			w.waiting = append(w.waiting, list[i:]...)
+			break
+		}
+		c := s.slab.find(ref.slot, ref.generation)
+		if c == nil {
+			continue
+		}
+		state := c.input
+		c.input = inputNone
+		switch {
+		case !c.isClient() && c.state != stateHead: // What it has sent no longer matters.
+		case state == inputBuffer:
+			w.serve()
+			s.goOn(c)
+		default:
+			s.readable(c)
+		}
+	}
+	w.spare = list
+}
+
+// goOn acts on what c has in its buffer: the rest of a message first.
+func (s *Shard) goOn(c *conn) {
+	if rest := c.in.commands; len(rest) > 0 {
+		c.in.commands = nil
+		if rest = s.runCommands(c, rest); len(rest) > 0 {
+			c.in.commands = rest
+			s.work.wait(c, inputBuffer)
+			return
+		}
+	}
+	if c.isClient() {
+		s.readFrames(c, c.in.bytes)
+	}
+}
