@@ -126,13 +126,13 @@ func (r *Ring) Publish(ctx context.Context, b *Batch) error {
 	}
 	b.Seq, b.ring, b.bytesBefore = seq, r, r.bytes.Load()
 	r.addRetained(int64(b.memory) + b.layoutBytes.Load())
-	r.bytes.Add(uint64(b.Bytes))
+	stats.Count(&r.bytes, b.Bytes)
 	r.slots[seq&r.mask].Store(b)
 	r.head.Store(seq + 1)
 
 	r.stats.Batches.Add(1)
-	r.stats.Records.Add(uint64(b.Records))
-	r.stats.Bytes.Add(uint64(b.Bytes))
+	stats.Count(&r.stats.Records, b.Records)
+	stats.Count(&r.stats.Bytes, b.Bytes)
 	if b.Break == nil {
 		r.stats.BatchSize.Observe(float64(b.Records), 1)
 	}
@@ -194,7 +194,7 @@ func (r *Ring) slowest(seq uint64) uint64 {
 func (r *Ring) wait(ctx context.Context, seq uint64) error {
 	began := time.Now()
 	r.stats.Stalls.Add(1)
-	defer func() { r.stats.StallNanos.Add(uint64(time.Since(began))) }()
+	defer func() { stats.Count(&r.stats.StallNanos, time.Since(began)) }()
 	timer := time.NewTimer(r.o.StallMax)
 	defer timer.Stop()
 	defer r.waiting.Store(false)

@@ -221,7 +221,7 @@ const (
 
 // memory includes socket buffers, because the kernel charges them to the cgroup.
 func (in *inspector) memory() Result {
-	want := uint64(memoryBase) + uint64(in.Connections)*memoryPerConnection +
+	want := uint64(memoryBase) + in.connections()*memoryPerConnection +
 		uint64(float64(in.Connections)/stalledPart*float64(in.SendBuffer)*stalledPerSendBuffer)
 	r := Result{Check: "memory", Wanted: fmt.Sprintf("%s or more, for %d clients of which one in %d does not read",
 		size(want), in.Connections, stalledPart)}

@@ -11,7 +11,10 @@ import (
 // brokers, and a listener and an epoll descriptor for each of up to 256 shards.
 const filesOther = 1024
 
-func (in *inspector) filesWanted() uint64 { return uint64(in.Connections) + filesOther }
+// connections returns Input.Connections, which is positive.
+func (in *inspector) connections() uint64 { return uint64(in.Connections) } //nolint:gosec // As above.
+
+func (in *inspector) filesWanted() uint64 { return in.connections() + filesOther }
 
 // openFiles compares the hard limit, because the Go runtime raises the soft limit to it when a process starts.
 func (in *inspector) openFiles() Result {

@@ -62,7 +62,7 @@ func (in *inspector) sendBuffer() Result {
 		r.Status, r.Found = Warn, unreadable(err)
 	default:
 		r.Found = fmt.Sprintf("net.core.wmem_max is %d", value)
-		if value < uint64(in.SendBuffer) {
+		if value < uint64(in.SendBuffer) { //nolint:gosec // The configuration has checked it.
 			r.Status, r.Remedy = Warn, fmt.Sprintf("sysctl -w net.core.wmem_max=%d", in.SendBuffer)
 		}
 	}
@@ -72,7 +72,8 @@ func (in *inspector) sendBuffer() Result {
 // tcpMemory compares the limit of the machine with the memory needed if no client reads.
 func (in *inspector) tcpMemory() Result {
 	worst := uint64(float64(in.Connections) * float64(in.SendBuffer) * stalledPerSendBuffer)
-	pages := worst/uint64(os.Getpagesize()) + 1
+	pageSize := uint64(os.Getpagesize()) //nolint:gosec // Positive.
+	pages := worst/pageSize + 1
 	r := Result{Check: "TCP memory", Wanted: fmt.Sprintf("%s, in case all %d clients stop reading", size(worst),
 		in.Connections)}
 	text, err := in.read("/proc/sys/net/ipv4/tcp_mem")
@@ -90,7 +91,7 @@ func (in *inspector) tcpMemory() Result {
 		r.Status, r.Found = Warn, fmt.Sprintf("net.ipv4.tcp_mem is %q", text)
 		return r
 	}
-	r.Found = fmt.Sprintf("memory pressure begins at %s (net.ipv4.tcp_mem)", size(pressure*uint64(os.Getpagesize())))
+	r.Found = fmt.Sprintf("memory pressure begins at %s (net.ipv4.tcp_mem)", size(pressure*pageSize))
 	if pressure < pages {
 		r.Status = Warn
 		r.Remedy = fmt.Sprintf(`sysctl -w net.ipv4.tcp_mem="%d %d %d", or a smaller --client.kernel-send-buffer`, pages*3/4, pages, pages*3/2)
@@ -118,10 +119,10 @@ func (in *inspector) conntrack() Result {
 	}
 	r.Found = fmt.Sprintf("%d of %d entries in use", count, limit)
 	// A limit of 0 means no limit.
-	if limit != 0 && limit < count+uint64(in.Connections) {
+	if limit != 0 && limit < count+in.connections() {
 		r.Status = Warn
 		r.Remedy = fmt.Sprintf("sysctl -w net.netfilter.nf_conntrack_max=%d, or do not track the client port: "+
-			"iptables -t raw -A PREROUTING -p tcp --dport PORT -j CT --notrack", 2*(count+uint64(in.Connections)))
+			"iptables -t raw -A PREROUTING -p tcp --dport PORT -j CT --notrack", 2*(count+in.connections()))
 	}
 	return r
 }

@@ -114,12 +114,14 @@ func Peer(fd int) netip.AddrPort {
 	}
 	switch a := name.(type) {
 	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), port(a.Port))
 	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), port(a.Port))
 	}
 	return netip.AddrPort{}
 }
+
+func port(p int) uint16 { return uint16(p) } //nolint:gosec // The kernel's, which has 16 bits.
 
 // Acked returns how many bytes the peer of a TCP socket has acknowledged, ever, and whether that is all that was
 // written to it (tcp_info of linux/tcp.h).

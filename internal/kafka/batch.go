@@ -72,8 +72,8 @@ func (b *Batch) parse(data []byte) (rest []byte, err error) {
 	if len(data) < batchStartBytes {
 		return nil, errPartial
 	}
-	b.Base = int64(binary.BigEndian.Uint64(data))
-	size := int64(int32(binary.BigEndian.Uint32(data[8:])))
+	b.Base = int64At(data, 0)
+	size := int64(int32At(data, 8))
 	if size <= 0 {
 		return nil, fmt.Errorf("batch length %d", size)
 	}
@@ -90,13 +90,13 @@ func (b *Batch) parse(data []byte) (rest []byte, err error) {
 		return nil, fmt.Errorf("batch length %d is shorter than a header", size)
 	}
 	raw, rest := data[:batchStartBytes+size], data[batchStartBytes+size:]
-	b.LeaderEpoch = int32(binary.BigEndian.Uint32(raw[12:]))
-	b.attributes = int16(binary.BigEndian.Uint16(raw[21:]))
-	b.lastDelta = int32(binary.BigEndian.Uint32(raw[23:]))
-	b.firstTime = int64(binary.BigEndian.Uint64(raw[27:]))
-	b.maxTime = int64(binary.BigEndian.Uint64(raw[35:]))
-	b.producerID = int64(binary.BigEndian.Uint64(raw[43:]))
-	b.Count = int32(binary.BigEndian.Uint32(raw[57:]))
+	b.LeaderEpoch = int32At(raw, 12)
+	b.attributes = int16At(raw, 21)
+	b.lastDelta = int32At(raw, 23)
+	b.firstTime = int64At(raw, 27)
+	b.maxTime = int64At(raw, 35)
+	b.producerID = int64At(raw, 43)
+	b.Count = int32At(raw, 57)
 	b.Raw, b.records = raw, raw[batchHeadBytes:]
 	if want, got := binary.BigEndian.Uint32(raw[crcAt:]), crc32.Checksum(raw[crcFrom:], castagnoli); want != got {
 		return nil, fmt.Errorf("checksum is %08x, the batch says %08x", got, want)

@@ -174,7 +174,7 @@ func (c *Conn) readResponse() ([]byte, error) {
 	if head[0] == 0x15 && head[1] == 3 { // A TLS alert of version 3.x. As a size it would be at least 336 MiB.
 		return nil, errExpectsTLS
 	}
-	size := int(int32(binary.BigEndian.Uint32(head)))
+	size := int(int32At(head, 0))
 	if size < 5 || size > c.responseMax {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d", errResponseSize, size, c.responseMax)
 	}
@@ -194,7 +194,7 @@ func decode(resp kmsg.Response, b []byte, correlation int32) error {
 	if len(b) < 4 {
 		return io.ErrUnexpectedEOF
 	}
-	if id := int32(binary.BigEndian.Uint32(b)); id != correlation {
+	if id := int32At(b, 0); id != correlation {
 		return fmt.Errorf("the broker answered request %d, not %d", id, correlation)
 	}
 	b = b[4:]

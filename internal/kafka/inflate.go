@@ -87,7 +87,7 @@ func windowOf(src []byte) (largest uint64) {
 			return largest
 		}
 		if h.Skippable {
-			n := min(uint64(h.HeaderSize)+uint64(h.SkippableSize), uint64(len(src)))
+			n := min(int64(h.HeaderSize)+int64(h.SkippableSize), int64(len(src)))
 			src = src[n:]
 			continue
 		}

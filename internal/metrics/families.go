@@ -217,7 +217,7 @@ func (o Options) bus() []family {
 			counter, r.Stalls.Load),
 		{name: "wsd_bus_stall_seconds_total", help: "Total time that the source waited for the slowest shard.",
 			kind: counter, values: func(emit func(float64, ...string)) {
-				emit(time.Duration(r.StallNanos.Load()).Seconds())
+				emit(float64(r.StallNanos.Load()) / float64(time.Second))
 			}},
 		single("wsd_bus_retained_bytes", "Bytes that the ring holds, encoded messages included.", gauge,
 			r.RetainedBytes.Load),

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"wsd/internal/source"
+	"wsd/internal/stats"
 )
 
 const (
@@ -91,6 +92,6 @@ func (p *pass) fetch(from, to, toMax int64) (source.Block, error) {
 	b, err := p.reader.Read(ctx, p.st.Stream, from, to, toMax, p.r.past.blockBytes)
 	p.r.stats.Reads.Add(1)
 	p.r.stats.Fetches.Add(p.reader.Requests() - before)
-	p.r.stats.ReadBytes.Add(uint64(b.Bytes()))
+	stats.Count(&p.r.stats.ReadBytes, b.Bytes())
 	return b, err
 }

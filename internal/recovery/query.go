@@ -77,10 +77,10 @@ func (q *query) reset() {
 
 // inKafka returns the offset in Kafka that follows a publication. Of a query for an offset that is not routed it may be
 // nonsense, but then nothing is walked through for the query.
-func inKafka(offset uint64) int64 { return int64(offset) } // As above.
+func inKafka(offset uint64) int64 { return int64(offset) } //nolint:gosec // As above.
 
 // published returns the highest offset of a publication that comes before an offset in Kafka.
-func published(offset int64) uint64 { return uint64(offset) } // Not negative.
+func published(offset int64) uint64 { return uint64(offset) } //nolint:gosec // Not negative.
 
 // need returns the offset that the query needs next.
 func (q *query) need() int64 {

@@ -30,10 +30,10 @@ func MakeConnID(shard ShardID, generation, slot uint32) ConnID {
 func (id ConnID) Shard() ShardID { return ShardID(id >> (generationBits + slotBits)) }
 
 // Generation distinguishes the connections that have used the slot one after the other.
-func (id ConnID) Generation() uint32 { return uint32(id>>slotBits) & (1<<generationBits - 1) }
+func (id ConnID) Generation() uint32 { return uint32(id >> slotBits & (1<<generationBits - 1)) }
 
 // Slot returns the connection's place in its shard.
-func (id ConnID) Slot() uint32 { return uint32(id) & (1<<slotBits - 1) }
+func (id ConnID) Slot() uint32 { return uint32(id & (1<<slotBits - 1)) }
 
 // String returns the id as logs show it: shard/slot.generation.
 func (id ConnID) String() string {

@@ -40,7 +40,7 @@ func (s *ShardSet) All() iter.Seq[ShardID] {
 	return func(yield func(ShardID) bool) {
 		for i, word := range s {
 			for ; word != 0; word &= word - 1 {
-				if !yield(ShardID(i*64 + bits.TrailingZeros64(word))) {
+				if !yield(ShardID(i*64 + bits.TrailingZeros64(word))) { //nolint:gosec // Below ShardsMax.
 					return
 				}
 			}

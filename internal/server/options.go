@@ -48,7 +48,7 @@ func (s *Server) steeringOptions(shards int) (steering.Options, error) {
 			"weights, or set shards", len(c.Weights), shards)
 	}
 	for i, weight := range c.Weights {
-		values["weight"][i] = uint32(weight) // Load has checked the range.
+		values["weight"][i] = uint32(weight) //nolint:gosec // Load has checked the range.
 	}
 	for name, value := range map[string]int{
 		"policy": slices.Index(steering.Policies(), c.Policy), "stall_bound": int(c.StallBound.Milliseconds()),
@@ -59,7 +59,7 @@ func (s *Server) steeringOptions(shards int) (steering.Options, error) {
 		"source_prefix4": c.Limits.SourcePrefix4,
 		"source_prefix6": c.Limits.SourcePrefix6, "source_dry_run": asInt(c.Limits.SourceDryRun),
 	} {
-		values[name][0] = uint32(value) // Load has checked the range.
+		values[name][0] = uint32(value) //nolint:gosec // Load has checked the range.
 	}
 	return steering.Options{
 		Mode: steering.Mode(c.Mode), PinDir: c.PinDir, PinGroup: group, Port: portOf(s.cfg.Client.Listen[0]),

@@ -78,15 +78,16 @@ func steerSettings(now, configured steering.Values) (list []control.SteerSetting
 }
 
 func (s *Server) steerShards(now steering.Values) []control.SteerShard {
-	clock := time.Duration(epoll.Monotonic()) // Since boot.
+	clock := sinceBoot(epoll.Monotonic())
 	stallBound := time.Duration(inForce(now, "stall_bound", 0)) * time.Millisecond
 	ramp := time.Duration(inForce(now, "ramp", 0)) * time.Millisecond
 	pendingMax := int64(inForce(now, "pending_max", 0))
 	list := make([]control.SteerShard, len(s.shards))
 	for i := range list {
 		f := s.steering.Slot(routing.ShardID(i)).Figures()
+		open := int64(f.Accepted - f.Closed) //nolint:gosec // They may have been read at two moments.
 		list[i] = control.SteerShard{
-			ID: i, Connections: max(0, int64(f.Accepted-f.Closed)), Load: f.Load(), Pending: f.Pending(),
+			ID: i, Connections: max(0, open), Load: f.Load(), Pending: f.Pending(),
 			Picked: f.Picked, Migrated: f.Migrated, Accepted: f.Accepted, Closed: f.Closed, Uncounted: f.Uncounted,
 			Lost:   f.Lost,
 			Weight: inForce(now, "weight", i), Drain: inForce(now, "drain", i) != 0, Draining: f.Draining,
@@ -98,13 +99,16 @@ func (s *Server) steerShards(now steering.Values) []control.SteerShard {
 	return list
 }
 
+// sinceBoot returns a time of CLOCK_MONOTONIC in nanoseconds.
+func sinceBoot(nanos uint64) time.Duration { return time.Duration(nanos) } //nolint:gosec // Below 292 years.
+
 // stallOf returns how long a shard's current turn has taken if that is a stall, else 0. ramping reports whether its
 // last stall ended less than ramp ago. clock is CLOCK_MONOTONIC.
 func stallOf(f steering.Figures, clock, stallBound, ramp time.Duration) (stalled time.Duration, ramping bool) {
-	if busy := clock - time.Duration(f.BusySince); f.BusySince != 0 && stallBound > 0 && busy > stallBound {
+	if busy := clock - sinceBoot(f.BusySince); f.BusySince != 0 && stallBound > 0 && busy > stallBound {
 		return busy, false
 	}
-	return 0, f.StalledUntil != 0 && clock-time.Duration(f.StalledUntil) < ramp
+	return 0, f.StalledUntil != 0 && clock-sinceBoot(f.StalledUntil) < ramp
 }
 
 func steerCounts(counters []steering.Counter) []control.SteerCount {
@@ -146,7 +150,7 @@ func readChange(change control.SteerChange, shards int) (setting steering.Settin
 		return setting, 0, 0, fmt.Errorf("%s of shard %d: the shard must be from 0 to %d", setting.Name, *change.Shard,
 			shards-1)
 	case setting.PerShard:
-		shard = routing.ShardID(*change.Shard)
+		shard = routing.ShardID(*change.Shard) //nolint:gosec // It was checked.
 	}
 	value, err = setting.Parse(change.Value)
 	return setting, shard, value, err

@@ -17,6 +17,11 @@ func Add(c *atomic.Uint64, n uint64) {
 	}
 }
 
+// Count adds n, which must not be negative, to c. Any goroutine may call it.
+func Count[N ~int | ~int64](c *atomic.Uint64, n N) {
+	c.Add(uint64(n))
+}
+
 // Histogram counts observations in fixed buckets. It allocates nothing after NewHistogram.
 type Histogram struct {
 	bounds  []float64       // Upper bounds, ascending; fixed after NewHistogram.
