@@ -62,6 +62,9 @@ type incomplete struct {
 	commands []byte // Of a complete message: those that a turn has left for the next one. They come before bytes.
 }
 
+// connRef names a connection, as epoll events do.
+type connRef struct{ slot, generation uint32 }
+
 // subscription is one entry of a connection's list.
 type subscription struct {
 	channel    uint32 // Index into channels.list.

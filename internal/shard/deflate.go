@@ -35,22 +35,21 @@ type compressor struct {
 	ready   func() // Wakes the shard when a layout that it awaits is there; any goroutine.
 
 	awaited []awaited
-	spares  [][]connRef // Empty lists for reuse.
+	spares  [][]uint32 // Empty lists for reuse.
 }
 
-// awaited is a segment that is being compressed, and the connections in whose outboxes it is deferred.
+// awaited is a segment that is being compressed, and in whose outboxes it is deferred.
 type awaited struct {
 	segment *bus.Segment
 	form    bus.Variant
 	plain   []byte
-	conns   []connRef
+	// The slots of the connections. Another connection may have a slot by now: its chunks have other bytes than plain,
+	// or it awaits the segment as well.
+	slots []uint32
 }
 
-// connRef names a connection, as epoll events do.
-type connRef struct{ slot, generation uint32 }
-
-// sparesOfConns bounds the lists that are kept for reuse.
-const sparesOfConns = 8
+// sparesOfSlots bounds the lists that are kept for reuse.
+const sparesOfSlots = 8
 
 // form is the layout that c gets: its variant, compressed if that was negotiated.
 func (c *conn) form() bus.Variant {
@@ -123,7 +122,7 @@ func (d *Deflate) frames(form bus.Variant, plain []byte) []byte {
 // await notes that the last chunk of c's outbox is the deferred one of a segment.
 func (z *compressor) await(c *conn, seg *bus.Segment, plain []byte) {
 	w := z.entry(seg, c.form(), plain)
-	w.conns = append(w.conns, connRef{c.slot, c.generation})
+	w.slots = append(w.slots, c.slot)
 }
 
 // entry returns the entry of a segment, which is among the last if it is there.
@@ -135,7 +134,7 @@ func (z *compressor) entry(seg *bus.Segment, form bus.Variant, plain []byte) *aw
 	}
 	w := awaited{segment: seg, form: form, plain: plain}
 	if n := len(z.spares); n > 0 {
-		w.conns, z.spares = z.spares[n-1], z.spares[:n-1]
+		w.slots, z.spares = z.spares[n-1], z.spares[:n-1]
 	}
 	z.awaited = append(z.awaited, w)
 	return &z.awaited[len(z.awaited)-1]
@@ -149,14 +148,13 @@ func (s *Shard) replaceDeferred() {
 		if !built {
 			return false
 		}
-		for _, ref := range w.conns {
-			c := s.slab.get(ref.slot)
-			if c.generation == ref.generation && s.sender.replace(&c.out, w.plain, b) {
+		for _, slot := range w.slots {
+			if c := s.slab.get(slot); s.sender.replace(&c.out, w.plain, b) {
 				s.outlet.markDirty(c)
 			}
 		}
-		if len(z.spares) < sparesOfConns {
-			z.spares = append(z.spares, w.conns[:0])
+		if len(z.spares) < sparesOfSlots {
+			z.spares = append(z.spares, w.slots[:0])
 		}
 		return true
 	})

@@ -56,12 +56,10 @@ func (s *Shard) watch(c *conn) {
 // endFailed ends the connections that failed in this turn.
 func (s *Shard) endFailed() {
 	for i := 0; i < len(s.outlet.failed); i++ { //nolint:intrange // It grows meanwhile.
-		c := s.slab.get(s.outlet.failed[i])
-		switch {
-		case c.state != stateFailed:
-		case c.reason.aborts():
+		// One whose peer has closed meanwhile has ended already, which abort and end see.
+		if c := s.slab.get(s.outlet.failed[i]); c.reason.aborts() {
 			s.abort(c)
-		default:
+		} else {
 			s.end(c, c.reason)
 		}
 	}

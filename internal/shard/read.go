@@ -69,8 +69,8 @@ func (s *Shard) peerClosed(c *conn, reason Reason) {
 	s.finish(c)
 }
 
-// readHead looks for a complete upgrade request in b and answers it. It returns the bytes that follow it when c is
-// then a client, else nil.
+// readHead looks for a complete upgrade request in b and answers it. It returns the bytes that follow it, nil if there
+// is no complete one.
 func (s *Shard) readHead(c *conn, b []byte) []byte {
 	seen := 0
 	if c.in != nil {
@@ -88,9 +88,6 @@ func (s *Shard) readHead(c *conn, b []byte) []byte {
 		return nil
 	}
 	s.handshake(c, b[:length])
-	if !c.isClient() {
-		return nil
-	}
 	return b[length:]
 }
 
