@@ -27,16 +27,16 @@ type fetcher struct {
 	lastError atomic.Pointer[string]
 
 	// The fetcher's goroutine owns these.
-	request kmsg.FetchRequest
-	asked   map[partKey]asked
-	rotate  int // Which partition is first in the next request.
-	walker  *kafka.Walker
-	walked  walked
-	gather  gatherer
-	problem throttledLog
-	tries   kafka.Backoff
-	portion portion
-	idle    kafka.Backoff // The waits between responses that have bytes but no whole batch.
+	request  kmsg.FetchRequest
+	asked    map[partKey]asked
+	rotate   int // Which partition is first in the next request.
+	walker   *kafka.Walker
+	walked   walked
+	gather   gatherer
+	problem  throttledLog
+	tries    kafka.Backoff
+	fraction fraction
+	idle     kafka.Backoff // The waits between responses that have bytes but no whole batch.
 }
 
 // partKey names a partition in a response: by topic id from version 13 on, by name before.
@@ -150,7 +150,7 @@ func (f *fetcher) step(ctx context.Context, c *kafka.Conn) error {
 	}
 	var resp kmsg.FetchResponse
 	size, err := c.Request(&f.request, &resp, f.s.o.FetchMaxWait)
-	f.portion.after(err)
+	f.fraction.after(err)
 	if err != nil {
 		return kafka.Describe("fetch from broker "+f.addr, err)
 	}
@@ -221,7 +221,7 @@ func (f *fetcher) plan(version int16) (unresolved []*partition, wait time.Durati
 	f.request.Version = version
 	minBytes, poll := f.gather.next(now, poll)
 	f.request.MinBytes = int32(minBytes)
-	f.request.MaxBytes = f.portion.of(f.s.o.FetchTotalBytes)
+	f.request.MaxBytes = f.fraction.of(f.s.o.FetchTotalBytes)
 	f.request.IsolationLevel = readCommitted
 	f.request.MaxWaitMillis = int32(max(poll.Milliseconds(), 1))
 	f.request.Topics = topics
@@ -239,7 +239,7 @@ func (f *fetcher) ask(topics []kmsg.FetchRequestTopic, p *partition, version int
 	part.Partition = p.id
 	part.FetchOffset = a.offset
 	part.CurrentLeaderEpoch = p.leaderEpoch
-	part.PartitionMaxBytes = f.portion.of(f.s.o.FetchMaxBytes)
+	part.PartitionMaxBytes = f.fraction.of(f.s.o.FetchMaxBytes)
 	// A topic's partitions follow each other, except that the rotation may begin in the middle of the first topic.
 	if n := len(topics); n > 0 {
 		for _, t := range []*kmsg.FetchRequestTopic{&topics[n-1], &topics[0]} {

@@ -32,7 +32,7 @@ type Reader struct {
 	conns    map[string]readerConn
 	walker   *kafka.Walker // It goes from batch to batch only, and decodes no record.
 	requests uint64
-	portion  portion
+	fraction fraction
 }
 
 // readerConn is a connection to one broker.
@@ -221,7 +221,7 @@ func (r *Reader) request(
 	req.IsolationLevel = readCommitted
 	part := kmsg.NewFetchRequestTopicPartition()
 	part.Partition, part.CurrentLeaderEpoch, part.FetchOffset, part.PartitionMaxBytes = p.id, epoch, next,
-		r.portion.of(bytesMax)
+		r.fraction.of(bytesMax)
 	topic := kmsg.NewFetchRequestTopic()
 	topic.Topic, topic.TopicID = p.topic.name, p.topicID
 	topic.Partitions = append(topic.Partitions, part)
@@ -229,7 +229,7 @@ func (r *Reader) request(
 	var resp kmsg.FetchResponse
 	r.requests++
 	_, err := c.Request(&req, &resp, r.s.o.BackoffMax)
-	r.portion.after(err)
+	r.fraction.after(err)
 	if err != nil {
 		return nil, err
 	}

@@ -14,8 +14,8 @@ import (
 )
 
 // A fetch that times out is followed by smaller ones, until they succeed for a while.
-func TestPortion(t *testing.T) {
-	var a portion
+func TestFraction(t *testing.T) {
+	var a fraction
 	timeout := kafka.NewError(kafka.ErrorTimeout, errors.New("slow"))
 	require.EqualValues(t, 1<<20, a.of(1<<20))
 	a.after(timeout)
@@ -26,7 +26,7 @@ func TestPortion(t *testing.T) {
 		a.after(timeout)
 	}
 	require.EqualValues(t, 1<<14, a.of(1<<20))
-	require.EqualValues(t, portionMin, a.of(64<<10))
+	require.EqualValues(t, fractionMin, a.of(64<<10))
 	require.EqualValues(t, 1000, a.of(1000), "never more than configured")
 	for range halvingsMax * successesWhole {
 		require.Less(t, a.of(1<<20), int32(1<<20))
