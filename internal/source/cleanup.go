@@ -34,11 +34,8 @@ func (s *Source) askCleanup(c *kafka.Conn, resp *kmsg.MetadataResponse) error {
 	now := time.Now()
 	for i := range resp.Topics {
 		rt := &resp.Topics[i]
-		if rt.Topic == nil || rt.ErrorCode != 0 {
-			continue
-		}
-		t := s.topicNamed(*rt.Topic)
-		if t == nil || rt.TopicID == t.cleanupOf && now.Sub(t.cleanupAt) < cleanupInterval {
+		t := s.topicOf(rt)
+		if t == nil || rt.ErrorCode != 0 || rt.TopicID == t.cleanupOf && now.Sub(t.cleanupAt) < cleanupInterval {
 			continue
 		}
 		if rt.TopicID != t.cleanupOf {
@@ -93,13 +90,4 @@ func (s *Source) takeCleanup(t *topic, r *kmsg.DescribeConfigsResponseResource) 
 		s.log.Info("the cleanup.policy of a topic cannot be read (grant DESCRIBE_CONFIGS): holes count as gaps",
 			"topic", t.name, "err", topicError(r.ErrorCode))
 	}
-}
-
-func (s *Source) topicNamed(name string) *topic {
-	for _, t := range s.topics {
-		if t.name == name {
-			return t
-		}
-	}
-	return nil
 }

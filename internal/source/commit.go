@@ -145,7 +145,7 @@ func (c *committer) commitList(ctx context.Context, list []dueCommit) (left []du
 	now := time.Now()
 	for _, o := range list {
 		// If a topic was deleted, Kafka has deleted its positions, too.
-		if e := refused[o.p]; e != nil && !(errors.Is(e, kafka.UnknownTopicOrPartition) && c.s.ended(o.p)) {
+		if e := refused[o.p]; e != nil && !(errors.Is(e, kafka.UnknownTopicOrPartition) && o.p.ended.Load()) {
 			left, err = append(left, o), e
 			continue
 		}

@@ -16,8 +16,16 @@ const forgetAfter = 10 * time.Minute
 func (s *Source) addTopic(name string) *topic {
 	t := &topic{name: name, stats: &TopicStats{Name: name}, route: s.table.Topic(name), state: TopicUnknown}
 	t.problem.interval = s.o.LogInterval
-	s.topics = append(s.topics, t)
+	s.topics, s.byName[name] = append(s.topics, t), t
 	return t
+}
+
+// topicOf returns the topic that a part of a metadata response is about, or nil if it is not read.
+func (s *Source) topicOf(rt *kmsg.MetadataResponseTopic) *topic {
+	if rt.Topic == nil {
+		return nil
+	}
+	return s.byName[*rt.Topic]
 }
 
 // discover asks for the names of all topics and adds those that a pattern matches. A topic that exists at the first
@@ -39,22 +47,18 @@ func (s *Source) discover(c *kafka.Conn) error {
 	}
 	later := !s.found.IsZero()
 	s.found = time.Now()
-	known := make(map[string]bool, len(s.topics))
-	for _, t := range s.topics {
-		known[t.name] = true
-	}
 	added, left := 0, 0
 	for i := range resp.Topics {
 		rt := &resp.Topics[i]
-		if rt.Topic == nil || known[*rt.Topic] || rt.IsInternal || !s.wanted(*rt.Topic) ||
+		if rt.Topic == nil || s.topicOf(rt) != nil || rt.IsInternal || !s.wanted(*rt.Topic) ||
 			kafka.Code(rt.ErrorCode) == kafka.UnknownTopicOrPartition {
 			continue
 		}
-		if len(s.topics) >= s.o.TopicsMax && !s.forget(true) {
+		// After one topic had to be left out there is no room for any other, so forget need not look again.
+		if len(s.topics) >= s.o.TopicsMax && (left > 0 || !s.forget(true)) {
 			left++
 			continue
 		}
-		known[*rt.Topic] = true
 		t := s.addTopic(*rt.Topic)
 		t.found, t.missed = true, later
 		added++
@@ -119,6 +123,7 @@ func (s *Source) forget(needRoom bool) bool {
 // dropped takes a dropped topic's partitions from their fetchers.
 func (s *Source) dropped(t *topic) {
 	s.log.Info("a topic that a pattern found is gone and is forgotten", "topic", t.name)
+	delete(s.byName, t.name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range t.parts {
@@ -138,5 +143,6 @@ func (s *Source) endForgotten() error {
 	parts := s.forgotten
 	s.forgotten = nil
 	_, err := s.breakLocked(parts...)
+	endStreams(parts)
 	return err
 }

@@ -65,6 +65,7 @@ type partition struct {
 	stableAt   atomic.Int64 // When stable last moved, or was the high watermark. In nanoseconds of Unix time.
 	caughtUp   atomic.Bool  // The last fetch reached the end of what is committed.
 	leaderSeen atomic.Int32 // The id of the broker that leads the partition, or -1.
+	ended      atomic.Bool  // The topic was deleted, or created again. The watcher writes it.
 
 	// Like routed, without what is still in the batch being built. Kept for the committer only.
 	published      atomic.Int64

@@ -148,7 +148,7 @@ func (r *Reader) fetch(ctx context.Context, st *Stream, b *Block, next *int64, b
 // ErrStreamEnded if the partition is gone for good.
 func (r *Reader) missing(p *partition, err error) error {
 	r.s.kickWatcher()
-	if r.s.ended(p) {
+	if p.ended.Load() {
 		return ErrStreamEnded
 	}
 	return err
@@ -309,16 +309,9 @@ func (s *Source) leaderAddr(p *partition) (addr string, ok bool) {
 	return "", false
 }
 
-// ended reports whether the partition is no longer part of the topology. Any goroutine may call it.
-func (s *Source) ended(p *partition) bool {
-	s.view.mu.Lock()
-	defer s.view.mu.Unlock()
-	for _, t := range s.view.topics {
-		for _, q := range t.parts {
-			if p == q {
-				return t.state == TopicMissing
-			}
-		}
+// endStreams notes that the partitions' topics are gone for good. Their subscribers have been notified.
+func endStreams(parts []*partition) {
+	for _, p := range parts {
+		p.ended.Store(true)
 	}
-	return true
 }

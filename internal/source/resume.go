@@ -90,18 +90,14 @@ func (s *Source) askCommitted(resp *kmsg.MetadataResponse) {
 
 // newTopics returns the topics in resp that exist and are new, in their first life.
 func (s *Source) newTopics(resp *kmsg.MetadataResponse) map[string]*kmsg.MetadataResponseTopic {
-	known := make(map[string]bool, len(s.topics))
-	for _, t := range s.topics {
-		known[t.name] = t.seen || len(t.retired) > 0
-	}
 	fresh := make(map[string]*kmsg.MetadataResponseTopic)
 	for i := range resp.Topics {
 		rt := &resp.Topics[i]
-		if rt.Topic == nil || rt.ErrorCode != 0 || len(rt.Partitions) == 0 {
+		if rt.ErrorCode != 0 || len(rt.Partitions) == 0 {
 			continue
 		}
-		if old, ours := known[*rt.Topic]; ours && !old {
-			fresh[*rt.Topic] = rt
+		if t := s.topicOf(rt); t != nil && !t.seen && len(t.retired) == 0 {
+			fresh[t.name] = rt
 		}
 	}
 	return fresh
@@ -142,29 +138,37 @@ func (s *Source) noteUnanswered() error {
 	return nil
 }
 
-// resume returns where a partition of a new topic begins, with StartCommitted: at a committed position if its offset is
-// not -1, else where from says. A partition without a position in a topic that has others appeared while wsd did not
-// run, and so did a topic with another id: both begin at their beginning.
-func (s *Source) resume(t *topic, id int32, rt *kmsg.MetadataResponseTopic) (position committed, from Start) {
-	known := false
+// positions is what the group has of a new topic, with StartCommitted.
+type positions struct {
+	some   bool // The group has the position of a partition.
+	former bool // They belong to a former life of the topic.
+}
+
+// positionsOf returns what the group has of a new topic.
+func (s *Source) positionsOf(t *topic, rt *kmsg.MetadataResponseTopic) (of positions) {
 	for i := range rt.Partitions {
 		c, ok := s.committed[partKey{topic: t.name, id: rt.Partitions[i].Partition}]
 		if !ok {
 			continue
 		}
 		if none := ([16]byte{}); c.topicID != rt.TopicID && c.topicID != none && rt.TopicID != none {
-			if !known {
-				s.log.Warn("a topic was created again after its positions were committed: reading from its beginning",
-					"topic", t.name)
-			}
-			return committed{offset: -1}, Start{Mode: StartEarliest}
+			s.log.Warn("a topic was created again after its positions were committed: reading from its beginning",
+				"topic", t.name)
+			return positions{some: true, former: true}
 		}
-		known = true
+		of.some = true
 	}
-	if c, ok := s.committed[partKey{topic: t.name, id: id}]; ok {
+	return of
+}
+
+// resume returns where a partition of a new topic begins, with StartCommitted: at a committed position if its offset is
+// not -1, else where from says. A partition without a position in a topic that has others appeared while wsd did not
+// run, and so did a topic with another id: both begin at their beginning.
+func (s *Source) resume(t *topic, id int32, of positions) (position committed, from Start) {
+	if c, ok := s.committed[partKey{topic: t.name, id: id}]; ok && !of.former {
 		return c, Start{}
 	}
-	if known || t.missed {
+	if of.some || t.missed {
 		return committed{offset: -1}, Start{Mode: StartEarliest}
 	}
 	return committed{offset: -1}, Start{Mode: StartLatest}

@@ -28,6 +28,7 @@ type Source struct {
 
 	// The watcher owns these.
 	topics   []*topic
+	byName   map[string]*topic // The topics by name, see addTopic.
 	table    *route.Table
 	patterns []route.Pattern // Patterns for names of topics.
 	// The partitions of topics that are no longer read, whose subscribers have not been notified yet.
@@ -89,7 +90,8 @@ func New(o Options) (*Source, error) {
 			RequestTimeout: o.RequestTimeout,
 			ResponseMax:    o.FetchTotalBytes + o.BatchBytesMax + 1<<20, ResponseKept: 2 * o.FetchTotalBytes,
 		},
-		fetchers: make(map[int32]*fetcher), kick: make(chan struct{}, 1), builder: bus.NewBuilder(o.Builder),
+		byName: make(map[string]*topic), fetchers: make(map[int32]*fetcher), kick: make(chan struct{}, 1),
+		builder: bus.NewBuilder(o.Builder),
 	}
 	s.view.seeds = o.Brokers
 	s.metaTimeout, s.clusterID = min(metadataTimeout, o.RequestTimeout), o.ClusterID

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -134,13 +135,13 @@ func (s *Source) Channels() []string {
 	s.view.mu.Lock()
 	topics := s.view.topics
 	s.view.mu.Unlock()
-	var names []string
+	names := make(map[string]bool)
 	for _, t := range topics {
 		for _, p := range t.parts {
-			if p.channel != nil && !slices.Contains(names, string(p.channel)) {
-				names = append(names, string(p.channel))
+			if p.channel != nil {
+				names[string(p.channel)] = true
 			}
 		}
 	}
-	return names
+	return slices.Collect(maps.Keys(names))
 }

@@ -17,13 +17,11 @@ import (
 func (s *Source) apply(resp *kmsg.MetadataResponse) (settled bool, err error) {
 	addrs := s.brokerAddrs(resp)
 	changed := false
-	leaders := make(map[*partition]leader)
-	for _, t := range s.topics {
-		for i := range resp.Topics {
-			rt := &resp.Topics[i]
-			if rt.Topic != nil && *rt.Topic == t.name {
-				changed = s.applyTopic(t, rt, leaders) || changed
-			}
+	leaders := make(map[*partition]leader, len(resp.Topics))
+	for i := range resp.Topics {
+		rt := &resp.Topics[i]
+		if t := s.topicOf(rt); t != nil {
+			changed = s.applyTopic(t, rt, leaders) || changed
 		}
 	}
 	s.forget(false)
@@ -73,6 +71,7 @@ func (s *Source) endFormer(t *topic) error {
 		}
 	}
 	notified, err := s.breakLocked(former...)
+	endStreams(former)
 	if notified {
 		from := time.Now().Add(s.o.ReturnWait)
 		for _, p := range t.parts {
@@ -141,6 +140,10 @@ func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders ma
 	t.state, t.err, t.goneAt = TopicPresent, topicError(rt.ErrorCode), time.Time{}
 
 	sortPartitions(rt.Partitions)
+	var of positions
+	if resuming {
+		of = s.positionsOf(t, rt)
+	}
 	for i := range rt.Partitions {
 		rp := &rt.Partitions[i]
 		p := t.find(rp.Partition)
@@ -148,7 +151,7 @@ func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders ma
 			from, resumed := Start{Mode: StartEarliest}, committed{offset: -1}
 			switch {
 			case resuming:
-				resumed, from = s.resume(t, rp.Partition, rt)
+				resumed, from = s.resume(t, rp.Partition, of)
 			case first:
 				from = s.o.Start
 			case t.seen:
@@ -159,7 +162,7 @@ func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders ma
 			if resumed.offset >= 0 {
 				p.resumeAt(resumed)
 			}
-			t.parts = append(t.parts, p)
+			t.add(p)
 			changed = true
 		}
 		leaders[p] = leader{broker: rp.Leader, epoch: rp.LeaderEpoch}
@@ -186,13 +189,23 @@ func (s *Source) recreated(t *topic) {
 	t.former, t.parts, t.seen, t.missed = t.parts, nil, false, true
 }
 
+// search returns where in t.parts, which are in the order of their ids, the partition is or would be.
+func (t *topic) search(id int32) (at int, found bool) {
+	return slices.BinarySearchFunc(t.parts, id, func(p *partition, id int32) int { return int(p.id) - int(id) })
+}
+
+// find returns the partition with the id, or nil.
 func (t *topic) find(id int32) *partition {
-	for _, p := range t.parts {
-		if p.id == id {
-			return p
-		}
+	if at, found := t.search(id); found {
+		return t.parts[at]
 	}
 	return nil
+}
+
+// add adds a partition that the topic does not have yet.
+func (t *topic) add(p *partition) {
+	at, _ := t.search(p.id)
+	t.parts = slices.Insert(t.parts, at, p)
 }
 
 func sortPartitions(list []kmsg.MetadataResponseTopicPartition) {
@@ -264,6 +277,9 @@ func (s *Source) publishView() {
 	v := &s.view
 	topics := make([]viewTopic, 0, len(s.topics))
 	for _, t := range s.topics {
+		for _, p := range t.parts {
+			p.ended.Store(t.state == TopicMissing)
+		}
 		topics = append(topics, viewTopic{name: t.name, found: t.found, denied: t.denied, state: t.state, err: t.err,
 			parts: slices.Clone(t.parts)})
 	}
