@@ -41,8 +41,9 @@ func (s *Source) announceLocked(parts []*partition) error {
 	for _, p := range parts {
 		p.fetchFrom = from
 	}
-	s.log.Info("channels can be recovered from now on; their subscribers are asked to subscribe again", "topic",
-		parts[0].topic.name, "partitions", len(parts))
+	for _, p := range parts {
+		s.notePartition(eventRecoverable, p)
+	}
 	return nil
 }
 

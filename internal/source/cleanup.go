@@ -87,7 +87,6 @@ func (s *Source) takeCleanup(t *topic, r *kmsg.DescribeConfigsResponseResource) 
 	t.cleanup.Store(uint32(policy))
 	if policy == cleanupUnknown && !t.cleanupNoted {
 		t.cleanupNoted = true
-		s.log.Info("the cleanup.policy of a topic cannot be read (grant DESCRIBE_CONFIGS): holes count as gaps",
-			"topic", t.name, "err", topicError(r.ErrorCode))
+		s.note(eventCleanupUnknown, t, "err", topicError(r.ErrorCode))
 	}
 }

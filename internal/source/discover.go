@@ -15,7 +15,6 @@ const forgetAfter = 10 * time.Minute
 // addTopic adds a topic to those that the metadata is asked for.
 func (s *Source) addTopic(name string) *topic {
 	t := &topic{name: name, stats: &TopicStats{Name: name}, route: s.table.Topic(name), state: TopicUnknown}
-	t.problem.interval = s.o.LogInterval
 	s.topics, s.byName[name] = append(s.topics, t), t
 	return t
 }
@@ -62,7 +61,7 @@ func (s *Source) discover(c *kafka.Conn) error {
 		t := s.addTopic(*rt.Topic)
 		t.found, t.missed = true, later
 		added++
-		s.log.Info("a pattern of kafka.topics has found a topic", "topic", t.name)
+		s.note(eventFound, t)
 	}
 	if left > 0 {
 		s.full.fail(s.log, "the patterns of kafka.topics find more topics than kafka.topics_max allows",
@@ -122,12 +121,14 @@ func (s *Source) forget(needRoom bool) bool {
 
 // dropped takes a dropped topic's partitions from their fetchers.
 func (s *Source) dropped(t *topic) {
-	s.log.Info("a topic that a pattern found is gone and is forgotten", "topic", t.name)
+	s.note(eventForgotten, t)
+	s.topicOutages.left(&t.trouble)
 	delete(s.byName, t.name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range t.parts {
 		p.owner = nil
+		s.outages.left(&p.trouble)
 	}
 	s.forgotten = append(s.forgotten, t.parts...)
 }

@@ -57,5 +57,6 @@
 //
 // Begin with source.go, partition.go and the eight steps above. Then watcher.go, topology.go and discover.go show where
 // partitions come from. streams.go names what a client can recover, and reader.go, block.go and recent.go read it
-// again. commit.go and group.go keep positions in Kafka. status.go and stats.go are for people and metrics.
+// again. commit.go and group.go keep positions in Kafka. status.go and stats.go are for people and metrics, and so are
+// events.go, digest.go and outage.go, which log what happens to many topics or partitions in one line.
 package source

@@ -34,8 +34,7 @@ func (s *Source) isStaleLocked(p *partition, epoch int32) bool {
 	if works || now.Sub(p.lowerSince) < 2*s.o.MetadataInterval {
 		return true
 	}
-	s.log.Warn("the leader epoch of a partition has gone back", "topic", p.topic.name, "partition", p.id, "from",
-		p.leaderEpoch, "to", epoch)
+	s.notePartition(eventEpochBack, p, "from", p.leaderEpoch, "to", epoch)
 	p.lowerSince = time.Time{}
 	return false
 }

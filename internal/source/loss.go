@@ -46,7 +46,7 @@ func AllLossReasons() []LossReason {
 // that later subscribers have not missed anything. The error is a *publishError.
 func (s *Source) loseLocked(p *partition, why LossReason, from, to int64, attrs ...any) error {
 	p.topic.stats.Lost[why].Add(uint64(to - from))
-	p.losses.add(s, p, why, from, to, attrs...)
+	s.losses.add(s, p, why, from, to, attrs...)
 	s.router.touchLocked(p)
 	_, err := s.breakLocked(p)
 	return err
@@ -105,31 +105,38 @@ func (p *partition) brokenChannels(alone bool) (br *bus.Break, name string) {
 	return &bus.Break{Match: func(channel string) bool { return t.CanName(partition, channel) }}, "*" + p.topic.name
 }
 
-// lossesPerInterval is how many losses of a partition are logged one by one in one Options.LogInterval.
+// lossesPerInterval is how many losses are logged one by one in one Options.LogInterval.
 const lossesPerInterval = 10
 
-// lossLog logs a line for each loss of a partition, or one line for many if there are many. Source.mu guards it.
+// lossLog logs a line for each loss, or one line for many if there are many: a broker that loses its disk, or retention
+// that overtakes, may hit every partition. Source.mu guards it.
 type lossLog struct {
 	since    time.Time // When the interval began.
 	lines    int       // The lines logged in the interval.
 	waiting  int       // The losses that wait for the next line.
 	offsets  int64     // The offsets in the losses that wait.
-	from, to int64     // The range of the losses that wait.
+	from, to int64     // The range of the losses that wait, if they are one partition's.
+	parts    map[*partition]bool
+	names    []string // Of the first of these partitions.
 }
 
 func (l *lossLog) add(s *Source, p *partition, why LossReason, from, to int64, attrs ...any) {
 	now := time.Now()
 	if now.Sub(l.since) >= s.o.LogInterval {
-		l.flush(s, p)
+		l.flush(s)
 		l.since, l.lines = now, 0
 	}
 	if l.lines >= lossesPerInterval {
 		if l.waiting == 0 {
-			l.from = from
+			l.from, l.parts = from, make(map[*partition]bool)
 		}
 		l.waiting++
 		l.offsets += to - from
 		l.from, l.to = min(l.from, from), to
+		if !l.parts[p] && len(l.parts) < digestNames {
+			l.names = append(l.names, p.name())
+		}
+		l.parts[p] = true
 		return
 	}
 	l.lines++
@@ -139,26 +146,27 @@ func (l *lossLog) add(s *Source, p *partition, why LossReason, from, to int64, a
 }
 
 // flush logs the line for the losses that wait.
-func (l *lossLog) flush(s *Source, p *partition) {
+func (l *lossLog) flush(s *Source) {
 	if l.waiting == 0 {
 		return
 	}
-	s.log.Warn("more records are lost; subscribers of their channels must resubscribe", "topic", p.topic.name,
-		"partition", p.id,
-		"losses", l.waiting, "between", l.from, "and", l.to-1, "offsets", l.offsets)
-	l.waiting, l.offsets = 0, 0
+	attrs := []any{"partitions", len(l.parts), "first", l.names, "losses", l.waiting}
+	if len(l.parts) == 1 {
+		for p := range l.parts {
+			attrs = append(p.attrs(), "losses", l.waiting, "between", l.from, "and", l.to-1)
+		}
+	}
+	s.log.Warn("more records are lost; subscribers of their channels must resubscribe",
+		append(attrs, "offsets", l.offsets)...)
+	l.waiting, l.offsets, l.parts, l.names = 0, 0, nil, nil
 }
 
-// flushLosses logs the lines that are due. The watcher calls it after each refresh.
+// flushLosses logs the line that is due. The watcher calls it after each refresh.
 func (s *Source) flushLosses() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, t := range s.topics {
-		for _, p := range t.parts {
-			if p.losses.waiting > 0 && time.Since(p.losses.since) >= s.o.LogInterval {
-				p.losses.flush(s, p)
-			}
-		}
+	if s.losses.waiting > 0 && time.Since(s.losses.since) >= s.o.LogInterval {
+		s.losses.flush(s)
 	}
 }
 
@@ -183,8 +191,7 @@ func (s *Source) holeLocked(p *partition, from, to, logStart int64) (readFrom in
 		return to, s.loseLocked(p, LossMissing, from, to)
 	case cleanupUnknown:
 		p.topic.stats.Gaps.Add(uint64(to - from))
-		p.gapNote.fail(s.log, "offsets are missing between two batches: compacted or lost (cleanup.policy is unknown)",
-			"topic", p.topic.name, "partition", p.id, "from", from, "to", to-1)
+		s.notePartition(eventGap, p, "from", from, "to", to-1)
 	}
 	return readFrom, nil
 }

@@ -98,7 +98,7 @@ func TestLossLines(t *testing.T) {
 	require.Equal(t, lossesPerInterval, b.logs.count("records are lost; subscribers"))
 	require.Contains(t, b.logs.String(), "reason=missing from=10 to=14 offsets=5")
 	b.Source.mu.Lock()
-	b.p.losses.since = time.Now().Add(-2 * time.Hour)
+	b.Source.losses.since = time.Now().Add(-2 * time.Hour)
 	b.Source.mu.Unlock()
 	b.flushLosses()
 	require.Contains(t, b.logs.String(), "losses=20 between=100 and=294 offsets=100")

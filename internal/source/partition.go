@@ -2,6 +2,7 @@ package source
 
 import (
 	"fmt"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -28,7 +29,7 @@ type topic struct {
 	retired [][16]byte // The ids of former lives, newest last. At most retiredMax.
 	parts   []*partition
 	former  []*partition // The partitions of a life that has just ended, see endFormer.
-	problem throttledLog
+	trouble trouble
 
 	strays       strays
 	cleanup      atomic.Uint32 // A value of type cleanup. The watcher writes it; any goroutine reads it.
@@ -101,9 +102,7 @@ type partition struct {
 	badOffset   int64     // The offset at which a batch could not be read, or -1.
 	badTries    int       // How often that batch was tried.
 	wanted      uint64    // How many records somebody wanted, see checkLocked.
-	gapNote     throttledLog
-	losses      lossLog
-	problem     throttledLog
+	trouble     trouble
 }
 
 // resolveKind is what must be looked up about offsets before the source can go on fetching.
@@ -144,7 +143,6 @@ func (s *Source) newPartition(t *topic, id int32, from Start) *partition {
 	p.stable.Store(-1)
 	p.leaderSeen.Store(-1)
 	p.failures = kafka.Backoff{Min: s.o.BackoffMin, Max: s.o.BackoffMax}
-	p.problem.interval, p.gapNote.interval = s.o.LogInterval, s.o.LogInterval
 	p.channel = t.route.Always(id)
 	return p
 }
@@ -228,8 +226,8 @@ func (s *Source) failLocked(p *partition, err error, awaitRefresh bool) {
 	}
 	// A partition that has moved is nothing unusual. Only a problem that lasts is worth a log line.
 	if !awaitRefresh || p.failures.Failures > 3 {
-		p.problem.fail(s.log, "reading a partition does not go on, retrying", "topic", p.topic.name, "partition", p.id,
-			"offset", p.routed.Load(), "kind", kind, "err", err)
+		s.outages.failed(&p.trouble, outageCause{p.leaderSeen.Load(), kind}, p.name(), err, append(p.attrs(), "offset",
+			p.routed.Load())...)
 	}
 }
 
@@ -241,6 +239,11 @@ func (p *partition) goodLocked(s *Source) {
 	p.lastError.Store(nil)
 	p.failures.Reset()
 	p.heldRefresh = 0
-	p.problem.ok(s.log, "reading a partition goes on", "topic", p.topic.name, "partition", p.id, "offset",
-		p.routed.Load())
+	s.outages.ended(&p.trouble, p.name(), append(p.attrs(), "offset", p.routed.Load())...)
 }
+
+// name names the partition in a log line about several.
+func (p *partition) name() string { return p.topic.name + "/" + strconv.Itoa(int(p.id)) }
+
+// attrs names the partition in a log line.
+func (p *partition) attrs() []any { return []any{"topic", p.topic.name, "partition", p.id} }

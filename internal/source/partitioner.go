@@ -73,8 +73,7 @@ func (r *router) checkLocked(p *partition, channel []byte, offset int64) {
 	p.topic.stats.Strays.Add(1)
 	if !p.topic.strayNoted {
 		p.topic.strayNoted = true
-		r.s.log.Warn("kafka.partitioner is not what producers use: channels named by keys cannot be recovered",
-			"topic", p.topic.name, "partition", p.id, "offset", offset, "expected", st.p.id)
+		r.s.noteRecord(eventStray, "", p, offset, nil, "expected", st.p.id)
 	}
 	p.topic.strays.last.Store(time.Now().UnixNano())
 }

@@ -2,6 +2,7 @@ package source
 
 import (
 	"fmt"
+	"strconv"
 
 	"wsd/internal/bus"
 	"wsd/internal/kafka"
@@ -29,8 +30,7 @@ func (s *Source) stopLocked(p *partition, e *stopError) {
 	text := e.Error()
 	p.stopped.Store(&text)
 	p.topic.stats.Unplaced[e.why].Add(1)
-	s.log.Error("a partition is stopped: its rule cannot place a record and has on_error: stop", "remedy", stopRemedy,
-		"topic", p.topic.name, "partition", p.id, "offset", e.offset, "route", e.rule, "reason", e.why)
+	s.notePartition(eventStopped, p, "remedy", stopRemedy, "offset", e.offset, "route", e.rule, "reason", e.why)
 }
 
 // placeLocked decides where a record goes. It comes before the partition's position passes the record, because a rule
@@ -162,12 +162,11 @@ func (r *router) unplaced(p *partition, why route.Unplaced, offset int64) {
 		return
 	}
 	noted[why] = true
-	attrs := []any{"topic", p.topic.name, "partition", p.id, "offset", offset, "route", r.to.Rule, "reason", why}
+	cause := strconv.Itoa(r.to.Rule) + " " + why.String()
+	shared := []any{"route", r.to.Rule, "reason", why}
 	if delivered {
-		r.s.log.Info("a record goes to the channel of its rule's on_error; further ones are only counted",
-			append(attrs, "channel", string(r.to.Channels[0]))...)
+		r.s.noteRecord(eventFallback, cause, p, offset, append(shared, "channel", string(r.to.Channels[0])))
 		return
 	}
-	r.s.log.Warn("no channel can be named for a record; further ones are only counted",
-		append(attrs, "delivered_to", "nobody")...)
+	r.s.noteRecord(eventUnplaced, cause, p, offset, append(shared, "delivered_to", "nobody"))
 }

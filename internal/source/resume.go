@@ -152,8 +152,7 @@ func (s *Source) positionsOf(t *topic, rt *kmsg.MetadataResponseTopic) (of posit
 			continue
 		}
 		if none := ([16]byte{}); c.topicID != rt.TopicID && c.topicID != none && rt.TopicID != none {
-			s.log.Warn("a topic was created again after its positions were committed: reading from its beginning",
-				"topic", t.name)
+			s.note(eventFormerPositions, t)
 			return positions{some: true, former: true}
 		}
 		of.some = true

@@ -139,9 +139,7 @@ func (r *router) tooLarge(p *partition, rec *kafka.Record) {
 	ts.Lost[LossTooLarge].Add(1)
 	if !p.topic.tooLargeNoted {
 		p.topic.tooLargeNoted = true
-		r.s.log.Warn("a record is larger than kafka.max_record_bytes and not delivered; further ones are only counted",
-			"topic", p.topic.name,
-			"partition", p.id, "offset", rec.Offset, "bytes", rec.TooLarge, "limit", r.s.o.RecordBytesMax)
+		r.s.noteRecord(eventTooLarge, "", p, rec.Offset, []any{"limit", r.s.o.RecordBytesMax}, "bytes", rec.TooLarge)
 	}
 }
 

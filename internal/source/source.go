@@ -41,6 +41,9 @@ type Source struct {
 	clusterID   string        // The id of the cluster that is read, or "" before the first answer.
 	fetchers    map[int32]*fetcher
 	metaProblem throttledLog
+	digest      *digest
+	// Topics that the cluster does not let wsd read.
+	topicOutages *outages
 	// New topics wait for their committed positions.
 	unansweredProblem throttledLog
 	committed         map[partKey]committed // The committed positions of new topics, see askCommitted.
@@ -62,6 +65,8 @@ type Source struct {
 	// waits for a full bus holds it.
 	mu             sync.Mutex
 	builder        *bus.Builder
+	outages        *outages // Partitions that cannot be read.
+	losses         lossLog
 	refreshes      uint64 // How many refreshes of the metadata have begun.
 	refreshed      uint64 // The number of the newest refresh that was applied.
 	router         router
@@ -94,6 +99,8 @@ func New(o Options) (*Source, error) {
 		builder: bus.NewBuilder(o.Builder),
 	}
 	s.view.seeds = o.Brokers
+	s.digest = newDigest(s.log, o.LogInterval)
+	s.outages, s.topicOutages = partitionOutages(s.digest), topicOutages(s.digest)
 	s.metaTimeout, s.clusterID = min(metadataTimeout, o.RequestTimeout), o.ClusterID
 	s.metaProblem.interval, s.unansweredProblem.interval = o.LogInterval, o.LogInterval
 	s.fetchCtx, s.stopFetch = context.WithCancel(context.Background())
@@ -169,6 +176,7 @@ func (s *Source) Stop(ctx context.Context) error {
 	if s.committer != nil {
 		s.committer.stop(ctx)
 	}
+	s.digest.close()
 	return err
 }
 

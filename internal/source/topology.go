@@ -25,6 +25,7 @@ func (s *Source) apply(resp *kmsg.MetadataResponse) (settled bool, err error) {
 		}
 	}
 	s.forget(false)
+	s.digest.flush()
 	if changed || len(s.forgotten) > 0 {
 		// This must happen before a record of a new partition is routed: a channel that two partitions feed has no
 		// stream.
@@ -67,7 +68,7 @@ func (s *Source) endFormer(t *topic) error {
 	for _, p := range former {
 		if position, high := p.routed.Load(), p.high.Load(); position >= 0 && high > position {
 			p.topic.stats.Lost[LossRecreated].Add(uint64(high - position))
-			p.losses.add(s, p, LossRecreated, position, high)
+			s.losses.add(s, p, LossRecreated, position, high)
 		}
 	}
 	notified, err := s.breakLocked(former...)
@@ -98,18 +99,18 @@ func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders ma
 		switch {
 		case t.state == TopicMissing:
 		case t.found:
-			s.log.Info("a topic that a pattern found is gone", "topic", t.name)
+			s.note(eventFoundGone, t)
 		default:
-			s.log.Warn("a topic does not exist; wsd does not create it, but reads it when it appears",
-				"topic", t.name)
+			s.note(eventMissing, t)
 		}
+		s.topicOutages.left(&t.trouble)
 		if t.state, t.err = TopicMissing, topicError(rt.ErrorCode); t.goneAt.IsZero() {
 			t.goneAt = time.Now()
 		}
 		return false
 	default:
 		t.state, t.err = TopicFailed, topicError(rt.ErrorCode)
-		t.problem.fail(s.log, "a topic cannot be read", "topic", t.name, "kind", kafka.KindOfCode(code), "err", code)
+		s.topicOutages.failed(&t.trouble, outageCause{-1, kafka.KindOfCode(code)}, t.name, code, "topic", t.name)
 		return false
 	}
 	// A broker older than topic ids sends zero. During an upgrade of the cluster some brokers send ids and some do not.
@@ -134,9 +135,9 @@ func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders ma
 		t.id = rt.TopicID
 	}
 	if t.state == TopicMissing {
-		s.log.Info("a topic has appeared", "topic", t.name, "partitions", len(rt.Partitions))
+		s.note(eventAppeared, t, "partitions", len(rt.Partitions))
 	}
-	t.problem.ok(s.log, "a topic can be read again", "topic", t.name)
+	s.topicOutages.ended(&t.trouble, t.name, "topic", t.name)
 	t.state, t.err, t.goneAt = TopicPresent, topicError(rt.ErrorCode), time.Time{}
 
 	sortPartitions(rt.Partitions)
@@ -148,16 +149,19 @@ func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders ma
 		rp := &rt.Partitions[i]
 		p := t.find(rp.Partition)
 		if p == nil {
-			from, resumed := Start{Mode: StartEarliest}, committed{offset: -1}
+			from, resumed, isNew := Start{Mode: StartEarliest}, committed{offset: -1}, false
 			switch {
 			case resuming:
 				resumed, from = s.resume(t, rp.Partition, of)
 			case first:
 				from = s.o.Start
 			case t.seen:
-				s.log.Info("a topic has a new partition", "topic", t.name, "partition", rp.Partition)
+				isNew = true
 			}
 			p = s.newPartition(t, rp.Partition, from)
+			if isNew {
+				s.notePartition(eventPartition, p)
+			}
 			p.again, p.late = t.former != nil, !first || s.answeredLate
 			if resumed.offset >= 0 {
 				p.resumeAt(resumed)
@@ -176,7 +180,7 @@ func (s *Source) applyTopic(t *topic, rt *kmsg.MetadataResponseTopic, leaders ma
 // recreated ends a topic's life. The new life is read from its beginning.
 func (s *Source) recreated(t *topic) {
 	t.stats.Recreations.Add(1)
-	s.log.Warn("a topic was deleted and created again: reading the new one from its beginning", "topic", t.name)
+	s.note(eventRecreated, t)
 	t.retired = append(t.retired, t.id)
 	if len(t.retired) > retiredMax {
 		t.retired = t.retired[1:]
@@ -184,6 +188,7 @@ func (s *Source) recreated(t *topic) {
 	s.mu.Lock()
 	for _, p := range t.parts {
 		p.owner = nil // Nobody routes anything more of it.
+		s.outages.left(&p.trouble)
 	}
 	s.mu.Unlock()
 	t.former, t.parts, t.seen, t.missed = t.parts, nil, false, true

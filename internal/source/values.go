@@ -19,16 +19,13 @@ func (r *router) invalid(p *partition, reason error, offset int64, size int) {
 		return
 	}
 	t.invalidNoted = append(t.invalidNoted, reason)
-	attrs := []any{"topic", t.name, "partition", p.id, "offset", offset, "bytes", size}
 	switch {
 	case errors.Is(reason, proto.ErrJSONDepth):
-		r.s.log.Warn("a value is nested deeper than kafka.json_depth_max, so JSON clients do not get it; further ones "+
-			"are only counted", append(attrs, "limit", r.s.o.JSONDepthMax)...)
+		r.s.noteRecord(eventJSONDepth, "", p, offset, []any{"limit", r.s.o.JSONDepthMax}, "bytes", size)
 	case errors.Is(reason, proto.ErrJSONNumber):
-		r.s.log.Warn("a value has a number that many JSON parsers refuse, so JSON clients do not get it; further ones "+
-			"are only counted (send such a number as a string)", append(attrs, "digits_max", proto.NumberBytesMax)...)
+		r.s.noteRecord(eventJSONNumber, "", p, offset, []any{"digits_max", proto.NumberBytesMax}, "bytes", size)
 	default:
-		r.s.log.Warn("a value is not JSON, so JSON clients do not get it; further ones are only counted", attrs...)
+		r.s.noteRecord(eventNotJSON, "", p, offset, nil, "bytes", size)
 	}
 }
 

@@ -36,6 +36,7 @@ func (s *Source) watch(ctx context.Context) {
 		if c, settled, err = s.refresh(ctx, c); ctx.Err() != nil {
 			return
 		}
+		s.digest.flush()
 		if err != nil {
 			s.answeredLate = s.answeredLate || !s.everRefreshed()
 			s.stats.MetadataErrors.Add(1)
