@@ -111,7 +111,8 @@ func (o *options) input(e env) config.Input {
 func groups() []kong.Group {
 	titles := map[string]string{
 		"client": "Clients", "limits": "Limits of a client", "admin": "Admin port", "control": "Control socket",
-		"general": "General", "kafka": "Kafka", "overrides": "Header overrides", "steering": "Steering",
+		"metrics": "Metrics", "general": "General", "kafka": "Kafka",
+		"overrides": "Header overrides", "steering": "Steering",
 		"bus": "Bus", "recovery": "Recovery", "shutdown": "Shutdown", "log": "Log", "debug": "Debug", "dev": "wsd dev",
 	}
 	var list []kong.Group

@@ -101,6 +101,7 @@ func (l *loader) checkRanges(c *Config) {
 	number(l, "kafka.dial_timeout", k.DialTimeout, 100*time.Millisecond, 10*time.Minute)
 	number(l, "kafka.request_timeout", k.RequestTimeout, 100*time.Millisecond, 10*time.Minute)
 	number(l, "kafka.topics_max", k.TopicsMax, 1, 10_000)
+	number(l, "metrics.topics_max", c.Metrics.TopicsMax, 0, 10_000)
 	number(l, "kafka.json_depth_max", k.JSONDepthMax, 1, 10_000)
 	if !c.Overrides.Enabled { // Otherwise checkRoutes checks it.
 		number(l, "overrides.channels_max", c.Overrides.ChannelsMax, 1, route.ChannelsMaxLimit)

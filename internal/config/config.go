@@ -8,6 +8,7 @@ type Config struct {
 	Limits    ClientLimits `key:"limits"`
 	Admin     Admin        `key:"admin"`
 	Control   Control      `key:"control"`
+	Metrics   Metrics      `key:"metrics"`
 	Shards    int          `key:"shards" def:"0" help:"Number of event loops, at most 256. 0: one for each CPU that wsd may use (GOMAXPROCS)."`
 	Kafka     Kafka        `key:"kafka"`
 	Routes    []Route      `key:"routes" help:"Rules that choose the channel of a record; the first rule that matches decides (docs/routing.md). In a flag or variable: [TOPIC=]CHANNEL, where CHANNEL may contain {topic}, {key}, {partition}, {header.NAME} and {json.FIELD}. Default: {topic}."`
@@ -65,6 +66,11 @@ type Admin struct {
 // Control is the socket that wsd's own commands use.
 type Control struct {
 	Socket string `key:"socket" help:"Path of the control socket. Default: /run/wsd/PORT.sock, where PORT is that of the first client.listen."`
+}
+
+// Metrics is what /metrics shows.
+type Metrics struct {
+	TopicsMax int `key:"topics_max" def:"200" help:"Maximum number of topics with metrics of their own, 0 to 10000. Each has about 30 values and 5 for each partition, 1.5 KB for a topic with one. The others are summed up under the topic (unlisted), so sums over all topics stay right."`
 }
 
 // Kafka is the cluster that records are read from.

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -245,20 +246,21 @@ func (o Options) bus() []family {
 
 func (o Options) kafka() []family {
 	s := o.Source
+	partitions := sync.OnceValue(s.Partitions) // One look for all metrics of a scrape.
 	return append([]family{
 		o.topic("wsd_kafka_records_total", "Committed data records read.",
 			func(t *source.TopicStats) uint64 { return t.Records.Load() }),
 		o.topic("wsd_kafka_bytes_total", "Bytes of the values of these records.",
 			func(t *source.TopicStats) uint64 { return t.Bytes.Load() }),
-		o.partition("wsd_kafka_lag", "Offsets between the position and the end of the log; -1 until both are "+
-			"known.",
+		partition(partitions, "wsd_kafka_lag", "Offsets between the position and the end of the log; -1 until both "+
+			"are known.",
 			func(p source.PartitionStats) int64 { return p.Lag }),
-		o.partition("wsd_kafka_high_watermark", "End of the log; -1 until it is known.",
+		partition(partitions, "wsd_kafka_high_watermark", "End of the log; -1 until it is known.",
 			func(p source.PartitionStats) int64 { return p.HighWatermark }),
-		o.partition("wsd_kafka_last_stable_offset", "End of what is committed; -1 until it is known. If it stays "+
-			"below the end of the log, an open transaction holds back all records after it.",
+		partition(partitions, "wsd_kafka_last_stable_offset", "End of what is committed; -1 until it is known. If "+
+			"it stays below the end of the log, an open transaction holds back all records after it.",
 			func(p source.PartitionStats) int64 { return p.LastStable }),
-		o.partition("wsd_kafka_position", "Next offset to read; -1 until it is known.",
+		partition(partitions, "wsd_kafka_position", "Next offset to read; -1 until it is known.",
 			func(p source.PartitionStats) int64 { return p.Position }),
 		{
 			name: "wsd_broadcast_routed_messages_total", kind: counter, labels: []string{"type", "by"},
@@ -276,8 +278,8 @@ func (o Options) kafka() []family {
 		},
 		o.topic("wsd_kafka_dropped_total", "Records dropped by a rule.",
 			func(t *source.TopicStats) uint64 { return t.Dropped.Load() }),
-		o.partition("wsd_kafka_stopped", "1 if reading has stopped at a record that a rule with on_error: stop could "+
-			"not place.",
+		partition(partitions, "wsd_kafka_stopped", "1 if reading has stopped at a record that a rule with on_error: "+
+			"stop could not place.",
 			func(p source.PartitionStats) int64 { return int64(boolean(p.Stopped)) }),
 		{name: "wsd_kafka_batch_size", help: "Records in a fetch response, except for empty responses.",
 			kind: histogram, histogram: s.BatchSize.Snapshot},
@@ -302,6 +304,10 @@ func (o Options) kafka() []family {
 			s.MetadataErrors.Load),
 		single("wsd_kafka_topics_left_out", "Topics that match a pattern of kafka.topics but are not read, because "+
 			"kafka.topics_max is reached.", gauge, s.LeftOut.Load),
+		single("wsd_kafka_topics", "Topics that are read, including those that do not exist.", gauge,
+			func() int64 { return int64(len(s.Topics())) }),
+		single("wsd_kafka_topics_unlisted", "Topics without metrics of their own, because of metrics.topics_max. The "+
+			"topic (unlisted) has their sums.", gauge, func() int64 { return int64(s.TopicsUnlisted()) }),
 		single("wsd_kafka_commits_total", "Successful commits of positions to kafka.commit_group.", counter,
 			s.Commits.Load),
 		single("wsd_kafka_commit_errors_total", "Failed commits of positions.", counter, s.CommitErrors.Load),
@@ -310,10 +316,9 @@ func (o Options) kafka() []family {
 			name: "wsd_kafka_unplaced_total", help: "Records that a rule or a header could not place, by reason " +
 				"(docs/routing.md explains each).", kind: counter, labels: []string{"topic", "reason"},
 			values: func(emit func(float64, ...string)) {
-				for _, t := range s.Topics() {
-					for _, u := range route.AllUnplaced() {
-						emit(float64(t.Unplaced[u].Load()), t.Name, u.String())
-					}
+				for _, u := range route.AllUnplaced() {
+					o.topics(func(t *source.TopicStats) uint64 { return t.Unplaced[u].Load() },
+						func(v float64, topic string) { emit(v, topic, u.String()) })
 				}
 			},
 		},
@@ -339,10 +344,9 @@ func (o Options) kafkaLosses() []family {
 			name: "wsd_kafka_lost_total", help: "Offsets never delivered, by reason (docs/kafka.md explains each).",
 			kind: counter, labels: []string{"topic", "reason"},
 			values: func(emit func(float64, ...string)) {
-				for _, t := range o.Source.Topics() {
-					for _, r := range source.AllLossReasons() {
-						emit(float64(t.Lost[r].Load()), t.Name, r.String())
-					}
+				for _, r := range source.AllLossReasons() {
+					o.topics(func(t *source.TopicStats) uint64 { return t.Lost[r].Load() },
+						func(v float64, topic string) { emit(v, topic, r.String()) })
 				}
 			},
 		},

@@ -29,10 +29,16 @@ var update = flag.Bool("update", false, "write docs/metrics.md anew")
 
 func options(t testing.TB, shards int) Options {
 	t.Helper()
+	return optionsFor(t, shards, source.Options{Topics: []string{"a", "b"}})
+}
+
+func optionsFor(t testing.TB, shards int, so source.Options) Options {
+	t.Helper()
 	logger := slog.New(slog.DiscardHandler)
 	ring, err := bus.New(bus.Options{Shards: shards, Slots: 8, BytesMax: 1 << 20, StallMax: 1, Wake: func(routing.ShardID) {}, Logger: logger})
 	require.NoError(t, err)
-	src, err := source.New(source.Options{Brokers: []string{"127.0.0.1:1"}, Topics: []string{"a", "b"}, Interest: routing.NewInterest(), Ring: ring, Logger: logger})
+	so.Brokers, so.Interest, so.Ring, so.Logger = []string{"127.0.0.1:1"}, routing.NewInterest(), ring, logger
+	src, err := source.New(so)
 	require.NoError(t, err)
 	steer, err := steering.New(steering.Options{
 		Mode: steering.ModeOff, Shards: shards, Groups: 1, Values: steering.DefaultValues(shards), Logger: logger,
@@ -93,6 +99,36 @@ func TestScrape(t *testing.T) {
 	}
 	require.Contains(t, text, "go_goroutines ")
 	require.Contains(t, text, "process_resident_memory_bytes ")
+}
+
+// Beyond a number of topics there is one value for all others, so a scrape does not grow, and sums stay right.
+func TestTopicsUnlisted(t *testing.T) {
+	topics := []string{"a", "b"}
+	for i := range 998 {
+		topics = append(topics, fmt.Sprintf("more.%d", i))
+	}
+	o := optionsFor(t, 1, source.Options{Topics: topics, TopicsListedMax: 2})
+	for _, s := range o.Source.Topics() {
+		s.Records.Add(3)
+		s.Lost[source.LossRetention].Add(5)
+	}
+	text := scrape(t, o)
+	for _, line := range []string{
+		`wsd_kafka_records_total{topic="a"} 3`,
+		`wsd_kafka_records_total{topic="b"} 3`,
+		`wsd_kafka_records_total{topic="(unlisted)"} 2994`,
+		`wsd_kafka_lost_total{reason="retention",topic="(unlisted)"} 4990`,
+		`wsd_kafka_lost_total{reason="missing",topic="(unlisted)"} 0`,
+		`wsd_kafka_topics 1000`,
+		`wsd_kafka_topics_unlisted 998`,
+	} {
+		require.Contains(t, text, line+"\n")
+	}
+	require.NotContains(t, text, "more.")
+	require.NotContains(t, scrape(t, options(t, 1)), `topic="(unlisted)"`, "no sum where every topic is listed")
+	none := scrape(t, optionsFor(t, 1, source.Options{Topics: topics, TopicsListedMax: -1}))
+	require.NotContains(t, none, `topic="a"`)
+	require.Contains(t, none, "wsd_kafka_topics_unlisted 1000\n")
 }
 
 // Names follow Prometheus' conventions, and every family gives at least one value where something is there to count.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"os"
@@ -120,7 +121,8 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 		Interest: s.interest, Ring: s.ring, Builder: bus.BuilderOptions{RecordsMax: b.BatchMax,
 			BytesMax: int(b.BatchBytesMax)},
 		BatchAge: b.BatchAge, Shards: shards, ClientIDs: s.clientIDs, TopicsMax: k.TopicsMax,
-		DialTimeout: k.DialTimeout, RequestTimeout: k.RequestTimeout,
+		TopicsListedMax: cmp.Or(s.cfg.Metrics.TopicsMax, -1), // Zero would be the default.
+		DialTimeout:     k.DialTimeout, RequestTimeout: k.RequestTimeout,
 		JSONDepthMax: k.JSONDepthMax, Logger: s.log,
 	}
 	for _, p := range s.slowPolicies() {

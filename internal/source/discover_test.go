@@ -76,7 +76,7 @@ func TestTopicsMax(t *testing.T) {
 
 // A topic that is gone is forgotten in time, so that many that come and go take no memory.
 func TestForget(t *testing.T) {
-	s := &Source{stats: newStats(), log: discard, digest: newDigest(discard, time.Minute)}
+	s := &Source{stats: newStats(9), log: discard, digest: newDigest(discard, time.Minute)}
 	add := func(name string, found bool, state TopicState, gone time.Duration) {
 		tp := &topic{name: name, found: found, state: state, stats: &TopicStats{Name: name}}
 		if state == TopicMissing {

@@ -50,6 +50,8 @@ type Options struct {
 	CommitAgain time.Duration
 
 	TopicsMax int // How many topics may be read, including those that patterns find. Default 1000.
+	// How many topics are listed one by one in Stats, see TopicStats.Listed. Negative means none. Default 200.
+	TopicsListedMax int
 	// The id that the cluster must have. Default: the one that the first broker names. Another cluster is not read.
 	ClusterID string
 	ClientID  string         // Default "wsd".
@@ -139,6 +141,9 @@ func (o Options) withDefaults() (Options, error) {
 		o.ClientID = "wsd"
 	}
 	setInt(&o.TopicsMax, 1000)
+	if o.TopicsListedMax == 0 {
+		o.TopicsListedMax = 200
+	}
 	setInt(&o.FetchMaxBytes, 1<<20)
 	setInt(&o.FetchTotalBytes, 8*o.FetchMaxBytes)
 	setInt(&o.BatchBytesMax, 128<<20)

@@ -161,7 +161,8 @@ func (p *partition) resumeAt(position committed) {
 
 func (p *partition) stats() PartitionStats {
 	st := PartitionStats{Topic: p.topic.name, Partition: p.id, Position: p.routed.Load(), HighWatermark: p.high.Load(),
-		LastStable: p.stable.Load(), Stopped: p.stopped.Load() != nil}
+		LastStable: p.stable.Load(), Stopped: p.stopped.Load() != nil,
+		Listed: p.topic.stats.Listed}
 	if st.Lag = -1; st.Position >= 0 && st.HighWatermark >= 0 {
 		st.Lag = max(0, st.HighWatermark-st.Position)
 	}

@@ -89,7 +89,7 @@ func New(o Options) (*Source, error) {
 		o.Shards = o.Ring.Shards()
 	}
 	s := &Source{
-		o: o, log: o.Logger, stats: newStats(), table: table, seeds: o.Brokers,
+		o: o, log: o.Logger, stats: newStats(o.TopicsListedMax), table: table, seeds: o.Brokers,
 		dialer: kafka.Dialer{
 			ClientID: o.ClientID, TLS: o.TLS, SASL: o.SASL, DialTimeout: o.DialTimeout,
 			RequestTimeout: o.RequestTimeout,

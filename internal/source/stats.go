@@ -32,9 +32,13 @@ type Stats struct {
 	Routed      [route.ByCount]Routed
 	FetchErrors [kafka.ErrorKindCount]atomic.Uint64 // By ErrorKind. Metadata requests are included.
 
+	listedMax  int        // See TopicStats.Listed.
 	mu         sync.Mutex // Guards the lists, each of which is replaced as a whole.
 	topics     []*TopicStats
 	partitions []*partition
+	listed     int         // How many of topics are listed.
+	unlisted   bool        // Some topic was not listed, now or in the past.
+	former     *TopicStats // What topics that were not listed have counted, and that are no longer read.
 }
 
 // Routed counts records by where they went.
@@ -49,7 +53,10 @@ type routed struct{ broadcast, targeted, unwanted uint64 }
 
 // TopicStats are the counters of one topic.
 type TopicStats struct {
-	Name        string
+	Name string
+	// Whoever shows topics shows this one by itself, and others as a sum. A topic that is not listed when it is first
+	// read never is, so that the sums of counters do not shrink. Fixed when others can see the topic.
+	Listed      bool
 	Records     atomic.Uint64 // Committed data records read.
 	Bytes       atomic.Uint64 // The size of the values of these records.
 	InvalidJSON atomic.Uint64 // Wanted values that are not JSON. Clients of the JSON protocol do not get them.
@@ -77,25 +84,7 @@ type PartitionStats struct {
 	LastStable    int64 // The end of what is committed at the last fetch, or -1. Open transactions keep it back.
 	Lag           int64 // The offsets between the two, or -1 while one of them is not known.
 	Stopped       bool  // A rule with on_error: stop has stopped the partition.
-}
-
-// Topics returns the counters of every topic that is read: those configured in their order, then those that patterns
-// found.
-func (s *Stats) Topics() []*TopicStats {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.topics
-}
-
-// setTopics replaces the list of topics.
-func (s *Stats) setTopics(topics []*topic) {
-	list := make([]*TopicStats, len(topics))
-	for i, t := range topics {
-		list[i] = t.stats
-	}
-	s.mu.Lock()
-	s.topics = list
-	s.mu.Unlock()
+	Listed        bool  // See TopicStats.Listed.
 }
 
 // Partitions returns where every known partition stands, by topic and partition.
@@ -123,4 +112,6 @@ func (s *Stats) setPartitions(parts []*partition) {
 	s.mu.Unlock()
 }
 
-func newStats() *Stats { return &Stats{BatchSize: stats.NewHistogram(stats.BatchBounds())} }
+func newStats(listedMax int) *Stats {
+	return &Stats{BatchSize: stats.NewHistogram(stats.BatchBounds()), listedMax: listedMax}
+}
