@@ -90,43 +90,65 @@ func kafkaProblems(st source.Status) (problems []string) {
 		problems = append(problems, fmt.Sprintf("%d topics that match kafka.topics are not read, because "+
 			"kafka.topics_max is reached", st.LeftOut))
 	}
+	more := 0
 	for _, t := range st.Topics {
-		for _, p := range t.Partitions {
-			if p.Stopped {
-				problems = append(problems, fmt.Sprintf("topic %s, partition %d: %s", t.Name, p.Partition, p.Error))
-			}
+		of := topicProblems(&t)
+		if len(of) == 0 {
+			continue
 		}
-		problems = append(problems, partitionProblem(&t)...)
-		switch t.State {
-		case source.TopicMissing:
-			if t.Found {
-				continue
-			}
-			problems = append(problems, fmt.Sprintf("topic %s does not exist", t.Name))
-		case source.TopicFailed:
-			problems = append(problems, fmt.Sprintf("topic %s: %s", t.Name, t.Error))
-		case source.TopicUnknown, source.TopicPresent:
+		if more++; more <= topicsNamed {
+			problems = append(problems, of...)
 		}
+	}
+	if more -= topicsNamed; more > 0 {
+		problems = append(problems, fmt.Sprintf("%d more topics have problems: see kafka.topics in /health", more))
 	}
 	return problems
 }
 
-// partitionProblem says how many partitions of a topic cannot be read, and why the first one cannot. It is one line for
-// all, because there may be thousands.
-func partitionProblem(t *source.TopicStatus) []string {
+// topicsNamed is how many topics the reasons name, because thousands may have the same problem.
+const topicsNamed = 10
+
+func topicProblems(t *source.TopicStatus) (problems []string) {
+	problems = append(problems, partitionProblem(t, "stopped", func(p *source.PartitionStatus) string {
+		if p.Stopped {
+			return p.Error
+		}
+		return ""
+	})...)
+	switch t.State {
+	case source.TopicMissing:
+		if !t.Found {
+			problems = append(problems, fmt.Sprintf("topic %s does not exist", t.Name))
+		}
+	case source.TopicFailed:
+		problems = append(problems, fmt.Sprintf("topic %s: %s", t.Name, t.Error))
+	case source.TopicPresent:
+		problems = append(problems, partitionProblem(t, "cannot read", func(p *source.PartitionStatus) string {
+			switch {
+			case p.Stopped:
+				return ""
+			case p.Leader < 0:
+				return "no reachable leader"
+			}
+			return p.Error
+		})...)
+	case source.TopicUnknown:
+	}
+	return problems
+}
+
+// partitionProblem says how many partitions of a topic have a problem, and what the first one's is. It is one line for
+// all, because there may be thousands. Problem returns "" for a partition without one.
+func partitionProblem(t *source.TopicStatus, what string, problem func(*source.PartitionStatus) string) []string {
 	n, first, why := 0, int32(0), ""
-	for _, p := range t.Partitions {
-		text := p.Error
-		switch {
-		case p.Stopped, t.State != source.TopicPresent:
-			continue
-		case p.Leader < 0:
-			text = "no reachable leader"
-		case text == "":
+	for i := range t.Partitions {
+		text := problem(&t.Partitions[i])
+		if text == "" {
 			continue
 		}
 		if n++; n == 1 {
-			first, why = p.Partition, text
+			first, why = t.Partitions[i].Partition, text
 		}
 	}
 	switch n {
@@ -135,7 +157,7 @@ func partitionProblem(t *source.TopicStatus) []string {
 	case 1:
 		return []string{fmt.Sprintf("topic %s, partition %d: %s", t.Name, first, why)}
 	}
-	return []string{fmt.Sprintf("topic %s: cannot read %d partitions; partition %d: %s", t.Name, n, first, why)}
+	return []string{fmt.Sprintf("topic %s: %s %d partitions; partition %d: %s", t.Name, what, n, first, why)}
 }
 
 // Ready reports whether new clients should be sent here, and if not, why. Any goroutine may call it.

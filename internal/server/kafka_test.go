@@ -103,7 +103,7 @@ func TestForbiddenTopic(t *testing.T) {
 	code, body := r.get("/ready")
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	require.Contains(t, body, "topic secret: [29] Topic Authorization Failed")
-	require.Contains(t, r.log.String(), `msg="a topic cannot be read" topic=secret kind=auth`)
+	require.Contains(t, r.log.String(), `msg="topics cannot be read" topics=2 first="[a secret]" kind=auth`)
 }
 
 // What keeps partitions from being read is a reason of /health, one for a topic however many they are.
@@ -122,4 +122,14 @@ func TestPartitionProblems(t *testing.T) {
 	missing := partitions(orphan)
 	missing.Topics[0].State = source.TopicMissing
 	require.Equal(t, []string{"topic a does not exist"}, kafkaProblems(missing))
+	stopped := source.PartitionStatus{Leader: 1, Stopped: true, Error: "stopped at 3"}
+	require.Equal(t, []string{"topic a: stopped 2 partitions; partition 0: stopped at 3", "topic a, partition 2: no"}, kafkaProblems(partitions(stopped, stopped, failed)))
+
+	many := missing
+	for range 999 {
+		many.Topics = append(many.Topics, missing.Topics[0])
+	}
+	reasons := kafkaProblems(many)
+	require.Len(t, reasons, topicsNamed+1)
+	require.Equal(t, "990 more topics have problems: see kafka.topics in /health", reasons[topicsNamed])
 }
