@@ -9,7 +9,8 @@
 //
 //  1. plan (fetcher.go) finds the partitions whose position must be looked up first (offsets.go, epochs.go), and makes
 //     one request for all others. The gatherer decides how many bytes the broker waits for.
-//  2. kafka.Conn.Request sends the request and reads the response.
+//  2. kafka.Conn.Request sends the request and reads the response. For many partitions, the request names only what has
+//     changed since the last one (fetchsession.go).
 //  3. take (take.go) takes the response partition by partition, under Source.mu. It ignores the part of a partition
 //     that has moved since the request.
 //  4. walkLocked (router.go) goes through a partition's batches. It decides what a hole means (loss.go) and keeps the

@@ -33,6 +33,8 @@ type fetcher struct {
 	walker   *kafka.Walker
 	walked   walked
 	gather   gatherer
+	fetches  fetchSession
+	behind   bool // The plan asks for a partition that has not been read to its end.
 	problem  throttledLog
 	tries    kafka.Backoff
 	fraction fraction
@@ -61,6 +63,7 @@ func (s *Source) newFetcher(id int32, addr string) *fetcher {
 		idle:  kafka.Backoff{Min: s.o.BackoffMin, Max: s.o.BackoffMax},
 	}
 	f.problem.interval = s.o.LogInterval
+	f.fetches.min, f.fetches.full = s.o.sessionMin, s.o.StallAfter/2
 	return f
 }
 
@@ -112,6 +115,7 @@ func (f *fetcher) session(ctx context.Context) error {
 		return err
 	}
 	defer c.Close()
+	f.fetches.end()
 	f.connected.Store(true)
 	f.s.restartStallClocks(f)
 	for {
@@ -149,10 +153,14 @@ func (f *fetcher) step(ctx context.Context, c *kafka.Conn) error {
 		return nil
 	}
 	var resp kmsg.FetchResponse
-	size, err := c.Request(&f.request, &resp, f.s.o.FetchMaxWait)
+	req := f.fetches.next(&f.request, len(f.asked), f.behind, time.Now())
+	size, err := c.Request(req, &resp, f.s.o.FetchMaxWait)
 	f.fraction.after(err)
 	if err != nil {
 		return kafka.Describe("fetch from broker "+f.addr, err)
+	}
+	if again := f.fetches.answered(&resp); again {
+		return nil
 	}
 	if resp.ErrorCode != 0 {
 		return kafka.Code(resp.ErrorCode)
@@ -184,6 +192,7 @@ func (f *fetcher) plan(version int16) (unresolved []*partition, wait time.Durati
 	defer f.s.mu.Unlock()
 	now := time.Now()
 	clear(f.asked)
+	f.behind = false
 	for _, p := range f.parts {
 		if p.topicID == ([16]byte{}) {
 			version = min(version, kafka.FetchByName)
@@ -235,6 +244,7 @@ const refreshWait = 20 * time.Millisecond
 func (f *fetcher) ask(topics []kmsg.FetchRequestTopic, p *partition, version int16) []kmsg.FetchRequestTopic {
 	a := asked{p: p, offset: p.routed.Load(), first: len(f.asked) == 0}
 	f.asked[keyOf(p.topicID, p.topic.name, p.id, version)] = a
+	f.behind = f.behind || !p.caughtUp.Load()
 	part := kmsg.NewFetchRequestTopicPartition()
 	part.Partition = p.id
 	part.FetchOffset = a.offset

@@ -49,10 +49,14 @@ func runSuite(t *testing.T, k *kafkatest.Cluster) {
 	}
 }
 
+// suiteSessionMin is Options.sessionMin of every test of the suite.
+var suiteSessionMin int
+
 // reading returns options that read topics from their beginning, each partition to the channel TOPIC/PARTITION.
 func reading(k *kafkatest.Cluster, topics ...string) Options {
 	return Options{
 		Brokers: k.Addrs(), Topics: topics, TLS: k.TLS, Start: Start{Mode: StartEarliest}, Routes: []Route{{Channel: "{topic}/{partition}"}},
+		sessionMin: suiteSessionMin,
 	}
 }
 

@@ -100,6 +100,8 @@ type Options struct {
 	// How many shards a record must go to for it to count as broadcast. Default: all of the ring's.
 	Shards int
 	Logger *slog.Logger
+
+	sessionMin int // See the constant, which is the default.
 }
 
 // withDefaults returns o with defaults for the options that are not set. It returns an error if an option is wrong.
@@ -149,6 +151,7 @@ func (o Options) withDefaults() (Options, error) {
 	setInt(&o.BatchBytesMax, 128<<20)
 	setInt(&o.RecordBytesMax, 1<<20)
 	setInt(&o.JSONDepthMax, 128)
+	setInt(&o.sessionMin, sessionMin)
 	setDuration(&o.FetchMaxWait, 500*time.Millisecond)
 	setDuration(&o.MetadataInterval, 2*time.Second)
 	setDuration(&o.DialTimeout, 10*time.Second)

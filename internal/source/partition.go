@@ -83,6 +83,7 @@ type partition struct {
 	stopped     atomic.Pointer[string] // Why a rule has stopped the partition. Nil if it has not.
 
 	// mu
+	held        bool     // The last stable offset was below the high watermark at the last fetch.
 	touched     bool     // The partition is in router.touched.
 	owner       *fetcher // The only fetcher that may fetch and route the partition. Nil if no leader is known.
 	leaderEpoch int32
@@ -184,9 +185,11 @@ func (p *partition) stableLocked(stable, high int64, now time.Time) {
 	if stable < 0 {
 		return
 	}
-	if p.stable.Swap(stable) != stable || stable >= high {
+	held := stable < high
+	if p.stable.Swap(stable) != stable || !held || !p.held {
 		p.stableAt.Store(now.UnixNano())
 	}
+	p.held = held
 }
 
 // heldBack describes an open transaction that has held back all records after it for at least patience. It returns ""

@@ -37,7 +37,7 @@ func (f *fetcher) take(resp *kmsg.FetchResponse) (moved bool, bytes int, err err
 			}
 			moved = moved || r.moved
 			// Other partitions can keep one out of the response unless it was first, or the response is empty.
-			starved = starved || r.starved && (a.first || bytes == 0)
+			starved = starved || r.starved && (a.first && !f.fetches.incremental || bytes == 0)
 			records += r.records
 		}
 	}
@@ -52,7 +52,7 @@ func (f *fetcher) take(resp *kmsg.FetchResponse) (moved bool, bytes int, err err
 		f.s.stats.Stalls.Add(1)
 		err = errNoRecords
 	}
-	if answered == 0 {
+	if answered == 0 && !f.fetches.incremental {
 		bytes = max(bytes, 1) // A response about nothing leads nowhere, too.
 	}
 	return moved, bytes, err
@@ -98,12 +98,12 @@ func (f *fetcher) takeLocked(a asked, rp *kmsg.FetchResponseTopicPartition) (r t
 	now := time.Now()
 	position := p.routed.Load()
 	r.moved = position != a.offset
-	p.caughtUp.Store(position >= end)
+	wasCaughtUp := p.caughtUp.Swap(position >= end)
 	if good {
 		p.badOffset = -1
 		p.goodLocked(f.s)
 	}
-	if r.moved || position >= end || !good {
+	if r.moved || position >= end || !good || wasCaughtUp { // There may have been no response about it for long.
 		p.progressAt = now
 	} else {
 		r.starved = now.Sub(p.progressAt) > f.s.o.StallAfter
