@@ -36,6 +36,7 @@ const (
 	atOnce   when = iota
 	atFlush       // At the next flush: the watcher flushes after it has looked at all topics.
 	gathered      // After digestGather.
+	atEnd         // When nothing more of it is to come, see over, or after the interval. So is every further line.
 )
 
 // event is something that may happen to many topics or partitions.
@@ -85,6 +86,9 @@ func (d *digest) add(e *event, cause, name string, shared, single []any) {
 	}
 	switch n.count++; {
 	case n.count == 1:
+		if e.first == atEnd {
+			n.next = now.Add(d.interval)
+		}
 		n.attrs, n.alone = append(append([]any(nil), single...), shared...), len(single)
 		n.names = append(n.names[:0], name)
 	case n.count <= digestNames:
@@ -93,6 +97,17 @@ func (d *digest) add(e *event, cause, name string, shared, single []any) {
 	if d.closed || e.first == atOnce && !now.Before(n.next) {
 		d.line(n, now)
 	} else {
+		d.arm(now)
+	}
+}
+
+// over says that nothing more of an event that is logged atEnd is to come.
+func (d *digest) over(e *event, cause string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if n := d.noted[noteKey{e, cause}]; n != nil && n.count > 0 {
+		now := time.Now()
+		n.next = now.Add(digestGather)
 		d.arm(now)
 	}
 }

@@ -29,20 +29,21 @@ func (s *Source) topicOf(rt *kmsg.MetadataResponseTopic) *topic {
 
 // discover asks for the names of all topics and adds those that a pattern matches. A topic that exists at the first
 // time begins where Options.Start says, a later one at its beginning. Discover asks once in each MetadataInterval,
-// because the response of a large cluster is large.
-func (s *Source) discover(c *kafka.Conn) error {
+// because the response of a large cluster is large. It returns what the response says about topics that are read, so
+// that they need not be asked for again.
+func (s *Source) discover(c *kafka.Conn) (described []kmsg.MetadataResponseTopic, err error) {
 	if len(s.patterns) == 0 || !s.found.IsZero() && time.Since(s.found) < s.o.MetadataInterval {
-		return nil
+		return nil, nil
 	}
 	var resp kmsg.MetadataResponse
 	if _, err := c.Request(s.metadataRequest(c), &resp, 0); err != nil {
-		return err
+		return nil, err
 	}
 	if resp.ErrorCode != 0 {
-		return kafka.Code(resp.ErrorCode)
+		return nil, kafka.Code(resp.ErrorCode)
 	}
 	if err := s.checkCluster(c, &resp); err != nil {
-		return err
+		return nil, err
 	}
 	later := !s.found.IsZero()
 	s.found = time.Now()
@@ -73,7 +74,12 @@ func (s *Source) discover(c *kafka.Conn) error {
 	if added > 0 {
 		s.stats.setTopics(s.topics)
 	}
-	return nil
+	for i := range resp.Topics {
+		if rt := &resp.Topics[i]; s.topicOf(rt) != nil && rt.ErrorCode == 0 {
+			described = append(described, *rt)
+		}
+	}
+	return described, nil
 }
 
 // wanted reports whether a pattern matches the topic.

@@ -3,11 +3,13 @@ package source
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 func (r *rig) topicNames() (names []string) {
@@ -104,4 +106,29 @@ func TestForget(t *testing.T) {
 	require.False(t, s.forget(true), "what is there or named stays")
 	require.Equal(t, []string{"named", "here"}, names())
 	require.Len(t, s.stats.Topics(), 2)
+}
+
+// The answer about all topics is used for those that patterns have found: they are not asked for a second time.
+func TestFoundTopicsAreAskedForOnce(t *testing.T) {
+	c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "in-1", "in-2", "other", "named"))
+	var mu sync.Mutex
+	asked := make(map[string]int)
+	c.ControlKey(int16(kmsg.Metadata), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		mu.Lock()
+		defer mu.Unlock()
+		for _, rt := range kreq.(*kmsg.MetadataRequest).Topics {
+			asked[*rt.Topic]++
+		}
+		return nil, nil, false
+	})
+	r := startRig(t, Options{Brokers: c.ListenAddrs(), Topics: []string{"named", "later", "re:in-.*"}, MetadataInterval: time.Millisecond})
+	r.waitReady(t)
+	refreshes := r.Stats().MetadataRefreshes.Load()
+	eventually(t, func() bool { return r.Stats().MetadataRefreshes.Load() > refreshes+3 }, r.logs.String)
+	mu.Lock()
+	defer mu.Unlock()
+	require.Positive(t, asked["later"], "a topic that is not there is asked for by name, which tells why")
+	require.Equal(t, map[string]int{"later": asked["later"]}, asked)
+	require.ElementsMatch(t, []string{"named", "later", "in-1", "in-2"}, r.topicNames())
 }

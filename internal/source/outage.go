@@ -42,7 +42,7 @@ func newOutages(d *digest, unit, fail, failing, over, overMany string, first whe
 	return &outages{digest: d, byCause: make(map[outageCause]*outage),
 		fail: &event{level: slog.LevelWarn, one: fail, many: failing, unit: unit, first: first},
 		last: &event{level: slog.LevelWarn, one: fail, many: failing, unit: unit, first: atOnce},
-		over: &event{level: slog.LevelInfo, one: over, many: overMany, unit: unit, first: first}}
+		over: &event{level: slog.LevelInfo, one: over, many: overMany, unit: unit, first: atEnd}}
 }
 
 // failed notes an error of what t belongs to. Single is as for digest.add.
@@ -80,10 +80,13 @@ func (o *outages) ended(t *trouble, name string, single ...any) {
 	if t.outage == nil {
 		return
 	}
-	cause := t.outage.outageCause
-	shared := cause.attrs("after", time.Since(t.since).Round(time.Millisecond))
+	out, cause := t.outage, t.outage.outageCause
+	single = append(single, "after", time.Since(t.since).Round(time.Millisecond))
 	o.left(t)
-	o.digest.add(o.over, cause.key(), name, shared, single)
+	o.digest.add(o.over, cause.key(), name, cause.attrs(), single)
+	if out.failing == 0 {
+		o.digest.over(o.over, cause.key())
+	}
 }
 
 // left takes what t belongs to out of its outage: it is gone, or fails for another reason.
@@ -93,6 +96,7 @@ func (o *outages) left(t *trouble) {
 	}
 	if t.outage.failing--; t.outage.failing == 0 {
 		delete(o.byCause, t.outage.outageCause)
+		o.digest.over(o.over, t.outage.key())
 	}
 	*t = trouble{}
 }

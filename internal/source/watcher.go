@@ -83,18 +83,27 @@ func (s *Source) refresh(ctx context.Context, c *kafka.Conn) (_ *kafka.Conn, set
 	}
 	c.SetTimeout(s.metaTimeout)
 	began := time.Now()
-	if err := s.discover(c); err != nil {
+	number := s.refreshBegins()
+	all, err := s.discover(c)
+	if err != nil {
 		s.failed(c, err)
 		return nil, false, kafka.Describe("ask "+c.Addr()+" for all topics", err)
+	}
+	described := make(map[string]bool, len(all))
+	for i := range all {
+		described[*all[i].Topic] = true
 	}
 	req := s.metadataRequest(c)
 	req.Topics = []kmsg.MetadataRequestTopic{} // Nil would ask for all topics.
 	for _, t := range s.topics {
+		if described[t.name] {
+			continue
+		}
 		rt := kmsg.NewMetadataRequestTopic()
 		rt.Topic = kmsg.StringPtr(t.name)
 		req.Topics = append(req.Topics, rt)
 	}
-	number := s.refreshBegins()
+	// This asks even if no topic is left, for the brokers.
 	var resp kmsg.MetadataResponse
 	if _, err := c.Request(req, &resp, 0); err != nil {
 		s.failed(c, err)
@@ -112,6 +121,7 @@ func (s *Source) refresh(ctx context.Context, c *kafka.Conn) (_ *kafka.Conn, set
 		s.failed(c, nil)
 		return nil, false, err
 	}
+	resp.Topics = append(resp.Topics, all...)
 	s.metaTimeout = min(max(metadataTimeout, 4*time.Since(began)), s.o.RequestTimeout)
 	// What cannot be had holds back only what it is about. The response is applied in any case.
 	cleanupErr := s.askCleanup(c, &resp)
