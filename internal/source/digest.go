@@ -152,7 +152,7 @@ func (d *digest) line(n *noted, now time.Time) {
 	}
 	n.next, n.count, n.attrs = now.Add(n.pause), 0, nil
 	n.pause = min(2*n.pause, d.interval)
-	d.log.Log(context.Background(), n.event.level, text, attrs...)
+	d.log.Log(context.Background(), n.event.level, text, attrs...) //nolint:sloglint // events.go has the constants.
 }
 
 // arm sets the timer for the next line that waits for time to pass. The caller holds d.mu.

@@ -158,6 +158,7 @@ func TestKfakeSessions(t *testing.T) { suiteBySessions(t, kafkatest.Kfake(t, 3))
 func TestApacheKafkaSessions(t *testing.T) { suiteBySessions(t, kafkatest.Apache(t, 3)) }
 
 func suiteBySessions(t *testing.T, k *kafkatest.Cluster) {
+	t.Helper()
 	suiteSessionMin = 1
 	t.Cleanup(func() { suiteSessionMin = 0 })
 	runSuite(t, k)
