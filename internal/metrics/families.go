@@ -126,6 +126,9 @@ func (o Options) delivery() []family {
 			func(s *shard.Stats) *atomic.Uint64 { return &s.BytesOut }),
 		o.gauge("wsd_outbound_bytes", "Bytes queued for connections and not written to the kernel yet.",
 			func(s *shard.Stats) *atomic.Int64 { return &s.OutboundBytes }),
+		o.gauge("wsd_inbound_bytes", "Memory for what clients have sent and wsd has not acted on: incomplete requests "+
+			"and messages, and input that waits for its turn.",
+			func(s *shard.Stats) *atomic.Int64 { return &s.InboundBytes }),
 		o.counter("wsd_received_bytes_total", "Bytes read from clients.",
 			func(s *shard.Stats) *atomic.Uint64 { return &s.BytesIn }),
 		o.counter("wsd_received_frames_total", "WebSocket frames received.",

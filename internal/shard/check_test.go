@@ -68,6 +68,9 @@ func check(t testing.TB, s *Shard) {
 			require.Equal(t, subscriber{c.slot, uint32(i)}, s.channels.list[sub.channel].subscribers[sub.subscriber])
 		}
 	})
+	inbound := int64(0)
+	s.slab.each(func(c *conn) { inbound += s.inbound.memory(c) })
+	require.Equal(t, inbound, s.inbound.bytes, "memory of input")
 	flagged := map[string]int{}
 	s.slab.each(func(c *conn) {
 		for name, on := range map[string]bool{

@@ -1,7 +1,6 @@
 package shard
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -40,10 +39,7 @@ func (s *Shard) commands(c *conn, frame []byte) {
 		return
 	}
 	if rest := s.runCommands(c, frame); len(rest) > 0 {
-		if c.in == nil {
-			c.in = new(incomplete)
-		}
-		c.in.commands = bytes.Clone(rest)
+		s.inbound.keepCommands(c, rest)
 	}
 }
 

@@ -68,7 +68,7 @@ func (s *Shard) leave(c *conn) {
 	if c.isClient() || c.state == stateFailed {
 		s.countClients(-1)
 	}
-	c.in, c.reader = nil, wire.Reader{}
+	s.inbound.forget(c)
 }
 
 // finish closes the socket of c in order: the kernel sends what it still holds.

@@ -54,14 +54,6 @@ type conn struct {
 // isClient reports whether the connection is upgraded and not at its end.
 func (c *conn) isClient() bool { return c.state == stateJoining || c.state == stateJoined }
 
-// incomplete is what a connection has sent and was not acted on: a request or frame that is not complete, or input that
-// waits for the next turn.
-type incomplete struct {
-	bytes    []byte
-	headSeen int    // Of a request: bytes already searched for its end.
-	commands []byte // Of a complete message: those that a turn has left for the next one. They come before bytes.
-}
-
 // connRef names a connection, as epoll events do.
 type connRef struct{ slot, generation uint32 }
 

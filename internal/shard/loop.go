@@ -206,6 +206,7 @@ func (s *Shard) endTurn(began time.Duration) {
 	stats.Add(&s.stats.PutOff, s.work.count)
 	*t, *sent, g.batches, g.records, s.work.count = turnCounts{}, sendCounts{}, 0, 0, 0
 	s.stats.OutboundBytes.Store(s.sender.bytes)
+	s.stats.InboundBytes.Store(s.inbound.bytes)
 	s.stats.Turns.Add(1)
 	s.lastTurn = uint64(time.Since(s.start) - began)
 	s.stats.TurnLastNanos.Store(s.lastTurn)

@@ -2,7 +2,6 @@ package shard
 
 import (
 	"fmt"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -51,7 +50,7 @@ func (s *Shard) fill(c *conn) (b []byte, n int, err error) {
 	kept := 0
 	if c.in != nil {
 		if kept = len(c.in.bytes); kept >= keptMin {
-			room := c.in.room()
+			room := s.inbound.room(c)
 			n, err = c.read(room)
 			return c.in.bytes[:kept+max(n, 0)], n, err
 		}
@@ -78,11 +77,11 @@ func (s *Shard) readHead(c *conn, b []byte) []byte {
 	}
 	length := wire.HeadLen(b, seen)
 	if length == 0 && len(b) <= s.opts.Limits.HeadMax {
-		c.keep(b)
+		s.inbound.keep(c, b)
 		c.in.headSeen = len(b)
 		return nil
 	}
-	c.in = nil
+	s.inbound.drop(c)
 	if length == 0 || length > s.opts.Limits.HeadMax {
 		s.refuseRequest(c, headTooLong, ReasonHandshakeRejected)
 		return nil
@@ -95,7 +94,7 @@ func (s *Shard) readHead(c *conn, b []byte) []byte {
 func (s *Shard) readFrames(c *conn, b []byte) {
 	frames, inflated := 0, s.inflated
 	for len(b) > 0 && c.isClient() && !s.work.enough() {
-		event, payload, n, closeErr := c.reader.Next(b, wire.RoleServer, s.opts.Limits.MessageMax)
+		event, payload, n, closeErr := s.inbound.next(c, b, s.opts.Limits.MessageMax)
 		if closeErr != nil {
 			s.failFrame(c, closeErr)
 			return
@@ -116,7 +115,7 @@ func (s *Shard) readFrames(c *conn, b []byte) {
 		return
 	}
 	if s.work.enough() && (len(b) > 0 || c.in != nil && len(c.in.commands) > 0) {
-		c.keep(b)
+		s.inbound.keep(c, b)
 		s.work.wait(c, inputBuffer)
 		return
 	}
@@ -126,9 +125,9 @@ func (s *Shard) readFrames(c *conn, b []byte) {
 // keepIncomplete stores the incomplete frame in b, and times the message that it belongs to from its first byte.
 func (s *Shard) keepIncomplete(c *conn, b []byte) {
 	if len(b) == 0 {
-		c.in = nil
+		s.inbound.drop(c)
 	} else {
-		c.keep(b)
+		s.inbound.keep(c, b)
 	}
 	if len(b) == 0 && c.reader.Idle() {
 		return
@@ -137,37 +136,6 @@ func (s *Shard) keepIncomplete(c *conn, b []byte) {
 		c.frameAt = s.tick + ticks(s.opts.Limits.FrameTimeout)
 		s.wheel.rearm(c)
 	}
-}
-
-// keptMin is how much must be kept to be read behind in place.
-const keptMin = 4 << 10
-
-// keep stores b, which begins with what was kept before or is a later part of it.
-func (c *conn) keep(b []byte) {
-	if c.in == nil {
-		c.in = new(incomplete)
-	}
-	in := c.in
-	switch {
-	case len(b) == 0:
-		in.bytes = nil
-	case len(in.bytes) > 0 && &in.bytes[0] == &b[0]: // It is where it was read.
-		in.bytes = in.bytes[:len(b)]
-	case cap(in.bytes) > keptMin && len(b) < cap(in.bytes)/4:
-		in.bytes = append([]byte(nil), b...) // A small message does not keep the memory of a large one.
-	default:
-		in.bytes = append(in.bytes[:0], b...)
-	}
-}
-
-// room returns where to read behind what is kept: as much as that is, so that a message is moved a few times only,
-// however many pieces it comes in.
-func (in *incomplete) room() []byte {
-	n := len(in.bytes)
-	if cap(in.bytes)-n < n/4 {
-		in.bytes = slices.Grow(in.bytes, n)
-	}
-	return in.bytes[n:cap(in.bytes)]
 }
 
 // failFrame ends a connection that sent what it must not.

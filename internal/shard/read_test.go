@@ -46,7 +46,7 @@ func TestMessageInPieces(t *testing.T) {
 // What is kept after a large message does not have its memory.
 func TestKeepShrinks(t *testing.T) {
 	c := &conn{in: &incomplete{bytes: make([]byte, 60<<10)}}
-	c.keep(c.in.bytes[59<<10:])
+	new(inbound).keep(c, c.in.bytes[59<<10:])
 	require.Len(t, c.in.bytes, 1<<10)
 	require.LessOrEqual(t, cap(c.in.bytes), 2<<10)
 }

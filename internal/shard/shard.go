@@ -42,6 +42,7 @@ type Shard struct {
 	pinnedTick uint32   // Tick of the last look at who holds the oldest batches.
 
 	// Inbound, and memory for reuse.
+	inbound  inbound
 	readBuf  []byte
 	replies  []byte
 	inflater wire.Inflater

@@ -13,6 +13,7 @@ type Stats struct {
 	TurnLastNanos atomic.Uint64 // Last turn, in nanoseconds.
 	TurnMaxNanos  atomic.Uint64 // Longest turn so far, in nanoseconds.
 	OutboundBytes atomic.Int64  // Bytes queued for connections that the kernel has not taken yet.
+	InboundBytes  atomic.Int64  // Bytes that connections have sent and that wait: incomplete, or for their turn.
 	Wakeups       atomic.Uint64 // Times another goroutine woke the loop out of its wait.
 	Writes        atomic.Uint64 // write and writev calls that sent something.
 	BytesOut      atomic.Uint64 // Bytes that the kernel took.

@@ -111,10 +111,10 @@ func (s *Shard) takeWaiting() {
 
 // goOn acts on what c has in its buffer: the rest of a message first.
 func (s *Shard) goOn(c *conn) {
-	if rest := c.in.commands; len(rest) > 0 {
-		c.in.commands = nil
-		if rest = s.runCommands(c, rest); len(rest) > 0 {
-			c.in.commands = rest
+	if len(c.in.commands) > 0 {
+		rest := s.runCommands(c, s.inbound.takeCommands(c))
+		if len(rest) > 0 {
+			s.inbound.leaveCommands(c, rest)
 			s.work.wait(c, inputBuffer)
 			return
 		}

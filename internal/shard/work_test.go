@@ -165,7 +165,10 @@ func TestWhatIsCharged(t *testing.T) {
 			for range 2 {
 				c.send(client)
 			}
-			eventually(t, "closed", func() bool { r.step(); return r.reason(ReasonTooManyRequests) == 1 || r.shard.slab.get(0).state == stateClosing })
+			eventually(t, "closed", func() bool {
+				r.step()
+				return r.reason(ReasonTooManyRequests) == 1 || r.shard.slab.get(0).state == stateClosing
+			})
 			require.EqualValues(t, 1, r.shard.Stats().OverRate[c.kind].Load())
 		})
 	}

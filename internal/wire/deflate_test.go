@@ -50,7 +50,7 @@ func feedDeflated(tb testing.TB, f *Inflater, stream []byte, messageMax int, nex
 			if n == 0 {
 				break
 			}
-			require.LessOrEqual(tb, r.held(), DeflatedMax(messageMax))
+			require.LessOrEqual(tb, r.Held(), DeflatedMax(messageMax))
 			if ev == EventDeflatedText || ev == EventDeflatedBinary {
 				require.LessOrEqual(tb, len(payload), DeflatedMax(messageMax))
 				if ev, payload, err = f.Inflate(ev, payload, messageMax); err != nil {

@@ -82,7 +82,7 @@ func feed(tb testing.TB, stream []byte, role Role, messageMax int, next func() i
 				require.True(tb, r.Idle())
 				require.LessOrEqual(tb, len(payload), messageMax)
 			}
-			require.LessOrEqual(tb, r.held(), messageMax)
+			require.LessOrEqual(tb, r.Held(), messageMax)
 			kept = kept[n:]
 		}
 	}

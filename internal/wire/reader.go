@@ -212,8 +212,8 @@ func (p *partial) grow(n, messageMax int) {
 	p.message = append(make([]byte, 0, max(need, min(2*cap(p.message), messageMax))), p.message...)
 }
 
-// held returns the memory of an incomplete fragmented message, in bytes.
-func (r *Reader) held() int {
+// Held returns the memory of an incomplete fragmented message, in bytes.
+func (r *Reader) Held() int {
 	if r.partial == nil {
 		return 0
 	}

@@ -154,7 +154,7 @@ func TestEmptyFragments(t *testing.T) {
 		require.Positive(t, n)
 		require.False(t, r.Idle())
 	}
-	require.Zero(t, r.held())
+	require.Zero(t, r.Held())
 }
 
 func TestNextDoesNotAllocate(t *testing.T) {
