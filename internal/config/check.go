@@ -3,14 +3,12 @@ package config
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"math"
 	"net"
 	"os"
 	"path/filepath"
 	"regexp"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -247,67 +245,7 @@ func (l *loader) checkKafka(c *Config) {
 			len(k.CommitGroup), groupBytesMax), "")
 	}
 	l.checkTLS(k.TLS)
-	l.checkSASL(&k.SASL)
-}
-
-func (l *loader) checkTLS(t TLS) {
-	if t.Enabled {
-		if _, key, value, err := t.build(); err != nil {
-			l.complain(key, value, err.Error(), "")
-		}
-		return
-	}
-	values := map[string]string{
-		"kafka.tls.ca_file": t.CAFile, "kafka.tls.cert_file": t.CertFile, "kafka.tls.key_file": t.KeyFile,
-		"kafka.tls.server_name": t.ServerName,
-	}
-	if t.InsecureSkipVerify {
-		values["kafka.tls.insecure_skip_verify"] = "true"
-	}
-	for _, key := range slices.Sorted(maps.Keys(values)) {
-		if values[key] != "" {
-			l.complain(key, values[key], "has no effect, because kafka.tls.enabled is false",
-				"set kafka.tls.enabled to true, or remove this")
-		}
-	}
-}
-
-// checkSASL also reads the password file, because an error there is an error of the configuration.
-func (l *loader) checkSASL(s *SASL) {
-	const key = "kafka.sasl.mechanism"
-	s.Mechanism = strings.ToLower(s.Mechanism)
-	switch s.Mechanism {
-	case "":
-		if s.Username != "" || s.Password != "" || s.PasswordFile != "" {
-			l.complain(key, "", "missing, although kafka.sasl has a user name or a password",
-				"set plain, scram-sha-256 or scram-sha-512")
-		}
-		return
-	case "plain", "scram-sha-256", "scram-sha-512":
-	default:
-		l.complain(key, s.Mechanism, "not a mechanism that wsd supports", "set plain, scram-sha-256 or scram-sha-512")
-	}
-	if s.Username == "" {
-		l.complain("kafka.sasl.username", "", "missing, and kafka.sasl.mechanism needs it", "")
-	}
-	switch {
-	case s.Password != "" && s.PasswordFile != "":
-		l.complain("kafka.sasl.password_file", s.PasswordFile, "kafka.sasl.password is set as well",
-			"remove one of them")
-	case s.PasswordFile != "":
-		text, err := readLimited(s.PasswordFile)
-		if err != nil {
-			l.complain("kafka.sasl.password_file", s.PasswordFile, "cannot be read: "+explainFile(err), "")
-			return
-		}
-		s.Password = Secret(strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"))
-		if s.Password == "" {
-			l.complain("kafka.sasl.password_file", s.PasswordFile, "the file is empty", "")
-		}
-	case s.Password == "":
-		l.complain("kafka.sasl.password", "", "missing, and kafka.sasl.mechanism needs it",
-			"set kafka.sasl.password_file")
-	}
+	l.checkSASL(k)
 }
 
 func (l *loader) checkSlowPolicies(policies []SlowPolicy) {
@@ -361,13 +299,18 @@ func (l *loader) checkChoices(c *Config) {
 	}
 }
 
-// checkFileMode refuses a password in a file that everybody can read.
+// checkFileMode refuses a secret in a file that everybody can read.
 func (l *loader) checkFileMode() {
-	if !l.loaded.written("kafka.sasl.password") || !strings.HasPrefix(l.loaded.Origin("kafka.sasl.password"), "file ") {
+	info, err := os.Stat(l.loaded.File)
+	if err != nil || info.Mode().Perm()&0o004 == 0 {
 		return
 	}
-	if info, err := os.Stat(l.loaded.File); err == nil && info.Mode().Perm()&0o004 != 0 {
-		l.complain("kafka.sasl.password", "", "everybody can read the configuration file, and the password with it",
-			"run chmod o-r "+l.loaded.File+", or use kafka.sasl.password_file")
+	for _, key := range l.keys {
+		if !l.options[key].Secret || !l.loaded.written(key) || !strings.HasPrefix(l.loaded.Origin(key), "file ") {
+			continue
+		}
+		name := key[strings.LastIndexByte(key, '.')+1:]
+		l.complain(key, "", "everybody can read the configuration file, and the "+strings.ReplaceAll(name, "_", " ")+
+			" with it", "run chmod o-r "+l.loaded.File+", or use "+key+"_file")
 	}
 }

@@ -97,19 +97,11 @@ type Kafka struct {
 // TLS is how to encrypt connections to brokers.
 type TLS struct {
 	Enabled            bool   `key:"enabled" def:"false" help:"Use TLS for connections to brokers."`
-	CAFile             string `key:"ca_file" help:"PEM file with the authorities that may sign a broker's certificate. Default: the system's."`
-	CertFile           string `key:"cert_file" help:"PEM file with the client certificate. Needs key_file."`
+	CAFile             string `key:"ca_file" help:"PEM file with the authorities that may sign a broker's certificate. New connections use the file as it is then. Default: the system's."`
+	CertFile           string `key:"cert_file" help:"PEM file with the client certificate. Needs key_file. New connections use both files as they are then."`
 	KeyFile            string `key:"key_file" help:"PEM file with the key of that certificate."`
 	ServerName         string `key:"server_name" help:"Name that the brokers' certificates must have. Default: each broker's host."`
 	InsecureSkipVerify bool   `key:"insecure_skip_verify" def:"false" help:"Accept any certificate. For tests only."`
-}
-
-// SASL is how to authenticate to brokers.
-type SASL struct {
-	Mechanism    string `key:"mechanism" help:"plain, scram-sha-256 or scram-sha-512. Empty: no authentication."`
-	Username     string `key:"username" help:"User name."`
-	Password     Secret `key:"password" secret:"true" help:"Password. Prefer password_file, which does not show in ps."`
-	PasswordFile string `key:"password_file" help:"File that contains the password. A line break at its end does not count."`
 }
 
 // Overrides are headers with which a record itself says where it goes.

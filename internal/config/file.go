@@ -5,14 +5,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
-)
 
-// fileMax is the largest file that is read, in bytes. A configuration has some hundred lines.
-const fileMax = 1 << 20
+	"wsd/internal/reload"
+)
 
 // readFile reads the requested file, or the default file if none was requested and that exists.
 func (l *loader) readFile(in Input) {
@@ -23,7 +21,7 @@ func (l *loader) readFile(in Input) {
 	if path == "" {
 		return
 	}
-	text, err := readLimited(path)
+	text, err := reload.Read(path)
 	if in.File == "" && errors.Is(err, fs.ErrNotExist) {
 		return
 	}
@@ -34,19 +32,6 @@ func (l *loader) readFile(in Input) {
 	}
 	l.loaded.File = path
 	l.parse(path, text)
-}
-
-func readLimited(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, fileMax+1))
-	if err == nil && len(text) > fileMax {
-		err = fmt.Errorf("larger than %d bytes", fileMax)
-	}
-	return text, err
 }
 
 // parse reads the values of a YAML text.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/segmentio/kafka-go/sasl"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -15,43 +16,69 @@ import (
 // saslStepsMax bounds the exchange. SCRAM, the longest mechanism known here, takes three steps.
 const saslStepsMax = 10
 
-// authenticate runs the SASL exchange. If the broker refuses, the error has the broker's own words.
-func (c *Conn) authenticate(ctx context.Context, m sasl.Mechanism, addr string) error {
+// Advisor is implemented by mechanisms for whose credentials users have to look elsewhere than at a user name and a
+// password.
+type Advisor interface {
+	// Advice says what to check if a broker refuses a login, for a sentence that begins with "check".
+	Advice() string
+}
+
+// Refusable is implemented by the sasl.StateMachine of a mechanism that wants to know about refused credentials.
+type Refusable interface {
+	// Refused is called if the broker refuses the login.
+	Refused()
+}
+
+// advice says what to check if a broker refuses a login by m.
+func advice(m sasl.Mechanism) string {
+	if a, ok := m.(Advisor); ok {
+		return "check " + a.Advice()
+	}
+	return "check kafka.sasl.username and the password"
+}
+
+// authenticate runs the SASL exchange. If the broker refuses, the error has the broker's own words. Lifetime is how
+// long the broker takes requests after this login; zero means without limit.
+func (c *Conn) authenticate(
+	ctx context.Context, m sasl.Mechanism, addr string,
+) (lifetime time.Duration, err error) {
 	during := "authenticate at broker " + addr + " by " + m.Name()
 	refused := func(err error) error { return &KindError{ErrorAuth, fmt.Errorf("%s: %w", during, err)} }
 
 	if err := c.saslHandshake(m.Name()); errors.As(err, new(Code)) {
-		return refused(err)
+		return 0, refused(err)
 	} else if err != nil {
-		return &KindError{KindOf(err), Describe(during, err)}
+		return 0, &KindError{KindOf(err), Describe(during, err)}
 	}
 
 	host, portText, _ := net.SplitHostPort(addr)
 	port, _ := strconv.Atoi(portText)
 	ctx = sasl.WithMetadata(ctx, &sasl.Metadata{Host: host, Port: port})
-	session, out, err := m.Start(ctx)
+	exchange, out, err := m.Start(ctx)
 	if err != nil {
-		return refused(err)
+		return 0, refused(err)
 	}
 	for range saslStepsMax {
-		in, err := c.saslStep(out)
+		in, lifetime, err := c.saslStep(out)
 		if errors.As(err, new(Code)) {
-			return refused(err)
+			if r, ok := exchange.(Refusable); ok {
+				r.Refused()
+			}
+			return 0, refused(fmt.Errorf("%w (%s)", err, advice(m)))
 		} else if err != nil {
-			return &KindError{ErrorAuth, fmt.Errorf(
-				"%w (some brokers do this if credentials are wrong: check kafka.sasl.username and the password)",
-				Describe(during, err))}
+			return 0, &KindError{ErrorAuth, fmt.Errorf("%w (some brokers do this if credentials are wrong: %s)",
+				Describe(during, err), advice(m))}
 		}
-		done, next, err := session.Next(ctx, in)
+		done, next, err := exchange.Next(ctx, in)
 		if err != nil {
-			return refused(err)
+			return 0, refused(err)
 		}
 		if done {
-			return nil
+			return lifetime, nil
 		}
 		out = next
 	}
-	return refused(fmt.Errorf("not finished after %d steps", saslStepsMax))
+	return 0, refused(fmt.Errorf("not finished after %d steps", saslStepsMax))
 }
 
 // saslHandshake chooses the mechanism. The error is a Code if the broker refuses.
@@ -75,21 +102,23 @@ func (c *Conn) saslHandshake(mechanism string) error {
 		strings.Join(resp.SupportedMechanisms, ", "))
 }
 
-// saslStep sends the client's part of a step and returns the broker's. The error is a Code if the broker refuses.
-func (c *Conn) saslStep(out []byte) (in []byte, err error) {
+// saslStep sends the client's part of a step and returns the broker's, and how long the login lasts if this was the
+// last step. The error is a Code if the broker refuses.
+func (c *Conn) saslStep(out []byte) (in []byte, lifetime time.Duration, err error) {
 	req := kmsg.NewSASLAuthenticateRequest()
 	req.Version = min(1, c.Version(req.Key()))
 	req.SASLAuthBytes = out
 	var resp kmsg.SASLAuthenticateResponse
 	if _, err := c.Request(&req, &resp, 0); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if resp.ErrorCode == 0 {
-		return resp.SASLAuthBytes, nil
+		millis := min(max(resp.SessionLifetimeMillis, 0), lifetimeMax.Milliseconds())
+		return resp.SASLAuthBytes, time.Duration(millis) * time.Millisecond, nil
 	}
 	words := ""
 	if resp.ErrorMessage != nil {
 		words = *resp.ErrorMessage
 	}
-	return nil, fmt.Errorf("%w: %s (check kafka.sasl.username and the password)", Code(resp.ErrorCode), words)
+	return nil, 0, fmt.Errorf("%w: %s", Code(resp.ErrorCode), words)
 }

@@ -33,6 +33,9 @@ type Conn struct {
 	correlation  int32
 	deadline     time.Time // Of reads and writes, see allow.
 	progressed   int       // The bytes that were moved since the deadline was last looked at.
+	opened       time.Time
+	served       int     // The responses since the login.
+	session      session // Zero without SASL.
 }
 
 // Close closes the connection. A request in flight fails.
@@ -147,20 +150,27 @@ var (
 
 // Request sends a request in the version set in it and decodes the response into resp. Wait is how long the broker may
 // take before it responds. The slices in resp point into c's buffer and are valid until the next Request. Size is the
-// response's size in bytes. After an error the connection is of no further use.
+// response's size in bytes. After an error the connection is of no further use. The error is an *EndError if the
+// broker ended the connection without a fault. If the login is about to expire, Request logs in again first (KIP-368).
 func (c *Conn) Request(req kmsg.Request, resp kmsg.Response, wait time.Duration) (size int, err error) {
+	if c.session.due() {
+		if err := c.renewSession(); err != nil {
+			return 0, err
+		}
+	}
 	if err := c.allow(wait); err != nil {
 		return 0, err
 	}
 	c.correlation++
 	c.request = c.formatter.AppendRequest(c.request[:0], req, c.correlation)
 	if _, err := c.stream.Write(c.request); err != nil {
-		return 0, err
+		return 0, c.ended(err)
 	}
 	body, err := c.readResponse()
 	if err != nil {
 		return 0, err
 	}
+	c.served++
 	resp.SetVersion(req.GetVersion())
 	return len(body), decode(resp, body, c.correlation)
 }
@@ -168,7 +178,9 @@ func (c *Conn) Request(req kmsg.Request, resp kmsg.Response, wait time.Duration)
 // readResponse reads a response into c.response.
 func (c *Conn) readResponse() ([]byte, error) {
 	head, err := c.reader.Peek(4)
-	if err != nil {
+	if len(head) == 0 && err != nil {
+		return nil, c.ended(err)
+	} else if err != nil {
 		return nil, err
 	}
 	if head[0] == 0x15 && head[1] == 3 { // A TLS alert of version 3.x. As a size it would be at least 336 MiB.

@@ -15,16 +15,21 @@ import (
 
 // Dialer says how to connect to brokers. Nobody changes it after its first use; any goroutine may use it.
 type Dialer struct {
-	ClientID    string
-	TLS         *tls.Config    // Nil means plain text. An empty ServerName becomes each broker's host.
-	SASL        sasl.Mechanism // Nil means no authentication.
-	DialTimeout time.Duration  // For connecting, TLS and SASL together.
+	ClientID string
+	// Returns the configuration for one connection, which may differ from the last one: certificates may be replaced
+	// while the process runs. An empty ServerName becomes each broker's host. Nil means plain text.
+	TLS  func() *tls.Config
+	SASL sasl.Mechanism // Nil means no authentication. It is asked to start at each login.
+	// For connecting, TLS and SASL together, and for what a login on an open connection has to fetch first.
+	DialTimeout time.Duration
 	// The longest time without progress until a response is complete, on top of the time that the broker may wait
 	// before it sends one.
 	RequestTimeout time.Duration
 	ResponseMax    int // Size in bytes of the largest response that is accepted.
 	// Size in bytes up to which a connection keeps its response buffer for the next response.
 	ResponseKept int
+	// Called after each login on an open connection that succeeds (KIP-368). Nil calls nothing.
+	Reauthenticated func()
 }
 
 // Dial connects to the broker at addr: TCP, TLS, version negotiation, SASL. The end of ctx closes the connection, also
@@ -55,7 +60,7 @@ func (d *Dialer) Dial(ctx context.Context, addr string) (_ *Conn, err error) {
 	}
 	stream := net.Conn(raw)
 	if d.TLS != nil {
-		cfg := d.TLS.Clone()
+		cfg := d.TLS().Clone()
 		if cfg.ServerName == "" {
 			cfg.ServerName, _, _ = net.SplitHostPort(addr)
 		}
@@ -69,20 +74,34 @@ func (d *Dialer) Dial(ctx context.Context, addr string) (_ *Conn, err error) {
 	c := &Conn{
 		stream: stream, reader: bufio.NewReader(stream), stopCancel: stop, dialled: addr,
 		formatter: kmsg.NewRequestFormatter(kmsg.FormatterClientID(d.ClientID)), responseMax: d.ResponseMax,
-		responseKept: d.ResponseKept,
+		responseKept: d.ResponseKept, opened: time.Now(),
 	}
 	if err = c.negotiate(); err != nil {
 		during := "ask broker " + addr + " for its versions (does it expect TLS on this port?)"
 		return nil, &KindError{ErrorConnect, Describe(during, err)}
 	}
 	if d.SASL != nil {
-		if err = c.authenticate(dialCtx, d.SASL, addr); err != nil {
+		lifetime, err := c.authenticate(dialCtx, d.SASL, addr)
+		if err != nil {
 			return nil, err
 		}
+		c.session = session{renew: func() (time.Duration, error) { return d.loginAgain(ctx, c, addr) }}
+		c.session.begin(time.Now(), lifetime)
 	}
+	c.served = 0
 	c.timeout = d.RequestTimeout
 	raw.moved = c.progress
 	return c, nil
+}
+
+// loginAgain logs in on an open connection.
+func (d *Dialer) loginAgain(ctx context.Context, c *Conn, addr string) (lifetime time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, d.DialTimeout)
+	defer cancel()
+	if lifetime, err = c.authenticate(ctx, d.SASL, addr); err == nil && d.Reauthenticated != nil {
+		d.Reauthenticated()
+	}
+	return lifetime, err
 }
 
 // DialFirstMax is how many addresses DialFirst tries. It also bounds the length of its error.

@@ -12,7 +12,7 @@ import (
 )
 
 // dripBroker answers the handshake of a Conn, and then each request with a response of size bytes, in pieces with a
-// pause after each.
+// pause after each. If the pause is negative, it closes the connection after the first piece.
 func dripBroker(t *testing.T, size, piece int, pause time.Duration) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -64,8 +64,11 @@ func dripBroker(t *testing.T, size, piece int, pause time.Duration) (addr string
 				if _, err := c.Write(resp[n:min(n+piece, len(resp))]); err != nil {
 					return
 				}
-				if first {
+				switch {
+				case first:
 					continue
+				case pause < 0:
+					return
 				}
 				select {
 				case <-time.After(pause):

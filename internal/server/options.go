@@ -10,10 +10,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/segmentio/kafka-go/sasl"
-	"github.com/segmentio/kafka-go/sasl/plain"
-	"github.com/segmentio/kafka-go/sasl/scram"
-
 	"wsd/internal/admin"
 	"wsd/internal/bus"
 	"wsd/internal/config"
@@ -105,17 +101,12 @@ func (s *Server) busOptions(shards int) bus.Options {
 
 func (s *Server) sourceOptions(shards int) (source.Options, error) {
 	k, b := s.cfg.Kafka, s.cfg.Bus
-	tlsConfig, err := k.TLS.ClientConfig()
-	if err != nil {
-		return source.Options{}, err
-	}
-	mechanism, err := kafkaSASL(k.SASL)
-	if err != nil {
+	if err := s.login.set(k, s.log); err != nil {
 		return source.Options{}, err
 	}
 	o := source.Options{
 		Brokers: k.Brokers, Topics: k.Topics, ClusterID: k.ClusterID,
-		ClientID: k.ClientID, TLS: tlsConfig, SASL: mechanism,
+		ClientID: k.ClientID, TLS: s.login.tls, SASL: s.login.sasl,
 		CommitGroup: k.CommitGroup, RecordBytesMax: int(k.MaxRecordBytes),
 		FetchMaxWait: k.FetchMaxWait, FetchMaxBytes: int(k.FetchMaxBytes), MetadataInterval: k.MetadataInterval,
 		Interest: s.interest, Ring: s.ring, Builder: bus.BuilderOptions{RecordsMax: b.BatchMax,
@@ -179,20 +170,6 @@ func (s *Server) slowPolicies() (list []shard.SlowPolicy) {
 		}
 	}
 	return list
-}
-
-func kafkaSASL(c config.SASL) (sasl.Mechanism, error) {
-	switch c.Mechanism {
-	case "":
-		return nil, nil
-	case "plain":
-		return plain.Mechanism{Username: c.Username, Password: string(c.Password)}, nil
-	case "scram-sha-256":
-		return scram.Mechanism(scram.SHA256, c.Username, string(c.Password))
-	case "scram-sha-512":
-		return scram.Mechanism(scram.SHA512, c.Username, string(c.Password))
-	}
-	return nil, fmt.Errorf("BUG: kafka.sasl.mechanism %q passed the checks", c.Mechanism)
 }
 
 // closeGrace is how long a client may take to read the last messages and answer a close frame, unless shutdown.drain is

@@ -48,6 +48,7 @@ type Server struct {
 	steering  *steering.Steering
 	interest  *routing.Interest
 	ring      *bus.Ring
+	login     login
 	source    *source.Source
 	recovery  *recovery.Recovery // Nil if recovery.enabled is false.
 	deflate   *deflate.Pool      // Nil if client.compression is false.
@@ -215,6 +216,8 @@ func (s *Server) AdminAddress() string {
 // time. It calls served, which may be nil, when everything has started.
 func (s *Server) Run(ctx context.Context, served func()) error {
 	s.descriptors.Max = connectionsMax()
+	stopWatching := s.login.watch(ctx)
+	defer stopWatching()
 	s.source.Start()
 	if s.recovery != nil {
 		s.recovery.Start()

@@ -89,6 +89,13 @@ func (f *fetcher) run(ctx context.Context) {
 			f.s.stats.Reconnects.Add(1)
 		}
 		err := f.session(ctx)
+		if kafka.HasEnded(err) && ctx.Err() == nil {
+			// Nothing is wrong unless connecting again fails. Another broker may lead the partitions now.
+			f.s.log.Debug("a Kafka broker has ended a connection, connecting again", "broker", f.id, "addr", f.addr,
+				"reason", err)
+			f.s.kickWatcher()
+			continue
+		}
 		f.connected.Store(false)
 		if ctx.Err() != nil {
 			return

@@ -80,7 +80,7 @@ func tlsSuite(t *testing.T, plainText *kafkatest.Cluster) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := reading(c.at, topic)
-			o.TLS, o.DialTimeout = c.tls, time.Second
+			o.TLS, o.DialTimeout = always(c.tls), time.Second
 			r := startRig(t, o)
 			eventually(t, func() bool { return r.Status().Error != "" }, func() string { return "no error" })
 			require.Contains(t, r.Status().Error, c.says)

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"crypto/tls"
 	"fmt"
 	"strconv"
 	"testing"
@@ -55,9 +56,17 @@ var suiteSessionMin int
 // reading returns options that read topics from their beginning, each partition to the channel TOPIC/PARTITION.
 func reading(k *kafkatest.Cluster, topics ...string) Options {
 	return Options{
-		Brokers: k.Addrs(), Topics: topics, TLS: k.TLS, Start: Start{Mode: StartEarliest}, Routes: []Route{{Channel: "{topic}/{partition}"}},
+		Brokers: k.Addrs(), Topics: topics, TLS: always(k.TLS), Start: Start{Mode: StartEarliest}, Routes: []Route{{Channel: "{topic}/{partition}"}},
 		sessionMin: suiteSessionMin,
 	}
+}
+
+// always returns a function that returns c, or nil for plain text.
+func always(c *tls.Config) func() *tls.Config {
+	if c == nil {
+		return nil
+	}
+	return func() *tls.Config { return c }
 }
 
 // channels names those that partitions of a topic have by reading.

@@ -54,10 +54,10 @@ type Options struct {
 	TopicsListedMax int
 	// The id that the cluster must have. Default: the one that the first broker names. Another cluster is not read.
 	ClusterID string
-	ClientID  string         // Default "wsd".
-	TLS       *tls.Config    // Nil means plain text. An empty ServerName becomes each broker's host.
-	SASL      sasl.Mechanism // Nil means no authentication.
-	Routes    []Route        // Default: one rule with the channel "{topic}".
+	ClientID  string             // Default "wsd".
+	TLS       func() *tls.Config // For each connection, see kafka.Dialer. Nil means plain text.
+	SASL      sasl.Mechanism     // Nil means no authentication.
+	Routes    []Route            // Default: one rule with the channel "{topic}".
 
 	Overrides *route.Overrides   // Headers by which a record chooses where it goes. Nil means none.
 	ClientIDs *routing.ClientIDs // Of this process's connections; nil if it has none.

@@ -98,6 +98,7 @@ func New(o Options) (*Source, error) {
 		byName: make(map[string]*topic), fetchers: make(map[int32]*fetcher), kick: make(chan struct{}, 1),
 		builder: bus.NewBuilder(o.Builder),
 	}
+	s.dialer.Reauthenticated = func() { s.stats.Reauthentications.Add(1) }
 	s.view.seeds = o.Brokers
 	s.digest = newDigest(s.log, o.LogInterval)
 	s.outages, s.topicOutages = partitionOutages(s.digest), topicOutages(s.digest)

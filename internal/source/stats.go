@@ -17,6 +17,7 @@ type Stats struct {
 	FetchBytes        atomic.Uint64    // The size of all fetch responses on the wire.
 	BatchSize         *stats.Histogram // The number of records in a fetch response that had any.
 	Reconnects        atomic.Uint64    // Attempts to connect to a broker after a connection was lost or failed.
+	Reauthentications atomic.Uint64    // Logins on open connections.
 	Stalls            atomic.Uint64    // Connections dropped because the broker had records but sent none.
 	MetadataRefreshes atomic.Uint64
 	MetadataErrors    atomic.Uint64

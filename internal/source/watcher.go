@@ -33,7 +33,13 @@ func (s *Source) watch(ctx context.Context) {
 	for {
 		var err error
 		var settled bool
-		if c, settled, err = s.refresh(ctx, c); ctx.Err() != nil {
+		c, settled, err = s.refresh(ctx, c)
+		if kafka.HasEnded(err) && ctx.Err() == nil { // Nothing is wrong unless another connection fails as well.
+			s.log.Debug("a Kafka broker has ended a connection, connecting again", "reason", err)
+			s.stats.Reconnects.Add(1)
+			c, settled, err = s.refresh(ctx, nil)
+		}
+		if ctx.Err() != nil {
 			return
 		}
 		s.digest.flush()
