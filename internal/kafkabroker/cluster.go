@@ -124,6 +124,9 @@ func (c *Cluster) format(ctx context.Context) error {
 	if err := writeLogging(filepath.Join(c.o.Dir, "log4j2.properties")); err != nil {
 		return fmt.Errorf("write Kafka's settings: %w", err)
 	}
+	if err := os.WriteFile(filepath.Join(c.o.Dir, "jwks.json"), []byte(c.o.JWKS), 0o600); err != nil {
+		return fmt.Errorf("write the keys for OAUTHBEARER: %w", err)
+	}
 	deadline, cancel := context.WithTimeout(ctx, formatMax)
 	defer cancel()
 	var running []*process
@@ -170,6 +173,7 @@ func (c *Cluster) java(main string, args ...string) []string {
 		"java", fmt.Sprintf("-Xmx%dm", c.o.HeapMB), "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto",
 		"-Xlog:disable", "-Xlog:all=error:stderr",
 		"-Dlog4j2.configurationFile=" + filepath.Join(c.o.Dir, "log4j2.properties"), "-Djava.awt.headless=true",
+		"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls=" + c.keysURL(),
 		"-cp", filepath.Join(c.o.Home, "lib", "*"),
 	}
 	switch archive := filepath.Join(c.o.Home, archiveName); {

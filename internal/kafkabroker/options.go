@@ -25,6 +25,9 @@ type Options struct {
 
 	// The users' passwords by name, for SASL PLAIN and SCRAM. Empty means no SASL listener.
 	Users      map[string]string
+	// A set of keys (RFC 7517). If it is set, users may also log in by OAUTHBEARER, with tokens that are signed with one
+	// of them. It needs Users.
+	JWKS       string
 	TLS        bool              // Whether there is a TLS listener.
 	Properties map[string]string // Settings of the brokers, in addition to the default ones or in their place.
 
@@ -50,6 +53,9 @@ func (o Options) withDefaults() (Options, error) {
 		return o, errors.New("the directory with Kafka's jars is not set: run make kafka-fetch")
 	case o.Dir == "":
 		return o, errors.New("the directory for the brokers' data is not set")
+	}
+	if o.JWKS != "" && len(o.Users) == 0 {
+		return o, errors.New("keys for OAUTHBEARER need at least one user, without whom there is no SASL listener")
 	}
 	for name, password := range o.Users {
 		if !word.MatchString(name) || !word.MatchString(password) {

@@ -62,6 +62,17 @@ func (c *Cluster) properties(b *broker) map[string]string {
 		set(plain+";", "listener.name.sasl.plain.sasl.jaas.config")
 		set("org.apache.kafka.common.security.scram.ScramLoginModule required;",
 			"listener.name.sasl.scram-sha-256.sasl.jaas.config", "listener.name.sasl.scram-sha-512.sasl.jaas.config")
+		// One mechanism whose logins last for two seconds only.
+		set("2000", "listener.name.sasl.scram-sha-512.connections.max.reauth.ms")
+	}
+	if c.o.JWKS != "" {
+		const prefix = "listener.name.sasl.oauthbearer."
+		set("PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER", "sasl.enabled.mechanisms")
+		set("org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;", prefix+"sasl.jaas.config")
+		set("org.apache.kafka.common.security.oauthbearer.OAuthBearerValidatorCallbackHandler",
+			prefix+"sasl.server.callback.handler.class")
+		set(c.keysURL(), prefix+"sasl.oauthbearer.jwks.endpoint.url")
+		set("3600000", prefix+"connections.max.reauth.ms") // Without it, the life of a token would not end a login.
 	}
 	if c.identity != nil {
 		listeners = append(listeners, "TLS://"+address(b.tls))
@@ -80,6 +91,9 @@ func (c *Cluster) properties(b *broker) map[string]string {
 	maps.Copy(p, c.o.Properties)
 	return p
 }
+
+// keysURL returns the URL of the file with Options.JWKS.
+func (c *Cluster) keysURL() string { return "file://" + filepath.Join(c.o.Dir, "jwks.json") }
 
 // writeProperties writes settings as a Java properties file.
 func writeProperties(path string, p map[string]string) error {

@@ -36,7 +36,7 @@ func Apache(t testing.TB, brokers int, settings ...string) *Cluster {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*WaitMax)
 	defer cancel()
 	c, err := kafkabroker.Start(ctx, kafkabroker.Options{
-		Home: home, Dir: dir, Brokers: brokers, Users: map[string]string{User: Password}, TLS: true,
+		Home: home, Dir: dir, Brokers: brokers, Users: map[string]string{User: Password}, TLS: true, JWKS: keys(t),
 		Properties: properties,
 	})
 	require.NoError(t, err)

@@ -30,6 +30,7 @@ type Ability uint8
 const (
 	StopOne      Ability = iota // Stop, Kill and Start one broker.
 	SegmentFiles                // The broker itself does retention and compaction, segment by segment.
+	OAuth                       // Clients of a SASL cluster may log in by OAUTHBEARER, see Token.
 )
 
 // brokers is what kfake and Apache Kafka do differently.

@@ -86,6 +86,8 @@ func (f *fake) lacks(what Ability) string {
 		return "kfake cannot lose one broker: a node that it removes keeps its connections"
 	case SegmentFiles:
 		return "kfake has no segments that age"
+	case OAuth:
+		return "kfake does not know OAUTHBEARER"
 	}
 	return ""
 }
@@ -101,7 +103,8 @@ func (f *fake) clean() {
 
 func (f *fake) sasl(t testing.TB) *Cluster {
 	t.Helper()
-	opts := []kfake.Opt{kfake.EnableSASL()}
+	opts := []kfake.Opt{kfake.EnableSASL(),
+		kfake.BrokerConfigs(map[string]string{"connections.max.reauth.ms": "2000"})}
 	for _, mechanism := range []string{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"} {
 		opts = append(opts, kfake.Superuser(mechanism, User, Password))
 	}

@@ -33,6 +33,7 @@ var suite = []struct {
 	{"topic deleted and later created again", deletedThenRecreated},
 	{"positions in a group", groupPositions},
 	{"sasl", saslSuite},
+	{"sessions", sessionsSuite},
 	{"tls", tlsSuite},
 	{"leader moves", leaderMoves},
 	{"broker stopped", func(t *testing.T, k *kafkatest.Cluster) { brokerEnds(t, k, k.Stop) }},
