@@ -24,9 +24,9 @@ type Options struct {
 	HeapMB int // The heap of each broker. Default 512.
 
 	// The users' passwords by name, for SASL PLAIN and SCRAM. Empty means no SASL listener.
-	Users      map[string]string
-	// A set of keys (RFC 7517). If it is set, users may also log in by OAUTHBEARER, with tokens that are signed with one
-	// of them. It needs Users.
+	Users map[string]string
+	// A set of keys (RFC 7517). If it is set, users may also log in by OAUTHBEARER, with tokens that are signed with
+	// one of them. It needs Users.
 	JWKS       string
 	TLS        bool              // Whether there is a TLS listener.
 	Properties map[string]string // Settings of the brokers, in addition to the default ones or in their place.

@@ -29,7 +29,8 @@ func keys(t testing.TB) string {
 	point, err := key.PublicKey.Bytes() // 4, x and y.
 	require.NoError(t, err)
 	text, err := json.Marshal(map[string]any{"keys": []map[string]string{{
-		"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": "test", "x": encode(point[1:33]), "y": encode(point[33:]),
+		"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": "test", "x": encode(point[1:33]),
+		"y": encode(point[33:]),
 	}}})
 	require.NoError(t, err)
 	return string(text)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -13,7 +12,7 @@ import (
 
 // Options says which files a value is made from, and how.
 type Options[T any] struct {
-	Name  string   // What the value is, for the log, such as "the password for Kafka".
+	Name  string   // What the value is, for the log, such as "password for Kafka".
 	Paths []string // The files. None means that the value never changes.
 	// Parse makes the value from the files' contents, in the order of Paths. Its error must not contain a secret.
 	Parse  func(contents [][]byte) (T, error)
@@ -71,7 +70,7 @@ func (v *Value[T]) refreshLocked() {
 	changed := v.contents != nil
 	v.value, v.contents = value, contents
 	if changed && !v.broken {
-		v.o.Logger.Info(fmt.Sprintf("%s has changed; new connections use the new one", v.o.Name), "files", v.o.Paths)
+		v.o.Logger.Info("files have changed; new connections use the new ones", "what", v.o.Name, "files", v.o.Paths)
 	}
 	v.okLocked()
 }
@@ -79,15 +78,15 @@ func (v *Value[T]) refreshLocked() {
 func (v *Value[T]) failLocked(err error) {
 	if !v.broken {
 		v.broken = true
-		v.o.Logger.Warn(fmt.Sprintf("%s cannot be read again; wsd goes on with the last good one", v.o.Name), "files",
-			v.o.Paths, "err", err)
+		v.o.Logger.Warn("files that have changed cannot be used; wsd goes on with the last good ones", "what", v.o.Name,
+			"files", v.o.Paths, "err", err)
 	}
 }
 
 func (v *Value[T]) okLocked() {
 	if v.broken {
 		v.broken = false
-		v.o.Logger.Info(fmt.Sprintf("%s can be read again", v.o.Name), "files", v.o.Paths)
+		v.o.Logger.Info("files can be used again", "what", v.o.Name, "files", v.o.Paths)
 	}
 }
 

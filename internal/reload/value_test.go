@@ -58,16 +58,16 @@ func TestValueFollowsItsFiles(t *testing.T) {
 	require.Equal(t, 1, r.lines("they do not match"), "logged once")
 	require.NoError(t, os.Remove(r.b))
 	require.Equal(t, "1", r.Get())
-	require.Equal(t, 1, r.lines("last good one"), "the same fault still")
+	require.Equal(t, 1, r.lines("last good ones"), "the same fault still")
 	r.write(t, r.b, "2")
 	require.Equal(t, "2", r.Get())
-	require.Equal(t, 1, r.lines("can be read again\""))
+	require.Equal(t, 1, r.lines("files can be used again"))
 	r.write(t, r.a, strings.Repeat("x", FileMax+1))
 	require.Equal(t, "2", r.Get())
 	require.Equal(t, 1, r.lines("larger than 1048576 bytes"), "logged again after it was good")
 	r.write(t, r.a, "2")
 	require.Equal(t, "2", r.Get())
-	require.Equal(t, 2, r.lines("can be read again\""))
+	require.Equal(t, 2, r.lines("files can be used again"))
 }
 
 // Kubernetes replaces a whole directory of secrets by one symbolic link. The sizes and times of the files may be equal.
@@ -89,7 +89,7 @@ func TestValueBehindALink(t *testing.T) {
 	require.NoError(t, os.Symlink("v2", link+".new"))
 	require.NoError(t, os.Rename(link+".new", link))
 	require.Equal(t, "v2", v.Get())
-	require.Contains(t, log.String(), "it has changed")
+	require.Contains(t, log.String(), "files have changed")
 }
 
 // A pipe that a shell made, such as <(pass kafka), can be read once, and opening it again would block.

@@ -35,7 +35,7 @@ func (l *login) set(k config.Kafka, log *slog.Logger) (err error) {
 		return err
 	}
 	if first != nil {
-		l.tls = follow(l, first, "the TLS configuration for Kafka", k.TLS.Files(), k.TLS.Parse, log)
+		l.tls = follow(l, first, "TLS configuration for Kafka", k.TLS.Files(), k.TLS.Parse, log)
 	}
 	l.sasl, err = l.mechanism(k.SASL, log)
 	return err
@@ -97,7 +97,7 @@ func anything(string) error { return nil }
 
 // mechanism returns the SASL mechanism, or nil for none. Load has checked the options.
 func (l *login) mechanism(c config.SASL, log *slog.Logger) (sasl.Mechanism, error) {
-	const password = "the password for Kafka"
+	const password = "password for Kafka"
 	switch c.Mechanism {
 	case "":
 		return nil, nil
@@ -141,7 +141,7 @@ func (l *login) tokens(o config.OAuth, log *slog.Logger) (kafkaauth.Tokens, stri
 		if err != nil {
 			return nil, "", fmt.Errorf("kafka.sasl.oauth.token_file: %w", err)
 		}
-		read := follow(l, first, "the token for Kafka", paths(o.TokenFile), func(contents [][]byte) (string, error) {
+		read := follow(l, first, "token for Kafka", paths(o.TokenFile), func(contents [][]byte) (string, error) {
 			return config.ParseToken(contents[0])
 		}, log)
 		return kafkaauth.File(read), "the token in kafka.sasl.oauth.token_file", nil
@@ -157,8 +157,8 @@ func (l *login) tokens(o config.OAuth, log *slog.Logger) (kafkaauth.Tokens, stri
 	}
 	return kafkaauth.NewEndpoint(kafkaauth.EndpointOptions{
 		URL: o.TokenURL, ClientID: o.ClientID, Scopes: o.Scopes, Parameters: parameters, Logger: log,
-		Secret: l.secret(o.ClientSecret, o.ClientSecretFile, "the client secret for Kafka's tokens", anything, log),
-		CAs: follow(l, authorities, "the authorities for kafka.sasl.oauth.token_url", paths(o.CAFile),
+		Secret: l.secret(o.ClientSecret, o.ClientSecretFile, "client secret for Kafka's tokens", anything, log),
+		CAs: follow(l, authorities, "authorities for kafka.sasl.oauth.token_url", paths(o.CAFile),
 			func(contents [][]byte) (*x509.CertPool, error) { return config.ParseAuthorities(contents[0]) }, log),
 	}), "kafka.sasl.oauth: client_id, scopes and parameters", nil
 }

@@ -53,7 +53,7 @@ func TestPasswordReplaced(t *testing.T) {
 	again := &r.server.source.Stats().Reauthentications
 	before := again.Load()
 	r.eventually("logins with the last good one", func() bool { return again.Load() >= before+4 })
-	require.Equal(t, 1, strings.Count(r.log.String(), "the password for Kafka cannot be read again"))
+	require.Equal(t, 1, strings.Count(r.log.String(), "files that have changed cannot be used"))
 
 	_, err = kadm.NewClient(cl).AlterUserSCRAMs(t.Context(), nil,
 		[]kadm.UpsertSCRAM{{User: "wsd", Mechanism: kadm.ScramSha256, Iterations: 4096, Password: "second"}})
