@@ -36,8 +36,7 @@ func keys(t testing.TB) string {
 	return string(text)
 }
 
-// Token returns a token (RFC 7519, signed by ES256) of a user that is valid until a time. It is not for a life of less
-// than a second, because its times are whole seconds.
+// Token returns a token (RFC 7519, signed by ES256) of a user that is valid until a time, rounded up to a whole second.
 func Token(t testing.TB, user string, until time.Time) string {
 	t.Helper()
 	key, err := signingKey()
@@ -48,7 +47,7 @@ func Token(t testing.TB, user string, until time.Time) string {
 		return encode(text)
 	}
 	signed := part(map[string]string{"alg": "ES256", "kid": "test", "typ": "JWT"}) + "." + part(map[string]any{
-		"sub": user, "iat": time.Now().Unix() - 1, "exp": until.Unix(), "scope": "kafka",
+		"sub": user, "iat": time.Now().Unix() - 1, "exp": until.Add(time.Second - 1).Unix(), "scope": "kafka",
 	})
 	digest := sha256.Sum256([]byte(signed))
 	r, s, err := ecdsa.Sign(rand.Reader, key, digest[:])

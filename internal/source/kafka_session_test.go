@@ -72,7 +72,8 @@ func sessionsSuite(t *testing.T, plainText *kafkatest.Cluster) {
 	})
 	t.Run("tokens of an endpoint", func(t *testing.T) {
 		k.Needs(t, kafkatest.OAuth)
-		logInAgain(t, k, kafkaauth.OAuthBearer(tokensOf(t, 6*time.Second), nil, ""), 2)
+		// A fifth of the life, which is what a token has at least, must last longer than renewPause of package kafka.
+		logInAgain(t, k, kafkaauth.OAuthBearer(tokensOf(t, 8*time.Second), nil, ""), 2)
 	})
 	t.Run("token of a file", func(t *testing.T) {
 		k.Needs(t, kafkatest.OAuth)
