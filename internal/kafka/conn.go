@@ -44,6 +44,9 @@ func (c *Conn) Close() {
 	}
 }
 
+// KeepResponse leaves the memory of the last response to the caller: the next one gets memory of its own.
+func (c *Conn) KeepResponse() { c.response = nil }
+
 // Addr returns the broker's network address.
 func (c *Conn) Addr() string { return c.stream.RemoteAddr().String() }
 

@@ -32,6 +32,10 @@ type fetcher struct {
 	rotate  int // Which partition is first in the next request.
 	walker  *kafka.Walker
 	walked  walked
+	walk    walk          // The one whose turn it is in take.
+	walks   []walk        // Those that were put aside, at most walksMax.
+	spare   *kafka.Walker // That of a walk that has ended, or nil.
+	keep    bool          // A walk that was put aside needs the response that was taken last.
 	gather  gatherer
 	problem throttledLog
 	tries   kafka.Backoff
@@ -56,7 +60,7 @@ type asked struct {
 func (s *Source) newFetcher(id int32, addr string) *fetcher {
 	f := &fetcher{
 		s: s, id: id, addr: addr, wake: make(chan struct{}, 1), asked: make(map[partKey]asked),
-		walker: kafka.NewWalker(s.o.BatchBytesMax, s.o.RecordBytesMax), gather: newGatherer(&s.o),
+		walker: s.newKafkaWalker(), gather: newGatherer(&s.o),
 		tries: kafka.Backoff{Min: s.o.BackoffMin, Max: s.o.BackoffMax},
 		idle:  kafka.Backoff{Min: s.o.BackoffMin, Max: s.o.BackoffMax},
 	}
@@ -112,6 +116,7 @@ func (f *fetcher) session(ctx context.Context) error {
 		return err
 	}
 	defer c.Close()
+	defer f.dropWalks()
 	f.connected.Store(true)
 	f.s.restartStallClocks(f)
 	for {
@@ -135,13 +140,22 @@ func (f *fetcher) works() {
 }
 
 // step looks up offsets if a partition needs one, else it makes one fetch. It waits if there is nothing to ask for.
+// Before that, it does a slice of each walk that was put aside.
 func (f *fetcher) step(ctx context.Context, c *kafka.Conn) error {
+	if len(f.walks) > 0 {
+		if err := f.goOn(); err != nil {
+			return err
+		}
+	}
 	unresolved, wait := f.plan(c.FetchVersion())
 	if len(unresolved) > 0 {
 		if err := f.lookUpOffsets(c, unresolved); err != nil {
 			return kafka.Describe(fmt.Sprintf("ask broker %s for offsets", f.addr), err)
 		}
 		f.works()
+		return nil
+	}
+	if len(f.request.Topics) == 0 && len(f.walks) > 0 {
 		return nil
 	}
 	if len(f.request.Topics) == 0 {
@@ -164,8 +178,12 @@ func (f *fetcher) step(ctx context.Context, c *kafka.Conn) error {
 	if err != nil {
 		return err
 	}
+	if f.keep {
+		c.KeepResponse()
+		f.keep = false
+	}
 	switch {
-	case moved || bytes == 0:
+	case moved || bytes == 0 || len(f.walks) > 0:
 		f.idle.Reset()
 	default: // The bytes led nowhere. Asking again immediately would only burn CPU.
 		kafka.Sleep(ctx, f.idle.Next(), nil)
@@ -192,8 +210,14 @@ func (f *fetcher) plan(version int16) (unresolved []*partition, wait time.Durati
 	topics := f.request.Topics[:0]
 	wait = time.Hour
 	poll := f.s.o.FetchMaxWait
+	if len(f.walks) > 0 {
+		poll = 0 // They go on after this fetch.
+	}
 	for i := range f.parts {
 		p := f.parts[(f.rotate+i)%len(f.parts)]
+		if len(f.walks) > 0 && f.walking(p) {
+			continue
+		}
 		ok, readyAt := p.readyLocked(f.s.refreshed, now)
 		if !ok {
 			// A partition that is held back for milliseconds must not wait for the others' long poll.

@@ -31,7 +31,7 @@ func (f *fetcher) take(resp *kmsg.FetchResponse) (moved bool, bytes int, err err
 				continue
 			}
 			answered++
-			r := f.takeOne(a, rp)
+			r := f.takeOne(a, rp, bytes)
 			if r.err != nil {
 				return moved, bytes, r.err
 			}
@@ -65,39 +65,41 @@ type taken struct {
 	err            error // Always a *publishError.
 }
 
-func (f *fetcher) takeOne(a asked, rp *kmsg.FetchResponseTopicPartition) taken {
-	f.s.mu.Lock()
-	defer f.s.mu.Unlock()
-	return f.takeLocked(a, rp)
-}
-
-// takeLocked routes one partition's part of a response. It ignores the part if the partition has moved since the
-// request.
-func (f *fetcher) takeLocked(a asked, rp *kmsg.FetchResponseTopicPartition) (r taken) {
-	p := a.p
-	if p.owner != f || p.resolve != resolveNothing || p.routed.Load() != a.offset {
+// takeLocked does a slice of a walk: it routes what comes next of one partition's part of a response. It ends the walk
+// if the partition has moved since the request or the last slice.
+func (f *fetcher) takeLocked(w *walk) (r taken) {
+	p, rp := w.p, w.rp
+	first := !w.begun
+	if first {
+		w.begun, w.at, w.epoch = true, w.offset, p.leaderEpoch
+	}
+	w.done = true // Unless it pauses.
+	if p.owner != f || p.resolve != resolveNothing || p.routed.Load() != w.at || p.leaderEpoch != w.epoch {
 		return taken{moved: true} // Another broker leads it now, or its position was reset.
 	}
 	if rp.ErrorCode != 0 {
 		f.refusedLocked(p, kafka.Code(rp.ErrorCode))
 		return taken{moved: true}
 	}
-	if rp.HighWatermark >= 0 { // Otherwise the broker does not know it.
-		p.high.Store(rp.HighWatermark)
+	if first {
+		if rp.HighWatermark >= 0 { // Otherwise the broker does not know it.
+			p.high.Store(rp.HighWatermark)
+		}
+		p.stableLocked(rp.LastStableOffset, rp.HighWatermark, time.Now())
 	}
-	p.stableLocked(rp.LastStableOffset, rp.HighWatermark, time.Now())
 	end := rp.LastStableOffset
 	if end < 0 {
 		end = rp.HighWatermark
 	}
 	f.s.router.taken = 0
-	good, err := f.readLocked(p, rp)
+	good, err := f.readLocked(w)
 	r.err = err
 	r.records = f.s.router.taken
 
 	now := time.Now()
 	position := p.routed.Load()
-	r.moved = position != a.offset
+	r.moved = position != w.at || w.open
+	w.at, w.done = position, !w.open
 	p.caughtUp.Store(position >= end)
 	if good {
 		p.badOffset = -1
@@ -111,11 +113,12 @@ func (f *fetcher) takeLocked(a asked, rp *kmsg.FetchResponseTopicPartition) (r t
 	return r
 }
 
-// readLocked routes what can be routed and deals with what cannot be read. Good reports that everything could be read.
-func (f *fetcher) readLocked(p *partition, rp *kmsg.FetchResponseTopicPartition) (good bool, err error) {
+// readLocked routes what can be routed in a slice of the walk and deals with what cannot be read. Good reports that everything could be read.
+func (f *fetcher) readLocked(w *walk) (good bool, err error) {
+	p, rp := w.p, w.rp
 	for {
 		from := p.routed.Load()
-		err := f.walkLocked(p, rp)
+		err := f.walkLocked(w)
 		if err == nil {
 			return true, nil // Return before errors.As needs the variables below, which it moves to the heap.
 		}
