@@ -166,3 +166,27 @@ func TestDamageInALaterSlice(t *testing.T) {
 	require.EqualValues(t, 2, lost(b.topic(0)))
 	require.EqualValues(t, 2, b.topic(0).Breaks.Load())
 }
+
+// A walk through a block pauses also where it finds nothing, so that recovery can do it in slices and give it up.
+func TestBlockWalkPauses(t *testing.T) {
+	b := newBench(t, Options{Routes: []Route{{Channel: "x:{key}"}}, RecentBytesMax: 64 << 20})
+	batch := kafkatest.Numbered(0, heavyRecords) // Their keys are empty, so nobody can name a channel for them.
+	batch.Records[heavyRecords-1].Key = "1"
+	b.feed(t, heavyRecords, nil, kafkatest.Join(batch))
+	block, ok := b.Recent(b.p.streamOf(1), heavyRecords)
+	require.True(t, ok)
+	defer block.Done()
+	w, pauses := b.NewWalker(), 0
+	w.Pause = func() bool { pauses++; return true }
+	w.Open(b.p.streamOf(1), block, 0, heavyRecords)
+	require.True(t, w.Next())
+	require.Equal(t, "x:1", string(w.Channel()))
+	require.GreaterOrEqual(t, pauses, slicesAtOnce)
+	require.False(t, w.Next())
+	require.NoError(t, w.Err())
+
+	w.Pause = func() bool { return false }
+	w.Open(b.p.streamOf(1), block, 0, heavyRecords)
+	require.False(t, w.Next())
+	require.ErrorIs(t, w.Err(), ErrAbandoned)
+}
