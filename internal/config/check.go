@@ -97,6 +97,7 @@ func (l *loader) checkRanges(c *Config) {
 	number(l, "kafka.fetch_max_bytes", k.FetchMaxBytes, 1<<10, 1<<30)
 	number(l, "kafka.max_record_bytes", k.MaxRecordBytes, 1<<10, 1<<30)
 	number(l, "kafka.metadata_interval", k.MetadataInterval, 10*time.Millisecond, time.Hour)
+	number(l, "kafka.behind_max", k.BehindMax, 0, day)
 	number(l, "kafka.dial_timeout", k.DialTimeout, 100*time.Millisecond, 10*time.Minute)
 	number(l, "kafka.request_timeout", k.RequestTimeout, 100*time.Millisecond, 10*time.Minute)
 	number(l, "kafka.topics_max", k.TopicsMax, 1, 10_000)

@@ -97,6 +97,9 @@ func kafkaProblems(st source.Status) (problems []string) {
 			}
 		}
 		problems = append(problems, partitionProblem(&t)...)
+		if t.Behind != "" {
+			problems = append(problems, fmt.Sprintf("topic %s is %s", t.Name, t.Behind))
+		}
 		switch t.State {
 		case source.TopicMissing:
 			if t.Found {

@@ -121,7 +121,7 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 			BytesMax: int(b.BatchBytesMax)},
 		BatchAge: b.BatchAge, Shards: shards, ClientIDs: s.clientIDs, TopicsMax: k.TopicsMax,
 		DialTimeout: k.DialTimeout, RequestTimeout: k.RequestTimeout,
-		JSONDepthMax: k.JSONDepthMax, Logger: s.log,
+		JSONDepthMax: k.JSONDepthMax, BehindMax: k.BehindMax, Logger: s.log,
 	}
 	for _, p := range s.slowPolicies() {
 		o.Keys = o.Keys || p.Policy == shard.PolicyConflate

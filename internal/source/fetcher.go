@@ -36,6 +36,7 @@ type fetcher struct {
 	walks   []walk        // Those that were put aside, at most walksMax.
 	spare   *kafka.Walker // That of a walk that has ended, or nil.
 	keep    bool          // A walk that was put aside needs the response that was taken last.
+	broken  []*partition  // Those whose break is due, see payBreaks.
 	gather  gatherer
 	problem throttledLog
 	tries   kafka.Backoff
@@ -148,6 +149,9 @@ func (f *fetcher) step(ctx context.Context, c *kafka.Conn) error {
 		}
 	}
 	unresolved, wait := f.plan(c.FetchVersion())
+	if err := f.payBreaks(); err != nil {
+		return err
+	}
 	if len(unresolved) > 0 {
 		if err := f.lookUpOffsets(c, unresolved); err != nil {
 			return kafka.Describe(fmt.Sprintf("ask broker %s for offsets", f.addr), err)
@@ -217,6 +221,13 @@ func (f *fetcher) plan(version int16) (unresolved []*partition, wait time.Durati
 		p := f.parts[(f.rotate+i)%len(f.parts)]
 		if len(f.walks) > 0 && f.walking(p) {
 			continue
+		}
+		if p.breaks.due > 0 {
+			if hold := p.breaks.at().Sub(now); hold > 0 {
+				wait, poll = min(wait, hold), min(poll, hold)
+			} else {
+				f.broken = append(f.broken, p)
+			}
 		}
 		ok, readyAt := p.readyLocked(f.s.refreshed, now)
 		if !ok {

@@ -86,6 +86,9 @@ type Options struct {
 	// After how long without records, although the broker has some, the source reconnects. Default 10 s.
 	StallAfter  time.Duration
 	LogInterval time.Duration // The shortest time between two log lines about one lasting problem. Default 30 s.
+	// How long a topic may be behind the end of what it could read before Status and the log name it. Default 0: they
+	// never do.
+	BehindMax time.Duration
 
 	Interest *routing.Interest
 	// The table remembers a channel without subscribers for one to two times this. Default 30 s.

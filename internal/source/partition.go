@@ -59,12 +59,15 @@ type partition struct {
 	stream *Stream // The partition's stream in the current topology. The watcher owns it.
 
 	// Any goroutine reads these; whoever holds Source.mu writes them.
-	routed     atomic.Int64 // The next offset to route. All before it have been routed. -1 if it is not known yet.
-	high       atomic.Int64 // The high watermark at the last fetch, or -1.
-	stable     atomic.Int64 // The last stable offset at the last fetch, or -1. An open transaction keeps it back.
-	stableAt   atomic.Int64 // When stable last moved, or was the high watermark. In nanoseconds of Unix time.
-	caughtUp   atomic.Bool  // The last fetch reached the end of what is committed.
-	leaderSeen atomic.Int32 // The id of the broker that leads the partition, or -1.
+	routed   atomic.Int64 // The next offset to route. All before it have been routed. -1 if it is not known yet.
+	high     atomic.Int64 // The high watermark at the last fetch, or -1.
+	stable   atomic.Int64 // The last stable offset at the last fetch, or -1. An open transaction keeps it back.
+	stableAt atomic.Int64 // When stable last moved, or was the high watermark. In nanoseconds of Unix time.
+	caughtUp atomic.Bool  // The last fetch reached the end of what is committed.
+	// Since when the source has not read everything that responses have. In nanoseconds of Unix time, 0 means it has.
+	// Any goroutine may write it.
+	behindSince atomic.Int64
+	leaderSeen  atomic.Int32 // The id of the broker that leads the partition, or -1.
 
 	// Like routed, without what is still in the batch being built. Kept for the committer only.
 	published      atomic.Int64
@@ -102,6 +105,7 @@ type partition struct {
 	wanted      uint64    // How many records somebody wanted, see checkLocked.
 	gapNote     throttledLog
 	losses      lossLog
+	breaks      breakPace
 	problem     throttledLog
 }
 
@@ -162,7 +166,7 @@ func (p *partition) resumeAt(position committed) {
 
 func (p *partition) stats() PartitionStats {
 	st := PartitionStats{Topic: p.topic.name, Partition: p.id, Position: p.routed.Load(), HighWatermark: p.high.Load(),
-		LastStable: p.stable.Load(), Stopped: p.stopped.Load() != nil}
+		LastStable: p.stable.Load(), Stopped: p.stopped.Load() != nil, Behind: p.behind(time.Now())}
 	if st.Lag = -1; st.Position >= 0 && st.HighWatermark >= 0 {
 		st.Lag = max(0, st.HighWatermark-st.Position)
 	}

@@ -125,6 +125,9 @@ func (f *fetcher) beginBatchLocked(w *walk, b *kafka.Batch) (err error) {
 
 // batchLocked routes the records of the walker's batch that lie at the partition's position or after it.
 func (r *router) batchLocked(p *partition, w *kafka.Walker) error {
+	if p.breaks.due > 0 {
+		return errBreakDue
+	}
 	next := p.routed.Load()
 	for w.NextRecord() {
 		rec := w.Record()

@@ -42,6 +42,7 @@ type Source struct {
 	metaProblem throttledLog
 	// New topics wait for their committed positions.
 	unansweredProblem throttledLog
+	behindProblem     throttledLog          // Topics are behind for longer than Options.BehindMax.
 	committed         map[partKey]committed // The committed positions of new topics, see askCommitted.
 	question          *question             // The one under way, see askCommitted.
 	unanswered        map[string]error      // Why the committed positions of new topics are not known.
@@ -97,7 +98,7 @@ func New(o Options) (*Source, error) {
 	s.fetchCtx, s.stopFetch = context.WithCancel(context.Background())
 	s.publishCtx, s.stopPublish = context.WithCancel(context.Background())
 	s.streams.Store(&streams{})
-	s.full.interval = o.LogInterval
+	s.full.interval, s.behindProblem.interval = o.LogInterval, o.LogInterval
 	for _, text := range o.Topics {
 		p, err := route.ParseTopic(text)
 		if err != nil {

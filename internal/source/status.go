@@ -19,11 +19,13 @@ const (
 
 // TopicStatus is a topic as the cluster last described it.
 type TopicStatus struct {
-	Name       string            `json:"name"`
-	Found      bool              `json:"found"` // A pattern found the topic. If it is missing, nothing is wrong.
-	State      TopicState        `json:"state"`
-	Error      string            `json:"error,omitempty"`
-	Current    bool              `json:"current"` // Every partition can be read, and its last fetch reached the end.
+	Name    string     `json:"name"`
+	Found   bool       `json:"found"` // A pattern found the topic. If it is missing, nothing is wrong.
+	State   TopicState `json:"state"`
+	Error   string     `json:"error,omitempty"`
+	Current bool       `json:"current"` // Every partition can be read, and its last fetch reached the end.
+	// What describes that the topic has been behind for longer than Options.BehindMax, or "".
+	Behind     string            `json:"behind,omitempty"`
 	Partitions []PartitionStatus `json:"partitions"`
 }
 
@@ -100,7 +102,7 @@ func (s *Source) Status() Status {
 	}
 	for _, t := range topics {
 		ts := TopicStatus{Name: t.name, Found: t.found, State: t.state, Error: t.err, Current: t.state == TopicPresent,
-			Partitions: []PartitionStatus{}}
+			Partitions: []PartitionStatus{}, Behind: s.describeBehind(t.parts)}
 		for _, p := range t.parts {
 			ps, problem, held := p.stats(), p.errorText(), p.heldBack(s.o.StallAfter)
 			if problem == "" {

@@ -16,11 +16,14 @@ var errNoRecords = kafka.NewError(kafka.ErrorTimeout,
 // take routes a response. Moved reports that the position of some partition has changed. Bytes is how much there was to
 // read. If there was something to read and nothing moved, asking again immediately is useless.
 func (f *fetcher) take(resp *kmsg.FetchResponse) (moved bool, bytes int, err error) {
-	records, starved, answered := uint64(0), false, 0
+	records, starved, answered, now := uint64(0), false, 0, time.Now()
 	for i := range resp.Topics {
 		for j := range resp.Topics[i].Partitions {
 			bytes += len(resp.Topics[i].Partitions[j].RecordBatches)
 		}
+	}
+	if bytes > 0 {
+		f.noteWaiting(resp, now)
 	}
 	for i := range resp.Topics {
 		t := &resp.Topics[i]
@@ -56,6 +59,22 @@ func (f *fetcher) take(resp *kmsg.FetchResponse) (moved bool, bytes int, err err
 		bytes = max(bytes, 1) // A response about nothing leads nowhere, too.
 	}
 	return moved, bytes, err
+}
+
+// noteWaiting notes which partitions have something to read in a response.
+func (f *fetcher) noteWaiting(resp *kmsg.FetchResponse, now time.Time) {
+	for i := range resp.Topics {
+		t := &resp.Topics[i]
+		for j := range t.Partitions {
+			rp := &t.Partitions[j]
+			if len(rp.RecordBatches) == 0 {
+				continue
+			}
+			if a, ok := f.asked[keyOf(t.TopicID, t.Topic, rp.Partition, resp.Version)]; ok {
+				a.p.noteWaiting(now)
+			}
+		}
+	}
 }
 
 // taken is what came of one partition's part of a response.
@@ -101,6 +120,9 @@ func (f *fetcher) takeLocked(w *walk) (r taken) {
 	r.moved = position != w.at || w.open
 	w.at, w.done = position, !w.open
 	p.caughtUp.Store(position >= end)
+	if position >= end {
+		p.behindSince.Store(0)
+	}
 	if good {
 		p.badOffset = -1
 		p.goodLocked(f.s)
@@ -129,6 +151,9 @@ func (f *fetcher) readLocked(w *walk) (good bool, err error) {
 		switch {
 		case errors.As(err, &pub):
 			return false, pub
+		case errors.Is(err, errBreakDue):
+			p.fetchFrom = p.breaks.at()
+			return false, nil
 		case errors.As(err, &stop):
 			f.s.stopLocked(p, stop)
 			return false, nil

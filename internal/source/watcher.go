@@ -56,6 +56,7 @@ func (s *Source) watch(ctx context.Context) {
 		}
 		s.metaProblem.ok(s.log, "the Kafka cluster can be read again")
 		s.flushLosses()
+		s.noteBehind()
 		kafka.Sleep(ctx, refreshPause, nil)
 		if settled {
 			unsettled.Reset()
