@@ -40,8 +40,8 @@ func (r *recordReader) close() {
 }
 
 // next decodes the next record, and returns how many bytes it has read. The slices in rec are valid until the following
-// call. A record above recordMax is skipped: rec has only its offset, time and size. While r.skipping is not 0, next has
-// to be called again for the same record, so that a large one does not take long at once.
+// call. A record above recordMax is skipped: rec has only its offset, time and size. While r.skipping is not 0, next
+// has to be called again for the same record, so that a large one does not take long at once.
 func (r *recordReader) next(rec *Record) (n int, err error) {
 	if r.skipping > 0 {
 		return r.skip()

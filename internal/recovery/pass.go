@@ -175,15 +175,15 @@ func (p *pass) collect(r *bus.Record) {
 	p.r.collected.Add(int64(n))
 }
 
-// A block of a few kilobytes may hold tens of millions of records. So the notes that a walk makes of them count as well:
-// noteBytes each, whenever there are notesCounted more for a channel.
+// A block of a few kilobytes may hold tens of millions of records. So the notes that a walk makes of them count as
+// well: noteBytes each, whenever there are notesCounted more for a channel.
 const (
 	notesCounted = 1 << 10
 	noteBytes    = 16
 )
 
-// note counts the memory of the notes about a channel's records, if n of them are a multiple of notesCounted. It reports
-// whether it has.
+// note counts the memory of the notes about a channel's records, if n of them are a multiple of notesCounted. It
+// reports whether it has.
 func (p *pass) note(n int) bool {
 	if n%notesCounted != 0 {
 		return false

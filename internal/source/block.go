@@ -39,8 +39,9 @@ var ErrAbandoned = errors.New("nobody needs the rest of the block")
 // Walker goes through the records of blocks and finds the channels that they go to, as the router does. One goroutine
 // uses it.
 type Walker struct {
-	// Pause, unless it is nil, is called whenever the walk has worked for two to four milliseconds, also if it has found
-	// nothing meanwhile: a small block may hold very many records. If it returns false, the walk ends with ErrAbandoned.
+	// Pause, unless it is nil, is called whenever the walk has worked for two to four milliseconds, also if it has
+	// found nothing meanwhile: a small block may hold very many records. If it returns false, the walk ends with
+	// ErrAbandoned.
 	Pause func() bool
 
 	st       *Stream

@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// A break costs every subscriber a new subscription. In a log with damage everywhere, one break for each loss would keep
-// them from anything else, so the breaks of a partition are limited in rate. A break that has to wait stands for all
-// losses until its time comes. No record of the partition is routed meanwhile, so that it still stands where it belongs:
-// after what came before the losses, and before what follows them.
+// A break costs every subscriber a new subscription. In a log with damage everywhere, one break for each loss would
+// keep them from anything else, so the breaks of a partition are limited in rate. A break that has to wait stands for
+// all losses until its time comes. No record of the partition is routed meanwhile, so that it still stands where it
+// belongs: after what came before the losses, and before what follows them.
 
 const (
 	breaksAtOnce = 50                     // Breaks of a partition that never wait.

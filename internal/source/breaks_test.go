@@ -30,8 +30,8 @@ func TestBreakPace(t *testing.T) {
 	require.True(t, now.Before(pace.at()))
 }
 
-// A log with damage everywhere does not end its clients' subscriptions without a pause. Losses share a break, nothing is
-// delivered between a loss and its break, and everything else comes in order.
+// A log with damage everywhere does not end its clients' subscriptions without a pause. Losses share a break, nothing
+// is delivered between a loss and its break, and everything else comes in order.
 func TestBreaksAreLimited(t *testing.T) {
 	b := newBench(t, Options{})
 	b.Source.topics[0].cleanup.Store(uint32(cleanupDelete))

@@ -42,8 +42,8 @@ func AllLossReasons() []LossReason {
 }
 
 // loseLocked deals with the loss of the offsets [from, to). It counts and logs the loss, and publishes a break for
-// every channel that the partition's records may go to, at once or later (see breakPace). The partition's position must already be after the loss, so
-// that later subscribers have not missed anything. The error is a *publishError.
+// every channel that the partition's records may go to, at once or later (see breakPace). The partition's position must
+// already be after the loss, so that later subscribers have not missed anything. The error is a *publishError.
 func (s *Source) loseLocked(p *partition, why LossReason, from, to int64, attrs ...any) error {
 	p.topic.stats.Lost[why].Add(uint64(to - from))
 	p.losses.add(s, p, why, from, to, attrs...)

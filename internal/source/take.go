@@ -135,7 +135,8 @@ func (f *fetcher) takeLocked(w *walk) (r taken) {
 	return r
 }
 
-// readLocked routes what can be routed in a slice of the walk and deals with what cannot be read. Good reports that everything could be read.
+// readLocked routes what can be routed in a slice of the walk and deals with what cannot be read. Good reports that
+// everything could be read.
 func (f *fetcher) readLocked(w *walk) (good bool, err error) {
 	p, rp := w.p, w.rp
 	for {
