@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -33,11 +34,18 @@ type Conn struct {
 	correlation  int32
 	deadline     time.Time // Of reads and writes, see allow.
 	progressed   int       // The bytes that were moved since the deadline was last looked at.
+
+	throttledUntil time.Time // Nothing is asked before. Zero means now.
+	onThrottle     func(addr string, d time.Duration)
+	ctxDone        <-chan struct{} // Closed at the end of the context that the connection was dialled with.
+	closed         chan struct{}   // Closed by Close.
+	closing        sync.Once
 }
 
 // Close closes the connection. A request in flight fails.
 func (c *Conn) Close() {
 	c.stopCancel()
+	c.closing.Do(func() { close(c.closed) })
 	_ = c.stream.Close()
 	if c.cancel != nil {
 		c.cancel()
@@ -150,8 +158,12 @@ var (
 
 // Request sends a request in the version set in it and decodes the response into resp. Wait is how long the broker may
 // take before it responds. The slices in resp point into c's buffer and are valid until the next Request. Size is the
-// response's size in bytes. After an error the connection is of no further use.
+// response's size in bytes. After an error the connection is of no further use. If the broker has asked for a pause,
+// Request waits for its end first, see Throttled.
 func (c *Conn) Request(req kmsg.Request, resp kmsg.Response, wait time.Duration) (size int, err error) {
+	if err := c.awaitThrottle(); err != nil {
+		return 0, err
+	}
 	if err := c.allow(wait); err != nil {
 		return 0, err
 	}
@@ -165,7 +177,11 @@ func (c *Conn) Request(req kmsg.Request, resp kmsg.Response, wait time.Duration)
 		return 0, err
 	}
 	resp.SetVersion(req.GetVersion())
-	return len(body), decode(resp, body, c.correlation)
+	if err := decode(resp, body, c.correlation); err != nil {
+		return len(body), err
+	}
+	c.noteThrottle(resp)
+	return len(body), nil
 }
 
 // readResponse reads a response into c.response.

@@ -147,6 +147,9 @@ func (f *fetcher) step(ctx context.Context, c *kafka.Conn) error {
 		if err := f.goOn(); err != nil {
 			return err
 		}
+		if len(f.walks) > 0 && c.Throttled() > 0 {
+			return nil
+		}
 	}
 	unresolved, wait := f.plan(c.FetchVersion())
 	if err := f.payBreaks(); err != nil {
@@ -191,9 +194,6 @@ func (f *fetcher) step(ctx context.Context, c *kafka.Conn) error {
 		f.idle.Reset()
 	default: // The bytes led nowhere. Asking again immediately would only burn CPU.
 		kafka.Sleep(ctx, f.idle.Next(), nil)
-	}
-	if t := time.Duration(resp.ThrottleMillis) * time.Millisecond; t > 0 {
-		kafka.Sleep(ctx, min(t, f.s.o.RequestTimeout), nil)
 	}
 	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -238,9 +237,6 @@ func (r *Reader) request(
 	}
 	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 || resp.Topics[0].Partitions[0].Partition != p.id {
 		return nil, errNoOffset
-	}
-	if t := time.Duration(resp.ThrottleMillis) * time.Millisecond; t > 0 {
-		kafka.Sleep(r.ctx, min(t, r.s.o.BackoffMax), nil)
 	}
 	return &resp.Topics[0].Partitions[0], nil
 }

@@ -55,6 +55,8 @@ type Source struct {
 	kick chan struct{} // Asks the watcher for a refresh. It holds one value.
 	view view
 
+	throttles throttles
+
 	streams atomic.Pointer[streams]
 	begun   atomic.Bool // Reading has begun everywhere, see Ready.
 
@@ -92,6 +94,7 @@ func New(o Options) (*Source, error) {
 		},
 		fetchers: make(map[int32]*fetcher), kick: make(chan struct{}, 1), builder: bus.NewBuilder(o.Builder),
 	}
+	s.dialer.OnThrottle = s.throttled
 	s.view.seeds = o.Brokers
 	s.metaTimeout, s.clusterID = min(metadataTimeout, o.RequestTimeout), o.ClusterID
 	s.metaProblem.interval, s.unansweredProblem.interval = o.LogInterval, o.LogInterval

@@ -27,6 +27,7 @@ type Stats struct {
 	CommitErrors  atomic.Uint64 // Failed attempts to commit.
 	Panics        atomic.Uint64 // Records skipped because reading them panicked.
 	RecentBytes   atomic.Int64  // The size of the batches kept for Recent, see Options.RecentBytesMax.
+	Throttled     atomic.Uint64 // Nanoseconds of all pauses that brokers have asked for by quotas.
 	PublishErrors atomic.Uint64 // Batches that the bus did not take. That happens only when the source stops.
 
 	// By what decided where the record goes. A record counts once for each of its channels.

@@ -61,6 +61,8 @@ type Status struct {
 	// Topics that a pattern matches but that are not read, because there are TopicsMax already.
 	LeftOut int64          `json:"left_out"`
 	Brokers []BrokerStatus `json:"brokers"`
+	// The brokers that hold wsd back by quotas, or did in the last ten seconds.
+	Throttled []ThrottleStatus `json:"throttled,omitempty"`
 }
 
 // view is a copy of the topology. The watcher replaces it as a whole; any goroutine reads it. Live figures come from
@@ -94,6 +96,7 @@ func (s *Source) Status() Status {
 
 	st.Ready = s.Ready()
 	st.Brokers = []BrokerStatus{}
+	st.Throttled = s.throttles.status(time.Now())
 	connected := make(map[int32]bool, len(fetchers))
 	for _, f := range fetchers {
 		b := f.status()
