@@ -343,6 +343,7 @@ func (l *loader) checkChoices(c *Config) {
 		{"steering.mode", c.Steering.Mode, []string{"auto", "require", "off"}},
 		{"steering.policy", c.Steering.Policy, []string{"least-loaded", "weighted", "p2c", "cpu-local", "hash"}},
 		{"client.unknown_channels", c.Client.UnknownChannels, []string{"accept", "refuse"}},
+		{"kafka.isolation", c.Kafka.Isolation, []string{"read_committed", "read_uncommitted"}},
 		{"log.level", c.Log.Level, []string{"debug", "info", "warn", "error"}},
 		{"log.format", c.Log.Format, []string{"auto", "text", "json"}},
 	} {

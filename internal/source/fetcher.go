@@ -257,7 +257,7 @@ func (f *fetcher) plan(version int16) (unresolved []*partition, wait time.Durati
 	minBytes, poll := f.gather.next(now, poll)
 	f.request.MinBytes = int32(minBytes)
 	f.request.MaxBytes = f.portion.of(f.s.o.FetchTotalBytes)
-	f.request.IsolationLevel = readCommitted
+	f.request.IsolationLevel = f.s.o.isolation()
 	f.request.MaxWaitMillis = int32(max(poll.Milliseconds(), 1))
 	f.request.Topics = topics
 	return unresolved, max(wait, time.Millisecond)

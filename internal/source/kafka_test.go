@@ -22,6 +22,7 @@ var suite = []struct {
 	{"start at a time", startAtATime},
 	{"transactions", transactions},
 	{"open transaction holds back", openTransaction},
+	{"uncommitted records", uncommitted},
 	{"compaction", compaction},
 	{"records deleted before they are read", recordsDeleted},
 	{"retention overtakes", retentionOvertakes},

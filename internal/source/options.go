@@ -52,10 +52,12 @@ type Options struct {
 	TopicsMax int // How many topics may be read, including those that patterns find. Default 1000.
 	// The id that the cluster must have. Default: the one that the first broker names. Another cluster is not read.
 	ClusterID string
-	ClientID  string         // Default "wsd".
-	TLS       *tls.Config    // Nil means plain text. An empty ServerName becomes each broker's host.
-	SASL      sasl.Mechanism // Nil means no authentication.
-	Routes    []Route        // Default: one rule with the channel "{topic}".
+	ClientID  string // Default "wsd".
+	// Read records of transactions before their end, and of those that are aborted.
+	ReadUncommitted bool
+	TLS             *tls.Config    // Nil means plain text. An empty ServerName becomes each broker's host.
+	SASL            sasl.Mechanism // Nil means no authentication.
+	Routes          []Route        // Default: one rule with the channel "{topic}".
 
 	Overrides *route.Overrides   // Headers by which a record chooses where it goes. Nil means none.
 	ClientIDs *routing.ClientIDs // Of this process's connections; nil if it has none.

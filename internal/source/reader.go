@@ -193,7 +193,7 @@ func (r *Reader) take(p *partition, rp *kmsg.FetchResponseTopicPartition, b *Blo
 		return err
 	}
 	compacted := cleanup(p.topic.cleanup.Load()) == cleanupCompact
-	if *next == before && len(rp.RecordBatches) == 0 && rp.LastStableOffset >= b.To && compacted {
+	if *next == before && len(rp.RecordBatches) == 0 && r.s.o.endOf(rp) >= b.To && compacted {
 		// Compaction has removed everything. Any other log has the range, but could not deliver it in time: tiered
 		// storage.
 		*next = b.To
@@ -217,7 +217,7 @@ func (r *Reader) request(
 	req.Version = version
 	req.MinBytes, req.MaxWaitMillis = 1, int32(r.s.o.BackoffMax.Milliseconds())
 	req.MaxBytes = math.MaxInt32 // There is one partition, whose limit counts.
-	req.IsolationLevel = readCommitted
+	req.IsolationLevel = r.s.o.isolation()
 	part := kmsg.NewFetchRequestTopicPartition()
 	part.Partition, part.CurrentLeaderEpoch, part.FetchOffset, part.PartitionMaxBytes = p.id, epoch, next,
 		r.portion.of(bytesMax)

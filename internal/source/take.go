@@ -104,12 +104,11 @@ func (f *fetcher) takeLocked(w *walk) (r taken) {
 		if rp.HighWatermark >= 0 { // Otherwise the broker does not know it.
 			p.high.Store(rp.HighWatermark)
 		}
-		p.stableLocked(rp.LastStableOffset, rp.HighWatermark, time.Now())
+		if !f.s.o.ReadUncommitted {
+			p.stableLocked(rp.LastStableOffset, rp.HighWatermark, time.Now())
+		}
 	}
-	end := rp.LastStableOffset
-	if end < 0 {
-		end = rp.HighWatermark
-	}
+	end := f.s.o.endOf(rp)
 	f.s.router.taken = 0
 	good, err := f.readLocked(w)
 	r.err = err
