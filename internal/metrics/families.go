@@ -284,8 +284,8 @@ func (o Options) kafka() []family {
 			"Connections to a broker opened after one was lost or could not be opened.", counter, s.Reconnects.Load),
 		single("wsd_kafka_stalls_total",
 			"Connections closed because they returned no records although there were some.", counter, s.Stalls.Load),
-		{name: "wsd_kafka_throttled_seconds_total", kind: counter, help: "Pauses that brokers have asked for because of " +
-			"quotas (throttle_time_ms). wsd keeps them.",
+		{name: "wsd_kafka_throttled_seconds_total", kind: counter, help: "Pauses that brokers have asked for because " +
+			"of quotas (throttle_time_ms). wsd keeps them.",
 			values: func(emit func(float64, ...string)) { emit(time.Duration(s.Throttled.Load()).Seconds()) }},
 		single("wsd_kafka_metadata_refreshes_total", "Requests for the cluster's topology.", counter,
 			s.MetadataRefreshes.Load),

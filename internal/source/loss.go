@@ -21,12 +21,13 @@ const (
 	LossTruncated                    // They were delivered, but a new leader does not have them.
 	LossRecreated                    // They were not read before the topic was deleted and created again.
 	LossTooLarge                     // Records above Options.RecordBytesMax.
+	LossSkipped                      // Skipped by an operator, see Skip.
 	lossCount
 )
 
 // String returns the reason as metrics and logs name it.
 func (r LossReason) String() string {
-	return [lossCount]string{"retention", "missing", "unreadable", "truncated", "recreated", "too_large"}[r]
+	return [lossCount]string{"retention", "missing", "unreadable", "truncated", "recreated", "too_large", "skipped"}[r]
 }
 
 // LogValue implements slog.LogValuer.
