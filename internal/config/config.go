@@ -67,6 +67,7 @@ type Kafka struct {
 	CommitGroup      string        `key:"commit_group" help:"Consumer group to commit positions to, at most once a second, so that Kafka's own tools show wsd's lag. wsd does not join the group. Each wsd needs a group of its own that nothing else uses. Empty: none."`
 	ClusterID        string        `key:"cluster_id" help:"Id that the cluster must have, as kafka-cluster.sh cluster-id prints it. Brokers of another cluster are refused. Default: the id that the first broker names."`
 	ClientID         string        `key:"client_id" def:"wsd" help:"Client id, which brokers log and apply quotas to."`
+	Rack             string        `key:"rack" help:"Rack, or availability zone, that wsd is in, as broker.rack names those of the brokers. If the brokers have a replica.selector.class, each partition is then read from a replica in the same rack. Default: always from the leader."`
 	Isolation        string        `key:"isolation" def:"read_committed" help:"read_committed: deliver records of transactions once they are committed, in order with all others. read_uncommitted: deliver every record at once, also of transactions that are aborted later (docs/kafka.md)."`
 	FetchMaxWait     time.Duration `key:"fetch_max_wait" def:"500ms" help:"How long a broker holds a fetch while there are no records. It adds no latency."`
 	FetchMaxBytes    Bytes         `key:"fetch_max_bytes" def:"1MiB" help:"Maximum bytes per partition in one fetch response."`

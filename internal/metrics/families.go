@@ -269,6 +269,17 @@ func (o Options) kafka() []family {
 		{name: "wsd_kafka_behind_seconds", help: "How long the partition that has been behind the end of its log for " +
 			"longest has been so. /health names topics above kafka.behind_max.",
 			values: func(emit func(float64, ...string)) { emit(s.Behind().Seconds()) }},
+		{name: "wsd_kafka_nearest_replica_partitions", help: "Partitions that are read from another replica than the " +
+			"leader (kafka.rack).",
+			values: func(emit func(float64, ...string)) {
+				near := 0
+				for _, p := range s.Partitions() {
+					if p.Near {
+						near++
+					}
+				}
+				emit(float64(near))
+			}},
 		single("wsd_kafka_fetches_total", "Fetch responses received.", counter, s.Fetches.Load),
 		single("wsd_kafka_fetch_bytes_total", "Bytes of these responses on the wire.", counter, s.FetchBytes.Load),
 		{

@@ -99,6 +99,7 @@ func (f *fetcher) run(ctx context.Context) {
 		if errors.As(err, &pe) && f.s.publishCtx.Err() != nil {
 			return
 		}
+		f.s.leaveReplicas(f)
 		kind := kafka.KindOf(err)
 		f.s.stats.FetchErrors[kind].Add(1)
 		text := err.Error()
@@ -211,7 +212,7 @@ func (f *fetcher) plan(version int16) (unresolved []*partition, wait time.Durati
 			version = min(version, kafka.FetchByName)
 		}
 	}
-	topics := f.request.Topics[:0]
+	topics, rack := f.request.Topics[:0], f.s.o.Rack
 	wait = time.Hour
 	poll := f.s.o.FetchMaxWait
 	if len(f.walks) > 0 {
@@ -240,6 +241,11 @@ func (f *fetcher) plan(version int16) (unresolved []*partition, wait time.Durati
 			}
 			continue
 		}
+		if p.resolve != resolveNothing && p.replica == f.id {
+			f.s.kickWatcher() // Only the leader knows. The next refresh gives it back.
+			poll = min(poll, refreshWait)
+			continue
+		}
 		if p.resolve != resolveNothing {
 			unresolved = append(unresolved, p)
 			continue
@@ -248,6 +254,9 @@ func (f *fetcher) plan(version int16) (unresolved []*partition, wait time.Durati
 			wait = min(wait, hold)
 			poll = min(poll, hold)
 			continue
+		}
+		if now.Before(p.leaderUntil) {
+			rack = ""
 		}
 		topics = f.ask(topics, p, version)
 	}
@@ -259,6 +268,7 @@ func (f *fetcher) plan(version int16) (unresolved []*partition, wait time.Durati
 	f.request.MaxBytes = f.portion.of(f.s.o.FetchTotalBytes)
 	f.request.IsolationLevel = f.s.o.isolation()
 	f.request.MaxWaitMillis = int32(max(poll.Milliseconds(), 1))
+	f.request.Rack = rack
 	f.request.Topics = topics
 	return unresolved, max(wait, time.Millisecond)
 }

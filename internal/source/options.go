@@ -53,6 +53,9 @@ type Options struct {
 	// The id that the cluster must have. Default: the one that the first broker names. Another cluster is not read.
 	ClusterID string
 	ClientID  string // Default "wsd".
+	// The rack that wsd is in. Partitions are then read from the nearest replica that their leaders name (KIP-392).
+	// Empty means from the leaders.
+	Rack string
 	// Read records of transactions before their end, and of those that are aborted.
 	ReadUncommitted bool
 	TLS             *tls.Config    // Nil means plain text. An empty ServerName becomes each broker's host.

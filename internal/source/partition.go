@@ -68,6 +68,7 @@ type partition struct {
 	// Any goroutine may write it.
 	behindSince atomic.Int64
 	leaderSeen  atomic.Int32 // The id of the broker that leads the partition, or -1.
+	readSeen    atomic.Int32 // The id of the broker that it is read from, or -1.
 
 	// Like routed, without what is still in the batch being built. Kept for the committer only.
 	published      atomic.Int64
@@ -90,7 +91,12 @@ type partition struct {
 	lastEpoch   int32     // The leader epoch of the batch that was read last, or -1.
 	lowerSince  time.Time // Since when metadata names a lower leader epoch. Zero means it does not.
 	otherLog    bool      // For resolveRange: the log is not the one that was read.
-	from        Start     // How to find the first offset.
+
+	replica      int32     // The id of the replica that it is read from, or -1 for the leader.
+	replicaUntil time.Time // When the leader is asked again which replica to read.
+	leaderUntil  time.Time // Until then the leader is not asked that.
+
+	from Start // How to find the first offset.
 	// Clients may have subscribed before the partition was known. They are notified when it has a position.
 	again       bool // The topic was created again. Its subscribers are notified by endFormer.
 	late        bool
@@ -139,13 +145,14 @@ func (p *partition) vouchLocked() {
 
 func (s *Source) newPartition(t *topic, id int32, from Start) *partition {
 	p := &partition{topic: t, id: id, topicID: t.id, from: from, resolve: resolveStart, leaderEpoch: -1, lastEpoch: -1,
-		badOffset: -1}
+		badOffset: -1, replica: -1}
 	p.routed.Store(-1)
 	p.published.Store(-1)
 	p.vouched.Store(epochUnknown)
 	p.high.Store(-1)
 	p.stable.Store(-1)
 	p.leaderSeen.Store(-1)
+	p.readSeen.Store(-1)
 	p.failures = kafka.Backoff{Min: s.o.BackoffMin, Max: s.o.BackoffMax}
 	p.problem.interval, p.gapNote.interval = s.o.LogInterval, s.o.LogInterval
 	p.channel = t.route.Always(id)
@@ -166,7 +173,8 @@ func (p *partition) resumeAt(position committed) {
 
 func (p *partition) stats() PartitionStats {
 	st := PartitionStats{Topic: p.topic.name, Partition: p.id, Position: p.routed.Load(), HighWatermark: p.high.Load(),
-		LastStable: p.stable.Load(), Stopped: p.stopped.Load() != nil, Behind: p.behind(time.Now())}
+		LastStable: p.stable.Load(), Stopped: p.stopped.Load() != nil, Behind: p.behind(time.Now()),
+		Near: p.readSeen.Load() != p.leaderSeen.Load()}
 	if st.Lag = -1; st.Position >= 0 && st.HighWatermark >= 0 {
 		st.Lag = max(0, st.HighWatermark-st.Position)
 	}

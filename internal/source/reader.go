@@ -297,12 +297,8 @@ func (s *Source) leaderAddr(p *partition) (addr string, ok bool) {
 	id := p.leaderSeen.Load()
 	s.view.mu.Lock()
 	defer s.view.mu.Unlock()
-	for _, f := range s.view.fetchers {
-		if f.id == id {
-			return f.addr, true
-		}
-	}
-	return "", false
+	addr, ok = s.view.addrs[id]
+	return addr, ok && id >= 0
 }
 
 // ended reports whether the partition is no longer part of the topology. Any goroutine may call it.

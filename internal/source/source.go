@@ -39,6 +39,7 @@ type Source struct {
 	metaTimeout time.Duration // How long a request of the watcher may take, see metadataTimeout.
 	clusterID   string        // The id of the cluster that is read, or "" before the first answer.
 	fetchers    map[int32]*fetcher
+	addrs       map[int32]string // The addresses of the brokers. It is replaced as a whole.
 	metaProblem throttledLog
 	// New topics wait for their committed positions.
 	unansweredProblem throttledLog

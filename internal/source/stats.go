@@ -81,6 +81,7 @@ type PartitionStats struct {
 	LastStable    int64 // The end of what is committed at the last fetch, or -1. Open transactions keep it back.
 	Lag           int64 // The offsets between the two, or -1 while one of them is not known.
 	Stopped       bool  // A rule with on_error: stop has stopped the partition.
+	Near          bool  // The partition is read from another replica than the leader, see Options.Rack.
 	// How long the source has not been at the end of what it could read, or 0.
 	Behind time.Duration
 }

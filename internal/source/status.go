@@ -32,8 +32,9 @@ type TopicStatus struct {
 // PartitionStatus is where one partition stands.
 type PartitionStatus struct {
 	Partition     int32 `json:"partition"`
-	Leader        int32 `json:"leader"`   // The id of the broker that leads it, or -1.
-	Position      int64 `json:"position"` // The next Kafka offset to read, or -1 if it is not known yet.
+	Leader        int32 `json:"leader"`    // The id of the broker that leads it, or -1.
+	ReadFrom      int32 `json:"read_from"` // The id of the broker that it is read from, or -1. See Options.Rack.
+	Position      int64 `json:"position"`  // The next Kafka offset to read, or -1 if it is not known yet.
 	HighWatermark int64 `json:"high_watermark"`
 	// Up to where the log is committed. Nothing after it can be delivered yet. Or -1.
 	LastStable int64 `json:"last_stable"`
@@ -74,7 +75,8 @@ type view struct {
 	since    time.Time // When the metadata was first read.
 	topics   []viewTopic
 	fetchers []*fetcher
-	seeds    []string // Addresses of brokers to ask for what any broker knows.
+	addrs    map[int32]string // The addresses of the brokers. Nobody changes it.
+	seeds    []string         // Addresses of brokers to ask for what any broker knows.
 }
 
 type viewTopic struct {
@@ -112,11 +114,11 @@ func (s *Source) Status() Status {
 				problem = held
 			}
 			ts.Partitions = append(ts.Partitions, PartitionStatus{
-				Partition: p.id, Leader: p.leaderSeen.Load(), Position: ps.Position, HighWatermark: ps.HighWatermark,
+				Partition: p.id, Leader: p.leaderSeen.Load(), ReadFrom: p.readSeen.Load(), Position: ps.Position, HighWatermark: ps.HighWatermark,
 				LastStable: ps.LastStable, Lag: ps.Lag, Error: problem, Stopped: ps.Stopped,
 			})
 			read := ps.Position >= 0 && ps.HighWatermark >= 0 && p.caughtUp.Load()
-			ts.Current = ts.Current && read && held == "" && connected[p.leaderSeen.Load()] && p.lastError.Load() == nil
+			ts.Current = ts.Current && read && held == "" && connected[p.readSeen.Load()] && p.lastError.Load() == nil
 		}
 		st.Topics = append(st.Topics, ts)
 	}

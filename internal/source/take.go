@@ -100,6 +100,9 @@ func (f *fetcher) takeLocked(w *walk) (r taken) {
 		f.refusedLocked(p, kafka.Code(rp.ErrorCode))
 		return taken{moved: true}
 	}
+	if first && f.redirectLocked(p, rp) {
+		return taken{moved: true}
+	}
 	if first {
 		if rp.HighWatermark >= 0 { // Otherwise the broker does not know it.
 			p.high.Store(rp.HighWatermark)
@@ -201,6 +204,9 @@ func (f *fetcher) badBatchLocked(p *partition, cause error, last, high int64, pe
 
 // refusedLocked deals with a broker's error code for one partition.
 func (f *fetcher) refusedLocked(p *partition, code kafka.Code) {
+	if f.replicaFailedLocked(p, code) {
+		return
+	}
 	switch kafka.KindOfCode(code) {
 	case kafka.ErrorOffset:
 		// Somebody may have created the topic again, so the metadata is refreshed before the range of offsets is looked

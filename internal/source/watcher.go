@@ -218,6 +218,7 @@ func (s *Source) brokerAddrs(resp *kmsg.MetadataResponse) map[int32]string {
 		}
 	}
 	s.setSeeds(seeds)
+	s.addrs = addrs
 	return addrs
 }
 
