@@ -116,7 +116,7 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 		Brokers: k.Brokers, Topics: k.Topics, ClusterID: k.ClusterID,
 		ClientID: k.ClientID, TLS: tlsConfig, SASL: mechanism,
 		Rack: k.Rack, ReadUncommitted: k.Isolation == "read_uncommitted",
-		CommitGroup:     k.CommitGroup, RecordBytesMax: int(k.MaxRecordBytes),
+		CommitGroup: k.CommitGroup, RecordBytesMax: int(k.MaxRecordBytes),
 		FetchMaxWait: k.FetchMaxWait, FetchMaxBytes: int(k.FetchMaxBytes), MetadataInterval: k.MetadataInterval,
 		Interest: s.interest, Ring: s.ring, Builder: bus.BuilderOptions{RecordsMax: b.BatchMax,
 			BytesMax: int(b.BatchBytesMax)},

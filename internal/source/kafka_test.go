@@ -37,6 +37,7 @@ var suite = []struct {
 	{"leader moves", leaderMoves},
 	{"broker stopped", func(t *testing.T, k *kafkatest.Cluster) { brokerEnds(t, k, k.Stop) }},
 	{"broker killed", func(t *testing.T, k *kafkatest.Cluster) { brokerEnds(t, k, k.Kill) }},
+	{"broker frozen", brokerFrozen},
 	{"nearest replica", nearestReplica},
 	{"all brokers away", allBrokersAway},
 }

@@ -7,8 +7,8 @@ import (
 )
 
 // With Options.Rack, a leader may answer a fetch with the id of a replica that is nearer to us (KIP-392). The partition
-// is then read from there, by the fetcher of that broker. Whatever is looked up about offsets is asked of the leader, and
-// so is everything when the replica fails, does not have the position, or the leader changes.
+// is then read from there, by the fetcher of that broker. Whatever is looked up about offsets is asked of the leader,
+// and so is everything when the replica fails, does not have the position, or the leader changes.
 
 const (
 	// replicaFor is how long a replica is read before the leader is asked again which one is the nearest.

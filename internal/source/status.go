@@ -114,7 +114,8 @@ func (s *Source) Status() Status {
 				problem = held
 			}
 			ts.Partitions = append(ts.Partitions, PartitionStatus{
-				Partition: p.id, Leader: p.leaderSeen.Load(), ReadFrom: p.readSeen.Load(), Position: ps.Position, HighWatermark: ps.HighWatermark,
+				Partition: p.id, Leader: p.leaderSeen.Load(), ReadFrom: p.readSeen.Load(),
+				Position: ps.Position, HighWatermark: ps.HighWatermark,
 				LastStable: ps.LastStable, Lag: ps.Lag, Error: problem, Stopped: ps.Stopped,
 			})
 			read := ps.Position >= 0 && ps.HighWatermark >= 0 && p.caughtUp.Load()

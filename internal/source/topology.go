@@ -201,9 +201,9 @@ func sortPartitions(list []kmsg.MetadataResponseTopicPartition) {
 	})
 }
 
-// assign gives every partition to the fetcher of its leader, or of the replica that its leader has named. It starts fetchers for new leaders and stops those of
-// brokers that no longer lead a partition. A partition without a known leader gets no fetcher. Settled reports that
-// every partition in leaders has a fetcher.
+// assign gives every partition to the fetcher of its leader, or of the replica that its leader has named. It starts
+// fetchers for new leaders and stops those of brokers that no longer lead a partition. A partition without a known
+// leader gets no fetcher. Settled reports that every partition in leaders has a fetcher.
 func (s *Source) assign(addrs map[int32]string, leaders map[*partition]leader) (settled bool) {
 	settled = true
 	parts := make(map[*fetcher][]*partition)
