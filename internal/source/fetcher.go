@@ -25,6 +25,7 @@ type fetcher struct {
 	// Any goroutine reads these.
 	connected atomic.Bool
 	lastError atomic.Pointer[string]
+	askedAt   atomic.Int64 // When the fetch that is under way was sent. In nanoseconds of Unix time, 0 if there is none.
 
 	// The fetcher's goroutine owns these.
 	request kmsg.FetchRequest
@@ -171,7 +172,9 @@ func (f *fetcher) step(ctx context.Context, c *kafka.Conn) error {
 		return nil
 	}
 	var resp kmsg.FetchResponse
+	f.askedAt.Store(time.Now().UnixNano())
 	size, err := c.Request(&f.request, &resp, f.s.o.FetchMaxWait)
+	f.askedAt.Store(0)
 	f.portion.after(err)
 	if err != nil {
 		return kafka.Describe("fetch from broker "+f.addr, err)
