@@ -100,6 +100,7 @@ func TestReadFrom(t *testing.T) {
 
 // nearestReplica reads from one of three replicas, which then fails.
 func nearestReplica(t *testing.T, k *kafkatest.Cluster) {
+	t.Helper()
 	k.Needs(t, kafkatest.StopOne)
 	const partitions = 3
 	topic := k.Topic(t, partitions)
