@@ -25,7 +25,7 @@ type fetcher struct {
 	// Any goroutine reads these.
 	connected atomic.Bool
 	lastError atomic.Pointer[string]
-	askedAt   atomic.Int64 // When the fetch that is under way was sent. In nanoseconds of Unix time, 0 if there is none.
+	askedAt   atomic.Int64 // When the fetch under way was sent, in nanoseconds of Unix time. 0 means none is.
 
 	// The fetcher's goroutine owns these.
 	request kmsg.FetchRequest
