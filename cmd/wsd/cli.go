@@ -17,6 +17,7 @@ type cli struct {
 	Dev     devCmd     `cmd:"" help:"Run the server with a built-in Kafka and a demo feed, to try it out and for development."`
 	Health  healthCmd  `cmd:"" help:"Show the health of the running wsd. Exit code 1 if it does not serve clients; a degraded wsd still does."`
 	Steer   steerCmd   `cmd:"" help:"Show and change how the running wsd assigns new connections to shards."`
+	Kafka   kafkaCmd   `cmd:"" help:"Act on what the running wsd reads from Kafka."`
 	Config  configCmd  `cmd:"" help:"Check and show the configuration."`
 	Doctor  doctorCmd  `cmd:"" help:"Check whether this machine has what wsd needs. Exit code 1 if something is missing."`
 	Version versionCmd `cmd:"" help:"Show the version."`
@@ -32,6 +33,7 @@ func newCLI() *cli {
 	}
 	// The others are accepted, too, but only these two say which wsd is meant.
 	c.Steer.init("client.listen", "control.socket")
+	c.Kafka.init("client.listen", "control.socket")
 	return c
 }
 

@@ -39,8 +39,11 @@ func (c *steerCmd) state(ctx context.Context, e env) (control.SteerState, error)
 }
 
 // steerError turns a refusal of a bad request into a usage error, because the request was the command line's.
-func steerError(err error) error {
-	if refusal, ok := errors.AsType[*control.Refusal](err); ok && refusal.Status == http.StatusBadRequest {
+func steerError(err error) error { return refused(err, http.StatusBadRequest) }
+
+// refused turns a refusal with one of the statuses into a usage error.
+func refused(err error, statuses ...int) error {
+	if refusal, ok := errors.AsType[*control.Refusal](err); ok && slices.Contains(statuses, refusal.Status) {
 		return command.UsageError{Err: err}
 	}
 	return err

@@ -96,6 +96,7 @@ func (l *loader) checkRanges(c *Config) {
 	number(l, "kafka.fetch_max_bytes", k.FetchMaxBytes, 1<<10, 1<<30)
 	number(l, "kafka.max_record_bytes", k.MaxRecordBytes, 1<<10, 1<<30)
 	number(l, "kafka.metadata_interval", k.MetadataInterval, 10*time.Millisecond, time.Hour)
+	number(l, "kafka.behind_max", k.BehindMax, 0, day)
 	number(l, "kafka.dial_timeout", k.DialTimeout, 100*time.Millisecond, 10*time.Minute)
 	number(l, "kafka.request_timeout", k.RequestTimeout, 100*time.Millisecond, 10*time.Minute)
 	number(l, "kafka.topics_max", k.TopicsMax, 1, 10_000)
@@ -282,6 +283,7 @@ func (l *loader) checkChoices(c *Config) {
 		{"steering.mode", c.Steering.Mode, []string{"auto", "require", "off"}},
 		{"steering.policy", c.Steering.Policy, []string{"least-loaded", "weighted", "p2c", "cpu-local", "hash"}},
 		{"client.unknown_channels", c.Client.UnknownChannels, []string{"accept", "refuse"}},
+		{"kafka.isolation", c.Kafka.Isolation, []string{"read_committed", "read_uncommitted"}},
 		{"log.level", c.Log.Level, []string{"debug", "info", "warn", "error"}},
 		{"log.format", c.Log.Format, []string{"auto", "text", "json"}},
 	} {

@@ -19,6 +19,8 @@ const (
 	HealthPath = "/health"
 	// SteerPath is the path that Steering and Steer request.
 	SteerPath = "/steering"
+	// SkipPath is the path that Skip requests.
+	SkipPath = "/kafka/skip"
 
 	bodyMax    = 16 << 20         // Largest response, in bytes.
 	requestMax = 10 * time.Second // Time for a request and its response.
@@ -57,22 +59,22 @@ func steering(ctx context.Context, socketPath, method string, body []byte) (stat
 	if status != http.StatusOK {
 		var p problem
 		if err := json.Unmarshal(body, &p); err != nil || p.Error == "" {
-			return state, otherVersion(socketPath, fmt.Sprintf("status %d", status))
+			return state, otherVersion(SteerPath, socketPath, fmt.Sprintf("status %d", status))
 		}
 		return state, &Refusal{Status: status, Text: p.Error}
 	}
 	if err := json.Unmarshal(body, &state); err != nil {
-		return state, otherVersion(socketPath, err.Error())
+		return state, otherVersion(SteerPath, socketPath, err.Error())
 	}
 	if state.Mode == "" {
-		return state, otherVersion(socketPath, "no mode")
+		return state, otherVersion(SteerPath, socketPath, "no mode")
 	}
 	return state, nil
 }
 
-func otherVersion(socketPath, got string) error {
+func otherVersion(path, socketPath, got string) error {
 	return fmt.Errorf("request %s from wsd at %s: %s: the running wsd may have another version than this command",
-		SteerPath, socketPath, got)
+		path, socketPath, got)
 }
 
 // request sends one request and returns the body and the status of the response. It waits at most requestMax.

@@ -7,5 +7,5 @@
 //
 // Thread rule: every function and method may be called from any goroutine.
 //
-// The package does not know what it serves: the handler of /health and the Steerer come from the caller.
+// The package does not know what it serves: the handler of /health, the Steerer and the Skipper come from the caller.
 package control

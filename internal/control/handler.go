@@ -3,21 +3,21 @@ package control
 import (
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 )
 
 // changeMax is the largest body of a change, which normally has some dozen bytes.
 const changeMax = 4 << 10
 
-// NewHandler returns a handler for the requests of this package's client: it serves GET /health with health, and GET
-// and POST /steering with steerer. Other paths get status 404, other methods 405.
-func NewHandler(health http.Handler, steerer Steerer) http.Handler {
+// NewHandler returns a handler for the requests of this package's client: it serves GET /health with health, GET and
+// POST /steering with steerer, and POST /kafka/skip with skipper. Other paths get status 404, other methods 405.
+func NewHandler(health http.Handler, steerer Steerer, skipper Skipper) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET "+HealthPath, health)
 	mux.HandleFunc("GET "+SteerPath, func(w http.ResponseWriter, _ *http.Request) { writeState(w, steerer) })
 	mux.HandleFunc("POST "+SteerPath, func(w http.ResponseWriter, r *http.Request) {
-		change, err := readChange(w, r)
+		var change SteerChange
+		err := readBody(w, r, &change, "change", `{"setting":"weight","shard":3,"value":"200"}`)
 		if err == nil {
 			err = steerer.Steer(change)
 		}
@@ -27,26 +27,8 @@ func NewHandler(health http.Handler, steerer Steerer) http.Handler {
 		}
 		writeState(w, steerer)
 	})
+	mux.HandleFunc("POST "+SkipPath, func(w http.ResponseWriter, r *http.Request) { handleSkip(w, r, skipper) })
 	return mux
-}
-
-// readChange reads a change. It refuses a body that contains anything else.
-func readChange(w http.ResponseWriter, r *http.Request) (change SteerChange, err error) {
-	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, changeMax))
-	decoder.DisallowUnknownFields()
-	if err = decoder.Decode(&change); err == nil {
-		if _, err = decoder.Token(); errors.Is(err, io.EOF) {
-			return change, nil
-		}
-		if err == nil {
-			err = errors.New("unexpected data after it")
-		}
-	}
-	const remedy = `: send it like {"setting":"weight","shard":3,"value":"200"}`
-	if _, large := errors.AsType[*http.MaxBytesError](err); large {
-		return change, &Refusal{Status: http.StatusRequestEntityTooLarge, Text: "the change is too large" + remedy}
-	}
-	return change, &Refusal{Status: http.StatusBadRequest, Text: "the change is not valid: " + err.Error() + remedy}
 }
 
 func writeState(w http.ResponseWriter, steerer Steerer) {

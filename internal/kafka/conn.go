@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -36,16 +37,26 @@ type Conn struct {
 	opened       time.Time
 	served       int     // The responses since the login.
 	session      session // Zero without SASL.
+
+	throttledUntil time.Time // Nothing is asked before. Zero means now.
+	onThrottle     func(addr string, d time.Duration)
+	ctxDone        <-chan struct{} // Closed at the end of the context that the connection was dialled with.
+	closed         chan struct{}   // Closed by Close.
+	closing        sync.Once
 }
 
 // Close closes the connection. A request in flight fails.
 func (c *Conn) Close() {
 	c.stopCancel()
+	c.closing.Do(func() { close(c.closed) })
 	_ = c.stream.Close()
 	if c.cancel != nil {
 		c.cancel()
 	}
 }
+
+// KeepResponse leaves the memory of the last response to the caller: the next one gets memory of its own.
+func (c *Conn) KeepResponse() { c.response = nil }
 
 // Addr returns the broker's network address.
 func (c *Conn) Addr() string { return c.stream.RemoteAddr().String() }
@@ -151,8 +162,12 @@ var (
 // Request sends a request in the version set in it and decodes the response into resp. Wait is how long the broker may
 // take before it responds. The slices in resp point into c's buffer and are valid until the next Request. Size is the
 // response's size in bytes. After an error the connection is of no further use. The error is an *EndError if the
-// broker ended the connection without a fault. If the login is about to expire, Request logs in again first (KIP-368).
+// broker ended the connection without a fault. If the broker has asked for a pause, Request waits for its end first,
+// see Throttled. If the login is about to expire, Request logs in again first (KIP-368).
 func (c *Conn) Request(req kmsg.Request, resp kmsg.Response, wait time.Duration) (size int, err error) {
+	if err := c.awaitThrottle(); err != nil {
+		return 0, err
+	}
 	if c.session.due() {
 		if err := c.renewSession(); err != nil {
 			return 0, err
@@ -172,7 +187,11 @@ func (c *Conn) Request(req kmsg.Request, resp kmsg.Response, wait time.Duration)
 	}
 	c.served++
 	resp.SetVersion(req.GetVersion())
-	return len(body), decode(resp, body, c.correlation)
+	if err := decode(resp, body, c.correlation); err != nil {
+		return len(body), err
+	}
+	c.noteThrottle(resp)
+	return len(body), nil
 }
 
 // readResponse reads a response into c.response.

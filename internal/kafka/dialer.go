@@ -30,6 +30,9 @@ type Dialer struct {
 	ResponseKept int
 	// Called after each login on an open connection that succeeds (KIP-368). Nil calls nothing.
 	Reauthenticated func()
+	// Called with each response that says that the broker holds the client back: the address as it was given to Dial,
+	// and for how long. Any goroutine may call it. Nil calls nothing.
+	OnThrottle func(addr string, d time.Duration)
 }
 
 // Dial connects to the broker at addr: TCP, TLS, version negotiation, SASL. The end of ctx closes the connection, also
@@ -75,6 +78,7 @@ func (d *Dialer) Dial(ctx context.Context, addr string) (_ *Conn, err error) {
 		stream: stream, reader: bufio.NewReader(stream), stopCancel: stop, dialled: addr,
 		formatter: kmsg.NewRequestFormatter(kmsg.FormatterClientID(d.ClientID)), responseMax: d.ResponseMax,
 		responseKept: d.ResponseKept, opened: time.Now(),
+		onThrottle: d.OnThrottle, ctxDone: ctx.Done(), closed: make(chan struct{}),
 	}
 	if err = c.negotiate(); err != nil {
 		during := "ask broker " + addr + " for its versions (does it expect TLS on this port?)"

@@ -14,6 +14,7 @@ type recordReader struct {
 	src       io.Reader
 	inflate   *inflater
 	recordMax int
+	skipping  int64  // How many bytes are left of a record above recordMax.
 	done      func() // Nil if src is nil.
 }
 
@@ -38,56 +39,63 @@ func (r *recordReader) close() {
 	*r = recordReader{}
 }
 
-// next decodes the next record. The slices in rec are valid until the following call. A record above recordMax is
-// skipped: rec has only its offset, time and size.
-func (r *recordReader) next(rec *Record) error {
+// next decodes the next record, and returns how many bytes it has read. The slices in rec are valid until the following
+// call. A record above recordMax is skipped: rec has only its offset, time and size. While r.skipping is not 0, next
+// has to be called again for the same record, so that a large one does not take long at once.
+func (r *recordReader) next(rec *Record) (n int, err error) {
+	if r.skipping > 0 {
+		return r.skip()
+	}
 	for {
 		size, body, ok := Varint(r.data)
 		switch {
 		case ok && size < 1:
-			return errRecord
+			return 0, errRecord
 		case ok && size > int64(r.recordMax):
-			return r.skip(rec, size)
+			return r.beginSkip(rec, size)
 		case ok && size <= int64(len(body)):
 			r.data = body[size:]
-			return rec.parse(body[:size], r.batch)
+			return int(size), rec.parse(body[:size], r.batch)
 		case !ok && len(r.data) >= varintMax:
-			return errRecord
+			return 0, errRecord
 		}
 		if err := r.fill(varintMax + int(size)); err != nil {
-			return err
+			return 0, err
 		}
 	}
 }
 
-// skip skips the record of the given size at the start of data.
-func (r *recordReader) skip(rec *Record, size int64) error {
+// beginSkip begins to skip the record of the given size at the start of data.
+func (r *recordReader) beginSkip(rec *Record, size int64) (n int, err error) {
 	for len(r.data) < recordHead && r.src != nil {
 		if err := r.fill(recordHead); errors.Is(err, errRecord) {
 			break // The batch ends here. If the record is complete that is no fault.
 		} else if err != nil {
-			return err
+			return 0, err
 		}
 	}
 	_, body, _ := Varint(r.data)
 	if len(body) == 0 {
-		return errRecord
+		return 0, errRecord
 	}
 	if _, err := rec.parseHead(body, r.batch); err != nil {
-		return err
+		return 0, err
 	}
 	rec.Key, rec.Value, rec.Headers, rec.TooLarge = nil, nil, nil, size
-	for left := size; ; {
-		n := min(left, int64(len(body)))
-		body, left = body[n:], left-n
-		if r.data = body; left == 0 {
-			return nil
-		}
+	r.data, r.skipping = body, size
+	return r.skip()
+}
+
+// skip skips what data has of the record, or one window more.
+func (r *recordReader) skip() (n int, err error) {
+	if len(r.data) == 0 {
 		if err := r.fill(1); err != nil {
-			return err
+			return 0, err
 		}
-		body = r.data
 	}
+	n = int(min(r.skipping, int64(len(r.data))))
+	r.data, r.skipping = r.data[n:], r.skipping-int64(n)
+	return n, nil
 }
 
 // fill gets more bytes into data. The window then has room for at least need bytes.

@@ -162,6 +162,7 @@ func pipeConn(t *testing.T, answers ...[]byte) *Conn {
 		}
 	}()
 	c := &Conn{
+		closed: make(chan struct{}),
 		stream: ours, reader: bufio.NewReader(ours), stopCancel: func() bool { return true }, formatter: kmsg.NewRequestFormatter(),
 		responseMax: 1 << 20, responseKept: 1 << 10,
 	}

@@ -1,8 +1,11 @@
 package kafka
 
+import "math"
+
 // Walker goes through the record batches of one partition, as a fetch returned them: batch by batch and, within a
 // batch, record by record. It skips what lies before its position, and recognizes markers and aborted transactions. All
-// code that reads batches uses a Walker, so each rule about batches is written once. One goroutine uses it.
+// code that reads batches uses a Walker, so each rule about batches is written once. A walk can be limited to a number
+// of units of work at a time, see Allow. One goroutine uses it.
 type Walker struct {
 	inflate   inflater
 	recordMax int // Size in bytes of the largest record that is decoded.
@@ -20,7 +23,17 @@ type Walker struct {
 	left    int32        // Records of batch that have not been decoded.
 	last    int64        // The offset of the batch's record that was decoded last. Before the first: below them all.
 	record  Record
+
+	work   int  // The units of work that are left, see Allow.
+	paused bool // See Paused.
 }
+
+// A unit of work is about what a byte of a record costs. These are the units that a batch and a record cost in addition
+// to their bytes.
+const (
+	batchWork  = 256
+	recordWork = 64
+)
 
 // NewWalker returns a walker at its end. A batch that decompresses to more than batchBytesMax bytes cannot be read. Of
 // a record above recordBytesMax bytes only the offset and the time are decoded.
@@ -34,7 +47,17 @@ func (w *Walker) Open(data []byte, aborted []AbortedTransaction, next int64) {
 	w.Close()
 	w.aborted.reset(aborted)
 	w.rest, w.next, w.partial, w.err = data, next, false, nil
+	w.Allow(math.MaxInt)
 }
+
+// Allow limits the walk to a number of units of work from now on. A unit is a byte of a record; each record costs 64
+// units in addition, and each batch 256. When they are used up, the walk pauses: NextBatch or NextRecord returns false,
+// and Paused reports true. After another Allow the same call goes on where the walk paused. The limit is passed by at
+// most a record, or a window of a record that is too large. Open sets no limit.
+func (w *Walker) Allow(work int) { w.work, w.paused = work, false }
+
+// Paused reports whether the last NextBatch or NextRecord returned false because the allowed work was used up.
+func (w *Walker) Paused() bool { return w.paused }
 
 // Close ends the walk and drops every reference to its data. Err and the record's offset stay.
 func (w *Walker) Close() {
@@ -49,6 +72,11 @@ func (w *Walker) Close() {
 func (w *Walker) NextBatch() bool {
 	w.leaveBatch()
 	for len(w.rest) > 0 && w.err == nil {
+		if w.work <= 0 {
+			w.paused = true
+			return false
+		}
+		w.work -= batchWork
 		rest, err := w.batch.parse(w.rest)
 		if err == errPartial { //nolint:errorlint // Nobody wraps it.
 			w.rest, w.partial = nil, true
@@ -87,11 +115,20 @@ func (w *Walker) NextRecord() bool {
 		}
 	}
 	for w.left > 0 {
-		w.left--
-		if err := w.records.next(&w.record); err != nil {
+		if w.work <= 0 {
+			w.paused = true
+			return false
+		}
+		n, err := w.records.next(&w.record)
+		w.work -= recordWork + n
+		if err != nil {
 			w.fail(err)
 			return false
 		}
+		if w.records.skipping > 0 { // The record is too large, and not all of it has been skipped.
+			continue
+		}
+		w.left--
 		// A batch of many records that claim one offset would otherwise be decoded to its end for nothing.
 		if w.record.Offset <= w.last {
 			w.fail(errOrder)

@@ -171,3 +171,48 @@ func TestWalkerAllocates(t *testing.T) {
 	}))
 	require.Equal(t, 101*200, records)
 }
+
+// A walk pauses when its work is used up, anywhere, and then goes on as if it had not.
+func TestWalkerPauses(t *testing.T) {
+	const limit = 100 << 10
+	for _, c := range []compress.Compression{compress.None, compress.Gzip, compress.Snappy, compress.Lz4, compress.Zstd} {
+		large := kafkatest.Batch{Base: 3, Attributes: int16(c), LastDelta: 2, Producer: -1, Records: []kafkatest.Record{
+			{Delta: 0, Value: "3"}, {Delta: 1, Value: strings.Repeat("x", 20*limit)}, {Delta: 2, Value: "5"},
+		}}
+		many := kafkatest.Numbered(7, 500)
+		many.Attributes = int16(c)
+		data := kafkatest.Join(kafkatest.Numbered(0, 3), large, kafkatest.Marker(6, 5, true), many, kafkatest.Numbered(507, 1))
+		w := NewWalker(1<<30, limit)
+		want := describe(w, data, nil, 2)
+		require.Len(t, want, 5)
+		for _, work := range []int{1, 100, 1000, 100_000, 1 << 30} {
+			pauses := 0
+			goOn := func(next func() bool) bool {
+				for !next() {
+					if !w.Paused() {
+						return false
+					}
+					pauses++
+					w.Allow(work)
+				}
+				return true
+			}
+			var got []string
+			w.Open(data, nil, 2)
+			for w.Allow(work); goOn(w.NextBatch); {
+				b := w.Batch()
+				line := fmt.Sprintf("%s %d-%d:", []string{"records", "marker", "aborted"}[b.Kind], b.Base, b.Last())
+				for goOn(w.NextRecord) {
+					line += fmt.Sprintf(" %d=%s", w.Record().Offset, w.Record().Value)
+				}
+				got = append(got, line)
+			}
+			require.NoError(t, w.Err())
+			require.Equal(t, want, got, "%v, %d", c, work)
+			require.Equal(t, work > 1<<20, pauses == 0)
+			if work <= 1000 && c != compress.None { // A record that is skipped does not take long at once.
+				require.Greater(t, pauses, 20*limit/(windowBytes+work))
+			}
+		}
+	}
+}

@@ -213,6 +213,20 @@ func (c *Cluster) Stop(id int) error { return c.end(id, syscall.SIGTERM) }
 // Kill kills a broker with SIGKILL.
 func (c *Cluster) Kill(id int) error { return c.end(id, syscall.SIGKILL) }
 
+// Freeze stops a broker's process with SIGSTOP: it accepts connections, but never answers. Thaw or Close must follow.
+func (c *Cluster) Freeze(id int) error { return c.signal(id, syscall.SIGSTOP) }
+
+// Thaw lets a broker that was frozen go on.
+func (c *Cluster) Thaw(id int) error { return c.signal(id, syscall.SIGCONT) }
+
+func (c *Cluster) signal(id int, signal syscall.Signal) error {
+	b := c.brokers[id-1]
+	if b.process == nil {
+		return fmt.Errorf("BUG: broker %d does not run", id)
+	}
+	return b.process.cmd.Process.Signal(signal)
+}
+
 func (c *Cluster) end(id int, signal syscall.Signal) error {
 	b := c.brokers[id-1]
 	if b.process == nil {

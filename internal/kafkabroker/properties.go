@@ -25,6 +25,7 @@ var quick = map[string]string{
 	"num.io.threads":                               "4",
 	"num.network.threads":                          "2",
 	"offsets.topic.num.partitions":                 "1",
+	"replica.selector.class":                       "org.apache.kafka.common.replica.RackAwareReplicaSelector",
 	"offsets.topic.segment.bytes":                  "1048576",
 	"share.coordinator.state.topic.min.isr":        "1",
 	"transaction.state.log.min.isr":                "1",
@@ -82,6 +83,7 @@ func (c *Cluster) properties(b *broker) map[string]string {
 	}
 	set("broker,controller", "process.roles")
 	set(strconv.Itoa(b.id), "node.id")
+	set(fmt.Sprintf("rack-%d", b.id), "broker.rack")
 	set(strings.Join(voters, ","), "controller.quorum.voters")
 	set("CONTROLLER", "controller.listener.names")
 	set("PLAINTEXT", "inter.broker.listener.name")

@@ -101,6 +101,16 @@ func (a *apache) stop(t testing.TB, id int32, kill bool) {
 	}
 }
 
+func (a *apache) freeze(t testing.TB, id int32, thaw bool) {
+	t.Helper()
+	if thaw {
+		require.NoError(t, a.c.Thaw(int(id)))
+		return
+	}
+	require.NoError(t, a.c.Freeze(int(id)))
+	t.Cleanup(func() { _ = a.c.Thaw(int(id)) }) // If the test fails before.
+}
+
 func (a *apache) start(t testing.TB, id int32) {
 	t.Helper()
 	a.within(t, func(ctx context.Context) error { return a.c.StartBroker(ctx, int(id)) })

@@ -39,6 +39,7 @@ type brokers interface {
 	move(t testing.TB, c *Cluster, topic string, partition, to int32)
 	stop(t testing.TB, id int32, kill bool)
 	start(t testing.TB, id int32)
+	freeze(t testing.TB, id int32, thaw bool)
 	down(t testing.TB)
 	up(t testing.TB)
 	caughtUp(t testing.TB)
@@ -241,6 +242,16 @@ func (c *Cluster) Stop(t testing.TB, id int32) { t.Helper(); c.brokers.stop(t, i
 
 // Kill kills a broker.
 func (c *Cluster) Kill(t testing.TB, id int32) { t.Helper(); c.brokers.stop(t, id, true) }
+
+// Freeze keeps a broker from doing anything, although its process goes on to exist.
+func (c *Cluster) Freeze(t testing.TB, id int32) { t.Helper(); c.brokers.freeze(t, id, false) }
+
+// Thaw lets a broker that was frozen go on, and waits until all replicas are in sync.
+func (c *Cluster) Thaw(t testing.TB, id int32) {
+	t.Helper()
+	c.brokers.freeze(t, id, true)
+	c.brokers.caughtUp(t)
+}
 
 // Start starts a broker that was stopped or killed, and waits until all replicas are in sync.
 func (c *Cluster) Start(t testing.TB, id int32) {

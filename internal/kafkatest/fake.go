@@ -94,7 +94,11 @@ func (f *fake) lacks(what Ability) string {
 
 func (f *fake) stop(t testing.TB, _ int32, _ bool) { t.Helper(); require.Fail(t, f.lacks(StopOne)) }
 func (f *fake) start(t testing.TB, _ int32)        { t.Helper(); require.Fail(t, f.lacks(StopOne)) }
-func (f *fake) caughtUp(testing.TB)                {}
+func (f *fake) freeze(t testing.TB, _ int32, _ bool) {
+	t.Helper()
+	require.Fail(t, f.lacks(StopOne))
+}
+func (f *fake) caughtUp(testing.TB) {}
 
 func (f *fake) clean() {
 	f.c.Compact()

@@ -286,6 +286,20 @@ func (o Options) kafka() []family {
 			func(p source.PartitionStats) int64 { return int64(boolean(p.Stopped)) }),
 		{name: "wsd_kafka_batch_size", help: "Records in a fetch response, except for empty responses.",
 			kind: histogram, histogram: s.BatchSize.Snapshot},
+		{name: "wsd_kafka_behind_seconds", help: "How long the partition that has been behind the end of its log for " +
+			"longest has been so. /health names topics above kafka.behind_max.",
+			values: func(emit func(float64, ...string)) { emit(s.Behind().Seconds()) }},
+		{name: "wsd_kafka_nearest_replica_partitions", help: "Partitions that are read from another replica than the " +
+			"leader (kafka.rack).",
+			values: func(emit func(float64, ...string)) {
+				near := 0
+				for _, p := range s.Partitions() {
+					if p.Near {
+						near++
+					}
+				}
+				emit(float64(near))
+			}},
 		single("wsd_kafka_fetches_total", "Fetch responses received.", counter, s.Fetches.Load),
 		single("wsd_kafka_fetch_bytes_total", "Bytes of these responses on the wire.", counter, s.FetchBytes.Load),
 		{
@@ -304,6 +318,9 @@ func (o Options) kafka() []family {
 			s.Reauthentications.Load),
 		single("wsd_kafka_stalls_total",
 			"Connections closed because they returned no records although there were some.", counter, s.Stalls.Load),
+		{name: "wsd_kafka_throttled_seconds_total", kind: counter, help: "Pauses that brokers have asked for because " +
+			"of quotas (throttle_time_ms). wsd keeps them.",
+			values: func(emit func(float64, ...string)) { emit(time.Duration(s.Throttled.Load()).Seconds()) }},
 		single("wsd_kafka_metadata_refreshes_total", "Requests for the cluster's topology.", counter,
 			s.MetadataRefreshes.Load),
 		single("wsd_kafka_metadata_errors_total", "Failed requests for the cluster's topology.", counter,
@@ -359,6 +376,9 @@ func (o Options) kafkaLosses() []family {
 		o.topic("wsd_kafka_breaks_total", "Times subscribers had to subscribe again because of a loss or because the "+
 			"topic was recreated.",
 			func(t *source.TopicStats) uint64 { return t.Breaks.Load() }),
+		o.topic("wsd_kafka_breaks_merged_total", "Losses that have no break of their own, because the next one came "+
+			"soon: the breaks of a partition are limited to ten a second after the first fifty.",
+			func(t *source.TopicStats) uint64 { return t.BreaksMerged.Load() }),
 		o.topic("wsd_kafka_strays_total", "Checked records that are not in the partition that kafka.partitioner "+
 			"would choose (docs/recovery.md).",
 			func(t *source.TopicStats) uint64 { return t.Strays.Load() }),

@@ -32,6 +32,9 @@ func (p *pass) collectLast(b source.Block, list []*query) error {
 		if x := p.indexes[string(p.walker.Channel())]; x != nil {
 			x.offsets = append(x.offsets, p.walker.Offset())
 			x.sizes = append(x.sizes, p.walker.Bytes())
+			if p.note(len(x.offsets)) && p.tooMuch() {
+				return errMemory
+			}
 		}
 	}
 	if err := p.walker.Err(); err != nil {

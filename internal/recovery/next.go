@@ -124,7 +124,7 @@ func (j *join) wanted(offset uint64) bool {
 	return false
 }
 
-// take collects and counts the walker's record, as far as it is needed. It reports whether it was collected.
+// take collects and counts the walker's record, as far as it is needed. It reports whether that took memory.
 func (j *join) take(p *pass, offset uint64) (collected bool) {
 	if collected = j.wanted(offset); collected {
 		r := p.walker.Record()
@@ -134,6 +134,7 @@ func (j *join) take(p *pass, offset uint64) (collected bool) {
 	}
 	if j.counts > 0 {
 		j.offsets = append(j.offsets, offset)
+		collected = p.note(len(j.offsets)) || collected
 	}
 	j.needs = j.counts > 0 || j.wanted(offset+1)
 	return collected

@@ -104,6 +104,11 @@ func (p *pass) walk(b source.Block, read bool) {
 	p.r.past.used(p.st, b.From, &by, time.Now())
 	p.slot = p.r.slots.acquire()
 	defer func() { p.slot.release() }()
+	p.walker.Pause = func() bool {
+		p.slot.rest()
+		waits := func(q *query) bool { return !q.over.Load() }
+		return slices.ContainsFunc(next, waits) || slices.ContainsFunc(last, waits)
+	}
 	to, err := p.collectNext(b, next)
 	if err == nil && len(last) > 0 {
 		err = p.collectLast(b, last)
@@ -111,6 +116,7 @@ func (p *pass) walk(b source.Block, read bool) {
 	switch {
 	case err == nil && !p.st.alive():
 		p.end(p.queries, bus.ResultEpoch) // The block may belong to another log.
+	case errors.Is(err, source.ErrAbandoned): // All of them have been answered meanwhile.
 	case err != nil && !errors.Is(err, errMemory):
 		p.r.logProblem(time.Now(), err)
 		p.end(slices.Concat(next, last), bus.ResultError)
@@ -147,6 +153,24 @@ func (p *pass) collect(r *bus.Record) {
 	n := memoryOf(r)
 	p.memory += n
 	p.r.collected.Add(int64(n))
+}
+
+// A block of a few kilobytes may hold tens of millions of records. So the notes that a walk makes of them count as
+// well: noteBytes each, whenever there are notesCounted more for a channel.
+const (
+	notesCounted = 1 << 10
+	noteBytes    = 16
+)
+
+// note counts the memory of the notes about a channel's records, if n of them are a multiple of notesCounted. It
+// reports whether it has.
+func (p *pass) note(n int) bool {
+	if n%notesCounted != 0 {
+		return false
+	}
+	p.memory += notesCounted * noteBytes
+	p.r.collected.Add(notesCounted * noteBytes)
+	return true
 }
 
 // memoryOf returns how much memory a record of an answer takes, roughly.

@@ -86,6 +86,10 @@ func kafkaProblems(st source.Status) (problems []string) {
 			problems = append(problems, fmt.Sprintf("Kafka broker %d at %s: %s", b.ID, b.Address, b.Error))
 		}
 	}
+	for _, b := range st.Throttled {
+		problems = append(problems, fmt.Sprintf("Kafka broker %s throttles wsd: it asked for a pause of %v; raise the "+
+			"quotas of its user or client id", b.Address, b.Pause))
+	}
 	if st.LeftOut > 0 {
 		problems = append(problems, fmt.Sprintf("%d topics that match kafka.topics are not read, because "+
 			"kafka.topics_max is reached", st.LeftOut))
@@ -116,6 +120,9 @@ func topicProblems(t *source.TopicStatus) (problems []string) {
 		}
 		return ""
 	})...)
+	if t.Behind != "" {
+		problems = append(problems, fmt.Sprintf("topic %s is %s", t.Name, t.Behind))
+	}
 	switch t.State {
 	case source.TopicMissing:
 		if !t.Found {

@@ -107,6 +107,7 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 	o := source.Options{
 		Brokers: k.Brokers, Topics: k.Topics, ClusterID: k.ClusterID,
 		ClientID: k.ClientID, TLS: s.login.tls, SASL: s.login.sasl,
+		Rack: k.Rack, ReadUncommitted: k.Isolation == "read_uncommitted",
 		CommitGroup: k.CommitGroup, RecordBytesMax: int(k.MaxRecordBytes),
 		FetchMaxWait: k.FetchMaxWait, FetchMaxBytes: int(k.FetchMaxBytes), MetadataInterval: k.MetadataInterval,
 		Interest: s.interest, Ring: s.ring, Builder: bus.BuilderOptions{RecordsMax: b.BatchMax,
@@ -114,7 +115,7 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 		BatchAge: b.BatchAge, Shards: shards, ClientIDs: s.clientIDs, TopicsMax: k.TopicsMax,
 		TopicsListedMax: cmp.Or(s.cfg.Metrics.TopicsMax, -1), // Zero would be the default.
 		DialTimeout:     k.DialTimeout, RequestTimeout: k.RequestTimeout,
-		JSONDepthMax: k.JSONDepthMax, Logger: s.log,
+		JSONDepthMax: k.JSONDepthMax, BehindMax: k.BehindMax, Logger: s.log,
 	}
 	for _, p := range s.slowPolicies() {
 		o.Keys = o.Keys || p.Policy == shard.PolicyConflate

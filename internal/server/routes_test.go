@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"wsd/internal/admin"
+	"wsd/internal/control"
 )
 
 // produceWith writes a record with one header.
@@ -20,7 +21,8 @@ func (r *rig) produceWith(topic, name, value, data string) {
 	require.NoError(r.t, r.producer.ProduceSync(r.t.Context(), record).FirstErr())
 }
 
-// A record finds one connection of many shards by the id that the client was told, all connections, and channels that it names itself.
+// A record finds one connection of many shards by the id that the client was told, all connections, and channels that
+// it names itself.
 func TestOverrides(t *testing.T) {
 	r := newRig(t, map[string]any{"overrides.enabled": true})
 	r.ready()
@@ -94,4 +96,26 @@ func TestStoppedPartition(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(body), &h))
 	require.Equal(t, admin.StatusDegraded, h.Status)
 	require.Contains(t, strings.Join(h.Reasons, "\n"), "topic a, partition 0: stopped at offset 1: routes[0] cannot place that record (missing) and has on_error: stop")
+
+	// An operator may skip the record. Subscribers come again; here they are raw clients, which are closed.
+	for _, c := range []struct {
+		request control.SkipRequest
+		status  int
+	}{
+		{control.SkipRequest{Topic: "c"}, http.StatusNotFound},
+		{control.SkipRequest{Topic: "a", To: new(int64(1))}, http.StatusBadRequest},
+		{control.SkipRequest{Topic: "a", To: new(int64(-1))}, http.StatusBadRequest},
+	} {
+		_, err := r.server.Skip(c.request)
+		var refusal *control.Refusal
+		require.ErrorAs(t, err, &refusal)
+		require.Equal(t, c.status, refusal.Status, refusal.Text)
+	}
+	result, err := r.server.Skip(control.SkipRequest{Topic: "a"})
+	require.NoError(t, err)
+	require.Equal(t, control.SkipResult{From: 1, Next: 2}, result)
+	r.eventually("goes on", func() bool {
+		_, body := r.get("/metrics")
+		return strings.Contains(body, `wsd_kafka_stopped{partition="0",topic="a"} 0`) && strings.Contains(body, `wsd_kafka_position{partition="0",topic="a"} 3`) && strings.Contains(body, `wsd_kafka_lost_total{reason="skipped",topic="a"} 1`)
+	})
 }

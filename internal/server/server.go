@@ -181,7 +181,8 @@ func (s *Server) openPorts() (err error) {
 	if path == "" {
 		path = control.DefaultPath(int(s.groups[0].Address.Port()))
 	}
-	s.control, err = control.Start(control.Options{Path: path, Handler: control.NewHandler(health, s), Logger: s.log})
+	s.control, err = control.Start(control.Options{Path: path, Handler: control.NewHandler(health, s, s),
+		Logger: s.log})
 	if err != nil {
 		if s.cfg.Control.Socket != "" {
 			return err

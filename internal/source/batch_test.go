@@ -54,8 +54,17 @@ func (b *bench) feed(t testing.TB, high int64, aborted []kmsg.FetchResponseTopic
 	resp := kmsg.FetchResponse{Version: 11, Topics: []kmsg.FetchResponseTopic{{Topic: "a", Partitions: []kmsg.FetchResponseTopicPartition{{
 		HighWatermark: high, LastStableOffset: high, AbortedTransactions: aborted, RecordBatches: data,
 	}}}}}
-	_, _, err := b.f.take(&resp)
+	b.take(t, &resp)
+}
+
+// take hands a response over, and finishes the walks that were put aside.
+func (b *bench) take(t testing.TB, resp *kmsg.FetchResponse) {
+	t.Helper()
+	_, _, err := b.f.take(resp)
 	require.NoError(t, err)
+	for len(b.f.walks) > 0 {
+		require.NoError(t, b.f.goOn())
+	}
 }
 
 // feedFrom is feed without transactions, for a log that begins at logStart.
@@ -65,8 +74,7 @@ func (b *bench) feedFrom(t testing.TB, high, logStart int64, data []byte) {
 	resp := kmsg.FetchResponse{Version: 11, Topics: []kmsg.FetchResponseTopic{{Topic: "a", Partitions: []kmsg.FetchResponseTopicPartition{{
 		HighWatermark: high, LastStableOffset: high, LogStartOffset: logStart, RecordBatches: data,
 	}}}}}
-	_, _, err := b.f.take(&resp)
-	require.NoError(t, err)
+	b.take(t, &resp)
 }
 
 func TestWalkHoles(t *testing.T) {
@@ -252,15 +260,15 @@ func TestLateResponsesAreIgnored(t *testing.T) {
 	data := kafkatest.Join(kafkatest.Numbered(0, 3))
 	rp := kmsg.FetchResponseTopicPartition{HighWatermark: 3, LastStableOffset: 3, RecordBatches: data}
 	b.p.owner = b.newFetcher(2, "elsewhere")
-	b.f.takeOne(asked{p: b.p}, &rp)
+	b.f.takeOne(asked{p: b.p}, &rp, 0)
 	require.Zero(t, b.p.routed.Load(), "led elsewhere meanwhile")
 	b.p.owner, b.p.resolve = b.f, resolveRange
-	b.f.takeOne(asked{p: b.p}, &rp)
+	b.f.takeOne(asked{p: b.p}, &rp, 0)
 	require.Zero(t, b.p.routed.Load(), "an open question")
 	b.p.resolve = resolveNothing
-	b.f.takeOne(asked{p: b.p, offset: 2}, &rp)
+	b.f.takeOne(asked{p: b.p, offset: 2}, &rp, 0)
 	require.Zero(t, b.p.routed.Load(), "asked for another offset")
-	b.f.takeOne(asked{p: b.p}, &rp)
+	b.f.takeOne(asked{p: b.p}, &rp, 0)
 	require.EqualValues(t, 3, b.p.routed.Load())
 }
 

@@ -2,6 +2,7 @@ package source
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"unicode/utf8"
 
@@ -32,9 +33,17 @@ func (b *Block) Done() {
 	}
 }
 
+// ErrAbandoned is the error of a walk that Walker.Pause has ended.
+var ErrAbandoned = errors.New("nobody needs the rest of the block")
+
 // Walker goes through the records of blocks and finds the channels that they go to, as the router does. One goroutine
 // uses it.
 type Walker struct {
+	// Pause, unless it is nil, is called whenever the walk has worked for two to four milliseconds, also if it has
+	// found nothing meanwhile: a small block may hold very many records. If it returns false, the walk ends with
+	// ErrAbandoned.
+	Pause func() bool
+
 	st       *Stream
 	to       int64
 	walker   *kafka.Walker
@@ -55,6 +64,7 @@ func (w *Walker) Open(st *Stream, b Block, from, to int64) {
 	w.st, w.to = st, to
 	w.channels, w.err = nil, nil
 	w.walker.Open(b.batches, nil, from)
+	w.walker.Allow(sliceWork)
 }
 
 // Close ends the walk. Next does so at the end.
@@ -86,7 +96,15 @@ func (w *Walker) Next() (ok bool) {
 // nextRecord goes to the next record and finds its channels.
 func (w *Walker) nextRecord() bool {
 	for !w.walker.NextRecord() {
-		if w.walker.Err() == nil && w.walker.NextBatch() && w.walker.Batch().Base < w.to {
+		if !w.walker.Paused() && w.walker.Err() == nil && w.walker.NextBatch() && w.walker.Batch().Base < w.to {
+			continue
+		}
+		if w.walker.Paused() {
+			if w.Pause != nil && !w.Pause() {
+				w.err = ErrAbandoned
+				return false
+			}
+			w.walker.Allow(sliceWork)
 			continue
 		}
 		if w.walker.Partial() {

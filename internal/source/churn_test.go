@@ -38,7 +38,7 @@ func TestSubscribeRace(t *testing.T) {
 			for i := range 8 {
 				data[i] = byte(base >> (56 - 8*i))
 			}
-			if r := b.f.takeOne(asked{p: b.p, offset: base}, &rp); r.err != nil || r.records != perFeed {
+			if r := b.f.takeOne(asked{p: b.p, offset: base}, &rp, 0); r.err != nil || r.records != perFeed {
 				t.Errorf("%+v", r)
 				return
 			}

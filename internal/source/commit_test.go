@@ -86,7 +86,7 @@ func TestCommitOnlyWhatIsPublished(t *testing.T) {
 	b := newBench(t, Options{CommitGroup: "g"})
 	data := kafkatest.Numbered(0, 5).Encode()
 	before := b.p.published.Load()
-	taken := b.f.takeOne(asked{p: b.p}, &kmsg.FetchResponseTopicPartition{HighWatermark: 5, LastStableOffset: 5, RecordBatches: data})
+	taken := b.f.takeOne(asked{p: b.p}, &kmsg.FetchResponseTopicPartition{HighWatermark: 5, LastStableOffset: 5, RecordBatches: data}, 0)
 	require.NoError(t, taken.err)
 	require.EqualValues(t, 5, b.p.routed.Load())
 	require.Equal(t, before, b.p.published.Load(), "committed before it is on the bus")

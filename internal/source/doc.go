@@ -13,8 +13,8 @@
 //     changed since the last one (fetchsession.go).
 //  3. take (take.go) takes the response partition by partition, under Source.mu. It ignores the part of a partition
 //     that has moved since the request.
-//  4. walkLocked (router.go) goes through a partition's batches. It decides what a hole means (loss.go) and keeps the
-//     raw batch for clients that come back (recent.go). It routes each record in three steps:
+//  4. walkLocked (router.go) goes through a partition's batches, in slices (walk.go). It decides what a hole means
+//     (loss.go) and keeps the raw batch for clients that come back (recent.go). It routes each record in three steps:
 //  5. placeLocked (place.go) decides by rules and headers where the record goes, unless its partition has a fixed
 //     channel.
 //  6. The position of the partition moves past the record. Only then is the interest table read. A shard does it the
@@ -45,7 +45,9 @@
 // largest single batch if that is more. While a compressed batch is read, there is a window of 256 KiB, or of the
 // largest accepted record in the batch if that is more. Snappy also needs its largest block, which is at most 22 times
 // its compressed size; zstd needs the window that the producer chose, which is up to 128 MiB above level 19. The
-// process has one batch being built and one value being compacted, besides what the bus holds. Buffers that had to grow
+// process has one batch being built and one value being compacted, besides what the bus holds. Up to four walks of a
+// broker that take long are put aside, each with its decompressor and its response; together these responses have at
+// most 4 × FetchTotalBytes, unless one alone is larger. Buffers that had to grow
 // are given back. Nothing depends on the backlog, because a fetcher asks for more only after it has published what it
 // has.
 //

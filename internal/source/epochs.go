@@ -47,6 +47,9 @@ func (p *partition) newEpochLocked(epoch int32) {
 		return
 	}
 	p.leaderEpoch = epoch
+	if epoch != before {
+		p.replica = -1 // The new leader says which replica is the nearest.
+	}
 	switch {
 	case before < 0, epoch == before, p.resolve == resolveStart:
 	case p.otherLog:

@@ -25,6 +25,7 @@ type fetcher struct {
 	// Any goroutine reads these.
 	connected atomic.Bool
 	lastError atomic.Pointer[string]
+	askedAt   atomic.Int64 // When the fetch under way was sent, in nanoseconds of Unix time. 0 means none is.
 
 	// The fetcher's goroutine owns these.
 	request  kmsg.FetchRequest
@@ -32,6 +33,11 @@ type fetcher struct {
 	rotate   int // Which partition is first in the next request.
 	walker   *kafka.Walker
 	walked   walked
+	walk     walk          // The one whose turn it is in take.
+	walks    []walk        // Those that were put aside, at most walksMax.
+	spare    *kafka.Walker // That of a walk that has ended, or nil.
+	keep     bool          // A walk that was put aside needs the response that was taken last.
+	broken   []*partition  // Those whose break is due, see payBreaks.
 	gather   gatherer
 	fetches  fetchSession
 	behind   bool // The plan asks for a partition that has not been read to its end.
@@ -58,7 +64,7 @@ type asked struct {
 func (s *Source) newFetcher(id int32, addr string) *fetcher {
 	f := &fetcher{
 		s: s, id: id, addr: addr, wake: make(chan struct{}, 1), asked: make(map[partKey]asked),
-		walker: kafka.NewWalker(s.o.BatchBytesMax, s.o.RecordBytesMax), gather: newGatherer(&s.o),
+		walker: s.newKafkaWalker(), gather: newGatherer(&s.o),
 		tries: kafka.Backoff{Min: s.o.BackoffMin, Max: s.o.BackoffMax},
 		idle:  kafka.Backoff{Min: s.o.BackoffMin, Max: s.o.BackoffMax},
 	}
@@ -104,6 +110,7 @@ func (f *fetcher) run(ctx context.Context) {
 		if errors.As(err, &pe) && f.s.publishCtx.Err() != nil {
 			return
 		}
+		f.s.leaveReplicas(f)
 		kind := kafka.KindOf(err)
 		f.s.stats.FetchErrors[kind].Add(1)
 		text := err.Error()
@@ -123,6 +130,7 @@ func (f *fetcher) session(ctx context.Context) error {
 	}
 	defer c.Close()
 	f.fetches.end()
+	defer f.dropWalks()
 	f.connected.Store(true)
 	f.s.restartStallClocks(f)
 	for {
@@ -146,13 +154,28 @@ func (f *fetcher) works() {
 }
 
 // step looks up offsets if a partition needs one, else it makes one fetch. It waits if there is nothing to ask for.
+// Before that, it does a slice of each walk that was put aside.
 func (f *fetcher) step(ctx context.Context, c *kafka.Conn) error {
+	if len(f.walks) > 0 {
+		if err := f.goOn(); err != nil {
+			return err
+		}
+		if len(f.walks) > 0 && c.Throttled() > 0 {
+			return nil
+		}
+	}
 	unresolved, wait := f.plan(c.FetchVersion())
+	if err := f.payBreaks(); err != nil {
+		return err
+	}
 	if len(unresolved) > 0 {
 		if err := f.lookUpOffsets(c, unresolved); err != nil {
 			return kafka.Describe(fmt.Sprintf("ask broker %s for offsets", f.addr), err)
 		}
 		f.works()
+		return nil
+	}
+	if len(f.request.Topics) == 0 && len(f.walks) > 0 {
 		return nil
 	}
 	if len(f.request.Topics) == 0 {
@@ -161,7 +184,9 @@ func (f *fetcher) step(ctx context.Context, c *kafka.Conn) error {
 	}
 	var resp kmsg.FetchResponse
 	req := f.fetches.next(&f.request, len(f.asked), f.behind, time.Now())
+	f.askedAt.Store(time.Now().UnixNano())
 	size, err := c.Request(req, &resp, f.s.o.FetchMaxWait)
+	f.askedAt.Store(0)
 	f.fraction.after(err)
 	if err != nil {
 		return kafka.Describe("fetch from broker "+f.addr, err)
@@ -179,14 +204,15 @@ func (f *fetcher) step(ctx context.Context, c *kafka.Conn) error {
 	if err != nil {
 		return err
 	}
+	if f.keep {
+		c.KeepResponse()
+		f.keep = false
+	}
 	switch {
-	case moved || bytes == 0:
+	case moved || bytes == 0 || len(f.walks) > 0:
 		f.idle.Reset()
 	default: // The bytes led nowhere. Asking again immediately would only burn CPU.
 		kafka.Sleep(ctx, f.idle.Next(), nil)
-	}
-	if t := time.Duration(resp.ThrottleMillis) * time.Millisecond; t > 0 {
-		kafka.Sleep(ctx, min(t, f.s.o.RequestTimeout), nil)
 	}
 	return nil
 }
@@ -205,11 +231,24 @@ func (f *fetcher) plan(version int16) (unresolved []*partition, wait time.Durati
 			version = min(version, kafka.FetchByName)
 		}
 	}
-	topics := f.request.Topics[:0]
+	topics, rack := f.request.Topics[:0], f.s.o.Rack
 	wait = time.Hour
 	poll := f.s.o.FetchMaxWait
+	if len(f.walks) > 0 {
+		poll = 0 // They go on after this fetch.
+	}
 	for i := range f.parts {
 		p := f.parts[(f.rotate+i)%len(f.parts)]
+		if len(f.walks) > 0 && f.walking(p) {
+			continue
+		}
+		if p.breaks.due > 0 {
+			if hold := p.breaks.at().Sub(now); hold > 0 {
+				wait, poll = min(wait, hold), min(poll, hold)
+			} else {
+				f.broken = append(f.broken, p)
+			}
+		}
 		ok, readyAt := p.readyLocked(f.s.refreshed, now)
 		if !ok {
 			// A partition that is held back for milliseconds must not wait for the others' long poll.
@@ -221,6 +260,11 @@ func (f *fetcher) plan(version int16) (unresolved []*partition, wait time.Durati
 			}
 			continue
 		}
+		if p.resolve != resolveNothing && p.replica == f.id {
+			f.s.kickWatcher() // Only the leader knows. The next refresh gives it back.
+			poll = min(poll, refreshWait)
+			continue
+		}
 		if p.resolve != resolveNothing {
 			unresolved = append(unresolved, p)
 			continue
@@ -230,6 +274,9 @@ func (f *fetcher) plan(version int16) (unresolved []*partition, wait time.Durati
 			poll = min(poll, hold)
 			continue
 		}
+		if now.Before(p.leaderUntil) {
+			rack = ""
+		}
 		topics = f.ask(topics, p, version)
 	}
 	f.rotate++
@@ -238,8 +285,9 @@ func (f *fetcher) plan(version int16) (unresolved []*partition, wait time.Durati
 	minBytes, poll := f.gather.next(now, poll)
 	f.request.MinBytes = int32(minBytes)
 	f.request.MaxBytes = f.fraction.of(f.s.o.FetchTotalBytes)
-	f.request.IsolationLevel = readCommitted
+	f.request.IsolationLevel = f.s.o.isolation()
 	f.request.MaxWaitMillis = int32(max(poll.Milliseconds(), 1))
+	f.request.Rack = rack
 	f.request.Topics = topics
 	return unresolved, max(wait, time.Millisecond)
 }

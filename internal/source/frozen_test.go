@@ -42,3 +42,33 @@ func TestFrozenBrokerIsAskedLast(t *testing.T) {
 	require.Equal(t, []string{c.ListenAddrs()[0], c.ListenAddrs()[2], c.ListenAddrs()[1]}, s.seeds)
 	require.Equal(t, s.seeds, s.seedsSeen())
 }
+
+// While a broker does not answer a fetch in time, the watcher looks more often for new leaders.
+func TestOverdueFetchHurriesMetadata(t *testing.T) {
+	c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a"))
+	stop := make(chan struct{})
+	defer close(stop)
+	var frozen atomic.Bool
+	c.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
+		if frozen.CompareAndSwap(false, true) {
+			c.SleepControl(func() { <-stop })
+		}
+		return nil, nil, false
+	})
+	r := startRig(t, Options{Brokers: c.ListenAddrs(), Topics: []string{"a"}, RequestTimeout: time.Hour}, "a")
+	eventually(t, frozen.Load, r.logs.String)
+	s := r.Source
+	s.stopFetch()
+	var f *fetcher
+	s.view.mu.Lock()
+	f = s.view.fetchers[0]
+	s.view.mu.Unlock()
+	s.running.Wait() // The watcher owns what follows.
+	s.fetchers[f.id] = f
+	now := time.Now()
+	f.askedAt.Store(now.UnixNano())
+	require.Equal(t, s.o.MetadataInterval, s.refreshAfter(now.Add(s.o.FetchMaxWait+overdueAfter)))
+	require.Equal(t, s.o.MetadataInterval/4, s.refreshAfter(now.Add(s.o.FetchMaxWait+overdueAfter+1)))
+	f.askedAt.Store(0)
+	require.Equal(t, s.o.MetadataInterval, s.refreshAfter(now.Add(time.Hour)))
+}

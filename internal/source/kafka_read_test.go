@@ -199,6 +199,52 @@ func openTransaction(t *testing.T, k *kafkatest.Cluster) {
 	r.wantIntact(t)
 }
 
+// With read_uncommitted, records come when they are written, live and again, whatever becomes of their transaction.
+func uncommitted(t *testing.T, k *kafkatest.Cluster) {
+	topic := k.Topic(t, 1)
+	ch := topic + "/0"
+	ctx, cancel := context.WithTimeout(context.Background(), waitMax)
+	defer cancel()
+	cl := k.Client(t, kgo.TransactionalID(topic))
+	require.NoError(t, cl.BeginTransaction())
+	produce(t, cl, topic, 0, "1", "2")
+	o := reading(k, topic)
+	o.ReadUncommitted, o.StallAfter = true, 100*time.Millisecond
+	r := startRig(t, o, ch)
+	r.wantValues(t, ch, []string{"1", "2"})
+	produce(t, k.Client(t), topic, 0, "3")
+	r.wantValues(t, ch, []string{"1", "2", "3"})
+	r.waitCurrent(t)
+	require.NoError(t, cl.EndTransaction(ctx, kgo.TryAbort))
+	produce(t, k.Client(t), topic, 0, "5")
+	r.wantValues(t, ch, []string{"1", "2", "3", "5"})
+	eventually(t, func() bool { return r.topic(0).Markers.Load() == 1 }, r.logs.String)
+	require.Zero(t, r.topic(0).Aborted.Load())
+	require.Zero(t, r.Stats().Stalls.Load())
+	r.wantIntact(t)
+
+	st, ok := r.Stream(ch)
+	require.True(t, ok)
+	reader := r.NewReader(ctx)
+	defer reader.Close()
+	block, err := reader.Read(ctx, st, 0, 5, 5, 1<<20)
+	require.NoError(t, err)
+	w, n := r.NewWalker(), 0
+	for w.Open(st, block, 0, 5); w.Next(); n++ {
+	}
+	require.NoError(t, w.Err())
+	require.Equal(t, 4, n)
+
+	// From the end means the end of the log, not where an open transaction begins.
+	require.NoError(t, cl.BeginTransaction())
+	produce(t, cl, topic, 0, "6")
+	o.Start = Start{}
+	late := startRig(t, o, ch)
+	late.waitReady(t)
+	produce(t, k.Client(t), topic, 0, "7")
+	late.wantValues(t, ch, []string{"7"})
+}
+
 // What compaction has removed is no loss; what it has left is delivered, whether read before or after.
 func compaction(t *testing.T, k *kafkatest.Cluster) {
 	const keys, rounds = 10, 10

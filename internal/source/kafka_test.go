@@ -23,6 +23,7 @@ var suite = []struct {
 	{"start at a time", startAtATime},
 	{"transactions", transactions},
 	{"open transaction holds back", openTransaction},
+	{"uncommitted records", uncommitted},
 	{"compaction", compaction},
 	{"records deleted before they are read", recordsDeleted},
 	{"retention overtakes", retentionOvertakes},
@@ -38,6 +39,8 @@ var suite = []struct {
 	{"leader moves", leaderMoves},
 	{"broker stopped", func(t *testing.T, k *kafkatest.Cluster) { brokerEnds(t, k, k.Stop) }},
 	{"broker killed", func(t *testing.T, k *kafkatest.Cluster) { brokerEnds(t, k, k.Kill) }},
+	{"broker frozen", brokerFrozen},
+	{"nearest replica", nearestReplica},
 	{"all brokers away", allBrokersAway},
 }
 

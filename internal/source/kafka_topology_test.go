@@ -130,6 +130,34 @@ func brokerEnds(t *testing.T, k *kafkatest.Cluster, end func(testing.TB, int32))
 	r.wantIntact(t)
 }
 
+// brokerFrozen wants everything to come from the new leaders while the broker that led is still frozen.
+func brokerFrozen(t *testing.T, k *kafkatest.Cluster) {
+	k.Needs(t, kafkatest.StopOne)
+	const partitions = 12
+	topic := k.Topic(t, partitions)
+	r := startRig(t, reading(k, topic), channels(topic, partitions)...)
+	cl, n := k.Client(t), 0
+	add := func() {
+		for p := range int32(partitions) {
+			produce(t, cl, topic, p, numbered(n, n+5)...)
+		}
+		n += 5
+		for _, ch := range channels(topic, partitions) {
+			r.wantLog(t, ch, numbered(0, n))
+		}
+	}
+	add()
+	frozen := k.Leader(t, topic, 0)
+	k.Freeze(t, frozen)
+	add()
+	for _, p := range r.Status().Topics[0].Partitions {
+		require.NotEqual(t, frozen, p.Leader)
+	}
+	k.Thaw(t, frozen)
+	add()
+	r.wantIntact(t)
+}
+
 func allBrokersAway(t *testing.T, k *kafkatest.Cluster) {
 	const partitions = 2
 	topic := k.Topic(t, partitions)

@@ -88,7 +88,7 @@ func (t *TopicStats) add(o *TopicStats) {
 // counters returns every counter, in the same order for each topic.
 func (t *TopicStats) counters() []*atomic.Uint64 {
 	list := []*atomic.Uint64{&t.Records, &t.Bytes, &t.InvalidJSON, &t.Markers, &t.Aborted, &t.Compacted, &t.Gaps,
-		&t.Breaks, &t.Strays, &t.Truncations, &t.Recreations, &t.Dropped}
+		&t.Breaks, &t.BreaksMerged, &t.Strays, &t.Truncations, &t.Recreations, &t.Dropped}
 	for i := range t.Lost {
 		list = append(list, &t.Lost[i])
 	}

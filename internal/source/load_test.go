@@ -332,7 +332,7 @@ func TestUnwantedAllocatesNothing(t *testing.T) {
 		rp := kmsg.FetchResponseTopicPartition{HighWatermark: int64(records), LastStableOffset: int64(records), RecordBatches: data}
 		return testing.AllocsPerRun(20, func() {
 			b.p.routed.Store(0)
-			r := b.f.takeOne(asked{p: b.p}, &rp)
+			r := b.f.takeOne(asked{p: b.p}, &rp, 0)
 			if r.records != uint64(records) || r.err != nil {
 				t.Fatal(r)
 			}

@@ -21,12 +21,13 @@ const (
 	LossTruncated                    // They were delivered, but a new leader does not have them.
 	LossRecreated                    // They were not read before the topic was deleted and created again.
 	LossTooLarge                     // Records above Options.RecordBytesMax.
+	LossSkipped                      // Skipped by an operator, see Skip.
 	lossCount
 )
 
 // String returns the reason as metrics and logs name it.
 func (r LossReason) String() string {
-	return [lossCount]string{"retention", "missing", "unreadable", "truncated", "recreated", "too_large"}[r]
+	return [lossCount]string{"retention", "missing", "unreadable", "truncated", "recreated", "too_large", "skipped"}[r]
 }
 
 // LogValue implements slog.LogValuer.
@@ -42,14 +43,14 @@ func AllLossReasons() []LossReason {
 }
 
 // loseLocked deals with the loss of the offsets [from, to). It counts and logs the loss, and publishes a break for
-// every channel that the partition's records may go to. The partition's position must already be after the loss, so
-// that later subscribers have not missed anything. The error is a *publishError.
+// every channel that the partition's records may go to, at once or later (see breakPace). The partition's position must
+// already be after the loss, so that later subscribers have not missed anything. The error is a *publishError.
 func (s *Source) loseLocked(p *partition, why LossReason, from, to int64, attrs ...any) error {
 	p.topic.stats.Lost[why].Add(uint64(to - from))
 	s.losses.add(s, p, why, from, to, attrs...)
 	s.router.touchLocked(p)
-	_, err := s.breakLocked(p)
-	return err
+	p.breaks.due++
+	return s.payBreakLocked(p, time.Now())
 }
 
 // breakLocked publishes a break for all channels that the partitions' records may go to, after everything that was

@@ -21,6 +21,22 @@ const (
 	readCommitted   = 1
 )
 
+// isolation returns the isolation level at which records are read.
+func (o *Options) isolation() int8 {
+	if o.ReadUncommitted {
+		return readUncommitted
+	}
+	return readCommitted
+}
+
+// endOf returns the end of what a partition's part of a response lets us read.
+func (o *Options) endOf(rp *kmsg.FetchResponseTopicPartition) int64 {
+	if o.ReadUncommitted || rp.LastStableOffset < 0 {
+		return rp.HighWatermark
+	}
+	return rp.LastStableOffset
+}
+
 // listOffsetsVersionMax is the highest version of ListOffsets that is used. Later ones add nothing that is needed here.
 const listOffsetsVersionMax = 5
 
@@ -59,7 +75,7 @@ func (f *fetcher) lookUpOffsets(c *kafka.Conn, parts []*partition) error {
 	defer f.s.holdUnresolved(f, parts)
 
 	if len(starts) > 0 {
-		found, err := f.listOffsets(c, starts, readCommitted)
+		found, err := f.listOffsets(c, starts, f.s.o.isolation())
 		if err != nil {
 			return err
 		}
@@ -71,7 +87,7 @@ func (f *fetcher) lookUpOffsets(c *kafka.Conn, parts []*partition) error {
 			}
 		}
 		if len(late) > 0 {
-			ends, err := f.listOffsets(c, late, readCommitted)
+			ends, err := f.listOffsets(c, late, f.s.o.isolation())
 			if err != nil {
 				return err
 			}

@@ -54,10 +54,15 @@ type Options struct {
 	TopicsListedMax int
 	// The id that the cluster must have. Default: the one that the first broker names. Another cluster is not read.
 	ClusterID string
-	ClientID  string             // Default "wsd".
-	TLS       func() *tls.Config // For each connection, see kafka.Dialer. Nil means plain text.
-	SASL      sasl.Mechanism     // Nil means no authentication.
-	Routes    []Route            // Default: one rule with the channel "{topic}".
+	ClientID  string // Default "wsd".
+	// The rack that wsd is in. Partitions are then read from the nearest replica that their leaders name (KIP-392).
+	// Empty means from the leaders.
+	Rack string
+	// Read records of transactions before their end, and of those that are aborted.
+	ReadUncommitted bool
+	TLS             func() *tls.Config // For each connection, see kafka.Dialer. Nil means plain text.
+	SASL            sasl.Mechanism     // Nil means no authentication.
+	Routes          []Route            // Default: one rule with the channel "{topic}".
 
 	Overrides *route.Overrides   // Headers by which a record chooses where it goes. Nil means none.
 	ClientIDs *routing.ClientIDs // Of this process's connections; nil if it has none.
@@ -88,6 +93,9 @@ type Options struct {
 	// After how long without records, although the broker has some, the source reconnects. Default 10 s.
 	StallAfter  time.Duration
 	LogInterval time.Duration // The shortest time between two log lines about one lasting problem. Default 30 s.
+	// How long a topic may be behind the end of what it could read before Status and the log name it. Default 0: they
+	// never do.
+	BehindMax time.Duration
 
 	Interest *routing.Interest
 	// The table remembers a channel without subscribers for one to two times this. Default 30 s.

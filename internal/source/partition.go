@@ -60,13 +60,17 @@ type partition struct {
 	stream *Stream // The partition's stream in the current topology. The watcher owns it.
 
 	// Any goroutine reads these; whoever holds Source.mu writes them.
-	routed     atomic.Int64 // The next offset to route. All before it have been routed. -1 if it is not known yet.
-	high       atomic.Int64 // The high watermark at the last fetch, or -1.
-	stable     atomic.Int64 // The last stable offset at the last fetch, or -1. An open transaction keeps it back.
-	stableAt   atomic.Int64 // When stable last moved, or was the high watermark. In nanoseconds of Unix time.
-	caughtUp   atomic.Bool  // The last fetch reached the end of what is committed.
-	leaderSeen atomic.Int32 // The id of the broker that leads the partition, or -1.
-	ended      atomic.Bool  // The topic was deleted, or created again. The watcher writes it.
+	routed   atomic.Int64 // The next offset to route. All before it have been routed. -1 if it is not known yet.
+	high     atomic.Int64 // The high watermark at the last fetch, or -1.
+	stable   atomic.Int64 // The last stable offset at the last fetch, or -1. An open transaction keeps it back.
+	stableAt atomic.Int64 // When stable last moved, or was the high watermark. In nanoseconds of Unix time.
+	caughtUp atomic.Bool  // The last fetch reached the end of what is committed.
+	// Since when the source has not read everything that responses have. In nanoseconds of Unix time, 0 means it has.
+	// Any goroutine may write it.
+	behindSince atomic.Int64
+	leaderSeen  atomic.Int32 // The id of the broker that leads the partition, or -1.
+	readSeen    atomic.Int32 // The id of the broker that it is read from, or -1.
+	ended       atomic.Bool  // The topic was deleted, or created again. The watcher writes it.
 
 	// Like routed, without what is still in the batch being built. Kept for the committer only.
 	published      atomic.Int64
@@ -90,7 +94,12 @@ type partition struct {
 	lastEpoch   int32     // The leader epoch of the batch that was read last, or -1.
 	lowerSince  time.Time // Since when metadata names a lower leader epoch. Zero means it does not.
 	otherLog    bool      // For resolveRange: the log is not the one that was read.
-	from        Start     // How to find the first offset.
+
+	replica      int32     // The id of the replica that it is read from, or -1 for the leader.
+	replicaUntil time.Time // When the leader is asked again which replica to read.
+	leaderUntil  time.Time // Until then the leader is not asked that.
+
+	from Start // How to find the first offset.
 	// Clients may have subscribed before the partition was known. They are notified when it has a position.
 	again       bool // The topic was created again. Its subscribers are notified by endFormer.
 	late        bool
@@ -104,6 +113,7 @@ type partition struct {
 	badTries    int       // How often that batch was tried.
 	wanted      uint64    // How many records somebody wanted, see checkLocked.
 	trouble     trouble
+	breaks      breakPace
 }
 
 // resolveKind is what must be looked up about offsets before the source can go on fetching.
@@ -136,13 +146,14 @@ func (p *partition) vouchLocked() {
 
 func (s *Source) newPartition(t *topic, id int32, from Start) *partition {
 	p := &partition{topic: t, id: id, topicID: t.id, from: from, resolve: resolveStart, leaderEpoch: -1, lastEpoch: -1,
-		badOffset: -1}
+		badOffset: -1, replica: -1}
 	p.routed.Store(-1)
 	p.published.Store(-1)
 	p.vouched.Store(epochUnknown)
 	p.high.Store(-1)
 	p.stable.Store(-1)
 	p.leaderSeen.Store(-1)
+	p.readSeen.Store(-1)
 	p.failures = kafka.Backoff{Min: s.o.BackoffMin, Max: s.o.BackoffMax}
 	p.channel = t.route.Always(id)
 	return p
@@ -162,8 +173,8 @@ func (p *partition) resumeAt(position committed) {
 
 func (p *partition) stats() PartitionStats {
 	st := PartitionStats{Topic: p.topic.name, Partition: p.id, Position: p.routed.Load(), HighWatermark: p.high.Load(),
-		LastStable: p.stable.Load(), Stopped: p.stopped.Load() != nil,
-		Listed: p.topic.stats.Listed}
+		LastStable: p.stable.Load(), Stopped: p.stopped.Load() != nil, Behind: p.behind(time.Now()),
+		Near: p.readSeen.Load() != p.leaderSeen.Load(), Listed: p.topic.stats.Listed}
 	if st.Lag = -1; st.Position >= 0 && st.HighWatermark >= 0 {
 		st.Lag = max(0, st.HighWatermark-st.Position)
 	}

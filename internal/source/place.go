@@ -18,14 +18,14 @@ type stopError struct {
 }
 
 // stopRemedy is what to do about a stopped partition.
-const stopRemedy = "correct the rule, or wait until Kafka has deleted the record, and restart wsd"
+const stopRemedy = "skip the record with `wsd kafka skip`, or correct the rule and restart wsd"
 
 func (e *stopError) Error() string {
 	return fmt.Sprintf("stopped at offset %d: routes[%d] cannot place that record (%v) and has on_error: stop; %s",
 		e.offset, e.rule, e.why, stopRemedy)
 }
 
-// stopLocked stops reading a partition until the process is restarted.
+// stopLocked stops reading a partition until the process is restarted, or an operator skips the record.
 func (s *Source) stopLocked(p *partition, e *stopError) {
 	text := e.Error()
 	p.stopped.Store(&text)

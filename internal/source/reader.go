@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -194,7 +193,7 @@ func (r *Reader) take(p *partition, rp *kmsg.FetchResponseTopicPartition, b *Blo
 		return err
 	}
 	compacted := cleanup(p.topic.cleanup.Load()) == cleanupCompact
-	if *next == before && len(rp.RecordBatches) == 0 && rp.LastStableOffset >= b.To && compacted {
+	if *next == before && len(rp.RecordBatches) == 0 && r.s.o.endOf(rp) >= b.To && compacted {
 		// Compaction has removed everything. Any other log has the range, but could not deliver it in time: tiered
 		// storage.
 		*next = b.To
@@ -218,7 +217,7 @@ func (r *Reader) request(
 	req.Version = version
 	req.MinBytes, req.MaxWaitMillis = 1, int32(r.s.o.BackoffMax.Milliseconds())
 	req.MaxBytes = math.MaxInt32 // There is one partition, whose limit counts.
-	req.IsolationLevel = readCommitted
+	req.IsolationLevel = r.s.o.isolation()
 	part := kmsg.NewFetchRequestTopicPartition()
 	part.Partition, part.CurrentLeaderEpoch, part.FetchOffset, part.PartitionMaxBytes = p.id, epoch, next,
 		r.fraction.of(bytesMax)
@@ -238,9 +237,6 @@ func (r *Reader) request(
 	}
 	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 || resp.Topics[0].Partitions[0].Partition != p.id {
 		return nil, errNoOffset
-	}
-	if t := time.Duration(resp.ThrottleMillis) * time.Millisecond; t > 0 {
-		kafka.Sleep(r.ctx, min(t, r.s.o.BackoffMax), nil)
 	}
 	return &resp.Topics[0].Partitions[0], nil
 }
@@ -301,12 +297,8 @@ func (s *Source) leaderAddr(p *partition) (addr string, ok bool) {
 	id := p.leaderSeen.Load()
 	s.view.mu.Lock()
 	defer s.view.mu.Unlock()
-	for _, f := range s.view.fetchers {
-		if f.id == id {
-			return f.addr, true
-		}
-	}
-	return "", false
+	addr, ok = s.view.addrs[id]
+	return addr, ok && id >= 0
 }
 
 // endStreams notes that the partitions' topics are gone for good. Their subscribers have been notified.

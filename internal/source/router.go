@@ -3,8 +3,6 @@ package source
 import (
 	"fmt"
 
-	"github.com/twmb/franz-go/pkg/kmsg"
-
 	"wsd/internal/bus"
 	"wsd/internal/kafka"
 	"wsd/internal/route"
@@ -56,50 +54,80 @@ type publishError struct{ err error }
 func (e *publishError) Error() string { return "publish: " + e.err.Error() }
 func (e *publishError) Unwrap() error { return e.err }
 
-// walkLocked routes the batches of one partition from its position on. It may be called again with the same bytes after
-// an error: what has been routed is skipped. A *kafka.BatchError or *panicError is about what stands at the partition's
-// position.
-func (f *fetcher) walkLocked(p *partition, rp *kmsg.FetchResponseTopicPartition) (err error) {
+// walkLocked does a slice of a walk: it routes batches of one partition from its position on, until the walk is at its
+// end or has paused. It may be called again after an error: what has been routed is skipped. A *kafka.BatchError or
+// *panicError is about what stands at the partition's position.
+func (f *fetcher) walkLocked(w *walk) (err error) {
+	p, walker := w.p, w.walker
 	defer catchPanic(&err)
 	defer f.s.router.flushLocked(p)
 	defer f.s.recent.trim()
-	defer f.walker.Close()
+	defer w.close()
 	f.s.router.touchLocked(p)
-	f.walker.Open(rp.RecordBatches, rp.AbortedTransactions, p.routed.Load())
+	defer f.s.router.touchLocked(p) // Again, because a batch that is full is published on the way.
+	if !w.open {
+		walker.Open(w.rp.RecordBatches, w.rp.AbortedTransactions, p.routed.Load())
+		w.open = true
+	}
+	walker.Allow(sliceWork)
 	f.walked.base = -1
-	for f.walker.NextBatch() {
-		b := f.walker.Batch()
-		f.walked.base, f.walked.last = b.Base, b.Last()
-		from := b.Next
-		if from < b.Base {
-			if from, err = f.s.holeLocked(p, from, b.Base, rp.LogStartOffset); err != nil {
+	if w.inBatch {
+		f.walked.base, f.walked.last = walker.Batch().Base, walker.Batch().Last()
+	}
+	for {
+		if !w.inBatch {
+			if !walker.NextBatch() {
+				return walker.Err()
+			}
+			if err := f.beginBatchLocked(w, walker.Batch()); err != nil {
 				return err
 			}
 		}
-		switch b.Kind {
-		case kafka.BatchMarker:
-			p.topic.stats.Markers.Add(1)
-			f.s.recent.add(&p.window, from, b.Last()+1, nil)
-		case kafka.BatchAborted:
-			p.topic.stats.Aborted.Add(uint64(b.Count))
-			f.s.recent.add(&p.window, from, b.Last()+1, nil)
-		case kafka.BatchRecords:
-			// The batch must be in recent before anybody can learn of a position in it.
-			f.s.recent.add(&p.window, from, b.Last()+1, b.Raw)
-			if err := f.s.router.batchLocked(p, f.walker); err != nil {
+		b := walker.Batch()
+		if b.Kind == kafka.BatchRecords {
+			if err := f.s.router.batchLocked(p, walker); err != nil || walker.Paused() {
 				return err
 			}
 		}
+		w.inBatch = false
 		p.routed.Store(b.Last() + 1)
-		if b.LeaderEpoch >= 0 {
-			p.lastEpoch = b.LeaderEpoch
+	}
+}
+
+// beginBatchLocked takes the walk into its next batch.
+func (f *fetcher) beginBatchLocked(w *walk, b *kafka.Batch) (err error) {
+	p := w.p
+	f.walked.base, f.walked.last = b.Base, b.Last()
+	from := b.Next
+	if from < b.Base {
+		if from, err = f.s.holeLocked(p, from, b.Base, w.rp.LogStartOffset); err != nil {
+			return err
 		}
 	}
-	return f.walker.Err()
+	// The position may be committed, or the leader change, while it is inside the batch.
+	if b.LeaderEpoch >= 0 {
+		p.lastEpoch = b.LeaderEpoch
+	}
+	switch b.Kind {
+	case kafka.BatchMarker:
+		p.topic.stats.Markers.Add(1)
+		f.s.recent.add(&p.window, from, b.Last()+1, nil)
+	case kafka.BatchAborted:
+		p.topic.stats.Aborted.Add(uint64(b.Count))
+		f.s.recent.add(&p.window, from, b.Last()+1, nil)
+	case kafka.BatchRecords:
+		// The batch must be in recent before anybody can learn of a position in it.
+		f.s.recent.add(&p.window, from, b.Last()+1, b.Raw)
+	}
+	w.inBatch = true
+	return nil
 }
 
 // batchLocked routes the records of the walker's batch that lie at the partition's position or after it.
 func (r *router) batchLocked(p *partition, w *kafka.Walker) error {
+	if p.breaks.due > 0 {
+		return errBreakDue
+	}
 	next := p.routed.Load()
 	for w.NextRecord() {
 		rec := w.Record()
@@ -125,7 +153,7 @@ func (r *router) batchLocked(p *partition, w *kafka.Walker) error {
 			return err
 		}
 	}
-	if err := w.Err(); err != nil {
+	if err := w.Err(); err != nil || w.Paused() {
 		return err
 	}
 	r.counts.compacted += uint64(w.Batch().Last() + 1 - next)

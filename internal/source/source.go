@@ -40,12 +40,14 @@ type Source struct {
 	metaTimeout time.Duration // How long a request of the watcher may take, see metadataTimeout.
 	clusterID   string        // The id of the cluster that is read, or "" before the first answer.
 	fetchers    map[int32]*fetcher
+	addrs       map[int32]string // The addresses of the brokers. It is replaced as a whole.
 	metaProblem throttledLog
 	digest      *digest
 	// Topics that the cluster does not let wsd read.
 	topicOutages *outages
 	// New topics wait for their committed positions.
 	unansweredProblem throttledLog
+	behindProblem     throttledLog          // Topics are behind for longer than Options.BehindMax.
 	committed         map[partKey]committed // The committed positions of new topics, see askCommitted.
 	question          *question             // The one under way, see askCommitted.
 	unanswered        map[string]error      // Why the committed positions of new topics are not known.
@@ -57,6 +59,8 @@ type Source struct {
 
 	kick chan struct{} // Asks the watcher for a refresh. It holds one value.
 	view view
+
+	throttles throttles
 
 	streams atomic.Pointer[streams]
 	begun   atomic.Bool // Reading has begun everywhere, see Ready.
@@ -99,6 +103,7 @@ func New(o Options) (*Source, error) {
 		builder: bus.NewBuilder(o.Builder),
 	}
 	s.dialer.Reauthenticated = func() { s.stats.Reauthentications.Add(1) }
+	s.dialer.OnThrottle = s.throttled
 	s.view.seeds = o.Brokers
 	s.digest = newDigest(s.log, o.LogInterval)
 	s.outages, s.topicOutages = partitionOutages(s.digest), topicOutages(s.digest)
@@ -107,7 +112,7 @@ func New(o Options) (*Source, error) {
 	s.fetchCtx, s.stopFetch = context.WithCancel(context.Background())
 	s.publishCtx, s.stopPublish = context.WithCancel(context.Background())
 	s.streams.Store(&streams{})
-	s.full.interval = o.LogInterval
+	s.full.interval, s.behindProblem.interval = o.LogInterval, o.LogInterval
 	for _, text := range o.Topics {
 		p, err := route.ParseTopic(text)
 		if err != nil {

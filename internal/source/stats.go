@@ -4,6 +4,7 @@ import (
 	"sort"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"wsd/internal/kafka"
 	"wsd/internal/route"
@@ -27,6 +28,7 @@ type Stats struct {
 	CommitErrors  atomic.Uint64 // Failed attempts to commit.
 	Panics        atomic.Uint64 // Records skipped because reading them panicked.
 	RecentBytes   atomic.Int64  // The size of the batches kept for Recent, see Options.RecentBytesMax.
+	Throttled     atomic.Uint64 // Nanoseconds of all pauses that brokers have asked for by quotas.
 	PublishErrors atomic.Uint64 // Batches that the bus did not take. That happens only when the source stops.
 
 	// By what decided where the record goes. A record counts once for each of its channels.
@@ -65,11 +67,13 @@ type TopicStats struct {
 	Aborted     atomic.Uint64 // Records of aborted transactions skipped.
 	Compacted   atomic.Uint64 // Offsets missing because compaction removed them.
 	// Offsets missing between batches of a topic whose cleanup policy is not known: compacted or lost.
-	Gaps        atomic.Uint64
-	Breaks      atomic.Uint64 // Breaks published for the topic's channels.
-	Strays      atomic.Uint64 // Checked records that are in another partition than the partitioner chooses.
-	Truncations atomic.Uint64 // Times a new leader did not have what had been read (unclean leader election).
-	Recreations atomic.Uint64 // Times the topic came back with another id.
+	Gaps   atomic.Uint64
+	Breaks atomic.Uint64 // Breaks published for the topic's channels.
+	// Losses that have no break of their own, because the one after them came soon.
+	BreaksMerged atomic.Uint64
+	Strays       atomic.Uint64 // Checked records that are in another partition than the partitioner chooses.
+	Truncations  atomic.Uint64 // Times a new leader did not have what had been read (unclean leader election).
+	Recreations  atomic.Uint64 // Times the topic came back with another id.
 
 	Lost     [lossCount]atomic.Uint64           // By LossReason: offsets never delivered.
 	Dropped  atomic.Uint64                      // Records that a rule drops.
@@ -86,6 +90,9 @@ type PartitionStats struct {
 	Lag           int64 // The offsets between the two, or -1 while one of them is not known.
 	Stopped       bool  // A rule with on_error: stop has stopped the partition.
 	Listed        bool  // See TopicStats.Listed.
+	Near          bool  // The partition is read from another replica than the leader, see Options.Rack.
+	// How long the source has not been at the end of what it could read, or 0.
+	Behind time.Duration
 }
 
 // Partitions returns where every known partition stands, by topic and partition.
@@ -98,6 +105,15 @@ func (s *Stats) Partitions() []PartitionStats {
 		out = append(out, p.stats())
 	}
 	return out
+}
+
+// Behind returns how long the partition that has been behind for longest has been so.
+func (s *Stats) Behind() time.Duration {
+	s.mu.Lock()
+	parts := s.partitions
+	s.mu.Unlock()
+	_, longest := behindLongest(parts, time.Now())
+	return longest
 }
 
 // setPartitions replaces the list of partitions.

@@ -20,19 +20,22 @@ const (
 
 // TopicStatus is a topic as the cluster last described it.
 type TopicStatus struct {
-	Name       string            `json:"name"`
-	Found      bool              `json:"found"` // A pattern found the topic. If it is missing, nothing is wrong.
-	State      TopicState        `json:"state"`
-	Error      string            `json:"error,omitempty"`
-	Current    bool              `json:"current"` // Every partition can be read, and its last fetch reached the end.
+	Name    string     `json:"name"`
+	Found   bool       `json:"found"` // A pattern found the topic. If it is missing, nothing is wrong.
+	State   TopicState `json:"state"`
+	Error   string     `json:"error,omitempty"`
+	Current bool       `json:"current"` // Every partition can be read, and its last fetch reached the end.
+	// What describes that the topic has been behind for longer than Options.BehindMax, or "".
+	Behind     string            `json:"behind,omitempty"`
 	Partitions []PartitionStatus `json:"partitions"`
 }
 
 // PartitionStatus is where one partition stands.
 type PartitionStatus struct {
 	Partition     int32 `json:"partition"`
-	Leader        int32 `json:"leader"`   // The id of the broker that leads it, or -1.
-	Position      int64 `json:"position"` // The next Kafka offset to read, or -1 if it is not known yet.
+	Leader        int32 `json:"leader"`    // The id of the broker that leads it, or -1.
+	ReadFrom      int32 `json:"read_from"` // The id of the broker that it is read from, or -1. See Options.Rack.
+	Position      int64 `json:"position"`  // The next Kafka offset to read, or -1 if it is not known yet.
 	HighWatermark int64 `json:"high_watermark"`
 	// Up to where the log is committed. Nothing after it can be delivered yet. Or -1.
 	LastStable int64 `json:"last_stable"`
@@ -60,6 +63,8 @@ type Status struct {
 	// Topics that a pattern matches but that are not read, because there are TopicsMax already.
 	LeftOut int64          `json:"left_out"`
 	Brokers []BrokerStatus `json:"brokers"`
+	// The brokers that hold wsd back by quotas, or did in the last ten seconds.
+	Throttled []ThrottleStatus `json:"throttled,omitempty"`
 }
 
 // view is a copy of the topology. The watcher replaces it as a whole; any goroutine reads it. Live figures come from
@@ -71,7 +76,8 @@ type view struct {
 	since    time.Time // When the metadata was first read.
 	topics   []viewTopic
 	fetchers []*fetcher
-	seeds    []string // Addresses of brokers to ask for what any broker knows.
+	addrs    map[int32]string // The addresses of the brokers. Nobody changes it.
+	seeds    []string         // Addresses of brokers to ask for what any broker knows.
 }
 
 type viewTopic struct {
@@ -93,6 +99,7 @@ func (s *Source) Status() Status {
 
 	st.Ready = s.Ready()
 	st.Brokers = []BrokerStatus{}
+	st.Throttled = s.throttles.status(time.Now())
 	connected := make(map[int32]bool, len(fetchers))
 	for _, f := range fetchers {
 		b := f.status()
@@ -101,18 +108,19 @@ func (s *Source) Status() Status {
 	}
 	for _, t := range topics {
 		ts := TopicStatus{Name: t.name, Found: t.found, State: t.state, Error: t.err, Current: t.state == TopicPresent,
-			Partitions: []PartitionStatus{}}
+			Partitions: []PartitionStatus{}, Behind: s.describeBehind(t.parts)}
 		for _, p := range t.parts {
 			ps, problem, held := p.stats(), p.errorText(), p.heldBack(s.o.StallAfter)
 			if problem == "" {
 				problem = held
 			}
 			ts.Partitions = append(ts.Partitions, PartitionStatus{
-				Partition: p.id, Leader: p.leaderSeen.Load(), Position: ps.Position, HighWatermark: ps.HighWatermark,
+				Partition: p.id, Leader: p.leaderSeen.Load(), ReadFrom: p.readSeen.Load(),
+				Position: ps.Position, HighWatermark: ps.HighWatermark,
 				LastStable: ps.LastStable, Lag: ps.Lag, Error: problem, Stopped: ps.Stopped,
 			})
 			read := ps.Position >= 0 && ps.HighWatermark >= 0 && p.caughtUp.Load()
-			ts.Current = ts.Current && read && held == "" && connected[p.leaderSeen.Load()] && p.lastError.Load() == nil
+			ts.Current = ts.Current && read && held == "" && connected[p.readSeen.Load()] && p.lastError.Load() == nil
 		}
 		st.Topics = append(st.Topics, ts)
 	}

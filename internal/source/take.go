@@ -16,11 +16,14 @@ var errNoRecords = kafka.NewError(kafka.ErrorTimeout,
 // take routes a response. Moved reports that the position of some partition has changed. Bytes is how much there was to
 // read. If there was something to read and nothing moved, asking again immediately is useless.
 func (f *fetcher) take(resp *kmsg.FetchResponse) (moved bool, bytes int, err error) {
-	records, starved, answered := uint64(0), false, 0
+	records, starved, answered, now := uint64(0), false, 0, time.Now()
 	for i := range resp.Topics {
 		for j := range resp.Topics[i].Partitions {
 			bytes += len(resp.Topics[i].Partitions[j].RecordBatches)
 		}
+	}
+	if bytes > 0 {
+		f.noteWaiting(resp, now)
 	}
 	for i := range resp.Topics {
 		t := &resp.Topics[i]
@@ -31,7 +34,7 @@ func (f *fetcher) take(resp *kmsg.FetchResponse) (moved bool, bytes int, err err
 				continue
 			}
 			answered++
-			r := f.takeOne(a, rp)
+			r := f.takeOne(a, rp, bytes)
 			if r.err != nil {
 				return moved, bytes, r.err
 			}
@@ -58,6 +61,22 @@ func (f *fetcher) take(resp *kmsg.FetchResponse) (moved bool, bytes int, err err
 	return moved, bytes, err
 }
 
+// noteWaiting notes which partitions have something to read in a response.
+func (f *fetcher) noteWaiting(resp *kmsg.FetchResponse, now time.Time) {
+	for i := range resp.Topics {
+		t := &resp.Topics[i]
+		for j := range t.Partitions {
+			rp := &t.Partitions[j]
+			if len(rp.RecordBatches) == 0 {
+				continue
+			}
+			if a, ok := f.asked[keyOf(t.TopicID, t.Topic, rp.Partition, resp.Version)]; ok {
+				a.p.noteWaiting(now)
+			}
+		}
+	}
+}
+
 // taken is what came of one partition's part of a response.
 type taken struct {
 	moved, starved bool
@@ -65,40 +84,47 @@ type taken struct {
 	err            error // Always a *publishError.
 }
 
-func (f *fetcher) takeOne(a asked, rp *kmsg.FetchResponseTopicPartition) taken {
-	f.s.mu.Lock()
-	defer f.s.mu.Unlock()
-	return f.takeLocked(a, rp)
-}
-
-// takeLocked routes one partition's part of a response. It ignores the part if the partition has moved since the
-// request.
-func (f *fetcher) takeLocked(a asked, rp *kmsg.FetchResponseTopicPartition) (r taken) {
-	p := a.p
-	if p.owner != f || p.resolve != resolveNothing || p.routed.Load() != a.offset {
+// takeLocked does a slice of a walk: it routes what comes next of one partition's part of a response. It ends the walk
+// if the partition has moved since the request or the last slice.
+func (f *fetcher) takeLocked(w *walk) (r taken) {
+	p, rp := w.p, w.rp
+	first := !w.begun
+	if first {
+		w.begun, w.at, w.epoch = true, w.offset, p.leaderEpoch
+	}
+	w.done = true // Unless it pauses.
+	if p.owner != f || p.resolve != resolveNothing || p.routed.Load() != w.at || p.leaderEpoch != w.epoch {
 		return taken{moved: true} // Another broker leads it now, or its position was reset.
 	}
 	if rp.ErrorCode != 0 {
 		f.refusedLocked(p, kafka.Code(rp.ErrorCode))
 		return taken{moved: true}
 	}
-	if rp.HighWatermark >= 0 { // Otherwise the broker does not know it.
-		p.high.Store(rp.HighWatermark)
+	if first && f.redirectLocked(p, rp) {
+		return taken{moved: true}
 	}
-	p.stableLocked(rp.LastStableOffset, rp.HighWatermark, time.Now())
-	end := rp.LastStableOffset
-	if end < 0 {
-		end = rp.HighWatermark
+	if first {
+		if rp.HighWatermark >= 0 { // Otherwise the broker does not know it.
+			p.high.Store(rp.HighWatermark)
+		}
+		if !f.s.o.ReadUncommitted {
+			p.stableLocked(rp.LastStableOffset, rp.HighWatermark, time.Now())
+		}
 	}
+	end := f.s.o.endOf(rp)
 	f.s.router.taken = 0
-	good, err := f.readLocked(p, rp)
+	good, err := f.readLocked(w)
 	r.err = err
 	r.records = f.s.router.taken
 
 	now := time.Now()
 	position := p.routed.Load()
-	r.moved = position != a.offset
+	r.moved = position != w.at || w.open
+	w.at, w.done = position, !w.open
 	wasCaughtUp := p.caughtUp.Swap(position >= end)
+	if position >= end {
+		p.behindSince.Store(0)
+	}
 	if good {
 		p.badOffset = -1
 		p.goodLocked(f.s)
@@ -111,11 +137,13 @@ func (f *fetcher) takeLocked(a asked, rp *kmsg.FetchResponseTopicPartition) (r t
 	return r
 }
 
-// readLocked routes what can be routed and deals with what cannot be read. Good reports that everything could be read.
-func (f *fetcher) readLocked(p *partition, rp *kmsg.FetchResponseTopicPartition) (good bool, err error) {
+// readLocked routes what can be routed in a slice of the walk and deals with what cannot be read. Good reports that
+// everything could be read.
+func (f *fetcher) readLocked(w *walk) (good bool, err error) {
+	p, rp := w.p, w.rp
 	for {
 		from := p.routed.Load()
-		err := f.walkLocked(p, rp)
+		err := f.walkLocked(w)
 		if err == nil {
 			return true, nil // Return before errors.As needs the variables below, which it moves to the heap.
 		}
@@ -126,6 +154,9 @@ func (f *fetcher) readLocked(p *partition, rp *kmsg.FetchResponseTopicPartition)
 		switch {
 		case errors.As(err, &pub):
 			return false, pub
+		case errors.Is(err, errBreakDue):
+			p.fetchFrom = p.breaks.at()
+			return false, nil
 		case errors.As(err, &stop):
 			f.s.stopLocked(p, stop)
 			return false, nil
@@ -173,6 +204,9 @@ func (f *fetcher) badBatchLocked(p *partition, cause error, last, high int64, pe
 
 // refusedLocked deals with a broker's error code for one partition.
 func (f *fetcher) refusedLocked(p *partition, code kafka.Code) {
+	if f.replicaFailedLocked(p, code) {
+		return
+	}
 	switch kafka.KindOfCode(code) {
 	case kafka.ErrorOffset:
 		// Somebody may have created the topic again, so the metadata is refreshed before the range of offsets is looked

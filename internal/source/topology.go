@@ -219,13 +219,14 @@ func sortPartitions(list []kmsg.MetadataResponseTopicPartition) {
 	})
 }
 
-// assign gives every partition to the fetcher of its leader. It starts fetchers for new leaders and stops those of
-// brokers that no longer lead a partition. A partition without a known leader gets no fetcher. Settled reports that
-// every partition in leaders has a fetcher.
+// assign gives every partition to the fetcher of its leader, or of the replica that its leader has named. It starts
+// fetchers for new leaders and stops those of brokers that no longer lead a partition. A partition without a known
+// leader gets no fetcher. Settled reports that every partition in leaders has a fetcher.
 func (s *Source) assign(addrs map[int32]string, leaders map[*partition]leader) (settled bool) {
 	settled = true
 	parts := make(map[*fetcher][]*partition)
 	var begun []*fetcher
+	now := time.Now()
 	s.mu.Lock()
 	for _, t := range s.topics {
 		for _, p := range t.parts {
@@ -237,26 +238,28 @@ func (s *Source) assign(addrs map[int32]string, leaders map[*partition]leader) (
 			default:
 				p.newEpochLocked(l.epoch)
 			}
-			addr, reachable := addrs[l.broker]
-			if !known || !reachable {
+			if _, reachable := addrs[l.broker]; !known || !reachable {
 				settled = settled && !known
 				p.owner = nil
 				p.leaderSeen.Store(-1)
+				p.readSeen.Store(-1)
 				continue
 			}
-			f := s.fetchers[l.broker]
+			from := p.readFromLocked(l.broker, addrs, now)
+			f, addr := s.fetchers[from], addrs[from]
 			if f == nil || f.addr != addr {
 				if f != nil {
 					f.cancel()
 				}
-				f = s.newFetcher(l.broker, addr)
-				s.fetchers[l.broker] = f
+				f = s.newFetcher(from, addr)
+				s.fetchers[from] = f
 				begun = append(begun, f)
 			}
 			if p.owner != f {
-				p.owner, p.progressAt = f, time.Now()
+				p.owner, p.progressAt = f, now
 			}
 			p.leaderSeen.Store(l.broker)
+			p.readSeen.Store(from)
 			parts[f] = append(parts[f], p)
 		}
 	}
@@ -294,6 +297,6 @@ func (s *Source) publishView() {
 	}
 	slices.SortFunc(fetchers, func(a, b *fetcher) int { return int(a.id) - int(b.id) })
 	v.mu.Lock()
-	v.topics, v.fetchers = topics, fetchers
+	v.topics, v.fetchers, v.addrs = topics, fetchers, s.addrs
 	v.mu.Unlock()
 }

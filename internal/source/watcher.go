@@ -63,14 +63,30 @@ func (s *Source) watch(ctx context.Context) {
 		}
 		s.metaProblem.ok(s.log, "the Kafka cluster can be read again")
 		s.flushLosses()
+		s.noteBehind()
 		kafka.Sleep(ctx, refreshPause, nil)
 		if settled {
 			unsettled.Reset()
-			kafka.Sleep(ctx, s.o.MetadataInterval, s.kick)
+			kafka.Sleep(ctx, s.refreshAfter(time.Now()), s.kick)
 		} else { // The cluster is choosing a leader. Nothing would notify us when it has one.
 			kafka.Sleep(ctx, min(unsettled.Next(), s.o.MetadataInterval), s.kick)
 		}
 	}
+}
+
+// overdueAfter is how long after its time the answer to a fetch makes the watcher look more often whether the
+// partitions have another leader. A frozen broker still has its connections.
+const overdueAfter = time.Second
+
+// refreshAfter returns when to refresh the metadata again: after MetadataInterval, or a quarter of it while the answer
+// of some broker is overdue.
+func (s *Source) refreshAfter(now time.Time) time.Duration {
+	for _, f := range s.fetchers {
+		if at := f.askedAt.Load(); at != 0 && now.Sub(time.Unix(0, at)) > s.o.FetchMaxWait+overdueAfter {
+			return s.o.MetadataInterval / 4
+		}
+	}
+	return s.o.MetadataInterval
 }
 
 func (s *Source) setViewError(text string) {
@@ -234,6 +250,7 @@ func (s *Source) brokerAddrs(resp *kmsg.MetadataResponse) map[int32]string {
 		}
 	}
 	s.setSeeds(seeds)
+	s.addrs = addrs
 	return addrs
 }
 
