@@ -111,7 +111,7 @@ func (o *options) input(e env) config.Input {
 func groups() []kong.Group {
 	titles := map[string]string{
 		"client": "Clients", "admin": "Admin port", "control": "Control socket", "general": "General", "kafka": "Kafka",
-		"overrides": "Header overrides", "steering": "Steering",
+		"overrides": "Header overrides", "steering": "Steering", "admission": "Admission",
 		"bus": "Bus", "recovery": "Recovery", "shutdown": "Shutdown", "log": "Log", "debug": "Debug", "dev": "wsd dev",
 	}
 	var list []kong.Group

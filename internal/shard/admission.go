@@ -27,9 +27,9 @@ type Admission struct {
 	level   atomic.Uint32  // Percentage of new clients to refuse.
 }
 
-// NewAdmission returns an Admission that refuses nobody yet. In a dry run it never does, and shards only count whom they
-// would refuse. AnswerHTTP asks clients to come back after retryAfter, and up to twice that at random, so that a crowd
-// does not come back as one.
+// NewAdmission returns an Admission that refuses nobody yet. In a dry run it never does, and shards only count whom
+// they would refuse. AnswerHTTP asks clients to come back after retryAfter, and up to twice that at random, so that a
+// crowd does not come back as one.
 func NewAdmission(answer Answer, dryRun bool, retryAfter time.Duration) *Admission {
 	a := &Admission{answer: answer, dryRun: dryRun}
 	first := max(1, int((retryAfter+time.Second-1)/time.Second))
