@@ -45,6 +45,9 @@ func NewAdmission(answer Answer, dryRun bool, retryAfter time.Duration) *Admissi
 // Refuse sets the percentage of new clients to refuse, 0 to 100.
 func (a *Admission) Refuse(percent int) { a.level.Store(uint32(max(0, min(percent, 100)))) }
 
+// Level returns the percentage of new clients that shards refuse.
+func (a *Admission) Level() int { return int(a.level.Load()) }
+
 // admits decides whether a new client may come in, at the place where the given answer is possible, and counts that.
 func (s *Shard) admits(place Answer) bool {
 	a := s.opts.Admission
