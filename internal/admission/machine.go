@@ -30,7 +30,7 @@ type machine struct {
 	cpus   float64 // CPUs that this process may use.
 	quotas []cgroup.Quota
 	limits []cgroup.MemoryLimit
-	tcpMax uint64 // Bytes of TCP memory that the machine may use; 0: unknown.
+	tcp    Memory // TCP memory of the machine; it moves slowly against its limit. Zero if unknown.
 
 	// From the last read.
 	own   time.Duration   // CPU time of this process.
@@ -113,17 +113,11 @@ func (m *machine) read(now time.Time) (u usage, err error) {
 			u.memory = now
 		}
 	}
-	if m.tcpMax > 0 {
-		used, readErr := m.tcpMemory()
-		if readErr == nil {
-			u.tcp = Memory{Used: used, Max: m.tcpMax}
-		}
-		err = errors.Join(err, readErr)
-	}
+	u.tcp = m.tcp
 	return u, err
 }
 
-// refresh reads the limits.
+// refresh reads the limits, and what changes slowly.
 func (m *machine) refresh() error {
 	quotas, err := m.tree.Quotas()
 	if err == nil && !slices.Equal(quotas, m.quotas) {
@@ -138,9 +132,9 @@ func (m *machine) refresh() error {
 		allowed = runtime.NumCPU()
 	}
 	m.cpus = min(float64(allowed), float64(runtime.GOMAXPROCS(0)), cgroup.Lowest(m.quotas))
-	tcpMax, tcpErr := m.tcpMemoryMax()
+	tcp, tcpErr := m.tcpMemory()
 	if tcpErr == nil {
-		m.tcpMax = tcpMax
+		m.tcp = tcp
 	}
 	return errors.Join(err, limitsErr, affinityErr, tcpErr)
 }
@@ -178,8 +172,17 @@ func (m *machine) tcpMemoryMax() (uint64, error) {
 	return pages(name, f[2])
 }
 
-// tcpMemory returns the memory that the buffers of all TCP sockets of the machine use.
-func (m *machine) tcpMemory() (uint64, error) {
+// tcpMemory returns the memory of all TCP sockets of the machine and its limit, or zero if the limit is not visible.
+func (m *machine) tcpMemory() (tcp Memory, err error) {
+	if tcp.Max, err = m.tcpMemoryMax(); err != nil || tcp.Max == 0 {
+		return Memory{}, err
+	}
+	tcp.Used, err = m.tcpMemoryUsed()
+	return tcp, err
+}
+
+// tcpMemoryUsed returns the memory that the buffers of all TCP sockets of the machine use.
+func (m *machine) tcpMemoryUsed() (uint64, error) {
 	const name = "/proc/self/net/sockstat"
 	text, err := os.ReadFile(filepath.Join(m.procRoot, name))
 	if err != nil {

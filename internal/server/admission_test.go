@@ -76,7 +76,7 @@ func TestAdmissionInTheKernel(t *testing.T) {
 	testutil.RequireBPF(t)
 	tree := newMemoryTree(t)
 	r := newRig(t, map[string]any{
-		"steering.mode": "require", "steering.pin_dir": testutil.BPFFS(t), "admission.cgroup_root": tree.dir, "admission.ramp": "300ms",
+		"steering.mode": "require", "steering.pin_dir": testutil.BPFFS(t), "admission.mode": "on", "admission.cgroup_root": tree.dir, "admission.ramp": "300ms",
 	})
 	r.ready()
 	connected := r.dial("/ws?channel=a")
@@ -126,7 +126,7 @@ func TestAdmissionInTheKernel(t *testing.T) {
 // The answer http is a 503 that says when to come back. The kernel has nothing to do with it.
 func TestAdmissionOverHTTP(t *testing.T) {
 	tree := newMemoryTree(t)
-	r := newRig(t, map[string]any{"admission.cgroup_root": tree.dir, "admission.answer": "http", "admission.retry_after": "7s"})
+	r := newRig(t, map[string]any{"admission.mode": "on", "admission.cgroup_root": tree.dir, "admission.answer": "http", "admission.retry_after": "7s"})
 	r.ready()
 	connected := r.dial("/ws?channel=a")
 	tree.use(90)
@@ -195,7 +195,7 @@ func TestAdmissionWithoutTheKernel(t *testing.T) {
 
 // With admission off nothing is measured, and /health says so.
 func TestAdmissionOff(t *testing.T) {
-	r := newRig(t, map[string]any{"admission.mode": "off"})
+	r := newRig(t, nil)
 	r.ready()
 	require.Equal(t, admin.Admission{Mode: "off", Answer: "reset", State: admin.AdmissionOff}, r.server.Health().Admission)
 	r.dial("/ws?channel=a")
@@ -203,14 +203,14 @@ func TestAdmissionOff(t *testing.T) {
 }
 
 func TestAdmissionCgroupRoot(t *testing.T) {
-	cfg := configure(t, map[string]any{"admission.cgroup_root": t.TempDir()})
+	cfg := configure(t, map[string]any{"admission.mode": "on", "admission.cgroup_root": t.TempDir()})
 	_, err := newServer(cfg, Build{}, slog.New(slog.DiscardHandler), hooks{})
 	require.ErrorContains(t, err, "is not a cgroup tree")
 }
 
 // 10,000 connects cause no read of the cgroup: what is read is read by the clock, at most 11 times a second.
 func TestAdmissionChecks(t *testing.T) {
-	r := newRig(t, map[string]any{"client.defer_accept": "false"})
+	r := newRig(t, map[string]any{"admission.mode": "on", "admission.lag_max": "1m", "client.defer_accept": "false"})
 	r.ready()
 	before := r.metric("wsd_cpu_checks_total") - r.metric("wsd_cpu_checks_cached_total")
 	began := time.Now()
