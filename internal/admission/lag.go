@@ -53,7 +53,7 @@ func (m *lagMeter) measure(now uint64, elapsed time.Duration) (lag, turn time.Du
 		long.AddSince(&counts, &b.long)
 		since := l.BusySince()
 		if since != 0 && now > since {
-			turn = max(turn, time.Duration(now-since))
+			turn = max(turn, time.Duration(now-since)) //nolint:gosec // Less than the time since boot.
 			long.Add(now - since)
 		}
 		if turns != b.turns || since != 0 {

@@ -205,5 +205,5 @@ func pages(name, text string) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("read %s: %w", name, err)
 	}
-	return n * uint64(os.Getpagesize()), nil
+	return n * uint64(os.Getpagesize()), nil //nolint:gosec // A page size is positive.
 }

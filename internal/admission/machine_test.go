@@ -16,6 +16,7 @@ type recorded struct {
 }
 
 func record(t *testing.T) recorded {
+	t.Helper()
 	r := recorded{t, t.TempDir()}
 	for name, text := range map[string]string{
 		"cg/cgroup.controllers": "cpu memory\n", "cg/cpu.max": "max 100000\n", "cg/cpu.stat": "usage_usec 0\n",

@@ -146,17 +146,20 @@ func (s *Sampler) sample(now time.Time, late time.Duration) {
 
 // logEdges logs when refusing begins, when it has reached everybody, and when it is over.
 func (s *Sampler) logEdges(before int, st *Status, now time.Time) {
-	verb, log := "refusing", s.options.Logger
-	if s.options.DryRun {
-		verb = "dry run: would refuse"
-	}
+	log, dry := s.options.Logger, s.options.DryRun
 	switch {
+	case before == 0 && dry:
+		s.since, s.all = now, false
+		log.Warn("dry run: would refuse a rising part of the new clients", st.figures()...)
 	case before == 0:
 		s.since, s.all = now, false
-		log.Warn(verb+" a rising part of the new clients", st.figures()...)
+		log.Warn("refusing a rising part of the new clients", st.figures()...)
+	case st.Level == 100 && !s.all && dry:
+		s.all = true
+		log.Warn("dry run: would refuse all new clients", st.figures()...)
 	case st.Level == 100 && !s.all:
 		s.all = true
-		log.Warn(verb+" all new clients", st.figures()...)
+		log.Warn("refusing all new clients", st.figures()...)
 	case st.Level == 0:
 		log.Info("new clients are welcome again", append(st.figures(), "after", now.Sub(s.since))...)
 	}
@@ -182,5 +185,5 @@ func (s *Sampler) noteUnread(err error) {
 func monotonic() uint64 {
 	var t unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t) // Cannot fail: the clock exists and t is writable.
-	return uint64(t.Nano())
+	return uint64(t.Nano())                         //nolint:gosec // The time since boot is positive.
 }

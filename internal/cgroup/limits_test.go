@@ -274,6 +274,7 @@ func TestRealV1(t *testing.T) {
 }
 
 func mustMount(t *testing.T, tree *Tree, controller string) string {
+	t.Helper()
 	h, ok, err := tree.hierarchy(controller)
 	require.NoError(t, err)
 	require.True(t, ok)
