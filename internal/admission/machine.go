@@ -36,6 +36,9 @@ type machine struct {
 	own   time.Duration   // CPU time of this process.
 	group []time.Duration // CPU time of the groups with a quota, in the order of quotas; negative: unknown.
 	when  time.Time
+
+	memory Memory // What memoryInUse could read last.
+	unread int    // Calls of memoryInUse since then.
 }
 
 // newMachine opens the cgroup trees that are mounted, or those below root if that is not empty.
@@ -103,18 +106,31 @@ func (m *machine) read(now time.Time) (u usage, err error) {
 	if first || elapsed <= 0 {
 		u.cpuUsed, u.cpuAble = 0, 0 // There is nothing to compare with.
 	}
+	var readErr error
+	u.memory, readErr = m.memoryInUse()
+	u.tcp = m.tcp
+	return u, errors.Join(err, readErr)
+}
+
+// memoryInUse returns the memory of the limit that is closest to its end. If that cannot be read, the last value stands
+// for up to a second, so that one failed read does not end an overload.
+func (m *machine) memoryInUse() (closest Memory, err error) {
 	for i := range m.limits {
 		used, readErr := m.limits[i].Used()
 		if readErr != nil {
 			err = errors.Join(err, readErr)
 			continue
 		}
-		if now := (Memory{Used: used, Max: max(1, m.limits[i].Bytes)}); now.Share() >= u.memory.Share() {
-			u.memory = now
+		if now := (Memory{Used: used, Max: max(1, m.limits[i].Bytes)}); now.Share() >= closest.Share() {
+			closest = now
 		}
 	}
-	u.tcp = m.tcp
-	return u, err
+	if err == nil {
+		m.memory, m.unread = closest, 0
+	} else if m.unread++; m.unread < refreshEvery && m.memory.Share() > closest.Share() {
+		return m.memory, err
+	}
+	return closest, err
 }
 
 // refresh reads the limits, and what changes slowly.

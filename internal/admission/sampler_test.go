@@ -133,6 +133,20 @@ func TestDecisionsReadNothing(t *testing.T) {
 	require.EqualValues(t, 10, r.Stats().Samples.Load())
 }
 
+// One failed read does not end an overload, but a figure that stays away does not refuse for ever.
+func TestSamplerUnreadMemory(t *testing.T) {
+	r := newRig(t, false)
+	r.write("cg/memory.current", "90000000\n")
+	r.step(10, ms)
+	require.Equal(t, 100, r.Status().Level)
+	r.write("cg/memory.current", "\n") // As a reader may find a file that is being written.
+	r.step(5, ms)
+	require.Equal(t, 100, r.Status().Level)
+	require.EqualValues(t, 90000000, r.Status().Memory.Used)
+	r.step(30, ms)
+	require.Zero(t, r.Status().Level)
+}
+
 // A figure that cannot be read is said once, and so is its return.
 func TestSamplerUnread(t *testing.T) {
 	r := newRig(t, false)
