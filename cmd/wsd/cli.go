@@ -114,7 +114,7 @@ func groups() []kong.Group {
 	titles := map[string]string{
 		"client": "Clients", "limits": "Limits of a client", "admin": "Admin port", "control": "Control socket",
 		"metrics": "Metrics", "general": "General", "kafka": "Kafka",
-		"overrides": "Header overrides", "steering": "Steering",
+		"overrides": "Header overrides", "steering": "Steering", "admission": "Admission",
 		"bus": "Bus", "recovery": "Recovery", "shutdown": "Shutdown", "log": "Log", "debug": "Debug", "dev": "wsd dev",
 	}
 	var list []kong.Group

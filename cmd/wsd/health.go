@@ -36,7 +36,8 @@ func (c *healthCmd) Run(e env) error {
 	return nil
 }
 
-// summarise prints the health as one line, followed by the reasons if the status is not ok.
+// summarise prints the health as one line, followed by the state of admission, and by the reasons if the status is not
+// ok.
 func summarise(e env, body []byte) error {
 	var h struct {
 		Status      string
@@ -45,12 +46,16 @@ func summarise(e env, body []byte) error {
 		Connections int64
 		Shards      []struct{}
 		Steering    struct{ Mode, Reason string }
+		Admission   admissionState
 	}
 	if err := json.Unmarshal(body, &h); err != nil {
 		return fmt.Errorf("read the response of wsd: %w", err)
 	}
 	fmt.Fprintf(e.stdout, "%s: wsd %s, %d connections on %d shards, steering %s\n", h.Status, h.Version, h.Connections,
 		len(h.Shards), h.Steering.Mode)
+	if h.Admission.State != "" { // Older servers have none.
+		fmt.Fprintf(e.stdout, "  admission: %s\n", h.Admission)
+	}
 	for _, reason := range h.Reasons {
 		fmt.Fprintf(e.stdout, "  %s\n", reason)
 	}

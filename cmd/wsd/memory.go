@@ -1,13 +1,12 @@
 package main
 
 import (
-	"errors"
 	"log/slog"
 	"math"
 	"os"
 	"runtime/debug"
 
-	"github.com/KimMachineGun/automemlimit/memlimit"
+	"wsd/internal/cgroup"
 )
 
 // memoryRatio is the share of the cgroup's memory limit that the garbage collector tries to keep the heap below. The
@@ -16,19 +15,34 @@ import (
 const memoryRatio = 0.4
 
 // limitMemory sets the heap limit from the cgroup's memory limit, so that the garbage collector works harder before the
-// kernel kills the process. GOMEMLIMIT in the environment takes precedence. limit returns the cgroup's limit.
-func limitMemory(logger *slog.Logger, limit memlimit.Provider) {
+// kernel kills the process. GOMEMLIMIT in the environment takes precedence. limit returns the cgroup's limit; ok is
+// false if there is none.
+func limitMemory(logger *slog.Logger, limit func() (bytes uint64, ok bool, err error)) {
 	if requested := os.Getenv("GOMEMLIMIT"); requested != "" {
 		logger.Info("heap limit", "from", "GOMEMLIMIT", "limit", requested)
 		return
 	}
-	n, err := memlimit.ApplyRatio(limit, memoryRatio)()
+	n, ok, err := limit()
 	switch {
-	case errors.Is(err, memlimit.ErrNoLimit), errors.Is(err, memlimit.ErrNoCgroup):
 	case err != nil:
 		logger.Warn("no heap limit: the memory limit of the cgroup cannot be read; set GOMEMLIMIT", "error", err)
-	case n <= math.MaxInt64:
-		debug.SetMemoryLimit(int64(n))
-		logger.Info("heap limit", "from", "cgroup", "bytes", n, "of_cgroup", memoryRatio)
+	case ok && n <= math.MaxInt64:
+		bytes := int64(float64(n) * memoryRatio)
+		debug.SetMemoryLimit(bytes)
+		logger.Info("heap limit", "from", "cgroup", "bytes", bytes, "of_cgroup", memoryRatio)
 	}
+}
+
+// cgroupMemory returns the lowest memory limit of the cgroups that this process is in.
+func cgroupMemory() (bytes uint64, ok bool, err error) {
+	tree, err := cgroup.Mounted("")
+	if err != nil {
+		return 0, false, err
+	}
+	limits, err := tree.MemoryLimits()
+	if err != nil {
+		return 0, false, err
+	}
+	bytes, ok = cgroup.LowestMemory(limits)
+	return bytes, ok, nil
 }

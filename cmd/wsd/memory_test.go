@@ -8,25 +8,26 @@ import (
 	"runtime/debug"
 	"testing"
 
-	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/stretchr/testify/require"
 )
 
 func TestLimitMemory(t *testing.T) {
 	before := debug.SetMemoryLimit(-1)
 	defer debug.SetMemoryLimit(before)
+	limit := func(bytes uint64, ok bool, err error) func() (uint64, bool, error) {
+		return func() (uint64, bool, error) { return bytes, ok, err }
+	}
 	for _, c := range []struct {
 		name  string
 		env   string
-		limit memlimit.Provider
+		limit func() (uint64, bool, error)
 		want  int64
 		log   string
 	}{
-		{"a limit", "", memlimit.Limit(1000 << 20), 400 << 20, "from=cgroup"},
-		{"none", "", func() (uint64, error) { return 0, memlimit.ErrNoLimit }, math.MaxInt64, ""},
-		{"no cgroup", "", func() (uint64, error) { return 0, memlimit.ErrNoCgroup }, math.MaxInt64, ""},
-		{"unreadable", "", func() (uint64, error) { return 0, errors.New("denied") }, math.MaxInt64, "set GOMEMLIMIT"},
-		{"asked for", "300MiB", memlimit.Limit(1000 << 20), math.MaxInt64, "from=GOMEMLIMIT limit=300MiB"},
+		{"a limit", "", limit(1000<<20, true, nil), 400 << 20, "from=cgroup"},
+		{"none", "", limit(math.MaxUint64, false, nil), math.MaxInt64, ""},
+		{"unreadable", "", limit(0, false, errors.New("denied")), math.MaxInt64, "set GOMEMLIMIT"},
+		{"asked for", "300MiB", limit(1000<<20, true, nil), math.MaxInt64, "from=GOMEMLIMIT limit=300MiB"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			debug.SetMemoryLimit(math.MaxInt64)

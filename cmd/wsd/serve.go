@@ -8,7 +8,6 @@ import (
 	"os/signal"
 	"time"
 
-	"github.com/KimMachineGun/automemlimit/memlimit"
 	"golang.org/x/sys/unix"
 
 	"wsd/internal/command"
@@ -39,7 +38,7 @@ func serve(ctx context.Context, loaded *config.Loaded, logger *slog.Logger, serv
 	for _, w := range loaded.Warnings {
 		logger.Warn("check the configuration", "warning", w.String())
 	}
-	limitMemory(logger, memlimit.FromCgroup)
+	limitMemory(logger, cgroupMemory)
 	s, err := server.New(&loaded.Config, server.Build{Version: version, Commit: commit}, logger)
 	if err != nil {
 		return err

@@ -22,18 +22,19 @@ func (s Status) Serving() bool { return s == StatusOK || s == StatusDegraded }
 
 // Health is the response to /health, also on the control socket, where `wsd health` requests it.
 type Health struct {
-	Status        Status   `json:"status"`         // Health in one word.
-	Reasons       []string `json:"reasons"`        // Why Status is not ok, one sentence each.
-	Version       string   `json:"version"`        // Version of wsd.
-	Commit        string   `json:"commit"`         // Commit that wsd was built from.
-	UptimeSeconds float64  `json:"uptime_seconds"` // Time since the start.
-	ClientListen  []string `json:"client_listen"`  // Addresses that clients connect to.
-	Auth          string   `json:"auth"`           // How clients authenticate: always none.
-	Steering      Steering `json:"steering"`       // How new connections are assigned to shards.
-	Connections   int64    `json:"connections"`    // Connections of all shards.
-	Shards        []Shard  `json:"shards"`         // What each shard carries, by id.
-	Kafka         Kafka    `json:"kafka"`          // State of the topics.
-	Process       Process  `json:"process"`        // Resources of the process; set by the handler.
+	Status        Status    `json:"status"`         // Health in one word.
+	Reasons       []string  `json:"reasons"`        // Why Status is not ok, one sentence each.
+	Version       string    `json:"version"`        // Version of wsd.
+	Commit        string    `json:"commit"`         // Commit that wsd was built from.
+	UptimeSeconds float64   `json:"uptime_seconds"` // Time since the start.
+	ClientListen  []string  `json:"client_listen"`  // Addresses that clients connect to.
+	Auth          string    `json:"auth"`           // How clients authenticate: always none.
+	Steering      Steering  `json:"steering"`       // How new connections are assigned to shards.
+	Admission     Admission `json:"admission"`      // Whether new clients are refused, and what decides that.
+	Connections   int64     `json:"connections"`    // Connections of all shards.
+	Shards        []Shard   `json:"shards"`         // What each shard carries, by id.
+	Kafka         Kafka     `json:"kafka"`          // State of the topics.
+	Process       Process   `json:"process"`        // Resources of the process; set by the handler.
 }
 
 // Steering is how new connections are assigned to shards.
@@ -44,6 +45,33 @@ type Steering struct {
 	Policy  string   `json:"policy"`   // Policy that applies.
 	Changed []string `json:"changed"`  // Settings that differ from the configuration, one sentence each.
 	Ignored []string `json:"ignored"`  // Settings that are out of range and therefore have no effect, one sentence each.
+}
+
+// The states of admission.
+const (
+	AdmissionOff       = "off"       // Nothing is measured.
+	AdmissionAccepting = "accepting" // All new clients are welcome.
+	AdmissionRefusing  = "refusing"  // A part of the new clients is refused, or would be but for a dry run.
+)
+
+// Admission is whether new clients are refused, and the last sample of what decides that. Figures are 0 while
+// nothing is measured.
+type Admission struct {
+	Mode    string `json:"mode"`    // admission.mode: on, dry-run or off.
+	Answer  string `json:"answer"`  // admission.answer: reset or http.
+	State   string `json:"state"`   // off, accepting or refusing.
+	Percent int    `json:"percent"` // Percentage of new clients that is refused, or would be but for a dry run.
+	Reason  string `json:"reason"`  // Why clients are refused; empty unless State is refusing.
+
+	CPU                 float64 `json:"cpu"`                    // Share of CPUs used, averaged over admission.window.
+	CPUs                float64 `json:"cpus"`                   // CPUs that wsd may use: affinity, quota, GOMAXPROCS.
+	LoopLagSeconds      float64 `json:"loop_lag_seconds"`       // 99th percentile in the last tenth of a second.
+	TurnSeconds         float64 `json:"turn_seconds"`           // Longest loop turn that was under way.
+	MemoryBytes         uint64  `json:"memory_bytes"`           // Memory of the cgroup with a limit.
+	MemoryLimitBytes    uint64  `json:"memory_limit_bytes"`     // The limit; 0: none.
+	TCPMemoryBytes      uint64  `json:"tcp_memory_bytes"`       // Buffers of all TCP sockets of the machine.
+	TCPMemoryLimitBytes uint64  `json:"tcp_memory_limit_bytes"` // The limit in net.ipv4.tcp_mem; 0: unknown.
+	DescriptorsLeft     int64   `json:"descriptors_left"`       // Connections that wsd may still open.
 }
 
 // Shard is what one shard carries.

@@ -62,6 +62,7 @@ func (l *loader) check() {
 	l.checkSlowPolicies(c.Client.SlowPolicies)
 	l.checkSteering(c)
 	l.checkRecovery(c)
+	l.checkAdmission(&c.Admission)
 	l.checkChoices(c)
 }
 
@@ -282,6 +283,8 @@ func (l *loader) checkChoices(c *Config) {
 	}{
 		{"steering.mode", c.Steering.Mode, []string{"auto", "require", "off"}},
 		{"steering.policy", c.Steering.Policy, []string{"least-loaded", "weighted", "p2c", "cpu-local", "hash"}},
+		{"admission.mode", c.Admission.Mode, []string{"on", "dry-run", "off"}},
+		{"admission.answer", c.Admission.Answer, []string{"reset", "http"}},
 		{"client.unknown_channels", c.Client.UnknownChannels, []string{"accept", "refuse"}},
 		{"kafka.isolation", c.Kafka.Isolation, []string{"read_committed", "read_uncommitted"}},
 		{"log.level", c.Log.Level, []string{"debug", "info", "warn", "error"}},

@@ -14,6 +14,7 @@ type Config struct {
 	Routes    []Route      `key:"routes" help:"Rules that choose the channel of a record; the first rule that matches decides (docs/routing.md). In a flag or variable: [TOPIC=]CHANNEL, where CHANNEL may contain {topic}, {key}, {partition}, {header.NAME} and {json.FIELD}. Default: {topic}."`
 	Overrides Overrides    `key:"overrides"`
 	Steering  Steering     `key:"steering"`
+	Admission Admission    `key:"admission"`
 	Bus       Bus          `key:"bus"`
 	Recovery  Recovery     `key:"recovery"`
 	Shutdown  Shutdown     `key:"shutdown"`

@@ -96,6 +96,14 @@ func TestCgroups(t *testing.T) {
 		{name: "v1 none", check: "memory", files: v1(nil), want: OK, found: "no cgroup limit"},
 		{name: "v1 limit", check: "memory", files: v1(map[string]string{"/sys/fs/cgroup/memory/docker/memory.limit_in_bytes": "134217728\n"}),
 			want: Warn, found: "cgroup limit 128 MiB", remedy: "MemoryMax="},
+
+		{name: "v2 nearly full", check: "admission", files: map[string]string{group + "/memory.max": "1073741824\n", group + "/memory.current": "1000000000\n"},
+			want: Warn, found: "93 % of 1024 MiB memory in use", remedy: "admission.memory_high (80)"},
+		{name: "v2 full of files", check: "admission", files: map[string]string{group + "/memory.max": "1073741824\n", group + "/memory.current": "1000000000\n", group + "/memory.stat": "inactive_file 900000000\n"},
+			want: OK, found: "9 % of 1024 MiB memory in use; the kernel refuses with a reset"},
+		{name: "no limit", check: "admission", want: OK, found: "no memory limit; the kernel refuses"},
+		{name: "v2 unreadable", check: "admission", files: map[string]string{group + "/memory.max": "1073741824\n", group + "/memory.current": "many\n"},
+			want: Warn, found: "memory.current"},
 	} {
 		t.Run(c.check+"/"+c.name, func(t *testing.T) {
 			got := machine{files: c.files}.examine(t, c.check)

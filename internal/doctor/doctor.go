@@ -12,6 +12,7 @@ const (
 	defaultPinDir      = "/sys/fs/bpf/wsd"
 	defaultConnections = 12_000
 	defaultSendBuffer  = 32 << 10
+	defaultMemoryHigh  = 80
 )
 
 // Options describe what wsd will do on this machine. The zero value means wsd with its defaults, on the real machine.
@@ -31,6 +32,14 @@ type Options struct {
 	Connections int
 	// SendBuffer is client.kernel_send_buffer in bytes. 0: 32 KiB.
 	SendBuffer int64
+	// Admission is admission.mode. Empty: on.
+	Admission string
+	// AdmissionAnswer is admission.answer. Empty: reset.
+	AdmissionAnswer string
+	// MemoryHigh is admission.memory_high in percent. 0: 80.
+	MemoryHigh int
+	// CgroupRoot is admission.cgroup_root. Empty: the trees that are mounted.
+	CgroupRoot string
 	// System replaces system calls, for tests. A nil field means the kernel's own.
 	System System
 }
@@ -72,6 +81,9 @@ func Run(ctx context.Context, o Options) Report {
 	if o.SendBuffer == 0 {
 		o.SendBuffer = defaultSendBuffer
 	}
+	if o.MemoryHigh == 0 {
+		o.MemoryHigh = defaultMemoryHigh
+	}
 	o.System = o.System.orKernel()
 	in := &inspector{o}
 
@@ -92,6 +104,7 @@ func Run(ctx context.Context, o Options) Report {
 		in.conntrack,
 		in.cpu,
 		in.memory,
+		in.admission,
 		in.localPorts,
 	}
 	var r Report

@@ -72,8 +72,20 @@ func TestScrape(t *testing.T) {
 	o.Shards[1].Latency.Observe(100, 1)
 	o.Steering.Slot(1).EndTurn(7, 4, 0)
 	o.Source.Topics()[1].Records.Add(9)
+	o.Shards[0].AdmissionChecks.Add(11)
+	o.Shards[1].AdmissionChecks.Add(2)
+	o.Shards[1].AdmissionRefused.Add(5)
+	o.Shards[1].Closed[shard.ReasonAdmission].Add(3)
+	o.Shards[0].AdmissionDryRun.Add(4)
 	text := scrape(t, o)
 	for _, line := range []string{
+		`wsd_cpu_checks_total 13`,
+		`wsd_cpu_checks_cached_total 13`,
+		`wsd_admission_refused_total{answer="reset",shard="1"} 3`,
+		`wsd_admission_refused_total{answer="http",shard="1"} 2`,
+		`wsd_admission_refused_total{answer="dry_run",shard="0"} 4`,
+		`wsd_admission_overloads_total{cause="cpu"} 0`,
+		`wsd_admission_refusing_ratio 0`,
 		`wsd_build_info{commit="c",version="v1"} 1`,
 		`wsd_connections{shard="0"} 5`,
 		`wsd_connections{shard="1"} 0`,

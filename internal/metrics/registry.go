@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"wsd/internal/admission"
 	"wsd/internal/bus"
 	"wsd/internal/deflate"
 	"wsd/internal/recovery"
@@ -18,16 +19,17 @@ import (
 
 // Options is the sources of the figures.
 type Options struct {
-	Version  string             // Version of wsd.
-	Commit   string             // Commit that wsd was built from.
-	Shards   []*shard.Stats     // Counters of the shards, by id.
-	Ring     *bus.Stats         // Counters of the bus.
-	Source   *source.Stats      // Counters of the Kafka source.
-	Recovery *recovery.Stats    // Counters of recovery; nil if it is disabled, and all its figures are 0.
-	Deflate  *deflate.Pool      // Compression workers; nil if compression is off, and all their figures are 0.
-	Steering *steering.Steering // Slots and counters of the steering program.
-	Channels func() int         // Returns the number of channels with a subscriber.
-	Ready    func() bool        // Returns whether new clients should be sent here, like /ready.
+	Version   string             // Version of wsd.
+	Commit    string             // Commit that wsd was built from.
+	Shards    []*shard.Stats     // Counters of the shards, by id.
+	Ring      *bus.Stats         // Counters of the bus.
+	Source    *source.Stats      // Counters of the Kafka source.
+	Recovery  *recovery.Stats    // Counters of recovery; nil if it is disabled, and all its figures are 0.
+	Deflate   *deflate.Pool      // Compression workers; nil if compression is off, and all their figures are 0.
+	Steering  *steering.Steering // Slots and counters of the steering program.
+	Admission *admission.Sampler // Nil if admission is off, and all its figures are 0.
+	Channels  func() int         // Returns the number of channels with a subscriber.
+	Ready     func() bool        // Returns whether new clients should be sent here, like /ready.
 }
 
 // Handler returns the handler of /metrics. It serves wsd's metrics, and those of the Go runtime and the process under

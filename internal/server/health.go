@@ -36,6 +36,7 @@ func (s *Server) Health() admin.Health {
 		})
 	}
 	s.describeSettings(&h)
+	s.describeAdmission(&h)
 	h.Kafka.Topics = topics(kafka)
 	h.Reasons = append(h.Reasons, kafkaProblems(kafka)...)
 	if h.Status == admin.StatusOK && len(h.Reasons) > 0 {
@@ -175,6 +176,9 @@ func (s *Server) Ready() (ready bool, reasons []string) {
 	if !s.source.Ready() {
 		reasons = append(reasons, "the first position of some partitions is not known yet")
 		reasons = append(reasons, kafkaProblems(s.source.Status())...)
+	}
+	if problem := s.refusesAll(); problem != "" {
+		reasons = append(reasons, problem)
 	}
 	return len(reasons) == 0, reasons
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wsd/internal/admin"
+	"wsd/internal/admission"
 	"wsd/internal/bus"
 	"wsd/internal/config"
 	"wsd/internal/control"
@@ -52,7 +53,9 @@ type Server struct {
 	source    *source.Source
 	recovery  *recovery.Recovery // Nil if recovery.enabled is false.
 	deflate   *deflate.Pool      // Nil if client.compression is false.
+	admit     *shard.Admission   // Nil if admission.mode is off, like admission.
 	shards    []*shard.Shard
+	admission *admission.Sampler
 	clientIDs *routing.ClientIDs
 	canFeed   func(channel string) bool // Whether anything can ever feed a channel; nil: not asked.
 	control   *control.Server
@@ -125,8 +128,14 @@ func (s *Server) assemble() (err error) {
 			return err
 		}
 	}
+	s.admit = s.shardAdmission()
 	if err := s.buildShards(shards); err != nil {
 		return err
+	}
+	if s.admit != nil {
+		if s.admission, err = admission.New(s.admissionOptions()); err != nil {
+			return fmt.Errorf("read the limits of this process (admission.mode off does without): %w", err)
+		}
 	}
 	return s.openPorts()
 }
@@ -227,6 +236,9 @@ func (s *Server) Run(ctx context.Context, served func()) error {
 	for _, sh := range s.shards {
 		sh.Start()
 	}
+	if s.admission != nil {
+		s.admission.Start()
+	}
 	s.serving.Store(true)
 	s.setStage(admin.StatusOK)
 	s.logStart()
@@ -291,6 +303,9 @@ func (s *Server) stop() error {
 	deadline := began.Add(s.cfg.Shutdown.Drain)
 	s.setStage(admin.StatusStopping)
 	s.serving.Store(false)
+	if s.admission != nil {
+		s.admission.Stop()
+	}
 	clients := s.clients()
 	s.log.Info("stopping", "clients", clients, "drain", s.cfg.Shutdown.Drain)
 	for i, sh := range s.shards {

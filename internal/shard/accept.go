@@ -75,11 +75,13 @@ func (s *Shard) accept(index, acceptsMax int) {
 func (s *Shard) open(fd, listener int) {
 	s.stats.Accepted.Add(1)
 	s.accepting.accepted++
+	if !s.admits(AnswerReset) {
+		s.turnAway(fd, ReasonAdmission)
+		return
+	}
 	c := s.slab.take()
 	if c == nil {
-		epoll.Reset(fd)
-		s.accepting.closed++
-		s.stats.Closed[ReasonInternal].Add(1)
+		s.turnAway(fd, ReasonInternal)
 		return
 	}
 	c.transport = transport{fd: int32(fd), listener: uint8(listener)}
@@ -99,6 +101,13 @@ func (s *Shard) open(fd, listener int) {
 		return
 	}
 	s.wheel.rearm(c)
+}
+
+// turnAway resets an accepted descriptor that does not become a connection.
+func (s *Shard) turnAway(fd int, reason Reason) {
+	epoll.Reset(fd)
+	s.accepting.closed++
+	s.stats.Closed[reason].Add(1)
 }
 
 // pauseAccepting stops watching the listeners for a while, so that one which stays readable does not make the loop

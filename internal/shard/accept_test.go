@@ -94,3 +94,35 @@ func TestAcceptsTheSlow(t *testing.T) {
 	require.Empty(t, r.shard.outlet.failed)
 	require.Equal(t, stateClosing, r.shard.slab.get(0).state)
 }
+
+// BenchmarkAcceptTurn is how long a turn takes that accepts as many clients as it may, each with its request: by so much
+// a ramp of clients delays those who are connected.
+func BenchmarkAcceptTurn(b *testing.B) {
+	r := newStepped(b, nil)
+	request := wire.AppendClientHandshake(nil, r.address, "/ws?channel=a", "", testKey)
+	for b.Loop() {
+		b.StopTimer()
+		var clients []net.Conn
+		for range acceptsPerTurn {
+			c, err := net.Dial("tcp", r.address)
+			require.NoError(b, err)
+			_, err = c.Write(request)
+			require.NoError(b, err)
+			clients = append(clients, c)
+		}
+		before := r.shard.stats.Clients.Load()
+		r.shard.lastTurn = uint64(longTurn)
+		b.StartTimer()
+		r.shard.turnOver(false)
+		b.StopTimer()
+		require.EqualValues(b, acceptsPerTurn, r.shard.stats.Clients.Load()-before)
+		for _, c := range clients {
+			_ = c.(*net.TCPConn).SetLinger(0)
+			_ = c.Close()
+		}
+		for r.shard.stats.Clients.Load() > 0 {
+			r.shard.turnOver(false)
+		}
+		b.StartTimer()
+	}
+}

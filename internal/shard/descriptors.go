@@ -16,4 +16,7 @@ type Descriptors struct {
 // each.
 func (d *Descriptors) full() bool { return d.open.Load() >= d.Max }
 
+// Left returns how many more connections the process may have.
+func (d *Descriptors) Left() int64 { return max(0, d.Max-d.open.Load()) }
+
 var errDescriptorsKept = errors.New("the remaining file descriptors are reserved for wsd itself")

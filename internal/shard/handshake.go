@@ -106,6 +106,9 @@ func (s *Shard) decide(r *wire.Request, req *request) (accept wire.Accept, err e
 	if s.accepting.stopped {
 		return accept, stopping
 	}
+	if !s.admits(AnswerHTTP) {
+		return accept, s.opts.Admission.overloaded()
+	}
 	req.deflate = r.Deflate && s.opts.Deflate.Deflater != nil
 	accept.Deflate = req.deflate
 	if s.opts.ShardHeader {

@@ -69,6 +69,7 @@ type Options struct {
 	Serving *atomic.Bool // Whether GET /healthz answers 200; shared by all shards.
 
 	Descriptors *Descriptors // Shared by all shards.
+	Admission   *Admission   // Shared by all shards; nil: every new client may come in.
 	Limits      Limits
 	Slow        []SlowPolicy // The first whose pattern fits a channel applies; none: PolicyDisconnect.
 	Deflate     Deflate

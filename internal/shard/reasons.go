@@ -28,6 +28,7 @@ const (
 	ReasonShutdown                 // The server is stopping.
 	ReasonWriteError               // The socket refused a write.
 	ReasonInternal                 // The kernel refused to watch the socket, or a bug.
+	ReasonAdmission                // The server is overloaded, and the kernel could not refuse the connection.
 	reasonCount
 )
 
@@ -65,6 +66,7 @@ var closings = [reasonCount]closing{
 	ReasonShutdown:   {"shutdown", 1001, "shutdown", proto.DisconnectShutdown},
 	ReasonWriteError: {label: "write_error"},
 	ReasonInternal:   {"internal", 1011, "internal error", proto.DisconnectInternal},
+	ReasonAdmission:  {label: "admission"},
 }
 
 // String is the metric label of r.

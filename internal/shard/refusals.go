@@ -16,13 +16,14 @@ const (
 	causeHeadMax        wire.Cause = "head_max"        // The request is longer than client.head_max.
 	causeTimeout        wire.Cause = "timeout"         // No complete request within client.handshake_timeout.
 	causeStopping       wire.Cause = "stopping"        // The server is stopping.
+	causeAdmission      wire.Cause = "admission"       // The server is overloaded, and admission.answer is http.
 )
 
 // causes is the closed list of causes, in the order of Stats.Refused.
 var causes = [...]wire.Cause{
 	wire.CauseMalformed, wire.CauseNotUpgrade, wire.CauseVersion, wire.CauseProxyProtocol, wire.CauseSubprotocol,
 	wire.CauseInternal, causePath, causeQuery, causeChannel, causeChannelsMax, causeUnknownChannel, causeHeadMax,
-	causeTimeout, causeStopping,
+	causeTimeout, causeStopping, causeAdmission,
 }
 
 // Causes lists every cause for which an upgrade request is refused, in the order of Stats.Refused.

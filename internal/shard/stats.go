@@ -42,6 +42,13 @@ type Stats struct {
 	Reattached   atomic.Uint64 // Times the shard came back after the bus had detached it.
 	Recalled     atomic.Uint64 // Subscriptions ended as records were missed or their stream became another one.
 
+	// Turns of at least stats.DurationMin.
+	LongTurns stats.Durations
+
+	AdmissionChecks  atomic.Uint64 // Times a shard decided whether a new client may come in.
+	AdmissionRefused atomic.Uint64 // New clients refused by such a decision.
+	AdmissionDryRun  atomic.Uint64 // New clients that were let in only because admission runs dry.
+
 	// Upgrade requests refused with an HTTP status, in the order of Causes.
 	Refused [len(causes)]atomic.Uint64
 	// Times a connection used up its allowance, by Rate.

@@ -53,3 +53,25 @@ func TestObserveAllocatesNothing(t *testing.T) {
 	h := NewHistogram(LatencyBounds())
 	require.Zero(t, testing.AllocsPerRun(100, func() { h.Observe(0.01, 1) }))
 }
+
+func TestDurations(t *testing.T) {
+	var d Durations
+	for _, nanos := range []uint64{0, DurationMin - 1, DurationMin, 2*DurationMin - 1, 2 * DurationMin, 1 << 62} {
+		d.Add(nanos)
+	}
+	var now, sum DurationCounts
+	d.Read(&now)
+	require.EqualValues(t, 2, now[0].Count)
+	require.EqualValues(t, 3*DurationMin-1, now[0].Nanos)
+	require.EqualValues(t, 1, now[1].Count)
+	require.EqualValues(t, 1, now[len(now)-1].Count, "the last bucket has no end")
+	before := now
+	d.Add(5 * DurationMin)
+	d.Read(&now)
+	sum.AddSince(&now, &before)
+	sum.Add(6 * DurationMin)
+	sum.Add(1)
+	require.EqualValues(t, 2, sum[2].Count)
+	require.EqualValues(t, 11*DurationMin, sum[2].Nanos)
+	require.Zero(t, sum[0])
+}

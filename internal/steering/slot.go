@@ -115,6 +115,14 @@ func (f Figures) Load() int64 { return max(0, f.load) }
 // Pending returns the number of pending connections: picked, but not accepted yet.
 func (f Figures) Pending() int64 { return max(0, f.load+int64(f.Closed-f.Accepted)) } // Modulo 2^64.
 
+// BusySince returns when the current turn began, in nanoseconds of CLOCK_MONOTONIC; 0 means that the shard waits. Any
+// goroutine may call it.
+func (s *Slot) BusySince() uint64 {
+	since := atomic.LoadUint64(&s.cells.BusySince)
+	runtime.KeepAlive(s.table)
+	return since
+}
+
 // Figures reads the slot. Any goroutine may call it.
 func (s *Slot) Figures() Figures {
 	// Read what is subtracted first, so that a connection that comes or goes meanwhile makes Pending too large, never
