@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"wsd/internal/config"
 )
 
 func TestLimitMemory(t *testing.T) {
@@ -33,7 +35,7 @@ func TestLimitMemory(t *testing.T) {
 			debug.SetMemoryLimit(math.MaxInt64)
 			t.Setenv("GOMEMLIMIT", c.env) // The runtime has read its own by now; what counts is that nobody overrules it.
 			var log bytes.Buffer
-			limitMemory(slog.New(slog.NewTextHandler(&log, nil)), c.limit)
+			limitMemory(slog.New(slog.NewTextHandler(&log, nil)), &config.Loaded{}, c.limit)
 			require.Equal(t, c.want, debug.SetMemoryLimit(-1))
 			require.Contains(t, log.String(), c.log)
 			if c.log == "" {

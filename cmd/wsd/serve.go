@@ -38,7 +38,7 @@ func serve(ctx context.Context, loaded *config.Loaded, logger *slog.Logger, serv
 	for _, w := range loaded.Warnings {
 		logger.Warn("check the configuration", "warning", w.String())
 	}
-	limitMemory(logger, cgroupMemory)
+	limitMemory(logger, loaded, cgroupMemory)
 	s, err := server.New(&loaded.Config, server.Build{Version: version, Commit: commit}, logger)
 	if err != nil {
 		return err

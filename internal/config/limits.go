@@ -75,6 +75,31 @@ func (l *loader) derive() {
 	}
 }
 
+// FitMemory lowers the defaults of what keeps records and messages in memory to parts of a memory limit, so that they
+// leave room for each other, and sets limits.memory. It changes no option that was given. It returns the keys and the
+// values of what it has changed.
+func (l *Loaded) FitMemory(limit int64) (changed []any) {
+	c := &l.Config
+	for _, o := range []struct {
+		key         string
+		value       *Bytes
+		part, least Bytes
+	}{
+		{"bus.ring_bytes_max", &c.Bus.RingBytesMax, 8, c.Bus.BatchBytesMax},
+		{"bus.pinned_max", &c.Bus.PinnedMax, 8, 1 << 20},
+		{"recovery.cache_bytes", &c.Recovery.CacheBytes, 16, 0},
+		{"recovery.read_bytes", &c.Recovery.ReadBytes, 16, c.Recovery.MaxBytes},
+		{"limits.memory", &c.Limits.Memory, 4, 1 << 20},
+	} {
+		fitting := max(Bytes(limit)/o.part, o.least)
+		if !l.Given(o.key) && (*o.value == 0 || fitting < *o.value) {
+			*o.value = fitting
+			changed = append(changed, o.key, fitting.String())
+		}
+	}
+	return changed
+}
+
 // limitNames are what limits.dry_run can name.
 var limitNames = []string{"commands_rate", "frames_rate", "inflated_rate"}
 
@@ -85,6 +110,7 @@ func (l *loader) checkLimits(c *Config) {
 	number(l, "limits.commands_rate", c.Limits.CommandsRate, 1, rateLimit)
 	number(l, "limits.frames_rate", c.Limits.FramesRate, 1, rateLimit)
 	number(l, "limits.inflated_rate", c.Limits.InflatedRate, 1<<10, 1<<40)
+	number(l, "limits.memory", c.Limits.Memory, 0, 1<<50)
 	l.unique("limits.dry_run", c.Limits.DryRun)
 	for _, name := range c.Limits.DryRun {
 		if !slices.Contains(limitNames, name) {

@@ -83,3 +83,19 @@ func TestContradictingLimits(t *testing.T) {
 		require.Contains(t, warnings(t, test.flags), test.want)
 	}
 }
+
+// Defaults that hold memory follow a limit; what was given stays.
+func TestFitMemory(t *testing.T) {
+	l, err := Load(Input{Flags: map[string]any{"bus.pinned_max": "100MiB"}})
+	require.NoError(t, err)
+	changed := l.FitMemory(64 << 20)
+	require.Equal(t, []any{"bus.ring_bytes_max", "8MiB", "recovery.cache_bytes", "4MiB", "recovery.read_bytes", "4MiB", "limits.memory", "16MiB"}, changed)
+	require.Equal(t, Bytes(8<<20), l.Config.Bus.RingBytesMax)
+	require.Equal(t, Bytes(100<<20), l.Config.Bus.PinnedMax)
+	require.Equal(t, Bytes(16<<20), l.Config.Limits.Memory)
+
+	l, err = Load(Input{})
+	require.NoError(t, err)
+	require.Equal(t, []any{"limits.memory", "2GiB"}, l.FitMemory(8<<30), "there is room for the defaults")
+	require.Equal(t, Bytes(1<<20), func() Bytes { l.FitMemory(1 << 20); return l.Config.Recovery.ReadBytes }(), "an answer has to fit")
+}

@@ -126,6 +126,10 @@ func (o Options) delivery() []family {
 			func(s *shard.Stats) *atomic.Uint64 { return &s.BytesOut }),
 		o.gauge("wsd_outbound_bytes", "Bytes queued for connections and not written to the kernel yet.",
 			func(s *shard.Stats) *atomic.Int64 { return &s.OutboundBytes }),
+		single("wsd_clients_memory_bytes", "Memory that clients hold alone: replies, recovered and merged "+
+			"publications, and what they have sent (docs/clients.md).", gauge, o.Memory.Used),
+		single("wsd_clients_memory_limit_bytes", "limits.memory, given or derived.", gauge,
+			func() int64 { return o.Memory.Limit }),
 		o.gauge("wsd_inbound_bytes", "Memory for what clients have sent and wsd has not acted on: incomplete requests "+
 			"and messages, and input that waits for its turn.",
 			func(s *shard.Stats) *atomic.Int64 { return &s.InboundBytes }),

@@ -45,7 +45,7 @@ func optionsFor(t testing.TB, shards int, so source.Options) Options {
 	})
 	require.NoError(t, err)
 	o := Options{
-		Version: "v1", Commit: "c", Ring: ring.Stats(), Source: src.Stats(), Steering: steer,
+		Version: "v1", Commit: "c", Ring: ring.Stats(), Source: src.Stats(), Steering: steer, Memory: &shard.Memory{},
 		Channels: func() int { return 3 }, Ready: func() bool { return true },
 	}
 	for range shards {

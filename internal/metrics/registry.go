@@ -27,6 +27,7 @@ type Options struct {
 	Recovery  *recovery.Stats    // Counters of recovery; nil if it is disabled, and all its figures are 0.
 	Deflate   *deflate.Pool      // Compression workers; nil if compression is off, and all their figures are 0.
 	Steering  *steering.Steering // Slots and counters of the steering program.
+	Memory    *shard.Memory      // What connections hold.
 	Admission *admission.Sampler // Nil if admission is off, and all its figures are 0.
 	Channels  func() int         // Returns the number of channels with a subscriber.
 	Ready     func() bool        // Returns whether new clients should be sent here, like /ready.

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"wsd/internal/admin"
 	"wsd/internal/bus"
 	"wsd/internal/config"
@@ -219,7 +221,8 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int) shard.Options
 	return shard.Options{
 		ID: id, Listeners: listeners, Cursor: s.ring.Cursor(id), Head: s.ring.Head, Interest: s.interest,
 		Positions: positions,
-		Load:      s.steering.Slot(id), Serving: &s.serving, Descriptors: &s.descriptors, Admission: s.admit,
+		Load:      s.steering.Slot(id), Serving: &s.serving, Descriptors: &s.descriptors, Memory: &s.memory,
+		Admission: s.admit,
 		Limits: shard.Limits{
 			OutboundMax: int(c.OutboundMax), MessageMax: int(c.MessageMax), MessageOutMax: int(c.MessageOutMax),
 			HeadMax: int(c.HeadMax), ChannelsMax: c.ChannelsMax, ChannelLengthMax: c.ChannelLengthMax,
@@ -234,6 +237,15 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int) shard.Options
 		Version:    "wsd " + s.build.Version, ClientIDs: s.clientIDs,
 		ShardHeader: s.cfg.Debug.ShardHeader, Logger: s.log, TokenIgnored: s.tokenIgnored,
 	}
+}
+
+// memoryMax returns limits.memory, or without it a quarter of the machine's memory.
+func memoryMax(limit config.Bytes) int64 {
+	var info unix.Sysinfo_t
+	if limit > 0 || unix.Sysinfo(&info) != nil {
+		return int64(max(limit, 1<<20))
+	}
+	return int64(info.Totalram) * int64(info.Unit) / 4 //nolint:gosec // No machine has so much.
 }
 
 // shardRates returns the rates that a connection may have.
@@ -261,7 +273,7 @@ func (s *Server) adminOptions() admin.Options {
 		Metrics: metrics.Handler(metrics.Options{
 			Version: s.build.Version, Commit: s.build.Commit, Shards: stats, Ring: s.ring.Stats(),
 			Source: s.source.Stats(), Recovery: recoveryStats, Deflate: s.deflate,
-			Steering: s.steering, Admission: s.admission, Channels: s.interest.Len,
+			Steering: s.steering, Admission: s.admission, Memory: &s.memory, Channels: s.interest.Len,
 			Ready: func() bool { ready, _ := s.Ready(); return ready },
 		}),
 		Pprof: enabled(os.Getenv("ENABLE_PPROF")), ClientPort: int(s.groups[0].Address.Port()), Channels: s.channels,

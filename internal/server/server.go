@@ -63,6 +63,7 @@ type Server struct {
 
 	hooks hooks
 
+	memory      shard.Memory                 // What connections of all shards hold, and its limit.
 	descriptors shard.Descriptors            // Number of connections of all shards, and its limit.
 	serving     atomic.Bool                  // Whether GET /healthz on the client port returns 200.
 	stage       atomic.Pointer[admin.Status] // Starting, ok or stopping.
@@ -159,6 +160,7 @@ func (s *Server) listen(shards int) error {
 func (s *Server) buildShards(n int) error {
 	// Shards may run before Run: if something fails later, discard lets them end in order.
 	s.descriptors.Max = connectionsMax()
+	s.memory.Limit = memoryMax(s.cfg.Limits.Memory)
 	groups := s.groups
 	s.groups = nil // From here on each shard owns its listeners, even if building it fails.
 	for id := range n {

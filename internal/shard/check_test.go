@@ -68,6 +68,18 @@ func check(t testing.TB, s *Shard) {
 			require.Equal(t, subscriber{c.slot, uint32(i)}, s.channels.list[sub.channel].subscribers[sub.subscriber])
 		}
 	})
+	shared, held := int64(0), int64(0)
+	s.slab.each(func(c *conn) {
+		held += s.held(c)
+		for i := range c.out.chunks {
+			if k := &c.out.chunks[i]; k.hold != 0 {
+				shared += int64(k.cost())
+			}
+		}
+	})
+	require.Equal(t, shared, s.sender.shared, "bytes that connections share")
+	require.Equal(t, held, s.ownMemory(), "what connections hold alone")
+	require.Equal(t, held, s.accounted)
 	inbound := int64(0)
 	s.slab.each(func(c *conn) { inbound += s.inbound.memory(c) })
 	require.Equal(t, inbound, s.inbound.bytes, "memory of input")

@@ -42,6 +42,7 @@ func (s *Shard) takeCompletions() {
 func (s *Shard) takeCompletion(k *completion) {
 	c := s.slab.find(k.conn.slot, k.conn.generation)
 	room := true
+	s.opts.Memory.add(-int64(k.bytes)) // See post. From here on it is the connection's.
 	switch {
 	case c == nil || !c.isClient():
 		s.inbox.done(1)
@@ -62,7 +63,11 @@ func (s *Shard) takeCompletion(k *completion) {
 // resumePutOff makes the completions that were put off for c due, when it has room.
 func (s *Shard) resumePutOff(c *conn) {
 	if c.hasPutOff && s.sender.hasRoom(&c.out) {
-		s.completions.due = append(s.completions.due, s.completions.takePutOff(c)...)
+		list := s.completions.takePutOff(c)
+		for _, k := range list {
+			s.opts.Memory.add(int64(k.bytes))
+		}
+		s.completions.due = append(s.completions.due, list...)
 	}
 }
 

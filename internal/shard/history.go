@@ -56,6 +56,9 @@ func (s *Shard) historyCommand(c *conn, id uint32, r *protocol.HistoryRequest) *
 	if limit == 0 || q.After >= q.UpTo {
 		return &protocol.Reply{Id: id, History: result}
 	}
+	if s.opts.Memory.over(tightPart) {
+		return refuse(&errTryAgain)
+	}
 	if c.histories == historyMax {
 		return refuse(proto.ErrTooManyRequests)
 	}

@@ -20,7 +20,8 @@ const inboxMax = 1 << 20
 // at; a completion brings the result of work that was begun for one connection. Whatever is posted wakes the shard
 // once, until it has looked.
 type inbox struct {
-	wake func() // Any goroutine.
+	wake   func() // Any goroutine.
+	memory *Memory
 
 	signals atomic.Uint32
 	newest  atomic.Pointer[completion]
@@ -58,6 +59,7 @@ func (in *inbox) begin(c *conn) *completion {
 func (k *completion) post(bytes int, wait bool, run func(c *conn, room bool)) {
 	in := k.inbox
 	k.bytes, k.wait, k.run = bytes, wait, run
+	in.memory.add(int64(bytes))
 	for {
 		k.next = in.newest.Load()
 		if in.newest.CompareAndSwap(k.next, k) {

@@ -11,7 +11,7 @@ import (
 // Completions come back in the order in which they were posted, each once, and find the connection by slot and
 // generation.
 func TestInboxOrder(t *testing.T) {
-	in := inbox{wake: func() {}}
+	in := inbox{wake: func() {}, memory: new(Memory)}
 	c := &conn{slot: 3, generation: 7}
 	var got []int
 	for n := range 5 {
@@ -32,7 +32,7 @@ func TestInboxOrder(t *testing.T) {
 
 // The work under way is bounded, and a place is free again when the result has been taken.
 func TestInboxBounded(t *testing.T) {
-	in := inbox{wake: func() {}, expected: inboxMax - 1}
+	in := inbox{wake: func() {}, memory: new(Memory), expected: inboxMax - 1}
 	c := &conn{}
 	last := in.begin(c)
 	require.NotNil(t, last)
@@ -49,7 +49,7 @@ func TestInboxBounded(t *testing.T) {
 func TestInboxConcurrent(t *testing.T) {
 	const posters, each = 8, 2000
 	var wakes atomic.Int64
-	in := inbox{wake: func() { wakes.Add(1) }}
+	in := inbox{wake: func() { wakes.Add(1) }, memory: new(Memory)}
 	c := &conn{}
 	work := make(chan *completion, posters*each)
 	for range posters * each {

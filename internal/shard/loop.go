@@ -192,6 +192,7 @@ func (s *Shard) closePortion(now time.Duration) (more bool) {
 
 // endTurn makes the turn's counts visible and its slots free.
 func (s *Shard) endTurn(began time.Duration) {
+	s.account()
 	s.reclaim()
 	t, sent, g := &s.turn, &s.sender.counts, &s.gatherer
 	stats.Add(&s.stats.Writes, sent.writes)

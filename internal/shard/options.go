@@ -69,6 +69,7 @@ type Options struct {
 	Serving *atomic.Bool // Whether GET /healthz answers 200; shared by all shards.
 
 	Descriptors *Descriptors // Shared by all shards.
+	Memory      *Memory      // Shared by all shards.
 	Admission   *Admission   // Shared by all shards; nil: every new client may come in.
 	Limits      Limits
 	Slow        []SlowPolicy // The first whose pattern fits a channel applies; none: PolicyDisconnect.
@@ -91,7 +92,7 @@ const listenersMax = 256
 func (o Options) validate() error {
 	switch {
 	case o.Cursor == nil || o.Head == nil || o.Interest == nil || o.Positions == nil || o.Load == nil ||
-		o.Serving == nil || o.Descriptors == nil || o.ClientIDs == nil ||
+		o.Serving == nil || o.Descriptors == nil || o.Memory == nil || o.ClientIDs == nil ||
 		o.Logger == nil:
 		return errors.New("BUG: shard options with a nil dependency")
 	case int(o.ID) >= routing.ShardsMax:

@@ -25,6 +25,7 @@ const (
 	ReasonNoPong                   // No pong within client.pong_timeout.
 	ReasonNoProgress               // The client took no byte within client.progress_timeout.
 	ReasonInsufficientState        // Messages were missed, or the stream became another one; see recall.go.
+	ReasonMemory                   // Memory for clients was short, and it held most of it.
 	ReasonShutdown                 // The server is stopping.
 	ReasonWriteError               // The socket refused a write.
 	ReasonInternal                 // The kernel refused to watch the socket, or a bug.
@@ -63,6 +64,7 @@ var closings = [reasonCount]closing{
 	ReasonInsufficientState: {
 		"insufficient_state", 1013, "messages were missed, reconnect", proto.DisconnectInsufficientState,
 	},
+	ReasonMemory:     {label: "memory"},
 	ReasonShutdown:   {"shutdown", 1001, "shutdown", proto.DisconnectShutdown},
 	ReasonWriteError: {label: "write_error"},
 	ReasonInternal:   {"internal", 1011, "internal error", proto.DisconnectInternal},

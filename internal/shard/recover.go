@@ -215,6 +215,10 @@ func (rs *recoveries) beginRecovery(
 		sub.start = rec.after
 		return rs.replyRecovered(c, rec, RecoveryTable, nil)
 	}
+	if rs.opts.Memory.over(tightPart) {
+		rs.channels.unsubscribe(c, len(c.subs)-1, false)
+		return &protocol.Reply{Id: command, Error: errRecoverLater.Reply()}
+	}
 	rs.begin(rec)
 	rs.flows.add(c, rec)
 	return nil

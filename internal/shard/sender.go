@@ -26,7 +26,8 @@ const writePerTurn = 256 << 10
 type sender struct {
 	outboundMax int // Limits.OutboundMax.
 
-	bytes       int64 // Cost of all outboxes.
+	bytes       int64 // Cost of all outboxes,
+	shared      int64 // and of that, of chunks whose bytes other connections share.
 	parkedBytes int   // Cost of what is parked, and of the completions that were put off.
 	holds       holds
 	pacing      pacing
@@ -54,7 +55,15 @@ func (s *sender) push(o *outbox, k chunk) {
 	}
 	o.chunks = append(o.chunks, k)
 	s.holds.share(k.hold)
+	s.addShared(&k, k.cost())
 	s.add(o, k.cost())
+}
+
+// addShared counts n more bytes of k, or fewer, if others share them.
+func (s *sender) addShared(k *chunk, n int) {
+	if k.hold != 0 {
+		s.shared += int64(n)
+	}
 }
 
 // offer appends k, unless more than OutboundMax waits: then the verdict is slow, and the publications count as dropped.
@@ -238,6 +247,7 @@ func (s *sender) sent(o *outbox, n int) {
 		n -= rest
 		o.offset = 0
 		cost += k.cost()
+		s.addShared(&k, -k.cost())
 		s.counts.deliveries += uint64(k.publications)
 		s.holds.drop(k.hold)
 		done++
@@ -257,6 +267,7 @@ func (s *sender) replace(o *outbox, plain, b []byte) bool {
 	for i := len(o.chunks) - 1; i >= 0; i-- {
 		k := &o.chunks[i]
 		if k.deferred && &k.bytes[0] == &plain[0] {
+			s.addShared(k, len(b)-len(k.bytes))
 			s.add(o, len(b)-len(k.bytes))
 			k.bytes, k.deferred = b, false
 			return true
@@ -275,6 +286,7 @@ func (s *sender) dropWhere(o *outbox, fn func(*chunk) bool) {
 			continue
 		}
 		s.drop(k.publications)
+		s.addShared(&k, -k.cost())
 		s.add(o, -k.cost())
 		s.holds.drop(k.hold)
 	}
@@ -282,10 +294,14 @@ func (s *sender) dropWhere(o *outbox, fn func(*chunk) bool) {
 	o.chunks = kept
 }
 
-// dropChannel drops what waits of one channel, and gives the connection what was merged if there is room for it now.
+// dropChannel drops what waits and what was merged of one channel, and gives the connection what was merged of others
+// if there is room for it now.
 func (s *sender) dropChannel(o *outbox, channel uint32) {
 	s.sendUncompressedIfBehind(o)
 	s.dropWhere(o, func(k *chunk) bool { return k.channel == channel+1 })
+	if o.merge != nil {
+		s.dropMergedOf(o, channel)
+	}
 	if s.mergedFits(o) {
 		s.queueMerged(o)
 	}
@@ -307,6 +323,7 @@ func (s *sender) discard(o *outbox) {
 	s.dropMerged(o)
 	for i := range o.chunks {
 		s.drop(o.chunks[i].publications)
+		s.addShared(&o.chunks[i], -o.chunks[i].cost())
 		s.holds.drop(o.chunks[i].hold)
 	}
 	s.recycle(o)

@@ -42,12 +42,13 @@ type Shard struct {
 	pinnedTick uint32   // Tick of the last look at who holds the oldest batches.
 
 	// Inbound, and memory for reuse.
-	inbound  inbound
-	readBuf  []byte
-	replies  []byte
-	inflater wire.Inflater
-	inflated int // Bytes that the inflater has given, ever.
-	work     work
+	inbound   inbound
+	accounted int64 // Of ownMemory, in Options.Memory.
+	readBuf   []byte
+	replies   []byte
+	inflater  wire.Inflater
+	inflated  int // Bytes that the inflater has given, ever.
+	work      work
 
 	// Channels, and what is delivered to them.
 	channels   channels
@@ -136,7 +137,7 @@ func (s *Shard) init() {
 	s.compressor = compressor{
 		Deflate: s.opts.Deflate, layouts: &s.layouts, ready: func() { s.inbox.signal(signalLayouts) },
 	}
-	s.inbox.wake = s.PostWake
+	s.inbox.wake, s.inbox.memory = s.PostWake, s.opts.Memory
 	s.channels = newChannels(&s.opts, &s.slab, s.stats)
 	s.channels.sender, s.channels.recoveries = &s.sender, &s.recoveries
 	s.outlet = outlet{opts: &s.opts, stats: s.stats, sender: &s.sender}

@@ -1,0 +1,85 @@
+package shard
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/gobwas/ws"
+	"github.com/stretchr/testify/require"
+
+	"wsd/internal/bus"
+	"wsd/internal/wire"
+)
+
+// What was merged of a channel that the client leaves does not come behind the reply, also where there is room for what
+// was merged of others.
+func TestMergedOfLeftChannel(t *testing.T) {
+	s := newSender(1 << 20)
+	s.layouts = &layouts{messageMax: 1 << 20}
+	o := &outbox{}
+	s.setMerge(o, &merge{newest: make(map[mergeKey]int)})
+	before := o.merge.cost
+	o.merge.put(merged{[]byte("left"), mergeKey{1, "k"}})
+	o.merge.put(merged{[]byte("stays"), mergeKey{2, "k"}})
+	s.add(o, o.merge.cost-before)
+	s.dropChannel(o, 1)
+	require.Len(t, o.chunks, 1)
+	require.Equal(t, "stays", string(o.chunks[0].bytes))
+	require.EqualValues(t, 1, s.counts.dropped)
+	require.Equal(t, o.chunks[0].cost(), o.cost)
+}
+
+// When connections hold too much, those that hold most are closed first, and the others go on.
+func TestLargestHoldersAreClosed(t *testing.T) {
+	const clients, limit = 8, 1 << 20
+	memory := &Memory{Limit: limit}
+	p := newPastRig(t, func(o *Options) {
+		o.Memory, o.Recovery.BytesMax, o.Recovery.HistoryMax = memory, 512<<10, 100
+		o.Limits.OutboundMax, o.Limits.ChannelsMax = 8<<20, 10
+	})
+	value := fmt.Sprintf(`{"pad":%q}`, strings.Repeat("v", 8<<10))
+	for n := 1; n <= 20; n++ {
+		p.past.records = append(p.past.records, record(uint64(n), value))
+	}
+	p.place.set("a", 20)
+	p.past.auto()
+	var list []*client
+	p.during(func() {
+		for range clients {
+			list = append(list, p.join("shared"))
+		}
+	})
+	ask := func(c *client) { c.send(ws.OpText, `{"id":5,"history":{"channel":"a","limit":20}}`) }
+	for range 100 {
+		for _, c := range list[:2] {
+			_, _ = c.conn.Write(masked(`{"id":5,"history":{"channel":"a","limit":20}}`)) // It may be closed.
+			p.step()
+		}
+	}
+	require.LessOrEqual(t, memory.Used(), int64(limit/100*fullPart))
+	require.Positive(t, p.reason(ReasonMemory))
+	for _, c := range list[4:] {
+		ask(c)
+		p.during(func() { require.Contains(t, c.message(wire.EventText), `"id":5`) })
+	}
+	require.Equal(t, p.shard.ownMemory(), memory.Used())
+}
+
+// While memory is tight, large answers are refused for now.
+func TestTightMemory(t *testing.T) {
+	memory := &Memory{Limit: 1000}
+	p := newPastRig(t, func(o *Options) { o.Memory = memory })
+	p.numbers(1, 6)
+	c := p.joined()
+	memory.add(810)
+	p.say(c, back(2, ""))
+	require.Contains(t, p.hear(c), `"code":100,"message":"cannot recover now","temporary":true`)
+	require.Zero(t, p.shard.Stats().Subscriptions.Load())
+	p.say(c, `{"id":6,"history":{"channel":"a","limit":5}}`)
+	require.Contains(t, p.hear(c), `"temporary":true`)
+	memory.add(-300)
+	p.say(c, back(2, ""))
+	p.past.answer(bus.ResultOK)
+	require.Contains(t, p.hear(c), `"recovered":true`)
+}
