@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"bytes"
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,8 +38,33 @@ func Handler(o Options) http.Handler {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		newCollector(o))
-	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
+	return buffered(promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMax}))
 }
+
+// scrapesMax bounds the scrapes that are gathered at the same time. A further one gets status 503.
+const scrapesMax = 4
+
+// buffered sends the response of next once it is complete. A client that reads slowly, or never, does not count as a
+// scrape meanwhile.
+func buffered(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b := &buffer{header: w.Header(), code: http.StatusOK}
+		next.ServeHTTP(b, r)
+		w.WriteHeader(b.code)
+		_, _ = w.Write(b.body.Bytes()) // Fails only if the client has closed the connection.
+	})
+}
+
+// buffer is an http.ResponseWriter that keeps the response.
+type buffer struct {
+	header http.Header
+	code   int
+	body   bytes.Buffer
+}
+
+func (b *buffer) Header() http.Header         { return b.header }
+func (b *buffer) WriteHeader(code int)        { b.code = code }
+func (b *buffer) Write(p []byte) (int, error) { return b.body.Write(p) }
 
 // kind is the type of a metric.
 type kind int
