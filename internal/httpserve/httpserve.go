@@ -1,6 +1,3 @@
-// Package httpserve runs one HTTP server on a listener from Start to Close or Shutdown.
-//
-// Thread rule: every function and method may be called from any goroutine.
 package httpserve
 
 import (
@@ -21,8 +18,8 @@ type Options struct {
 	Listener  net.Listener // Start takes ownership of it.
 	Handler   http.Handler
 
-	// Probe reports whether a request is a probe, which must be answered whatever other requests do: some slots are kept
-	// for probes, see probesKept. Several goroutines may call it at the same time.
+	// Probe reports whether a request is a probe, which must be answered whatever other requests do. Some slots are
+	// kept for probes, see probesKept. Several goroutines may call it at the same time.
 	Probe func(*http.Request) bool
 	// WriteTimeout bounds the time from the end of a request's header to the end of its response.
 	WriteTimeout time.Duration

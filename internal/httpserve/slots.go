@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// slotListener has a bounded number of slots, one for each open connection. It accepts every connection at once: when all slots are taken, one
-// of the open connections is closed for it (victim). So whoever connects is heard, whatever others do to hold the slots.
+// slotListener has a bounded number of slots, one for each open connection. It accepts every connection at once: when
+// all slots are taken, it closes an open connection for it (victim). So whoever connects is heard, whatever others do
+// to hold the slots.
 type slotListener struct {
 	net.Listener
 	slots int
@@ -153,8 +154,8 @@ func (l *slotListener) changed(conn net.Conn, state http.ConnState) {
 	c.active, c.progress = state == http.StateActive, time.Now()
 }
 
-// keepFor returns a handler that answers other requests than probes with 503 while limit of them are in progress. What is
-// left of the slots is kept for probes.
+// keepFor returns a handler that answers other requests than probes with 503 while limit of them are in progress. What
+// is left of the slots is kept for probes.
 func (l *slotListener) keepFor(probe func(*http.Request) bool, limit int, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if probe(r) {
