@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"time"
 )
 
 // Status summarises the health of a server in one word.
@@ -14,11 +15,13 @@ const (
 	StatusStarting Status = "starting" // Not serving all clients yet.
 	StatusOK       Status = "ok"       // Serving clients.
 	StatusDegraded Status = "degraded" // Serving clients, although something is wrong: Health.Reasons says what.
-	StatusStopping Status = "stopping" // Accepting no new connections.
+	StatusDraining Status = "draining" // Serving the clients that are left, and accepting no new ones: `wsd drain`.
+	StatusStopping Status = "stopping" // About to exit, and accepting no new connections.
 )
 
-// Serving reports whether a server with this status serves clients.
-func (s Status) Serving() bool { return s == StatusOK || s == StatusDegraded }
+// Serving reports whether a server with this status serves clients. One that drains does: who restarts it because of its
+// health would cut its clients off.
+func (s Status) Serving() bool { return s == StatusOK || s == StatusDegraded || s == StatusDraining }
 
 // Health is the response to /health, also on the control socket, where `wsd health` requests it.
 type Health struct {
@@ -30,10 +33,22 @@ type Health struct {
 	ClientListen  []string `json:"client_listen"`  // Addresses that clients connect to.
 	Auth          string   `json:"auth"`           // How clients authenticate: always none.
 	Steering      Steering `json:"steering"`       // How new connections are assigned to shards.
+	Drain         Drain    `json:"drain"`          // Whether clients are being closed on purpose.
 	Connections   int64    `json:"connections"`    // Connections of all shards.
 	Shards        []Shard  `json:"shards"`         // What each shard carries, by id.
 	Kafka         Kafka    `json:"kafka"`          // State of the topics.
 	Process       Process  `json:"process"`        // Resources of the process; set by the handler.
+}
+
+// Drain says whether wsd is closing its clients on purpose, and how far it is.
+type Drain struct {
+	Status         string     `json:"status"`           // off, draining, drained (no client is left) or stopping.
+	Clients        int64      `json:"clients"`          // Clients that are connected.
+	ClientsAtStart int64      `json:"clients_at_start"` // Clients that were connected when the drain began.
+	Closed         uint64     `json:"closed"`           // Clients that the drain has closed.
+	Since          *time.Time `json:"since,omitempty"`  // When the drain began; absent while Status is off.
+	Until          *time.Time `json:"until,omitempty"`  // When the last client is to be closed; absent while Status is off.
+	Rate           float64    `json:"rate"`             // Clients to close each second; 0: evenly until Until.
 }
 
 // Steering is how new connections are assigned to shards.

@@ -11,13 +11,13 @@ import (
 const changeMax = 4 << 10
 
 // NewHandler returns a handler for the requests of this package's client: it serves GET /health with health, and GET
-// and POST /steering with steerer. Other paths get status 404, other methods 405.
-func NewHandler(health http.Handler, steerer Steerer) http.Handler {
+// and POST /steering with steerer, and /drain with drainer. Other paths get status 404, other methods 405.
+func NewHandler(health http.Handler, steerer Steerer, drainer Drainer) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET "+HealthPath, health)
 	mux.HandleFunc("GET "+SteerPath, func(w http.ResponseWriter, _ *http.Request) { writeState(w, steerer) })
 	mux.HandleFunc("POST "+SteerPath, func(w http.ResponseWriter, r *http.Request) {
-		change, err := readChange(w, r)
+		change, err := readChange[SteerChange](w, r, `{"setting":"weight","shard":3,"value":"200"}`)
 		if err == nil {
 			err = steerer.Steer(change)
 		}
@@ -27,11 +27,25 @@ func NewHandler(health http.Handler, steerer Steerer) http.Handler {
 		}
 		writeState(w, steerer)
 	})
+	mux.HandleFunc("GET "+DrainPath, func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, drainer.DrainState())
+	})
+	mux.HandleFunc("POST "+DrainPath, func(w http.ResponseWriter, r *http.Request) {
+		change, err := readChange[DrainChange](w, r, `{"over_seconds":60}`)
+		if err == nil {
+			err = drainer.Drain(change)
+		}
+		if err != nil {
+			writeError(w, err)
+			return
+		}
+		writeJSON(w, http.StatusOK, drainer.DrainState())
+	})
 	return mux
 }
 
-// readChange reads a change. It refuses a body that contains anything else.
-func readChange(w http.ResponseWriter, r *http.Request) (change SteerChange, err error) {
+// readChange reads a change, which looks like example. It refuses a body that contains anything else.
+func readChange[T any](w http.ResponseWriter, r *http.Request, example string) (change T, err error) {
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, changeMax))
 	decoder.DisallowUnknownFields()
 	if err = decoder.Decode(&change); err == nil {
@@ -42,7 +56,7 @@ func readChange(w http.ResponseWriter, r *http.Request) (change SteerChange, err
 			err = errors.New("unexpected data after it")
 		}
 	}
-	const remedy = `: send it like {"setting":"weight","shard":3,"value":"200"}`
+	remedy := ": send it like " + example
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
 		return change, &Refusal{Status: http.StatusRequestEntityTooLarge, Text: "the change is too large" + remedy}
 	}

@@ -93,7 +93,9 @@ type fakeConn struct {
 	closed bool
 }
 
-func (c *fakeConn) RemoteAddr() net.Addr        { return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(c.from)) }
+func (c *fakeConn) RemoteAddr() net.Addr {
+	return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(c.from))
+}
 func (c *fakeConn) Close() error                { c.closed = true; return nil }
 func (c *fakeConn) Read(b []byte) (int, error)  { return len(b), nil }
 func (c *fakeConn) Write(b []byte) (int, error) { return len(b), nil }

@@ -3,6 +3,7 @@ package metrics
 import (
 	"bytes"
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -29,6 +30,14 @@ type Options struct {
 	Steering *steering.Steering // Slots and counters of the steering program.
 	Channels func() int         // Returns the number of channels with a subscriber.
 	Ready    func() bool        // Returns whether new clients should be sent here, like /ready.
+	Drain    func() Drain       // Returns the state of the drain.
+}
+
+// Drain is the state of a drain, in which clients are closed at an even pace.
+type Drain struct {
+	Since  time.Time // When it began; zero while none is on.
+	Until  time.Time // When the last client is to be closed; zero while none is on.
+	Closed uint64    // Clients that drains have closed since the start.
 }
 
 // Handler returns the handler of /metrics. It serves wsd's metrics, and those of the Go runtime and the process under

@@ -35,11 +35,15 @@ func (s *Server) Health() admin.Health {
 			LagBatches:    s.ring.Cursor(routing.ShardID(i)).Lag(), Deliveries: stats.Deliveries.Load(),
 		})
 	}
+	h.Drain = admin.Drain(s.DrainState())
 	s.describeSettings(&h)
 	h.Kafka.Topics = topics(kafka)
 	h.Reasons = append(h.Reasons, kafkaProblems(kafka)...)
 	if h.Status == admin.StatusOK && len(h.Reasons) > 0 {
 		h.Status = admin.StatusDegraded
+	}
+	if why := s.draining(); why != "" && h.Status.Serving() {
+		h.Status, h.Reasons = admin.StatusDraining, append([]string{why}, h.Reasons...)
 	}
 	return h
 }
@@ -142,6 +146,8 @@ func partitionProblem(t *source.TopicStatus) []string {
 func (s *Server) Ready() (ready bool, reasons []string) {
 	if stage := *s.stage.Load(); stage != admin.StatusOK {
 		reasons = append(reasons, "wsd is "+string(stage))
+	} else if why := s.draining(); why != "" {
+		reasons = append(reasons, why)
 	}
 	if !s.source.Ready() {
 		reasons = append(reasons, "the first position of some partitions is not known yet")

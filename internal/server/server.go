@@ -59,7 +59,8 @@ type Server struct {
 
 	hooks hooks
 
-	descriptors shard.Descriptors            // Number of connections of all shards, and its limit.
+	descriptors shard.Descriptors // Number of connections of all shards, and its limit.
+	drain       drain
 	serving     atomic.Bool                  // Whether GET /healthz on the client port returns 200.
 	stage       atomic.Pointer[admin.Status] // Starting, ok or stopping.
 }
@@ -180,12 +181,12 @@ func (s *Server) openPorts() (err error) {
 	if path == "" {
 		path = control.DefaultPath(int(s.groups[0].Address.Port()))
 	}
-	s.control, err = control.Start(control.Options{Path: path, Handler: control.NewHandler(health, s), Logger: s.log})
+	s.control, err = control.Start(control.Options{Path: path, Handler: control.NewHandler(health, s, s), Logger: s.log})
 	if err != nil {
 		if s.cfg.Control.Socket != "" {
 			return err
 		}
-		s.log.Warn("no control socket: wsd health and wsd steer cannot reach this server", "reason", err.Error())
+		s.log.Warn("no control socket: wsd health, wsd steer and wsd drain cannot reach this server", "reason", err.Error())
 	}
 	if s.cfg.Admin.Listen == "" {
 		return nil
@@ -293,8 +294,9 @@ func (s *Server) stop() error {
 		s.steering.Slot(routing.ShardID(i)).SetDraining(true)
 		sh.PostStopAccepting()
 	}
-	// The source gets a quarter of the time, the shards the rest.
-	sourceCtx, cancel := context.WithDeadline(context.Background(), began.Add(s.cfg.Shutdown.Drain/4))
+	s.leave()
+	// The source gets a third of what is left of the time, the shards the rest.
+	sourceCtx, cancel := context.WithTimeout(context.Background(), time.Until(deadline)/3)
 	err := s.source.Stop(sourceCtx)
 	cancel()
 	if err != nil {

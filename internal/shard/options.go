@@ -67,6 +67,7 @@ type Options struct {
 	Serving *atomic.Bool // Whether GET /healthz answers 200; shared by all shards.
 
 	Descriptors *Descriptors // Shared by all shards.
+	Drain       *Drain       // Shared by all shards.
 	Limits      Limits
 	Slow        []SlowPolicy // The first whose pattern fits a channel applies; none: PolicyDisconnect.
 	Deflate     Deflate
@@ -88,7 +89,7 @@ const listenersMax = 256
 func (o Options) validate() error {
 	switch {
 	case o.Cursor == nil || o.Head == nil || o.Interest == nil || o.Positions == nil || o.Load == nil ||
-		o.Serving == nil || o.Descriptors == nil || o.ClientIDs == nil ||
+		o.Serving == nil || o.Descriptors == nil || o.Drain == nil || o.ClientIDs == nil ||
 		o.Logger == nil:
 		return errors.New("BUG: shard options with a nil dependency")
 	case int(o.ID) >= routing.ShardsMax:
