@@ -35,6 +35,7 @@ func (s *Server) Health() admin.Health {
 			LagBatches:    s.ring.Cursor(routing.ShardID(i)).Lag(), Deliveries: stats.Deliveries.Load(),
 		})
 	}
+	h.Privileges = s.describePrivileges()
 	h.Drain = admin.Drain(s.DrainState())
 	s.describeSettings(&h)
 	h.Kafka.Topics = topics(kafka)

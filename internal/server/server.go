@@ -21,6 +21,7 @@ import (
 	"wsd/internal/control"
 	"wsd/internal/deflate"
 	"wsd/internal/listen"
+	"wsd/internal/privilege"
 	"wsd/internal/recovery"
 	"wsd/internal/routing"
 	"wsd/internal/shard"
@@ -58,6 +59,8 @@ type Server struct {
 	admin     *admin.Server
 
 	hooks hooks
+
+	privileges atomic.Pointer[privilege.State] // Nil before DropPrivileges.
 
 	descriptors shard.Descriptors // Number of connections of all shards, and its limit.
 	drain       drain
@@ -181,12 +184,15 @@ func (s *Server) openPorts() (err error) {
 	if path == "" {
 		path = control.DefaultPath(int(s.groups[0].Address.Port()))
 	}
-	s.control, err = control.Start(control.Options{Path: path, Handler: control.NewHandler(health, s, s), Logger: s.log})
+	s.control, err = control.Start(control.Options{
+		Path: path, Handler: control.NewHandler(health, s, s), Logger: s.log,
+	})
 	if err != nil {
 		if s.cfg.Control.Socket != "" {
 			return err
 		}
-		s.log.Warn("no control socket: wsd health, wsd steer and wsd drain cannot reach this server", "reason", err.Error())
+		s.log.Warn("no control socket: wsd health, wsd steer and wsd drain cannot reach this server", "reason",
+			err.Error())
 	}
 	if s.cfg.Admin.Listen == "" {
 		return nil

@@ -7,8 +7,8 @@ import (
 )
 
 // Drain is the pace at which all shards together close their clients, so that they come back elsewhere at that pace:
-// the client protocol cannot tell a client when to come back. While a drain is on, shards accept no new clients. The zero
-// value is a drain that is off. Any goroutine may call its methods; PostDrain lets a shard take notice.
+// the client protocol cannot tell a client when to come back. While a drain is on, shards accept no new clients. The
+// zero value is a drain that is off. Any goroutine may call its methods. After a change, call PostDrain of each shard.
 type Drain struct {
 	plan   atomic.Pointer[drainPlan] // Nil while the drain is off.
 	closed atomic.Uint64             // Clients closed by drains, ever.
@@ -61,8 +61,9 @@ func (p *drainPlan) take(now time.Time, clients int) (n int) {
 	case !now.Before(p.end):
 		p.credit = float64(max(p.left, clients))
 	default:
-		// The part of the time that passed, of what was left of it.
-		p.credit += (float64(p.left) - p.credit) * min(passed, creditMax).Seconds() / (p.end.Sub(now) + passed).Seconds()
+		// What is left, spread over what was left of the time.
+		rate := (float64(p.left) - p.credit) / (p.end.Sub(now) + passed).Seconds()
+		p.credit += rate * min(passed, creditMax).Seconds()
 	}
 	n = min(int(p.credit), clients)
 	p.credit -= float64(n)
@@ -91,8 +92,9 @@ func (d *draining) wakeAt(clients int) uint32 {
 	return d.lookAt
 }
 
-// closeDue closes the clients that the drain lets this shard close now, the time since start. They get what waits for
-// them, and what was on the bus at the look before. A turn closes at most closesPerTurn. more says that the next turn has more to close.
+// closeDue closes the clients that the drain lets this shard close now, at most closesPerTurn. They get what waits for
+// them, and what was on the bus at the look before. now is the time since the shard's start. closeDue returns whether
+// the next turn has more to close.
 func (s *Shard) closeDue(now time.Duration) (more bool) {
 	d := &s.draining
 	if d.plan == nil || s.tick < d.lookAt || s.clients == 0 {

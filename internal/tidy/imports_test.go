@@ -62,6 +62,7 @@ var rules = map[string]rule{
 	"tlsconn":   {own: []string{"epoll"}, outside: []string{ants}},
 	"doctor":    {own: []string{"host", "steering"}, outside: []string{unix}},
 	"host":      {},
+	"privilege": {own: []string{"host"}, outside: []string{unix}},
 	"dirlock":   {outside: []string{unix}},
 	"httpserve": {},
 	"command":   {outside: []string{kong, unix}},
