@@ -59,7 +59,7 @@ func Drop(needs []Need) State {
 			kept = append(kept, Kept{Capability: Name(c), For: needs[i].For})
 		}
 	}
-	return describe(kept, errors.Join(dropAll(keep), verify(keep)))
+	return describe(kept, errors.Join(dropAll(keep), verify(keep, true)))
 }
 
 func describe(kept []Kept, problem error) State {
@@ -90,19 +90,23 @@ func (n *Need) measure(permitted Set) (capability int, needed bool, err error) {
 	return 0, false, nil
 }
 
-// With calls f on a thread whose effective capabilities are those in set, and ends that thread. It returns an error,
-// and does not call f, if they cannot be set.
+// With calls f on a thread whose effective capabilities are those in set, and gives the thread back what it had. It
+// returns an error, and does not call f, if they cannot be set.
 func With(set Set, f func()) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // Never unlocked: the thread ends with the goroutine.
-		data, err := own()
+		had, err := own()
 		if err == nil {
-			data.Effective = set
-			err = data.apply(unix.RawSyscall)
+			changed := had
+			changed.Effective = set
+			err = changed.apply(unix.RawSyscall)
 		}
 		if err == nil {
 			f()
+			// Go ends a thread whose goroutine ended locked, but not the first one of the process: that stays. Drop makes
+			// its calls on all threads, and the runtime gives up if they end differently.
+			err = had.apply(unix.RawSyscall)
 		}
 		done <- err
 	}()
@@ -157,8 +161,8 @@ func withRemedy(errno syscall.Errno) error {
 	return errno
 }
 
-// verify reads back what every thread may do.
-func verify(keep Set) error {
+// verify returns an error unless every thread may do just this.
+func verify(effective Set, noNewPrivs bool) error {
 	tasks, err := filepath.Glob("/proc/self/task/*/status")
 	if err != nil || len(tasks) == 0 {
 		return nil // Without /proc there is nothing to read.
@@ -169,8 +173,8 @@ func verify(keep Set) error {
 			continue // The thread has ended.
 		}
 		state := parse(string(text))
-		if state.Effective != keep || !state.NoNewPrivs {
-			return fmt.Errorf("thread %s still has %v, no_new_privs %v", filepath.Base(filepath.Dir(path)),
+		if state.Effective != effective || state.NoNewPrivs != noNewPrivs {
+			return fmt.Errorf("thread %s has %v, no_new_privs %v", filepath.Base(filepath.Dir(path)),
 				state.Effective.Names(), state.NoNewPrivs)
 		}
 	}
