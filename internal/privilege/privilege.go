@@ -104,8 +104,8 @@ func With(set Set, f func()) error {
 		}
 		if err == nil {
 			f()
-			// Go ends a thread whose goroutine ended locked, but not the first one of the process: that stays. Drop makes
-			// its calls on all threads, and the runtime gives up if they end differently.
+			// Go ends a thread whose goroutine ended locked, but not the first one of the process: that stays. Drop
+			// makes its calls on all threads, and the runtime gives up if they end differently.
 			err = had.apply(unix.RawSyscall)
 		}
 		done <- err

@@ -4,8 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"net"
 	"net/http"
+	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -14,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"wsd/internal/control"
+	"wsd/internal/testutil"
 )
 
 // closes reads all clients to their end and returns when each was closed, since began. All must be closed for shutdown.
@@ -214,4 +218,31 @@ func TestDrainJSON(t *testing.T) {
 	require.Equal(t, state, health.Drain)
 	require.InDelta(t, 0.1, state.Rate, 0)
 	require.Equal(t, 10*time.Second, state.Until.Sub(*state.Since))
+}
+
+// Where the kernel steers it refuses new connections, so that they cost wsd nothing.
+func TestDrainRefusesInKernel(t *testing.T) {
+	testutil.RequireBPF(t)
+	r := newRig(t, map[string]any{"steering.mode": "require", "steering.pin_dir": filepath.Join(testutil.BPFFS(t), "wsd")})
+	r.ready()
+	address := r.server.Addresses()[0].String()
+	dial := func() error {
+		conn, err := net.DialTimeout("tcp", address, waitMax)
+		if err == nil {
+			conn.Close()
+		}
+		return err
+	}
+	c := r.join("a")
+	require.NoError(t, r.server.Drain(control.DrainChange{Rate: 0.1}))
+	for range 10 {
+		require.ErrorIs(t, dial(), syscall.ECONNREFUSED)
+	}
+	r.produce("a", "", "1")
+	require.JSONEq(t, "1", string(c.publication().Push.Pub.Data))
+	require.NoError(t, r.server.Drain(control.DrainChange{Stop: true}))
+	for range 10 {
+		require.NoError(t, dial())
+	}
+	r.join("a")
 }
