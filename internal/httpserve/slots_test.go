@@ -123,6 +123,7 @@ type slots struct {
 }
 
 func newSlots(t *testing.T, n int) *slots {
+	t.Helper()
 	q := &queue{}
 	return &slots{t, q, newSlotListener(q, n)}
 }

@@ -3,6 +3,7 @@ package privilege
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -163,10 +164,7 @@ func withRemedy(errno syscall.Errno) error {
 
 // verify returns an error unless every thread may do just this.
 func verify(effective Set, noNewPrivs bool) error {
-	tasks, err := filepath.Glob("/proc/self/task/*/status")
-	if err != nil || len(tasks) == 0 {
-		return nil // Without /proc there is nothing to read.
-	}
+	tasks, _ := filepath.Glob("/proc/self/task/*/status") // The pattern is valid. Without /proc there is none.
 	for _, path := range tasks {
 		text, err := os.ReadFile(path)
 		if err != nil {
@@ -225,8 +223,7 @@ func (s sets) apply(call func(trap, a, b, c uintptr) (r1, r2 uintptr, errno sysc
 	var data [2]unix.CapUserData
 	for i := range data {
 		data[i] = unix.CapUserData{
-			Effective: uint32(s.Effective >> (32 * i)), Permitted: uint32(s.Permitted >> (32 * i)),
-			Inheritable: uint32(s.Inheritable >> (32 * i)),
+			Effective: half(s.Effective, i), Permitted: half(s.Permitted, i), Inheritable: half(s.Inheritable, i),
 		}
 	}
 	var pinner runtime.Pinner // Keeps them off the stack, which may move.
@@ -239,6 +236,9 @@ func (s sets) apply(call func(trap, a, b, c uintptr) (r1, r2 uintptr, errno sysc
 	}
 	return nil
 }
+
+// half returns the lower or the upper 32 bits.
+func half(s Set, i int) uint32 { return uint32(s >> (32 * i) & math.MaxUint32) }
 
 // MayChange returns nil if the calling thread may create and remove files in a directory that exists, and read it.
 func MayChange(dir string) error {

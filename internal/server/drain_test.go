@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"net"
@@ -32,7 +33,7 @@ func closes(t *testing.T, clients []*client, began time.Time) []time.Duration {
 				if err == nil {
 					continue
 				}
-				if end, ok := err.(wsutil.ClosedError); ok && end.Code == 3001 {
+				if end, ok := errors.AsType[wsutil.ClosedError](err); ok && end.Code == 3001 {
 					times[i] = time.Since(began)
 				}
 				return
