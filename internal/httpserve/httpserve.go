@@ -40,9 +40,13 @@ const (
 // slotListener.victim. Requests that are not probes may be in progress on all but probesKept of them; beyond that they
 // get status 503.
 const (
-	connectionsMax = 64
-	probesKept     = 16
+	connectionsMax = 128
+	probesKept     = 32
 )
+
+// grace is how long a connection keeps its slot to send a request, and to go on with a response, although others want
+// it. So connectionsMax connections are accepted in this time at least, a full backlog of 4,096 in under two seconds.
+const grace = 50 * time.Millisecond
 
 // Server serves HTTP on one listener.
 type Server struct {
@@ -56,14 +60,14 @@ type Server struct {
 
 // Start serves on the listener until Close or Shutdown.
 func Start(o Options) *Server {
-	slots := newSlotListener(o.Listener, connectionsMax)
+	slots := newSlotListener(o.Listener, connectionsMax, grace)
 	s := &Server{
 		slots:   slots,
 		name:    o.Name,
 		address: o.Listener.Addr().String(),
 		http: &http.Server{
 			Handler:           slots.keepFor(o.Probe, connectionsMax-probesKept, o.Handler),
-			ConnState:         slots.changed,
+			ConnState:         slots.note,
 			ReadHeaderTimeout: headerTimeout,
 			ReadTimeout:       readTimeout,
 			WriteTimeout:      o.WriteTimeout,

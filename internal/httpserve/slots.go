@@ -8,77 +8,141 @@ import (
 	"time"
 )
 
-// slotListener has a bounded number of slots, one for each open connection. It accepts every connection at once: when
-// all slots are taken, it closes an open connection for it (victim). So whoever connects is heard, whatever others do
-// to hold the slots.
+// slotListener has a bounded number of slots, one for each open connection. When all are taken, it closes an open
+// connection for the next one (victim). So whoever connects is heard, whatever others do to hold the slots.
 type slotListener struct {
 	net.Listener
 	slots int
+	grace time.Duration // See victim.
+
+	changes chan struct{} // Has an entry when a victim may be found where there was none.
+	closed  chan struct{}
+	once    sync.Once
 
 	mu   sync.Mutex
 	open map[*slotConn]struct{}
 	busy int // Connections with a request in progress that is not a probe.
 }
 
-func newSlotListener(l net.Listener, connections int) *slotListener {
-	return &slotListener{Listener: l, slots: connections, open: make(map[*slotConn]struct{}, connections)}
+func newSlotListener(l net.Listener, connections int, grace time.Duration) *slotListener {
+	return &slotListener{
+		Listener: l, slots: connections, grace: grace,
+		changes: make(chan struct{}, 1), closed: make(chan struct{}), open: make(map[*slotConn]struct{}, connections),
+	}
 }
 
-// slotConn is a connection in a slot. The fields after net.Conn belong to the listener's mutex.
+// slotConn is a connection in a slot. The fields after owner belong to the listener's mutex.
 type slotConn struct {
 	net.Conn
 	owner *slotListener
 
 	source   netip.Prefix // Who has connected, see sourceOf.
-	active   bool         // A request has been read, and its response is not complete.
-	progress time.Time    // When bytes last moved, or the state changed.
+	state    slotState
+	progress time.Time // When bytes of a request or response last moved, or the state changed.
 }
 
-// Accept returns the next connection. It makes room for it if necessary.
+// slotState is where a connection is. The further down in the list, the later it gives way.
+type slotState uint8
+
+const (
+	slotIdle   slotState = iota // It has had a response.
+	slotNew                     // Its first request has not come, or not as a whole.
+	slotActive                  // A request has been read, and its response is not complete.
+	slotStates
+)
+
+// Accept returns the next connection. If all slots are taken it waits until one can be made free, about the grace at
+// most.
 func (l *slotListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	c := &slotConn{Conn: conn, owner: l, source: sourceOf(conn.RemoteAddr()), progress: time.Now()}
-	l.mu.Lock()
-	var closing *slotConn
-	if len(l.open) >= l.slots {
-		closing = l.victim()
-		delete(l.open, closing)
+	c := &slotConn{Conn: conn, owner: l, source: sourceOf(conn.RemoteAddr()), state: slotNew}
+	for {
+		displaced, wait := l.enter(c)
+		if displaced != nil {
+			displaced.reset()
+		}
+		if wait == 0 {
+			return c, nil
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-l.changes:
+		case <-l.closed:
+			timer.Stop()
+			_ = conn.Close() // It has no user yet.
+			return nil, net.ErrClosed
+		}
+		timer.Stop()
 	}
-	l.open[c] = struct{}{}
-	l.mu.Unlock()
-	if closing != nil {
-		closing.reset()
-	}
-	return c, nil
 }
 
-// victim returns the connection that gives way: one without a request rather than one with, then one of the source that
-// has the most of that kind, then the one that has made no progress for the longest. So a source that fills the slots
-// displaces itself, and cannot displace a probe from elsewhere. The caller holds the mutex; all slots are taken.
-func (l *slotListener) victim() (v *slotConn) {
-	counts := make(map[netip.Prefix]int)
-	idle := false
-	for c := range l.open {
-		idle = idle || !c.active
+// enter gives c a slot, that of the connection it returns if none is free. If it returns a time to wait, there was none
+// to give.
+func (l *slotListener) enter(c *slotConn) (displaced *slotConn, wait time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if len(l.open) >= l.slots {
+		if displaced, wait = l.victim(now); displaced == nil {
+			return nil, wait
+		}
+		delete(l.open, displaced)
 	}
-	for c := range l.open {
-		if c.active != idle {
-			counts[c.source]++
+	c.progress = now
+	l.open[c] = struct{}{}
+	return displaced, 0
+}
+
+// victim returns the connection that gives way: the first by state, then one of the source that has the most in that
+// state, then the one that has made no progress for the longest. So a source that fills the slots displaces itself, and
+// cannot displace a probe from elsewhere. Only idle connections give way before the grace has passed without progress:
+// a probe from the source of a flood is accepted in turn, and then has time to be answered. If all are within their
+// grace, victim returns how long the first one still is. The caller holds the mutex; all slots are taken.
+func (l *slotListener) victim(now time.Time) (v *slotConn, wait time.Duration) {
+	wait = l.grace
+	for state := range slotStates {
+		counts := make(map[netip.Prefix]int)
+		for c := range l.open {
+			if c.state == state {
+				counts[c.source]++
+			}
+		}
+		for c := range l.open {
+			if c.state != state {
+				continue
+			}
+			if left := l.grace - now.Sub(c.progress); left > 0 && state != slotIdle {
+				wait = min(wait, left)
+				continue
+			}
+			if v == nil || counts[c.source] > counts[v.source] ||
+				counts[c.source] == counts[v.source] && c.progress.Before(v.progress) {
+				v = c
+			}
+		}
+		if v != nil {
+			return v, 0
 		}
 	}
-	for c := range l.open {
-		if c.active == idle {
-			continue
-		}
-		if v == nil || counts[c.source] > counts[v.source] ||
-			counts[c.source] == counts[v.source] && c.progress.Before(v.progress) {
-			v = c
-		}
+	return nil, max(wait, time.Millisecond)
+}
+
+// Close stops accepting.
+func (l *slotListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+// changed lets an Accept that waits look again.
+func (l *slotListener) changed() {
+	select {
+	case l.changes <- struct{}{}:
+	default:
 	}
-	return v
 }
 
 // sourceOf returns the part of an address that counts as one client: an IPv4 address, the /64 of an IPv6 address, and
@@ -128,7 +192,7 @@ func (c *slotConn) progressed(n int) {
 	// A head that comes byte by byte is no progress: such a connection would be as fresh as one that has just come.
 	if n > 0 {
 		c.owner.mu.Lock()
-		if c.active {
+		if c.state == slotActive {
 			c.progress = time.Now()
 		}
 		c.owner.mu.Unlock()
@@ -140,18 +204,24 @@ func (c *slotConn) Close() error {
 	c.owner.mu.Lock()
 	delete(c.owner.open, c)
 	c.owner.mu.Unlock()
+	c.owner.changed()
 	return c.Conn.Close()
 }
 
-// changed is the server's ConnState hook. The server calls a connection active once it has read a complete head.
-func (l *slotListener) changed(conn net.Conn, state http.ConnState) {
+// note is the server's ConnState hook. The server calls a connection active once it has read a complete head, and idle
+// after a response.
+func (l *slotListener) note(conn net.Conn, state http.ConnState) {
 	c, ok := conn.(*slotConn)
 	if !ok || state != http.StateActive && state != http.StateIdle {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c.active, c.progress = state == http.StateActive, time.Now()
+	c.progress = time.Now()
+	if c.state = slotActive; state == http.StateIdle {
+		c.state = slotIdle
+		l.changed()
+	}
 }
 
 // keepFor returns a handler that answers other requests than probes with 503 while limit of them are in progress. What

@@ -106,6 +106,8 @@ type queue struct {
 	conns []net.Conn
 }
 
+func (q *queue) Close() error { return nil }
+
 func (q *queue) Accept() (net.Conn, error) {
 	if len(q.conns) == 0 {
 		return nil, net.ErrClosed
@@ -125,7 +127,7 @@ type slots struct {
 func newSlots(t *testing.T, n int) *slots {
 	t.Helper()
 	q := &queue{}
-	return &slots{t, q, newSlotListener(q, n)}
+	return &slots{t, q, newSlotListener(q, n, 0)}
 }
 
 func (s *slots) accept(from string) (conn *slotConn, fake *fakeConn) {
@@ -138,17 +140,18 @@ func (s *slots) accept(from string) (conn *slotConn, fake *fakeConn) {
 }
 
 func TestVictim(t *testing.T) {
-	t.Run("the oldest idle one gives way", func(t *testing.T) {
+	t.Run("one that has had its response gives way, then one without a request", func(t *testing.T) {
 		s := newSlots(t, 2)
 		first, firstFake := s.accept("10.0.0.1:1")
 		_, second := s.accept("10.0.0.1:2")
-		s.l.changed(first, http.StateActive)
+		s.l.note(first, http.StateActive)
 		_, third := s.accept("10.0.0.1:3") // The first has a request.
 		require.True(t, second.closed)
-		s.l.changed(first, http.StateIdle)
+		s.l.note(first, http.StateIdle)
 		_, fourth := s.accept("10.0.0.1:4")
+		require.True(t, firstFake.closed)
+		s.accept("10.0.0.1:5")
 		require.True(t, third.closed)
-		require.False(t, firstFake.closed)
 		require.False(t, fourth.closed)
 	})
 	t.Run("a source displaces itself", func(t *testing.T) {
@@ -173,8 +176,8 @@ func TestVictim(t *testing.T) {
 		s := newSlots(t, 2)
 		stuck, stuckFake := s.accept("10.0.0.1:1")
 		moving, movingFake := s.accept("10.0.0.2:1")
-		s.l.changed(stuck, http.StateActive)
-		s.l.changed(moving, http.StateActive)
+		s.l.note(stuck, http.StateActive)
+		s.l.note(moving, http.StateActive)
 		stuck.progress, moving.progress = time.Unix(2, 0), time.Unix(1, 0)
 		_, err := moving.Write([]byte("x"))
 		require.NoError(t, err)
@@ -200,6 +203,37 @@ func TestVictim(t *testing.T) {
 		require.NoError(t, c.Close())
 		require.Len(t, s.l.open, 1)
 		require.False(t, fake.closed)
+	})
+	t.Run("a connection that has just come has time for its request", func(t *testing.T) {
+		s := newSlots(t, 2)
+		s.l.grace = time.Hour
+		first, _ := s.accept("10.0.0.1:1")
+		second, _ := s.accept("10.0.0.1:2")
+		s.l.note(second, http.StateActive)
+		now := time.Now()
+		v, wait := s.l.victim(now)
+		require.Nil(t, v)
+		require.InDelta(t, time.Hour, wait, float64(time.Minute))
+		first.progress, second.progress = now.Add(-time.Hour), now.Add(-time.Hour)
+		v, _ = s.l.victim(now)
+		require.Same(t, first, v)
+		s.l.note(second, http.StateIdle)
+		v, _ = s.l.victim(now)
+		require.Same(t, second, v)
+	})
+	t.Run("an Accept that waits goes on when a slot is free", func(t *testing.T) {
+		s := newSlots(t, 1)
+		s.l.grace = time.Hour
+		first, _ := s.accept("10.0.0.1:1")
+		s.q.conns = append(s.q.conns, &fakeConn{from: "10.0.0.1:2"}, &fakeConn{from: "10.0.0.1:3"})
+		results := make(chan error)
+		accept := func() { _, err := s.l.Accept(); results <- err }
+		go accept()
+		require.NoError(t, first.Close())
+		require.NoError(t, <-results)
+		go accept()
+		require.NoError(t, s.l.Close())
+		require.ErrorIs(t, <-results, net.ErrClosed)
 	})
 	t.Run("an Accept that fails takes no slot", func(t *testing.T) {
 		s := newSlots(t, 1)

@@ -375,9 +375,9 @@ func (s *Server) clients() (n int64) {
 	return n
 }
 
-// descriptorsKept is the number of descriptors reserved for other uses than clients. The admin port has at most 64
-// connections, and each broker one or two.
-const descriptorsKept = 128
+// descriptorsKept is the number of descriptors reserved for other uses than clients. The admin port and the control
+// socket have at most 128 connections each, and each broker one or two.
+const descriptorsKept = 320
 
 // filesFew is a limit on open files that wsd warns of. Kernels and distributions set 4,096 or more as the hard limit.
 const filesFew = 4096
