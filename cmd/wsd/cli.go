@@ -18,6 +18,7 @@ type cli struct {
 	Health  healthCmd  `cmd:"" help:"Show the health of the running wsd. Exit code 1 if it does not serve clients; a degraded wsd still does."`
 	Steer   steerCmd   `cmd:"" help:"Show and change how the running wsd assigns new connections to shards."`
 	Kafka   kafkaCmd   `cmd:"" help:"Act on what the running wsd reads from Kafka."`
+	Drain   drainCmd   `cmd:"" help:"Close the clients of the running wsd at an even pace, so that they connect elsewhere."`
 	Config  configCmd  `cmd:"" help:"Check and show the configuration."`
 	Doctor  doctorCmd  `cmd:"" help:"Check whether this machine has what wsd needs. Exit code 1 if something is missing."`
 	Version versionCmd `cmd:"" help:"Show the version."`
@@ -31,9 +32,10 @@ func newCLI() *cli {
 	} {
 		o.init()
 	}
-	// The others are accepted, too, but only these two say which wsd is meant.
+	// The others are accepted, too, but only these two options say which wsd is meant.
 	c.Steer.init("client.listen", "control.socket")
 	c.Kafka.init("client.listen", "control.socket")
+	c.Drain.init("client.listen", "control.socket")
 	return c
 }
 

@@ -50,7 +50,7 @@ func (c *devCmd) Run(e env) error {
 	if !loaded.Given("kafka.start") {
 		cfg.Kafka.Start = "earliest" // This Kafka starts empty, so nothing in it is old.
 	}
-	return serve(ctx, loaded, logger, func(s *server.Server) {
+	return serve(ctx, loaded, logger, e.own, func(s *server.Server) {
 		page := "http://" + s.AdminAddress() + "/"
 		if address, err := netip.ParseAddrPort(s.AdminAddress()); err != nil || !address.Addr().IsLoopback() {
 			page = "no demo page: it is served on loopback addresses only"

@@ -16,8 +16,8 @@ type doctorCmd struct {
 	Connections int  `help:"Number of clients to expect." default:"12000"`
 }
 
-// running returns what the wsd that serves on the configured control socket says of its admission, if there is one.
-func (c *doctorCmd) running(e env) []doctor.Result {
+// admission returns what the wsd that serves on the configured control socket says of its admission, if there is one.
+func (c *doctorCmd) admission(e env) []doctor.Result {
 	path, err := c.socket(e)
 	if err != nil {
 		return nil
@@ -47,14 +47,15 @@ func (c *doctorCmd) Run(e env) error {
 		return command.UsageError{Err: errors.New("--connections must be at least 1")}
 	}
 	cfg := loaded.Config
-	report := doctor.Run(context.Background(), doctor.Options{
+	ctx := context.Background()
+	report := doctor.Run(ctx, doctor.Options{
 		PinDir: cfg.Steering.PinDir, Steering: cfg.Steering.Mode, Shards: cfg.ShardCount(),
 		SourcesMax:  cfg.Steering.Limits.SourcesMax,
-		Connections: c.Connections, SendBuffer: int64(cfg.Client.KernelSendBuffer),
+		Connections: c.Connections, SendBuffer: int64(cfg.Client.KernelSendBuffer), Running: c.running(ctx, e),
 		Admission: cfg.Admission.Mode, AdmissionAnswer: cfg.Admission.Answer, MemoryHigh: cfg.Admission.MemoryHigh,
 		CgroupRoot: cfg.Admission.CgroupRoot,
 	})
-	report.Results = append(report.Results, c.running(e)...)
+	report.Results = append(report.Results, c.admission(e)...)
 	show := report.Text
 	if c.JSON {
 		show = report.JSON
@@ -66,4 +67,33 @@ func (c *doctorCmd) Run(e env) error {
 		return command.ErrReported
 	}
 	return nil
+}
+
+// running asks the wsd at the configured control socket for its privileges. It returns nil if there is none.
+func (c *doctorCmd) running(ctx context.Context, e env) *doctor.Running {
+	path, err := c.socket(e)
+	if err != nil {
+		return nil
+	}
+	body, _, err := control.Health(ctx, path)
+	if err != nil {
+		return nil
+	}
+	var h struct {
+		Privileges struct {
+			Capabilities []string `json:"capabilities"`
+			Kept         []string `json:"kept"`
+			NoNewPrivs   bool     `json:"no_new_privs"`
+			Problem      string   `json:"problem"`
+		} `json:"privileges"`
+		Process struct {
+			PID int `json:"pid"`
+		} `json:"process"`
+	}
+	if json.Unmarshal(body, &h) != nil {
+		return nil
+	}
+	p := h.Privileges
+	return &doctor.Running{PID: h.Process.PID, Capabilities: p.Capabilities, Kept: p.Kept, NoNewPrivs: p.NoNewPrivs,
+		Problem: p.Problem}
 }

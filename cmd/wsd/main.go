@@ -23,12 +23,13 @@ type env struct {
 	environ        []string
 	terminal       bool // Whether stderr is a terminal.
 	screen         bool // Whether stdout is a terminal.
+	own            bool // Whether the process runs this command alone, so that its privileges may be dropped.
 }
 
 func main() {
 	os.Exit(run(os.Args[1:], env{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ(),
-		terminal: command.IsTerminal(os.Stderr), screen: command.IsTerminal(os.Stdout),
+		terminal: command.IsTerminal(os.Stderr), screen: command.IsTerminal(os.Stdout), own: true,
 	}))
 }
 

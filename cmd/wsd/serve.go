@@ -27,11 +27,13 @@ func (c *serveCmd) Run(e env) error {
 	}
 	ctx, stop := signals()
 	defer stop()
-	return serve(ctx, loaded, newLogger(loaded.Config.Log, e), nil)
+	return serve(ctx, loaded, newLogger(loaded.Config.Log, e), e.own, nil)
 }
 
-// serve builds a server and runs it until ctx ends. It calls served, which may be nil, when the server is up.
-func serve(ctx context.Context, loaded *config.Loaded, logger *slog.Logger, served func(*server.Server)) error {
+// serve builds a server and runs it until ctx ends. With drop, it drops the privileges of the process in between. It
+// calls served, which may be nil, when the server is up.
+func serve(ctx context.Context, loaded *config.Loaded, logger *slog.Logger, drop bool,
+	served func(*server.Server)) error {
 	if loaded.File != "" {
 		logger.Info("read the configuration file", "file", loaded.File)
 	}
@@ -42,6 +44,9 @@ func serve(ctx context.Context, loaded *config.Loaded, logger *slog.Logger, serv
 	s, err := server.New(&loaded.Config, server.Build{Version: version, Commit: commit}, logger)
 	if err != nil {
 		return err
+	}
+	if drop {
+		s.DropPrivileges()
 	}
 	return s.Run(ctx, func() {
 		if served != nil {

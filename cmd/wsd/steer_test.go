@@ -123,7 +123,7 @@ func serveSteerer(t *testing.T, f *fakeSteerer) string {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	s, err := control.Start(control.Options{
-		Path: filepath.Join(dir, "wsd.sock"), Handler: control.NewHandler(http.NotFoundHandler(), f, f), Logger: slog.New(slog.DiscardHandler),
+		Path: filepath.Join(dir, "wsd.sock"), Handler: control.NewHandler(http.NotFoundHandler(), f, f, nil), Logger: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })

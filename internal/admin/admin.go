@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"syscall"
 	"time"
 
@@ -27,10 +28,7 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-const (
-	writeTimeout   = 15 * time.Second // net/http/pprof adds the duration of a profile.
-	connectionsMax = 64               // Further connections wait in the accept backlog.
-)
+const writeTimeout = 15 * time.Second // net/http/pprof adds the duration of a profile.
 
 // Server serves the admin port from Start to Close.
 type Server struct {
@@ -48,9 +46,15 @@ func Start(o Options) (*Server, error) {
 		return nil, explainListen(o.Listen, err)
 	}
 	return &Server{addr: listener.Addr(), http: httpserve.Start(httpserve.Options{
-		Name: "admin port", Component: "admin", Listener: limit(listener, connectionsMax),
+		Name: "admin port", Component: "admin", Listener: listener, Probe: isProbe,
 		Handler: newHandler(o, loopback(listener.Addr())), WriteTimeout: writeTimeout, Logger: o.Logger,
 	})}, nil
+}
+
+// isProbe reports whether r asks for health or readiness.
+func isProbe(r *http.Request) bool {
+	path := strings.TrimSuffix(r.URL.Path, "/")
+	return path == "/health" || path == "/ready"
 }
 
 // Addr returns the address that is served. Its port is never 0.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -131,4 +132,30 @@ func TestSlowHeader(t *testing.T) {
 	require.NoError(t, err)
 	_, err = io.ReadAll(conn)
 	require.NoError(t, err, "the server ends the connection before our deadline")
+}
+
+// Whoever holds connections to the port, and however, keeps health and readiness from nobody.
+func TestHeldPort(t *testing.T) {
+	for name, says := range map[string]string{
+		"silent":      "",
+		"slow header": "GET /health HTTP/1.1\r\nHost: local",
+		"idle":        "GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n",
+		"never reads": strings.Repeat("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n", 100),
+	} {
+		o := options()
+		o.Metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 8<<20)) })
+		s := start(t, o)
+		for range 100 {
+			_, _ = io.WriteString(dial(t, s.Addr()), says) // It may have given way already.
+		}
+		for _, path := range []string{"/health", "/ready/"} {
+			conn := dial(t, s.Addr())
+			_, err := io.WriteString(conn, "GET "+path+" HTTP/1.0\r\n\r\n")
+			require.NoError(t, err, name)
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			require.NoError(t, err, name)
+			require.Equal(t, http.StatusOK, resp.StatusCode, name)
+			require.NoError(t, resp.Body.Close())
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"time"
 )
 
 // Status summarises the health of a server in one word.
@@ -14,27 +15,51 @@ const (
 	StatusStarting Status = "starting" // Not serving all clients yet.
 	StatusOK       Status = "ok"       // Serving clients.
 	StatusDegraded Status = "degraded" // Serving clients, although something is wrong: Health.Reasons says what.
-	StatusStopping Status = "stopping" // Accepting no new connections.
+	StatusDraining Status = "draining" // Serving the clients that are left, and accepting no new ones: `wsd drain`.
+	StatusStopping Status = "stopping" // About to exit, and accepting no new connections.
 )
 
-// Serving reports whether a server with this status serves clients.
-func (s Status) Serving() bool { return s == StatusOK || s == StatusDegraded }
+// Serving reports whether a server with this status serves clients. One that drains does: a supervisor that restarted
+// it would cut them off.
+func (s Status) Serving() bool { return s == StatusOK || s == StatusDegraded || s == StatusDraining }
 
 // Health is the response to /health, also on the control socket, where `wsd health` requests it.
 type Health struct {
-	Status        Status    `json:"status"`         // Health in one word.
-	Reasons       []string  `json:"reasons"`        // Why Status is not ok, one sentence each.
-	Version       string    `json:"version"`        // Version of wsd.
-	Commit        string    `json:"commit"`         // Commit that wsd was built from.
-	UptimeSeconds float64   `json:"uptime_seconds"` // Time since the start.
-	ClientListen  []string  `json:"client_listen"`  // Addresses that clients connect to.
-	Auth          string    `json:"auth"`           // How clients authenticate: always none.
-	Steering      Steering  `json:"steering"`       // How new connections are assigned to shards.
-	Admission     Admission `json:"admission"`      // Whether new clients are refused, and what decides that.
-	Connections   int64     `json:"connections"`    // Connections of all shards.
-	Shards        []Shard   `json:"shards"`         // What each shard carries, by id.
-	Kafka         Kafka     `json:"kafka"`          // State of the topics.
-	Process       Process   `json:"process"`        // Resources of the process; set by the handler.
+	Status        Status     `json:"status"`         // Health in one word.
+	Reasons       []string   `json:"reasons"`        // Why Status is not ok, one sentence each.
+	Version       string     `json:"version"`        // Version of wsd.
+	Commit        string     `json:"commit"`         // Commit that wsd was built from.
+	UptimeSeconds float64    `json:"uptime_seconds"` // Time since the start.
+	ClientListen  []string   `json:"client_listen"`  // Addresses that clients connect to.
+	Auth          string     `json:"auth"`           // How clients authenticate: always none.
+	Steering      Steering   `json:"steering"`       // How new connections are assigned to shards.
+	Drain         Drain      `json:"drain"`          // Whether clients are being closed on purpose.
+	Privileges    Privileges `json:"privileges"`     // What the process may do.
+	Admission     Admission  `json:"admission"`      // Whether new clients are refused, and what decides that.
+	Connections   int64      `json:"connections"`    // Connections of all shards.
+	Shards        []Shard    `json:"shards"`         // What each shard carries, by id.
+	Kafka         Kafka      `json:"kafka"`          // State of the topics.
+	Process       Process    `json:"process"`        // Resources of the process; set by the handler.
+}
+
+// Privileges is what the process may do, and a program that it started could.
+type Privileges struct {
+	Capabilities []string `json:"capabilities"`      // Effective capabilities, such as CAP_BPF.
+	Kept         []string `json:"kept"`              // Why they were kept after the start, one phrase each.
+	BoundingSet  []string `json:"bounding_set"`      // Capabilities in the bounding set.
+	NoNewPrivs   bool     `json:"no_new_privs"`      // Whether no privilege can be gained.
+	Problem      string   `json:"problem,omitempty"` // Why some could not be dropped; empty if all could.
+}
+
+// Drain says whether wsd is closing its clients on purpose, and how far it is.
+type Drain struct {
+	Status         string     `json:"status"`           // off, draining, drained (no client is left) or stopping.
+	Clients        int64      `json:"clients"`          // Clients that are connected.
+	ClientsAtStart int64      `json:"clients_at_start"` // Clients that were connected when the drain began.
+	Closed         uint64     `json:"closed"`           // Clients that the drain has closed.
+	Since          *time.Time `json:"since,omitempty"`  // When the drain began; absent while Status is off.
+	Until          *time.Time `json:"until,omitempty"`  // When the last client is to be closed; absent while Status is off.
+	Rate           float64    `json:"rate"`             // Clients to close each second; 0: evenly until Until.
 }
 
 // Steering is how new connections are assigned to shards.
@@ -122,6 +147,8 @@ func HealthHandler(health func() Health) http.Handler {
 		h.Reasons = notNil(h.Reasons)
 		h.ClientListen = notNil(h.ClientListen)
 		h.Shards = notNil(h.Shards)
+		h.Privileges.Capabilities, h.Privileges.Kept = notNil(h.Privileges.Capabilities), notNil(h.Privileges.Kept)
+		h.Privileges.BoundingSet = notNil(h.Privileges.BoundingSet)
 		h.Steering.Changed, h.Steering.Ignored = notNil(h.Steering.Changed), notNil(h.Steering.Ignored)
 		h.Kafka.Topics = notNil(slices.Clone(h.Kafka.Topics)) // A copy, because the list belongs to the caller.
 		for i := range h.Kafka.Topics {

@@ -53,7 +53,7 @@ function lost(stage, error, wait) {
 function show(h) {
   byID("health-problem").hidden = true;
   text("status", h.status);
-  byID("status").className = `badge ${{ ok: "ok", degraded: "warn" }[h.status] ?? "bad"}`;
+  byID("status").className = `badge ${{ ok: "ok", degraded: "warn", draining: "warn" }[h.status] ?? "bad"}`;
   document.title = h.status === "ok" ? "wsd" : `wsd: ${h.status}`;
   text("version", `version ${h.version}`);
   reasons(h);

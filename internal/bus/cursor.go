@@ -62,6 +62,12 @@ func (c *Cursor) Peek(seq uint64) *Batch {
 	return nil
 }
 
+// Before reports whether the shard has still to take batches below seq. Like Next, only the shard may call it.
+func (c *Cursor) Before(seq uint64) bool {
+	position, attached := c.skip(c.ring.head.Load())
+	return attached && position < seq
+}
+
 // Waiting returns the size of all values on the bus from b, which Next returned, to the head. It includes values for
 // other shards.
 func (c *Cursor) Waiting(b *Batch) uint64 { return c.ring.bytes.Load() - b.bytesBefore }

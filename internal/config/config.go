@@ -181,7 +181,7 @@ type Recovery struct {
 
 // Shutdown is how wsd stops.
 type Shutdown struct {
-	Drain time.Duration `key:"drain" def:"8s" help:"Maximum time from SIGTERM to exit. Meanwhile waiting messages are sent, and clients are closed with 3001 (raw: 1001)."`
+	Drain time.Duration `key:"drain" def:"8s" help:"Maximum time from SIGTERM to exit. Clients are closed with 3001 (raw: 1001) evenly over this time except its last quarter (at most 5s), but at least ten a second; each first gets what waits for it (docs/deploy.md)."`
 }
 
 // Log is the log on standard error.

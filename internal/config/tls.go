@@ -123,3 +123,16 @@ func (l *loader) checkTLS(t TLS) {
 		}
 	}
 }
+
+// Files returns the files that connections to Kafka are made from, which are read again when they change.
+func (k *Kafka) Files() (files []string) {
+	for _, f := range []string{
+		k.TLS.CAFile, k.TLS.CertFile, k.TLS.KeyFile, k.SASL.PasswordFile, k.SASL.OAuth.TokenFile,
+		k.SASL.OAuth.ClientSecretFile, k.SASL.OAuth.CAFile,
+	} {
+		if f != "" {
+			files = append(files, f)
+		}
+	}
+	return files
+}

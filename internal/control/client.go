@@ -21,6 +21,8 @@ const (
 	SteerPath = "/steering"
 	// SkipPath is the path that Skip requests.
 	SkipPath = "/kafka/skip"
+	// DrainPath is the path that Draining and Drain request.
+	DrainPath = "/drain"
 
 	bodyMax    = 16 << 20         // Largest response, in bytes.
 	requestMax = 10 * time.Second // Time for a request and its response.
@@ -52,27 +54,56 @@ func Steer(ctx context.Context, socketPath string, change SteerChange) (SteerSta
 }
 
 func steering(ctx context.Context, socketPath, method string, body []byte) (state SteerState, err error) {
-	body, status, err := request(ctx, socketPath, method, SteerPath, body)
+	err = ask(ctx, socketPath, method, SteerPath, body, &state)
+	if err == nil && state.Mode == "" {
+		err = otherVersion(socketPath, SteerPath, "no mode")
+	}
+	return state, err
+}
+
+// Draining requests the state of the drain of the wsd that serves on the socket. Its errors are those of Steering.
+func Draining(ctx context.Context, socketPath string) (DrainState, error) {
+	return draining(ctx, socketPath, http.MethodGet, nil)
+}
+
+// Drain begins, changes or ends the drain of the wsd that serves on the socket, and returns the state after that. Its
+// errors are those of Steering. A *Refusal means that nothing has changed.
+func Drain(ctx context.Context, socketPath string, change DrainChange) (DrainState, error) {
+	body, err := json.Marshal(change)
 	if err != nil {
-		return state, err
+		return DrainState{}, fmt.Errorf("write a change of the drain: %w", err) // Not a number.
+	}
+	return draining(ctx, socketPath, http.MethodPost, body)
+}
+
+func draining(ctx context.Context, socketPath, method string, body []byte) (state DrainState, err error) {
+	err = ask(ctx, socketPath, method, DrainPath, body, &state)
+	if err == nil && state.Status == "" {
+		err = otherVersion(socketPath, DrainPath, "no status")
+	}
+	return state, err
+}
+
+// ask sends a request and reads the state that is the response.
+func ask(ctx context.Context, socketPath, method, path string, body []byte, state any) error {
+	body, status, err := request(ctx, socketPath, method, path, body)
+	if err != nil {
+		return err
 	}
 	if status != http.StatusOK {
 		var p problem
 		if err := json.Unmarshal(body, &p); err != nil || p.Error == "" {
-			return state, otherVersion(SteerPath, socketPath, fmt.Sprintf("status %d", status))
+			return otherVersion(socketPath, path, fmt.Sprintf("status %d", status))
 		}
-		return state, &Refusal{Status: status, Text: p.Error}
+		return &Refusal{Status: status, Text: p.Error}
 	}
-	if err := json.Unmarshal(body, &state); err != nil {
-		return state, otherVersion(SteerPath, socketPath, err.Error())
+	if err := json.Unmarshal(body, state); err != nil {
+		return otherVersion(socketPath, path, err.Error())
 	}
-	if state.Mode == "" {
-		return state, otherVersion(SteerPath, socketPath, "no mode")
-	}
-	return state, nil
+	return nil
 }
 
-func otherVersion(path, socketPath, got string) error {
+func otherVersion(socketPath, path, got string) error {
 	return fmt.Errorf("request %s from wsd at %s: %s: the running wsd may have another version than this command",
 		path, socketPath, got)
 }

@@ -3,6 +3,7 @@ package control
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 )
 
@@ -10,14 +11,14 @@ import (
 const changeMax = 4 << 10
 
 // NewHandler returns a handler for the requests of this package's client: it serves GET /health with health, GET and
-// POST /steering with steerer, and POST /kafka/skip with skipper. Other paths get status 404, other methods 405.
-func NewHandler(health http.Handler, steerer Steerer, skipper Skipper) http.Handler {
+// POST /steering with steerer, POST /kafka/skip with skipper, and GET and POST /drain with drainer. Other paths get
+// status 404, other methods 405.
+func NewHandler(health http.Handler, steerer Steerer, skipper Skipper, drainer Drainer) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET "+HealthPath, health)
 	mux.HandleFunc("GET "+SteerPath, func(w http.ResponseWriter, _ *http.Request) { writeState(w, steerer) })
 	mux.HandleFunc("POST "+SteerPath, func(w http.ResponseWriter, r *http.Request) {
-		var change SteerChange
-		err := readBody(w, r, &change, "change", `{"setting":"weight","shard":3,"value":"200"}`)
+		change, err := readBody[SteerChange](w, r, "change", `{"setting":"weight","shard":3,"value":"200"}`)
 		if err == nil {
 			err = steerer.Steer(change)
 		}
@@ -28,7 +29,42 @@ func NewHandler(health http.Handler, steerer Steerer, skipper Skipper) http.Hand
 		writeState(w, steerer)
 	})
 	mux.HandleFunc("POST "+SkipPath, func(w http.ResponseWriter, r *http.Request) { handleSkip(w, r, skipper) })
+	mux.HandleFunc("GET "+DrainPath, func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, drainer.DrainState())
+	})
+	mux.HandleFunc("POST "+DrainPath, func(w http.ResponseWriter, r *http.Request) {
+		change, err := readBody[DrainChange](w, r, "change", `{"over_seconds":60}`)
+		if err == nil {
+			err = drainer.Drain(change)
+		}
+		if err != nil {
+			writeError(w, err)
+			return
+		}
+		writeJSON(w, http.StatusOK, drainer.DrainState())
+	})
 	return mux
+}
+
+// readBody reads the body of a request, which looks like example. It refuses a body that contains anything else. Kind
+// is for the error.
+func readBody[T any](w http.ResponseWriter, r *http.Request, kind, example string) (value T, err error) {
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, changeMax))
+	decoder.DisallowUnknownFields()
+	if err = decoder.Decode(&value); err == nil {
+		if _, err = decoder.Token(); errors.Is(err, io.EOF) {
+			return value, nil
+		}
+		if err == nil {
+			err = errors.New("unexpected data after it")
+		}
+	}
+	remedy := ": send it like " + example
+	if _, large := errors.AsType[*http.MaxBytesError](err); large {
+		return value, &Refusal{Status: http.StatusRequestEntityTooLarge, Text: "the " + kind + " is too large" + remedy}
+	}
+	return value, &Refusal{Status: http.StatusBadRequest,
+		Text: "the " + kind + " is not valid: " + err.Error() + remedy}
 }
 
 func writeState(w http.ResponseWriter, steerer Steerer) {

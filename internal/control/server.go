@@ -51,6 +51,7 @@ func Start(o Options) (*Server, error) {
 	}
 	return &Server{socket: sock, http: httpserve.Start(httpserve.Options{
 		Name: "control socket", Component: "control", Listener: sock.listener, Handler: o.Handler,
+		Probe:        func(r *http.Request) bool { return r.URL.Path == HealthPath },
 		WriteTimeout: writeTimeout, Logger: o.Logger,
 	})}, nil
 }

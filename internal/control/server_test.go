@@ -3,6 +3,7 @@ package control
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -237,5 +238,23 @@ func TestConcurrentStart(t *testing.T) {
 		require.Equal(t, fmt.Sprint(winner), string(body))
 		require.NoError(t, servers[winner].Close())
 		require.NoFileExists(t, path)
+	}
+}
+
+// Connections that only hold the socket keep nobody from it.
+func TestHeldSocket(t *testing.T) {
+	path := socketPath(t)
+	start(t, path, answer(http.StatusOK, "well"))
+	for _, says := range []string{"", "GET /health HTTP/1.1\r\nHost: l", "GET /health HTTP/1.1\r\nHost: wsd\r\n\r\n"} {
+		for range 100 {
+			conn, err := net.Dial("unix", path)
+			require.NoError(t, err)
+			t.Cleanup(func() { conn.Close() })
+			_, _ = io.WriteString(conn, says) // It may have given way already.
+		}
+		body, ok, err := Health(t.Context(), path)
+		require.NoError(t, err)
+		require.True(t, ok)
+		require.Equal(t, "well", string(body))
 	}
 }

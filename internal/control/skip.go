@@ -3,9 +3,7 @@ package control
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 )
 
@@ -36,27 +34,13 @@ func Skip(ctx context.Context, socketPath string, r SkipRequest) (result SkipRes
 	if err != nil {
 		return result, fmt.Errorf("BUG: write a request: %w", err)
 	}
-	body, status, err := request(ctx, socketPath, http.MethodPost, SkipPath, body)
-	if err != nil {
-		return result, err
-	}
-	if status != http.StatusOK {
-		var p problem
-		if err := json.Unmarshal(body, &p); err != nil || p.Error == "" {
-			return result, otherVersion(SkipPath, socketPath, fmt.Sprintf("status %d", status))
-		}
-		return result, &Refusal{Status: status, Text: p.Error}
-	}
-	if err := json.Unmarshal(body, &result); err != nil {
-		return result, otherVersion(SkipPath, socketPath, err.Error())
-	}
-	return result, nil
+	err = ask(ctx, socketPath, http.MethodPost, SkipPath, body, &result)
+	return result, err
 }
 
 // handleSkip serves POST SkipPath.
 func handleSkip(w http.ResponseWriter, r *http.Request, skipper Skipper) {
-	var asked SkipRequest
-	err := readBody(w, r, &asked, "request", `{"topic":"orders","partition":3,"to":4711}`)
+	asked, err := readBody[SkipRequest](w, r, "request", `{"topic":"orders","partition":3,"to":4711}`)
 	if err == nil && asked.End && asked.To != nil {
 		err = &Refusal{Status: http.StatusBadRequest, Text: "to and end exclude each other: send one of them"}
 	}
@@ -69,25 +53,4 @@ func handleSkip(w http.ResponseWriter, r *http.Request, skipper Skipper) {
 		return
 	}
 	writeJSON(w, http.StatusOK, result)
-}
-
-// readBody reads the body of a request into v. It refuses a body that contains anything else. Kind and example are for
-// the error.
-func readBody(w http.ResponseWriter, r *http.Request, v any, kind, example string) error {
-	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, changeMax))
-	decoder.DisallowUnknownFields()
-	err := decoder.Decode(v)
-	if err == nil {
-		if _, err = decoder.Token(); errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err == nil {
-			err = errors.New("unexpected data after it")
-		}
-	}
-	remedy := ": send it like " + example
-	if _, large := errors.AsType[*http.MaxBytesError](err); large {
-		return &Refusal{Status: http.StatusRequestEntityTooLarge, Text: "the " + kind + " is too large" + remedy}
-	}
-	return &Refusal{Status: http.StatusBadRequest, Text: "the " + kind + " is not valid: " + err.Error() + remedy}
 }

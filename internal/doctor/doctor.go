@@ -40,8 +40,19 @@ type Options struct {
 	MemoryHigh int
 	// CgroupRoot is admission.cgroup_root. Empty: the trees that are mounted.
 	CgroupRoot string
+	// Running is the wsd that runs with the same configuration; nil: none does, as far as this user can see.
+	Running *Running
 	// System replaces system calls, for tests. A nil field means the kernel's own.
 	System System
+}
+
+// Running is what a running wsd says of its privileges.
+type Running struct {
+	PID          int      // Process id, as that wsd sees it.
+	Capabilities []string // Capabilities that it has.
+	Kept         []string // Why it has kept them after its start, one phrase each.
+	NoNewPrivs   bool     // Whether it can gain no privilege.
+	Problem      string   // Why it could not drop some; empty if it could.
 }
 
 // System is the system calls that the checks make, apart from reading files.
@@ -90,6 +101,7 @@ func Run(ctx context.Context, o Options) Report {
 	checks := []func() Result{
 		in.kernel,
 		in.capabilities,
+		in.privileges,
 		in.seccomp,
 		in.program,
 		in.unprivilegedBPF,

@@ -1,6 +1,3 @@
-// Package httpserve runs one HTTP server on a listener from Start to Close or Shutdown.
-//
-// Thread rule: every function and method may be called from any goroutine.
 package httpserve
 
 import (
@@ -21,6 +18,9 @@ type Options struct {
 	Listener  net.Listener // Start takes ownership of it.
 	Handler   http.Handler
 
+	// Probe reports whether a request is a probe, which must be answered whatever other requests do. Some slots are
+	// kept for probes, see probesKept. Several goroutines may call it at the same time.
+	Probe func(*http.Request) bool
 	// WriteTimeout bounds the time from the end of a request's header to the end of its response.
 	WriteTimeout time.Duration
 
@@ -32,26 +32,42 @@ type Options struct {
 const (
 	headerTimeout = 2 * time.Second
 	readTimeout   = 5 * time.Second
-	idleTimeout   = time.Minute
+	idleTimeout   = 10 * time.Second
 	headerMax     = 8 << 10
 )
+
+// connectionsMax bounds the open connections of a server. A further one takes the place of another, see
+// slotListener.victim. Requests that are not probes may be in progress on all but probesKept of them; beyond that they
+// get status 503.
+const (
+	connectionsMax = 128
+	probesKept     = 32
+)
+
+// grace is how long a connection keeps its slot to send a request, and to go on with a response, although others want
+// it. So connectionsMax connections are accepted in this time at least, a full backlog of 4,096 in under two seconds.
+const grace = 50 * time.Millisecond
 
 // Server serves HTTP on one listener.
 type Server struct {
 	name    string
 	address string
 	http    *http.Server
+	slots   *slotListener
 	logger  *slog.Logger
 	served  chan struct{} // Closed when serving has ended.
 }
 
 // Start serves on the listener until Close or Shutdown.
 func Start(o Options) *Server {
+	slots := newSlotListener(o.Listener, connectionsMax, grace)
 	s := &Server{
+		slots:   slots,
 		name:    o.Name,
 		address: o.Listener.Addr().String(),
 		http: &http.Server{
-			Handler:           o.Handler,
+			Handler:           slots.keepFor(o.Probe, connectionsMax-probesKept, o.Handler),
+			ConnState:         slots.note,
 			ReadHeaderTimeout: headerTimeout,
 			ReadTimeout:       readTimeout,
 			WriteTimeout:      o.WriteTimeout,
@@ -63,7 +79,7 @@ func Start(o Options) *Server {
 		served: make(chan struct{}),
 	}
 	go pprof.Do(context.Background(), pprof.Labels("component", o.Component),
-		func(context.Context) { s.serve(o.Listener) })
+		func(context.Context) { s.serve(slots) })
 	return s
 }
 

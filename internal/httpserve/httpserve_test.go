@@ -20,6 +20,7 @@ func start(t *testing.T, handler http.HandlerFunc, log io.Writer) (s *Server, li
 	require.NoError(t, err)
 	s = Start(Options{
 		Name: "test port", Component: "test", Listener: listener, Handler: handler, WriteTimeout: time.Minute,
+		Probe:  func(r *http.Request) bool { return r.URL.Path == "/probe" },
 		Logger: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	return s, listener, "http://" + listener.Addr().String() + "/"

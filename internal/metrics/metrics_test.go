@@ -46,7 +46,7 @@ func optionsFor(t testing.TB, shards int, so source.Options) Options {
 	require.NoError(t, err)
 	o := Options{
 		Version: "v1", Commit: "c", Ring: ring.Stats(), Source: src.Stats(), Steering: steer, Memory: &shard.Memory{},
-		Channels: func() int { return 3 }, Ready: func() bool { return true },
+		Channels: func() int { return 3 }, Ready: func() bool { return true }, Drain: func() Drain { return Drain{} },
 	}
 	for range shards {
 		o.Shards = append(o.Shards, &shard.Stats{Latency: stats.NewHistogram(stats.LatencyBounds())})

@@ -1,7 +1,9 @@
 package metrics
 
 import (
+	"bytes"
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -31,6 +33,14 @@ type Options struct {
 	Admission *admission.Sampler // Nil if admission is off, and all its figures are 0.
 	Channels  func() int         // Returns the number of channels with a subscriber.
 	Ready     func() bool        // Returns whether new clients should be sent here, like /ready.
+	Drain     func() Drain       // Returns the state of the drain.
+}
+
+// Drain is the state of a drain, in which clients are closed at an even pace.
+type Drain struct {
+	Since  time.Time // When it began; zero while none is on.
+	Until  time.Time // When the last client is to be closed; zero while none is on.
+	Closed uint64    // Clients that drains have closed since the start.
 }
 
 // Handler returns the handler of /metrics. It serves wsd's metrics, and those of the Go runtime and the process under
@@ -40,8 +50,33 @@ func Handler(o Options) http.Handler {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		newCollector(o))
-	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
+	return buffered(promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMax}))
 }
+
+// scrapesMax bounds the scrapes that are gathered at the same time. A further one gets status 503.
+const scrapesMax = 4
+
+// buffered sends the response of next once it is complete. A client that reads slowly, or never, does not count as a
+// scrape meanwhile.
+func buffered(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b := &buffer{header: w.Header(), code: http.StatusOK}
+		next.ServeHTTP(b, r)
+		w.WriteHeader(b.code)
+		_, _ = w.Write(b.body.Bytes()) // Fails only if the client has closed the connection.
+	})
+}
+
+// buffer is an http.ResponseWriter that keeps the response.
+type buffer struct {
+	header http.Header
+	code   int
+	body   bytes.Buffer
+}
+
+func (b *buffer) Header() http.Header         { return b.header }
+func (b *buffer) WriteHeader(code int)        { b.code = code }
+func (b *buffer) Write(p []byte) (int, error) { return b.body.Write(p) }
 
 // kind is the type of a metric.
 type kind int

@@ -35,12 +35,17 @@ func (s *Server) Health() admin.Health {
 			LagBatches:    s.ring.Cursor(routing.ShardID(i)).Lag(), Deliveries: stats.Deliveries.Load(),
 		})
 	}
+	h.Privileges = s.describePrivileges()
+	h.Drain = admin.Drain(s.DrainState())
 	s.describeSettings(&h)
 	s.describeAdmission(&h)
 	h.Kafka.Topics = topics(kafka)
 	h.Reasons = append(h.Reasons, kafkaProblems(kafka)...)
 	if h.Status == admin.StatusOK && len(h.Reasons) > 0 {
 		h.Status = admin.StatusDegraded
+	}
+	if why := s.draining(); why != "" && h.Status.Serving() {
+		h.Status, h.Reasons = admin.StatusDraining, append([]string{why}, h.Reasons...)
 	}
 	return h
 }
@@ -172,6 +177,8 @@ func partitionProblem(t *source.TopicStatus, what string, problem func(*source.P
 func (s *Server) Ready() (ready bool, reasons []string) {
 	if stage := *s.stage.Load(); stage != admin.StatusOK {
 		reasons = append(reasons, "wsd is "+string(stage))
+	} else if why := s.draining(); why != "" {
+		reasons = append(reasons, why)
 	}
 	if !s.source.Ready() {
 		reasons = append(reasons, "the first position of some partitions is not known yet")

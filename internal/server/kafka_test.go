@@ -3,6 +3,7 @@ package server
 import (
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -51,7 +52,10 @@ func TestKafkaComesLater(t *testing.T) {
 	require.Contains(t, body, "wsd_ready 1")
 	require.Contains(t, body, `wsd_kafka_position{partition="0",topic="a"} 1`)
 	require.Contains(t, body, `wsd_kafka_lag{partition="0",topic="a"} 0`)
-	require.Contains(t, body, "wsd_delivery_latency_seconds_count 1")
+	r.eventually("counted, after the client has the record", func() bool {
+		_, body := r.get("/metrics")
+		return strings.Contains(body, "wsd_delivery_latency_seconds_count 1\n")
+	})
 }
 
 // A wrong password is said in the log, in /health and in /ready.

@@ -222,7 +222,7 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int) shard.Options
 		ID: id, Listeners: listeners, Cursor: s.ring.Cursor(id), Head: s.ring.Head, Interest: s.interest,
 		Positions: positions,
 		Load:      s.steering.Slot(id), Serving: &s.serving, Descriptors: &s.descriptors, Memory: &s.memory,
-		Admission: s.admit,
+		Admission: s.admit, Drain: &s.drain.pace,
 		Limits: shard.Limits{
 			OutboundMax: int(c.OutboundMax), MessageMax: int(c.MessageMax), MessageOutMax: int(c.MessageOutMax),
 			HeadMax: int(c.HeadMax), ChannelsMax: c.ChannelsMax, ChannelLengthMax: c.ChannelLengthMax,
@@ -275,6 +275,7 @@ func (s *Server) adminOptions() admin.Options {
 			Source: s.source.Stats(), Recovery: recoveryStats, Deflate: s.deflate,
 			Steering: s.steering, Admission: s.admission, Memory: &s.memory, Channels: s.interest.Len,
 			Ready: func() bool { ready, _ := s.Ready(); return ready },
+			Drain: s.drainMetrics,
 		}),
 		Pprof: enabled(os.Getenv("ENABLE_PPROF")), ClientPort: int(s.groups[0].Address.Port()), Channels: s.channels,
 		Logger: s.log,

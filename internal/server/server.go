@@ -22,6 +22,7 @@ import (
 	"wsd/internal/control"
 	"wsd/internal/deflate"
 	"wsd/internal/listen"
+	"wsd/internal/privilege"
 	"wsd/internal/recovery"
 	"wsd/internal/routing"
 	"wsd/internal/shard"
@@ -63,8 +64,11 @@ type Server struct {
 
 	hooks hooks
 
-	memory      shard.Memory                 // What connections of all shards hold, and its limit.
-	descriptors shard.Descriptors            // Number of connections of all shards, and its limit.
+	privileges atomic.Pointer[privilege.State] // Nil before DropPrivileges.
+
+	memory      shard.Memory      // What connections of all shards hold, and its limit.
+	descriptors shard.Descriptors // Number of connections of all shards, and its limit.
+	drain       drain
 	serving     atomic.Bool                  // Whether GET /healthz on the client port returns 200.
 	stage       atomic.Pointer[admin.Status] // Starting, ok or stopping.
 }
@@ -192,13 +196,15 @@ func (s *Server) openPorts() (err error) {
 	if path == "" {
 		path = control.DefaultPath(int(s.groups[0].Address.Port()))
 	}
-	s.control, err = control.Start(control.Options{Path: path, Handler: control.NewHandler(health, s, s),
-		Logger: s.log})
+	s.control, err = control.Start(control.Options{
+		Path: path, Handler: control.NewHandler(health, s, s, s), Logger: s.log,
+	})
 	if err != nil {
 		if s.cfg.Control.Socket != "" {
 			return err
 		}
-		s.log.Warn("no control socket: wsd health and wsd steer cannot reach this server", "reason", err.Error())
+		s.log.Warn("no control socket: wsd health, wsd steer and wsd drain cannot reach this server", "reason",
+			err.Error())
 	}
 	if s.cfg.Admin.Listen == "" {
 		return nil
@@ -314,8 +320,9 @@ func (s *Server) stop() error {
 		s.steering.Slot(routing.ShardID(i)).SetDraining(true)
 		sh.PostStopAccepting()
 	}
-	// The source gets a quarter of the time, the shards the rest.
-	sourceCtx, cancel := context.WithDeadline(context.Background(), began.Add(s.cfg.Shutdown.Drain/4))
+	s.leave()
+	// The source gets a third of what is left of the time, the shards the rest.
+	sourceCtx, cancel := context.WithTimeout(context.Background(), time.Until(deadline)/3)
 	err := s.source.Stop(sourceCtx)
 	cancel()
 	if err != nil {
@@ -388,9 +395,9 @@ func (s *Server) clients() (n int64) {
 	return n
 }
 
-// descriptorsKept is the number of descriptors reserved for other uses than clients. The admin port has at most 64
-// connections, and each broker one or two.
-const descriptorsKept = 128
+// descriptorsKept is the number of descriptors reserved for other uses than clients. The admin port and the control
+// socket have at most 128 connections each, and each broker one or two.
+const descriptorsKept = 320
 
 // filesFew is a limit on open files that wsd warns of. Kernels and distributions set 4,096 or more as the hard limit.
 const filesFew = 4096

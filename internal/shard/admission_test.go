@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -129,7 +128,7 @@ func TestAdmissionWhileStopping(t *testing.T) {
 	r.step()
 	status, body := c.response()
 	require.Equal(t, http.StatusServiceUnavailable, status)
-	require.True(t, strings.HasPrefix(body, "The server is stopping"), body)
+	require.Contains(t, body, "because it is stopping")
 }
 
 // A long turn is counted with its length.

@@ -103,7 +103,7 @@ func (s *Shard) decide(r *wire.Request, req *request) (accept wire.Accept, err e
 		req.plainHTTP = true
 		return accept, plainResponse(path, !s.accepting.stopped && s.opts.Serving.Load())
 	}
-	if s.accepting.stopped {
+	if s.accepting.stopped || s.opts.Drain.on() {
 		return accept, stopping
 	}
 	if !s.admits(AnswerHTTP) {
@@ -150,7 +150,7 @@ func (s *Shard) path(path string) string {
 }
 
 var stopping = &wire.Reject{
-	Cause: causeStopping, Status: 503, Body: "The server is stopping.",
+	Cause: causeStopping, Status: 503, Body: "The server takes no new clients, because it is stopping.",
 }
 
 // plainResponse is the response to a request that is not an upgrade.

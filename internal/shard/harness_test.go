@@ -180,7 +180,7 @@ func newIdleRig(t testing.TB, stallMax time.Duration, change func(*Options)) *ri
 	r.ring = ring
 	o := Options{
 		ID: 0, Listeners: []int{fd}, Cursor: ring.Cursor(0), Head: ring.Head, Interest: r.interest, Positions: r.place, Load: r.load,
-		Serving: r.serving, Descriptors: &Descriptors{Max: 1 << 20}, Memory: &Memory{Limit: 1 << 40}, Limits: testLimits(), Version: "test", ClientIDs: testIDs, Logger: slog.New(slog.DiscardHandler),
+		Serving: r.serving, Descriptors: &Descriptors{Max: 1 << 20}, Memory: &Memory{Limit: 1 << 40}, Drain: &Drain{}, Limits: testLimits(), Version: "test", ClientIDs: testIDs, Logger: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {
 		change(&o)

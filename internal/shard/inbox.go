@@ -11,6 +11,7 @@ const (
 	signalShutdown
 	signalLayouts // A segment that this shard awaits has been compressed.
 	signalCompletions
+	signalDrain
 )
 
 // inboxMax bounds the completions that a shard may be waiting for.

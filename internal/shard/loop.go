@@ -55,6 +55,7 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 	more = s.deliver()
 	more = s.notifyRecalled() || more
 	s.endFailed()
+	more = s.closeDue(began) || more
 	if s.closing && (!more && s.gatherer.wakeAt == 0 || int64(began) >= s.deadline.Load()) {
 		if more = s.closePortion(began); !more && s.connections == 0 {
 			s.endTurn(began)
@@ -109,6 +110,9 @@ func (s *Shard) takeInbox() {
 	if bits&signalCompletions != 0 || len(s.completions.due) > 0 {
 		s.takeCompletions()
 	}
+	if bits&signalDrain != 0 {
+		s.noteDrain()
+	}
 	if bits&signalShutdown != 0 {
 		s.closing = true
 	}
@@ -148,6 +152,7 @@ func (s *Shard) setTimer() {
 	earlier(s.accepting.resumeAt)
 	earlier(s.gatherer.wakeAt)
 	earlier(s.flows.wakeAt())
+	earlier(s.draining.wakeAt(s.clients))
 	if s.closing {
 		earlier(ticks(time.Duration(max(1, s.deadline.Load()))))
 	}

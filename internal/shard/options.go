@@ -71,6 +71,7 @@ type Options struct {
 	Descriptors *Descriptors // Shared by all shards.
 	Memory      *Memory      // Shared by all shards.
 	Admission   *Admission   // Shared by all shards; nil: every new client may come in.
+	Drain       *Drain       // Shared by all shards.
 	Limits      Limits
 	Slow        []SlowPolicy // The first whose pattern fits a channel applies; none: PolicyDisconnect.
 	Deflate     Deflate
@@ -92,7 +93,7 @@ const listenersMax = 256
 func (o Options) validate() error {
 	switch {
 	case o.Cursor == nil || o.Head == nil || o.Interest == nil || o.Positions == nil || o.Load == nil ||
-		o.Serving == nil || o.Descriptors == nil || o.Memory == nil || o.ClientIDs == nil ||
+		o.Serving == nil || o.Descriptors == nil || o.Memory == nil || o.Drain == nil || o.ClientIDs == nil ||
 		o.Logger == nil:
 		return errors.New("BUG: shard options with a nil dependency")
 	case int(o.ID) >= routing.ShardsMax:

@@ -70,6 +70,8 @@ type Shard struct {
 	timer     *time.Timer
 	timerAt   uint32 // Tick for which timer is set; 0: not set.
 
+	draining draining
+
 	// Shutdown.
 	closing   bool
 	closeNext uint32 // Slot that the next portion of closes begins with.
@@ -178,6 +180,9 @@ func (s *Shard) PostWake() { s.poller.Wake() }
 
 // PostStopAccepting makes the shard accept what is in its accept queues and close its listeners. Any goroutine.
 func (s *Shard) PostStopAccepting() { s.inbox.signal(signalStopAccepting) }
+
+// PostDrain makes the shard take notice that Options.Drain has begun, changed or ended. Any goroutine.
+func (s *Shard) PostDrain() { s.inbox.signal(signalDrain) }
 
 // PostShutdown makes the shard deliver what is on the bus, close its connections with 3001 or 1001, and end its loop
 // when all are closed, or at the deadline by force. It implies PostStopAccepting. Any goroutine; nothing may be

@@ -48,6 +48,18 @@ func TestAdmission(t *testing.T) {
 	require.NoError(t, v.SetAdmission(100))
 	require.Equal(t, 10, v.try(10, ""))
 	require.NoError(t, v.SetAdmission(0))
+
+	// A server that refuses everybody does so whatever its level is meanwhile.
+	require.NoError(t, v.Refuse(true))
+	require.NoError(t, v.SetAdmission(10))
+	require.Equal(t, 10, v.try(10, ""))
+	require.NoError(t, v.Refuse(false))
+	level, err := v.Admission()
+	require.NoError(t, err)
+	require.EqualValues(t, 10, level)
+	require.NoError(t, v.SetAdmission(0))
+	require.Zero(t, v.try(20, ""))
+
 	v.set("admission", 0, 50)
 	require.InDelta(t, 200, v.try(400, ""), 60, "six times the standard deviation")
 	require.NoError(t, v.SetAdmission(20))

@@ -234,8 +234,27 @@ const admissionOwn = uint32(1)
 func (s *Steering) SetAdmission(percent uint32) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.admission = percent
+	return s.writeAdmission()
+}
+
+// Refuse makes the program refuse every new connection, whatever SetAdmission says, or ends that. It does nothing where
+// the kernel's hash chooses, and a dry run of admission does not refuse. Any goroutine may call it.
+func (s *Steering) Refuse(all bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refusing = all
+	return s.writeAdmission()
+}
+
+// writeAdmission writes wsd's own entry. The caller holds the mutex.
+func (s *Steering) writeAdmission() error {
 	if s.objects == nil {
 		return nil
+	}
+	percent := s.admission
+	if s.refusing {
+		percent = 100
 	}
 	if err := s.objects.settings[steerMapAdmission].Update(admissionOwn, percent, ebpf.UpdateExist); err != nil {
 		return explain("write map "+steerMapAdmission, err)
@@ -243,7 +262,7 @@ func (s *Steering) SetAdmission(percent uint32) error {
 	return nil
 }
 
-// Admission returns the percentage that SetAdmission has set. Any goroutine may call it.
+// Admission returns the percentage that SetAdmission has set, or 100 after Refuse. Any goroutine may call it.
 func (s *Steering) Admission() (percent uint32, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

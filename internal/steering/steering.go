@@ -75,9 +75,11 @@ type Steering struct {
 	handshakes []handshakeWindow                            // One for each shard.
 	reported   struct{ changed, ignored map[string]string } // Remarks at the last call of Watch, by entry.
 
-	mu       sync.Mutex         // Guards objects and outcomes.
-	objects  *objects           // Maps and programs; nil where the kernel's hash chooses, and after Close.
-	outcomes steerOutcomeCounts // The program's counters at the last call of readOutcomes.
+	mu        sync.Mutex         // Guards the following.
+	admission uint32             // What SetAdmission has set.
+	refusing  bool               // What Refuse has set.
+	objects   *objects           // Maps and programs; nil where the kernel's hash chooses, and after Close.
+	outcomes  steerOutcomeCounts // The program's counters at the last call of readOutcomes.
 }
 
 // New loads the program. It does not affect any connection yet. The caller then calls Attach for each group before the

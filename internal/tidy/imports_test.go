@@ -63,6 +63,7 @@ var rules = map[string]rule{
 	"tlsconn":   {own: []string{"epoll"}, outside: []string{ants}},
 	"doctor":    {own: []string{"cgroup", "host", "steering"}, outside: []string{unix}},
 	"host":      {},
+	"privilege": {own: []string{"host"}, outside: []string{unix}},
 	"dirlock":   {outside: []string{unix}},
 	"httpserve": {},
 	"command":   {outside: []string{kong, unix}},
