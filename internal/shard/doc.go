@@ -11,7 +11,7 @@
 //  2. the inbox: signals and completions from other goroutines;
 //  3. timers: pings, deadlines;
 //  4. the bus: gather batches unless the brake holds, and deliver their segments;
-//  5. those that were recalled: notify a portion;
+//  5. those that were recalled: notify some;
 //  6. those that failed in this turn: end them, at this one place;
 //  7. the flush of connections that have something to send;
 //  8. counts: what the turn did becomes visible, and its slots free.

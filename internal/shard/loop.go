@@ -57,7 +57,7 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 	s.endFailed()
 	more = s.closeDue(began) || more
 	if s.closing && (!more && s.gatherer.wakeAt == 0 || int64(began) >= s.deadline.Load()) {
-		if more = s.closePortion(began); !more && s.connections == 0 {
+		if more = s.closeSome(began); !more && s.connections == 0 {
 			s.endTurn(began)
 			s.stop()
 			return false, true
@@ -167,9 +167,9 @@ func (s *Shard) setTimer() {
 	}
 }
 
-// closePortion says goodbye to the next portion of connections, and at the deadline closes what is left. It returns
-// whether another portion is to follow.
-func (s *Shard) closePortion(now time.Duration) (more bool) {
+// closeSome says goodbye to some more connections, and at the deadline closes what is left. It returns whether there
+// are others.
+func (s *Shard) closeSome(now time.Duration) (more bool) {
 	if int64(now) >= s.deadline.Load() {
 		s.slab.each(func(c *conn) {
 			if c.state != stateClosing {

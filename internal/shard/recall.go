@@ -108,8 +108,7 @@ func (s *Shard) recall(c *conn, affected func(channel uint32) bool) {
 	s.recalls.channels[c.slot] = append(s.recalls.channels[c.slot], left...)
 }
 
-// notifyRecalled notifies the next portion of those that were recalled. It returns whether another portion is to
-// follow.
+// notifyRecalled notifies some more of those that were recalled. It returns whether there are others.
 func (s *Shard) notifyRecalled() (more bool) {
 	r := &s.recalls
 	if len(r.queue) == 0 {

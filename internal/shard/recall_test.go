@@ -104,8 +104,8 @@ func TestBreakWhereStreamsBegin(t *testing.T) {
 	}
 }
 
-// Many are told in portions; nobody gets what comes after the gap before.
-func TestBreakInPortions(t *testing.T) {
+// Many are told over several turns; nobody gets what comes after the gap before.
+func TestBreakTakesTurns(t *testing.T) {
 	const clients = closesPerTurn + 10
 	r := newStepped(t, nil)
 	all := make([]*client, clients)

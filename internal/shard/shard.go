@@ -74,7 +74,7 @@ type Shard struct {
 
 	// Shutdown.
 	closing   bool
-	closeNext uint32 // Slot that the next portion of closes begins with.
+	closeNext uint32 // Slot that closeSome goes on with.
 
 	turn turnCounts
 }
