@@ -324,7 +324,9 @@ func (o Options) kafka() []family {
 			"Connections closed because they returned no records although there were some.", counter, s.Stalls.Load),
 		{name: "wsd_kafka_throttled_seconds_total", kind: counter, help: "Pauses that brokers have asked for because " +
 			"of quotas (throttle_time_ms). wsd keeps them.",
-			values: func(emit func(float64, ...string)) { emit(time.Duration(s.Throttled.Load()).Seconds()) }},
+			values: func(emit func(float64, ...string)) {
+				emit(float64(s.Throttled.Load()) / float64(time.Second))
+			}},
 		single("wsd_kafka_metadata_refreshes_total", "Requests for the cluster's topology.", counter,
 			s.MetadataRefreshes.Load),
 		single("wsd_kafka_metadata_errors_total", "Failed requests for the cluster's topology.", counter,

@@ -71,7 +71,7 @@ type shedder struct {
 // Shed implements admission.Shedder.
 func (s *shedder) Shed(level int) {
 	if s.kernel && s.steering.Status().Mode != steering.Hash {
-		err := s.steering.SetAdmission(uint32(level))
+		err := s.steering.SetAdmission(uint32(level)) //nolint:gosec // From 0 to 100.
 		if err == nil {
 			s.failed = false
 			s.shards.Refuse(0)

@@ -84,6 +84,7 @@ func (s *Server) beginDrain(over time.Duration, rate float64) {
 	begun := &drainBegun{since: now, rate: rate, clients: s.clients(), closedBefore: d.pace.Closed()}
 	if d.begun != nil { // The drain goes on at another pace.
 		begun.since, begun.closedBefore = d.begun.since, d.begun.closedBefore
+		//nolint:gosec // It does not shrink, and is a number of clients.
 		begun.clients += int64(d.pace.Closed() - d.begun.closedBefore)
 	}
 	if rate > 0 {
