@@ -65,6 +65,8 @@ func (c *Conn) authenticate(
 				r.Refused()
 			}
 			return 0, refused(fmt.Errorf("%w (%s)", err, advice(m)))
+		} else if KindOf(err) == ErrorTimeout {
+			return 0, &KindError{ErrorTimeout, Describe(during, err)}
 		} else if err != nil {
 			return 0, &KindError{ErrorAuth, fmt.Errorf("%w (some brokers do this if credentials are wrong: %s)",
 				Describe(during, err), advice(m))}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"os"
 	"syscall"
 	"time"
 )
@@ -47,7 +48,11 @@ func (c *Conn) renewSession() error {
 	began := time.Now()
 	lifetime, err := c.session.renew()
 	if err != nil {
-		return c.endedBy(Describe("log in again on the open connection", err))
+		err = Describe("log in again on the open connection", err)
+		if errors.Is(err, os.ErrDeadlineExceeded) { // The broker does not answer.
+			return err
+		}
+		return c.endedBy(err)
 	}
 	c.session.begin(began, lifetime)
 	return nil

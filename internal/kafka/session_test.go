@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"io"
+	"os"
 	"testing"
 	"time"
 
@@ -92,6 +93,40 @@ func TestLoginAgainRefused(t *testing.T) {
 		require.ErrorContains(t, err, "log in again on the open connection", what)
 		require.True(t, HasEnded(err), what)
 	}
+}
+
+// A broker that does not answer a login on the open connection is frozen: that is a fault, and not of the credentials.
+func TestLoginAgainNotAnswered(t *testing.T) {
+	for _, key := range []kmsg.Key{kmsg.SASLHandshake, kmsg.SASLAuthenticate} {
+		c, k := loggedIn(t, "60000", nil)
+		require.NoError(t, ask(k))
+		stop := make(chan struct{})
+		t.Cleanup(func() { close(stop) })
+		c.ControlKey(int16(key), func(kmsg.Request) (kmsg.Response, error, bool) {
+			c.SleepControl(func() { <-stop })
+			return nil, nil, false
+		})
+		k.session.renewAt = time.Now()
+		k.SetTimeout(50 * time.Millisecond)
+		k.deadline = time.Time{}
+		k.older()
+		err := ask(k)
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded, key.Name())
+		require.Equal(t, ErrorTimeout, KindOf(err), key.Name())
+		require.False(t, HasEnded(err), key.Name())
+		require.NotContains(t, err.Error(), "credentials")
+	}
+}
+
+// A broker may ask for a pause that is longer than the login's life. After it, the connection logs in first.
+func TestPauseLongerThanLogin(t *testing.T) {
+	logins := 0
+	_, k := loggedIn(t, "2000", func() { logins++ })
+	require.NoError(t, ask(k))
+	k.throttledUntil = time.Now().Add(3 * time.Second)
+	require.NoError(t, ask(k))
+	require.NotZero(t, logins)
+	require.Zero(t, k.Throttled())
 }
 
 // The end of a connection is none of a fault only if the connection worked, for some time, and ends between responses.
