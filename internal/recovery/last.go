@@ -95,7 +95,7 @@ func (p *pass) settleLast(q *query, b *source.Block) {
 	q.add(x.records[lo:hi], x.records, bytes)
 	q.edge = max(b.From, q.start)
 	if full || b.First || q.edge == q.start {
-		p.finish(q, q.success())
+		p.settled(q, q.success())
 		return
 	}
 	p.keep(q, q.parts[parts:])

@@ -157,11 +157,11 @@ func (p *pass) settleNext(q *query, to int64) {
 	q.edge, q.join = to, joined{}
 	switch {
 	case q.counting && q.counted > q.CountMax:
-		p.finish(q, bus.Answer{Result: bus.ResultLimit})
+		p.settled(q, bus.Answer{Result: bus.ResultLimit})
 	case q.dropped && q.edge == q.end:
 		q.reset()
 	case q.edge == q.end || q.full && !q.counting:
-		p.finish(q, q.success())
+		p.settled(q, q.success())
 	default:
 		p.keep(q, q.parts[parts:])
 	}

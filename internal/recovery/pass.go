@@ -33,8 +33,15 @@ type pass struct {
 	stopped bool     // The workers have to end.
 	slot    *walkSlot
 
+	answers []settled         // Those of the walk that are not given yet.
 	joins   map[string]*join  // By channel, of the block's QueryNext queries.
 	indexes map[string]*index // By channel, of the block's QueryLast queries.
+}
+
+// settled is a query with its answer.
+type settled struct {
+	*query
+	bus.Answer
 }
 
 // pass works on a lane for a limited time.
@@ -123,15 +130,13 @@ func (p *pass) walk(b source.Block, read bool) {
 	default:
 		for _, q := range next {
 			p.settleNext(q, to)
-			p.slot.rest() // Whoever asked may do work with the answer at once.
 		}
 		for _, q := range last {
 			if err != nil {
-				p.finish(q, q.partial(bus.ResultOverload))
+				p.settled(q, q.partial(bus.ResultOverload))
 				continue
 			}
 			p.settleLast(q, &b)
-			p.slot.rest()
 		}
 	}
 	b.Done()
@@ -139,6 +144,7 @@ func (p *pass) walk(b source.Block, read bool) {
 	clear(p.indexes)
 	p.r.collected.Add(int64(p.kept - p.memory))
 	p.memory, p.kept = 0, 0
+	p.answer()
 	p.saveMemory()
 }
 
@@ -210,6 +216,20 @@ func (p *pass) saveMemory() {
 			p.finish(q, q.partial(bus.ResultOverload))
 		}
 	}
+}
+
+// settled notes the answer to a query. It is given when the walk is over: what the walk has collected must not count
+// any longer when whoever asked asks for more.
+func (p *pass) settled(q *query, a bus.Answer) { p.answers = append(p.answers, settled{q, a}) }
+
+// answer gives the answers that were noted.
+func (p *pass) answer() {
+	for _, s := range p.answers {
+		p.finish(s.query, s.Answer)
+		p.slot.rest() // Whoever asked may do work with the answer at once.
+	}
+	clear(p.answers)
+	p.answers = p.answers[:0]
 }
 
 // finish answers a query of the pass.
