@@ -241,7 +241,7 @@ func (s *Source) failLocked(p *partition, err error, awaitRefresh bool) {
 	}
 	// A partition that has moved is nothing unusual. Only a problem that lasts is worth a log line.
 	if !awaitRefresh || p.failures.Failures > 3 {
-		s.outages.failed(&p.trouble, outageCause{p.leaderSeen.Load(), kind}, p.name(), err, append(p.attrs(), "offset",
+		s.outages.failed(&p.trouble, outageCause{p.readSeen.Load(), kind}, p.name(), err, append(p.attrs(), "offset",
 			p.routed.Load())...)
 	}
 }

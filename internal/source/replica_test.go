@@ -2,6 +2,7 @@ package source
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,9 +25,12 @@ func TestNearestReplicaFails(t *testing.T) {
 			c := mustCluster(t, kfake.NumBrokers(2), kfake.SeedTopics(1, "a"))
 			require.NoError(t, c.MoveTopicPartition("a", 0, 0))
 			produce(t, mustClient(t, c.ListenAddrs()), "a", 0, offsets(0, 5)...)
+			var mu sync.Mutex
 			var redirected, served, withRack int
 			c.ControlKey(int16(kmsg.Fetch), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
 				c.KeepControl()
+				mu.Lock()
+				defer mu.Unlock()
 				req := kreq.(*kmsg.FetchRequest)
 				if len(req.Topics) == 0 {
 					return nil, nil, false
@@ -59,6 +63,8 @@ func TestNearestReplicaFails(t *testing.T) {
 			r.wantLog(t, "a", offsets(0, 5))
 			r.wantIntact(t)
 			eventually(t, func() bool { return r.Status().Topics[0].Partitions[0].ReadFrom == 0 }, r.logs.String)
+			mu.Lock()
+			defer mu.Unlock()
 			require.Equal(t, []int{1, 1, 1}, []int{redirected, served, withRack})
 		})
 	}
@@ -96,6 +102,34 @@ func TestReadFrom(t *testing.T) {
 	b.p.leaderUntil = time.Time{}
 	b.f.plan(11)
 	require.Equal(t, "here", b.f.request.Rack)
+}
+
+// A batch that a replica has damaged is not lost before the leader has been asked for it, and what fails is the replica.
+func TestReplicaIsDamaged(t *testing.T) {
+	b := newBench(t, Options{Rack: "here"})
+	data := kafkatest.Join(kafkatest.Numbered(0, 3))
+	bad := append([]byte(nil), data...)
+	bad[len(bad)-1] ^= 1
+	b.p.leaderSeen.Store(2)
+	for range badTriesMax + 1 {
+		b.p.replica = b.f.id
+		b.p.readSeen.Store(b.f.id)
+		b.feed(t, 3, nil, bad)
+		require.EqualValues(t, -1, b.p.replica)
+		require.True(t, time.Now().Before(b.p.leaderUntil))
+		require.Zero(t, b.p.routed.Load())
+	}
+	require.Zero(t, lost(b.topic(0)))
+	b.digest.close()
+	require.Contains(t, b.logs.String(), "reading a partition does not go on, retrying", "it happens again and again")
+	require.Contains(t, b.logs.String(), "broker=1")
+	b.p.readSeen.Store(2)
+	for range badTriesMax - 1 {
+		b.feed(t, 3, nil, bad)
+		require.Zero(t, lost(b.topic(0)), "the leader gets all tries")
+	}
+	b.feed(t, 3, nil, data)
+	b.wantValues(t, "a", offsets(0, 3))
 }
 
 // nearestReplica reads from one of three replicas, which then fails.

@@ -177,10 +177,14 @@ func (f *fetcher) readLocked(w *walk) (good bool, err error) {
 const badTriesMax = 3
 
 // badBatchLocked deals with a batch that cannot be read because of cause. The batch is fetched again, since the damage
-// may have happened on the way. If that does not help, or cannot help, the batch is skipped as lost. Last is the
-// batch's last offset according to its header, -1 if that is not known, and high the partition's high watermark. The
-// error is a *publishError.
+// may have happened on the way, and from the leader if a replica sent it. If that does not help, or cannot help, the
+// batch is skipped as lost. Last is the batch's last offset according to its header, -1 if that is not known, and high
+// the partition's high watermark. The error is a *publishError.
 func (f *fetcher) badBatchLocked(p *partition, cause error, last, high int64, permanent bool) error {
+	if f.replicaFailedLocked(p, kafka.NewError(kafka.ErrorCorrupt, cause)) {
+		p.badOffset = -1 // The leader may have an intact copy, and gets all tries.
+		return nil
+	}
 	position := p.routed.Load()
 	if p.badOffset != position {
 		p.badOffset, p.badTries = position, 0
