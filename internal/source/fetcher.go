@@ -25,7 +25,7 @@ type fetcher struct {
 	// Any goroutine reads these.
 	connected atomic.Bool
 	lastError atomic.Pointer[string]
-	askedAt   atomic.Int64 // When the fetch under way was sent, in nanoseconds of Unix time. 0 means none is.
+	askedAt   atomic.Int64 // When the fetch under way is sent, in nanoseconds of Unix time. 0 means none is.
 
 	// The fetcher's goroutine owns these.
 	request  kmsg.FetchRequest
@@ -184,7 +184,7 @@ func (f *fetcher) step(ctx context.Context, c *kafka.Conn) error {
 	}
 	var resp kmsg.FetchResponse
 	req := f.fetches.next(&f.request, len(f.asked), f.behind, time.Now())
-	f.askedAt.Store(time.Now().UnixNano())
+	f.askedAt.Store(time.Now().Add(c.Throttled()).UnixNano())
 	size, err := c.Request(req, &resp, f.s.o.FetchMaxWait)
 	f.askedAt.Store(0)
 	f.fraction.after(err)

@@ -34,3 +34,19 @@ func TestThrottledIsNamed(t *testing.T) {
 	r.throttled("other", time.Second)
 	require.NotContains(t, r.throttles.byAddr, "gone")
 }
+
+// A broker that asks for a pause is not overdue while wsd keeps it.
+func TestThrottledIsNotOverdue(t *testing.T) {
+	c := mustCluster(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a"))
+	c.ControlKey(int16(kmsg.Fetch), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+		resp := kreq.ResponseKind().(*kmsg.FetchResponse)
+		resp.ThrottleMillis = int32(time.Hour.Milliseconds())
+		return resp, nil, true
+	})
+	r := startRig(t, Options{Brokers: c.ListenAddrs(), Topics: []string{"a"}}, "a")
+	eventually(t, func() bool { return len(r.Status().Throttled) > 0 }, r.logs.String)
+	fetchers := func() []*fetcher { r.view.mu.Lock(); defer r.view.mu.Unlock(); return r.view.fetchers }
+	eventually(t, func() bool {
+		return time.Until(time.Unix(0, fetchers()[0].askedAt.Load())) > time.Minute
+	}, func() string { return "the wait does not count" })
+}
