@@ -133,6 +133,8 @@ func (r *router) batchLocked(p *partition, w *kafka.Walker) error {
 		rec := w.Record()
 		if p.channel == nil && rec.TooLarge == 0 {
 			if err := r.placeLocked(p, rec); err != nil {
+				r.counts.compacted += uint64(rec.Offset - next)
+				p.routed.Store(rec.Offset) // So that an operator skips this record, not an offset before it.
 				return err
 			}
 		}

@@ -11,6 +11,7 @@ import (
 
 	"wsd/internal/kafka"
 	"wsd/internal/kafkatest"
+	"wsd/internal/route"
 )
 
 // A broker that cannot read one offset of its own log is passed by hand. What is skipped counts as lost, and
@@ -99,6 +100,28 @@ func TestSkipEndsWhatWasUnderWay(t *testing.T) {
 	_, end, err = b.Skip("a", 0, SkipEnd)
 	require.ErrorIs(t, err, ErrSkipRange, "at the end already")
 	require.Zero(t, end)
+}
+
+// A rule's stop stands at the record that it cannot place, not at an offset before it that compaction has left empty:
+// skipping one offset passes the record.
+func TestSkipPassesWhatStops(t *testing.T) {
+	b := newBench(t, Options{Routes: []Route{{Channel: "x:{key}", OnError: route.OnError{Action: route.ErrorStop}}}})
+	b.publishView()
+	b.interest.Add("x:k", 0, 0)
+	b.p.channel = nil
+	b.f.parts = []*partition{b.p}
+	data := kafkatest.Join(kafkatest.Batch{LastDelta: 9, Producer: -1, Records: []kafkatest.Record{
+		{Delta: 0, Key: "k", Value: "0"}, {Delta: 5, Value: "5"}, {Delta: 9, Key: "k", Value: "9"}}})
+	b.feed(t, 10, nil, data)
+	require.Contains(t, b.p.errorText(), "stopped at offset 5")
+	require.EqualValues(t, 5, b.p.routed.Load())
+	from, end, err := b.Skip("a", 0, SkipOne)
+	require.NoError(t, err)
+	require.Equal(t, []int64{5, 6}, []int64{from, end})
+	b.feed(t, 10, nil, data)
+	b.wantValues(t, "x:k", []string{"0", "9"})
+	require.EqualValues(t, 1, lost(b.topic(0)))
+	require.EqualValues(t, 7, b.topic(0).Compacted.Load())
 }
 
 // topicRecords returns how many records were read.
