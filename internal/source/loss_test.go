@@ -224,3 +224,17 @@ func TestRecreatedBeforeItsEnd(t *testing.T) {
 	_, _, ok := b.Position("a")
 	require.False(t, ok, "the new life has no position yet, and the old one's is no longer told")
 }
+
+// What waits for a line is logged when the source stops.
+func TestLossesAreLoggedAtTheEnd(t *testing.T) {
+	b := newBench(t, Options{})
+	b.Source.mu.Lock()
+	for n := range int64(lossesPerInterval + 2) {
+		require.NoError(t, b.loseLocked(b.p, LossUnreadable, n, n+1))
+	}
+	b.Source.mu.Unlock()
+	require.Zero(t, b.logs.count("more records are lost"))
+	require.NoError(t, b.Stop(t.Context()))
+	require.Contains(t, b.logs.String(), "more records are lost")
+	require.Contains(t, b.logs.String(), "losses=2")
+}

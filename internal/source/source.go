@@ -183,6 +183,9 @@ func (s *Source) Stop(ctx context.Context) error {
 		s.committer.stop(ctx)
 	}
 	s.digest.close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.losses.flush(s)
 	return err
 }
 

@@ -43,6 +43,7 @@ func (s *Source) watch(ctx context.Context) {
 			return
 		}
 		s.digest.flush()
+		s.flushLosses()
 		if err != nil {
 			s.answeredLate = s.answeredLate || !s.everRefreshed()
 			s.stats.MetadataErrors.Add(1)
@@ -62,7 +63,6 @@ func (s *Source) watch(ctx context.Context) {
 			s.setViewError("")
 		}
 		s.metaProblem.ok(s.log, "the Kafka cluster can be read again")
-		s.flushLosses()
 		s.noteBehind()
 		kafka.Sleep(ctx, refreshPause, nil)
 		if settled {
