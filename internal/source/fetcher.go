@@ -237,6 +237,7 @@ func (f *fetcher) plan(version int16) (unresolved []*partition, wait time.Durati
 	if len(f.walks) > 0 {
 		poll = 0 // They go on after this fetch.
 	}
+	places := f.places(f.s.o.FetchTotalBytes)
 	for i := range f.parts {
 		p := f.parts[(f.rotate+i)%len(f.parts)]
 		if len(f.walks) > 0 && f.walking(p) {
@@ -273,6 +274,12 @@ func (f *fetcher) plan(version int16) (unresolved []*partition, wait time.Durati
 			wait = min(wait, hold)
 			poll = min(poll, hold)
 			continue
+		}
+		if p.awaitsPlace {
+			if places == 0 {
+				continue
+			}
+			places--
 		}
 		if now.Before(p.leaderUntil) {
 			rack = ""

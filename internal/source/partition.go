@@ -114,6 +114,8 @@ type partition struct {
 	wanted      uint64    // How many records somebody wanted, see checkLocked.
 	trouble     trouble
 	breaks      breakPace
+	// A walk was given up because there was no place to put it aside. The partition is fetched when there is one.
+	awaitsPlace bool
 }
 
 // resolveKind is what must be looked up about offsets before the source can go on fetching.

@@ -90,7 +90,7 @@ func (f *fetcher) takeLocked(w *walk) (r taken) {
 	p, rp := w.p, w.rp
 	first := !w.begun
 	if first {
-		w.begun, w.at, w.epoch = true, w.offset, p.leaderEpoch
+		w.begun, w.at, w.epoch, p.awaitsPlace = true, w.offset, p.leaderEpoch, false
 	}
 	w.done = true // Unless it pauses.
 	if p.owner != f || p.resolve != resolveNothing || p.routed.Load() != w.at || p.leaderEpoch != w.epoch {

@@ -9,7 +9,8 @@ import (
 // A record batch of a few kilobytes may hold tens of millions of records. So a partition's part of a response is walked
 // in slices, and Source.mu is given up after each: the fetchers of other brokers get their turn. A walk that needs many
 // slices is put aside. Its fetcher goes on with the other partitions, and does a slice of it between two fetches. Its
-// partition is not fetched meanwhile, so its records stay in order.
+// partition is not fetched meanwhile, so its records stay in order. If too much has been put aside already, the walk is
+// given up, and its partition is fetched again when there is a place.
 
 const (
 	// sliceWork is the work of a slice, see kafka.Walker.Allow: two to four milliseconds.
@@ -60,7 +61,8 @@ func (f *fetcher) slice(w *walk) taken {
 	return f.takeLocked(w)
 }
 
-// takeOne takes a partition's part of a response with this many bytes. A walk that needs many slices is put aside.
+// takeOne takes a partition's part of a response with this many bytes. A walk that needs many slices is put aside, or
+// given up.
 func (f *fetcher) takeOne(a asked, rp *kmsg.FetchResponseTopicPartition, bytes int) (r taken) {
 	f.walk = walk{asked: a, rp: rp, walker: f.walker, bytes: bytes}
 	for n := 1; ; n++ {
@@ -70,28 +72,40 @@ func (f *fetcher) takeOne(a asked, rp *kmsg.FetchResponseTopicPartition, bytes i
 			f.walk.end()
 			return r
 		}
-		if n >= slicesAtOnce && f.putAside() {
+		if n == slicesAtOnce {
+			f.putAside()
 			return r
 		}
 	}
 }
 
-// putAside puts the walk aside that has just had a slice. It reports false if too much has been put aside already.
-func (f *fetcher) putAside() bool {
-	held := f.walk.bytes
+// places returns how many more walks through responses of this many bytes may be put aside.
+func (f *fetcher) places(bytes int) int {
+	held := bytes
 	for i := range f.walks {
 		held += f.walks[i].bytes
 	}
 	n := len(f.walks)
-	if n == walksMax || n > 0 && held > heldResponses*f.s.o.FetchTotalBytes {
-		return false
+	if n > 0 && held > heldResponses*f.s.o.FetchTotalBytes {
+		return 0
+	}
+	return walksMax - n
+}
+
+// putAside puts the walk aside that has just had a slice, or gives it up if there is no place.
+func (f *fetcher) putAside() {
+	if f.places(f.walk.bytes) == 0 {
+		f.walk.end()
+		f.s.mu.Lock()
+		defer f.s.mu.Unlock()
+		f.walk.p.awaitsPlace = true
+		return
 	}
 	f.walks = append(f.walks, f.walk)
 	if f.walker = f.spare; f.walker == nil {
 		f.walker = f.s.newKafkaWalker()
 	}
 	f.spare, f.keep = nil, true
-	return true
 }
 
 // goOn does a slice of every walk that was put aside, and publishes what they have found. The error is a *publishError.
