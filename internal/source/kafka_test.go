@@ -41,6 +41,7 @@ var suite = []struct {
 	{"broker killed", func(t *testing.T, k *kafkatest.Cluster) { brokerEnds(t, k, k.Kill) }},
 	{"broker frozen", brokerFrozen},
 	{"nearest replica", nearestReplica},
+	{"everything at once", everythingAtOnce},
 	{"all brokers away", allBrokersAway},
 }
 

@@ -1,11 +1,13 @@
 package source
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"wsd/internal/kafka"
 	"wsd/internal/kafkatest"
@@ -174,4 +176,51 @@ func allBrokersAway(t *testing.T, k *kafkatest.Cluster) {
 	// Both edges, and no line for every try.
 	require.Contains(t, r.logs.String(), "can be read again")
 	require.LessOrEqual(t, r.logs.count("cannot read from a Kafka broker"), 3)
+}
+
+// everythingAtOnce reads many partitions by sessions from the nearest replica while heavy partitions are walked, and
+// the replica's broker is killed and comes back.
+func everythingAtOnce(t *testing.T, k *kafkatest.Cluster) {
+	k.Needs(t, kafkatest.StopOne)
+	const partitions, heavy, records = 15, 3, 150_000
+	topic, big := k.Topic(t, partitions), k.Topic(t, heavy)
+	o := reading(k, topic, big)
+	o.Rack, o.sessionMin, o.MetadataInterval = "rack-2", 1, 500*time.Millisecond
+	r := startRig(t, o, append(channels(topic, partitions), channels(big, heavy)...)...)
+	r.waitCurrent(t)
+	l := startLoad(t, k.Addrs(), topic, partitions)
+	cl := k.Client(t, kgo.ProducerBatchCompression(kgo.ZstdCompression()), kgo.ProducerLinger(time.Second), kgo.MaxBufferedRecords(records))
+	produced := make(chan struct{})
+	go func() {
+		defer close(produced)
+		for p := range int32(heavy) {
+			for range records {
+				cl.Produce(context.Background(), &kgo.Record{Topic: big, Partition: p, Value: []byte("1")}, func(_ *kgo.Record, err error) {
+					if err != nil {
+						t.Errorf("produce: %v", err)
+					}
+				})
+			}
+		}
+	}()
+	l.more(5)
+	k.Kill(t, 2)
+	l.more(5)
+	k.Start(t, 2)
+	l.more(5)
+	k.MoveLeader(t, topic, 0)
+	k.MoveLeader(t, big, 0)
+	l.more(5)
+	<-produced
+	l.check(r, topic+"/")
+	for _, ch := range channels(big, heavy) {
+		eventually(t, func() bool { n, _, _ := r.Position(ch); return n >= records }, r.logs.String)
+		eventually(t, func() bool { r.sink.mu.Lock(); defer r.sink.mu.Unlock(); return len(r.got[ch]) >= records }, r.logs.String)
+		for i, rec := range r.records(ch) {
+			if rec.Offset != uint64(i+1) {
+				require.EqualValues(t, i+1, rec.Offset)
+			}
+		}
+	}
+	r.wantIntact(t)
 }
