@@ -1,6 +1,7 @@
 package proto
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -28,7 +29,9 @@ func TestScreen(t *testing.T) {
 		"a filter":             {`{"id":2,"subscribe":{"channel":"x","tf":{"nodes":[` + many + `]}}}`, true},
 		"escaped":              {`{"id":2,"\u0073ubscribe":{"channel":"x","\u0074f":{"nodes":[` + many + `]}}}`, true},
 		"spaces":               {`{ "id" : 2 , "subscribe" : { "channel" : "x" , "tf" : { "key":"` + pad + `" } } }`, true},
-		"twice":                {`{"subscribe":{},"id":2,"subscribe":{"token":"` + pad + `","tf":{"op":"x"}}}`, true},
+		"twice":                {`{"subscribe":{},"id":2,"subscribe":{"token":"` + pad + `","tf":{"key":"` + pad + `"}}}`, true},
+		"a small filter":       {`{"id":2,"subscribe":{"channel":"x","token":"` + pad + `","tf":{"op":"x"}}}`, false},
+		"a filter elsewhere":   {`{"id":2,"rpc":{"method":"x","tf":{"key":"` + pad + `"}}}`, false},
 		"no filter":            {`{"id":2,"subscribe":{"token":"` + pad + `","tf":null}}`, false},
 		"a filter in the data": {`{"id":2,"subscribe":{"data":{"tf":{},"x":"` + pad + `"}}}`, false},
 		"a filter in a text":   {`{"id":2,"subscribe":{"token":"` + pad + `\",\"tf\":{}"}}`, false},
@@ -71,15 +74,84 @@ func FuzzScreen(f *testing.F) {
 		if cmd, err := decodeCommand(b); err == nil {
 			json = cmd
 		}
-		if !screenJSON(b) && len(b) < partsMax {
-			require.True(t, json.Subscribe == nil || json.Subscribe.Tf != nil)
+		if len(b) < partsMax && (json.Subscribe == nil || json.Subscribe.Tf == nil) && json.Id != 0 {
+			require.True(t, screenJSON(b))
 		}
-		if s := json.Subscribe; s != nil && s.Tf != nil {
+		if s := json.Subscribe; s != nil && s.Tf != nil && len(s.Tf.Nodes) > filterMax/2 {
 			require.False(t, screenJSON(b))
 		}
 		cmd, err := decodeProtobufCommand(b)
-		if s := len(b); err == nil && s < partsMax && cmd.Subscribe != nil && cmd.Subscribe.Tf == nil {
+		if err != nil {
+			return
+		}
+		if len(b) <= filterMax {
 			require.True(t, screenProtobuf(b))
 		}
+		if screenProtobuf(b) {
+			require.LessOrEqual(t, partsOf(cmd), partsMax+filterMax/2)
+		}
 	})
+}
+
+// partsOf returns how many parts a command was decoded to.
+func partsOf(cmd *protocol.Command) (n int) {
+	filter := func(f *protocol.FilterNode) int {
+		if f == nil {
+			return 0
+		}
+		return len(f.Nodes) + len(f.Vals)
+	}
+	if r := cmd.Connect; r != nil {
+		n += len(r.Subs) + len(r.Headers)
+		for _, s := range r.Subs {
+			n += filter(s.GetTf())
+		}
+	}
+	if r := cmd.Subscribe; r != nil {
+		n += filter(r.Tf)
+	}
+	if r := cmd.SubRefresh; r != nil {
+		n += len(r.Untrack)
+		for _, batch := range r.Track {
+			n += 1 + len(batch.GetItems())
+		}
+	}
+	return n
+}
+
+// What Protobuf can hide from a count of a request's own fields is counted: inner messages, and fields that are there
+// many times.
+func TestScreenInnerMessages(t *testing.T) {
+	field := func(number int, content string) string {
+		b := binary.AppendUvarint(nil, uint64(number)<<3|2)
+		return string(append(binary.AppendUvarint(b, uint64(len(content))), content...))
+	}
+	sub := func(filter string) string { return field(4, field(3, field(1, "a")+field(2, field(13, filter)))) }
+	nodes, vals := strings.Repeat(field(6, ""), 20_000), strings.Repeat(field(5, ""), 20_000)
+	half := strings.Repeat(field(6, ""), filterMax/4+1)
+	for name, c := range map[string]struct {
+		command string
+		refused bool
+	}{
+		"nodes of a filter in subs": {sub(nodes), true},
+		"values of a filter":        {sub(vals), true},
+		"a small filter in subs":    {sub(half) + field(4, field(4, pad)), false},
+		"merged filters":            {sub(half) + sub(half), true},
+		"merged filters of one":     {field(5, field(13, half)) + field(5, field(1, "x")+field(13, half)), true},
+		"items":                     {field(15, field(1, "a")+field(4, strings.Repeat(field(2, ""), partsMax))), true},
+		"requests again and again":  {strings.Repeat(field(4, ""), partsMax), true},
+		"entries in many requests":  {strings.Repeat(field(4, field(6, "")), partsMax/2), true},
+		"an unknown field":          {field(99, strings.Repeat("\x00", 10_000)), false},
+		"data":                      {field(13, field(1, strings.Repeat("\x32\x00", 10_000))), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			message := append([]byte{8, 2}, c.command...)
+			_, _, err := NextProtobuf(append(binary.AppendUvarint(nil, uint64(len(message))), message...))
+			if c.refused {
+				require.ErrorIs(t, err, ErrCommandParts)
+			} else {
+				require.NoError(t, err)
+			}
+		})
+	}
 }
