@@ -86,6 +86,7 @@ func (s *Shard) open(fd, listener int) {
 	}
 	c.transport = transport{fd: int32(fd), listener: uint8(listener)}
 	c.state = stateHead
+	c.whole = s.allowanceNow()
 	s.countConnections(1)
 	c.deadline = s.tick + ticks(s.opts.Limits.HandshakeTimeout)
 	// Mostly the request came with the connection (listen.Options.DeferAccept). Read before the socket is watched, it

@@ -9,12 +9,14 @@ import (
 // command at 200 a second takes 5 ms of it, and it holds allowanceWindow. That costs each connection four bytes, the
 // time at which its allowance is whole again (the generic cell rate algorithm, ITU-T I.371 §A). A client that uses more
 // is closed with 3013 and comes back later.
+//
+// Rates in a dry run have an allowance of their own, also one for all of them: what is only counted must take nothing
+// from what is enforced.
 const (
 	// allowanceWindow is for how long a client may send nothing and then all of it at once: what it sends after a
 	// reconnect.
 	allowanceWindow = 15 * time.Second
-	// allowanceUnit is what allowances are counted in: 32 bits of it are three days, far more than the time between
-	// two pongs.
+	// allowanceUnit is what allowances are counted in. 32 bits of it are three days, after which they wrap around.
 	allowanceUnit = time.Millisecond / 16
 )
 
@@ -48,28 +50,46 @@ type RateLimit struct {
 // RateLimits are the limits of one connection, by Rate.
 type RateLimits [rateCount]RateLimit
 
+// allowanceNow is the time in allowanceUnits since start. It wraps around.
+func (s *Shard) allowanceNow() uint32 { return s.clock.tick * uint32(tickLength/allowanceUnit) }
+
 // charge takes n of a kind off c's allowance and reports whether it had as much. Of the input that used it up, that of
-// the last kind is counted.
+// the last kind is counted. c must be a client.
 func (s *Shard) charge(c *conn, kind Rate, n int) bool {
 	limit := s.opts.Limits.Rates[kind]
 	if limit.PerSecond == 0 || n == 0 {
 		return true
 	}
-	now := s.clock.tick * uint32(tickLength/allowanceUnit)
-	spent := int64(int32(c.whole - now)) // They wrap around; the difference is small.
-	cost := int64(n) * int64(time.Second/allowanceUnit) / int64(limit.PerSecond)
-	spent = max(spent, 0) + max(cost, 1)
-	if spent <= int64(allowanceWindow/allowanceUnit) {
-		c.whole = now + uint32(spent)
+	now := s.allowanceNow()
+	cost := max(int64(n)*int64(time.Second/allowanceUnit)/int64(limit.PerSecond), 1)
+	if limit.DryRun {
+		whole, ok := takeAllowance(s.dryRuns[c.slot], now, cost)
+		if !ok {
+			s.stats.OverRate[kind].Add(1)
+			whole = now // Counted once a window, not with each command from now on.
+		}
+		s.dryRuns[c.slot] = whole
+		return true
+	}
+	whole, ok := takeAllowance(c.whole, now, cost)
+	if ok {
+		c.whole = whole
 		return true
 	}
 	s.stats.OverRate[kind].Add(1)
-	if limit.DryRun {
-		c.whole = now // Counted once a window, not with each command from now on.
-		return true
-	}
 	what := map[Rate]string{RateCommands: "commands", RateFrames: "frames", RateInflated: "bytes after inflating"}[kind]
 	s.endSaying(c, ReasonTooManyRequests,
 		fmt.Sprintf("more than %d %s a second (%s)", limit.PerSecond, what, rateOptions[kind]))
 	return false
+}
+
+// takeAllowance takes cost, in allowanceUnits, off an allowance that is whole at a time. It returns when the allowance
+// is whole again, and whether it had as much.
+func takeAllowance(whole, now uint32, cost int64) (uint32, bool) {
+	spent := int64(int32(whole - now))
+	if spent < 0 || spent > int64(allowanceWindow/allowanceUnit) {
+		spent = 0 // No allowance has been used by more: what was stored is days old, and the clock has wrapped around.
+	}
+	spent += cost
+	return now + uint32(spent), spent <= int64(allowanceWindow/allowanceUnit)
 }

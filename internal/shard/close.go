@@ -65,6 +65,7 @@ func (s *Shard) leave(c *conn) {
 	s.resyncs.forget(c)
 	s.emptying.forget(c)
 	s.flows.forget(c)
+	delete(s.dryRuns, c.slot)
 	if c.isClient() || c.state == stateFailed {
 		s.countClients(-1)
 	}

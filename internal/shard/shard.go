@@ -49,6 +49,7 @@ type Shard struct {
 	inflater  wire.Inflater
 	inflated  int // Bytes that the inflater has given, ever.
 	work      work
+	dryRuns   map[uint32]uint32 // As conn.whole, by slot, for rates in a dry run.
 
 	// Channels, and what is delivered to them.
 	channels   channels
@@ -133,6 +134,7 @@ func newShard(o Options) (*Shard, error) {
 func (s *Shard) init() {
 	s.wheel = newWheel(&s.slab)
 	s.work = work{clock: &s.clock, max: workTurn}
+	s.dryRuns = make(map[uint32]uint32)
 	s.sender = newSender(s.opts.Limits.OutboundMax)
 	s.layouts = newLayouts(s.opts.Limits.MessageOutMax)
 	s.sender.layouts = &s.layouts

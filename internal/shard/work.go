@@ -86,11 +86,9 @@ func (s *Shard) takeWaiting() {
 	}
 	list := w.waiting
 	w.waiting = w.spare[:0]
-	for i, ref := range list {
-		if w.over {
-			w.waiting = append(w.waiting, list[i:]...)
-			break
-		}
+	served := 0
+	for ; served < len(list) && !w.over; served++ {
+		ref := list[served]
 		c := s.slab.find(ref.slot, ref.generation)
 		if c == nil {
 			continue
@@ -106,7 +104,10 @@ func (s *Shard) takeWaiting() {
 			s.readable(c)
 		}
 	}
-	w.spare = list
+	// Those that were served and wait again come after those that were not.
+	again := w.waiting
+	w.waiting = append(append(list[:0], list[served:]...), again...)
+	w.spare = again
 }
 
 // goOn acts on what c has in its buffer: the rest of a message first.

@@ -91,6 +91,38 @@ func TestTurnsAreBounded(t *testing.T) {
 	require.Empty(t, r.shard.work.waiting)
 }
 
+// Those that wait are served in their order: whoever was served and has more comes after those that were not.
+func TestWaitingTakeTurns(t *testing.T) {
+	const clients, frames, rounds = 7, 200, 3
+	r := newStepped(t, nil)
+	var list []*client
+	r.during(func() {
+		for range clients {
+			list = append(list, r.join())
+		}
+	})
+	r.step()
+	for _, c := range list {
+		c.write(bytes.Repeat(masked(`{"id":2,"rpc":{}}`), frames))
+	}
+	r.shard.work.max = 0 // The clock ends each turn's work when it is first looked at: a turn serves one connection.
+	eventually(t, "all wait", func() bool { r.step(); return len(r.shard.work.waiting) == clients })
+	var served []uint32
+	for range rounds * clients {
+		served = append(served, r.shard.work.waiting[0].slot)
+		r.step()
+	}
+	for i := clients; i < len(served); i++ {
+		require.Equal(t, served[i-clients], served[i])
+		require.NotContains(t, served[i-clients+1:i], served[i])
+	}
+	r.during(func() {
+		for _, c := range list {
+			require.Len(t, c.lines(frames), frames)
+		}
+	})
+}
+
 // A connection that ends while its input waits leaves nothing behind.
 func TestWaitingConnectionEnds(t *testing.T) {
 	r := newStepped(t, nil)
@@ -146,6 +178,58 @@ func TestAllowance(t *testing.T) {
 			})
 		}
 	}
+}
+
+// The clock of the allowances wraps around after three days. Neither a process that has run for long, nor a client that
+// has been silent for long, makes an allowance look used up.
+func TestAllowanceAfterDays(t *testing.T) {
+	wrap := time.Duration(1<<32) * allowanceUnit
+	for _, uptime := range []time.Duration{0, 40 * time.Hour, wrap - 10*time.Second, wrap + time.Second, 2 * wrap} {
+		t.Run(uptime.String(), func(t *testing.T) {
+			const perSecond = 10
+			saved := perSecond * int(allowanceWindow/time.Second)
+			r := newStepped(t, func(o *Options) { o.Limits.Rates[RateCommands] = RateLimit{PerSecond: perSecond} })
+			r.shard.start = r.shard.start.Add(-uptime)
+			r.step()
+			r.during(func() { r.join() })
+			c := r.shard.slab.get(0)
+			c.whole = r.shard.allowanceNow() // What joining took.
+			for _, silence := range []time.Duration{0, time.Minute, 40 * time.Hour} {
+				for range 3 {
+					r.shard.clock.tick += uint32(silence / tickLength)
+					require.True(t, r.shard.charge(c, RateCommands, saved/3))
+				}
+			}
+			r.shard.clock.tick += uint32(allowanceWindow / tickLength)
+			require.True(t, r.shard.charge(c, RateCommands, saved))
+			require.False(t, r.shard.charge(c, RateCommands, 1))
+		})
+	}
+}
+
+// What a dry run counts takes nothing from the rates that are enforced, and a connection leaves nothing of it behind.
+func TestDryRunTakesNothing(t *testing.T) {
+	const perSecond = 100
+	r := newStepped(t, func(o *Options) {
+		o.Limits.Rates[RateCommands] = RateLimit{perSecond, true}
+		o.Limits.Rates[RateFrames] = RateLimit{perSecond, false}
+	})
+	var client *client
+	r.during(func() { client = r.join() })
+	c := r.shard.slab.get(0)
+	saved := perSecond * int(allowanceWindow/time.Second)
+	r.shard.clock.tick += uint32(allowanceWindow / tickLength) // Joining took some.
+	require.True(t, r.shard.charge(c, RateCommands, saved))
+	for range saved {
+		require.True(t, r.shard.charge(c, RateFrames, 1))
+	}
+	require.Zero(t, r.shard.Stats().OverRate[RateCommands].Load())
+	require.True(t, r.shard.charge(c, RateCommands, 1))
+	require.EqualValues(t, 1, r.shard.Stats().OverRate[RateCommands].Load())
+	require.NotEmpty(t, r.shard.dryRuns)
+	require.NoError(t, client.conn.Close())
+	eventually(t, "gone", func() bool { r.step(); return r.shard.connections == 0 })
+	require.Empty(t, r.shard.dryRuns)
 }
 
 // What is charged is what a client sends.
