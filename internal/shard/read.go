@@ -13,7 +13,9 @@ func (s *Shard) readable(c *conn) {
 	switch {
 	case c.input != inputNone:
 		return // It is in the list.
-	case s.work.over && c.state != stateClosing:
+	case s.work.over && c.state == stateClosing:
+		return // It comes again with the next turn's events.
+	case s.work.over:
 		s.work.wait(c, inputSocket)
 		return
 	}
@@ -29,10 +31,11 @@ func (s *Shard) readable(c *conn) {
 		return
 	}
 	s.turn.bytesIn += uint64(n)
+	s.work.serve()
+	s.work.spend(unitsRead + n/bytesUnitRead)
 	if c.state == stateClosing {
 		return // Discarded: we have said goodbye.
 	}
-	s.work.serve()
 	if c.state == stateHead {
 		s.work.spend(unitsHandshake)
 		if b = s.readHead(c, b); b == nil {

@@ -16,6 +16,8 @@ const (
 	// workShare bounds that of one connection.
 	workShare = 512
 
+	unitsRead         = 2
+	bytesUnitRead     = 4 << 10
 	unitsHandshake    = 8
 	unitsFrame        = 1
 	bytesUnitFrame    = 4 << 10 // So many bytes of a frame are a unit more: they are unmasked and looked at.

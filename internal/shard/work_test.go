@@ -123,6 +123,39 @@ func TestWaitingTakeTurns(t *testing.T) {
 	})
 }
 
+// Reading is work as well, also where nothing is acted on: bytes of an incomplete message, and of a connection that has
+// been told goodbye.
+func TestReadingIsBounded(t *testing.T) {
+	const clients, bytesEach = 20, 32 << 10
+	most := uint64(bytesEach * (1 + workLook/(unitsRead+bytesEach/bytesUnitRead)))
+	for _, closing := range []bool{false, true} {
+		t.Run(fmt.Sprint("closing ", closing), func(t *testing.T) {
+			r := newStepped(t, nil)
+			var list []*client
+			r.during(func() {
+				for range clients {
+					list = append(list, r.join())
+				}
+			})
+			r.step()
+			if closing {
+				r.shard.slab.each(func(c *conn) { r.shard.end(c, ReasonBadRequest) })
+				r.step()
+			}
+			r.shard.work.max = 0 // The clock ends each turn's work when it is first looked at.
+			before := r.shard.Stats().BytesIn.Load()
+			for _, c := range list {
+				c.write(masked(strings.Repeat("x", 2*bytesEach))[:bytesEach])
+			}
+			read := func() uint64 { return r.shard.Stats().BytesIn.Load() - before }
+			for last := uint64(0); last < clients*bytesEach; last = read() {
+				r.step()
+				require.LessOrEqual(t, read()-last, most)
+			}
+		})
+	}
+}
+
 // A connection that ends while its input waits leaves nothing behind.
 func TestWaitingConnectionEnds(t *testing.T) {
 	r := newStepped(t, nil)
