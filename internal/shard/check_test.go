@@ -100,6 +100,9 @@ func check(t testing.TB, s *Shard) {
 			waiting[c] = true
 		}
 	}
+	for slot := range s.dryRuns {
+		require.NotEqual(t, stateFree, s.slab.get(slot).state, "slot %d is free and has a dry run", slot)
+	}
 	for slot := range s.resyncs.last {
 		require.NotEqual(t, stateFree, s.slab.get(slot).state, "slot %d is free and known as resynced", slot)
 	}

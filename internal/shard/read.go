@@ -26,7 +26,14 @@ func (s *Shard) readable(c *conn) {
 	case err == unix.ETIMEDOUT:
 		s.peerClosed(c, ReasonNoProgress)
 		return
-	case err != nil || n == 0:
+	case err != nil:
+		s.peerClosed(c, ReasonGone)
+		return
+	case n == 0:
+		// Input that had waited may have been answered in this turn.
+		if !c.out.empty() && (c.isClient() || c.state == stateClosing) {
+			s.flush(c)
+		}
 		s.peerClosed(c, ReasonGone)
 		return
 	}

@@ -3,6 +3,7 @@ package shard
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +46,27 @@ func TestManyCommandsTakeTurns(t *testing.T) {
 	}
 	require.Contains(t, replies[commands], `{"id":5000,`, "what comes behind waits for its turn")
 	require.Empty(t, r.shard.work.waiting)
+}
+
+// A client that has ended its side after its commands gets all replies: also those of the turn that finds the end.
+func TestHalfClosedGetsAllReplies(t *testing.T) {
+	const commands = 1000
+	for name, message := range map[string][]byte{
+		"in a message": masked(strings.TrimSuffix(strings.Repeat(`{"id":2,"rpc":{}}`+"\n", commands), "\n")),
+		"in frames":    bytes.Repeat(masked(`{"id":2,"rpc":{}}`), commands),
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newStepped(t, nil)
+			var c *client
+			r.during(func() { c = r.join() })
+			r.step()
+			c.write(message)
+			require.NoError(t, c.conn.(*net.TCPConn).CloseWrite())
+			eventually(t, "gone", func() bool { r.step(); return r.shard.connections == 0 })
+			require.Len(t, c.lines(commands), commands)
+			require.Equal(t, uint64(1), r.reason(ReasonGone))
+		})
+	}
 }
 
 // When the turn has done enough, all who have something wait in their order, are not read meanwhile, and are not taken
