@@ -119,9 +119,14 @@ func (c *client) inflated(compressed bool) string {
 
 func (c *client) sendDeflated(payload string) {
 	c.t.Helper()
+	c.write(deflatedMessage(payload))
+}
+
+// deflatedMessage returns a client's compressed message.
+func deflatedMessage(payload string) []byte {
 	b := wire.AppendMasked(nil, ws.OpText, (&slowDeflater{}).Append(nil, []byte(payload)), [4]byte{1, 2, 3, 4})
 	b[0] |= 0x40
-	c.write(b)
+	return b
 }
 
 func jsonOf(n int, seed uint64) string {

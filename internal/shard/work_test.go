@@ -262,6 +262,17 @@ func TestAllowanceAfterDays(t *testing.T) {
 	}
 }
 
+// However high a rate is, input is never free.
+func TestAllowanceOfHighRate(t *testing.T) {
+	r := newStepped(t, func(o *Options) { o.Limits.Rates[RateInflated].PerSecond = 1 << 40 })
+	r.during(func() { r.join() })
+	c := r.shard.slab.get(0)
+	for range allowanceWindow / allowanceUnit {
+		require.True(t, r.shard.charge(c, RateInflated, 1))
+	}
+	require.False(t, r.shard.charge(c, RateInflated, 1))
+}
+
 // What a dry run counts takes nothing from the rates that are enforced, and a connection leaves nothing of it behind.
 func TestDryRunTakesNothing(t *testing.T) {
 	const perSecond = 100
@@ -309,6 +320,43 @@ func TestWhatIsCharged(t *testing.T) {
 				return r.reason(ReasonTooManyRequests) == 1 || r.shard.slab.get(0).state == stateClosing
 			})
 			require.EqualValues(t, 1, r.shard.Stats().OverRate[c.kind].Load())
+		})
+	}
+}
+
+// Whatever costs something takes it off the share of the turn: reading, frames and commands by their number and length.
+func TestWhatIsSpent(t *testing.T) {
+	const size = 32 << 10
+	text := strings.Repeat("x", size)
+	read := func(bytes int) int { return unitsRead + bytes/bytesUnitRead }
+	command := func(bytes int) int { return unitsCommand + bytes/bytesUnitCommand }
+	large := `{"id":1,"connect":{},"x":"` + jsonOf(size, 1) + `"}`
+	deflated := deflatedMessage(large)
+	for name, c := range map[string]struct {
+		path string
+		send []byte
+		want int
+	}{
+		"a frame":       {"/ws?channel=a", masked(""), read(0) + unitsFrame},
+		"frames":        {"/ws?channel=a", bytes.Repeat(masked(""), 50), read(0) + 50*unitsFrame},
+		"a large frame": {"/ws?channel=a", masked(text), read(size) + unitsFrame + size/bytesUnitFrame},
+		"a request":     {"", []byte("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"), read(0) + unitsHandshake},
+		"a large command": {pathProtocol, masked(large),
+			read(len(large)) + unitsFrame + len(large)/bytesUnitFrame + command(len(large))},
+		"a deflated command": {pathProtocol, deflated, read(len(deflated)) + unitsFrame +
+			len(deflated)/bytesUnitFrame + unitsInflate + len(large)/bytesUnitInflated + command(len(large))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newStepped(t, func(o *Options) { o.Deflate = Deflate{&slowDeflater{}, testLeast, testInline} })
+			client := r.open()
+			if c.path != "" {
+				r.during(func() { client = r.dialDeflate(c.path) })
+			}
+			before := r.shard.Stats().BytesIn.Load()
+			client.write(c.send)
+			eventually(t, "read", func() bool { r.step(); return r.shard.Stats().BytesIn.Load() > before })
+			require.Equal(t, before+uint64(len(c.send)), r.shard.Stats().BytesIn.Load())
+			require.Equal(t, c.want, workShare-r.shard.work.share)
 		})
 	}
 }
