@@ -248,7 +248,9 @@ func TestAllowanceAfterDays(t *testing.T) {
 			r.step()
 			r.during(func() { r.join() })
 			c := r.shard.slab.get(0)
-			c.whole = r.shard.allowanceNow() // What joining took.
+			spent := int64(int32(c.whole - r.shard.allowanceNow()))
+			require.LessOrEqual(t, spent, int64(time.Second/allowanceUnit/perSecond), "more than joining took")
+			c.whole = r.shard.allowanceNow()
 			for _, silence := range []time.Duration{0, time.Minute, 40 * time.Hour} {
 				for range 3 {
 					r.shard.clock.tick += uint32(silence / tickLength)
