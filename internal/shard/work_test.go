@@ -33,7 +33,8 @@ func TestManyCommandsTakeTurns(t *testing.T) {
 	before := r.shard.Stats().Commands.Load()
 	eventually(t, "begun", func() bool { r.step(); return r.shard.Stats().Commands.Load() > before })
 	require.LessOrEqual(t, r.shard.Stats().Commands.Load()-before, uint64(workShare))
-	other.send(ws.OpText, `{"id":2,"rpc":{}}`)
+	// It is read to where the flood was.
+	other.send(ws.OpText, `{"id":2,"rpc":{},"x":"`+strings.Repeat("x", 60_000)+`"}`)
 	now := r.shard.Stats().Commands.Load()
 	r.step()
 	require.Contains(t, other.lines(1)[0], `"id":2`)
