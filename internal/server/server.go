@@ -441,6 +441,10 @@ func (s *Server) logStart() {
 			s.descriptors.Max, "remedy", "raise the hard limit, to which wsd raises the soft one: LimitNOFILE= of "+
 				"systemd, docker run --ulimit nofile=, or ulimit -Hn; wsd doctor says how much is needed")
 	}
+	if most := int64(s.cfg.Limits.Connections); most > s.descriptors.Max {
+		s.log.Warn("limits.connections has no effect: file descriptors allow fewer", "limits.connections", most,
+			"connections_max", s.descriptors.Max, "remedy", "raise the limit of open files (nofile), or lower it")
+	}
 	for _, g := range s.groups {
 		if !g.Address.Addr().IsLoopback() {
 			s.log.Warn("no authentication: everyone who can reach this address may subscribe to every channel",

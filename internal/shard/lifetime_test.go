@@ -21,6 +21,7 @@ func (r *rig) later(d time.Duration) {
 func TestAge(t *testing.T) {
 	const age = time.Hour
 	dryOrNot(t, func(t *testing.T, dry bool) {
+		t.Helper()
 		r := newStepped(t, func(o *Options) { o.Quotas.Limits[QuotaAge] = QuotaLimit{int64(age), dry} })
 		var raw, protocol *client
 		r.during(func() { raw, protocol = r.dial("/ws?channel=a"), r.join("a") })
@@ -99,6 +100,7 @@ func TestAgeIsPaced(t *testing.T) {
 func TestIdle(t *testing.T) {
 	const idle = 10 * time.Minute
 	dryOrNot(t, func(t *testing.T, dry bool) {
+		t.Helper()
 		r := newStepped(t, func(o *Options) { o.Quotas.Limits[QuotaIdle] = QuotaLimit{int64(idle), dry} })
 		var never, once, has *client
 		r.during(func() { never, once, has = r.join(), r.join("a"), r.join("a"); r.dial("/ws?channel=a") })

@@ -56,7 +56,7 @@ var quotas = [quotaCount]struct {
 func AllQuotas() []Quota {
 	list := make([]Quota, quotaCount)
 	for q := range list {
-		list[q] = Quota(q) //nolint:gosec // There are few.
+		list[q] = Quota(q)
 	}
 	return list
 }
@@ -176,7 +176,7 @@ func (w *channelWindow) over(now time.Time, created uint64, n, most int64) bool 
 	if now.Sub(w.began) >= time.Second {
 		w.began, w.created = now, created
 	}
-	since := int64(created - w.created) //nolint:gosec // Of one second; negative if another shard came first.
+	since := int64(created - w.created) // Negative if another shard came first.
 	return since > 0 && since+n > most
 }
 

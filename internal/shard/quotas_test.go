@@ -15,6 +15,7 @@ import (
 
 // limited returns a rig with one quota, perhaps in a dry run.
 func limited(t *testing.T, quota Quota, most int64, dry bool) *rig {
+	t.Helper()
 	return newRig(t, func(o *Options) { o.Quotas.Limits[quota] = QuotaLimit{most, dry} })
 }
 
@@ -31,6 +32,7 @@ func (r *rig) ask(path string) (c *client, status int, body string) {
 
 // dryOrNot runs a test once with a quota that is kept and once in a dry run.
 func dryOrNot(t *testing.T, test func(t *testing.T, dry bool)) {
+	t.Helper()
 	for _, dry := range []bool{false, true} {
 		t.Run(fmt.Sprint("dry ", dry), func(t *testing.T) { test(t, dry) })
 	}
@@ -42,6 +44,7 @@ func TestConnectionsLimit(t *testing.T) {
 	for quota, status := range map[Quota]int{QuotaConnections: 503, QuotaAddressConnections: 429} {
 		t.Run(quota.String(), func(t *testing.T) {
 			dryOrNot(t, func(t *testing.T, dry bool) {
+				t.Helper()
 				r := limited(t, quota, 2, dry)
 				_, got, _ := r.ask("/nowhere")
 				require.Equal(t, 404, got)
@@ -97,6 +100,7 @@ func TestHandshakesLimit(t *testing.T) {
 	for quota, status := range map[Quota]int{QuotaHandshakes: 503, QuotaAddressHandshakes: 429} {
 		t.Run(quota.String(), func(t *testing.T) {
 			dryOrNot(t, func(t *testing.T, dry bool) {
+				t.Helper()
 				r := limited(t, quota, 2, dry)
 				q := r.shard.opts.Quotas
 				request := wire.AppendClientHandshake(nil, r.address, "/ws?channel=a", "", testKey)
@@ -155,6 +159,7 @@ func TestHandshakeTimeoutLeavesPlace(t *testing.T) {
 // Beyond so many channels, a subscription to another one gets an error; those that exist are for everybody.
 func TestChannelsLimit(t *testing.T) {
 	dryOrNot(t, func(t *testing.T, dry bool) {
+		t.Helper()
 		r := limited(t, QuotaChannels, 3, dry)
 		r.interest.Add("elsewhere", 7, 0)
 		defer r.interest.Remove("elsewhere", 7)
@@ -187,6 +192,7 @@ func TestChannelsLimit(t *testing.T) {
 // Beyond so many new channels in a second, another one gets a temporary error, until the next second.
 func TestChannelsRate(t *testing.T) {
 	dryOrNot(t, func(t *testing.T, dry bool) {
+		t.Helper()
 		r := newStepped(t, func(o *Options) { o.Quotas.Limits[QuotaChannelsRate] = QuotaLimit{2, dry} })
 		var c *client
 		r.during(func() { c = r.join("a", "b") })
@@ -234,6 +240,7 @@ func TestRecoveriesRate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dryOrNot(t, func(t *testing.T, dry bool) {
+				t.Helper()
 				r := newRig(t, func(o *Options) {
 					o.Limits.Rates[RateRecoveries] = RateLimit{1, dry}
 					o.Limits.ChannelsMax = 100
