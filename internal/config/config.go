@@ -53,11 +53,20 @@ type Client struct {
 
 // ClientLimits is how much a client may do.
 type ClientLimits struct {
-	CommandsRate int      `key:"commands_rate" def:"0" help:"Commands per second that one client may send. It may save up 15 seconds of each rate, and is closed with 3013 (raw: 1008) above that. A command of more than 4 KiB counts as several. 0: as many as a client needs that subscribes again to channels_max channels, at least 200; that is 230 with the defaults."`
-	FramesRate   int      `key:"frames_rate" def:"500" help:"WebSocket frames per second that one client may send, fragments, pings and pongs included, 1 to 1000000."`
-	InflatedRate Bytes    `key:"inflated_rate" def:"0" help:"Bytes per second that compressed messages of one client may have when decompressed. 0: a quarter of message_max, at least 256KiB."`
-	Memory       Bytes    `key:"memory" def:"0" help:"Memory for what clients hold alone, all together: replies, recovered and merged publications, and what they have sent. From 80% on, histories and recoveries get a temporary error; from 90% on, the clients that hold most are closed. 0: a quarter of the memory that wsd may use."`
-	DryRun       []string `key:"dry_run" help:"Names of limits that are only counted (wsd_limit_exceeded_total), such as commands_rate."`
+	CommandsRate       int           `key:"commands_rate" def:"0" help:"Commands per second that one client may send. It may save up 15 seconds of each rate, and is closed with 3013 (raw: 1008) above that. A command of more than 4 KiB counts as several. 0: as many as a client needs that subscribes again to channels_max channels, at least 200; that is 230 with the defaults."`
+	FramesRate         int           `key:"frames_rate" def:"500" help:"WebSocket frames per second that one client may send, fragments, pings and pongs included, 1 to 1000000."`
+	InflatedRate       Bytes         `key:"inflated_rate" def:"0" help:"Bytes per second that compressed messages of one client may have when decompressed. 0: a quarter of message_max, at least 256KiB."`
+	RecoveriesRate     int           `key:"recoveries_rate" def:"0" help:"Recoveries and history requests per second of one client, on the same terms. 0: as many as a client needs that recovers channels_max channels in 5 seconds, at least 50."`
+	Connections        int           `key:"connections" def:"0" help:"Maximum upgraded connections. Further ones get status 503. 0: as many as file descriptors allow."`
+	AddressConnections int           `key:"address_connections" def:"0" help:"Maximum upgraded connections of one client address, or one IPv6 /64 network. Further ones get status 429. Behind a proxy all clients have its address. 0: no limit."`
+	Handshakes         int           `key:"handshakes" def:"10000" help:"Maximum connections whose upgrade request is incomplete. Further ones get status 503. 0: no limit."`
+	AddressHandshakes  int           `key:"address_handshakes" def:"0" help:"Maximum connections of one client address whose upgrade request is incomplete. Further ones get status 429. 0: no limit."`
+	Channels           int           `key:"channels" def:"1000000" help:"Maximum channels with a subscriber. Subscriptions to further ones get error 106 (raw: status 503). 0: no limit."`
+	ChannelsRate       int           `key:"channels_rate" def:"100000" help:"Maximum channels per second that get their first subscriber. Subscriptions to further ones get error 111, which is temporary (raw: status 503). 0: no limit."`
+	Age                time.Duration `key:"age" def:"0s" help:"Close a client that has been connected for this long, give or take a tenth, with 3011 (raw: 1012), so that it comes back, perhaps at another machine. At least 1s. 0: never."`
+	Idle               time.Duration `key:"idle" def:"0s" help:"Close a client of the protocol that has had no subscription for this long with 3503, after which it stays away. At least 1s. 0: never."`
+	Memory             Bytes         `key:"memory" def:"0" help:"Memory for what clients hold alone, all together: replies, recovered and merged publications, and what they have sent. From 80% on, histories and recoveries get a temporary error; from 90% on, the clients that hold most are closed. 0: a quarter of the memory that wsd may use."`
+	DryRun             []string      `key:"dry_run" help:"Names of limits of this group that are only counted (wsd_limit_exceeded_total) and logged, such as commands_rate. All but memory can be named."`
 }
 
 // Admin is the private HTTP port.

@@ -20,10 +20,12 @@ const (
 	headMaxLimit    = 1 << 20
 
 	// rateWindow is for how long a client may save up its rates.
-	rateWindow        = 15
-	commandsRateLeast = 200
-	inflatedRateLeast = 256 << 10
-	rateLimit         = 1_000_000
+	rateWindow          = 15
+	commandsRateLeast   = 200
+	inflatedRateLeast   = 256 << 10
+	recoveriesRateLeast = 50
+	recoverWithin       = 5 // Seconds in which a client recovers all its channels.
+	rateLimit           = 1_000_000
 
 	// uploadRate is what a slow uplink carries, in bytes per second.
 	uploadRate = 128 << 10
@@ -67,6 +69,9 @@ func (l *loader) derive() {
 	if lim.CommandsRate == 0 {
 		lim.CommandsRate = max(commandsRateLeast, bounded.reconnectCommands()/10)
 	}
+	if lim.RecoveriesRate == 0 {
+		lim.RecoveriesRate = max(recoveriesRateLeast, bounded.ChannelsMax/recoverWithin)
+	}
 	if lim.InflatedRate == 0 && !l.bad["client.message_max"] {
 		lim.InflatedRate = max(inflatedRateLeast, min(c.MessageMax, messageMaxLimit)/4)
 	}
@@ -101,7 +106,10 @@ func (l *Loaded) FitMemory(limit int64) (changed []any) {
 }
 
 // limitNames are what limits.dry_run can name.
-var limitNames = []string{"commands_rate", "frames_rate", "inflated_rate"}
+var limitNames = []string{
+	"commands_rate", "frames_rate", "inflated_rate", "recoveries_rate", "connections", "address_connections",
+	"handshakes", "address_handshakes", "channels", "channels_rate", "age", "idle",
+}
 
 // DryRuns reports whether a limit is only counted.
 func (l *ClientLimits) DryRuns(name string) bool { return slices.Contains(l.DryRun, name) }
@@ -110,7 +118,9 @@ func (l *loader) checkLimits(c *Config) {
 	number(l, "limits.commands_rate", c.Limits.CommandsRate, 1, rateLimit)
 	number(l, "limits.frames_rate", c.Limits.FramesRate, 1, rateLimit)
 	number(l, "limits.inflated_rate", c.Limits.InflatedRate, 1<<10, 1<<40)
+	number(l, "limits.recoveries_rate", c.Limits.RecoveriesRate, 1, rateLimit)
 	number(l, "limits.memory", c.Limits.Memory, 0, 1<<50)
+	l.checkQuotas(&c.Limits)
 	l.unique("limits.dry_run", c.Limits.DryRun)
 	for _, name := range c.Limits.DryRun {
 		if !slices.Contains(limitNames, name) {
@@ -149,6 +159,7 @@ func (l *loader) compareLimits(c *Config) {
 			"client.message_max allows %v; it is closed with 3013", have, cl.MessageMax),
 			"raise it, or set it to 0 to let it follow the others")
 	}
+	l.compareQuotas(c)
 	l.compareRate("client.frame_timeout", cl.FrameTimeout, "client.message_max", cl.MessageMax)
 	l.compareRate("client.handshake_timeout", cl.HandshakeTimeout, "client.head_max", cl.HeadMax)
 	if cl.Compression && cl.CompressionThreshold > cl.MessageOutMax {

@@ -68,13 +68,16 @@ func (o Options) connections() []family {
 			},
 		},
 		{
-			name: "wsd_limit_exceeded_total", help: "Times a client exceeded a limit, by limit. The client is " +
-				"closed, unless limits.dry_run names the limit.",
+			name: "wsd_limit_exceeded_total", help: "Times a client exceeded a limit, by limit (docs/limits.md " +
+				"says what happens then). With limits.dry_run it is only counted.",
 			kind: counter, labels: []string{"shard", "limit"},
 			values: func(emit func(float64, ...string)) {
 				for i, s := range o.Shards {
 					for _, rate := range shard.Rates() {
 						emit(float64(s.OverRate[rate].Load()), strconv.Itoa(i), rate.String())
+					}
+					for _, quota := range shard.AllQuotas() {
+						emit(float64(s.Exceeded[quota].Load()), strconv.Itoa(i), quota.String())
 					}
 				}
 			},

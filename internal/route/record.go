@@ -16,6 +16,20 @@ type Record struct {
 // and value, each after its length. All numbers are zigzag varints. Nil means no headers. AppendHeaders encodes pairs.
 type Headers []byte
 
+// headersMax is how many headers a record may have where rules or overrides look at them. Each condition may walk over
+// all of them, and a record has room for half a million. A record with more goes nowhere, rather than where it would
+// without those beyond: they may say that it is for one user.
+const headersMax = 1024
+
+// tooMany reports whether there are more than headersMax.
+func (h Headers) tooMany() bool {
+	if len(h) <= 2*headersMax { // A header has two bytes at least.
+		return false
+	}
+	n, _, ok := kafka.Varint(h)
+	return ok && n > headersMax
+}
+
 // Find returns the value of the last header with the name, which is nil for a null. It reports false if there is no
 // such header. A malformed header ends the search.
 func (h Headers) Find(name string) (value []byte, exists bool) {

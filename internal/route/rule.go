@@ -58,6 +58,21 @@ type rule struct {
 	partitioner Partitioner
 }
 
+// readsHeaders reports whether the rule may look at a record's headers.
+func (r *rule) readsHeaders() bool {
+	for i := range r.conditions {
+		if r.conditions[i].header != "" {
+			return true
+		}
+	}
+	for i := range r.channel.parts {
+		if r.channel.parts[i].kind == partHeader {
+			return true
+		}
+	}
+	return false
+}
+
 // parser compiles rules and collects faults.
 type parser struct {
 	fields []string // The paths of all JSON fields that the rules read.

@@ -228,6 +228,34 @@ func TestOverridesLimited(t *testing.T) {
 	require.True(t, mustOverride(t, allHeaders).CanName(0, "whatever"))
 }
 
+// What rules and overrides may have to walk over is bounded. A record with more headers goes nowhere, and where nobody
+// looks at headers it goes where it always does.
+func TestHeadersAreLimited(t *testing.T) {
+	pairs := func(n int) (list []string) {
+		for range n - 1 {
+			list = append(list, "", "")
+		}
+		return append(list, "h", "v")
+	}
+	few, many := Record{Headers: headers(pairs(headersMax)...)}, Record{Headers: headers(pairs(headersMax + 1)...)}
+	rules := map[string][]Rule{
+		"condition": {{Headers: []Condition{{Name: "h", Test: TestExists}}, Channel: "found"}, {Channel: "else"}},
+		"template":  {{Channel: "{header.h}"}},
+	}
+	for name, list := range rules {
+		topic := mustTopic(t, "t", list...)
+		require.Equal(t, ToChannels, place(topic, 0, few).To, name)
+		got := place(topic, 0, many)
+		require.Equal(t, ToNobody, got.To, name)
+		require.Equal(t, UnplacedHeader, got.Why, name)
+	}
+	table, err := New(nil, &Overrides{User: "h", ChannelsMax: 1})
+	require.NoError(t, err)
+	require.Equal(t, ToUser, place(table.Topic("t"), 0, few).To)
+	require.Equal(t, UnplacedHeader, place(table.Topic("t"), 0, many).Why)
+	require.Equal(t, ToChannels, place(mustTopic(t, "t", Rule{Channel: "{topic}"}), 0, many).To)
+}
+
 func TestNamesOfSeveralRules(t *testing.T) {
 	topic := mustTopic(t, "t",
 		Rule{Key: "a", Channel: "x.{partition}"},

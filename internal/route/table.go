@@ -46,6 +46,7 @@ type Topic struct {
 	rules     []*rule    // The rules that can match a record of the topic, in order.
 	overrides *overrides // Nil means none for this topic.
 	fields    []string   // The table's.
+	headers   bool       // Whether a rule or an override may look at headers.
 }
 
 // Topic returns the part of the table that concerns the topic. It is for when a topic is first seen, and not for each
@@ -53,7 +54,7 @@ type Topic struct {
 func (t *Table) Topic(name string) *Topic {
 	out := &Topic{name: name, fields: t.fields}
 	if t.overrides != nil && t.overrides.covers(name) {
-		out.overrides = t.overrides
+		out.overrides, out.headers = t.overrides, true
 	}
 	for i := range t.rules {
 		r := &t.rules[i]
@@ -61,6 +62,7 @@ func (t *Table) Topic(name string) *Topic {
 			continue
 		}
 		out.rules = append(out.rules, r)
+		out.headers = out.headers || r.readsHeaders()
 		if r.unconditional() {
 			break // No later rule can decide.
 		}
@@ -71,6 +73,10 @@ func (t *Table) Topic(name string) *Topic {
 // Place sets dst to where a record of the partition goes.
 func (t *Topic) Place(dst *Placement, partition int32, rec *Record) {
 	dst.reset()
+	if t.headers && rec.Headers.tooMany() {
+		dst.badHeader(UnplacedHeader)
+		return
+	}
 	if t.overrides != nil && t.overrides.place(dst, rec) {
 		return
 	}

@@ -37,10 +37,10 @@ const (
 // The table remembers a channel for a while after its last subscriber has left, so that a client that comes back soon
 // can learn that it has missed nothing.
 type Interest struct {
-	seed     maphash.Seed
-	lastID   atomic.Uint64
-	reserved atomic.Int64 // How many names in the table are Reserved.
-	stripes  [stripes]stripe
+	seed    maphash.Seed
+	lastID  atomic.Uint64
+	named   atomic.Int64 // How many channels have subscribers, without Reserved names.
+	stripes [stripes]stripe
 }
 
 type stripe struct {
@@ -80,12 +80,11 @@ func (t *Interest) Add(name string, s ShardID, hint uint32) ChannelID {
 	case e == nil:
 		e = &entry{Channel: Channel{ID: ChannelID(t.lastID.Add(1)), Name: strings.Clone(name)}}
 		p.channels[e.Name] = e
-		if Reserved(name) {
-			t.reserved.Add(1)
-		}
+		t.count(name, 1)
 	case e.Shards.Empty():
 		e.ID = ChannelID(t.lastID.Add(1))
 		p.left--
+		t.count(name, 1)
 	}
 	e.Shards.Add(s)
 	e.SlotHint = hint
@@ -106,11 +105,9 @@ func (t *Interest) Remove(name string, s ShardID) {
 	if !e.Shards.Empty() {
 		return
 	}
+	t.count(name, -1)
 	if e.epoch == "" || p.left == leftMax {
 		delete(p.channels, name)
-		if Reserved(name) {
-			t.reserved.Add(-1)
-		}
 		return
 	}
 	e.left = p.sweep
@@ -205,15 +202,18 @@ func (t *Interest) Shards(match func(name string) bool) (shards ShardSet) {
 	return shards
 }
 
-// Len counts the channels with subscribers, without Reserved names. Any goroutine may call it.
-func (t *Interest) Len() (n int) {
-	for i := range t.stripes {
-		p := &t.stripes[i]
-		p.mu.Lock()
-		n += len(p.channels) - p.left
-		p.mu.Unlock()
+// Len returns how many channels have subscribers, without Reserved names. Any goroutine may call it.
+func (t *Interest) Len() int { return int(t.named.Load()) }
+
+// Created returns how often a channel has come into being: it got its first subscriber, with Reserved names. Any
+// goroutine may call it.
+func (t *Interest) Created() uint64 { return t.lastID.Load() }
+
+// count notes that a channel has come into being or has gone.
+func (t *Interest) count(name string, n int64) {
+	if !Reserved(name) {
+		t.named.Add(n)
 	}
-	return n - int(t.reserved.Load())
 }
 
 // Names returns the names of channels with subscribers in no order, at most namesMax of them. Any goroutine may call

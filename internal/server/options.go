@@ -222,6 +222,7 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int) shard.Options
 		ID: id, Listeners: listeners, Cursor: s.ring.Cursor(id), Head: s.ring.Head, Interest: s.interest,
 		Positions: positions,
 		Load:      s.steering.Slot(id), Serving: &s.serving, Descriptors: &s.descriptors, Memory: &s.memory,
+		Quotas:    &s.quotas,
 		Admission: s.admit, Drain: &s.drain.pace,
 		Limits: shard.Limits{
 			OutboundMax: int(c.OutboundMax), MessageMax: int(c.MessageMax), MessageOutMax: int(c.MessageOutMax),
@@ -248,11 +249,26 @@ func memoryMax(limit config.Bytes) int64 {
 	return int64(info.Totalram) * int64(info.Unit) / 4 //nolint:gosec // No machine has so much.
 }
 
+// quotaLimits returns the limits of what clients take together and of how long they stay.
+func (s *Server) quotaLimits() (limits shard.QuotaLimits) {
+	l := &s.cfg.Limits
+	for quota, most := range map[shard.Quota]int64{
+		shard.QuotaConnections: int64(l.Connections), shard.QuotaAddressConnections: int64(l.AddressConnections),
+		shard.QuotaHandshakes: int64(l.Handshakes), shard.QuotaAddressHandshakes: int64(l.AddressHandshakes),
+		shard.QuotaChannels: int64(l.Channels), shard.QuotaChannelsRate: int64(l.ChannelsRate),
+		shard.QuotaAge: int64(l.Age), shard.QuotaIdle: int64(l.Idle),
+	} {
+		limits[quota] = shard.QuotaLimit{Max: most, DryRun: l.DryRuns(quota.String())}
+	}
+	return limits
+}
+
 // shardRates returns the rates that a connection may have.
 func (s *Server) shardRates() (rates shard.RateLimits) {
 	l := &s.cfg.Limits
 	for kind, perSecond := range map[shard.Rate]int{
 		shard.RateCommands: l.CommandsRate, shard.RateFrames: l.FramesRate, shard.RateInflated: int(l.InflatedRate),
+		shard.RateRecoveries: l.RecoveriesRate,
 	} {
 		rates[kind] = shard.RateLimit{PerSecond: perSecond, DryRun: l.DryRuns(kind.String())}
 	}

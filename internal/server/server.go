@@ -68,6 +68,7 @@ type Server struct {
 
 	memory      shard.Memory      // What connections of all shards hold, and its limit.
 	descriptors shard.Descriptors // Number of connections of all shards, and its limit.
+	quotas      shard.Quotas      // What clients may take together, and what they have taken.
 	drain       drain
 	serving     atomic.Bool                  // Whether GET /healthz on the client port returns 200.
 	stage       atomic.Pointer[admin.Status] // Starting, ok or stopping.
@@ -165,6 +166,7 @@ func (s *Server) buildShards(n int) error {
 	// Shards may run before Run: if something fails later, discard lets them end in order.
 	s.descriptors.Max = connectionsMax()
 	s.memory.Limit = memoryMax(s.cfg.Limits.Memory)
+	s.quotas.Limits = s.quotaLimits()
 	groups := s.groups
 	s.groups = nil // From here on each shard owns its listeners, even if building it fails.
 	for id := range n {
@@ -438,6 +440,10 @@ func (s *Server) logStart() {
 		s.log.Warn("few open files are allowed, and so few clients", "nofile", files, "connections_max",
 			s.descriptors.Max, "remedy", "raise the hard limit, to which wsd raises the soft one: LimitNOFILE= of "+
 				"systemd, docker run --ulimit nofile=, or ulimit -Hn; wsd doctor says how much is needed")
+	}
+	if most := int64(s.cfg.Limits.Connections); most > s.descriptors.Max {
+		s.log.Warn("limits.connections has no effect: file descriptors allow fewer", "limits.connections", most,
+			"connections_max", s.descriptors.Max, "remedy", "raise the limit of open files (nofile), or lower it")
 	}
 	for _, g := range s.groups {
 		if !g.Address.Addr().IsLoopback() {

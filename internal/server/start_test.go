@@ -99,7 +99,8 @@ func TestFewFiles(t *testing.T) {
 	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &before))
 	t.Cleanup(func() { require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &before)) })
 	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1000, Max: before.Max}))
-	r := newRig(t, nil)
+	r := newRig(t, map[string]any{"limits.connections": "1000"})
+	require.Contains(t, r.log.String(), "limits.connections has no effect: file descriptors allow fewer")
 	require.Contains(t, r.log.String(), "few open files are allowed, and so few clients")
 	require.Contains(t, r.log.String(), fmt.Sprintf("nofile=1000 connections_max=%d", r.server.descriptors.Max))
 }

@@ -23,6 +23,7 @@ const (
 type accepting struct {
 	listeners []int
 	stopped   bool        // The listeners are closed.
+	opening   *conn       // Being read from for the first time; nil: none.
 	paused    atomic.Bool // The process has no descriptor to spare; clients wait in the backlog.
 	resumeAt  uint32      // Tick at which accepting is tried again; 0: the listeners are watched.
 
@@ -88,11 +89,14 @@ func (s *Shard) open(fd, listener int) {
 	c.state = stateHead
 	c.whole = s.allowanceNow()
 	s.countConnections(1)
+	s.beginAge(c)
 	c.deadline = s.tick + ticks(s.opts.Limits.HandshakeTimeout)
 	// Mostly the request came with the connection (listen.Options.DeferAccept). Read before the socket is watched, it
 	// causes no event.
+	s.accepting.opening = c
 	s.readable(c)
-	if c.state == stateFree {
+	s.accepting.opening = nil
+	if c.state == stateFree || c.state == stateHead && !s.beginHandshake(c) {
 		return
 	}
 	if err := s.poller.Add(fd, epoll.Readable, int32(c.slot), int32(c.generation)); err != nil {

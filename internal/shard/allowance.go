@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// A connection has an allowance of commands, frames and inflated bytes, each at a rate. It is one allowance of time: a
-// command at 200 a second takes 5 ms of it, and it holds allowanceWindow. That costs each connection four bytes, the
-// time at which its allowance is whole again (the generic cell rate algorithm, ITU-T I.371 §A). A client that uses more
-// is closed with 3013 and comes back later.
+// A connection has an allowance of commands, frames, inflated bytes and recoveries, each at a rate. It is one allowance
+// of time: a command at 200 a second takes 5 ms of it, and it holds allowanceWindow. That costs each connection four
+// bytes, the time at which its allowance is whole again (the generic cell rate algorithm, ITU-T I.371 §A). A client
+// that uses more is closed with 3013 and comes back later.
 //
 // Rates in a dry run have an allowance of their own, also one for all of them: what is only counted must take nothing
 // from what is enforced.
@@ -27,18 +27,21 @@ type Rate uint8
 const (
 	RateCommands Rate = iota
 	RateFrames
-	RateInflated // In bytes.
+	RateInflated   // In bytes.
+	RateRecoveries // Subscribe commands that recover, and history commands.
 	rateCount
 )
 
-var rateOptions = [rateCount]string{"limits.commands_rate", "limits.frames_rate", "limits.inflated_rate"}
+var rateOptions = [rateCount]string{
+	"limits.commands_rate", "limits.frames_rate", "limits.inflated_rate", "limits.recoveries_rate",
+}
 
 // Rates lists every rate.
-func Rates() []Rate { return []Rate{RateCommands, RateFrames, RateInflated} }
+func Rates() []Rate { return []Rate{RateCommands, RateFrames, RateInflated, RateRecoveries} }
 
 // String is the rate's metric label.
 func (r Rate) String() string {
-	return [rateCount]string{"commands_rate", "frames_rate", "inflated_rate"}[r]
+	return [rateCount]string{"commands_rate", "frames_rate", "inflated_rate", "recoveries_rate"}[r]
 }
 
 // RateLimit is how much of a kind of input one connection may send.
@@ -53,12 +56,21 @@ type RateLimits [rateCount]RateLimit
 // allowanceNow is the time in allowanceUnits since start. It wraps around.
 func (s *Shard) allowanceNow() uint32 { return s.clock.tick * uint32(tickLength/allowanceUnit) }
 
-// charge takes n of a kind off c's allowance and reports whether it had as much. Of the input that used it up, that of
-// the last kind is counted. c must be a client.
+// charge is overRate that ends c if it had not as much, and reports whether it had. c must be a client.
 func (s *Shard) charge(c *conn, kind Rate, n int) bool {
+	end := s.overRate(c, kind, n)
+	if end != nil {
+		s.endSaying(c, end.reason, end.text)
+	}
+	return end == nil
+}
+
+// overRate takes n of a kind off c's allowance. If it had not as much, overRate returns how c is to end. Of the input
+// that used it up, that of the last kind is counted.
+func (s *Shard) overRate(c *conn, kind Rate, n int) *ending {
 	limit := s.opts.Limits.Rates[kind]
 	if limit.PerSecond == 0 || n == 0 {
-		return true
+		return nil
 	}
 	now := s.allowanceNow()
 	cost := max(int64(n)*int64(time.Second/allowanceUnit)/int64(limit.PerSecond), 1)
@@ -69,18 +81,17 @@ func (s *Shard) charge(c *conn, kind Rate, n int) bool {
 			whole = now // Counted once a window, not with each command from now on.
 		}
 		s.dryRuns[c.slot] = whole
-		return true
+		return nil
 	}
 	whole, ok := takeAllowance(c.whole, now, cost)
 	if ok {
 		c.whole = whole
-		return true
+		return nil
 	}
 	s.stats.OverRate[kind].Add(1)
-	what := map[Rate]string{RateCommands: "commands", RateFrames: "frames", RateInflated: "bytes after inflating"}[kind]
-	s.endSaying(c, ReasonTooManyRequests,
-		fmt.Sprintf("more than %d %s a second (%s)", limit.PerSecond, what, rateOptions[kind]))
-	return false
+	what := [rateCount]string{"commands", "frames", "bytes after inflating", "recoveries and history requests"}[kind]
+	return &ending{ReasonTooManyRequests,
+		fmt.Sprintf("more than %d %s a second (%s)", limit.PerSecond, what, rateOptions[kind])}
 }
 
 // takeAllowance takes cost, in allowanceUnits, off an allowance that is whole at a time. It returns when the allowance

@@ -16,6 +16,7 @@ type channels struct {
 	stats      *Stats
 	sender     *sender
 	recoveries *recoveries
+	alone      func(*conn) // Called when a connection has lost its last subscription; may be nil.
 
 	list      []channel // Stable while the channel has subscribers; free entries are empty.
 	free      []uint32
@@ -191,6 +192,9 @@ func (cs *channels) remove(c *conn, i int) {
 	}
 	if !routing.Reserved(ch.name) {
 		cs.stats.Subscriptions.Add(-1)
+	}
+	if cs.alone != nil && last == c.firstChannel() {
+		cs.alone(c)
 	}
 
 	switch {

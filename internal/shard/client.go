@@ -110,6 +110,11 @@ func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 		s.ignoreToken(cmd.Connect.Token)
 		reply.Connect = s.connect(c)
 	case cmd.Subscribe != nil:
+		if cmd.Subscribe.Recover {
+			if end := s.overRate(c, RateRecoveries, 1); end != nil {
+				return end
+			}
+		}
 		if r := cmd.Subscribe; r.Type == typeStream && r.Delta != "" && r.Delta != deltaFossil {
 			return errUnknownDelta
 		}
@@ -124,6 +129,9 @@ func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 	case cmd.Publish != nil, cmd.Presence != nil, cmd.PresenceStats != nil:
 		reply.Error = proto.ErrNotAvailable.Reply() // Known, but not served.
 	case cmd.History != nil:
+		if end := s.overRate(c, RateRecoveries, 1); end != nil {
+			return end
+		}
 		if reply = s.historyCommand(c, cmd.Id, cmd.History); reply == nil {
 			return nil // It comes later.
 		}
@@ -155,7 +163,7 @@ func (s *Shard) reply(e *proto.Encoding, r *protocol.Reply) error {
 
 func (s *Shard) connect(c *conn) *protocol.ConnectResult {
 	c.state = stateJoined
-	c.deadline = 0
+	s.scheduleEnd(c)
 	s.pings.schedule(c)
 	result := &protocol.ConnectResult{
 		Client:  string(s.opts.ClientIDs.Of(routing.MakeConnID(s.opts.ID, c.generation, c.slot)).Append(nil)),
@@ -199,6 +207,9 @@ func (s *Shard) subscribeCommand(c *conn, id uint32, r *protocol.SubscribeReques
 	case r.Recover && s.opts.Recovery.Recoverer != nil && !s.channels.settled(r.Channel):
 		refusal = &notYet
 	}
+	if refusal == nil {
+		refusal = s.refuseChannel(r.Channel)
+	}
 	if refusal != nil {
 		return &protocol.Reply{Id: id, Error: refusal.Reply()}
 	}
@@ -208,6 +219,19 @@ func (s *Shard) subscribeCommand(c *conn, id uint32, r *protocol.SubscribeReques
 		return s.recoveries.beginRecovery(c, id, r, result)
 	}
 	return &protocol.Reply{Id: id, Subscribe: result}
+}
+
+// refuseChannel returns the error for a channel for which there is no room, nil if there is some. A full table mostly
+// stays full; a second passes.
+func (s *Shard) refuseChannel(channel string) *proto.Error {
+	switch exceeded, ok := s.admitsChannels([]string{channel}); {
+	case ok:
+		return nil
+	case exceeded == QuotaChannelsRate:
+		return proto.ErrTooManyRequests
+	default:
+		return proto.ErrLimitExceeded
+	}
 }
 
 // notYet is for what needs the stream's position while reading has not begun: after a restart clients are back before

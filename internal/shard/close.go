@@ -59,6 +59,7 @@ func (s *Shard) beginClosing(c *conn, reason Reason) {
 
 // leave undoes what the shard keeps for c beside its outbox, its timer and its socket. It does nothing the second time.
 func (s *Shard) leave(c *conn) {
+	s.endHandshake(c)
 	s.channels.unsubscribeAll(c)
 	s.inbox.done(len(s.completions.takePutOff(c)))
 	s.recalls.forget(c)
@@ -91,6 +92,7 @@ func (s *Shard) release(c *conn, closeSocket func(*transport)) {
 		c.reason = ReasonGone
 	}
 	s.stats.Closed[c.reason].Add(1)
+	s.leavePlace(c)
 	s.countConnections(-1)
 	s.accepting.closed++
 	// The slot is free again only after the turn: events and lists of this turn may still name it.

@@ -52,7 +52,7 @@ type request struct {
 // handshake responds to the complete upgrade request in head.
 func (s *Shard) handshake(c *conn, head []byte) {
 	var req request
-	decide := func(r *wire.Request) (wire.Accept, error) { return s.decide(r, &req) }
+	decide := func(r *wire.Request) (wire.Accept, error) { return s.decide(c, r, &req) }
 	out, rejected := wire.Handshake(s.replies[:0], head, decide)
 	if rejected != nil {
 		reason := ReasonHandshakeRejected
@@ -65,6 +65,7 @@ func (s *Shard) handshake(c *conn, head []byte) {
 		return
 	}
 	s.replies = out[:0]
+	s.endHandshake(c)
 	s.countClients(1)
 	c.deadline = 0
 	c.variant = req.variant
@@ -83,6 +84,7 @@ func (s *Shard) handshake(c *conn, head []byte) {
 		for _, name := range req.channels {
 			s.channels.subscribe(c, name)
 		}
+		s.scheduleEnd(c)
 		s.pings.schedule(c)
 	}
 	// Last: a client that has seen the answer misses nothing from then on.
@@ -97,7 +99,7 @@ func (s *Shard) handshake(c *conn, head []byte) {
 }
 
 // decide accepts or rejects a request.
-func (s *Shard) decide(r *wire.Request, req *request) (accept wire.Accept, err error) {
+func (s *Shard) decide(c *conn, r *wire.Request, req *request) (accept wire.Accept, err error) {
 	path := s.path(r.Path)
 	if !r.Upgrade {
 		req.plainHTTP = true
@@ -137,7 +139,16 @@ func (s *Shard) decide(r *wire.Request, req *request) (accept wire.Accept, err e
 	default:
 		err = &wire.Reject{Cause: causePath, Status: 404, Body: "No such path. " + helpLine}
 	}
-	return accept, err
+	if err != nil {
+		return accept, err
+	}
+	if exceeded, ok := s.admitsChannels(req.channels); !ok {
+		return accept, rejectOver(exceeded)
+	}
+	if rejected := s.takePlace(c); rejected != nil {
+		return accept, rejected
+	}
+	return accept, nil
 }
 
 // path returns one of the paths above if the path of a request means that, else any other path.

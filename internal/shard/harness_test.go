@@ -180,7 +180,7 @@ func newIdleRig(t testing.TB, stallMax time.Duration, change func(*Options)) *ri
 	r.ring = ring
 	o := Options{
 		ID: 0, Listeners: []int{fd}, Cursor: ring.Cursor(0), Head: ring.Head, Interest: r.interest, Positions: r.place, Load: r.load,
-		Serving: r.serving, Descriptors: &Descriptors{Max: 1 << 20}, Memory: &Memory{Limit: 1 << 40}, Drain: &Drain{}, Limits: testLimits(), Version: "test", ClientIDs: testIDs, Logger: slog.New(slog.DiscardHandler),
+		Serving: r.serving, Descriptors: &Descriptors{Max: 1 << 20}, Memory: &Memory{Limit: 1 << 40}, Drain: &Drain{}, Quotas: &Quotas{}, Limits: testLimits(), Version: "test", ClientIDs: testIDs, Logger: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {
 		change(&o)
@@ -203,6 +203,9 @@ func newIdleRig(t testing.TB, stallMax time.Duration, change func(*Options)) *ri
 		require.Equal(t, stats.Accepted.Load(), r.load.accepted.Load(), "accepts reported to steering")
 		require.Equal(t, stats.Accepted.Load(), r.load.closed.Load(), "closes reported to steering")
 		require.Zero(t, r.load.busy.Load())
+		require.Zero(t, r.shard.opts.Quotas.Connections(), "places left")
+		require.Zero(t, r.shard.opts.Quotas.Handshakes(), "handshakes left")
+		require.Zero(t, r.shard.opts.Quotas.addresses.len(), "addresses left")
 	})
 	return r
 }

@@ -70,6 +70,7 @@ type Options struct {
 
 	Descriptors *Descriptors // Shared by all shards.
 	Memory      *Memory      // Shared by all shards.
+	Quotas      *Quotas      // Shared by all shards.
 	Admission   *Admission   // Shared by all shards; nil: every new client may come in.
 	Drain       *Drain       // Shared by all shards.
 	Limits      Limits
@@ -93,7 +94,8 @@ const listenersMax = 256
 func (o Options) validate() error {
 	switch {
 	case o.Cursor == nil || o.Head == nil || o.Interest == nil || o.Positions == nil || o.Load == nil ||
-		o.Serving == nil || o.Descriptors == nil || o.Memory == nil || o.Drain == nil || o.ClientIDs == nil ||
+		o.Serving == nil || o.Descriptors == nil || o.Memory == nil || o.Quotas == nil ||
+		o.Drain == nil || o.ClientIDs == nil ||
 		o.Logger == nil:
 		return errors.New("BUG: shard options with a nil dependency")
 	case int(o.ID) >= routing.ShardsMax:

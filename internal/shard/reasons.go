@@ -29,6 +29,8 @@ const (
 	ReasonShutdown                 // The server is stopping.
 	ReasonWriteError               // The socket refused a write.
 	ReasonInternal                 // The kernel refused to watch the socket, or a bug.
+	ReasonAge                      // It was connected for limits.age.
+	ReasonIdle                     // It had no subscription for limits.idle.
 	ReasonAdmission                // The server is overloaded, and the kernel could not refuse the connection.
 	reasonCount
 )
@@ -68,6 +70,8 @@ var closings = [reasonCount]closing{
 	ReasonShutdown:   {"shutdown", 1001, "shutdown", proto.DisconnectShutdown},
 	ReasonWriteError: {label: "write_error"},
 	ReasonInternal:   {"internal", 1011, "internal error", proto.DisconnectInternal},
+	ReasonAge:        {"age", 1012, "connected for long enough, reconnect", proto.DisconnectForceReconnect},
+	ReasonIdle:       {"idle", 1008, "idle", proto.DisconnectForceNoReconnect},
 	ReasonAdmission:  {label: "admission"},
 }
 

@@ -6,7 +6,7 @@ import (
 	"wsd/internal/wire"
 )
 
-// The causes for which the shard refuses an upgrade request, beside those of package wire.
+// The causes for which the shard refuses an upgrade request, beside those of package wire and the quotas.
 const (
 	causePath           wire.Cause = "path"            // The path is not one of the client port's.
 	causeQuery          wire.Cause = "query"           // A known query parameter is malformed.
@@ -23,7 +23,8 @@ const (
 var causes = [...]wire.Cause{
 	wire.CauseMalformed, wire.CauseNotUpgrade, wire.CauseVersion, wire.CauseProxyProtocol, wire.CauseSubprotocol,
 	wire.CauseInternal, causePath, causeQuery, causeChannel, causeChannelsMax, causeUnknownChannel, causeHeadMax,
-	causeTimeout, causeStopping, causeAdmission,
+	causeTimeout, causeStopping, causeAdmission, QuotaConnections.cause(), QuotaAddressConnections.cause(),
+	QuotaHandshakes.cause(), QuotaAddressHandshakes.cause(), QuotaChannels.cause(), QuotaChannelsRate.cause(),
 }
 
 // Causes lists every cause for which an upgrade request is refused, in the order of Stats.Refused.

@@ -71,6 +71,9 @@ type Shard struct {
 	timer     *time.Timer
 	timerAt   uint32 // Tick for which timer is set; 0: not set.
 
+	places  places
+	agePace agePace
+
 	draining draining
 
 	// Shutdown.
@@ -133,6 +136,7 @@ func newShard(o Options) (*Shard, error) {
 // init makes the parts of a shard that need nothing of the kernel.
 func (s *Shard) init() {
 	s.wheel = newWheel(&s.slab)
+	s.places = newPlaces(s.opts.Quotas)
 	s.work = work{clock: &s.clock, max: workTurn}
 	s.dryRuns = make(map[uint32]uint32)
 	s.sender = newSender(s.opts.Limits.OutboundMax)
@@ -144,6 +148,9 @@ func (s *Shard) init() {
 	s.inbox.wake, s.inbox.memory = s.PostWake, s.opts.Memory
 	s.channels = newChannels(&s.opts, &s.slab, s.stats)
 	s.channels.sender, s.channels.recoveries = &s.sender, &s.recoveries
+	if s.places.idle > 0 {
+		s.channels.alone = s.alone
+	}
 	s.outlet = outlet{opts: &s.opts, stats: s.stats, sender: &s.sender}
 	s.gatherer = gatherer{opts: &s.opts, channels: &s.channels}
 	s.recoveries = recoveries{

@@ -51,6 +51,8 @@ type Stats struct {
 
 	// Upgrade requests refused with an HTTP status, in the order of Causes.
 	Refused [len(causes)]atomic.Uint64
+	// Times a quota was exceeded, by Quota.
+	Exceeded [quotaCount]atomic.Uint64
 	// Times a connection used up its allowance, by Rate.
 	OverRate [rateCount]atomic.Uint64
 	// Connections closed, by Reason.

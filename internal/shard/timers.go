@@ -137,6 +137,10 @@ func (s *Shard) due(c *conn) {
 		case stateJoining:
 			s.end(c, ReasonStale)
 			return
+		case stateJoined:
+			if s.endLife(c) {
+				return
+			}
 		default:
 			if s.emptying.extends(c, now) || s.emptying.late(c, now+ticks(closingMax)) {
 				c.deadline = now + ticks(s.opts.Limits.CloseGrace)

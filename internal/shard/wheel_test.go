@@ -14,7 +14,7 @@ import (
 // bare is a shard without a loop, for tests of its parts.
 func bare() *Shard {
 	s := &Shard{
-		opts:  Options{Limits: testLimits(), Load: &load{}, Logger: slog.New(slog.DiscardHandler)},
+		opts:  Options{Limits: testLimits(), Load: &load{}, Quotas: &Quotas{}, Logger: slog.New(slog.DiscardHandler)},
 		stats: newStats(),
 	}
 	s.init()

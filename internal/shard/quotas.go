@@ -1,0 +1,218 @@
+package shard
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"wsd/internal/wire"
+)
+
+// Quota is a limit of what clients take together, an address takes, or of how long a client stays.
+type Quota uint8
+
+// The quotas.
+const (
+	QuotaConnections        Quota = iota // Upgraded connections, until their sockets are closed.
+	QuotaAddressConnections              // The same of one client address, see transport.network.
+	QuotaHandshakes                      // Connections whose upgrade request is not complete.
+	QuotaAddressHandshakes               // The same of one client address.
+	QuotaChannels                        // Channels with a subscriber.
+	QuotaChannelsRate                    // Channels that come into being in a second.
+	QuotaAge                             // Nanoseconds from accept to close, give or take a tenth.
+	QuotaIdle                            // Nanoseconds that a client of the protocol may be without a subscription.
+	quotaCount
+)
+
+// quotas are the names of quotas, which are those of their options and metric labels, and the response to an upgrade
+// request that exceeds one.
+var quotas = [quotaCount]struct {
+	name   string
+	status int
+	body   string
+}{
+	QuotaConnections: {"connections", 503,
+		"The server has as many clients as limits.connections allows; try again later."},
+	QuotaAddressConnections: {"address_connections", 429,
+		"Your address has as many clients here as limits.address_connections allows; close some."},
+	QuotaHandshakes: {"handshakes", 503,
+		"More upgrade requests are incomplete than limits.handshakes allows; try again later."},
+	QuotaAddressHandshakes: {"address_handshakes", 429,
+		"More upgrade requests of your address are incomplete than limits.address_handshakes allows; try again later."},
+	QuotaChannels: {"channels", 503,
+		"The server has as many channels as limits.channels allows; try again later."},
+	QuotaChannelsRate: {"channels_rate", 503,
+		"More new channels were subscribed to in this second than limits.channels_rate allows; try again later."},
+	QuotaAge:  {name: "age"},
+	QuotaIdle: {name: "idle"},
+}
+
+// AllQuotas lists every quota.
+func AllQuotas() []Quota {
+	list := make([]Quota, quotaCount)
+	for q := range list {
+		list[q] = Quota(q)
+	}
+	return list
+}
+
+// String is the quota's metric label, and its option in the group limits.
+func (q Quota) String() string { return quotas[q].name }
+
+// cause is the quota's cause of a refused upgrade request.
+func (q Quota) cause() wire.Cause { return wire.Cause(quotas[q].name) }
+
+// QuotaLimit is how much there is of a quota.
+type QuotaLimit struct {
+	Max    int64 // 0: any number.
+	DryRun bool  // Whoever exceeds it is counted and logged, and goes on.
+}
+
+// QuotaLimits are the limits of a process, by Quota.
+type QuotaLimits [quotaCount]QuotaLimit
+
+// Quotas are the quotas of a process, and what is taken of them. One is shared by all shards. Limits are fixed before
+// the first shard starts. The zero value limits nothing. Any goroutine may use it.
+type Quotas struct {
+	Limits QuotaLimits
+
+	connections, handshakes atomic.Int64
+	addresses               addresses
+	created                 channelWindow
+	logged                  [quotaCount]atomic.Int64 // Unix time of the last line in the log.
+}
+
+// Connections returns how many upgraded connections count; 0 where limits.connections is not set.
+func (q *Quotas) Connections() int64 { return q.connections.Load() }
+
+// Handshakes returns how many connections wait for their upgrade request to be complete.
+func (q *Quotas) Handshakes() int64 { return q.handshakes.Load() }
+
+// loggedEvery is the time between two lines in the log about one quota.
+const loggedEvery = time.Minute
+
+// exceeded counts and logs that a quota is exceeded, and reports whether that has consequences.
+func (s *Shard) exceeded(quota Quota) bool {
+	s.stats.Exceeded[quota].Add(1)
+	q := s.opts.Quotas
+	limit, now, last := q.Limits[quota], time.Now().Unix(), q.logged[quota].Load()
+	often := quota == QuotaAge || quota == QuotaIdle // They are how connections usually end.
+	if (last == 0 || now-last >= int64(loggedEvery/time.Second)) && q.logged[quota].CompareAndSwap(last, now) {
+		level := slog.LevelWarn
+		if often {
+			level = slog.LevelDebug
+		}
+		s.opts.Logger.Log(context.Background(), level, "a limit is exceeded", "limit", "limits."+quota.String(),
+			"value", limit.Max, "dry_run", limit.DryRun, "shard", s.opts.ID,
+			"metric", "wsd_limit_exceeded_total counts each time; this line comes once a minute at most")
+	}
+	return !limit.DryRun
+}
+
+// retryAfterLeast is after how many seconds who was refused is asked to come back, at least. It is up to twice that, at
+// random.
+const retryAfterLeast = 5
+
+// rejectOver is the response to an upgrade request that exceeds a quota.
+func rejectOver(q Quota) *wire.Reject {
+	seconds := retryAfterLeast + rand.IntN(retryAfterLeast+1) //nolint:gosec // A lot needs no secret.
+	return &wire.Reject{Cause: q.cause(), Status: quotas[q].status, Body: quotas[q].body,
+		Header: [][2]string{{"Retry-After", strconv.Itoa(seconds)}}}
+}
+
+// addresses counts what client addresses have. An address that has nothing has no entry.
+type addresses struct {
+	mu     sync.Mutex
+	counts map[netip.Addr]addressCount
+}
+
+type addressCount struct{ connections, handshakes int32 }
+
+// change adds to the counts of an address and returns them.
+func (a *addresses) change(address netip.Addr, connections, handshakes int32) addressCount {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := a.counts[address]
+	n.connections += connections
+	n.handshakes += handshakes
+	switch {
+	case n.connections < 0 || n.handshakes < 0:
+		panic("BUG: a client address has less than nothing")
+	case n == addressCount{}:
+		delete(a.counts, address)
+	case a.counts == nil:
+		a.counts = make(map[netip.Addr]addressCount)
+		fallthrough
+	default:
+		a.counts[address] = n
+	}
+	return n
+}
+
+// len returns how many addresses have something.
+func (a *addresses) len() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.counts)
+}
+
+// channelWindow is the second in which new channels are counted.
+type channelWindow struct {
+	mu      sync.Mutex
+	began   time.Time
+	created uint64 // Channels that had come into being when it began.
+}
+
+// over reports whether n more channels would be too many for the second that now is in. The first ones in a second
+// never are, so that a client that names many at once has a chance.
+func (w *channelWindow) over(now time.Time, created uint64, n, most int64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if now.Sub(w.began) >= time.Second {
+		w.began, w.created = now, created
+	}
+	since := int64(created - w.created) // Negative if another shard came first.
+	return since > 0 && since+n > most
+}
+
+// admitsChannels reports whether clients may subscribe to channels of these names, and if not, which quota has none
+// left. Channels that exist are no question. Shards that ask at the same moment may exceed a quota by what each asks
+// for.
+func (s *Shard) admitsChannels(names []string) (exceeded Quota, ok bool) {
+	q := s.opts.Quotas
+	most, rate := q.Limits[QuotaChannels].Max, q.Limits[QuotaChannelsRate].Max
+	if most == 0 && rate == 0 {
+		return 0, true
+	}
+	var fresh int64
+	for _, name := range names {
+		if _, known := s.channels.byName[name]; !known {
+			fresh++
+		}
+	}
+	now := s.start.Add(time.Duration(s.tick) * tickLength)
+	full := func() bool { return most > 0 && int64(s.opts.Interest.Len())+fresh > most }
+	fast := func() bool { return rate > 0 && q.created.over(now, s.opts.Interest.Created(), fresh, rate) }
+	if fresh == 0 || !full() && !fast() {
+		return 0, true
+	}
+	fresh = 0 // Another shard may have them.
+	for _, name := range names {
+		if _, known := s.opts.Interest.Lookup([]byte(name)); !known {
+			fresh++
+		}
+	}
+	switch {
+	case fresh == 0:
+	case full() && s.exceeded(QuotaChannels):
+		return QuotaChannels, false
+	case fast() && s.exceeded(QuotaChannelsRate):
+		return QuotaChannelsRate, false
+	}
+	return 0, true
+}
