@@ -145,6 +145,7 @@ type Batch struct {
 	Records  int              // The number of records in all segments.
 	Bytes    int              // The size of all values.
 	Oldest   time.Time        // The timestamp of the oldest record.
+	Sealed   time.Time        // When Seal returned it.
 	Break    *Break           // If it is not nil, the batch is a break and has no records.
 
 	// The segments of the first shard, then those of the second, and so on. Nil if most shards want most segments.

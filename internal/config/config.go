@@ -9,6 +9,7 @@ type Config struct {
 	Admin     Admin        `key:"admin"`
 	Control   Control      `key:"control"`
 	Metrics   Metrics      `key:"metrics"`
+	Health    Health       `key:"health"`
 	Shards    int          `key:"shards" def:"0" help:"Number of event loops, at most 256. 0: one for each CPU that wsd may use (GOMAXPROCS)."`
 	Kafka     Kafka        `key:"kafka"`
 	Routes    []Route      `key:"routes" help:"Rules that choose the channel of a record; the first rule that matches decides (docs/routing.md). In a flag or variable: [TOPIC=]CHANNEL, where CHANNEL may contain {topic}, {key}, {partition}, {header.NAME} and {json.FIELD}. Default: {topic}."`

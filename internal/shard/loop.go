@@ -216,7 +216,10 @@ func (s *Shard) endTurn(began time.Duration) {
 	s.stats.Turns.Add(1)
 	s.lastTurn = uint64(time.Since(s.start) - began)
 	s.stats.TurnLastNanos.Store(s.lastTurn)
-	s.stats.LongTurns.Add(s.lastTurn)
+	if s.lastTurn >= stats.DurationMin {
+		s.stats.LongTurns.Add(s.lastTurn)
+		s.stats.TurnsRecent.Add(s.startMono+uint64(began)+s.lastTurn, s.lastTurn)
+	}
 	if s.lastTurn > s.stats.TurnMaxNanos.Load() {
 		s.stats.TurnMaxNanos.Store(s.lastTurn)
 	}
