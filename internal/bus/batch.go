@@ -29,6 +29,11 @@ const (
 	VariantCount                   // The number of variants without the compressed ones.
 )
 
+// String returns the name of what clients in the variant speak, for logs.
+func (v Variant) String() string {
+	return [...]string{"raw", "json", "protobuf"}[v.Plain()]
+}
+
 // Deflated returns the compressed form of a variant. Only Segment takes it.
 func (v Variant) Deflated() Variant { return v + VariantCount }
 

@@ -88,6 +88,7 @@ func (s *Shard) open(fd, listener int) {
 	c.state = stateHead
 	s.countConnections(1)
 	c.deadline = s.tick + ticks(s.opts.Limits.HandshakeTimeout)
+	s.doing.on(c)
 	// Mostly the request came with the connection (listen.Options.DeferAccept). Read before the socket is watched, it
 	// causes no event.
 	s.readable(c)

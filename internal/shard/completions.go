@@ -57,6 +57,7 @@ func (s *Shard) takeCompletion(k *completion) {
 		return
 	}
 	s.inbox.done(1)
+	s.doing.on(c)
 	k.run(c, room)
 }
 

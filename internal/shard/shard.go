@@ -76,7 +76,8 @@ type Shard struct {
 	closing   bool
 	closeNext uint32 // Slot that the next portion of closes begins with.
 
-	turn turnCounts
+	turn  turnCounts
+	doing doing // For the report of a panic.
 }
 
 // clock is the time of a shard. A tick is tickLength since start.
