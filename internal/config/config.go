@@ -57,7 +57,7 @@ type ClientLimits struct {
 	CommandsRate int      `key:"commands_rate" def:"0" help:"Commands per second that one client may send. It may save up 15 seconds of each rate, and is closed with 3013 (raw: 1008) above that. A command of more than 4 KiB counts as several. 0: as many as a client needs that subscribes again to channels_max channels, at least 200; that is 230 with the defaults."`
 	FramesRate   int      `key:"frames_rate" def:"500" help:"WebSocket frames per second that one client may send, fragments, pings and pongs included, 1 to 1000000."`
 	InflatedRate Bytes    `key:"inflated_rate" def:"0" help:"Bytes per second that compressed messages of one client may have when decompressed. 0: a quarter of message_max, at least 256KiB."`
-	Memory       Bytes    `key:"memory" def:"0" help:"Memory for what clients hold alone, all together: replies, recovered and merged publications, and what they have sent. From 80% on, histories and recoveries get a temporary error; from 90% on, the clients that hold most are closed. 0: a quarter of the memory that wsd may use."`
+	Memory       Bytes    `key:"memory" def:"0" help:"Memory for what clients hold alone, all together: replies, recovered and merged publications, and what they have sent. From 80% on, histories and recoveries get a temporary error; from 90% on, the clients that hold most are closed. 0: an eighth of the cgroup's memory limit, or without one a quarter of the machine's memory."`
 	DryRun       []string `key:"dry_run" help:"Names of limits that are only counted (wsd_limit_exceeded_total), such as commands_rate."`
 }
 

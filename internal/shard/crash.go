@@ -97,8 +97,8 @@ func (s *Shard) describeDoing() (fields []any) {
 	}
 	fields = append(fields, "slot", s.doing.slot, "event", s.doing.event.String())
 	c := s.slab.get(s.doing.slot)
-	return append(fields, "generation", c.generation, "state", c.state.String(), "dialect", c.variant.String(), "client",
-		c.peer().String(), "subscriptions", len(c.subs), "queued_bytes", c.out.cost)
+	return append(fields, "generation", c.generation, "state", c.state.String(), "dialect", c.variant.String(),
+		"client", c.peer().String(), "subscriptions", len(c.subs), "queued_bytes", c.out.cost)
 }
 
 // describeState describes the shard's sums, and how many connections are in each state. It stops at whatever panics
