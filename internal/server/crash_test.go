@@ -100,7 +100,7 @@ func crash(t *testing.T, mode string) (log string, took time.Duration) {
 	for i := range 20 {
 		conn, _, _, err := ws.Dial(t.Context(), "ws://"+address+"/connection/websocket")
 		require.NoError(t, err, line)
-		defer conn.Close()
+		t.Cleanup(func() { conn.Close() })
 		require.NoError(t, wsutil.WriteClientText(conn, []byte(`{"id":1,"connect":{}}`)))
 		_, err = wsutil.ReadServerText(conn)
 		require.NoError(t, err)

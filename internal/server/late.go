@@ -96,11 +96,11 @@ func (s *Server) deliveryProblem(now uint64) string {
 	if age > bound {
 		return fmt.Sprintf("deliveries are behind: in the last %v wsd read records that were produced up to %v "+
 			"before, longer than health.delivery_max (%v), and delivered them within %v; a backlog, or old timestamps "+
-			"of the producers", lateWindow, age, bound, max(delay, shard.LateMin))
+			"of the producers", lateWindow, age, bound, max(delay, shard.LateFrom))
 	}
 	return fmt.Sprintf("deliveries are late: in the last %v records were up to %v old when delivered, longer "+
 		"than health.delivery_max (%v): up to %v when read from Kafka, up to %v more in wsd", lateWindow, latency,
-		bound, age, max(delay, shard.LateMin))
+		bound, age, max(delay, shard.LateFrom))
 }
 
 func recently(r *stats.Recent, now uint64) time.Duration {

@@ -50,7 +50,7 @@ func TestHealthNamesLateDeliveries(t *testing.T) {
 	s.ready()
 	c := s.join("a")
 	s.produce("a", "", `{"n":1}`)
-	require.EqualValues(t, "a", c.publication().Push.Channel)
+	require.Equal(t, "a", c.publication().Push.Channel)
 	c.send(`{"id":9,"subscribe":{"channel":"stall"}}`)
 	busy := func() time.Duration {
 		since := s.server.steering.Slot(0).BusySince()
@@ -73,7 +73,7 @@ func TestHealthNamesBacklog(t *testing.T) {
 	c := r.join("a")
 	record := &kgo.Record{Topic: "a", Value: []byte(`{"n":1}`), Timestamp: time.Now().Add(-time.Hour)}
 	require.NoError(t, r.producer.ProduceSync(t.Context(), record).FirstErr())
-	require.EqualValues(t, "a", c.publication().Push.Channel)
+	require.Equal(t, "a", c.publication().Push.Channel)
 	r.eventually("named", func() bool { return r.reason("deliveries are behind") != "" })
 	require.Contains(t, r.reason("deliveries are behind"), "produced up to 1h0m0")
 	require.Empty(t, r.later(2*lateWindow))

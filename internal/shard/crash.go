@@ -59,7 +59,7 @@ const (
 //
 // It does not panic again, because Go would stop all goroutines and then wait for a log that nobody reads.
 func (s *Shard) crash() {
-	cause := recover()
+	cause := recover() //nolint:revive // It is deferred, see above.
 	if cause == nil {
 		return
 	}

@@ -115,8 +115,8 @@ func (g *gatherer) done() {
 // batchTimes is when the oldest record of a batch was produced, and when the batch was sealed.
 type batchTimes struct{ oldest, sealed time.Time }
 
-// LateMin is the least time that Stats remembers of the last seconds. It spares most batches the looks at the clock.
-const LateMin = 50 * time.Millisecond
+// LateFrom is the least time that Stats remembers of the last seconds. It spares most batches the looks at the clock.
+const LateFrom = 50 * time.Millisecond
 
 // observeLatency is called after the flush.
 func (g *gatherer) observeLatency(st *Stats) {
@@ -127,7 +127,7 @@ func (g *gatherer) observeLatency(st *Stats) {
 	for _, t := range g.times {
 		latency := max(0, now.Sub(t.oldest))
 		st.Latency.Observe(latency.Seconds(), 1)
-		if latency >= LateMin {
+		if latency >= LateFrom {
 			noteLate(st, t, now)
 		}
 	}
@@ -141,9 +141,9 @@ func noteLate(st *Stats, t batchTimes, now time.Time) {
 	st.DelayRecent.Add(mono, nanos(now.Sub(t.sealed)))
 }
 
-// nanos returns d in nanoseconds, or 0 if it is below LateMin.
+// nanos returns d in nanoseconds, or 0 if it is below LateFrom.
 func nanos(d time.Duration) uint64 {
-	if d < LateMin {
+	if d < LateFrom {
 		return 0
 	}
 	return uint64(d)

@@ -48,7 +48,7 @@ type Stats struct {
 
 	// Of the batches whose flush ended in the last seconds, the longest times in nanoseconds, at CLOCK_MONOTONIC: from
 	// the oldest record's timestamp to the end of the flush, to the batch's seal, and from there to the end of the
-	// flush. Times below LateMin are left out.
+	// flush. Times below LateFrom are left out.
 	LatencyRecent, AgeRecent, DelayRecent stats.Recent
 
 	AdmissionChecks  atomic.Uint64 // Times a shard decided whether a new client may come in.
