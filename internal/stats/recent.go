@@ -37,7 +37,7 @@ func (r *Recent) Add(now, value uint64) {
 // window is at most RecentMax.
 func (r *Recent) Max(now uint64, window time.Duration) (largest uint64) {
 	last := now / uint64(time.Second)
-	seconds := uint64(max(0, min(window, RecentMax)) / time.Second) //nolint:gosec // Not negative.
+	seconds := uint64(max(0, min(window, RecentMax)) / time.Second)
 	first := last - min(last, seconds)
 	for i := range r.seconds {
 		b := &r.seconds[i]
