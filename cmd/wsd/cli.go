@@ -115,7 +115,7 @@ func (o *options) input(e env) config.Input {
 func groups() []kong.Group {
 	titles := map[string]string{
 		"client": "Clients", "limits": "Limits of a client", "admin": "Admin port", "control": "Control socket",
-		"metrics": "Metrics", "general": "General", "kafka": "Kafka",
+		"metrics": "Metrics", "health": "Health", "general": "General", "kafka": "Kafka",
 		"overrides": "Header overrides", "steering": "Steering", "admission": "Admission",
 		"bus": "Bus", "recovery": "Recovery", "shutdown": "Shutdown", "log": "Log", "debug": "Debug", "dev": "wsd dev",
 	}

@@ -29,6 +29,11 @@ const (
 	VariantCount                   // The number of variants without the compressed ones.
 )
 
+// String returns the name of what clients in the variant speak, for logs.
+func (v Variant) String() string {
+	return [...]string{"raw", "json", "protobuf"}[v.Plain()]
+}
+
 // Deflated returns the compressed form of a variant. Only Segment takes it.
 func (v Variant) Deflated() Variant { return v + VariantCount }
 
@@ -145,6 +150,7 @@ type Batch struct {
 	Records  int              // The number of records in all segments.
 	Bytes    int              // The size of all values.
 	Oldest   time.Time        // The timestamp of the oldest record.
+	Sealed   time.Time        // When Seal returned it.
 	Break    *Break           // If it is not nil, the batch is a break and has no records.
 
 	// The segments of the first shard, then those of the second, and so on. Nil if most shards want most segments.

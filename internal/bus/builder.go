@@ -148,6 +148,7 @@ func (b *Builder) Seal() *Batch {
 	}
 	batch.memory += cap(batch.Segments) * pointerSize
 	batch.sort()
+	batch.Sealed = time.Now()
 	b.batch, b.arena, b.newest = nil, nil, nil
 	clear(b.segments)
 	return batch

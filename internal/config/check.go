@@ -63,6 +63,7 @@ func (l *loader) check() {
 	l.checkSteering(c)
 	l.checkRecovery(c)
 	l.checkAdmission(&c.Admission)
+	l.checkHealth(&c.Health)
 	l.checkChoices(c)
 }
 

@@ -9,6 +9,7 @@ type Config struct {
 	Admin     Admin        `key:"admin"`
 	Control   Control      `key:"control"`
 	Metrics   Metrics      `key:"metrics"`
+	Health    Health       `key:"health"`
 	Shards    int          `key:"shards" def:"0" help:"Number of event loops, at most 256. 0: one for each CPU that wsd may use (GOMAXPROCS)."`
 	Kafka     Kafka        `key:"kafka"`
 	Routes    []Route      `key:"routes" help:"Rules that choose the channel of a record; the first rule that matches decides (docs/routing.md). In a flag or variable: [TOPIC=]CHANNEL, where CHANNEL may contain {topic}, {key}, {partition}, {header.NAME} and {json.FIELD}. Default: {topic}."`
@@ -65,7 +66,7 @@ type ClientLimits struct {
 	ChannelsRate       int           `key:"channels_rate" def:"100000" help:"Maximum channels per second that get their first subscriber. Subscriptions to further ones get error 111, which is temporary (raw: status 503). 0: no limit."`
 	Age                time.Duration `key:"age" def:"0s" help:"Close a client that has been connected for this long, give or take a tenth, with 3011 (raw: 1012), so that it comes back, perhaps at another machine. At least 1s. 0: never."`
 	Idle               time.Duration `key:"idle" def:"0s" help:"Close a client of the protocol that has had no subscription for this long with 3503, after which it stays away. At least 1s. 0: never."`
-	Memory             Bytes         `key:"memory" def:"0" help:"Memory for what clients hold alone, all together: replies, recovered and merged publications, and what they have sent. From 80% on, histories and recoveries get a temporary error; from 90% on, the clients that hold most are closed. 0: a quarter of the memory that wsd may use."`
+	Memory             Bytes         `key:"memory" def:"0" help:"Memory for what clients hold alone, all together: replies, recovered and merged publications, and what they have sent. From 80% on, histories and recoveries get a temporary error; from 90% on, the clients that hold most are closed. 0: an eighth of the cgroup's memory limit, or without one a quarter of the machine's memory."`
 	DryRun             []string      `key:"dry_run" help:"Names of limits of this group that are only counted (wsd_limit_exceeded_total) and logged, such as commands_rate. All but memory can be named."`
 }
 

@@ -81,8 +81,8 @@ func (l *loader) derive() {
 }
 
 // FitMemory lowers the defaults of what keeps records and messages in memory to parts of a memory limit, so that they
-// leave room for each other, and sets limits.memory. It changes no option that was given. It returns the keys and the
-// values of what it has changed.
+// leave room for each other within the heap limit, which is 40 % of the memory limit, and sets limits.memory. It
+// changes no option that was given. It returns the keys and the values of what it has changed.
 func (l *Loaded) FitMemory(limit int64) (changed []any) {
 	c := &l.Config
 	for _, o := range []struct {
@@ -90,11 +90,11 @@ func (l *Loaded) FitMemory(limit int64) (changed []any) {
 		value       *Bytes
 		part, least Bytes
 	}{
-		{"bus.ring_bytes_max", &c.Bus.RingBytesMax, 8, c.Bus.BatchBytesMax},
-		{"bus.pinned_max", &c.Bus.PinnedMax, 8, 1 << 20},
-		{"recovery.cache_bytes", &c.Recovery.CacheBytes, 16, 0},
-		{"recovery.read_bytes", &c.Recovery.ReadBytes, 16, c.Recovery.MaxBytes},
-		{"limits.memory", &c.Limits.Memory, 4, 1 << 20},
+		{"bus.ring_bytes_max", &c.Bus.RingBytesMax, 16, c.Bus.BatchBytesMax},
+		{"bus.pinned_max", &c.Bus.PinnedMax, 16, 1 << 20},
+		{"recovery.cache_bytes", &c.Recovery.CacheBytes, 32, 0},
+		{"recovery.read_bytes", &c.Recovery.ReadBytes, 32, c.Recovery.MaxBytes},
+		{"limits.memory", &c.Limits.Memory, 8, 1 << 20},
 	} {
 		fitting := max(Bytes(limit)/o.part, o.least)
 		if !l.Given(o.key) && (*o.value == 0 || fitting < *o.value) {

@@ -89,13 +89,13 @@ func TestFitMemory(t *testing.T) {
 	l, err := Load(Input{Flags: map[string]any{"bus.pinned_max": "100MiB"}})
 	require.NoError(t, err)
 	changed := l.FitMemory(64 << 20)
-	require.Equal(t, []any{"bus.ring_bytes_max", "8MiB", "recovery.cache_bytes", "4MiB", "recovery.read_bytes", "4MiB", "limits.memory", "16MiB"}, changed)
-	require.Equal(t, Bytes(8<<20), l.Config.Bus.RingBytesMax)
+	require.Equal(t, []any{"bus.ring_bytes_max", "4MiB", "recovery.cache_bytes", "2MiB", "recovery.read_bytes", "2MiB", "limits.memory", "8MiB"}, changed)
+	require.Equal(t, Bytes(4<<20), l.Config.Bus.RingBytesMax)
 	require.Equal(t, Bytes(100<<20), l.Config.Bus.PinnedMax)
-	require.Equal(t, Bytes(16<<20), l.Config.Limits.Memory)
+	require.Equal(t, Bytes(8<<20), l.Config.Limits.Memory)
 
 	l, err = Load(Input{})
 	require.NoError(t, err)
-	require.Equal(t, []any{"limits.memory", "2GiB"}, l.FitMemory(8<<30), "there is room for the defaults")
+	require.Equal(t, []any{"limits.memory", "1GiB"}, l.FitMemory(8<<30), "there is room for the defaults")
 	require.Equal(t, Bytes(1<<20), func() Bytes { l.FitMemory(1 << 20); return l.Config.Recovery.ReadBytes }(), "an answer has to fit")
 }

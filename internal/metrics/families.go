@@ -129,6 +129,7 @@ func (o Options) delivery() []family {
 			func(s *shard.Stats) *atomic.Uint64 { return &s.BytesOut }),
 		o.gauge("wsd_outbound_bytes", "Bytes queued for connections and not written to the kernel yet.",
 			func(s *shard.Stats) *atomic.Int64 { return &s.OutboundBytes }),
+		o.memory(),
 		single("wsd_clients_memory_bytes", "Memory that clients hold alone: replies, recovered and merged "+
 			"publications, and what they have sent (docs/clients.md).", gauge, o.Memory.Used),
 		single("wsd_clients_memory_limit_bytes", "limits.memory, given or derived.", gauge,
@@ -200,6 +201,8 @@ func (o Options) loop() []family {
 			func(s *shard.Stats) float64 { return float64(s.TurnLastNanos.Load()) / 1e9 }),
 		o.shards("wsd_shard_turn_max_seconds", "Longest loop turn since the start.", gauge,
 			func(s *shard.Stats) float64 { return float64(s.TurnMaxNanos.Load()) / 1e9 }),
+		{name: "wsd_shard_long_turn_seconds", kind: histogram,
+			help: "Loop turns of at least 1 ms, all shards together.", histogram: o.longTurns},
 		o.counter("wsd_shard_batches_total", "Batches taken from the bus.",
 			func(s *shard.Stats) *atomic.Uint64 { return &s.Batches }),
 		o.counter("wsd_kafka_messages_processed_total", "Records the shard took from the bus for channels with a "+

@@ -77,6 +77,11 @@ func TestScrape(t *testing.T) {
 	o.Shards[1].AdmissionRefused.Add(5)
 	o.Shards[1].Closed[shard.ReasonAdmission].Add(3)
 	o.Shards[0].AdmissionDryRun.Add(4)
+	o.Source.RecentBytes.Store(12)
+	o.Ring.PinnedBytes.Store(34)
+	for _, turn := range []uint64{3e6, 3e6, 1e12} {
+		o.Shards[1].LongTurns.Add(turn)
+	}
 	text := scrape(t, o)
 	for _, line := range []string{
 		`wsd_cpu_checks_total 13`,
@@ -90,6 +95,12 @@ func TestScrape(t *testing.T) {
 		`wsd_connections{shard="0"} 5`,
 		`wsd_connections{shard="1"} 0`,
 		`wsd_channels 3`,
+		`wsd_memory_bytes{kind="clients"} 0`,
+		`wsd_memory_bytes{kind="recent"} 12`,
+		`wsd_memory_bytes{kind="pinned"} 34`,
+		`wsd_shard_long_turn_seconds_bucket{le="0.002097152"} 0`,
+		`wsd_shard_long_turn_seconds_bucket{le="0.004194304"} 2`,
+		`wsd_shard_long_turn_seconds_count 3`,
 		`wsd_closed_total{reason="slow",shard="1"} 7`,
 		`wsd_steering_mode{mode="hash"} 1`,
 		`wsd_steering_mode{mode="ebpf"} 0`,

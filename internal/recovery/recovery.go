@@ -68,6 +68,7 @@ func New(o Options) (*Recovery, error) {
 	}
 	r := &Recovery{o: o, stats: NewStats(), groups: make(map[stream]*group), timed: make(chan struct{}, 1),
 		slots: newWalkSlots(), shares: newShares(&o)}
+	r.stats.Collected = r.collected.Load
 	r.ready[laneNear] = make(chan struct{}, cap(r.slots))
 	r.ready[laneFar] = make(chan struct{}, o.Concurrency)
 	r.past.init(o.ReadBytesMax, min(blockBytesMax, o.ReadBytesMax/blockPart/o.Concurrency))

@@ -17,11 +17,12 @@ type Stats struct {
 	ReadBytes atomic.Uint64    // Size of the batches that were read.
 	Waiting   atomic.Int64     // Queries that are not answered yet.
 	PastBytes atomic.Int64     // Size of the blocks that are kept.
+	Collected func() int64     // Returns the size of the records in all answers being prepared.
 	Duration  *stats.Histogram // Seconds from a query to its answer.
 }
 
 // NewStats returns counters at zero.
 func NewStats() *Stats {
 	return &Stats{Queries: make([]atomic.Uint64, len(bus.Results())),
-		Duration: stats.NewHistogram(stats.LatencyBounds())}
+		Collected: func() int64 { return 0 }, Duration: stats.NewHistogram(stats.LatencyBounds())}
 }

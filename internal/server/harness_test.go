@@ -28,7 +28,13 @@ import (
 
 const waitMax = 30 * time.Second
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if mode, isChild := os.LookupEnv(crashVariable); isChild {
+		serveToCrash(mode)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // rig is a whole wsd beside a Kafka of its own.
 type rig struct {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"wsd/internal/admin"
+	"wsd/internal/epoll"
 	"wsd/internal/routing"
 	"wsd/internal/source"
 )
@@ -39,6 +40,7 @@ func (s *Server) Health() admin.Health {
 	h.Drain = admin.Drain(s.DrainState())
 	s.describeSettings(&h)
 	s.describeAdmission(&h)
+	h.Reasons = append(h.Reasons, s.lateProblems(epoll.Monotonic())...)
 	h.Kafka.Topics = topics(kafka)
 	h.Reasons = append(h.Reasons, kafkaProblems(kafka)...)
 	if h.Status == admin.StatusOK && len(h.Reasons) > 0 {

@@ -30,6 +30,10 @@ func (g *gate) Position(channel string) (offset uint64, epoch string, ok bool) {
 	return g.Positions.Position(channel)
 }
 
+func gated(open chan struct{}) func(shard.Positions) shard.Positions {
+	return func(p shard.Positions) shard.Positions { return &gate{p, open} }
+}
+
 // stalling is a wsd one of whose shards a test can hold up.
 type stalling struct {
 	*rig
@@ -40,7 +44,7 @@ type stalling struct {
 func newStalling(t testing.TB, mode string) *stalling {
 	t.Helper()
 	s := &stalling{open: make(chan struct{})}
-	h := hooks{positions: func(p shard.Positions) shard.Positions { return &gate{p, s.open} }}
+	h := hooks{positions: gated(s.open)}
 	s.rig = newRigWith(t, h, map[string]any{"shards": fmt.Sprint(stallShards), "steering.mode": mode, "steering.pin_dir": testutil.BPFFS(t)})
 	t.Cleanup(s.release)
 	return s

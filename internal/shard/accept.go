@@ -91,6 +91,7 @@ func (s *Shard) open(fd, listener int) {
 	s.countConnections(1)
 	s.beginAge(c)
 	c.deadline = s.tick + ticks(s.opts.Limits.HandshakeTimeout)
+	s.doing.on(c)
 	// Mostly the request came with the connection (listen.Options.DeferAccept). Read before the socket is watched, it
 	// causes no event.
 	s.accepting.opening = c

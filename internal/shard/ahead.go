@@ -65,7 +65,7 @@ func (g *gatherer) ahead(braking bool) (more bool) {
 			}
 		}
 		if taken {
-			g.oldest = append(g.oldest, batch.Oldest)
+			g.times = append(g.times, batchTimes{batch.Oldest, batch.Sealed})
 		}
 	}
 	return true

@@ -45,6 +45,7 @@ func (s *Shard) takeCompletion(k *completion) {
 	s.opts.Memory.add(-int64(k.bytes)) // See post. From here on it is the connection's.
 	switch {
 	case c == nil || !c.isClient():
+		k.run = nil
 		s.inbox.done(1)
 		return
 	case !k.wait:
@@ -57,7 +58,10 @@ func (s *Shard) takeCompletion(k *completion) {
 		return
 	}
 	s.inbox.done(1)
-	k.run(c, room)
+	s.doing.on(c)
+	run := k.run
+	k.run = nil // Whoever did the work may know k for longer, and would keep the result in memory.
+	run(c, room)
 }
 
 // resumePutOff makes the completions that were put off for c due, when it has room.

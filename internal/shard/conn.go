@@ -15,7 +15,12 @@ const (
 	stateJoined                   // A client that has said whatever it must say first.
 	stateClosing                  // The last bytes are queued or sent; what comes in is discarded.
 	stateFailed                   // Ends at the end of the turn, see outlet.fail.
+	stateCount
 )
+
+func (s connState) String() string {
+	return [...]string{"free", "head", "joining", "joined", "closing", "failed"}[s]
+}
 
 // conn is one connection. It is plain data, with no closure, channel or pointer into the shard, so that a connection
 // could be written to a socket and go on in another process. Every field belongs to the shard's goroutine.

@@ -11,6 +11,7 @@ func (s *Shard) flushDirty() {
 		}
 		c.out.listed = false
 		if c.state != stateFree {
+			s.doing.on(c)
 			s.flush(c)
 			c.out.wrote = 0
 		}

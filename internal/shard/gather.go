@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"wsd/internal/bus"
+	"wsd/internal/epoll"
 )
 
 // batchesPerTurn bounds the batches gathered in a turn, whatever their size.
@@ -16,9 +17,9 @@ type gatherer struct {
 
 	turn     uint32 // Number of the turn; it may wrap around.
 	segments []pending
-	oldest   []time.Time // Oldest record of each batch gathered in this turn.
-	aheadSeq uint64      // Next batch that ahead looks at.
-	wakeAt   uint32      // Tick at which the brake is to be looked at again; 0: it does not hold.
+	times    []batchTimes // Of each batch gathered in this turn.
+	aheadSeq uint64       // Next batch that ahead looks at.
+	wakeAt   uint32       // Tick at which the brake is to be looked at again; 0: it does not hold.
 
 	batches, records uint64 // Gathered in this turn.
 }
@@ -68,7 +69,7 @@ func (s *Shard) gather() (more bool) {
 		}
 		g.batches++
 		if wanted {
-			g.oldest = append(g.oldest, batch.Oldest)
+			g.times = append(g.times, batchTimes{batch.Oldest, batch.Sealed})
 		}
 		s.opts.Cursor.Advance()
 	}
@@ -111,14 +112,39 @@ func (g *gatherer) done() {
 	g.segments = g.segments[:0]
 }
 
+// batchTimes is when the oldest record of a batch was produced, and when the batch was sealed.
+type batchTimes struct{ oldest, sealed time.Time }
+
+// LateFrom is the least time that Stats remembers of the last seconds. It spares most batches the looks at the clock.
+const LateFrom = 50 * time.Millisecond
+
 // observeLatency is called after the flush.
 func (g *gatherer) observeLatency(st *Stats) {
-	if len(g.oldest) == 0 {
+	if len(g.times) == 0 {
 		return
 	}
 	now := time.Now()
-	for _, t := range g.oldest {
-		st.Latency.Observe(max(0, now.Sub(t).Seconds()), 1)
+	for _, t := range g.times {
+		latency := max(0, now.Sub(t.oldest))
+		st.Latency.Observe(latency.Seconds(), 1)
+		if latency >= LateFrom {
+			noteLate(st, t, now)
+		}
 	}
-	g.oldest = g.oldest[:0]
+	g.times = g.times[:0]
+}
+
+func noteLate(st *Stats, t batchTimes, now time.Time) {
+	mono := epoll.Monotonic()
+	st.LatencyRecent.Add(mono, nanos(now.Sub(t.oldest)))
+	st.AgeRecent.Add(mono, nanos(t.sealed.Sub(t.oldest)))
+	st.DelayRecent.Add(mono, nanos(now.Sub(t.sealed)))
+}
+
+// nanos returns d in nanoseconds, or 0 if it is below LateFrom.
+func nanos(d time.Duration) uint64 {
+	if d < LateFrom {
+		return 0
+	}
+	return uint64(d)
 }

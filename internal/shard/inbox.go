@@ -87,8 +87,11 @@ func (in *inbox) takeSignals() uint32 {
 // takeCompletions appends the completions that were posted to list, the first ones first.
 func (in *inbox) takeCompletions(list []*completion) []*completion {
 	known := len(list)
-	for k := in.newest.Swap(nil); k != nil; k = k.next {
+	for k := in.newest.Swap(nil); k != nil; {
 		list = append(list, k)
+		next := k.next
+		k.next = nil // One that is put off would keep the results of all that came before it in memory.
+		k = next
 	}
 	slices.Reverse(list[known:])
 	return list

@@ -97,3 +97,16 @@ func TestCompletionForGone(t *testing.T) {
 	r.step()
 	require.Zero(t, r.shard.sender.parkedBytes)
 }
+
+// A completion that waits for its client holds its own result in memory, and not those of others.
+func TestCompletionHoldsItsOwnResult(t *testing.T) {
+	in := &inbox{wake: func() {}, memory: &Memory{Limit: 1 << 20}}
+	for range 3 {
+		in.begin(&conn{}).post(1, true, func(*conn, bool) {})
+	}
+	list := in.takeCompletions(nil)
+	require.Len(t, list, 3)
+	for _, k := range list {
+		require.Nil(t, k.next)
+	}
+}

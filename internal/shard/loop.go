@@ -17,6 +17,7 @@ const closesPerTurn = 512
 // run is the loop: turns until the shard has ended. It waits only when no part of a turn has more to do.
 func (s *Shard) run() {
 	defer close(s.done)
+	defer s.crash()
 	for more, ended := true, false; !ended; {
 		more, ended = s.turnOver(!more)
 	}
@@ -26,6 +27,7 @@ func (s *Shard) run() {
 // flushes. With wait it first waits for something to do. It returns whether the next turn has something to do without
 // waiting, and whether the shard has ended.
 func (s *Shard) turnOver(wait bool) (more, ended bool) {
+	s.begin(partWait)
 	if wait {
 		s.setTimer()
 		s.opts.Load.BeginTurn(0)
@@ -47,14 +49,21 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 		s.stats.Wakeups.Add(1)
 	}
 	s.work.begin(began)
+	s.begin(partWaiting)
 	s.takeWaiting()
+	s.begin(partEvents)
 	s.serve(events)
+	s.begin(partInbox)
 	s.takeInbox()
 	s.recoveries.askReady()
+	s.begin(partTimers)
 	s.expireTimers(len(events))
+	s.begin(partDeliver)
 	more = s.deliver()
+	s.begin(partEnd)
 	more = s.notifyRecalled() || more
 	s.endFailed()
+	s.begin(partClose)
 	more = s.closeDue(began) || more
 	if s.closing && (!more && s.gatherer.wakeAt == 0 || int64(began) >= s.deadline.Load()) {
 		if more = s.closeSome(began); !more && s.connections == 0 {
@@ -63,9 +72,11 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 			return false, true
 		}
 	}
+	s.begin(partFlush)
 	s.limitPinned()
 	s.flushDirty()
 	s.gatherer.observeLatency(s.stats)
+	s.begin(partCounting)
 	s.endTurn(began)
 	more = more || len(events) == eventsPerTurn || len(s.completions.due) > 0 || len(s.work.waiting) > 0 ||
 		s.closing && s.connections == 0
@@ -86,6 +97,7 @@ func (s *Shard) serve(events []epoll.Event) {
 		if c.state == stateFree || c.generation != uint32(ev.Pad) {
 			continue // It ended earlier in this turn.
 		}
+		s.doing.on(c)
 		if ev.Events&epoll.Writable != 0 {
 			s.flush(c)
 			if c.out.wrote > 0 {
@@ -129,6 +141,7 @@ func (s *Shard) expireTimers(events int) {
 	s.heldTurns = 0
 	if s.tick != s.wheel.now {
 		for c := s.wheel.pop(s.tick); c != nil; c = s.wheel.pop(s.tick) {
+			s.doing.on(c)
 			s.due(c)
 		}
 	}
@@ -216,7 +229,10 @@ func (s *Shard) endTurn(began time.Duration) {
 	s.stats.Turns.Add(1)
 	s.lastTurn = uint64(time.Since(s.start) - began)
 	s.stats.TurnLastNanos.Store(s.lastTurn)
-	s.stats.LongTurns.Add(s.lastTurn)
+	if s.lastTurn >= stats.DurationMin {
+		s.stats.LongTurns.Add(s.lastTurn)
+		s.stats.TurnsRecent.Add(s.startMono+uint64(began)+s.lastTurn, s.lastTurn)
+	}
 	if s.lastTurn > s.stats.TurnMaxNanos.Load() {
 		s.stats.TurnMaxNanos.Store(s.lastTurn)
 	}

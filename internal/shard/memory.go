@@ -8,7 +8,8 @@ import (
 
 // Memory is the account of what all shards hold for their connections alone: replies, recovered publications, merged
 // records, what is parked, answers on their way to the loop, and what clients have sent and was not acted on. Messages
-// that connections share do not count here, but in the ring or as pinned. One Memory is shared by all shards.
+// that connections share do not count here, but in the ring or as pinned; their places in the queues do. One Memory is
+// shared by all shards.
 //
 // From tightPart of the limit on, nobody gets large answers; from fullPart on, each shard closes the connections that
 // hold most, down to its part of shedPart. A queue counts here however small it is, so that many small ones do not add
@@ -96,6 +97,8 @@ func (s *Shard) held(c *conn) int64 {
 	for i := range c.out.chunks {
 		if k := &c.out.chunks[i]; k.hold == 0 {
 			n += int64(k.cost())
+		} else {
+			n += chunkOverhead // Its place in the queue.
 		}
 	}
 	if c.out.merge != nil {

@@ -83,3 +83,15 @@ func TestTightMemory(t *testing.T) {
 	p.past.answer(bus.ResultOK)
 	require.Contains(t, p.hear(c), `"recovered":true`)
 }
+
+// The places of shared messages in a queue are memory of the client alone.
+func TestQueuePlacesCount(t *testing.T) {
+	const chunks = 1000
+	s := newSender(1 << 20)
+	s.holds.list = append(s.holds.list, hold{users: 1})
+	o := &outbox{}
+	for range chunks {
+		s.push(o, chunk{bytes: []byte("shared"), hold: 1})
+	}
+	require.EqualValues(t, chunks*chunkOverhead, s.bytes-s.shared)
+}

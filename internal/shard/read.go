@@ -189,6 +189,7 @@ func (s *Shard) inflate(c *conn, event wire.Event, payload []byte) {
 
 // frame acts on one event of the WebSocket protocol.
 func (s *Shard) frame(c *conn, event wire.Event, payload []byte) {
+	s.doing.event = event
 	switch event {
 	case wire.EventText, wire.EventBinary:
 		if c.speaks().takesCommands {

@@ -55,7 +55,7 @@ func (s *sender) push(o *outbox, k chunk) {
 	}
 	o.chunks = append(o.chunks, k)
 	s.holds.share(k.hold)
-	s.addShared(&k, k.cost())
+	s.addShared(&k, len(k.bytes))
 	s.add(o, k.cost())
 }
 
@@ -247,7 +247,7 @@ func (s *sender) sent(o *outbox, n int) {
 		n -= rest
 		o.offset = 0
 		cost += k.cost()
-		s.addShared(&k, -k.cost())
+		s.addShared(&k, -len(k.bytes))
 		s.counts.deliveries += uint64(k.publications)
 		s.holds.drop(k.hold)
 		done++
@@ -286,7 +286,7 @@ func (s *sender) dropWhere(o *outbox, fn func(*chunk) bool) {
 			continue
 		}
 		s.drop(k.publications)
-		s.addShared(&k, -k.cost())
+		s.addShared(&k, -len(k.bytes))
 		s.add(o, -k.cost())
 		s.holds.drop(k.hold)
 	}
@@ -323,7 +323,7 @@ func (s *sender) discard(o *outbox) {
 	s.dropMerged(o)
 	for i := range o.chunks {
 		s.drop(o.chunks[i].publications)
-		s.addShared(&o.chunks[i], -o.chunks[i].cost())
+		s.addShared(&o.chunks[i], -len(o.chunks[i].bytes))
 		s.holds.drop(o.chunks[i].hold)
 	}
 	s.recycle(o)

@@ -80,7 +80,8 @@ type Shard struct {
 	closing   bool
 	closeNext uint32 // Slot that closeSome goes on with.
 
-	turn turnCounts
+	turn  turnCounts
+	doing doing // For the report of a panic.
 }
 
 // clock is the time of a shard. A tick is tickLength since start.

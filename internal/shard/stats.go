@@ -42,8 +42,14 @@ type Stats struct {
 	Reattached   atomic.Uint64 // Times the shard came back after the bus had detached it.
 	Recalled     atomic.Uint64 // Subscriptions ended as records were missed or their stream became another one.
 
-	// Turns of at least stats.DurationMin.
-	LongTurns stats.Durations
+	// Turns of at least stats.DurationMin, and the longest of the last seconds in nanoseconds, at CLOCK_MONOTONIC.
+	LongTurns   stats.Durations
+	TurnsRecent stats.Recent
+
+	// Of the batches whose flush ended in the last seconds, the longest times in nanoseconds, at CLOCK_MONOTONIC: from
+	// the oldest record's timestamp to the end of the flush, to the batch's seal, and from there to the end of the
+	// flush. Times below LateFrom are left out.
+	LatencyRecent, AgeRecent, DelayRecent stats.Recent
 
 	AdmissionChecks  atomic.Uint64 // Times a shard decided whether a new client may come in.
 	AdmissionRefused atomic.Uint64 // New clients refused by such a decision.

@@ -95,6 +95,7 @@ func (s *Shard) takeWaiting() {
 		if c == nil {
 			continue
 		}
+		s.doing.on(c)
 		state := c.input
 		c.input = inputNone
 		switch {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -122,6 +123,10 @@ func (s *Slot) BusySince() uint64 {
 	runtime.KeepAlive(s.table)
 	return since
 }
+
+// StallBound returns the setting stall_bound as EndTurn applies it; 0 means that there is no bound. Any goroutine may
+// call it.
+func (s *Slot) StallBound() time.Duration { return time.Duration(s.table.stallBound.Load()) }
 
 // Figures reads the slot. Any goroutine may call it.
 func (s *Slot) Figures() Figures {

@@ -193,6 +193,7 @@ func (s *Steering) giveUp() {
 func (s *Steering) useHash(reason string) {
 	s.status.Store(&Status{Mode: Hash, Reason: reason})
 	s.slots = memoryTable().slice(s.options.Shards)
+	s.setStallBound(s.configured)
 }
 
 // Attach makes the program choose for the group of a socket, which has SO_REUSEPORT and is not bound yet, so that the

@@ -14,6 +14,7 @@ var readsStatistic = regexp.MustCompile(`\b(?:stats|st|Stats\(\))\.(\w+)(?:\[[^]
 // shown are the places that may read a counter because they only show it, or compare it with itself.
 var shown = []string{
 	"internal/shard/loop.go TurnMaxNanos",     // The maximum so far.
+	"internal/shard/crash.go Turns",           // A log line.
 	"internal/shard/recall.go Subscriptions",  // A log line.
 	"internal/source/status.go LeftOut",       // Shown by /health.
 	"internal/server/health.go Connections",   // The same.

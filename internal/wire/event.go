@@ -19,6 +19,12 @@ const (
 	EventDeflatedBinary // A complete compressed binary message. Inflater decompresses it.
 )
 
+// String returns the event's name for logs.
+func (e Event) String() string {
+	return [...]string{"none", "fragment", "text", "binary", "ping", "pong", "close", "deflated text",
+		"deflated binary"}[e]
+}
+
 // Role is the side of a connection that reads.
 type Role uint8
 
