@@ -18,7 +18,7 @@ import (
 func TestAddressLeavesPlacesForOthers(t *testing.T) {
 	r := newRig(t, map[string]any{
 		"kafka.topics": []string{"k"}, "routes": []string{"c.{key}"}, "kafka.partitioner": "murmur2",
-		"recovery.waiting_max": "16", "recovery.timeout": "20s",
+		"recovery.waiting_max": "16", "recovery.timeout": "20s", "limits.dry_run": []string{"commands_rate", "recoveries_rate"},
 	}, kfake.SeedTopics(1, "k"))
 	r.ready()
 	for n := range 3 {
