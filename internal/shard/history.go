@@ -72,7 +72,9 @@ func (s *Shard) historyCommand(c *conn, id uint32, r *protocol.HistoryRequest) *
 	q.BytesMax = s.opts.Recovery.BytesMax
 	h := &history{command: id, result: result, limit: limit, reverse: r.Reverse, last: q.Kind == bus.QueryLast}
 	form, d, z := c.form(), c.speaks(), &s.compressor.Deflate
+	memory := s.opts.Memory
 	s.opts.Recovery.Recoverer.Ask(q, func(a bus.Answer) {
+		a = memory.admit(a)
 		k, err := h.reply(form, d, z, a)
 		work.post(len(k.bytes), true, func(c *conn, room bool) { s.replyHistory(c, h, k, err, room) })
 	})

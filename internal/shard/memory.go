@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"sync/atomic"
+
+	"wsd/internal/bus"
 )
 
 // Memory is the account of what all shards hold for their connections alone: replies, recovered publications, merged
@@ -28,6 +30,15 @@ const (
 
 // Used returns how many bytes the connections hold.
 func (m *Memory) Used() int64 { return m.used.Load() }
+
+// admit returns an answer, or that there is too much work while memory is tight: many answers may be under way that
+// were asked for while it was not, and each becomes a reply of its own. Any goroutine.
+func (m *Memory) admit(a bus.Answer) bus.Answer {
+	if len(a.Records) > 0 && m.over(tightPart) {
+		return bus.Answer{Result: bus.ResultOverload}
+	}
+	return a
+}
 
 func (m *Memory) add(n int64) {
 	if n != 0 {

@@ -121,8 +121,9 @@ func (rs *recoveries) ask(c *conn, f *flow, rec *recovery, bytesMax int) {
 		q.RecordsMax, q.CountMax = replyPublications, rs.opts.Recovery.PublicationsMax
 	}
 	prepare := rs.preparer(c, rec, ch.name)
+	memory := rs.opts.Memory
 	rs.opts.Recovery.Recoverer.Ask(q, func(a bus.Answer) {
-		r := prepare(a)
+		r := prepare(memory.admit(a))
 		work.post(len(r.bytes), rec.cache, func(c *conn, room bool) { rs.answered(c, rec, &r, room) })
 	})
 }
