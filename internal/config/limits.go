@@ -102,8 +102,19 @@ func (l *Loaded) FitMemory(limit int64) (changed []any) {
 			changed = append(changed, o.key, fitting.String())
 		}
 	}
+	// A query that waits takes some KiB, with what is to become of its answer.
+	if r := &c.Recovery; !l.Given("recovery.waiting_max") && limit/queryMemory < int64(r.WaitingMax) {
+		r.WaitingMax = max(int(limit/queryMemory), 1)
+		changed = append(changed, "recovery.waiting_max", r.WaitingMax)
+		if !l.Given("recovery.waiting_address_max") {
+			r.WaitingAddressMax = max(r.WaitingMax/2, 1)
+		}
+	}
 	return changed
 }
+
+// queryMemory is the part of a memory limit for which one query may wait.
+const queryMemory = 64 << 10
 
 // limitNames are what limits.dry_run can name.
 var limitNames = []string{
