@@ -386,15 +386,23 @@ func (c *client) closed() (code uint16, reason string) {
 	return code, reason
 }
 
-// join connects by the client protocol and subscribes.
+// join connects by the client protocol and subscribes. Messages for everybody may come between the replies.
 func (r *rig) join(channels ...string) *client {
 	r.t.Helper()
 	c := r.dial(pathProtocol)
+	reply := func() string {
+		r.t.Helper()
+		for {
+			if m := c.message(wire.EventText); !strings.HasPrefix(m, `{"push":{"message":`) {
+				return m
+			}
+		}
+	}
 	c.send(ws.OpText, `{"id":1,"connect":{}}`)
-	require.Contains(r.t, c.message(wire.EventText), `{"id":1,"connect":{"client":"`)
+	require.Contains(r.t, reply(), `{"id":1,"connect":{"client":"`)
 	for i, name := range channels {
 		c.send(ws.OpText, fmt.Sprintf(`{"id":%d,"subscribe":{"channel":%q}}`, i+2, name))
-		require.Contains(r.t, c.message(wire.EventText), fmt.Sprintf(`{"id":%d,"subscribe":{`, i+2))
+		require.Contains(r.t, reply(), fmt.Sprintf(`{"id":%d,"subscribe":{`, i+2))
 	}
 	return c
 }
