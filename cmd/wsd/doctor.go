@@ -16,27 +16,6 @@ type doctorCmd struct {
 	Connections int  `help:"Number of clients to expect." default:"12000"`
 }
 
-// admission returns what the wsd that serves on the configured control socket says of its admission, if there is one.
-func (c *doctorCmd) admission(e env) []doctor.Result {
-	path, err := c.socket(e)
-	if err != nil {
-		return nil
-	}
-	body, _, err := control.Health(context.Background(), path)
-	if err != nil {
-		return nil
-	}
-	var h struct{ Admission admissionState }
-	if err := json.Unmarshal(body, &h); err != nil || h.Admission.State == "" {
-		return nil
-	}
-	r := doctor.Result{Check: "running wsd", Found: "admission: " + h.Admission.String()}
-	if h.Admission.refusing() {
-		r.Status, r.Remedy = doctor.Warn, h.Admission.Reason
-	}
-	return []doctor.Result{r}
-}
-
 // Run checks this machine.
 func (c *doctorCmd) Run(e env) error {
 	loaded, err := c.load(e)
@@ -48,14 +27,15 @@ func (c *doctorCmd) Run(e env) error {
 	}
 	cfg := loaded.Config
 	ctx := context.Background()
+	wsd := c.running(ctx, e)
 	report := doctor.Run(ctx, doctor.Options{
 		PinDir: cfg.Steering.PinDir, Steering: cfg.Steering.Mode, Shards: cfg.ShardCount(),
 		SourcesMax:  cfg.Steering.Limits.SourcesMax,
-		Connections: c.Connections, SendBuffer: int64(cfg.Client.KernelSendBuffer), Running: c.running(ctx, e),
+		Connections: c.Connections, SendBuffer: int64(cfg.Client.KernelSendBuffer), Running: wsd.privileges(),
 		Admission: cfg.Admission.Mode, AdmissionAnswer: cfg.Admission.Answer, MemoryHigh: cfg.Admission.MemoryHigh,
 		CgroupRoot: cfg.Admission.CgroupRoot,
 	})
-	report.Results = append(report.Results, c.admission(e)...)
+	report.Results = append(report.Results, wsd.admission()...)
 	show := report.Text
 	if c.JSON {
 		show = report.JSON
@@ -69,8 +49,22 @@ func (c *doctorCmd) Run(e env) error {
 	return nil
 }
 
-// running asks the wsd at the configured control socket for its privileges. It returns nil if there is none.
-func (c *doctorCmd) running(ctx context.Context, e env) *doctor.Running {
+// runningWSD is what doctor wants of the health of a running wsd.
+type runningWSD struct {
+	Admission  admissionState `json:"admission"`
+	Privileges struct {
+		Capabilities []string `json:"capabilities"`
+		Kept         []string `json:"kept"`
+		NoNewPrivs   bool     `json:"no_new_privs"`
+		Problem      string   `json:"problem"`
+	} `json:"privileges"`
+	Process struct {
+		PID int `json:"pid"`
+	} `json:"process"`
+}
+
+// running asks the wsd at the configured control socket for its health. It returns nil if there is none.
+func (c *doctorCmd) running(ctx context.Context, e env) *runningWSD {
 	path, err := c.socket(e)
 	if err != nil {
 		return nil
@@ -79,21 +73,31 @@ func (c *doctorCmd) running(ctx context.Context, e env) *doctor.Running {
 	if err != nil {
 		return nil
 	}
-	var h struct {
-		Privileges struct {
-			Capabilities []string `json:"capabilities"`
-			Kept         []string `json:"kept"`
-			NoNewPrivs   bool     `json:"no_new_privs"`
-			Problem      string   `json:"problem"`
-		} `json:"privileges"`
-		Process struct {
-			PID int `json:"pid"`
-		} `json:"process"`
+	h := new(runningWSD)
+	if json.Unmarshal(body, h) != nil {
+		return nil
 	}
-	if json.Unmarshal(body, &h) != nil {
+	return h
+}
+
+// privileges returns what the running wsd may do; nil if none runs.
+func (h *runningWSD) privileges() *doctor.Running {
+	if h == nil {
 		return nil
 	}
 	p := h.Privileges
 	return &doctor.Running{PID: h.Process.PID, Capabilities: p.Capabilities, Kept: p.Kept, NoNewPrivs: p.NoNewPrivs,
 		Problem: p.Problem}
+}
+
+// admission returns what the running wsd says of its admission, if it does.
+func (h *runningWSD) admission() []doctor.Result {
+	if h == nil || h.Admission.State == "" {
+		return nil
+	}
+	r := doctor.Result{Check: "running wsd", Found: "admission: " + h.Admission.String()}
+	if h.Admission.refusing() {
+		r.Status, r.Remedy = doctor.Warn, h.Admission.Reason
+	}
+	return []doctor.Result{r}
 }

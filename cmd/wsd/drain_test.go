@@ -2,10 +2,7 @@ package main
 
 import (
 	"encoding/json"
-	"log/slog"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -45,16 +42,9 @@ func (f *fakeDrainer) Drain(change control.DrainChange) error {
 // drains serves f, and returns a function that calls `wsd drain` with the words of args.
 func drains(t *testing.T, f *fakeDrainer) func(args string) (code int, stdout, stderr string) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "wsd") //nolint:usetesting // A socket's path is short, and t.TempDir holds the test's name.
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	s, err := control.Start(control.Options{
-		Path: filepath.Join(dir, "wsd.sock"), Handler: control.NewHandler(http.NotFoundHandler(), nil, nil, f), Logger: slog.New(slog.DiscardHandler),
-	})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	socket := serveControl(t, control.NewHandler(http.NotFoundHandler(), nil, nil, f))
 	return func(args string) (int, string, string) {
-		return call(append(append([]string{"drain"}, strings.Fields(args)...), "--control.socket", s.Path())...)
+		return call(append(append([]string{"drain"}, strings.Fields(args)...), "--control.socket", socket)...)
 	}
 }
 

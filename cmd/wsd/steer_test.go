@@ -119,11 +119,17 @@ func (f *fakeSteerer) set(name string, entry int, value uint32) {
 // serveSteerer serves f until the test ends, and returns the socket.
 func serveSteerer(t *testing.T, f *fakeSteerer) string {
 	t.Helper()
+	return serveControl(t, control.NewHandler(http.NotFoundHandler(), f, f, nil))
+}
+
+// serveControl serves a handler on a control socket until the test ends, and returns the socket.
+func serveControl(t *testing.T, handler http.Handler) string {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "wsd") //nolint:usetesting // A socket's path is short, and t.TempDir holds the test's name.
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	s, err := control.Start(control.Options{
-		Path: filepath.Join(dir, "wsd.sock"), Handler: control.NewHandler(http.NotFoundHandler(), f, f, nil), Logger: slog.New(slog.DiscardHandler),
+		Path: filepath.Join(dir, "wsd.sock"), Handler: handler, Logger: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
