@@ -23,15 +23,7 @@ func TestCanceled(t *testing.T) {
 		q.After, q.Canceled = after, canceled
 		r.Ask(q, func(a bus.Answer) { answers <- a.Result })
 	}
-	next := func() bus.Result {
-		select {
-		case result := <-answers:
-			return result
-		case <-time.After(waitMax):
-			require.Fail(t, "no answer")
-			return 0
-		}
-	}
+	next := func() bus.Result { return await(t, answers) }
 	for range 3 {
 		var canceled atomic.Bool
 		ask(0, &canceled)

@@ -297,3 +297,15 @@ func (r *rig) recreate(partitions int32) {
 	create.Topics = append(create.Topics, topic)
 	require.Zero(r.t, r.request(&create).(*kmsg.CreateTopicsResponse).Topics[0].ErrorCode)
 }
+
+// await returns the next of the answers.
+func await(t *testing.T, answers <-chan bus.Result) bus.Result {
+	t.Helper()
+	select {
+	case result := <-answers:
+		return result
+	case <-time.After(waitMax):
+		require.Fail(t, "no answer")
+		return 0
+	}
+}

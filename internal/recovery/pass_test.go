@@ -101,6 +101,13 @@ func TestNearClientsDoNotWait(t *testing.T) {
 
 // A client with many queries has its share, and the others have theirs: they are answered by the first passes.
 func TestOwnersTakeTurns(t *testing.T) {
+	othersHaveTheirs(t, func(q *bus.Query, _, other int) { q.Owner = uint64(1 + other) })
+}
+
+// othersHaveTheirs has one asker ask many queries in random order, and others one each, which are answered by the first
+// passes. Name says in a query whose it is: other is 0 for the one with many, else from 1 up, and n is the query's number.
+func othersHaveTheirs(t *testing.T, name func(q *bus.Query, n, other int)) {
+	t.Helper()
 	const many, others = 300, 10
 	r := newRig(t, 1, 0, nil)
 	for n := range many {
@@ -108,17 +115,18 @@ func TestOwnersTakeTurns(t *testing.T) {
 	}
 	s := r.stepped(func(o *Options) { o.ReadBytesMax, o.Concurrency = 100_000, 1 }) // A record in a block, and few are kept.
 	first, rest := 0, 0
-	ask := func(n int, owner uint64, answered *int) {
-		q := r.query(fmt.Sprint(n))
-		q.After, q.UpTo, q.Owner = uint64(n), uint64(n)+1, owner
+	ask := func(record, n, other int, answered *int) {
+		q := r.query(fmt.Sprint(record))
+		q.After, q.UpTo = uint64(record), uint64(record)+1
+		name(&q, n, other)
 		s.ask(q, answered)
 	}
 	random := rand.New(rand.NewPCG(1, 1))
-	for _, n := range random.Perm(many) {
-		ask(n, 1, &first)
+	for n, record := range random.Perm(many) {
+		ask(record, n, 0, &first)
 	}
 	for n := range others {
-		ask(n*many/others, uint64(2+n), &rest)
+		ask(n*many/others, many+n, 1+n, &rest)
 	}
 	s.pass(laneNear)
 	for range (others+1)/passReads + 1 {

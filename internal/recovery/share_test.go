@@ -1,7 +1,6 @@
 package recovery
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"sync/atomic"
@@ -26,15 +25,7 @@ func TestAddressHasAShare(t *testing.T) {
 		q.Address, q.After, q.Canceled, q.Owner = address, after, canceled, rand.Uint64()
 		r.Ask(q, func(a bus.Answer) { answers <- a.Result })
 	}
-	next := func() bus.Result {
-		select {
-		case result := <-answers:
-			return result
-		case <-time.After(waitMax):
-			require.Fail(t, "no answer")
-			return 0
-		}
-	}
+	next := func() bus.Result { return await(t, answers) }
 	for range 2 {
 		var canceled atomic.Bool
 		ask(one, 0, &canceled)
@@ -80,34 +71,9 @@ func TestAddressHasAShare(t *testing.T) {
 
 // An address whose many connections all ask has its share of the work, and others have theirs.
 func TestAddressesTakeTurns(t *testing.T) {
-	const many, others = 300, 10
-	r := newRig(t, 1, 0, nil)
-	for n := range many {
-		r.produce(padded(20_000), fmt.Sprint(n))
-	}
-	s := r.stepped(func(o *Options) { o.ReadBytesMax, o.Concurrency = 100_000, 1 }) // A record in a block, and few are kept.
-	first, rest := 0, 0
-	ask := func(n int, owner uint64, last byte, answered *int) {
-		q := r.query(fmt.Sprint(n))
-		q.After, q.UpTo, q.Owner, q.Address = uint64(n), uint64(n)+1, owner, netip.AddrFrom4([4]byte{192, 0, 2, last})
-		s.ask(q, answered)
-	}
-	random := rand.New(rand.NewPCG(1, 1))
-	for i, n := range random.Perm(many) {
-		ask(n, uint64(i), 0, &first)
-	}
-	for n := range others {
-		ask(n*many/others, uint64(many+n), byte(1+n), &rest)
-	}
-	s.pass(laneNear)
-	for range (others+1)/passReads + 1 {
-		s.pass(laneFar)
-	}
-	require.Equal(t, others, rest)
-	require.Less(t, first, many/2)
-	for s.pass(laneFar) || s.pass(laneNear) {
-	}
-	require.Equal(t, many, first)
+	othersHaveTheirs(t, func(q *bus.Query, n, other int) {
+		q.Owner, q.Address = uint64(n), netip.AddrFrom4([4]byte{192, 0, 2, byte(other)})
+	})
 }
 
 // Behind a proxy, where all clients have one address, connections take turns as they do without.
