@@ -2,7 +2,6 @@ package shard
 
 import (
 	"math/rand/v2"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -21,25 +20,18 @@ const (
 // Admission tells the shards of a process which part of the new clients to refuse. Shards look at it once for each new
 // client and never for one that is connected. Any goroutine may use it.
 type Admission struct {
-	answer  Answer
-	dryRun  bool
-	rejects []*wire.Reject // One for each number of seconds to wait.
-	level   atomic.Uint32  // Percentage of new clients to refuse.
+	answer     Answer
+	dryRun     bool
+	retryAfter int           // In seconds, at least 1.
+	level      atomic.Uint32 // Percentage of new clients to refuse.
 }
 
 // NewAdmission returns an Admission that refuses nobody yet. In a dry run it never does, and shards only count whom
 // they would refuse. AnswerHTTP asks clients to come back after retryAfter, and up to twice that at random, so that a
 // crowd does not come back as one.
 func NewAdmission(answer Answer, dryRun bool, retryAfter time.Duration) *Admission {
-	a := &Admission{answer: answer, dryRun: dryRun}
-	first := max(1, int((retryAfter+time.Second-1)/time.Second))
-	for seconds := first; seconds <= 2*first; seconds++ {
-		a.rejects = append(a.rejects, &wire.Reject{
-			Cause: causeAdmission, Status: 503, Header: [][2]string{{"Retry-After", strconv.Itoa(seconds)}},
-			Body: "The server is overloaded and accepts no more clients for now; try again later.",
-		})
-	}
-	return a
+	seconds := max(1, int((retryAfter+time.Second-1)/time.Second))
+	return &Admission{answer: answer, dryRun: dryRun, retryAfter: seconds}
 }
 
 // Refuse sets the percentage of new clients to refuse, 0 to 100.
@@ -70,5 +62,6 @@ func (s *Shard) admits(place Answer) bool {
 
 // overloaded returns the response to an upgrade request that is refused.
 func (a *Admission) overloaded() *wire.Reject {
-	return a.rejects[rand.IntN(len(a.rejects))] //nolint:gosec // A lot needs no secret.
+	return rejectForNow(causeAdmission, 503,
+		"The server is overloaded and accepts no more clients for now; try again later.", a.retryAfter)
 }

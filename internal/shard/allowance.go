@@ -32,17 +32,25 @@ const (
 	rateCount
 )
 
-var rateOptions = [rateCount]string{
-	"limits.commands_rate", "limits.frames_rate", "limits.inflated_rate", "limits.recoveries_rate",
+// rates are the names of rates, which are those of their options and metric labels, and what they count.
+var rates = [rateCount]struct{ name, what string }{
+	RateCommands:   {"commands_rate", "commands"},
+	RateFrames:     {"frames_rate", "frames"},
+	RateInflated:   {"inflated_rate", "bytes after inflating"},
+	RateRecoveries: {"recoveries_rate", "recoveries and history requests"},
 }
 
 // Rates lists every rate.
-func Rates() []Rate { return []Rate{RateCommands, RateFrames, RateInflated, RateRecoveries} }
-
-// String is the rate's metric label.
-func (r Rate) String() string {
-	return [rateCount]string{"commands_rate", "frames_rate", "inflated_rate", "recoveries_rate"}[r]
+func Rates() []Rate {
+	list := make([]Rate, rateCount)
+	for r := range list {
+		list[r] = Rate(r)
+	}
+	return list
 }
+
+// String is the rate's metric label, and its option in the group limits.
+func (r Rate) String() string { return rates[r].name }
 
 // RateLimit is how much of a kind of input one connection may send.
 type RateLimit struct {
@@ -89,9 +97,8 @@ func (s *Shard) overRate(c *conn, kind Rate, n int) *ending {
 		return nil
 	}
 	s.stats.OverRate[kind].Add(1)
-	what := [rateCount]string{"commands", "frames", "bytes after inflating", "recoveries and history requests"}[kind]
 	return &ending{ReasonTooManyRequests,
-		fmt.Sprintf("more than %d %s a second (%s)", limit.PerSecond, what, rateOptions[kind])}
+		fmt.Sprintf("more than %d %s a second (limits.%s)", limit.PerSecond, rates[kind].what, kind)}
 }
 
 // takeAllowance takes cost, in allowanceUnits, off an allowance that is whole at a time. It returns when the allowance

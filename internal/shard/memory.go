@@ -17,8 +17,9 @@ import (
 // hold most, down to its part of shedPart. A queue counts here however small it is, so that many small ones do not add
 // up to what no limit of a single connection sees.
 type Memory struct {
-	Limit int64 // In bytes. Fixed.
-	used  atomic.Int64
+	Limit  int64 // In bytes. Fixed.
+	used   atomic.Int64
+	logged seldom
 }
 
 // Parts of the limit, in percent.
@@ -98,8 +99,11 @@ func (s *Shard) shed() {
 	own := s.ownMemory()
 	m.add(own - s.accounted)
 	s.accounted = own
-	s.opts.Logger.Warn("memory for clients is short: closed those that hold most", "shard", s.opts.ID, "closed", closed,
-		"used", m.Used(), "limit", m.Limit)
+	if m.logged.allows() {
+		s.opts.Logger.Warn("memory for clients is short: closed those that hold most", "shard", s.opts.ID,
+			"closed", closed, "used", m.Used(), "limit", m.Limit,
+			"metric", "wsd_closed_total{reason=memory} counts them; this line comes once a minute at most")
+	}
 }
 
 // held returns what c holds alone.

@@ -3,9 +3,7 @@ package shard
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"net/netip"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -84,7 +82,7 @@ type Quotas struct {
 	connections, handshakes atomic.Int64
 	addresses               addresses
 	created                 channelWindow
-	logged                  [quotaCount]atomic.Int64 // Unix time of the last line in the log.
+	logged                  [quotaCount]seldom
 }
 
 // Connections returns how many upgraded connections count; 0 where limits.connections is not set.
@@ -93,16 +91,23 @@ func (q *Quotas) Connections() int64 { return q.connections.Load() }
 // Handshakes returns how many connections wait for their upgrade request to be complete.
 func (q *Quotas) Handshakes() int64 { return q.handshakes.Load() }
 
-// loggedEvery is the time between two lines in the log about one quota.
-const loggedEvery = time.Minute
+// seldom lets something be logged once a minute at most. Its zero value is ready to use; any goroutine may.
+type seldom struct {
+	last atomic.Int64 // Unix time of the last line.
+}
+
+func (l *seldom) allows() bool {
+	now, last := time.Now().Unix(), l.last.Load()
+	return (last == 0 || now-last >= int64(time.Minute/time.Second)) && l.last.CompareAndSwap(last, now)
+}
 
 // exceeded counts and logs that a quota is exceeded, and reports whether that has consequences.
 func (s *Shard) exceeded(quota Quota) bool {
 	s.stats.Exceeded[quota].Add(1)
 	q := s.opts.Quotas
-	limit, now, last := q.Limits[quota], time.Now().Unix(), q.logged[quota].Load()
+	limit := q.Limits[quota]
 	often := quota == QuotaAge || quota == QuotaIdle // They are how connections usually end.
-	if (last == 0 || now-last >= int64(loggedEvery/time.Second)) && q.logged[quota].CompareAndSwap(last, now) {
+	if q.logged[quota].allows() {
 		level := slog.LevelWarn
 		if often {
 			level = slog.LevelDebug
@@ -120,9 +125,7 @@ const retryAfterLeast = 5
 
 // rejectOver is the response to an upgrade request that exceeds a quota.
 func rejectOver(q Quota) *wire.Reject {
-	seconds := retryAfterLeast + rand.IntN(retryAfterLeast+1) //nolint:gosec // A lot needs no secret.
-	return &wire.Reject{Cause: q.cause(), Status: quotas[q].status, Body: quotas[q].body,
-		Header: [][2]string{{"Retry-After", strconv.Itoa(seconds)}}}
+	return rejectForNow(q.cause(), quotas[q].status, quotas[q].body, retryAfterLeast)
 }
 
 // addresses counts what client addresses have. An address that has nothing has no entry.

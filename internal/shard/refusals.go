@@ -1,7 +1,9 @@
 package shard
 
 import (
+	"math/rand/v2"
 	"slices"
+	"strconv"
 
 	"wsd/internal/wire"
 )
@@ -37,6 +39,14 @@ func causeIndex(cause wire.Cause) int {
 		panic("BUG: no such cause of a refusal: " + string(cause))
 	}
 	return i
+}
+
+// rejectForNow refuses an upgrade request of a client that is to come back after the given number of seconds, and up to
+// twice that at random, so that a crowd does not come back as one.
+func rejectForNow(cause wire.Cause, status int, body string, seconds int) *wire.Reject {
+	seconds += rand.IntN(seconds + 1) //nolint:gosec // A lot needs no secret.
+	return &wire.Reject{Cause: cause, Status: status, Body: body,
+		Header: [][2]string{{"Retry-After", strconv.Itoa(seconds)}}}
 }
 
 var headTooLong = &wire.Reject{Cause: causeHeadMax, Status: 431,

@@ -230,7 +230,7 @@ func TestAllowance(t *testing.T) {
 				code, text := client.closed()
 				require.EqualValues(t, 3013, code)
 				require.Contains(t, text, fmt.Sprintf("more than %d ", perSecond))
-				require.Contains(t, text, rateOptions[kind])
+				require.Contains(t, text, "limits."+kind.String())
 			})
 		}
 	}
