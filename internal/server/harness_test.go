@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,6 +23,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"wsd/internal/config"
 	"wsd/internal/testutil"
@@ -170,14 +173,23 @@ type client struct {
 
 func (r *rig) dial(path string) *client {
 	r.t.Helper()
-	return r.dialFrom("127.0.0.1", path)
+	return r.dialFrom("", path)
 }
 
-// dialFrom is dial from an address of this machine.
+// dialFrom is dial from an address of this machine; "" leaves it to the kernel.
 func (r *rig) dialFrom(address, path string) *client {
 	r.t.Helper()
 	c := &client{t: r.t}
-	from := net.Dialer{Timeout: waitMax, LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+	from := net.Dialer{Timeout: waitMax}
+	if address != "" {
+		from.LocalAddr = &net.TCPAddr{IP: net.ParseIP(address)}
+		// Else bind takes a port that no connection at all uses, TIME_WAIT included, and a machine runs out of them.
+		from.Control = func(_, _ string, raw syscall.RawConn) (err error) {
+			return errors.Join(raw.Control(func(fd uintptr) {
+				err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+			}), err)
+		}
+	}
 	d := ws.Dialer{NetDial: from.DialContext, Timeout: waitMax, OnHeader: func(key, value []byte) error {
 		if strings.EqualFold(string(key), "X-Wsd-Shard") {
 			c.shard = string(value)
@@ -219,7 +231,7 @@ func (c *client) message() string {
 // join connects by the client protocol and subscribes.
 func (r *rig) join(channels ...string) *client {
 	r.t.Helper()
-	return r.joinFrom("127.0.0.1", channels...)
+	return r.joinFrom("", channels...)
 }
 
 func (r *rig) joinFrom(address string, channels ...string) *client {

@@ -88,11 +88,8 @@ func (f *follower) join(r *rig) error {
 	if f.epoch != "" {
 		more = recoverFrom(f.offset, f.epoch)
 	}
-	var a recovered
-	for {
-		if a = f.c.comeBack(f.channel, more); !a.Error.Temporary {
-			break
-		}
+	a := f.c.comeBack(f.channel, more)
+	for end := time.Now().Add(waitMax); a.Error.Temporary && time.Now().Before(end); a = f.c.comeBack(f.channel, more) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	s := a.Subscribe
@@ -183,12 +180,14 @@ func TestRecoveryChurn(t *testing.T) {
 			random := rand.New(rand.NewPCG(3, uint64(i)))
 			ch := i % channels
 			f := &follower{channel: fmt.Sprint("c.", ch), next: -1}
-			defer func() { f.c.conn.Close() }()
+			join := func() error {
+				nodesMu.RLock()
+				defer nodesMu.RUnlock() // Also when the test fails in join.
+				return f.join(nodes[random.IntN(len(nodes))])
+			}
 			for end := false; !end; {
 				end = ctx.Err() != nil
-				nodesMu.RLock()
-				err := f.join(nodes[random.IntN(len(nodes))])
-				nodesMu.RUnlock()
+				err := join()
 				joins.Add(1)
 				if err == nil {
 					until := time.Now().Add(time.Duration(random.IntN(100)) * time.Millisecond)
