@@ -15,7 +15,7 @@ const (
 	StatusStarting Status = "starting" // Not serving all clients yet.
 	StatusOK       Status = "ok"       // Serving clients.
 	StatusDegraded Status = "degraded" // Serving clients, although something is wrong: Health.Reasons says what.
-	StatusDraining Status = "draining" // Serving the clients that are left, and accepting no new ones: `wsd drain`.
+	StatusDraining Status = "draining" // Serving, but to be sent no new clients: `wsd drain`, or shutdown.delay.
 	StatusStopping Status = "stopping" // About to exit, and accepting no new connections.
 )
 
