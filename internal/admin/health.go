@@ -40,6 +40,9 @@ type Health struct {
 	Shards        []Shard    `json:"shards"`         // What each shard carries, by id.
 	Kafka         Kafka      `json:"kafka"`          // State of the topics.
 	Process       Process    `json:"process"`        // Resources of the process; set by the handler.
+
+	// Whether shards and kafka.topics were left out, because many requests were under way; set by the handler.
+	Short bool `json:"short,omitempty"`
 }
 
 // Privileges is what the process may do, and a program that it started could.
@@ -137,11 +140,23 @@ type Partition struct {
 	Error         string `json:"error,omitempty"` // Why the partition cannot be read; empty if it can.
 }
 
+// longHealthMax bounds the complete responses to /health that are on their way at the same time. They grow with topics
+// and partitions, to megabytes, and a client that does not read has one kept for it.
+const longHealthMax = 16
+
 // HealthHandler returns a handler that responds with the result of health as JSON, with status 200 while clients are
-// served and 503 otherwise. The admin port and the control socket share it. It ignores the path of the request.
+// served and 503 otherwise. The admin port and the control socket have one each. It ignores the path of the request.
+// While longHealthMax responses are on their way, further ones are short, see Health.Short.
 func HealthHandler(health func() Health) http.Handler {
+	long := make(chan struct{}, longHealthMax)
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		h := health()
+		select {
+		case long <- struct{}{}:
+			defer func() { <-long }()
+		default:
+			h.Short, h.Shards, h.Kafka.Topics = true, nil, nil
+		}
 		h.Process = readProcess()
 		// Readers of the JSON expect lists, not null.
 		h.Reasons = notNil(h.Reasons)
