@@ -27,7 +27,7 @@ type env struct {
 }
 
 func main() {
-	stderr := newPatient(os.Stderr)
+	stderr := newPatient(standardError())
 	code := run(os.Args[1:], env{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: stderr, environ: os.Environ(),
 		terminal: command.IsTerminal(os.Stderr), screen: command.IsTerminal(os.Stdout), own: true,

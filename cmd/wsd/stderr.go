@@ -1,11 +1,15 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -16,6 +20,36 @@ const (
 	// stderrWait is how long the end of the process waits for a reader of what was written.
 	stderrWait = 500 * time.Millisecond
 )
+
+// stderrPipe is how much of a pipe may wait for its reader. Linux lets everybody have 1 MiB, unless it is configured
+// otherwise.
+const stderrPipe = 1 << 20
+
+// standardError returns the standard error of the process, for a patient to write to. If it is a pipe, descriptor 2 no
+// longer waits for the reader: what Go itself writes there, of a panic or a fatal error, would else be waited for with
+// all goroutines stopped, and the process would never end.
+func standardError() *os.File {
+	var stat unix.Stat_t
+	if err := unix.Fstat(unix.Stderr, &stat); err != nil || stat.Mode&unix.S_IFMT != unix.S_IFIFO {
+		return os.Stderr
+	}
+	own, err := unix.FcntlInt(uintptr(unix.Stderr), unix.F_DUPFD_CLOEXEC, unix.Stderr+1)
+	if err != nil {
+		return os.Stderr
+	}
+	// Opened anew, because O_NONBLOCK on the descriptor would be one for all processes that have the pipe from the same
+	// shell.
+	fd, err := unix.Open("/proc/self/fd/2", unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err == nil {
+		err = errors.Join(unix.Dup3(fd, unix.Stderr, 0), unix.Close(fd))
+	}
+	if err != nil {
+		_ = unix.Close(own) // It was never used.
+		return os.Stderr
+	}
+	_, _ = unix.FcntlInt(uintptr(own), unix.F_SETPIPE_SZ, stderrPipe) // It stays as it is if it may not grow.
+	return os.NewFile(uintptr(own), os.Stderr.Name())
+}
 
 // patient is a writer that never waits: it writes in a goroutine, which exists while something is to be written.
 // Standard error is mostly a pipe, and whoever reads it may stop (a container's log driver, a full disk behind it). A

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -16,24 +19,63 @@ import (
 	"wsd/internal/config"
 )
 
+// A wsd whose log nobody reads ends by SIGTERM, and also where Go itself ends it: SIGQUIT is a fatal error to it, which
+// it reports with everything stopped.
+func TestEndUnread(t *testing.T) {
+	for signal, code := range map[unix.Signal]int{unix.SIGTERM: 0, unix.SIGQUIT: 2} {
+		t.Run(signal.String(), func(t *testing.T) {
+			r, w, err := os.Pipe()
+			require.NoError(t, err)
+			defer r.Close()
+			defer w.Close()
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "dev", "--client.listen=127.0.0.1:0", "--admin.listen=",
+				"--control.socket", filepath.Join(t.TempDir(), "s"), "--steering.mode=off", "--dev.kafka-listen=127.0.0.1:0",
+				"--dev.rate=0", "--log.format=json")
+			cmd.Env = append(os.Environ(), asWSD+"=1", "GORACE=atexit_sleep_ms=0")
+			cmd.Stderr = w
+			require.NoError(t, cmd.Start())
+			lines := bufio.NewReader(r)
+			for line := ""; !strings.Contains(line, `"serving"`); {
+				line, err = lines.ReadString('\n')
+				require.NoError(t, err)
+			}
+			fill(t, w)
+			require.NoError(t, cmd.Process.Signal(signal))
+			stuck := time.AfterFunc(waitMax, func() { _ = cmd.Process.Kill() })
+			_ = cmd.Wait() // The exit code says how it ended.
+			require.True(t, stuck.Stop(), "it did not end")
+			require.Equal(t, code, cmd.ProcessState.ExitCode())
+		})
+	}
+}
+
+// fill writes to a pipe until nothing more fits, and returns how much that was.
+func fill(t *testing.T, w *os.File) (filled int) {
+	t.Helper()
+	raw, err := w.SyscallConn()
+	require.NoError(t, err)
+	require.NoError(t, raw.Control(func(fd uintptr) {
+		own, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		require.NoError(t, err)
+		defer unix.Close(own)
+		for {
+			n, err := unix.Write(own, make([]byte, 4096))
+			if err != nil {
+				return
+			}
+			filled += n
+		}
+	}))
+	return filled
+}
+
 // unread returns a pipe that is full, and a function that reads what is written to it from then on.
 func unread(t *testing.T) (w *os.File, read func(until string) string) {
 	t.Helper()
 	r, w, err := os.Pipe()
 	require.NoError(t, err)
 	t.Cleanup(func() { w.Close(); r.Close() })
-	raw, err := w.SyscallConn()
-	require.NoError(t, err)
-	filled := 0
-	require.NoError(t, raw.Write(func(fd uintptr) bool {
-		for {
-			n, err := unix.Write(int(fd), make([]byte, 4096))
-			if err != nil {
-				return true
-			}
-			filled += n
-		}
-	}))
+	filled := fill(t, w)
 	return w, func(until string) string {
 		_, err := io.CopyN(io.Discard, r, int64(filled))
 		require.NoError(t, err)
