@@ -194,6 +194,21 @@ func TestAdmissionWithoutTheKernel(t *testing.T) {
 }
 
 // With admission off nothing is measured, and /health says so.
+// While only a part of the new clients is refused, load balancers go on to send some.
+func TestAdmissionOfAPartIsReady(t *testing.T) {
+	tree := newMemoryTree(t)
+	r := newRig(t, map[string]any{"admission.mode": "on", "admission.cgroup_root": tree.dir, "admission.ramp": "1m"})
+	r.ready()
+	tree.use(80)
+	r.eventually("refusing", func() bool { return r.server.Health().Admission.Percent > 0 })
+	tree.use(77) // The level stays where it is.
+	r.eventually("steady", func() bool { return r.server.Health().Admission.MemoryBytes == 770_000_000 })
+	require.Less(t, r.server.Health().Admission.Percent, 100)
+	ready, reasons := r.server.Ready()
+	require.True(t, ready, reasons)
+	require.Equal(t, admin.StatusDegraded, r.server.Health().Status)
+}
+
 func TestAdmissionOff(t *testing.T) {
 	r := newRig(t, nil)
 	r.ready()
