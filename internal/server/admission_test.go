@@ -209,6 +209,30 @@ func TestAdmissionOfAPartIsReady(t *testing.T) {
 	require.Equal(t, admin.StatusDegraded, r.server.Health().Status)
 }
 
+// A dry run refuses nobody in the kernel either.
+func TestAdmissionDryRunInTheKernel(t *testing.T) {
+	testutil.RequireBPF(t)
+	tree := newMemoryTree(t)
+	r := newRig(t, map[string]any{
+		"steering.mode": "require", "steering.pin_dir": testutil.BPFFS(t), "admission.mode": "dry-run",
+		"admission.cgroup_root": tree.dir, "admission.ramp": "300ms",
+	})
+	r.ready()
+	tree.use(90)
+	r.awaitAdmission(admin.AdmissionRefusing, 100)
+	own, err := r.server.steering.Admission()
+	require.NoError(t, err)
+	require.Zero(t, own)
+	for range 20 {
+		r.dial("/ws?channel=a")
+	}
+	refused := uint64(0)
+	for _, sh := range r.server.shards {
+		refused += sh.Stats().AdmissionDryRun.Load()
+	}
+	require.EqualValues(t, 20, refused)
+}
+
 func TestAdmissionOff(t *testing.T) {
 	r := newRig(t, nil)
 	r.ready()

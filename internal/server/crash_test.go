@@ -31,9 +31,12 @@ const crashVariable = "WSD_TEST_CRASH"
 // bomb is a hook that panics in the shard's goroutine.
 type bomb struct{ shard.Positions }
 
+// bombText is longer than what is logged of it.
+var bombText = "BUG: the test's " + strings.Repeat("x", 300)
+
 func (b bomb) Position(channel string) (offset uint64, epoch string, ok bool) {
 	if channel == "panic" {
-		panic("BUG: the test's")
+		panic(bombText)
 	}
 	return b.Positions.Position(channel)
 }
@@ -144,7 +147,7 @@ func TestShardPanics(t *testing.T) {
 	}
 	panicked := lines["BUG: a shard panicked: wsd ends"]
 	require.NotNil(t, panicked, log)
-	require.Equal(t, "BUG: the test's", panicked["panic"])
+	require.Equal(t, bombText[:200], panicked["panic"])
 	require.Equal(t, "serving ready sockets", panicked["doing"])
 	require.Equal(t, "text", panicked["event"])
 	require.Equal(t, "json", panicked["dialect"])
