@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -53,4 +55,26 @@ func TestHealthShort(t *testing.T) {
 	require.False(t, long.Short)
 	require.Len(t, long.Shards, 1)
 	require.Len(t, long.Kafka.Topics, 1)
+}
+
+// One response is made at a time, whatever many ask.
+func TestHealthTakesTurns(t *testing.T) {
+	var making, most atomic.Int32
+	h := HealthHandler(func() Health {
+		n := making.Add(1)
+		most.Store(max(most.Load(), n))
+		runtime.Gosched()
+		making.Add(-1)
+		return Health{Status: StatusOK}
+	})
+	var all sync.WaitGroup
+	for range 64 {
+		all.Go(func() {
+			for range 20 {
+				h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/health", nil))
+			}
+		})
+	}
+	all.Wait()
+	require.EqualValues(t, 1, most.Load())
 }

@@ -124,7 +124,7 @@ func TestVictimIsReset(t *testing.T) {
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	l := newSlotListener(listener, 1, 0)
-	defer l.Close()
+	defer func() { require.NoError(t, l.Close()) }()
 	dial := func() (peer, conn net.Conn) {
 		peer, err := net.Dial("tcp", listener.Addr().String())
 		require.NoError(t, err)
