@@ -25,7 +25,7 @@ func (c *devCmd) Run(e env) error {
 		logger.Warn("kafka.brokers is ignored: wsd dev reads its built-in Kafka; use wsd serve for another cluster",
 			"origin", loaded.Origin("kafka.brokers"))
 	}
-	ctx, stop := signals()
+	ctx, stop := signals(e.stderr)
 	defer stop()
 	// Topics named exactly are created. Patterns match topics that exist now or later.
 	var names, patterns []string

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"io"
 	"log/slog"
 	"strings"
 
@@ -14,10 +16,22 @@ func newLogger(c config.Log, e env) *slog.Logger {
 		level = slog.LevelInfo // Does not happen: the configuration has been checked.
 	}
 	o := &slog.HandlerOptions{Level: level, ReplaceAttr: readable}
-	if c.Format == "text" || c.Format == "auto" && e.terminal {
-		return slog.New(slog.NewTextHandler(e.stderr, o))
+	handler := func(w io.Writer) slog.Handler {
+		if c.Format == "text" || c.Format == "auto" && e.terminal {
+			return slog.NewTextHandler(w, o)
+		}
+		return slog.NewJSONHandler(w, o)
 	}
-	return slog.New(slog.NewJSONHandler(e.stderr, o))
+	p, ok := e.stderr.(*patient)
+	if !ok {
+		return slog.New(handler(e.stderr))
+	}
+	p.setNotice(func(lost uint64) []byte {
+		var line bytes.Buffer
+		slog.New(handler(&line)).Error("lines of the log were lost, because nobody read it", "lines", lost)
+		return line.Bytes()
+	})
+	return slog.New(flushed{handler(p), p})
 }
 
 // readable writes durations like 500ms, as in the configuration. The JSON of slog would write nanoseconds.

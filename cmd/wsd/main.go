@@ -27,10 +27,13 @@ type env struct {
 }
 
 func main() {
-	os.Exit(run(os.Args[1:], env{
-		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ(),
+	stderr := newPatient(standardError())
+	code := run(os.Args[1:], env{
+		stdin: os.Stdin, stdout: os.Stdout, stderr: stderr, environ: os.Environ(),
 		terminal: command.IsTerminal(os.Stderr), screen: command.IsTerminal(os.Stdout), own: true,
-	}))
+	})
+	stderr.Flush()
+	os.Exit(code)
 }
 
 // run parses args, runs the command and returns the exit code.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -25,7 +26,7 @@ func (c *serveCmd) Run(e env) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := signals()
+	ctx, stop := signals(e.stderr)
 	defer stop()
 	return serve(ctx, loaded, newLogger(loaded.Config.Log, e), e.own, nil)
 }
@@ -62,14 +63,17 @@ const sameSignal = 100 * time.Millisecond
 // signals returns a context that ends with the first SIGTERM or SIGINT. A later one ends the process at once. From then
 // on a write to a closed pipe is an error: with the default of Go, a log line whose reader has gone would end the
 // process by SIGPIPE.
-func signals() (ctx context.Context, stop func()) {
+func signals(stderr io.Writer) (ctx context.Context, stop func()) {
 	signal.Ignore(unix.SIGPIPE)
 	ctx, cancel := context.WithCancel(context.Background())
 	got := make(chan os.Signal, 2)
 	signal.Notify(got, unix.SIGTERM, unix.SIGINT)
 	go func() {
 		if twoSignals(got, cancel, time.Now) {
-			fmt.Fprintln(os.Stderr, "wsd: second signal: exiting without waiting for clients")
+			fmt.Fprintln(stderr, "wsd: second signal: exiting without waiting for clients")
+			if p, ok := stderr.(*patient); ok {
+				p.Flush()
+			}
 			os.Exit(command.Failed)
 		}
 	}()

@@ -39,7 +39,7 @@ func (c *steerWatchCmd) Run(e env, steer *steerCmd) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := signals()
+	ctx, stop := signals(e.stderr)
 	defer stop()
 	err = c.watch(ctx, e, path)
 	if ctx.Err() != nil { // A signal is the normal end.

@@ -15,7 +15,7 @@ const (
 	StatusStarting Status = "starting" // Not serving all clients yet.
 	StatusOK       Status = "ok"       // Serving clients.
 	StatusDegraded Status = "degraded" // Serving clients, although something is wrong: Health.Reasons says what.
-	StatusDraining Status = "draining" // Serving the clients that are left, and accepting no new ones: `wsd drain`.
+	StatusDraining Status = "draining" // Serving, but to be sent no new clients: `wsd drain`, or shutdown.delay.
 	StatusStopping Status = "stopping" // About to exit, and accepting no new connections.
 )
 
@@ -40,6 +40,9 @@ type Health struct {
 	Shards        []Shard    `json:"shards"`         // What each shard carries, by id.
 	Kafka         Kafka      `json:"kafka"`          // State of the topics.
 	Process       Process    `json:"process"`        // Resources of the process; set by the handler.
+
+	// Whether shards and kafka.topics were left out, because many requests were under way; set by the handler.
+	Short bool `json:"short,omitempty"`
 }
 
 // Privileges is what the process may do, and a program that it started could.
@@ -137,29 +140,59 @@ type Partition struct {
 	Error         string `json:"error,omitempty"` // Why the partition cannot be read; empty if it can.
 }
 
+// longHealthMax bounds the complete responses to /health that are on their way at the same time. They grow with topics
+// and partitions, to megabytes, and a client that does not read has one kept for it.
+const longHealthMax = 16
+
 // HealthHandler returns a handler that responds with the result of health as JSON, with status 200 while clients are
-// served and 503 otherwise. The admin port and the control socket share it. It ignores the path of the request.
+// served and 503 otherwise. The admin port and the control socket have one each. It ignores the path of the request.
+// While longHealthMax responses are on their way, further ones are short, see Health.Short.
 func HealthHandler(health func() Health) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	long := make(chan struct{}, longHealthMax)
+	// One response is made at a time: Go runs goroutines in turn, and each that computes is one more that a shard waits
+	// for.
+	making := make(chan struct{}, 1)
+	encoded := func(short bool) (code int, body []byte) {
+		making <- struct{}{}
+		defer func() { <-making }()
 		h := health()
-		h.Process = readProcess()
-		// Readers of the JSON expect lists, not null.
-		h.Reasons = notNil(h.Reasons)
-		h.ClientListen = notNil(h.ClientListen)
-		h.Shards = notNil(h.Shards)
-		h.Privileges.Capabilities, h.Privileges.Kept = notNil(h.Privileges.Capabilities), notNil(h.Privileges.Kept)
-		h.Privileges.BoundingSet = notNil(h.Privileges.BoundingSet)
-		h.Steering.Changed, h.Steering.Ignored = notNil(h.Steering.Changed), notNil(h.Steering.Ignored)
-		h.Kafka.Topics = notNil(slices.Clone(h.Kafka.Topics)) // A copy, because the list belongs to the caller.
-		for i := range h.Kafka.Topics {
-			h.Kafka.Topics[i].Partitions = notNil(h.Kafka.Topics[i].Partitions)
+		if short {
+			h.Short, h.Shards, h.Kafka.Topics = true, nil, nil
 		}
-		code := http.StatusOK
-		if !h.Status.Serving() {
-			code = http.StatusServiceUnavailable
+		return h.encode()
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		short := false
+		select {
+		case long <- struct{}{}:
+			defer func() { <-long }()
+		default:
+			short = true
 		}
-		writeJSON(w, code, h)
+		code, body := encoded(short)
+		writeBody(w, code, body)
 	})
+}
+
+// encode returns the response for h.
+func (h *Health) encode() (code int, body []byte) {
+	h.Process = readProcess()
+	// Readers of the JSON expect lists, not null.
+	h.Reasons = notNil(h.Reasons)
+	h.ClientListen = notNil(h.ClientListen)
+	h.Shards = notNil(h.Shards)
+	h.Privileges.Capabilities, h.Privileges.Kept = notNil(h.Privileges.Capabilities), notNil(h.Privileges.Kept)
+	h.Privileges.BoundingSet = notNil(h.Privileges.BoundingSet)
+	h.Steering.Changed, h.Steering.Ignored = notNil(h.Steering.Changed), notNil(h.Steering.Ignored)
+	h.Kafka.Topics = notNil(slices.Clone(h.Kafka.Topics)) // A copy, because the list belongs to the caller.
+	for i := range h.Kafka.Topics {
+		h.Kafka.Topics[i].Partitions = notNil(h.Kafka.Topics[i].Partitions)
+	}
+	code = http.StatusOK
+	if !h.Status.Serving() {
+		code = http.StatusServiceUnavailable
+	}
+	return encodeJSON(code, h)
 }
 
 // readiness is the response to /ready.
@@ -186,16 +219,26 @@ func notNil[T any](list []T) []T {
 	return list
 }
 
-// writeJSON responds with v on one line. It ignores errors of writing, which mean that the client has closed the
-// connection.
+// writeJSON responds with v on one line.
 func writeJSON(w http.ResponseWriter, code int, v any) {
+	code, body := encodeJSON(code, v)
+	writeBody(w, code, body)
+}
+
+// encodeJSON returns a response with v on one line.
+func encodeJSON(code int, v any) (int, []byte) {
 	body, err := json.Marshal(v)
 	if err != nil {
-		http.Error(w, "encode the response: "+err.Error(), http.StatusInternalServerError)
-		return
+		code = http.StatusInternalServerError
+		body, _ = json.Marshal(map[string]string{"error": "encode the response: " + err.Error()}) // Never fails.
 	}
+	return code, append(body, '\n')
+}
+
+// writeBody sends a response. It ignores errors, which mean that the client has closed the connection.
+func writeBody(w http.ResponseWriter, code int, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(code)
-	_, _ = w.Write(append(body, '\n'))
+	_, _ = w.Write(body)
 }

@@ -175,3 +175,21 @@ func TestStartStop(t *testing.T) {
 	}
 	r.Stop()
 }
+
+// TCP memory counts like that of a cgroup: beyond the last value of tcp_mem nobody can be sent anything.
+func TestSamplerTCPMemory(t *testing.T) {
+	r := newRig(t, false)
+	tcp := func(pages int) {
+		r.write("proc/self/net/sockstat", fmt.Sprintf("TCP: inuse 3 orphan 0 tw 4 alloc 9 mem %d\n", pages))
+		r.step(refreshEvery, ms)
+	}
+	tcp(799)
+	require.Empty(t, r.shed.levels)
+	tcp(800)
+	st := r.Status()
+	require.Positive(t, st.Level)
+	require.Contains(t, st.Reason(), "TCP memory (net.ipv4.tcp_mem) is scarce: 80 %")
+	tcp(750)
+	r.step(refreshEvery, ms)
+	require.Zero(t, r.Status().Level)
+}

@@ -121,28 +121,34 @@ type MemoryLimit struct {
 	unified bool
 }
 
-// MemoryLimits returns the memory limits that hold for this process, from its own group up.
+// MemoryLimits returns the memory limits that hold for this process, from its own group up. In version 2, memory.high
+// is one as well: the kernel does not kill beyond it, but slows the processes down until they stand still.
 func (t *Tree) MemoryLimits() (list []MemoryLimit, err error) {
 	h, ok, err := t.hierarchy(controllerMemory)
 	if err != nil || !ok {
 		return nil, err
 	}
-	file := "memory.limit_in_bytes"
+	files := []string{"memory.limit_in_bytes"}
 	if h.unified {
-		file = "memory.max"
+		files = []string{"memory.max", "memory.high"}
 	}
-	err = t.each(h, file, func(dir, text string) error {
-		if text == "max" {
-			return nil
+	for _, file := range files {
+		err = t.each(h, file, func(dir, text string) error {
+			if text == "max" {
+				return nil
+			}
+			n, err := strconv.ParseUint(text, 10, 64)
+			// Without a limit, version 1 reports a number close to 2^63 that depends on the page size.
+			if err == nil && n < 1<<62 {
+				list = append(list, MemoryLimit{Bytes: n, tree: t, dir: dir, unified: h.unified})
+			}
+			return err
+		})
+		if err != nil {
+			return list, err
 		}
-		n, err := strconv.ParseUint(text, 10, 64)
-		// Without a limit, version 1 reports a number close to 2^63 that depends on the page size.
-		if err == nil && n < 1<<62 {
-			list = append(list, MemoryLimit{Bytes: n, tree: t, dir: dir, unified: h.unified})
-		}
-		return err
-	})
-	return list, err
+	}
+	return list, nil
 }
 
 // LowestMemory returns the lowest limit of a list. ok is false if the list is empty.

@@ -117,6 +117,31 @@ func TestGroupsAbove(t *testing.T) {
 	}
 }
 
+// Beyond memory.high the kernel slows a process down, so that it is full there.
+func TestMemoryHigh(t *testing.T) {
+	files := map[string]string{"memory.max": "900", "memory.high": "max", "memory.current": "400", "memory.stat": "inactive_file 100\n"}
+	for high, want := range map[string]uint64{"max": 900, "500": 500, "1000": 900} {
+		files["memory.high"] = high
+		tree, err := At(write(t, files))
+		require.NoError(t, err)
+		limits, err := tree.MemoryLimits()
+		require.NoError(t, err)
+		lowest, ok := LowestMemory(limits)
+		require.True(t, ok)
+		require.Equal(t, want, lowest, high)
+		for _, l := range limits {
+			used, err := l.Used()
+			require.NoError(t, err)
+			require.EqualValues(t, 300, used)
+		}
+	}
+	files["memory.high"] = "lots"
+	tree, err := At(write(t, files))
+	require.NoError(t, err)
+	_, err = tree.MemoryLimits()
+	require.ErrorContains(t, err, "read memory.high of group /")
+}
+
 // Version 1 may count CPU time in another tree, and this process may be in another group there.
 func TestCPUTimeOfAnotherGroup(t *testing.T) {
 	tree, err := Mounted(write(t, map[string]string{

@@ -117,6 +117,7 @@ func (l *loader) checkRanges(c *Config) {
 	number(l, "bus.ring_bytes_max", b.RingBytesMax, 1<<10, math.MaxInt64)
 	number(l, "bus.pinned_max", b.PinnedMax, 1<<20, 1<<40)
 	number(l, "bus.stall_max", b.StallMax, time.Millisecond, time.Hour)
+	number(l, "shutdown.delay", c.Shutdown.Delay, 0, 10*time.Minute)
 	number(l, "shutdown.drain", c.Shutdown.Drain, 100*time.Millisecond, 10*time.Minute)
 	number(l, "dev.rate", c.Dev.Rate, 0, 1_000_000)
 	if n := b.RingBatches; n&(n-1) != 0 {

@@ -191,7 +191,8 @@ type Recovery struct {
 
 // Shutdown is how wsd stops.
 type Shutdown struct {
-	Drain time.Duration `key:"drain" def:"8s" help:"Maximum time from SIGTERM to exit. Clients are closed with 3001 (raw: 1001) evenly over this time except its last quarter (at most 5s), but at least ten a second; each first gets what waits for it (docs/deploy.md)."`
+	Delay time.Duration `key:"delay" def:"0" help:"Time from SIGTERM to the end of accepting, in which wsd is not ready (/ready, /healthz) and serves on, also new clients: what a load balancer needs to see that. It counts from the begin of wsd drain, if one is on."`
+	Drain time.Duration `key:"drain" def:"8s" help:"Maximum time from the end of shutdown.delay to exit. Clients are closed with 3001 (raw: 1001) evenly over this time except its last quarter (at most 5s), but at least ten a second; each first gets what waits for it (docs/deploy.md)."`
 }
 
 // Log is the log on standard error.

@@ -134,5 +134,8 @@ func (k *Kafka) Files() (files []string) {
 			files = append(files, f)
 		}
 	}
+	if k.SASL.Mechanism == MechanismMSKIAM {
+		files = append(files, awsFiles()...)
+	}
 	return files
 }

@@ -8,7 +8,9 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -115,6 +117,29 @@ func (q *queue) Accept() (net.Conn, error) {
 	c := q.conns[0]
 	q.conns = q.conns[1:]
 	return c, nil
+}
+
+// Who gives way is reset: the kernel must not keep what was not read until the peer is so kind.
+func TestVictimIsReset(t *testing.T) {
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	l := newSlotListener(listener, 1, 0)
+	defer func() { require.NoError(t, l.Close()) }()
+	dial := func() (peer, conn net.Conn) {
+		peer, err := net.Dial("tcp", listener.Addr().String())
+		require.NoError(t, err)
+		t.Cleanup(func() { peer.Close() })
+		conn, err = l.Accept()
+		require.NoError(t, err)
+		t.Cleanup(func() { conn.Close() })
+		return peer, conn
+	}
+	peer, conn := dial()
+	_, err = io.WriteString(conn, "a response")
+	require.NoError(t, err)
+	dial()
+	_, err = io.ReadAll(peer)
+	require.ErrorIs(t, err, syscall.ECONNRESET)
 }
 
 // slots is a listener with n slots that a test fills.
@@ -234,6 +259,23 @@ func TestVictim(t *testing.T) {
 		go accept()
 		require.NoError(t, s.l.Close())
 		require.ErrorIs(t, <-results, net.ErrClosed)
+	})
+	t.Run("an Accept that waits takes the slot of who has its response", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSlots(t, 1)
+			s.l.grace = time.Hour
+			first, firstFake := s.accept("10.0.0.1:1")
+			s.l.note(first, http.StateActive)
+			s.q.conns = append(s.q.conns, &fakeConn{from: "10.0.0.1:2"})
+			began, accepted := time.Now(), make(chan error, 1)
+			go func() { _, err := s.l.Accept(); accepted <- err }()
+			synctest.Wait()
+			require.Empty(t, accepted)
+			s.l.note(first, http.StateIdle)
+			require.NoError(t, <-accepted)
+			require.True(t, firstFake.closed)
+			require.Zero(t, time.Since(began))
+		})
 	})
 	t.Run("an Accept that fails takes no slot", func(t *testing.T) {
 		s := newSlots(t, 1)

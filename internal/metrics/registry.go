@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"bytes"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -50,18 +51,34 @@ func Handler(o Options) http.Handler {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		newCollector(o))
-	return buffered(promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMax}))
+	return buffered(promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 }
 
-// scrapesMax bounds the scrapes that are gathered at the same time. A further one gets status 503.
+// scrapesMax bounds the scrapes that wait to be gathered, or are. A further one gets status 503.
 const scrapesMax = 4
 
 // buffered sends the response of next once it is complete. A client that reads slowly, or never, does not count as a
-// scrape meanwhile.
+// scrape meanwhile. One is gathered at a time: Go runs goroutines in turn, and each that computes is one more that a
+// shard waits for.
 func buffered(next http.Handler) http.Handler {
+	waiting, gathering := make(chan struct{}, scrapesMax), make(chan struct{}, 1)
+	gather := func(b *buffer, r *http.Request) {
+		gathering <- struct{}{}
+		defer func() { <-gathering }()
+		next.ServeHTTP(b, r)
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b := &buffer{header: w.Header(), code: http.StatusOK}
-		next.ServeHTTP(b, r)
+		select {
+		case waiting <- struct{}{}:
+			func() {
+				defer func() { <-waiting }()
+				gather(b, r)
+			}()
+		default:
+			http.Error(b, fmt.Sprintf("%d scrapes wait for their turn already", scrapesMax),
+				http.StatusServiceUnavailable)
+		}
 		w.WriteHeader(b.code)
 		_, _ = w.Write(b.body.Bytes()) // Fails only if the client has closed the connection.
 	})

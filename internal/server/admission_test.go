@@ -194,6 +194,45 @@ func TestAdmissionWithoutTheKernel(t *testing.T) {
 }
 
 // With admission off nothing is measured, and /health says so.
+// While only a part of the new clients is refused, load balancers go on to send some.
+func TestAdmissionOfAPartIsReady(t *testing.T) {
+	tree := newMemoryTree(t)
+	r := newRig(t, map[string]any{"admission.mode": "on", "admission.cgroup_root": tree.dir, "admission.ramp": "1m"})
+	r.ready()
+	tree.use(80)
+	r.eventually("refusing", func() bool { return r.server.Health().Admission.Percent > 0 })
+	tree.use(77) // The level stays where it is.
+	r.eventually("steady", func() bool { return r.server.Health().Admission.MemoryBytes == 770_000_000 })
+	require.Less(t, r.server.Health().Admission.Percent, 100)
+	ready, reasons := r.server.Ready()
+	require.True(t, ready, reasons)
+	require.Equal(t, admin.StatusDegraded, r.server.Health().Status)
+}
+
+// A dry run refuses nobody in the kernel either.
+func TestAdmissionDryRunInTheKernel(t *testing.T) {
+	testutil.RequireBPF(t)
+	tree := newMemoryTree(t)
+	r := newRig(t, map[string]any{
+		"steering.mode": "require", "steering.pin_dir": testutil.BPFFS(t), "admission.mode": "dry-run",
+		"admission.cgroup_root": tree.dir, "admission.ramp": "300ms",
+	})
+	r.ready()
+	tree.use(90)
+	r.awaitAdmission(admin.AdmissionRefusing, 100)
+	own, err := r.server.steering.Admission()
+	require.NoError(t, err)
+	require.Zero(t, own)
+	for range 20 {
+		r.dial("/ws?channel=a")
+	}
+	refused := uint64(0)
+	for _, sh := range r.server.shards {
+		refused += sh.Stats().AdmissionDryRun.Load()
+	}
+	require.EqualValues(t, 20, refused)
+}
+
 func TestAdmissionOff(t *testing.T) {
 	r := newRig(t, nil)
 	r.ready()

@@ -31,9 +31,12 @@ const crashVariable = "WSD_TEST_CRASH"
 // bomb is a hook that panics in the shard's goroutine.
 type bomb struct{ shard.Positions }
 
+// bombText is longer than what is logged of it.
+var bombText = "BUG: the test's " + strings.Repeat("x", 300)
+
 func (b bomb) Position(channel string) (offset uint64, epoch string, ok bool) {
 	if channel == "panic" {
-		panic("BUG: the test's")
+		panic(bombText)
 	}
 	return b.Positions.Position(channel)
 }
@@ -54,7 +57,12 @@ func serveToCrash(mode string) {
 		"kafka.brokers": []string{os.Getenv("BROKER")}, "kafka.topics": []string{"a"}, "steering.mode": "off",
 	}})
 	fail(err)
-	s, err := newServer(&loaded.Config, Build{}, slog.New(slog.NewJSONHandler(os.Stderr, nil)),
+	var handler slog.Handler = slog.NewJSONHandler(os.Stderr, nil)
+	if mode == "later" {
+		lines := new(bytes.Buffer)
+		handler = laterHandler{slog.NewJSONHandler(lines, nil), lines}
+	}
+	s, err := newServer(&loaded.Config, Build{}, slog.New(handler),
 		hooks{positions: func(p shard.Positions) shard.Positions { return bomb{p} }})
 	fail(err)
 	fail(s.Run(context.Background(), func() {
@@ -68,6 +76,14 @@ func serveToCrash(mode string) {
 		fmt.Println(s.Addresses()[0])
 	}))
 }
+
+// laterHandler writes to standard error when it is flushed.
+type laterHandler struct {
+	slog.Handler
+	lines *bytes.Buffer
+}
+
+func (h laterHandler) Flush() { _, _ = os.Stderr.Write(h.lines.Bytes()) }
 
 // crash starts such a wsd, lets clients join, and one of them let it panic. It returns the log, and how long the process
 // took to end.
@@ -86,7 +102,7 @@ func crash(t *testing.T, mode string) (log string, took time.Duration) {
 	cmd.Stderr = w
 	var stderr bytes.Buffer
 	read := make(chan struct{})
-	if mode == "read" {
+	if mode != "unread" {
 		go func() {
 			defer close(read)
 			_, _ = stderr.ReadFrom(r)
@@ -112,7 +128,7 @@ func crash(t *testing.T, mode string) (log string, took time.Duration) {
 	require.Error(t, cmd.Wait())
 	took = time.Since(began)
 	require.Equal(t, 2, cmd.ProcessState.ExitCode())
-	if mode == "read" {
+	if mode != "unread" {
 		<-read
 	}
 	return stderr.String(), took
@@ -131,7 +147,7 @@ func TestShardPanics(t *testing.T) {
 	}
 	panicked := lines["BUG: a shard panicked: wsd ends"]
 	require.NotNil(t, panicked, log)
-	require.Equal(t, "BUG: the test's", panicked["panic"])
+	require.Equal(t, bombText[:200], panicked["panic"])
 	require.Equal(t, "serving ready sockets", panicked["doing"])
 	require.Equal(t, "text", panicked["event"])
 	require.Equal(t, "json", panicked["dialect"])
@@ -149,4 +165,12 @@ func TestShardPanics(t *testing.T) {
 func TestShardPanicsUnread(t *testing.T) {
 	_, took := crash(t, "unread")
 	t.Log(took)
+}
+
+// A log that is written later is written before the process ends.
+func TestShardPanicsLogLater(t *testing.T) {
+	log, _ := crash(t, "later")
+	reason, stack := strings.Index(log, "BUG: a shard panicked: wsd ends"), strings.Index(log, "server.bomb.Position")
+	require.Positive(t, reason, log)
+	require.Greater(t, stack, reason)
 }

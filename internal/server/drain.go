@@ -58,9 +58,12 @@ func (s *Server) Drain(change control.DrainChange) error {
 	d := &s.drain
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.final || *s.stage.Load() != admin.StatusOK {
-		return &control.Refusal{Status: http.StatusConflict, Text: "wsd is " + string(*s.stage.Load()) + ": it can " +
-			"only be drained, or serve again, while it serves"}
+	if stage := *s.stage.Load(); d.final || stage != admin.StatusOK {
+		if d.final {
+			stage = admin.StatusStopping
+		}
+		return &control.Refusal{Status: http.StatusConflict, Text: "wsd is " + string(stage) + ": it can only be " +
+			"drained, or serve again, while it serves"}
 	}
 	if change.Stop {
 		s.endDrain()
@@ -137,6 +140,9 @@ func (s *Server) DrainState() control.DrainState {
 	defer d.mu.Unlock()
 	state := control.DrainState{Status: drainOff, Clients: s.clients()}
 	if d.begun == nil {
+		if d.final {
+			state.Status = drainStopping
+		}
 		return state
 	}
 	state.Status = drainRunning

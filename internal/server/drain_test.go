@@ -173,6 +173,19 @@ func TestStopIsEven(t *testing.T) {
 	}
 }
 
+// With few clients nobody waits for all of shutdown.drain.
+func TestStopOfFewIsQuick(t *testing.T) {
+	r := newRig(t, map[string]any{"shutdown.drain": "10m"})
+	r.ready()
+	clients := r.joinMany(2)
+	stopped := r.stopping()
+	r.eventually("stopping", func() bool { return r.server.DrainState().Since != nil })
+	state := r.server.DrainState()
+	require.Equal(t, 200*time.Millisecond, state.Until.Sub(*state.Since))
+	closes(t, clients, time.Now())
+	require.NoError(t, <-stopped)
+}
+
 // joinMany connects n clients that subscribe to a.
 func (r *rig) joinMany(n int) (list []*client) {
 	r.t.Helper()

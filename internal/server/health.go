@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -48,6 +49,9 @@ func (s *Server) Health() admin.Health {
 	}
 	if why := s.draining(); why != "" && h.Status.Serving() {
 		h.Status, h.Reasons = admin.StatusDraining, append([]string{why}, h.Reasons...)
+	}
+	if why := s.leaving(); why != "" {
+		h.Reasons = append([]string{why}, h.Reasons...)
 	}
 	return h
 }
@@ -178,7 +182,7 @@ func partitionProblem(t *source.TopicStatus, what string, problem func(*source.P
 // Ready reports whether new clients should be sent here, and if not, why. Any goroutine may call it.
 func (s *Server) Ready() (ready bool, reasons []string) {
 	if stage := *s.stage.Load(); stage != admin.StatusOK {
-		reasons = append(reasons, "wsd is "+string(stage))
+		reasons = append(reasons, cmp.Or(s.leaving(), "wsd is "+string(stage)))
 	} else if why := s.draining(); why != "" {
 		reasons = append(reasons, why)
 	}

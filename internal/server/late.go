@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -12,8 +13,8 @@ import (
 // lateWindow is how long /health remembers long turns and late deliveries.
 const lateWindow = 10 * time.Second
 
-// lateProblems says which shards had turns longer than steering.stall_bound, and how late deliveries were, now or in
-// the last lateWindow. now is CLOCK_MONOTONIC in nanoseconds.
+// lateProblems says which shards had turns longer than steering.stall_bound or are in one that lasts too long, and how
+// late deliveries were, now or in the last lateWindow. now is CLOCK_MONOTONIC in nanoseconds.
 func (s *Server) lateProblems(now uint64) []string {
 	problems := s.turnProblems(now)
 	if problem := s.deliveryProblem(now); problem != "" {
@@ -22,19 +23,21 @@ func (s *Server) lateProblems(now uint64) []string {
 	return problems
 }
 
-// turnProblems is one line for all shards, because a machine that is short of CPU makes all of them late.
+// turnProblems is one line for all shards, because a machine that is short of CPU makes all of them late. Without
+// steering.stall_bound a turn under way may last as long as deliveries may wait: it delivers nothing, and so nothing
+// that counts as late.
 func (s *Server) turnProblems(now uint64) []string {
 	running, ended := turns{}, turns{}
 	for i, sh := range s.shards {
 		slot := s.steering.Slot(routing.ShardID(i))
-		bound := slot.StallBound()
-		if bound == 0 {
-			return nil
-		}
-		if since := slot.BusySince(); since != 0 && now > since {
+		stall := slot.StallBound()
+		bound := cmp.Or(stall, s.cfg.Health.DeliveryMax)
+		if since := slot.BusySince(); since != 0 && now > since && bound != 0 {
 			running.note(i, time.Duration(now-since), bound) //nolint:gosec // Less than the time since boot.
 		}
-		ended.note(i, recently(&sh.Stats().TurnsRecent, now), bound)
+		if stall != 0 {
+			ended.note(i, recently(&sh.Stats().TurnsRecent, now), stall)
+		}
 	}
 	var problems []string
 	if running.count > 0 {

@@ -60,6 +60,8 @@ func TestHealthNamesLateDeliveries(t *testing.T) {
 	s.produce("a", "", `{"n":2}`)
 	published := s.server.ring.Stats().Batches.Load()
 	s.eventually("waits for long", func() bool { return published >= 1 && busy() > time.Second })
+	// Nothing has been delivered late yet, and there is no stall_bound.
+	require.Contains(t, s.reason("shard 0 is in one loop turn for"), "its clients get nothing meanwhile")
 	s.release()
 	s.eventually("named", func() bool { return s.reason("deliveries are late") != "" })
 	require.Contains(t, s.reason("deliveries are late"), "longer than health.delivery_max (200ms)")

@@ -87,10 +87,27 @@ func TestNeedOfForeignFile(t *testing.T) {
 		"kafka.sasl.mechanism": "plain", "kafka.sasl.username": "u", "kafka.sasl.password_file": file,
 	})
 	require.Equal(t, []string{file}, cfg.Kafka.Files())
-	need := reading(file)
-	var err error
+	s, err := newServer(cfg, Build{}, slog.New(slog.DiscardHandler), hooks{})
+	require.NoError(t, err)
+	needs := s.needs()
+	s.discard()
+	need := needs[len(needs)-1]
+	require.Equal(t, reading(file).For, need.For)
 	require.NoError(t, privilege.With(0, func() { err = need.Try() }))
 	require.ErrorContains(t, err, "permission denied")
 	require.NoError(t, privilege.With(privilege.Of(need.Capabilities...), func() { err = need.Try() }))
 	require.NoError(t, err)
+}
+
+// AWS's credentials are read again when they expire.
+func TestNeedOfAWSFiles(t *testing.T) {
+	home := t.TempDir()
+	for name, value := range map[string]string{
+		"HOME": home, "AWS_SHARED_CREDENTIALS_FILE": "", "AWS_CONFIG_FILE": "/c", "AWS_WEB_IDENTITY_TOKEN_FILE": "/t",
+		"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "",
+	} {
+		t.Setenv(name, value)
+	}
+	cfg := configure(t, map[string]any{"kafka.sasl.mechanism": "aws-msk-iam", "kafka.tls.enabled": true})
+	require.Equal(t, []string{"/t", filepath.Join(home, ".aws", "credentials"), "/c"}, cfg.Kafka.Files())
 }

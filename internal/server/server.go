@@ -71,7 +71,8 @@ type Server struct {
 	quotas      shard.Quotas      // What clients may take together, and what they have taken.
 	drain       drain
 	serving     atomic.Bool                  // Whether GET /healthz on the client port returns 200.
-	stage       atomic.Pointer[admin.Status] // Starting, ok or stopping.
+	stage       atomic.Pointer[admin.Status] // Starting, ok, draining (shutdown.delay) or stopping.
+	lameDuck    atomic.Pointer[lameDuck]     // Nil until the server is asked to stop.
 }
 
 // New opens the ports, loads the steering program and builds everything that Run starts. If it fails, it leaves nothing
@@ -83,6 +84,7 @@ func New(cfg *config.Config, build Build, logger *slog.Logger) (*Server, error) 
 // hooks let a test replace parts of a server.
 type hooks struct {
 	positions func(shard.Positions) shard.Positions // Wraps the source that shards ask for positions; nil: no wrapper.
+	after     func(time.Duration) <-chan time.Time  // Waits for shutdown.delay; nil: time.After.
 }
 
 func newServer(cfg *config.Config, build Build, logger *slog.Logger, h hooks) (*Server, error) {
@@ -232,11 +234,11 @@ func (s *Server) AdminAddress() string {
 	return s.admin.Addr().String()
 }
 
-// Run serves until ctx ends, and then stops within shutdown.drain. It returns an error only if a shard did not stop in
-// time. It calls served, which may be nil, when everything has started.
+// Run serves until ctx ends and for shutdown.delay more, and then stops within shutdown.drain. It returns an error only
+// if a shard did not stop in time. It calls served, which may be nil, when everything has started.
 func (s *Server) Run(ctx context.Context, served func()) error {
 	s.descriptors.Max = connectionsMax()
-	stopWatching := s.login.watch(ctx)
+	stopWatching := s.login.watch(context.WithoutCancel(ctx))
 	defer stopWatching()
 	s.source.Start()
 	if s.recovery != nil {
@@ -290,18 +292,23 @@ func (s *Server) awaitKafka(ctx context.Context) {
 // settingsInterval is the time between two checks of the steering settings for changes by operators.
 const settingsInterval = time.Second
 
-// steer corrects the load figures and reports changed settings until ctx ends. The listeners stay open meanwhile.
+// steer corrects the load figures and reports changed settings until ctx has ended and shutdown.delay has passed. The
+// listeners stay open meanwhile.
 func (s *Server) steer(ctx context.Context) {
 	reconcile, settings := time.NewTicker(steering.ReconcileInterval), time.NewTicker(settingsInterval)
 	defer reconcile.Stop()
 	defer settings.Stop()
+	asked := ctx.Done()
+	var late <-chan time.Time
 	for {
 		select {
 		case <-reconcile.C:
 			s.steering.Reconcile()
 		case <-settings.C:
 			s.steering.Watch()
-		case <-ctx.Done():
+		case <-asked:
+			asked, late = nil, s.after(s.announce())
+		case <-late:
 			return
 		}
 	}

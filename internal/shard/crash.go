@@ -82,6 +82,10 @@ func (s *Shard) report(cause any, stack []byte) {
 	fields := []any{"shard", s.opts.ID, "panic", text[:min(len(text), panicTextMax)], "doing", s.doing.part.String()}
 	s.opts.Logger.Error("BUG: a shard panicked: wsd ends", append(fields, s.describeDoing()...)...)
 	s.opts.Logger.Error("what the shard that panicked held", append([]any{"shard", s.opts.ID}, s.describeState()...)...)
+	// A handler that writes later has to do so before the process ends.
+	if later, ok := s.opts.Logger.Handler().(interface{ Flush() }); ok {
+		later.Flush()
+	}
 	_, _ = os.Stderr.Write(stack) // There is nothing left to do about an error.
 }
 

@@ -59,6 +59,18 @@ func TestDrainRate(t *testing.T) {
 	}
 }
 
+// Clients that came while the drain began are not in its number, and do not stay after its end.
+func TestDrainMoreThanCounted(t *testing.T) {
+	var d Drain
+	began := time.Now()
+	d.Over(2, began, began.Add(time.Second))
+	left := []int{5}
+	closesAt(d.plan.Load(), began, tickLength, time.Second-tickLength, left)
+	require.GreaterOrEqual(t, left[0], 3)
+	closesAt(d.plan.Load(), began, time.Second, time.Second, left)
+	require.Zero(t, left[0])
+}
+
 // What a pause of the process has missed does not come as a burst, but for the end of the time.
 func TestDrainAfterPause(t *testing.T) {
 	began := time.Now()
