@@ -22,13 +22,15 @@ type channels struct {
 	free      []uint32
 	byName    map[string]uint32
 	byID      map[routing.ChannelID]uint32
-	everybody routing.ChannelID // Of routing.Everybody while there are clients; else 0.
-	walking   uint32            // One more than the index of the channel whose subscribers are walked; 0: none.
+	everybody routing.ChannelID   // Of routing.Everybody while there are clients; else 0.
+	indexed   map[uint32]subIndex // By slot, of the connections with more than indexedFrom subscriptions.
+	walking   uint32              // One more than the index of the channel whose subscribers are walked; 0: none.
 }
 
 func newChannels(o *Options, conns *slab, st *Stats) channels {
 	return channels{
 		opts: o, slab: conns, stats: st, byName: make(map[string]uint32), byID: make(map[routing.ChannelID]uint32),
+		indexed: make(map[uint32]subIndex),
 	}
 }
 
@@ -84,12 +86,7 @@ func (cs *channels) find(c *conn, name string) int {
 	if !ok || routing.Reserved(name) { // What a connection gets as its user's is not the client's to leave.
 		return -1
 	}
-	for i := range c.subs {
-		if c.subs[i].channel == index {
-			return i
-		}
-	}
-	return -1
+	return cs.indexIn(c, index)
 }
 
 // subscribe adds the channel to c's subscriptions, which must not have it yet, and returns where the channel's stream
@@ -110,6 +107,7 @@ func (cs *channels) subscribe(c *conn, name string) (offset uint64, epoch string
 	}
 	ch.subscribers = append(ch.subscribers, subscriber{slot: c.slot, sub: uint32(len(c.subs))})
 	c.subs = append(c.subs, subscription{channel: index, subscriber: uint32(len(ch.subscribers) - 1), start: offset})
+	cs.indexAdded(c)
 	if !routing.Reserved(name) {
 		cs.stats.Subscriptions.Add(1)
 	}
@@ -181,6 +179,7 @@ func (cs *channels) remove(c *conn, i int) {
 	cs.slab.get(moved.slot).subs[moved.sub].subscriber = sub.subscriber
 	ch.subscribers = ch.subscribers[:last]
 
+	cs.indexRemoves(c, i)
 	last = len(c.subs) - 1
 	if i != last {
 		c.subs[i] = c.subs[last]

@@ -161,5 +161,11 @@ func check(t testing.TB, s *Shard) {
 	require.Empty(t, s.outlet.failed)
 	require.Empty(t, s.gatherer.segments)
 	require.Empty(t, s.resyncs.ending)
-	require.Empty(t, s.flows.ready)
+	ready := map[uint32]bool{}
+	for _, ref := range s.flows.ready { // What is over the turn's work asks in the next one.
+		ready[ref.slot] = ready[ref.slot] || s.slab.find(ref.slot, ref.generation) != nil
+	}
+	for slot, f := range s.flows.bySlot {
+		require.Equal(t, ready[slot], f.listed, "the flow of slot %d is to ask", slot)
+	}
 }

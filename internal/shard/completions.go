@@ -24,12 +24,14 @@ type completions struct {
 	putOff map[uint32][]*completion // By slot: the connection had no room.
 }
 
-// takeCompletions acts on the completions that came, the first ones first, as many as a turn takes.
+// takeCompletions acts on the completions that came, the first ones first, as many as the part of the turn takes.
 func (s *Shard) takeCompletions() {
 	s.completions.due = s.inbox.takeCompletions(s.completions.due)
 	due := s.completions.due
 	before, n := s.sender.bytes, 0
-	for ; n < len(due) && s.sender.bytes-before < completedPerTurn; n++ {
+	s.work.beginPart()
+	for ; n < len(due) && s.work.goesOn() && s.sender.bytes-before < completedPerTurn; n++ {
+		s.work.spendPart(unitsAsk)
 		s.takeCompletion(due[n])
 	}
 	clear(due[:n])

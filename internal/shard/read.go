@@ -75,6 +75,7 @@ func (s *Shard) peerClosed(c *conn, reason Reason) {
 	if c.state != stateClosing {
 		c.reason = reason
 	}
+	s.work.spend(unitsOfEnd(c))
 	s.finish(c)
 }
 

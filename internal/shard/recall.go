@@ -114,11 +114,12 @@ func (s *Shard) notifyRecalled() (more bool) {
 	if len(r.queue) == 0 {
 		return false
 	}
-	for n := 0; n < closesPerTurn && r.next < len(r.queue); r.next++ {
+	for ; s.work.goesOn() && r.next < len(r.queue); r.next++ {
+		s.work.spendPart(1)
 		ref := r.queue[r.next]
 		if c := s.slab.find(ref.slot, ref.generation); c != nil && c.recalled {
+			s.work.spendPart(unitsEnd + unitsLeave*len(s.recalls.channels[c.slot]))
 			s.notify(c)
-			n++
 		}
 	}
 	if r.next < len(r.queue) {

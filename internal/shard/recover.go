@@ -90,6 +90,7 @@ type recoveries struct {
 	pings      *pings
 	layouts    *layouts
 	compressor *compressor
+	work       *work
 
 	waiting map[recoveryKey]*recovery
 }
@@ -246,7 +247,7 @@ func recoveredReply(d *dialect, rec *recovery, records []bus.Record) *protocol.R
 func (rs *recoveries) replyUnrecovered(c *conn, rec *recovery, origin RecoveryOrigin) *protocol.Reply {
 	rs.stats.Unrecovered[origin].Add(1)
 	reply := &protocol.Reply{Id: rec.command}
-	i := rs.channels.find(c, rs.channels.list[rec.key.channel].name)
+	i := rs.channels.indexIn(c, rec.key.channel)
 	if rec.reject {
 		rs.channels.unsubscribe(c, i, false)
 		reply.Error = proto.ErrUnrecoverablePosition.Reply()

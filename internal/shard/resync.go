@@ -61,7 +61,7 @@ func (s *Shard) endResyncs() {
 		}
 		s.stats.Slow[PolicyResync].Add(1)
 		name := s.channels.list[r.channel].name
-		s.channels.unsubscribe(c, s.channels.find(c, name), false)
+		s.channels.unsubscribe(c, s.channels.indexIn(c, r.channel), false)
 		d := c.speaks()
 		s.outlet.queue(c, chunk{bytes: d.frame(d.unsubscribePushes(nil, proto.UnsubscribeInsufficientState, name))})
 	}
