@@ -89,6 +89,9 @@ func (s *Shard) limitPinned() {
 		return
 	}
 	s.pinnedTick = s.tick
+	if !s.exceeded(QuotaPinned) {
+		return
+	}
 	type holder struct {
 		seq  uint64
 		slot uint32

@@ -91,6 +91,8 @@ type recoveries struct {
 	layouts    *layouts
 	compressor *compressor
 	work       *work
+	refuses    func() bool                 // Shard.refusesAnswers.
+	admit      func(bus.Answer) bus.Answer // Shard.admit.
 
 	waiting map[recoveryKey]*recovery
 }
@@ -216,7 +218,7 @@ func (rs *recoveries) beginRecovery(
 		sub.start = rec.after
 		return rs.replyRecovered(c, rec, RecoveryTable, nil)
 	}
-	if rs.opts.Memory.over(tightPart) {
+	if rs.refuses() {
 		rs.channels.unsubscribe(c, len(c.subs)-1, false)
 		return &protocol.Reply{Id: command, Error: errRecoverLater.Reply()}
 	}

@@ -55,7 +55,7 @@ func (s *Shard) endResyncs() {
 		c := s.slab.get(r.slot)
 		s.sender.dropChannel(&c.out, r.channel)
 		s.sender.drop(r.publications)
-		if c.out.exceeds(s.opts.Limits.OutboundMax) || s.resyncs.tooOften(c, s.tick) {
+		if c.out.exceeds(s.opts.Limits.OutboundMax) && s.sender.over(&c.out) || s.resyncs.tooOften(c, s.tick) {
 			s.outlet.fail(c, verdictSlow)
 			continue
 		}

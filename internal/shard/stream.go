@@ -126,9 +126,8 @@ func (rs *recoveries) ask(c *conn, f *flow, rec *recovery, bytesMax int) {
 		q.RecordsMax, q.CountMax = replyPublications, rs.opts.Recovery.PublicationsMax
 	}
 	prepare := rs.preparer(c, rec, ch.name)
-	memory := rs.opts.Memory
 	rs.opts.Recovery.Recoverer.Ask(q, func(a bus.Answer) {
-		r := prepare(memory.admit(a))
+		r := prepare(rs.admit(a))
 		work.post(len(r.bytes), rec.cache, func(c *conn, room bool) { rs.answered(c, rec, &r, room) })
 	})
 }
@@ -201,7 +200,7 @@ func (rs *recoveries) takeFirst(c *conn, f *flow, rec *recovery, r *result, room
 	}
 	whole := !r.More && room
 	if whole {
-		rs.outlet.queueReply(c, chunk{bytes: r.bytes, publications: r.publications})
+		rs.outlet.queueReply(c, chunk{bytes: r.bytes, publications: r.publications, kind: kindAnswer})
 		rec.after = max(rec.after, rec.upTo)
 	} else {
 		rs.outlet.sendReply(c, recoveredReply(c.speaks(), rec, nil))
@@ -235,7 +234,9 @@ func (rs *recoveries) takePortion(c *conn, f *flow, rec *recovery, r *result) {
 	}
 	last := !r.More && !rec.full
 	if len(r.bytes) > 0 {
-		rs.outlet.offer(c, chunk{bytes: r.bytes, publications: r.publications, channel: rec.key.channel + 1})
+		rs.outlet.offer(c, chunk{
+			bytes: r.bytes, publications: r.publications, channel: rec.key.channel + 1, kind: kindPortion,
+		})
 		p := pingInFlight{tick: rs.clock.tick, bytes: len(r.bytes)}
 		if last {
 			p.recovered = rec.origin
