@@ -26,8 +26,8 @@ const (
 	QuotaAge                             // Nanoseconds from accept to close, give or take a tenth.
 	QuotaIdle                            // Nanoseconds that a client of the protocol may be without a subscription.
 
-	// Those below are kept by fields of Limits and Memory. Quotas says only what the log is to show and whether they run
-	// dry; then the field is what may be had in any case.
+	// Those below are kept by fields of Limits and Memory. Quotas says only what the log shows and whether they run dry;
+	// then the field is what may be had in any case.
 	QuotaSubscriptions // Subscriptions of one client.
 	QuotaHead          // Bytes of an upgrade request.
 	QuotaMessage       // Bytes of a message from a client.
@@ -55,7 +55,8 @@ var quotas = [quotaCount]struct {
 	QuotaHandshakes: {name: "handshakes", status: 503,
 		body: "More upgrade requests are incomplete than limits.handshakes allows; try again later."},
 	QuotaAddressHandshakes: {name: "address_handshakes", status: 429,
-		body: "More upgrade requests of your address are incomplete than limits.address_handshakes allows; try again later."},
+		body: "More upgrade requests of your address are incomplete than limits.address_handshakes allows; try again " +
+			"later."},
 	QuotaChannels: {name: "channels", status: 503,
 		body: "The server has as many channels as limits.channels allows; try again later."},
 	QuotaChannelsRate: {name: "channels_rate", status: 503,

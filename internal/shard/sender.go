@@ -25,7 +25,7 @@ const writePerTurn = 256 << 10
 // for reuse. Every change of an outbox goes through it. It belongs to the shard's goroutine.
 type sender struct {
 	outboundMax int         // Limits.OutboundMax.
-	exceeded    func() bool // Counts that a connection exceeds it, and reports whether that has consequences; nil: it has.
+	exceeded    func() bool // Counts that a connection exceeds it; reports whether that has consequences. Nil: it has.
 
 	bytes       int64 // Cost of all outboxes,
 	shared      int64 // and of that, of chunks whose bytes other connections share,
