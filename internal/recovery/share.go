@@ -3,6 +3,8 @@ package recovery
 import (
 	"net/netip"
 	"slices"
+
+	"wsd/internal/shrink"
 )
 
 // shares bounds how many of the queries that wait are for one address, so that whoever opens many connections leaves
@@ -10,13 +12,14 @@ import (
 type shares struct {
 	most int                // Of an address.
 	held map[netip.Addr]int // By address, for those with queries; nil if one address may have all places.
+	peak int                // How many addresses held once had, see shrink.Map.
 }
 
 func newShares(o *Options) shares {
 	if o.AddressMax >= o.WaitingMax {
 		return shares{}
 	}
-	return shares{o.AddressMax, make(map[netip.Addr]int)}
+	return shares{most: o.AddressMax, held: make(map[netip.Addr]int)}
 }
 
 // take takes a place for a query, or returns false if the address has its share already.
@@ -37,7 +40,9 @@ func (s *shares) giveBack(address netip.Addr) {
 		return
 	}
 	if s.held[address]--; s.held[address] == 0 {
+		s.peak = max(s.peak, len(s.held))
 		delete(s.held, address)
+		shrink.Map(&s.held, &s.peak, 1024)
 	}
 }
 

@@ -113,7 +113,7 @@ func (s *Shard) closeDue(now time.Duration) (more bool) {
 		d.credit = d.plan.take(s.start.Add(now), min(s.clients, closesAtOnce))
 		d.full = d.credit == closesAtOnce
 	}
-	end := uint32(len(s.slab.blocks) * blockSlots)
+	end := s.slab.end()
 	closed := uint64(0)
 	for around := 0; d.credit > 0 && s.work.goesOn() && around < 2; {
 		if d.next >= end {
@@ -121,7 +121,7 @@ func (s *Shard) closeDue(now time.Duration) (more bool) {
 			around++
 			continue
 		}
-		if c := s.slab.get(d.next); c.isClient() {
+		if c := s.slab.at(d.next); c != nil && c.isClient() {
 			s.work.spendPart(unitsOfEnd(c))
 			s.end(c, ReasonShutdown)
 			closed++

@@ -200,11 +200,12 @@ func (s *Shard) closeSome(now time.Duration) (more bool) {
 		})
 		return false
 	}
-	end := uint32(len(s.slab.blocks) * blockSlots)
+	end := s.slab.end()
 	s.work.beginPart()
 	for ; s.work.goesOn() && s.closeNext < end; s.closeNext++ {
-		c := s.slab.get(s.closeNext)
+		c := s.slab.at(s.closeNext)
 		switch {
+		case c == nil:
 		case c.isClient():
 			s.work.spendPart(unitsOfEnd(c))
 			s.end(c, ReasonShutdown)
@@ -219,6 +220,7 @@ func (s *Shard) closeSome(now time.Duration) (more bool) {
 // endTurn makes the turn's counts visible and its slots free.
 func (s *Shard) endTurn(began time.Duration) {
 	s.account()
+	s.shrink()
 	s.reclaim()
 	t, sent, g := &s.turn, &s.sender.counts, &s.gatherer
 	stats.Add(&s.stats.Writes, sent.writes)

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"wsd/internal/shrink"
 	"wsd/internal/wire"
 )
 
@@ -26,7 +27,7 @@ const (
 	QuotaAge                             // Nanoseconds from accept to close, give or take a tenth.
 	QuotaIdle                            // Nanoseconds that a client of the protocol may be without a subscription.
 
-	// Those below are kept by fields of Limits and Memory. Quotas says only what the log shows and whether they run dry;
+	// Those below are kept by fields of Limits and Memory. Quotas says what the log shows, and whether they run dry:
 	// then the field is what may be had in any case.
 	QuotaSubscriptions // Subscriptions of one client.
 	QuotaHead          // Bytes of an upgrade request.
@@ -160,6 +161,7 @@ func rejectOver(q Quota) *wire.Reject {
 type addresses struct {
 	mu     sync.Mutex
 	counts map[netip.Addr]addressCount
+	peak   int // See shrink.Map.
 }
 
 type addressCount struct{ connections, handshakes int32 }
@@ -175,7 +177,9 @@ func (a *addresses) change(address netip.Addr, connections, handshakes int32) ad
 	case n.connections < 0 || n.handshakes < 0:
 		panic("BUG: a client address has less than nothing")
 	case n == addressCount{}:
+		a.peak = max(a.peak, len(a.counts))
 		delete(a.counts, address)
+		shrink.Map(&a.counts, &a.peak, shrinkFrom)
 	case a.counts == nil:
 		a.counts = make(map[netip.Addr]addressCount)
 		fallthrough
@@ -222,7 +226,7 @@ func (s *Shard) admitsChannels(names []string) (exceeded Quota, ok bool) {
 	}
 	var fresh int64
 	for _, name := range names {
-		if _, known := s.channels.byName[name]; !known {
+		if _, known := s.channels.byName.Get(name); !known {
 			fresh++
 		}
 	}

@@ -44,15 +44,16 @@ func (s *Shard) breakStreams(br *bus.Break) {
 	affected := make(map[uint32]bool)
 	last := uint32(0)
 	if br.Match == nil {
-		if index, ok := s.channels.byName[br.Channel]; ok {
+		if index, ok := s.channels.byName.Get(br.Channel); ok {
 			affected[index], last = true, index
 		}
 	} else {
-		for name, index := range s.channels.byName {
+		s.channels.byName.All(func(name string, index uint32) bool {
 			if !routing.Reserved(name) && br.Match(name) {
 				affected[index], last = true, index
 			}
-		}
+			return true
+		})
 	}
 	isAffected := func(channel uint32) bool { return affected[channel] }
 	recall := func(c *conn) {

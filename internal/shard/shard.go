@@ -85,6 +85,7 @@ type Shard struct {
 	closing   bool
 	closeNext uint32 // Slot that closeSome goes on with.
 
+	peaks peaks
 	turn  turnCounts
 	doing doing // For the report of a panic.
 }
@@ -170,7 +171,7 @@ func (s *Shard) init() {
 	s.emptying = make(emptying)
 	s.flows.bySlot = make(map[uint32]*flow)
 	s.pings = pings{
-		limits: &s.opts.Limits, clock: &s.clock, stats: s.stats, wheel: s.wheel, emptying: s.emptying, flows: &s.flows,
+		limits: &s.opts.Limits, clock: &s.clock, stats: s.stats, wheel: s.wheel, emptying: &s.emptying, flows: &s.flows,
 		outlet: &s.outlet,
 		//nolint:gosec // It only spreads pings.
 		random: rand.New(rand.NewPCG(rand.Uint64(), uint64(s.opts.ID))),

@@ -28,14 +28,22 @@ func (cs *channels) indexAdded(c *conn) {
 	switch n := len(c.subs); {
 	case n <= indexedFrom:
 	case n == indexedFrom+1:
-		index := make(subIndex, 2*indexedFrom)
-		for i := range c.subs {
-			index[c.subs[i].channel] = uint32(i)
-		}
-		cs.indexed[c.slot] = index
+		cs.reindex(c)
 	default:
 		cs.indexed[c.slot][c.subs[n-1].channel] = uint32(n - 1)
 	}
+}
+
+// reindex makes c's index anew, if it is to have one.
+func (cs *channels) reindex(c *conn) {
+	if len(c.subs) <= indexedFrom {
+		return
+	}
+	index := make(subIndex, len(c.subs))
+	for i := range c.subs {
+		index[c.subs[i].channel] = uint32(i)
+	}
+	cs.indexed[c.slot] = index
 }
 
 // indexRemoves notes that subscription i of c is about to be removed, and the last one takes its place.
