@@ -95,13 +95,14 @@ func (s *Shard) account() {
 	}
 	s.opts.Memory.add(own - s.accounted)
 	s.accounted = own
-	if own > 0 && s.opts.Memory.over(fullPart) && s.fullTick != s.tick {
-		if s.opts.Quotas.Limits[QuotaMemory].DryRun {
-			s.fullTick = s.tick // A dry run counts once a tick.
-		}
-		if s.exceeded(QuotaMemory) {
-			s.shed()
-		}
+	switch {
+	case own == 0 || !s.opts.Memory.over(fullPart):
+	case !s.opts.Quotas.Limits[QuotaMemory].DryRun:
+		s.exceeded(QuotaMemory)
+		s.shed()
+	case s.fullTick != s.tick:
+		s.fullTick = s.tick
+		s.exceeded(QuotaMemory) // Once a tick.
 	}
 }
 
