@@ -118,8 +118,8 @@ func (r *Recovery) endPass(l *lane, left *rest) {
 }
 
 // expire ends the queries that no pass has and whose time is over, and all that are canceled. If now is zero it ends
-// all. It looks at every query that waits, and there may be 100,000, so it does not hold the lock meanwhile: shards wait
-// for it when they ask. The clock's goroutine calls it, or Stop when that has ended.
+// all. It looks at every query that waits, and there may be 100,000, so it does not hold the lock meanwhile: shards
+// wait for it when they ask. The clock's goroutine calls it, or Stop when that has ended.
 func (r *Recovery) expire(now time.Time) {
 	var late []*query
 	ended := func(q *query) bool {
@@ -171,8 +171,8 @@ func (r *Recovery) takenOf(l *lane) []*query {
 	return l.taken
 }
 
-// filter removes the queries that wait in a lane and for which ended returns true. They are taken out of the lane while
-// it looks at them. What is left comes before what has come meanwhile.
+// filter removes the queries that wait in a lane and for which ended returns true. They are taken out of the lane
+// meanwhile. What is left comes before what has come in between.
 func (r *Recovery) filter(l *lane, ended func(*query) bool) {
 	r.mu.Lock()
 	list := l.waiting
