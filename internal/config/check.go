@@ -80,6 +80,7 @@ func (l *loader) checkRanges(c *Config) {
 	number(l, "client.kernel_send_buffer", cl.KernelSendBuffer, 0, 1<<30)
 	number(l, "client.outbound_max", cl.OutboundMax, 64<<10, 1<<30)
 	number(l, "client.message_max", cl.MessageMax, 1<<10, messageMaxLimit)
+	number(l, "client.first_message_max", cl.FirstMessageMax, 1<<10, messageMaxLimit)
 	number(l, "client.message_out_max", cl.MessageOutMax, 1<<10, 16<<20)
 	number(l, "client.progress_timeout", cl.ProgressTimeout, time.Second, day)
 	number(l, "client.head_max", cl.HeadMax, 1<<10, headMaxLimit)

@@ -65,6 +65,9 @@ func (l *loader) derive() {
 	if c.MessageMax == 0 {
 		c.MessageMax = fit(bounded.reconnectBytes(), 64<<10, 64<<10, messageMaxLimit)
 	}
+	if c.FirstMessageMax == 0 {
+		c.FirstMessageMax = c.MessageMax
+	}
 	lim := &l.loaded.Config.Limits
 	if lim.CommandsRate == 0 {
 		lim.CommandsRate = max(commandsRateLeast, bounded.reconnectCommands()/10)
@@ -119,7 +122,41 @@ const queryMemory = 64 << 10
 // limitNames are what limits.dry_run can name.
 var limitNames = []string{
 	"commands_rate", "frames_rate", "inflated_rate", "recoveries_rate", "connections", "address_connections",
-	"handshakes", "address_handshakes", "channels", "channels_rate", "age", "idle",
+	"handshakes", "address_handshakes", "channels", "channels_rate", "age", "idle", "memory", "answers_memory",
+	"channels_max", "head_max", "message_max", "first_message_max", "outbound_max", "pinned_max",
+}
+
+// answersPart and answersMost are what limits.answers_memory follows limits.memory by.
+const (
+	answersPart = 2
+	answersMost = 256 << 20
+)
+
+// AnswersMax returns limits.answers_memory, or without it what follows limits.memory, given or derived.
+func (l *ClientLimits) AnswersMax(memory int64) int64 {
+	if l.AnswersMemory > 0 {
+		return int64(l.AnswersMemory)
+	}
+	return min(max(memory/answersPart, 1<<20), answersMost)
+}
+
+// Enforced returns the options of which some are in a dry run: those of bytes and subscriptions then have the largest
+// value that they can have.
+func (l *ClientLimits) Enforced(c Client) Client {
+	if l.DryRuns("channels_max") {
+		c.ChannelsMax = channelsMaxLimit
+	}
+	if l.DryRuns("head_max") {
+		c.HeadMax = headMaxLimit
+	}
+	if l.DryRuns("message_max") {
+		c.MessageMax = messageMaxLimit
+	}
+	if l.DryRuns("first_message_max") {
+		c.FirstMessageMax = c.MessageMax
+	}
+	c.FirstMessageMax = min(c.FirstMessageMax, c.MessageMax)
+	return c
 }
 
 // DryRuns reports whether a limit is only counted.
@@ -131,6 +168,9 @@ func (l *loader) checkLimits(c *Config) {
 	number(l, "limits.inflated_rate", c.Limits.InflatedRate, 1<<10, 1<<40)
 	number(l, "limits.recoveries_rate", c.Limits.RecoveriesRate, 1, rateLimit)
 	number(l, "limits.memory", c.Limits.Memory, 0, 1<<50)
+	if c.Limits.AnswersMemory != 0 {
+		number(l, "limits.answers_memory", c.Limits.AnswersMemory, 1<<20, 1<<50)
+	}
 	l.checkQuotas(&c.Limits)
 	l.unique("limits.dry_run", c.Limits.DryRun)
 	for _, name := range c.Limits.DryRun {
@@ -155,6 +195,7 @@ func (l *loader) compareLimits(c *Config) {
 			"(client.channel_length_max) and tokens of %d; it is closed with 1009", cl.ChannelsMax, need,
 			cl.ChannelLengthMax, tokenBytes), atLeast("client.message_max", need, messageMaxLimit))
 	}
+	l.compareFirstMessage(cl)
 	if need := cl.rawHeadBytes(); cl.HeadMax < need {
 		l.warn("client.head_max", cl.HeadMax.String(), fmt.Sprintf("a raw client that names %d channels "+
 			"(client.channels_max) of %d bytes (client.channel_length_max) may need a request of %d bytes; it gets "+
@@ -190,6 +231,25 @@ func (l *loader) compareLimits(c *Config) {
 			l.compareName("routes", r.Channel, cl.ChannelLengthMax)
 		}
 		l.compareName("routes", r.OnError.Channel, cl.ChannelLengthMax)
+	}
+}
+
+// compareFirstMessage warns of a limit of the first message that clients which reconnect exceed. Left to follow
+// client.message_max it has that one's warning.
+func (l *loader) compareFirstMessage(cl *Client) {
+	const key = "client.first_message_max"
+	if !l.loaded.Given(key) {
+		return
+	}
+	if need := cl.reconnectBytes(); cl.FirstMessageMax < min(need, cl.MessageMax) {
+		l.warn(key, cl.FirstMessageMax.String(), fmt.Sprintf("SDKs connect and subscribe in one message, for which a "+
+			"client with %d subscriptions (client.channels_max) may need %d bytes, with names of %d bytes "+
+			"(client.channel_length_max) and tokens of %d; it is closed with 1009", cl.ChannelsMax, need,
+			cl.ChannelLengthMax, tokenBytes), "raise it, or lower client.channels_max or client.channel_length_max")
+	}
+	if cl.FirstMessageMax > cl.MessageMax {
+		l.warn(key, cl.FirstMessageMax.String(), fmt.Sprintf("it has no effect, as client.message_max allows %v",
+			cl.MessageMax), "lower it, or raise client.message_max")
 	}
 }
 

@@ -134,6 +134,10 @@ func (o Options) delivery() []family {
 			"publications, and what they have sent (docs/clients.md).", gauge, o.Memory.Used),
 		single("wsd_clients_memory_limit_bytes", "limits.memory, given or derived.", gauge,
 			func() int64 { return o.Memory.Limit }),
+		single("wsd_clients_answers_bytes", "Part of wsd_clients_memory_bytes that is histories and recovered "+
+			"publications.", gauge, o.Memory.Answers),
+		single("wsd_clients_answers_limit_bytes", "limits.answers_memory, given or derived.", gauge,
+			func() int64 { return o.Memory.AnswersLimit }),
 		o.gauge("wsd_inbound_bytes", "Memory for what clients have sent and wsd has not acted on: incomplete requests "+
 			"and messages, and input that waits for its turn.",
 			func(s *shard.Stats) *atomic.Int64 { return &s.InboundBytes }),

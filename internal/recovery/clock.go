@@ -67,7 +67,13 @@ func (r *Recovery) catchUp(now time.Time) {
 	}
 	var list []ended
 	r.mu.Lock()
-	r.ahead = remove(r.ahead, func(q *query) bool {
+	ahead := r.ahead // As in filter, the lock is not held while all are looked at.
+	r.ahead = nil
+	r.mu.Unlock()
+	if len(ahead) == 0 {
+		return
+	}
+	ahead = remove(ahead, func(q *query) bool {
 		a := bus.Answer{Through: q.After}
 		switch position, epoch, ok := q.st.Position(); {
 		case q.canceled():
@@ -81,6 +87,8 @@ func (r *Recovery) catchUp(now time.Time) {
 		list = append(list, ended{q, a})
 		return true
 	})
+	r.mu.Lock()
+	r.ahead = append(ahead, r.ahead...)
 	r.mu.Unlock()
 	for _, e := range list {
 		r.finish(e.q, e.a)

@@ -1,6 +1,8 @@
 package recovery
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"wsd/internal/bus"
@@ -116,10 +118,10 @@ func (r *Recovery) endPass(l *lane, left *rest) {
 }
 
 // expire ends the queries that no pass has and whose time is over, and all that are canceled. If now is zero it ends
-// all.
+// all. It looks at every query that waits, and there may be 100,000, so it does not hold the lock meanwhile: shards
+// wait for it when they ask. The clock's goroutine calls it, or Stop when that has ended.
 func (r *Recovery) expire(now time.Time) {
-	var late, canceled []*query
-	r.mu.Lock()
+	var late []*query
 	ended := func(q *query) bool {
 		if !now.IsZero() && !q.canceled() && !now.After(q.deadline) {
 			return false
@@ -127,23 +129,20 @@ func (r *Recovery) expire(now time.Time) {
 		late = append(late, q)
 		return true
 	}
-	if now.IsZero() {
-		late, r.ahead = r.ahead, nil
-	}
-	for _, g := range r.groups {
+	for _, g := range r.allGroups() {
 		for kind := range g.lanes {
-			l := &g.lanes[kind]
-			l.waiting = remove(l.waiting, ended)
-			for _, q := range l.taken {
-				if q.canceled() {
-					canceled = append(canceled, q)
+			r.filter(&g.lanes[kind], ended)
+			for _, q := range r.takenOf(&g.lanes[kind]) {
+				if q.canceled() { // The pass releases its records.
+					r.finish(q, bus.Answer{Result: bus.ResultCanceled})
 				}
 			}
 		}
 	}
-	r.mu.Unlock()
-	for _, q := range canceled { // The pass releases its records.
-		r.finish(q, bus.Answer{Result: bus.ResultCanceled})
+	if now.IsZero() {
+		r.mu.Lock()
+		late, r.ahead = append(late, r.ahead...), nil
+		r.mu.Unlock()
 	}
 	for _, q := range late {
 		switch {
@@ -156,6 +155,48 @@ func (r *Recovery) expire(now time.Time) {
 		}
 		r.release(q)
 	}
+}
+
+// allGroups returns the groups that there are now.
+func (r *Recovery) allGroups() []*group {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Values(r.groups))
+}
+
+// takenOf returns what a pass has of a lane. Its elements do not change, also when the pass has ended meanwhile.
+func (r *Recovery) takenOf(l *lane) []*query {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return l.taken
+}
+
+// filter removes the queries that wait in a lane and for which ended returns true. They are taken out of the lane
+// meanwhile. What is left comes before what has come in between.
+func (r *Recovery) filter(l *lane, ended func(*query) bool) {
+	r.mu.Lock()
+	list := l.waiting
+	l.waiting = nil
+	r.mu.Unlock()
+	if len(list) == 0 {
+		return
+	}
+	list = remove(list, ended)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(list) == 0 {
+		return
+	}
+	// A pass over the empty lane may have ended the group, and another one may have begun.
+	switch g := r.groups[l.g.st]; g {
+	case l.g:
+	case nil:
+		r.groups[l.g.st] = l.g
+	default:
+		l = &g.lanes[l.kind]
+	}
+	l.waiting = append(list, l.waiting...)
+	r.queueLocked(l)
 }
 
 // remove removes the queries for which gone returns true.

@@ -2,7 +2,8 @@ package recovery
 
 import (
 	"net/netip"
-	"slices"
+
+	"wsd/internal/shrink"
 )
 
 // shares bounds how many of the queries that wait are for one address, so that whoever opens many connections leaves
@@ -10,13 +11,14 @@ import (
 type shares struct {
 	most int                // Of an address.
 	held map[netip.Addr]int // By address, for those with queries; nil if one address may have all places.
+	peak int                // How many addresses held once had, see shrink.Map.
 }
 
 func newShares(o *Options) shares {
 	if o.AddressMax >= o.WaitingMax {
 		return shares{}
 	}
-	return shares{o.AddressMax, make(map[netip.Addr]int)}
+	return shares{most: o.AddressMax, held: make(map[netip.Addr]int)}
 }
 
 // take takes a place for a query, or returns false if the address has its share already.
@@ -37,7 +39,9 @@ func (s *shares) giveBack(address netip.Addr) {
 		return
 	}
 	if s.held[address]--; s.held[address] == 0 {
+		s.peak = max(s.peak, len(s.held))
 		delete(s.held, address)
+		shrink.Map(&s.held, &s.peak, 1024)
 	}
 }
 
@@ -48,23 +52,31 @@ func inTurn(list []*query) []*query {
 	return ranked(byOwner, func(q *query) netip.Addr { return q.Address })
 }
 
-// ranked orders queries so that the first ones of all keys come before the second one of any, and so on.
+// ranked orders queries so that the first ones of all keys come before the second one of any, and so on. Its work is
+// linear: there may be 100,000 queries.
 func ranked[K comparable](list []*query, key func(*query) K) []*query {
-	type entry struct {
-		q    *query
-		rank int
-	}
-	entries := make([]entry, len(list))
-	counts := make(map[K]int)
+	ranks := make([]int32, len(list)) // How many of the key come before each.
+	var begins []int32                // By rank: how many have it, then where its next query goes.
+	counts := make(map[K]int32)
 	for i, q := range list {
 		k := key(q)
-		entries[i] = entry{q, counts[k]}
-		counts[k]++
+		rank := counts[k]
+		counts[k] = rank + 1
+		if int(rank) == len(begins) {
+			begins = append(begins, 0)
+		}
+		begins[rank]++
+		ranks[i] = rank
 	}
-	slices.SortStableFunc(entries, func(a, b entry) int { return a.rank - b.rank })
+	at := int32(0)
+	for rank, n := range begins {
+		begins[rank] = at
+		at += n
+	}
 	ordered := make([]*query, len(list))
-	for i := range entries {
-		ordered[i] = entries[i].q
+	for i, q := range list {
+		ordered[begins[ranks[i]]] = q
+		begins[ranks[i]]++
 	}
 	return ordered
 }

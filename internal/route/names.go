@@ -1,6 +1,7 @@
 package route
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -73,6 +74,35 @@ func (t *Topic) CanFill(channel string) bool {
 		}
 	}
 	return false
+}
+
+// Prefixes returns texts with one of which a channel begins for which CanFill returns true; one of them may be empty.
+func (t *Topic) Prefixes() (list []string) {
+	if t.listsChannels() {
+		return []string{""}
+	}
+	for _, r := range t.rules {
+		if prefix := r.channel.prefix(t.name); !r.channel.fixed() && !slices.Contains(list, prefix) {
+			list = append(list, prefix)
+		}
+	}
+	return list
+}
+
+// prefix returns the text with which all names of the template begin.
+func (t *template) prefix(topic string) string {
+	var b strings.Builder
+	for i := range t.parts {
+		switch p := &t.parts[i]; p.kind {
+		case partText:
+			b.WriteString(p.text)
+		case partTopic:
+			b.WriteString(topic)
+		default:
+			return b.String()
+		}
+	}
+	return b.String()
 }
 
 // CanName reports whether a record of the partition, which may be AnyPartition, may go to the channel. If it returns

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"wsd/internal/shrink"
 )
 
 // Channel is a channel with subscribers.
@@ -48,7 +50,8 @@ type stripe struct {
 	channels map[string]*entry
 	left     int      // How many entries have no shard.
 	sweep    uint64   // Counts the sweeps.
-	_        [96]byte // Two cache lines each: processors fetch adjacent lines in pairs.
+	peak     int      // How many entries there once were, see shrink.Map.
+	_        [88]byte // Two cache lines each: processors fetch adjacent lines in pairs.
 }
 
 // entry is a channel in the table. Its stripe's lock guards it.
@@ -107,11 +110,21 @@ func (t *Interest) Remove(name string, s ShardID) {
 	}
 	t.count(name, -1)
 	if e.epoch == "" || p.left == leftMax {
-		delete(p.channels, name)
+		p.forget(name)
 		return
 	}
 	e.left = p.sweep
 	p.left++
+}
+
+// keepMost is how many channels a stripe may once have had without giving their memory back when few are left.
+const keepMost = 64
+
+// forget removes an entry.
+func (p *stripe) forget(name string) {
+	p.peak = max(p.peak, len(p.channels))
+	delete(p.channels, name)
+	shrink.Map(&p.channels, &p.peak, keepMost)
 }
 
 // Sweep forgets the channels that also had no subscriber at the previous Sweep. Any goroutine may call it.
@@ -123,7 +136,7 @@ func (t *Interest) Sweep() {
 		if p.left > 0 {
 			for name, e := range p.channels {
 				if e.Shards.Empty() && e.left+1 < p.sweep {
-					delete(p.channels, name)
+					p.forget(name)
 					p.left--
 				}
 			}

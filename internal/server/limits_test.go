@@ -7,6 +7,8 @@ import (
 
 	"github.com/gobwas/ws"
 	"github.com/stretchr/testify/require"
+
+	"wsd/internal/shard"
 )
 
 // Every limit of the configuration reaches the shards, with its dry run, and all shards share what is taken of it.
@@ -16,22 +18,31 @@ func TestLimitsReachShards(t *testing.T) {
 			flags := map[string]any{
 				"shards": "3", "limits.connections": "5", "limits.address_connections": "6", "limits.handshakes": "7",
 				"limits.address_handshakes": "8", "limits.channels": "9", "limits.channels_rate": "10", "limits.age": "11s",
-				"limits.idle": "12s", "limits.recoveries_rate": "13",
+				"limits.idle": "12s", "limits.recoveries_rate": "13", "client.channels_max": "8", "client.head_max": "15000",
+				"client.message_max": "17000", "client.first_message_max": "16000", "client.outbound_max": "2000000",
+				"limits.memory": "19000000", "limits.answers_memory": "18000000", "bus.pinned_max": "20000000",
 			}
-			names := []string{"connections", "address_connections", "handshakes", "address_handshakes", "channels", "channels_rate", "age", "idle"}
+			want := []int64{5, 6, 7, 8, 9, 10, 11e9, 12e9, 8, 15000, 17000, 16000, 2000000, 19000000, 18000000, 20000000}
 			if dry {
-				flags["limits.dry_run"] = append([]string{"recoveries_rate"}, names...)
+				names := []string{"recoveries_rate"}
+				for _, quota := range shard.AllQuotas() {
+					names = append(names, quota.String())
+				}
+				flags["limits.dry_run"] = names
 			}
 			r := newRig(t, flags)
 			r.ready()
 			for i, limit := range r.server.quotas.Limits {
-				want := int64(5 + i)
-				if want > 10 {
-					want *= 1e9
-				}
-				require.Equal(t, want, limit.Max, names[i])
-				require.Equal(t, dry, limit.DryRun, names[i])
+				require.Equal(t, want[i], limit.Max, shard.Quota(i))
+				require.Equal(t, dry, limit.DryRun, shard.Quota(i))
 			}
+			require.Equal(t, []int64{19000000, 18000000}, []int64{r.server.memory.Limit, r.server.memory.AnswersLimit})
+			limits := r.server.shardOptions(0, nil).Limits
+			kept := []int{8, 15000, 17000, 16000}
+			if dry { // The largest values that the options can have.
+				kept = []int{1 << 16, 1 << 20, 16 << 20, 16 << 20}
+			}
+			require.Equal(t, kept, []int{limits.ChannelsMax, limits.HeadMax, limits.MessageMax, limits.FirstMessageMax})
 			for range 5 {
 				r.dial("/ws?channel=a")
 			}

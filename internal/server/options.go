@@ -213,7 +213,7 @@ func (s *Server) shardDeflate() shard.Deflate {
 }
 
 func (s *Server) shardOptions(id routing.ShardID, listeners []int) shard.Options {
-	c := s.cfg.Client
+	c := s.cfg.Limits.Enforced(s.cfg.Client)
 	var positions shard.Positions = s.source
 	if s.hooks.positions != nil {
 		positions = s.hooks.positions(positions)
@@ -225,8 +225,9 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int) shard.Options
 		Quotas:    &s.quotas,
 		Admission: s.admit, Drain: &s.drain.pace,
 		Limits: shard.Limits{
-			OutboundMax: int(c.OutboundMax), MessageMax: int(c.MessageMax), MessageOutMax: int(c.MessageOutMax),
-			HeadMax: int(c.HeadMax), ChannelsMax: c.ChannelsMax, ChannelLengthMax: c.ChannelLengthMax,
+			OutboundMax: int(c.OutboundMax), MessageMax: int(c.MessageMax), FirstMessageMax: int(c.FirstMessageMax),
+			MessageOutMax: int(c.MessageOutMax),
+			HeadMax:       int(c.HeadMax), ChannelsMax: c.ChannelsMax, ChannelLengthMax: c.ChannelLengthMax,
 			HandshakeTimeout: c.HandshakeTimeout, StaleCloseDelay: c.StaleCloseDelay, FrameTimeout: c.FrameTimeout,
 			PingInterval: c.PingInterval, PongTimeout: c.PongTimeout,
 			CloseGrace: min(closeGrace, s.cfg.Shutdown.Drain/2), BatchBytesPerTurn: batchBytesPerTurn,
@@ -251,12 +252,16 @@ func memoryMax(limit config.Bytes) int64 {
 
 // quotaLimits returns the limits of what clients take together and of how long they stay.
 func (s *Server) quotaLimits() (limits shard.QuotaLimits) {
-	l := &s.cfg.Limits
+	l, c := &s.cfg.Limits, &s.cfg.Client
 	for quota, most := range map[shard.Quota]int64{
 		shard.QuotaConnections: int64(l.Connections), shard.QuotaAddressConnections: int64(l.AddressConnections),
 		shard.QuotaHandshakes: int64(l.Handshakes), shard.QuotaAddressHandshakes: int64(l.AddressHandshakes),
 		shard.QuotaChannels: int64(l.Channels), shard.QuotaChannelsRate: int64(l.ChannelsRate),
-		shard.QuotaAge: int64(l.Age), shard.QuotaIdle: int64(l.Idle),
+		shard.QuotaAge: int64(l.Age), shard.QuotaIdle: int64(l.Idle), shard.QuotaMemory: s.memory.Limit,
+		shard.QuotaAnswers: s.memory.AnswersLimit, shard.QuotaSubscriptions: int64(c.ChannelsMax),
+		shard.QuotaHead: int64(c.HeadMax), shard.QuotaMessage: int64(c.MessageMax),
+		shard.QuotaFirstMessage: int64(min(c.FirstMessageMax, c.MessageMax)), shard.QuotaOutbound: int64(c.OutboundMax),
+		shard.QuotaPinned: int64(s.cfg.Bus.PinnedMax),
 	} {
 		limits[quota] = shard.QuotaLimit{Max: most, DryRun: l.DryRuns(quota.String())}
 	}

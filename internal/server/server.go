@@ -168,6 +168,7 @@ func (s *Server) buildShards(n int) error {
 	// Shards may run before Run: if something fails later, discard lets them end in order.
 	s.descriptors.Max = connectionsMax()
 	s.memory.Limit = memoryMax(s.cfg.Limits.Memory)
+	s.memory.AnswersLimit = s.cfg.Limits.AnswersMax(s.memory.Limit)
 	s.quotas.Limits = s.quotaLimits()
 	groups := s.groups
 	s.groups = nil // From here on each shard owns its listeners, even if building it fails.

@@ -2,11 +2,14 @@ package shard
 
 import (
 	"fmt"
+	"hash/maphash"
 	"math"
+	"slices"
 	"strings"
 
 	"wsd/internal/bus"
 	"wsd/internal/routing"
+	"wsd/internal/shrink"
 )
 
 // channels are those with at least one subscriber on this shard.
@@ -19,16 +22,21 @@ type channels struct {
 	alone      func(*conn) // Called when a connection has lost its last subscription; may be nil.
 
 	list      []channel // Stable while the channel has subscribers; free entries are empty.
-	free      []uint32
-	byName    map[string]uint32
-	byID      map[routing.ChannelID]uint32
-	everybody routing.ChannelID // Of routing.Everybody while there are clients; else 0.
-	walking   uint32            // One more than the index of the channel whose subscribers are walked; 0: none.
+	slots     slots     // Of list.
+	byName    *shrink.Table[string, uint32]
+	byID      *shrink.Table[routing.ChannelID, uint32]
+	everybody routing.ChannelID   // Of routing.Everybody while there are clients; else 0.
+	indexed   map[uint32]subIndex // By slot, of the connections with more than indexedFrom subscriptions.
+	walking   uint32              // One more than the index of the channel whose subscribers are walked; 0: none.
 }
 
 func newChannels(o *Options, conns *slab, st *Stats) channels {
+	seed := maphash.MakeSeed()
 	return channels{
-		opts: o, slab: conns, stats: st, byName: make(map[string]uint32), byID: make(map[routing.ChannelID]uint32),
+		opts: o, slab: conns, stats: st,
+		byName:  shrink.NewTable[string, uint32](func(name string) uint64 { return maphash.String(seed, name) }),
+		byID:    shrink.NewTable[routing.ChannelID, uint32](func(id routing.ChannelID) uint64 { return uint64(id) }),
+		indexed: make(map[uint32]subIndex),
 	}
 }
 
@@ -60,36 +68,41 @@ const (
 // setEverybody sets the id under which messages for everybody come; 0: none do.
 func (cs *channels) setEverybody(id routing.ChannelID) {
 	if id == 0 {
-		delete(cs.byID, cs.everybody)
+		cs.byID.Delete(cs.everybody)
 	} else {
-		cs.byID[id] = toEverybody
+		cs.byID.Set(id, toEverybody)
 	}
 	cs.everybody = id
 }
 
 // take returns the index of an empty entry.
 func (cs *channels) take() uint32 {
-	if n := len(cs.free); n > 0 {
-		index := cs.free[n-1]
-		cs.free = cs.free[:n-1]
-		return index
+	index := cs.slots.take()
+	if index == uint32(len(cs.list)) {
+		cs.list = append(cs.list, channel{})
 	}
-	cs.list = append(cs.list, channel{})
-	return uint32(len(cs.list) - 1)
+	return index
+}
+
+// shrink gives back the memory of channels that have gone, at the end of a turn.
+func (cs *channels) shrink() {
+	end := int(cs.slots.trim())
+	clear(cs.list[end:])
+	if cs.list = cs.list[:end]; cap(cs.list) > 1024 && end < cap(cs.list)/4 {
+		cs.list = append(make([]channel, 0, 2*end), cs.list...)
+	}
+	if cap(cs.slots.used) > 1024 && len(cs.slots.used) < cap(cs.slots.used)/4 {
+		cs.slots.used = slices.Clone(cs.slots.used)
+	}
 }
 
 // find returns the index of the channel in c's subscriptions, or -1.
 func (cs *channels) find(c *conn, name string) int {
-	index, ok := cs.byName[name]
+	index, ok := cs.byName.Get(name)
 	if !ok || routing.Reserved(name) { // What a connection gets as its user's is not the client's to leave.
 		return -1
 	}
-	for i := range c.subs {
-		if c.subs[i].channel == index {
-			return i
-		}
-	}
-	return -1
+	return cs.indexIn(c, index)
 }
 
 // subscribe adds the channel to c's subscriptions, which must not have it yet, and returns where the channel's stream
@@ -99,7 +112,7 @@ func (cs *channels) find(c *conn, name string) int {
 // the interest, so a record that it routed without seeing our interest is covered by the position that we read
 // (invariant 2).
 func (cs *channels) subscribe(c *conn, name string) (offset uint64, epoch string, known bool) {
-	index, ok := cs.byName[name]
+	index, ok := cs.byName.Get(name)
 	if !ok {
 		index = cs.add(strings.Clone(name)) // It may be part of a whole request, which need not live as long.
 	}
@@ -110,6 +123,7 @@ func (cs *channels) subscribe(c *conn, name string) (offset uint64, epoch string
 	}
 	ch.subscribers = append(ch.subscribers, subscriber{slot: c.slot, sub: uint32(len(c.subs))})
 	c.subs = append(c.subs, subscription{channel: index, subscriber: uint32(len(ch.subscribers) - 1), start: offset})
+	cs.indexAdded(c)
 	if !routing.Reserved(name) {
 		cs.stats.Subscriptions.Add(1)
 	}
@@ -121,9 +135,9 @@ func (cs *channels) add(name string) (index uint32) {
 	index = cs.take()
 	ch := &cs.list[index]
 	ch.ahead.servedSeq = cs.opts.Head() - 1 // What is on the bus before the interest is not for it.
-	cs.byName[name] = index
+	cs.byName.Set(name, index)
 	ch.name, ch.id = name, cs.opts.Interest.Add(name, cs.opts.ID, index)
-	cs.byID[ch.id] = index
+	cs.byID.Set(ch.id, index)
 	if !routing.Reserved(name) { // Messages to a user have no keys: none replaces another.
 		ch.policy = policyOf(cs.opts.Slow, name)
 		cs.stats.Channels.Add(1)
@@ -135,13 +149,13 @@ func (cs *channels) add(name string) (index uint32) {
 func (cs *channels) drop(index uint32) {
 	ch := &cs.list[index]
 	cs.opts.Interest.Remove(ch.name, cs.opts.ID)
-	delete(cs.byName, ch.name)
-	delete(cs.byID, ch.id)
+	cs.byName.Delete(ch.name)
+	cs.byID.Delete(ch.id)
 	if !routing.Reserved(ch.name) {
 		cs.stats.Channels.Add(-1)
 	}
 	*ch = channel{}
-	cs.free = append(cs.free, index)
+	cs.slots.free(index)
 }
 
 // settled reports whether the position of the channel's stream is known, or that it has none.
@@ -181,14 +195,19 @@ func (cs *channels) remove(c *conn, i int) {
 	cs.slab.get(moved.slot).subs[moved.sub].subscriber = sub.subscriber
 	ch.subscribers = ch.subscribers[:last]
 
+	cs.indexRemoves(c, i)
 	last = len(c.subs) - 1
 	if i != last {
 		c.subs[i] = c.subs[last]
 		cs.list[c.subs[i].channel].subscribers[c.subs[i].subscriber].sub = uint32(i)
 	}
 	c.subs = c.subs[:last]
-	if last == 0 {
+	switch {
+	case last == 0:
 		c.subs = nil
+	case cap(c.subs) > 64 && last < cap(c.subs)/4:
+		c.subs = append(make([]subscription, 0, cap(c.subs)/2), c.subs...)
+		cs.reindex(c)
 	}
 	if !routing.Reserved(ch.name) {
 		cs.stats.Subscriptions.Add(-1)
@@ -220,7 +239,7 @@ func (cs *channels) indexOf(segment *bus.Segment) (index uint32, ok bool) {
 	if hint := segment.SlotHint; hint < uint32(len(cs.list)) && cs.list[hint].id == segment.Channel {
 		return hint, true
 	}
-	index, ok = cs.byID[segment.Channel]
+	index, ok = cs.byID.Get(segment.Channel)
 	return index, ok
 }
 

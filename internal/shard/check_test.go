@@ -68,18 +68,29 @@ func check(t testing.TB, s *Shard) {
 			require.Equal(t, subscriber{c.slot, uint32(i)}, s.channels.list[sub.channel].subscribers[sub.subscriber])
 		}
 	})
-	shared, held := int64(0), int64(0)
+	shared, held, answers := int64(0), int64(0), int64(s.completions.putOffBytes)
 	s.slab.each(func(c *conn) {
 		held += s.held(c)
 		for i := range c.out.chunks {
 			if k := &c.out.chunks[i]; k.hold != 0 {
 				shared += int64(len(k.bytes))
+			} else if k.kind == kindAnswer || k.kind == kindPortion {
+				answers += int64(len(k.bytes))
 			}
 		}
 	})
 	require.Equal(t, shared, s.sender.shared, "bytes that connections share")
 	require.Equal(t, held, s.ownMemory(), "what connections hold alone")
 	require.Equal(t, held, s.accounted)
+	require.Equal(t, answers, s.ownAnswers(), "what they hold of answers")
+	require.Equal(t, answers, s.accountedAnswers)
+	putOffBytes := 0
+	for _, list := range s.completions.putOff {
+		for _, k := range list {
+			putOffBytes += k.bytes
+		}
+	}
+	require.Equal(t, putOffBytes, s.completions.putOffBytes)
 	inbound := int64(0)
 	s.slab.each(func(c *conn) { inbound += s.inbound.memory(c) })
 	require.Equal(t, inbound, s.inbound.bytes, "memory of input")
@@ -161,5 +172,11 @@ func check(t testing.TB, s *Shard) {
 	require.Empty(t, s.outlet.failed)
 	require.Empty(t, s.gatherer.segments)
 	require.Empty(t, s.resyncs.ending)
-	require.Empty(t, s.flows.ready)
+	ready := map[uint32]bool{}
+	for _, ref := range s.flows.ready { // What is over the turn's work asks in the next one.
+		ready[ref.slot] = ready[ref.slot] || s.slab.find(ref.slot, ref.generation) != nil
+	}
+	for slot, f := range s.flows.bySlot {
+		require.Equal(t, ready[slot], f.listed, "the flow of slot %d is to ask", slot)
+	}
 }

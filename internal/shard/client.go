@@ -196,7 +196,7 @@ func (s *Shard) subscribeCommand(c *conn, id uint32, r *protocol.SubscribeReques
 		refusal = proto.ErrNotAvailable
 	case s.channels.find(c, r.Channel) >= 0:
 		refusal = proto.ErrAlreadySubscribed
-	case len(c.subs)-c.firstChannel() >= s.opts.Limits.ChannelsMax:
+	case s.overSubscriptions(len(c.subs) - c.firstChannel() + 1):
 		refusal = proto.ErrLimitExceeded
 	case s.opts.CanFeed != nil && !s.opts.CanFeed(r.Channel):
 		refusal = proto.ErrUnknownChannel
@@ -219,6 +219,18 @@ func (s *Shard) subscribeCommand(c *conn, id uint32, r *protocol.SubscribeReques
 		return s.recoveries.beginRecovery(c, id, r, result)
 	}
 	return &protocol.Reply{Id: id, Subscribe: result}
+}
+
+// overSubscriptions reports whether a client may not have n subscriptions.
+func (s *Shard) overSubscriptions(n int) bool {
+	if n > s.opts.Limits.ChannelsMax {
+		s.exceeded(QuotaSubscriptions)
+		return true
+	}
+	if limit := s.opts.Quotas.Limits[QuotaSubscriptions]; limit.DryRun && int64(n) > limit.Max {
+		s.exceeded(QuotaSubscriptions)
+	}
+	return false
 }
 
 // refuseChannel returns the error for a channel for which there is no room, nil if there is some. A full table mostly

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 
+	"wsd/internal/shrink"
 	"wsd/internal/wire"
 )
 
@@ -105,7 +106,7 @@ func (s *Shard) reclaim() {
 	for _, slot := range s.released {
 		s.slab.put(s.slab.get(slot))
 	}
-	s.released = s.released[:0]
+	s.released = shrink.Slice(s.released, len(s.released))
 }
 
 // countConnections counts n more connections, or fewer.

@@ -22,14 +22,18 @@ type completions struct {
 
 	due    []*completion            // In order; they wait for a turn.
 	putOff map[uint32][]*completion // By slot: the connection had no room.
+
+	putOffBytes int // Of all of them.
 }
 
-// takeCompletions acts on the completions that came, the first ones first, as many as a turn takes.
+// takeCompletions acts on the completions that came, the first ones first, as many as the part of the turn takes.
 func (s *Shard) takeCompletions() {
 	s.completions.due = s.inbox.takeCompletions(s.completions.due)
 	due := s.completions.due
 	before, n := s.sender.bytes, 0
-	for ; n < len(due) && s.sender.bytes-before < completedPerTurn; n++ {
+	s.work.beginPart()
+	for ; n < len(due) && s.work.goesOn() && s.sender.bytes-before < completedPerTurn; n++ {
+		s.work.spendPart(unitsAsk)
 		s.takeCompletion(due[n])
 	}
 	clear(due[:n])
@@ -42,7 +46,7 @@ func (s *Shard) takeCompletions() {
 func (s *Shard) takeCompletion(k *completion) {
 	c := s.slab.find(k.conn.slot, k.conn.generation)
 	room := true
-	s.opts.Memory.add(-int64(k.bytes)) // See post. From here on it is the connection's.
+	s.opts.Memory.addAnswer(-int64(k.bytes)) // See post. From here on it is the connection's.
 	switch {
 	case c == nil || !c.isClient():
 		k.run = nil
@@ -69,7 +73,7 @@ func (s *Shard) resumePutOff(c *conn) {
 	if c.hasPutOff && s.sender.hasRoom(&c.out) {
 		list := s.completions.takePutOff(c)
 		for _, k := range list {
-			s.opts.Memory.add(int64(k.bytes))
+			s.opts.Memory.addAnswer(int64(k.bytes))
 		}
 		s.completions.due = append(s.completions.due, list...)
 	}
@@ -78,6 +82,7 @@ func (s *Shard) resumePutOff(c *conn) {
 // putOffUntilRoom keeps k until c has room for it.
 func (cs *completions) putOffUntilRoom(c *conn, k *completion) {
 	cs.sender.parkedBytes += k.bytes
+	cs.putOffBytes += k.bytes
 	cs.putOff[c.slot] = append(cs.putOff[c.slot], k)
 	c.hasPutOff = true
 }
@@ -90,6 +95,7 @@ func (cs *completions) takePutOff(c *conn) []*completion {
 	list := cs.putOff[c.slot]
 	for _, k := range list {
 		cs.sender.parkedBytes -= k.bytes
+		cs.putOffBytes -= k.bytes
 	}
 	delete(cs.putOff, c.slot)
 	c.hasPutOff = false

@@ -131,7 +131,7 @@ func (s *sender) stopWaiting(o *outbox) bool {
 // it did not conflate before.
 func (s *sender) mergeSegment(o *outbox, v bus.Variant, p *pending, start uint64) (began bool, _ verdict) {
 	s.sendUncompressedIfBehind(o)
-	if o.exceeds(s.outboundMax) {
+	if o.exceeds(s.outboundMax) && s.over(o) {
 		s.drop(s.layouts.after(v, p.segment, start).publications)
 		return false, verdictSlow
 	}

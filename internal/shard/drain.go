@@ -76,6 +76,8 @@ type draining struct {
 	plan   *drainPlan // Nil while the drain is off.
 	next   uint32     // Slot from which on clients are looked for.
 	lookAt uint32     // Tick of the next look.
+	credit int        // Clients that the plan has given this shard to close and that it has not closed yet.
+	full   bool       // The plan may have more to give.
 	owed   uint64     // Sequence of the bus up to which clients get everything before they are closed.
 }
 
@@ -92,9 +94,12 @@ func (d *draining) wakeAt(clients int) uint32 {
 	return d.lookAt
 }
 
-// closeDue closes the clients that the drain lets this shard close now, at most closesPerTurn. They get what waits for
-// them, and what was on the bus at the look before. now is the time since the shard's start. closeDue returns whether
-// the next turn has more to close.
+// closesAtOnce bounds the clients that a shard takes from the drain to close in a turn.
+const closesAtOnce = workPart / unitsEnd
+
+// closeDue closes the clients that the drain lets this shard close now, as far as the part of the turn goes. They get
+// what waits for them, and what was on the bus at the look before. now is the time since the shard's start. closeDue
+// returns whether the next turn has more to close.
 func (s *Shard) closeDue(now time.Duration) (more bool) {
 	d := &s.draining
 	if d.plan == nil || s.tick < d.lookAt || s.clients == 0 {
@@ -104,25 +109,31 @@ func (s *Shard) closeDue(now time.Duration) (more bool) {
 	if s.opts.Cursor.Before(d.owed) {
 		return false
 	}
-	n := d.plan.take(s.start.Add(now), min(s.clients, closesPerTurn))
-	more = n == closesPerTurn
-	end := uint32(len(s.slab.blocks) * blockSlots)
+	if d.credit == 0 {
+		d.credit = d.plan.take(s.start.Add(now), min(s.clients, closesAtOnce))
+		d.full = d.credit == closesAtOnce
+	}
+	end := s.slab.end()
 	closed := uint64(0)
-	for around := 0; n > 0 && around < 2; {
+	for around := 0; d.credit > 0 && s.work.goesOn() && around < 2; {
 		if d.next >= end {
 			d.next = 0
 			around++
 			continue
 		}
-		if c := s.slab.get(d.next); c.isClient() {
+		if c := s.slab.at(d.next); c != nil && c.isClient() {
+			s.work.spendPart(unitsOfEnd(c))
 			s.end(c, ReasonShutdown)
 			closed++
-			n--
+			d.credit--
 		}
 		d.next++
 	}
 	s.opts.Drain.closed.Add(closed)
-	if more {
+	if s.work.goesOn() {
+		d.credit = 0 // The clients that it was for have gone by themselves.
+	}
+	if more = d.full || d.credit > 0; more {
 		d.lookAt = s.tick
 	}
 	d.owed = s.opts.Head()

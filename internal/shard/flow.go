@@ -2,7 +2,6 @@ package shard
 
 import (
 	"net/netip"
-	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -55,15 +54,8 @@ type pingInFlight struct {
 // flows are the flows of a shard's connections, by slot.
 type flows struct {
 	bySlot map[uint32]*flow
-	ready  []connRef // Connections that are to ask in this turn.
-	pauses []pause   // In order of their ticks.
-}
-
-// pause is a stream that goes on at a tick.
-type pause struct {
-	tick uint32
-	conn connRef
-	rec  *recovery
+	ready  []connRef // Connections that are to ask, in this turn or the next.
+	pauses pauses
 }
 
 // of returns c's flow, made if there is none.
@@ -115,22 +107,10 @@ func (fs *flows) release(c *conn) {
 	}
 }
 
-// pause has rec go on after a time, which is the same for most.
-func (fs *flows) pause(c *conn, f *flow, rec *recovery, tick uint32) {
+// pause has rec go on after a pause of a kind.
+func (fs *flows) pause(c *conn, f *flow, rec *recovery, kind pauseKind, now uint32) {
 	f.pauses++
-	at := len(fs.pauses)
-	for at > 0 && fs.pauses[at-1].tick > tick {
-		at--
-	}
-	fs.pauses = slices.Insert(fs.pauses, at, pause{tick, connRef{c.slot, c.generation}, rec})
-}
-
-// wakeAt returns the tick of the first pause; 0: there is none.
-func (fs *flows) wakeAt() uint32 {
-	if len(fs.pauses) == 0 {
-		return 0
-	}
-	return fs.pauses[0].tick
+	fs.pauses.add(kind, now, pause{conn: connRef{c.slot, c.generation}, rec: rec})
 }
 
 // room returns how many bytes the next portion may have; 0: it waits for a pong.

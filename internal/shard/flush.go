@@ -1,6 +1,9 @@
 package shard
 
-import "wsd/internal/epoll"
+import (
+	"wsd/internal/epoll"
+	"wsd/internal/shrink"
+)
 
 // flushDirty sends what was queued in this turn.
 func (s *Shard) flushDirty() {
@@ -16,11 +19,11 @@ func (s *Shard) flushDirty() {
 			c.out.wrote = 0
 		}
 	}
-	s.outlet.dirty = s.outlet.dirty[:0]
+	s.outlet.dirty = shrink.Slice(s.outlet.dirty, len(s.outlet.dirty))
 	for _, slot := range s.wrote {
 		s.slab.get(slot).out.wrote = 0
 	}
-	s.wrote = s.wrote[:0]
+	s.wrote = shrink.Slice(s.wrote, len(s.wrote))
 }
 
 // flush gives the kernel what it takes of c's outbox. When a connection that is closing has sent all, our side is shut.
@@ -64,5 +67,5 @@ func (s *Shard) endFailed() {
 			s.end(c, c.reason)
 		}
 	}
-	s.outlet.failed = s.outlet.failed[:0]
+	s.outlet.failed = shrink.Slice(s.outlet.failed, len(s.outlet.failed))
 }

@@ -205,7 +205,7 @@ func (s *Shard) checkChannels(channels []string) error {
 	if len(channels) == 0 {
 		return refuse(causeChannel, "Name at least one channel: /ws?channel=NAME.")
 	}
-	if len(channels) > limits.ChannelsMax {
+	if s.overSubscriptions(len(channels)) {
 		return refuse(causeChannelsMax, "%d channels named, at most %d allowed (client.channels_max).",
 			len(channels), limits.ChannelsMax)
 	}

@@ -104,7 +104,7 @@ type rig struct {
 
 func testLimits() Limits {
 	return Limits{
-		OutboundMax: 1 << 20, MessageMax: 64 << 10, MessageOutMax: 1 << 20, HeadMax: 8 << 10, ChannelsMax: 8, ChannelLengthMax: 64, HandshakeTimeout: waitMax,
+		OutboundMax: 1 << 20, MessageMax: 64 << 10, FirstMessageMax: 64 << 10, MessageOutMax: 1 << 20, HeadMax: 8 << 10, ChannelsMax: 8, ChannelLengthMax: 64, HandshakeTimeout: waitMax,
 		StaleCloseDelay: waitMax, FrameTimeout: waitMax, PingInterval: 25 * time.Second, PongTimeout: 10 * time.Second,
 		CloseGrace: time.Second, BatchBytesPerTurn: 64 << 10, PinnedMax: 1 << 40,
 	}

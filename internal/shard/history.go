@@ -56,7 +56,7 @@ func (s *Shard) historyCommand(c *conn, id uint32, r *protocol.HistoryRequest) *
 	if limit == 0 || q.After >= q.UpTo {
 		return &protocol.Reply{Id: id, History: result}
 	}
-	if s.opts.Memory.over(tightPart) {
+	if s.refusesAnswers() {
 		return refuse(&errTryAgain)
 	}
 	if c.histories == historyMax {
@@ -72,9 +72,8 @@ func (s *Shard) historyCommand(c *conn, id uint32, r *protocol.HistoryRequest) *
 	q.BytesMax = s.opts.Recovery.BytesMax
 	h := &history{command: id, result: result, limit: limit, reverse: r.Reverse, last: q.Kind == bus.QueryLast}
 	form, d, z := c.form(), c.speaks(), &s.compressor.Deflate
-	memory := s.opts.Memory
 	s.opts.Recovery.Recoverer.Ask(q, func(a bus.Answer) {
-		a = memory.admit(a)
+		a = s.admit(a)
 		k, err := h.reply(form, d, z, a)
 		work.post(len(k.bytes), true, func(c *conn, room bool) { s.replyHistory(c, h, k, err, room) })
 	})
@@ -116,7 +115,7 @@ func (h *history) reply(form bus.Variant, d *dialect, z *Deflate, a bus.Answer) 
 	if err != nil {
 		return chunk{}, err
 	}
-	k := chunk{bytes: d.frame(payload)}
+	k := chunk{bytes: d.frame(payload), kind: kindAnswer}
 	if reply.History != nil {
 		k.publications = uint32(len(reply.History.Publications)) // Limited.
 		k.bytes = z.frames(form, k.bytes)

@@ -63,6 +63,13 @@ func (h *holds) drop(index uint32) {
 	}
 }
 
+// shrink gives back the memory of holds that have gone, when all have.
+func (h *holds) shrink() {
+	if cap(h.list) > shrinkFrom && len(h.free) == len(h.list)-1 {
+		*h = newHolds()
+	}
+}
+
 // oldest returns the sequence of the oldest batch that an outbox holds, and whether the ring has released it. An outbox
 // holds batches in the order of their sequence.
 func (h *holds) oldest(o *outbox) (seq uint64, released bool) {
@@ -89,6 +96,9 @@ func (s *Shard) limitPinned() {
 		return
 	}
 	s.pinnedTick = s.tick
+	if !s.exceeded(QuotaPinned) {
+		return
+	}
 	type holder struct {
 		seq  uint64
 		slot uint32

@@ -60,7 +60,7 @@ func (in *inbox) begin(c *conn) *completion {
 func (k *completion) post(bytes int, wait bool, run func(c *conn, room bool)) {
 	in := k.inbox
 	k.bytes, k.wait, k.run = bytes, wait, run
-	in.memory.add(int64(bytes))
+	in.memory.addAnswer(int64(bytes))
 	for {
 		k.next = in.newest.Load()
 		if in.newest.CompareAndSwap(k.next, k) {

@@ -11,9 +11,6 @@ import (
 // eventsPerTurn bounds the ready sockets that one turn serves.
 const eventsPerTurn = 256
 
-// closesPerTurn bounds the connections that a turn of the shutdown closes.
-const closesPerTurn = 512
-
 // run is the loop: turns until the shard has ended. It waits only when no part of a turn has more to do.
 func (s *Shard) run() {
 	defer close(s.done)
@@ -55,15 +52,18 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 	s.serve(events)
 	s.begin(partInbox)
 	s.takeInbox()
+	s.work.beginPart()
 	s.recoveries.askReady()
 	s.begin(partTimers)
-	s.expireTimers(len(events))
+	more = s.expireTimers(len(events))
 	s.begin(partDeliver)
-	more = s.deliver()
+	more = s.deliver() || more
 	s.begin(partEnd)
+	s.work.beginPart()
 	more = s.notifyRecalled() || more
 	s.endFailed()
 	s.begin(partClose)
+	s.work.beginPart()
 	more = s.closeDue(began) || more
 	if s.closing && (!more && s.gatherer.wakeAt == 0 || int64(began) >= s.deadline.Load()) {
 		if more = s.closeSome(began); !more && s.connections == 0 {
@@ -78,7 +78,8 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 	s.gatherer.observeLatency(s.stats)
 	s.begin(partCounting)
 	s.endTurn(began)
-	more = more || len(events) == eventsPerTurn || len(s.completions.due) > 0 || len(s.work.waiting) > 0 ||
+	more = more || len(events) == eventsPerTurn || len(s.completions.due) > 0 ||
+		len(s.work.waiting) > 0 || len(s.flows.ready) > 0 ||
 		s.closing && s.connections == 0
 	return more, false
 }
@@ -130,25 +131,32 @@ func (s *Shard) takeInbox() {
 	}
 }
 
-// expireTimers runs what is due. While many sockets are ready it waits until each connection could be read once:
-// after a pause of the whole process the pongs are in the sockets, and nobody may be closed for a pong that has
-// arrived.
-func (s *Shard) expireTimers(events int) {
+// expireTimers runs what is due, as far as the part of the turn goes, and reports whether more is due. While many
+// sockets are ready it waits until each connection could be read once: after a pause of the whole process the pongs are
+// in the sockets, and nobody may be closed for a pong that has arrived.
+func (s *Shard) expireTimers(events int) (more bool) {
 	if events == eventsPerTurn && s.heldTurns <= len(s.slab.blocks)*blockSlots/eventsPerTurn {
 		s.heldTurns++
-		return
+		return false // The turn goes on anyway: there are more events.
 	}
 	s.heldTurns = 0
-	if s.tick != s.wheel.now {
-		for c := s.wheel.pop(s.tick); c != nil; c = s.wheel.pop(s.tick) {
-			s.doing.on(c)
-			s.due(c)
+	s.work.beginPart()
+	for s.wheel.has(s.tick) && s.work.goesOn() {
+		c := s.wheel.pop(s.tick)
+		if c == nil {
+			break
 		}
+		s.doing.on(c)
+		s.work.spendPart(unitsTimer + len(c.subs)*unitsLeave)
+		s.due(c)
 	}
-	s.recoveries.resumePaused()
+	more = s.wheel.has(s.tick)
+	s.work.beginPart()
+	more = s.recoveries.resumePaused() || more
 	if s.accepting.resumeAt != 0 && s.tick >= s.accepting.resumeAt {
 		s.resumeAccepting()
 	}
+	return more
 }
 
 // setTimer has the loop woken for whatever is due first. The timer is only touched when that changes.
@@ -164,7 +172,7 @@ func (s *Shard) setTimer() {
 	}
 	earlier(s.accepting.resumeAt)
 	earlier(s.gatherer.wakeAt)
-	earlier(s.flows.wakeAt())
+	earlier(s.flows.pauses.wakeAt())
 	earlier(s.draining.wakeAt(s.clients))
 	if s.closing {
 		earlier(ticks(time.Duration(max(1, s.deadline.Load()))))
@@ -192,18 +200,19 @@ func (s *Shard) closeSome(now time.Duration) (more bool) {
 		})
 		return false
 	}
-	end := uint32(len(s.slab.blocks) * blockSlots)
-	for n := 0; n < closesPerTurn && s.closeNext < end; s.closeNext++ {
-		c := s.slab.get(s.closeNext)
+	end := s.slab.end()
+	s.work.beginPart()
+	for ; s.work.goesOn() && s.closeNext < end; s.closeNext++ {
+		c := s.slab.at(s.closeNext)
 		switch {
+		case c == nil:
 		case c.isClient():
+			s.work.spendPart(unitsOfEnd(c))
 			s.end(c, ReasonShutdown)
 		case c.state == stateHead:
+			s.work.spendPart(unitsOfEnd(c))
 			s.refuseRequest(c, stopping, ReasonShutdown)
-		default:
-			continue
 		}
-		n++
 	}
 	return s.closeNext < end
 }
@@ -211,6 +220,7 @@ func (s *Shard) closeSome(now time.Duration) (more bool) {
 // endTurn makes the turn's counts visible and its slots free.
 func (s *Shard) endTurn(began time.Duration) {
 	s.account()
+	s.shrink()
 	s.reclaim()
 	t, sent, g := &s.turn, &s.sender.counts, &s.gatherer
 	stats.Add(&s.stats.Writes, sent.writes)

@@ -16,10 +16,16 @@ import (
 // From tightPart of the limit on, nobody gets large answers; from fullPart on, each shard closes the connections that
 // hold most, down to its part of shedPart. A queue counts here however small it is, so that many small ones do not add
 // up to what no limit of a single connection sees.
+//
+// Answers, which are histories and recovered publications, have a part of it that they do not exceed by more than what
+// is under way in the same moment: a command of 60 bytes asks for a megabyte, and clients that ask and do not read must
+// not take the memory that all others need.
 type Memory struct {
-	Limit  int64 // In bytes. Fixed.
-	used   atomic.Int64
-	logged seldom
+	Limit        int64 // In bytes. Fixed.
+	AnswersLimit int64 // The same for answers; 0: none but Limit. Fixed.
+	used         atomic.Int64
+	answers      atomic.Int64
+	logged       seldom
 }
 
 // Parts of the limit, in percent.
@@ -32,10 +38,20 @@ const (
 // Used returns how many bytes the connections hold.
 func (m *Memory) Used() int64 { return m.used.Load() }
 
-// admit returns an answer, or that there is too much work while memory is tight: many answers may be under way that
-// were asked for while it was not, and each becomes a reply of its own. Any goroutine.
-func (m *Memory) admit(a bus.Answer) bus.Answer {
-	if len(a.Records) > 0 && m.over(tightPart) {
+// Answers returns how many of them are histories and recovered publications.
+func (m *Memory) Answers() int64 { return m.answers.Load() }
+
+// refusesAnswers reports whether there is no memory for answers, and counts it. Any goroutine.
+func (s *Shard) refusesAnswers() bool {
+	m := s.opts.Memory
+	return m.over(tightPart) && s.exceeded(QuotaMemory) ||
+		m.AnswersLimit > 0 && m.answers.Load() >= m.AnswersLimit && s.exceeded(QuotaAnswers)
+}
+
+// admit returns an answer, or that there is too much work while there is no memory for it: many answers may be under
+// way that were asked for while there was, and each becomes a reply of its own. Any goroutine.
+func (s *Shard) admit(a bus.Answer) bus.Answer {
+	if len(a.Records) > 0 && s.refusesAnswers() {
 		return bus.Answer{Result: bus.ResultOverload}
 	}
 	return a
@@ -47,6 +63,15 @@ func (m *Memory) add(n int64) {
 	}
 }
 
+// addAnswer counts n more bytes of answers, or fewer, that are on their way to a shard or wait there for room. Any
+// goroutine.
+func (m *Memory) addAnswer(n int64) {
+	if n != 0 {
+		m.used.Add(n)
+		m.answers.Add(n)
+	}
+}
+
 // over reports whether more than a part of the limit is used.
 func (m *Memory) over(part int64) bool { return m.used.Load() > m.Limit/100*part }
 
@@ -55,16 +80,29 @@ func (s *Shard) ownMemory() int64 {
 	return s.sender.bytes - s.sender.shared + int64(s.sender.parkedBytes) + s.inbound.bytes
 }
 
+// ownAnswers returns what the shard's connections hold of answers.
+func (s *Shard) ownAnswers() int64 { return s.sender.answers + int64(s.completions.putOffBytes) }
+
 // account tells the process's account what the turn has changed, and makes room if it is full.
 func (s *Shard) account() {
-	own := s.ownMemory()
+	own, answers := s.ownMemory(), s.ownAnswers()
+	if answers != s.accountedAnswers {
+		s.opts.Memory.answers.Add(answers - s.accountedAnswers)
+		s.accountedAnswers = answers
+	}
 	if own == s.accounted {
 		return
 	}
 	s.opts.Memory.add(own - s.accounted)
 	s.accounted = own
-	if own > 0 && s.opts.Memory.over(fullPart) {
+	switch {
+	case own == 0 || !s.opts.Memory.over(fullPart):
+	case !s.opts.Quotas.Limits[QuotaMemory].DryRun:
+		s.exceeded(QuotaMemory)
 		s.shed()
+	case s.fullTick != s.tick:
+		s.fullTick = s.tick
+		s.exceeded(QuotaMemory) // Once a tick.
 	}
 }
 
@@ -96,9 +134,10 @@ func (s *Shard) shed() {
 		s.abort(c)
 		closed++
 	}
-	own := s.ownMemory()
+	own, answers := s.ownMemory(), s.ownAnswers()
 	m.add(own - s.accounted)
-	s.accounted = own
+	m.answers.Add(answers - s.accountedAnswers)
+	s.accounted, s.accountedAnswers = own, answers
 	if m.logged.allows() {
 		s.opts.Logger.Warn("memory for clients is short: closed those that hold most", "shard", s.opts.ID,
 			"closed", closed, "used", m.Used(), "limit", m.Limit,

@@ -33,6 +33,7 @@ type Positions interface {
 type Limits struct {
 	OutboundMax       int           // Bytes that may wait for the kernel after the message being sent.
 	MessageMax        int           // Bytes of one message from a client.
+	FirstMessageMax   int           // The same before its connect command.
 	MessageOutMax     int           // Bytes of a message to a client with several publications; alike in all shards.
 	HeadMax           int           // Bytes of an upgrade request.
 	ChannelsMax       int           // Subscriptions of one connection.
@@ -117,7 +118,8 @@ func (o Options) validate() error {
 	}
 	l := o.Limits
 	for name, v := range map[string]int64{
-		"OutboundMax": int64(l.OutboundMax), "MessageMax": int64(l.MessageMax), "MessageOutMax": int64(l.MessageOutMax),
+		"OutboundMax": int64(l.OutboundMax), "MessageMax": int64(l.MessageMax),
+		"FirstMessageMax": int64(l.FirstMessageMax), "MessageOutMax": int64(l.MessageOutMax),
 		"HeadMax": int64(l.HeadMax), "ChannelsMax": int64(l.ChannelsMax), "ChannelLengthMax": int64(l.ChannelLengthMax),
 		"HandshakeTimeout": int64(l.HandshakeTimeout), "StaleCloseDelay": int64(l.StaleCloseDelay),
 		"FrameTimeout": int64(l.FrameTimeout),

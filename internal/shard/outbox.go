@@ -14,6 +14,7 @@ type outbox struct {
 	behindRound uint32 // 0, or the sender's round in which the connection fell behind; see pacing.
 	blocked     bool   // The kernel has taken less than it was given: to go on when the socket is writable.
 	listed      bool   // In outlet.dirty: the turn's flush looks at it.
+	counted     bool   // It exceeds OutboundMax, which is in a dry run and has counted it.
 }
 
 // chunk is a run of bytes to send, usually shared with many connections. It ends at a frame boundary.
@@ -34,7 +35,15 @@ const (
 	kindData    chunkKind = iota // Nothing.
 	kindControl                  // Data: a control frame, or a ping in-band.
 	kindReply                    // Data: replies to commands, whose memory is the chunk's own.
+	kindAnswer                   // Data: a reply with publications. It counts in Memory.Answers.
+	kindPortion                  // Nothing: recovered publications. It counts in Memory.Answers.
 )
+
+// isData reports whether the chunk overtakes nothing, and may be overtaken.
+func (k *chunk) isData() bool { return k.kind == kindData || k.kind == kindPortion }
+
+// isAnswer reports whether the chunk counts in Memory.Answers.
+func (k *chunk) isAnswer() bool { return k.kind >= kindAnswer }
 
 // chunkOverhead is what a chunk takes in the queue beside its bytes. It counts as waiting bytes, so that a million
 // replies of two bytes do not pass for two megabytes.
@@ -48,7 +57,7 @@ func (o *outbox) empty() bool { return len(o.chunks) == 0 }
 // unsent returns the cost of what waits besides the message being sent.
 func (o *outbox) unsent() int {
 	for i := range o.chunks {
-		if o.chunks[i].kind == kindData {
+		if o.chunks[i].isData() {
 			return o.cost - o.chunks[i].cost()
 		}
 	}
@@ -67,7 +76,7 @@ func (o *outbox) dataBegin() (i int) {
 	if o.offset > 0 {
 		i = 1
 	}
-	for i < len(o.chunks) && o.chunks[i].kind != kindData {
+	for i < len(o.chunks) && !o.chunks[i].isData() {
 		i++
 	}
 	return i

@@ -8,7 +8,7 @@ type pings struct {
 	clock    *clock
 	stats    *Stats
 	wheel    *wheel
-	emptying emptying
+	emptying *emptying
 	flows    *flows
 	outlet   *outlet
 	random   *rand.Rand

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/netip"
@@ -8,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"wsd/internal/shrink"
 	"wsd/internal/wire"
 )
 
@@ -24,6 +26,17 @@ const (
 	QuotaChannelsRate                    // Channels that come into being in a second.
 	QuotaAge                             // Nanoseconds from accept to close, give or take a tenth.
 	QuotaIdle                            // Nanoseconds that a client of the protocol may be without a subscription.
+
+	// Those below are kept by fields of Limits and Memory. Quotas says what the log shows, and whether they run dry:
+	// then the field is what may be had in any case.
+	QuotaSubscriptions // Subscriptions of one client.
+	QuotaHead          // Bytes of an upgrade request.
+	QuotaMessage       // Bytes of a message from a client.
+	QuotaFirstMessage  // Bytes of a message from a client that is not connected yet.
+	QuotaOutbound      // Bytes that wait for one client.
+	QuotaMemory        // Bytes that clients hold alone.
+	QuotaAnswers       // Bytes of that in histories and recovered publications.
+	QuotaPinned        // Bytes of messages that left the ring and that clients still hold.
 	quotaCount
 )
 
@@ -33,21 +46,32 @@ var quotas = [quotaCount]struct {
 	name   string
 	status int
 	body   string
+	group  string // Of the option; empty: limits.
+	often  bool   // To reach it is nothing unusual.
 }{
-	QuotaConnections: {"connections", 503,
-		"The server has as many clients as limits.connections allows; try again later."},
-	QuotaAddressConnections: {"address_connections", 429,
-		"Your address has as many clients here as limits.address_connections allows; close some."},
-	QuotaHandshakes: {"handshakes", 503,
-		"More upgrade requests are incomplete than limits.handshakes allows; try again later."},
-	QuotaAddressHandshakes: {"address_handshakes", 429,
-		"More upgrade requests of your address are incomplete than limits.address_handshakes allows; try again later."},
-	QuotaChannels: {"channels", 503,
-		"The server has as many channels as limits.channels allows; try again later."},
-	QuotaChannelsRate: {"channels_rate", 503,
-		"More new channels were subscribed to in this second than limits.channels_rate allows; try again later."},
-	QuotaAge:  {name: "age"},
-	QuotaIdle: {name: "idle"},
+	QuotaConnections: {name: "connections", status: 503,
+		body: "The server has as many clients as limits.connections allows; try again later."},
+	QuotaAddressConnections: {name: "address_connections", status: 429,
+		body: "Your address has as many clients here as limits.address_connections allows; close some."},
+	QuotaHandshakes: {name: "handshakes", status: 503,
+		body: "More upgrade requests are incomplete than limits.handshakes allows; try again later."},
+	QuotaAddressHandshakes: {name: "address_handshakes", status: 429,
+		body: "More upgrade requests of your address are incomplete than limits.address_handshakes allows; try again " +
+			"later."},
+	QuotaChannels: {name: "channels", status: 503,
+		body: "The server has as many channels as limits.channels allows; try again later."},
+	QuotaChannelsRate: {name: "channels_rate", status: 503,
+		body: "More new channels were subscribed to in this second than limits.channels_rate allows; try again later."},
+	QuotaAge:           {name: "age", often: true},
+	QuotaIdle:          {name: "idle", often: true},
+	QuotaSubscriptions: {name: "channels_max", group: "client", often: true},
+	QuotaHead:          {name: "head_max", group: "client", often: true},
+	QuotaMessage:       {name: "message_max", group: "client", often: true},
+	QuotaFirstMessage:  {name: "first_message_max", group: "client", often: true},
+	QuotaOutbound:      {name: "outbound_max", group: "client", often: true},
+	QuotaMemory:        {name: "memory"},
+	QuotaAnswers:       {name: "answers_memory"},
+	QuotaPinned:        {name: "pinned_max", group: "bus"},
 }
 
 // AllQuotas lists every quota.
@@ -59,8 +83,11 @@ func AllQuotas() []Quota {
 	return list
 }
 
-// String is the quota's metric label, and its option in the group limits.
+// String is the quota's metric label, and what limits.dry_run calls it.
 func (q Quota) String() string { return quotas[q].name }
+
+// Option is the key of the quota's option.
+func (q Quota) Option() string { return cmp.Or(quotas[q].group, "limits") + "." + quotas[q].name }
 
 // cause is the quota's cause of a refused upgrade request.
 func (q Quota) cause() wire.Cause { return wire.Cause(quotas[q].name) }
@@ -101,18 +128,20 @@ func (l *seldom) allows() bool {
 	return (last == 0 || now-last >= int64(time.Minute/time.Second)) && l.last.CompareAndSwap(last, now)
 }
 
-// exceeded counts and logs that a quota is exceeded, and reports whether that has consequences.
+// exceeded counts and logs that a quota is exceeded, and reports whether that has consequences. Any goroutine.
 func (s *Shard) exceeded(quota Quota) bool {
 	s.stats.Exceeded[quota].Add(1)
 	q := s.opts.Quotas
 	limit := q.Limits[quota]
-	often := quota == QuotaAge || quota == QuotaIdle // They are how connections usually end.
 	if q.logged[quota].allows() {
 		level := slog.LevelWarn
-		if often {
+		switch {
+		case quotas[quota].often && limit.DryRun:
+			level = slog.LevelInfo
+		case quotas[quota].often:
 			level = slog.LevelDebug
 		}
-		s.opts.Logger.Log(context.Background(), level, "a limit is exceeded", "limit", "limits."+quota.String(),
+		s.opts.Logger.Log(context.Background(), level, "a limit is exceeded", "limit", quota.Option(),
 			"value", limit.Max, "dry_run", limit.DryRun, "shard", s.opts.ID,
 			"metric", "wsd_limit_exceeded_total counts each time; this line comes once a minute at most")
 	}
@@ -132,6 +161,7 @@ func rejectOver(q Quota) *wire.Reject {
 type addresses struct {
 	mu     sync.Mutex
 	counts map[netip.Addr]addressCount
+	peak   int // See shrink.Map.
 }
 
 type addressCount struct{ connections, handshakes int32 }
@@ -147,7 +177,9 @@ func (a *addresses) change(address netip.Addr, connections, handshakes int32) ad
 	case n.connections < 0 || n.handshakes < 0:
 		panic("BUG: a client address has less than nothing")
 	case n == addressCount{}:
+		a.peak = max(a.peak, len(a.counts))
 		delete(a.counts, address)
+		shrink.Map(&a.counts, &a.peak, shrinkFrom)
 	case a.counts == nil:
 		a.counts = make(map[netip.Addr]addressCount)
 		fallthrough
@@ -194,7 +226,7 @@ func (s *Shard) admitsChannels(names []string) (exceeded Quota, ok bool) {
 	}
 	var fresh int64
 	for _, name := range names {
-		if _, known := s.channels.byName[name]; !known {
+		if _, known := s.channels.byName.Get(name); !known {
 			fresh++
 		}
 	}

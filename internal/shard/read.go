@@ -2,6 +2,7 @@ package shard
 
 import (
 	"fmt"
+	"math"
 
 	"golang.org/x/sys/unix"
 
@@ -75,6 +76,7 @@ func (s *Shard) peerClosed(c *conn, reason Reason) {
 	if c.state != stateClosing {
 		c.reason = reason
 	}
+	s.work.spend(unitsOfEnd(c))
 	s.finish(c)
 }
 
@@ -93,9 +95,11 @@ func (s *Shard) readHead(c *conn, b []byte) []byte {
 	}
 	s.inbound.drop(c)
 	if length == 0 || length > s.opts.Limits.HeadMax {
+		s.exceeded(QuotaHead)
 		s.refuseRequest(c, headTooLong, ReasonHandshakeRejected)
 		return nil
 	}
+	s.largeInDryRun(QuotaHead, length)
 	s.handshake(c, b[:length])
 	return b[length:]
 }
@@ -104,7 +108,7 @@ func (s *Shard) readHead(c *conn, b []byte) []byte {
 func (s *Shard) readFrames(c *conn, b []byte) {
 	frames, inflated := 0, s.inflated
 	for len(b) > 0 && c.isClient() && !s.work.enough() {
-		event, payload, n, closeErr := s.inbound.next(c, b, s.opts.Limits.MessageMax)
+		event, payload, n, closeErr := s.inbound.next(c, b, s.messageMax(c))
 		if closeErr != nil {
 			s.failFrame(c, closeErr)
 			return
@@ -148,12 +152,49 @@ func (s *Shard) keepIncomplete(c *conn, b []byte) {
 	}
 }
 
+// messageMax returns how many bytes a message of c may have, compressed or not. The first one of a client of the
+// protocol has a limit of its own: who is not connected is to cost little.
+func (s *Shard) messageMax(c *conn) int {
+	if c.state == stateJoining {
+		return s.opts.Limits.FirstMessageMax
+	}
+	return s.opts.Limits.MessageMax
+}
+
+// messageQuota returns the quota that messageMax keeps.
+func messageQuota(c *conn) Quota {
+	if c.state == stateJoining {
+		return QuotaFirstMessage
+	}
+	return QuotaMessage
+}
+
+// largeFrom returns from how many bytes on largeInDryRun has to look at a message.
+func largeFrom(q *Quotas) int {
+	least := math.MaxInt
+	for _, quota := range []Quota{QuotaMessage, QuotaFirstMessage} {
+		if limit := q.Limits[quota]; limit.DryRun {
+			least = min(least, int(limit.Max))
+		}
+	}
+	return least
+}
+
+// largeInDryRun counts a request or message of n bytes, which was accepted, if it is too long by a quota in a dry run.
+func (s *Shard) largeInDryRun(quota Quota, n int) {
+	if limit := s.opts.Quotas.Limits[quota]; limit.DryRun && int64(n) > limit.Max {
+		s.exceeded(quota)
+	}
+}
+
 // failFrame ends a connection that sent what it must not.
 func (s *Shard) failFrame(c *conn, closeErr *wire.CloseError) {
 	reason, text := ReasonProtocolError, closeErr.Reason
 	if closeErr.Code == codeTooBig {
+		quota := messageQuota(c)
+		s.exceeded(quota)
 		reason = ReasonTooBig
-		text = fmt.Sprintf("message too big: more than %d bytes (client.message_max)", s.opts.Limits.MessageMax)
+		text = fmt.Sprintf("message too big: more than %d bytes (%s)", s.messageMax(c), quota.Option())
 	}
 	s.endWith(c, reason, closeErr.Code, text)
 }
@@ -168,11 +209,12 @@ const (
 
 // inflate acts on a compressed message.
 func (s *Shard) inflate(c *conn, event wire.Event, payload []byte) {
-	most := min(s.opts.Limits.MessageMax, max(inflateFree, inflateRatio*len(payload)))
+	limit := s.messageMax(c)
+	most := min(limit, max(inflateFree, inflateRatio*len(payload)))
 	event, inflated, closeErr := s.inflater.Inflate(event, payload, most)
 	switch {
 	case closeErr == nil:
-	case closeErr.Code == codeTooBig && most < s.opts.Limits.MessageMax:
+	case closeErr.Code == codeTooBig && most < limit:
 		s.endWith(c, ReasonTooBig, closeErr.Code,
 			fmt.Sprintf("compressed message of more than %d times its size", inflateRatio))
 		return
@@ -192,6 +234,9 @@ func (s *Shard) frame(c *conn, event wire.Event, payload []byte) {
 	s.doing.event = event
 	switch event {
 	case wire.EventText, wire.EventBinary:
+		if len(payload) > s.largeFrom {
+			s.largeInDryRun(messageQuota(c), len(payload))
+		}
 		if c.speaks().takesCommands {
 			s.commands(c, payload)
 		}

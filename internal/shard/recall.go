@@ -44,15 +44,16 @@ func (s *Shard) breakStreams(br *bus.Break) {
 	affected := make(map[uint32]bool)
 	last := uint32(0)
 	if br.Match == nil {
-		if index, ok := s.channels.byName[br.Channel]; ok {
+		if index, ok := s.channels.byName.Get(br.Channel); ok {
 			affected[index], last = true, index
 		}
 	} else {
-		for name, index := range s.channels.byName {
+		s.channels.byName.All(func(name string, index uint32) bool {
 			if !routing.Reserved(name) && br.Match(name) {
 				affected[index], last = true, index
 			}
-		}
+			return true
+		})
 	}
 	isAffected := func(channel uint32) bool { return affected[channel] }
 	recall := func(c *conn) {
@@ -114,11 +115,12 @@ func (s *Shard) notifyRecalled() (more bool) {
 	if len(r.queue) == 0 {
 		return false
 	}
-	for n := 0; n < closesPerTurn && r.next < len(r.queue); r.next++ {
+	for ; s.work.goesOn() && r.next < len(r.queue); r.next++ {
+		s.work.spendPart(1)
 		ref := r.queue[r.next]
 		if c := s.slab.find(ref.slot, ref.generation); c != nil && c.recalled {
+			s.work.spendPart(unitsEnd + unitsLeave*len(s.recalls.channels[c.slot]))
 			s.notify(c)
-			n++
 		}
 	}
 	if r.next < len(r.queue) {

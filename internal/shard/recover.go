@@ -90,6 +90,9 @@ type recoveries struct {
 	pings      *pings
 	layouts    *layouts
 	compressor *compressor
+	work       *work
+	refuses    func() bool                 // Shard.refusesAnswers.
+	admit      func(bus.Answer) bus.Answer // Shard.admit.
 
 	waiting map[recoveryKey]*recovery
 }
@@ -215,7 +218,7 @@ func (rs *recoveries) beginRecovery(
 		sub.start = rec.after
 		return rs.replyRecovered(c, rec, RecoveryTable, nil)
 	}
-	if rs.opts.Memory.over(tightPart) {
+	if rs.refuses() {
 		rs.channels.unsubscribe(c, len(c.subs)-1, false)
 		return &protocol.Reply{Id: command, Error: errRecoverLater.Reply()}
 	}
@@ -246,7 +249,7 @@ func recoveredReply(d *dialect, rec *recovery, records []bus.Record) *protocol.R
 func (rs *recoveries) replyUnrecovered(c *conn, rec *recovery, origin RecoveryOrigin) *protocol.Reply {
 	rs.stats.Unrecovered[origin].Add(1)
 	reply := &protocol.Reply{Id: rec.command}
-	i := rs.channels.find(c, rs.channels.list[rec.key.channel].name)
+	i := rs.channels.indexIn(c, rec.key.channel)
 	if rec.reject {
 		rs.channels.unsubscribe(c, i, false)
 		reply.Error = proto.ErrUnrecoverablePosition.Reply()

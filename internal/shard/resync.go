@@ -55,13 +55,13 @@ func (s *Shard) endResyncs() {
 		c := s.slab.get(r.slot)
 		s.sender.dropChannel(&c.out, r.channel)
 		s.sender.drop(r.publications)
-		if c.out.exceeds(s.opts.Limits.OutboundMax) || s.resyncs.tooOften(c, s.tick) {
+		if c.out.exceeds(s.opts.Limits.OutboundMax) && s.sender.over(&c.out) || s.resyncs.tooOften(c, s.tick) {
 			s.outlet.fail(c, verdictSlow)
 			continue
 		}
 		s.stats.Slow[PolicyResync].Add(1)
 		name := s.channels.list[r.channel].name
-		s.channels.unsubscribe(c, s.channels.find(c, name), false)
+		s.channels.unsubscribe(c, s.channels.indexIn(c, r.channel), false)
 		d := c.speaks()
 		s.outlet.queue(c, chunk{bytes: d.frame(d.unsubscribePushes(nil, proto.UnsubscribeInsufficientState, name))})
 	}

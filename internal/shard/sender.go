@@ -24,10 +24,12 @@ const writePerTurn = 256 << 10
 // sender owns what the outboxes of a shard share: the sums over them, the batches that their chunks hold, and memory
 // for reuse. Every change of an outbox goes through it. It belongs to the shard's goroutine.
 type sender struct {
-	outboundMax int // Limits.OutboundMax.
+	outboundMax int         // Limits.OutboundMax.
+	exceeded    func() bool // Counts that a connection exceeds it; reports whether that has consequences. Nil: it has.
 
 	bytes       int64 // Cost of all outboxes,
-	shared      int64 // and of that, of chunks whose bytes other connections share.
+	shared      int64 // and of that, of chunks whose bytes other connections share,
+	answers     int64 // and the bytes of those that are answers.
 	parkedBytes int   // Cost of what is parked, and of the completions that were put off.
 	holds       holds
 	pacing      pacing
@@ -55,26 +57,42 @@ func (s *sender) push(o *outbox, k chunk) {
 	}
 	o.chunks = append(o.chunks, k)
 	s.holds.share(k.hold)
-	s.addShared(&k, len(k.bytes))
+	s.addKind(&k, len(k.bytes))
 	s.add(o, k.cost())
 }
 
-// addShared counts n more bytes of k, or fewer, if others share them.
-func (s *sender) addShared(k *chunk, n int) {
-	if k.hold != 0 {
+// addKind counts n more bytes of k, or fewer, if others share them or they are of an answer.
+func (s *sender) addKind(k *chunk, n int) {
+	switch {
+	case k.hold != 0:
 		s.shared += int64(n)
+	case k.isAnswer():
+		s.answers += int64(n)
 	}
 }
 
 // offer appends k, unless more than OutboundMax waits: then the verdict is slow, and the publications count as dropped.
 func (s *sender) offer(o *outbox, k chunk) verdict {
 	s.sendUncompressedIfBehind(o)
-	if o.exceeds(s.outboundMax) {
+	if o.exceeds(s.outboundMax) && s.over(o) {
 		s.drop(k.publications)
 		return verdictSlow
 	}
 	s.push(o, k)
 	return verdictOK
+}
+
+// over reports whether o, which exceeds OutboundMax, may not have more. In a dry run it may, and counts once until it
+// is empty again.
+func (s *sender) over(o *outbox) bool {
+	if o.counted {
+		return false
+	}
+	if s.exceeded == nil || s.exceeded() {
+		return true
+	}
+	o.counted = true
+	return false
 }
 
 // pushControl appends k. While the kernel takes no more, it goes before everything that waits, but for what is partly
@@ -95,6 +113,7 @@ func (s *sender) insert(o *outbox, k chunk) {
 	} else {
 		o.chunks = append(o.chunks, k)
 	}
+	s.addKind(&k, len(k.bytes))
 	s.add(o, k.cost())
 }
 
@@ -105,22 +124,25 @@ const replyBytesMax = 16 << 10
 // connection is blocked it overtakes the data that waits: that is of other channels, see Shard.unsubscribeCommand.
 func (s *sender) reply(o *outbox, k chunk) verdict {
 	s.sendUncompressedIfBehind(o)
-	if o.exceeds(s.outboundMax) {
+	if o.exceeds(s.outboundMax) && s.over(o) {
 		s.drop(k.publications)
 		return verdictSlow
+	}
+	if k.kind != kindAnswer {
+		k.kind = kindReply
 	}
 	if o.blocked {
 		last := o.dataBegin() - 1
 		if last > 0 || last == 0 && o.offset == 0 {
-			if before := &o.chunks[last]; before.kind == kindReply && len(before.bytes)+len(k.bytes) <= replyBytesMax {
+			if before := &o.chunks[last]; before.kind == k.kind && len(before.bytes)+len(k.bytes) <= replyBytesMax {
 				before.bytes = append(before.bytes, k.bytes...)
 				before.publications += k.publications
+				s.addKind(before, len(k.bytes))
 				s.add(o, len(k.bytes))
 				return verdictOK
 			}
 		}
 	}
-	k.kind = kindReply
 	s.insert(o, k)
 	return verdictOK
 }
@@ -247,7 +269,7 @@ func (s *sender) sent(o *outbox, n int) {
 		n -= rest
 		o.offset = 0
 		cost += k.cost()
-		s.addShared(&k, -len(k.bytes))
+		s.addKind(&k, -len(k.bytes))
 		s.counts.deliveries += uint64(k.publications)
 		s.holds.drop(k.hold)
 		done++
@@ -267,7 +289,7 @@ func (s *sender) replace(o *outbox, plain, b []byte) bool {
 	for i := len(o.chunks) - 1; i >= 0; i-- {
 		k := &o.chunks[i]
 		if k.deferred && &k.bytes[0] == &plain[0] {
-			s.addShared(k, len(b)-len(k.bytes))
+			s.addKind(k, len(b)-len(k.bytes))
 			s.add(o, len(b)-len(k.bytes))
 			k.bytes, k.deferred = b, false
 			return true
@@ -286,7 +308,7 @@ func (s *sender) dropWhere(o *outbox, fn func(*chunk) bool) {
 			continue
 		}
 		s.drop(k.publications)
-		s.addShared(&k, -len(k.bytes))
+		s.addKind(&k, -len(k.bytes))
 		s.add(o, -k.cost())
 		s.holds.drop(k.hold)
 	}
@@ -323,7 +345,7 @@ func (s *sender) discard(o *outbox) {
 	s.dropMerged(o)
 	for i := range o.chunks {
 		s.drop(o.chunks[i].publications)
-		s.addShared(&o.chunks[i], -len(o.chunks[i].bytes))
+		s.addKind(&o.chunks[i], -len(o.chunks[i].bytes))
 		s.holds.drop(o.chunks[i].hold)
 	}
 	s.recycle(o)
@@ -336,7 +358,7 @@ func (s *sender) recycle(o *outbox) {
 		clear(o.chunks)
 		s.spares = append(s.spares, o.chunks[:0])
 	}
-	o.chunks, o.offset = nil, 0
+	o.chunks, o.offset, o.counted = nil, 0, false
 	s.add(o, -o.cost)
 }
 
@@ -352,41 +374,8 @@ func (s *sender) spare() []chunk {
 // hasRoom reports whether o can be given the result of a completion, whatever its size.
 func (s *sender) hasRoom(o *outbox) bool { return o.cost <= s.outboundMax/roomPart }
 
-// parkedMax bounds what a shard holds for its connections outside of their outboxes.
-func (s *sender) parkedMax() int { return s.outboundMax * parkedMany }
-
 // drop counts publications that a connection does not get.
 func (s *sender) drop(publications uint32) { s.counts.dropped += uint64(publications) }
-
-// park appends k to q.
-func (s *sender) park(q *parked, k chunk) {
-	s.holds.share(k.hold)
-	q.chunks = append(q.chunks, k)
-	q.cost += k.cost()
-	s.parkedBytes += k.cost()
-}
-
-// discardParked empties q without counting, of what will be read again or was queued.
-func (s *sender) discardParked(q *parked) {
-	for i := range q.chunks {
-		s.holds.drop(q.chunks[i].hold)
-	}
-	s.parkedBytes -= q.cost
-	*q = parked{}
-}
-
-// unpark empties q: into o, as far as there is room, or with o nil to nowhere.
-func (s *sender) unpark(q *parked, o *outbox) (v verdict) {
-	for _, k := range q.chunks {
-		if o == nil || v != verdictOK {
-			s.drop(k.publications)
-		} else {
-			v = s.offer(o, k)
-		}
-	}
-	s.discardParked(q)
-	return v
-}
 
 // add counts n more bytes, or fewer, that wait in o.
 func (s *sender) add(o *outbox, n int) {

@@ -44,10 +44,15 @@ type Shard struct {
 	// Inbound, and memory for reuse.
 	inbound   inbound
 	accounted int64 // Of ownMemory, in Options.Memory.
+	// Of ownAnswers, in Options.Memory.
+	accountedAnswers int64
+	fullTick         uint32 // Tick in which a dry run has counted that memory is full.
+
 	readBuf   []byte
 	replies   []byte
 	inflater  wire.Inflater
 	inflated  int // Bytes that the inflater has given, ever.
+	largeFrom int // Bytes of a message from which on a dry run counts it; mostly none does.
 	work      work
 	dryRuns   map[uint32]uint32 // As conn.whole, by slot, for rates in a dry run.
 
@@ -80,6 +85,7 @@ type Shard struct {
 	closing   bool
 	closeNext uint32 // Slot that closeSome goes on with.
 
+	peaks peaks
 	turn  turnCounts
 	doing doing // For the report of a panic.
 }
@@ -138,9 +144,11 @@ func newShard(o Options) (*Shard, error) {
 func (s *Shard) init() {
 	s.wheel = newWheel(&s.slab)
 	s.places = newPlaces(s.opts.Quotas)
+	s.largeFrom = largeFrom(s.opts.Quotas)
 	s.work = work{clock: &s.clock, max: workTurn}
 	s.dryRuns = make(map[uint32]uint32)
 	s.sender = newSender(s.opts.Limits.OutboundMax)
+	s.sender.exceeded = func() bool { return s.exceeded(QuotaOutbound) }
 	s.layouts = newLayouts(s.opts.Limits.MessageOutMax)
 	s.sender.layouts = &s.layouts
 	s.compressor = compressor{
@@ -157,13 +165,13 @@ func (s *Shard) init() {
 	s.recoveries = recoveries{
 		opts: &s.opts, clock: &s.clock, stats: s.stats, slab: &s.slab, channels: &s.channels, inbox: &s.inbox,
 		outlet: &s.outlet, flows: &s.flows, pings: &s.pings, layouts: &s.layouts, compressor: &s.compressor,
-		waiting: make(map[recoveryKey]*recovery),
+		work: &s.work, refuses: s.refusesAnswers, admit: s.admit, waiting: make(map[recoveryKey]*recovery),
 	}
 	s.recalls.channels = make(map[uint32][]string)
 	s.emptying = make(emptying)
 	s.flows.bySlot = make(map[uint32]*flow)
 	s.pings = pings{
-		limits: &s.opts.Limits, clock: &s.clock, stats: s.stats, wheel: s.wheel, emptying: s.emptying, flows: &s.flows,
+		limits: &s.opts.Limits, clock: &s.clock, stats: s.stats, wheel: s.wheel, emptying: &s.emptying, flows: &s.flows,
 		outlet: &s.outlet,
 		//nolint:gosec // It only spreads pings.
 		random: rand.New(rand.NewPCG(rand.Uint64(), uint64(s.opts.ID))),

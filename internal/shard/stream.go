@@ -39,7 +39,7 @@ type result struct {
 	err          error
 }
 
-// askNext asks what c's recoveries want to know, as far as queries may be under way.
+// askNext asks what c's recoveries want to know, as far as queries may be under way, and counts it as work of the part.
 func (rs *recoveries) askNext(c *conn, f *flow) {
 	if !c.isClient() {
 		return
@@ -49,6 +49,7 @@ func (rs *recoveries) askNext(c *conn, f *flow) {
 		f.first[0] = nil
 		f.first = f.first[1:]
 		if !rec.over {
+			rs.work.spendPart(unitsAsk)
 			rs.ask(c, f, rec, replyBytes)
 		}
 	}
@@ -61,6 +62,7 @@ func (rs *recoveries) askNext(c *conn, f *flow) {
 		f.streams[0] = nil
 		f.streams = f.streams[1:]
 		if !rec.over {
+			rs.work.spendPart(unitsAsk)
 			rs.ask(c, f, rec, room)
 		}
 	}
@@ -72,16 +74,19 @@ func (rs *recoveries) owner(c *conn) uint64 {
 	return uint64(routing.MakeConnID(rs.opts.ID, c.generation, c.slot))
 }
 
-// askReady has recoveries ask that have just begun: not amid their commands, whose replies come first.
+// askReady has recoveries ask that have just begun: not amid their commands, whose replies come first. What is over the
+// part of the turn asks in the next one.
 func (rs *recoveries) askReady() {
-	for _, ref := range rs.flows.ready {
-		if c := rs.slab.find(ref.slot, ref.generation); c != nil && c.hasFlow {
+	ready, n := rs.flows.ready, 0
+	for ; n < len(ready) && rs.work.goesOn(); n++ {
+		rs.work.spendPart(1)
+		if c := rs.slab.find(ready[n].slot, ready[n].generation); c != nil && c.hasFlow {
 			f := rs.flows.bySlot[c.slot]
 			f.listed = false
 			rs.askNext(c, f)
 		}
 	}
-	rs.flows.ready = rs.flows.ready[:0]
+	rs.flows.ready = ready[:copy(ready, ready[n:])]
 }
 
 // ask asks for the next records of rec, at most bytesMax of them. What the bus brings from now on is parked.
@@ -93,7 +98,7 @@ func (rs *recoveries) ask(c *conn, f *flow, rec *recovery, bytesMax int) {
 		return
 	}
 	// A client that comes from another node may be ahead of this one: then the answer waits until this one is there.
-	c.subs[rs.channels.find(c, ch.name)].start = max(position, rec.after)
+	c.subs[rs.channels.indexIn(c, rec.key.channel)].start = max(position, rec.after)
 	ch.joinedSeq = rs.opts.Head()
 	rec.full, rec.upTo = false, position
 	if rec.started && rec.after >= position {
@@ -121,9 +126,8 @@ func (rs *recoveries) ask(c *conn, f *flow, rec *recovery, bytesMax int) {
 		q.RecordsMax, q.CountMax = replyPublications, rs.opts.Recovery.PublicationsMax
 	}
 	prepare := rs.preparer(c, rec, ch.name)
-	memory := rs.opts.Memory
 	rs.opts.Recovery.Recoverer.Ask(q, func(a bus.Answer) {
-		r := prepare(memory.admit(a))
+		r := prepare(rs.admit(a))
 		work.post(len(r.bytes), rec.cache, func(c *conn, room bool) { rs.answered(c, rec, &r, room) })
 	})
 }
@@ -196,7 +200,7 @@ func (rs *recoveries) takeFirst(c *conn, f *flow, rec *recovery, r *result, room
 	}
 	whole := !r.More && room
 	if whole {
-		rs.outlet.queueReply(c, chunk{bytes: r.bytes, publications: r.publications})
+		rs.outlet.queueReply(c, chunk{bytes: r.bytes, publications: r.publications, kind: kindAnswer})
 		rec.after = max(rec.after, rec.upTo)
 	} else {
 		rs.outlet.sendReply(c, recoveredReply(c.speaks(), rec, nil))
@@ -208,7 +212,7 @@ func (rs *recoveries) takeFirst(c *conn, f *flow, rec *recovery, r *result, room
 	}
 	rec.started = true
 	rs.outlet.sender.discardParked(&rec.parked)
-	rs.flows.pause(c, f, rec, rs.clock.tick+ticks(startPause))
+	rs.flows.pause(c, f, rec, pauseStart, rs.clock.tick)
 }
 
 // takePortion queues a portion, with a ping behind it, and joins the live stream if it is the last.
@@ -230,7 +234,9 @@ func (rs *recoveries) takePortion(c *conn, f *flow, rec *recovery, r *result) {
 	}
 	last := !r.More && !rec.full
 	if len(r.bytes) > 0 {
-		rs.outlet.offer(c, chunk{bytes: r.bytes, publications: r.publications, channel: rec.key.channel + 1})
+		rs.outlet.offer(c, chunk{
+			bytes: r.bytes, publications: r.publications, channel: rec.key.channel + 1, kind: kindPortion,
+		})
 		p := pingInFlight{tick: rs.clock.tick, bytes: len(r.bytes)}
 		if last {
 			p.recovered = rec.origin
@@ -266,7 +272,7 @@ func (rs *recoveries) joinLive(c *conn, rec *recovery) {
 // that is temporary, and comes again by itself: it has not lost what it missed.
 func (rs *recoveries) failedForNow(c *conn, f *flow, rec *recovery) {
 	if !rec.started {
-		i := rs.channels.find(c, rs.channels.list[rec.key.channel].name)
+		i := rs.channels.indexIn(c, rec.key.channel)
 		rs.channels.unsubscribe(c, i, false)
 		rs.outlet.sendReply(c, &protocol.Reply{Id: rec.command, Error: errRecoverLater.Reply()})
 		return
@@ -276,25 +282,26 @@ func (rs *recoveries) failedForNow(c *conn, f *flow, rec *recovery) {
 		rs.failRecovery(c, rec, rec.origin)
 		return
 	}
-	rs.flows.pause(c, f, rec, rs.clock.tick+ticks(retryPause))
+	rs.flows.pause(c, f, rec, pauseRetry, rs.clock.tick)
 }
 
-// resumePaused has the streams go on whose pause is over.
-func (rs *recoveries) resumePaused() {
-	fs := rs.flows
-	for len(fs.pauses) > 0 && fs.pauses[0].tick <= rs.clock.tick {
-		p := fs.pauses[0]
-		fs.pauses[0] = pause{}
-		if fs.pauses = fs.pauses[1:]; len(fs.pauses) == 0 {
-			fs.pauses = nil
+// resumePaused has the streams go on whose pause is over, and reports whether more could not in this turn.
+func (rs *recoveries) resumePaused() (more bool) {
+	for rs.work.goesOn() {
+		p, ok := rs.flows.pauses.pop(rs.clock.tick)
+		if !ok {
+			return false
 		}
+		rs.work.spendPart(1)
 		c := rs.slab.find(p.conn.slot, p.conn.generation)
 		if c == nil || !c.hasFlow {
 			continue
 		}
-		f := fs.bySlot[c.slot]
+		f := rs.flows.bySlot[c.slot]
 		f.pauses--
 		f.streams = append(f.streams, p.rec)
 		rs.askNext(c, f)
 	}
+	at := rs.flows.pauses.wakeAt()
+	return at != 0 && at <= rs.clock.tick
 }

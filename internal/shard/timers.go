@@ -104,6 +104,10 @@ func (w *wheel) pop(now uint32) *conn {
 	}
 }
 
+// has reports whether pop may find a connection that is due at tick now: there are ticks that it has not looked at, or
+// it was not called until the current one was empty.
+func (w *wheel) has(now uint32) bool { return w.now != now || w.heads[now%wheelSlots] != timerNone }
+
 // rearm puts c into the wheel at its earliest deadline.
 func (w *wheel) rearm(c *conn) {
 	var earliest uint32

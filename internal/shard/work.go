@@ -25,6 +25,17 @@ const (
 	bytesUnitCommand  = 512
 	unitsInflate      = 16
 	bytesUnitInflated = 512
+
+	// What the turn does besides input: for timers, results of work done elsewhere, and connections that end.
+	unitsTimer = 16 // Mostly a ping, with its write at the end of the turn.
+	unitsAsk   = 8  // A query to the Recoverer, or the result of one.
+	unitsEnd   = 16 // A connection that ends, beside its subscriptions.
+	unitsLeave = 1  // One of its subscriptions.
+
+	// workPart bounds a part of the turn that is not input, and leastPart does in a turn that has done enough: no part
+	// waits for a turn without input. They are units and not a time, as much of the work comes with the turn's flush.
+	workPart  = 2048
+	leastPart = workShare
 )
 
 // work is the input that the turn has acted on, and whose input waits.
@@ -37,6 +48,7 @@ type work struct {
 	left  int           // Units until the clock is looked at.
 	over  bool          // The turn has done enough.
 	share int           // Units that are left for the connection being served.
+	part  int           // Units that are left for the part of the turn that is not input.
 
 	waiting []connRef // In order.
 	spare   []connRef
@@ -67,6 +79,22 @@ func (w *work) spend(units int) {
 		w.over = w.over || time.Since(w.clock.start) >= w.until
 	}
 }
+
+// beginPart begins a part of the turn that is not input, with a share of its own.
+func (w *work) beginPart() {
+	if w.part = workPart; w.over {
+		w.part = leastPart
+	}
+}
+
+// goesOn reports whether the part of the turn may begin something more. It may always begin one thing.
+func (w *work) goesOn() bool { return w.part > 0 }
+
+// spendPart counts units of work of the part.
+func (w *work) spendPart(units int) { w.part -= units }
+
+// unitsOfEnd returns what it takes to end c.
+func unitsOfEnd(c *conn) int { return unitsEnd + unitsLeave*len(c.subs) }
 
 // enough reports whether the connection being served has to wait for the next turn.
 func (w *work) enough() bool { return w.over || w.share <= 0 }

@@ -2,6 +2,7 @@ package source
 
 import (
 	"encoding/base64"
+	"slices"
 	"strconv"
 
 	"wsd/internal/route"
@@ -39,7 +40,10 @@ func (st *Stream) Position() (offset uint64, epoch string, ok bool) {
 type streams struct {
 	// For channels named by topic and partition alone. Nil if two partitions feed the channel.
 	byChannel map[string]*Stream
-	feeds     []feed // The topics whose records name the channel.
+	// The topics whose records name the channel, by the prefixes of such channels, and the lengths of all prefixes.
+	// Topics may be 10,000, and clients decide how often a channel is looked for.
+	feeds   map[string][]*feed
+	lengths []int
 }
 
 // Stream returns the stream of the channel. It reports false if the channel's name and the configuration do not show
@@ -55,16 +59,20 @@ func (t *streams) find(channel string, ignoreStrays bool) (found *Stream, ok boo
 	if some && found == nil {
 		return nil, false
 	}
-	for i := range t.feeds {
-		f := &t.feeds[i]
-		if !f.route.CanFill(channel) {
-			continue
+	for _, n := range t.lengths {
+		if n > len(channel) {
+			break
 		}
-		st := f.stream(channel, ignoreStrays)
-		if st == nil || found != nil && found != st {
-			return nil, false
+		for _, f := range t.feeds[channel[:n]] {
+			if !f.route.CanFill(channel) {
+				continue
+			}
+			st := f.stream(channel, ignoreStrays)
+			if st == nil || found != nil && found != st {
+				return nil, false
+			}
+			found = st
 		}
-		found = st
 	}
 	return found, found != nil
 }
@@ -93,7 +101,7 @@ func (s *Source) Settled(channel string) bool {
 // buildStreams finds the streams of all channels. A channel that two partitions may feed has none. A topic that does
 // not exist yet counts, so that a stream does not become wrong later.
 func buildStreams(topics []*topic) *streams {
-	out := &streams{byChannel: make(map[string]*Stream)}
+	out := &streams{byChannel: make(map[string]*Stream), feeds: make(map[string][]*feed)}
 	for _, t := range topics {
 		list := make([]*Stream, len(t.parts))
 		for i, p := range t.parts {
@@ -107,9 +115,18 @@ func buildStreams(topics []*topic) *streams {
 			}
 		}
 		if t.route.Open() {
-			out.feeds = append(out.feeds, feed{t.route, list})
+			f := &feed{t.route, list}
+			for _, prefix := range t.route.Prefixes() {
+				out.feeds[prefix] = append(out.feeds[prefix], f)
+			}
 		}
 	}
+	for prefix := range out.feeds {
+		if !slices.Contains(out.lengths, len(prefix)) {
+			out.lengths = append(out.lengths, len(prefix))
+		}
+	}
+	slices.Sort(out.lengths)
 	return out
 }
 

@@ -43,7 +43,8 @@ const all = "*"
 // plane never knows the control plane, and only server sees both.
 var rules = map[string]rule{
 	"stats":     {},
-	"routing":   {},
+	"shrink":    {},
+	"routing":   {own: []string{"shrink"}},
 	"route":     {own: []string{"kafka", "routing"}, outside: []string{gjson}},
 	"wire":      {outside: []string{"github.com/gobwas/ws", "github.com/gobwas/httphead"}},
 	"deflate":   {outside: []string{ants, flate}},
@@ -55,10 +56,10 @@ var rules = map[string]rule{
 	"auth":      {own: []string{"routing"}, outside: []string{"github.com/golang-jwt/jwt/v5", "github.com/MicahParks/keyfunc/v3"}},
 	"cgroup":    {},
 	"admission": {own: []string{"cgroup", "stats"}, outside: []string{unix}},
-	"shard":     {own: []string{"epoll", "wire", "proto", "bus", "routing", "stats"}, outside: []string{centrifuge, "github.com/gobwas/ws", unix}},
+	"shard":     {own: []string{"epoll", "wire", "proto", "bus", "routing", "shrink", "stats"}, outside: []string{centrifuge, "github.com/gobwas/ws", unix}},
 	"kafka":     {own: []string{"epoll"}, outside: []string{kafkaGo, kmsg, "github.com/klauspost/compress"}}, // Its sockets make epoll's raw calls.
 	"source":    {own: []string{"bus", "kafka", "route", "routing", "proto", "stats"}, outside: []string{kafkaGo, kmsg}},
-	"recovery":  {own: []string{"source", "bus", "stats"}},
+	"recovery":  {own: []string{"source", "bus", "shrink", "stats"}},
 	"control":   {own: []string{"dirlock", "httpserve"}},
 	"tlsconn":   {own: []string{"epoll"}, outside: []string{ants}},
 	"doctor":    {own: []string{"cgroup", "host", "steering"}, outside: []string{unix}},
