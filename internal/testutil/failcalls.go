@@ -43,7 +43,9 @@ func WithFailedCalls(tb testing.TB, calls []FailedCall, do func()) {
 // failureFilter returns a classic BPF program over struct seccomp_data (linux/seccomp.h) of a little-endian machine.
 func failureFilter(calls []FailedCall) (program []unix.SockFilter) {
 	const (
-		load, equal, end = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, unix.BPF_RET | unix.BPF_K
+		load  = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
+		equal = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
+		end   = unix.BPF_RET | unix.BPF_K
 
 		atNumber, atFirst, atSecond = 0, 16, 24
 	)
