@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -111,8 +112,11 @@ type process struct {
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, socket: filepath.Join(t.TempDir(), "wsd.sock"), rest: make(chan string, 1)}
-	p.cmd = exec.CommandContext(t.Context(), os.Args[0], append(args, "--control.socket", p.socket, "--shutdown.drain", "20s",
-		"--steering.pin-dir", pinDir)...)
+	args = append(args, "--control.socket", p.socket, "--steering.pin-dir", pinDir)
+	if !slices.Contains(args, "--shutdown.drain") {
+		args = append(args, "--shutdown.drain", "20s")
+	}
+	p.cmd = exec.CommandContext(t.Context(), os.Args[0], args...)
 	p.cmd.Env = append(os.Environ(), asWSD+"=1")
 	var err error
 	p.stdin, err = p.cmd.StdinPipe()

@@ -50,8 +50,8 @@ func (o Options) connections() []family {
 			values: func(emit func(float64, ...string)) { emit(float64(o.Channels())) }},
 		o.counter("wsd_accepted_total", "Connections accepted.",
 			func(s *shard.Stats) *atomic.Uint64 { return &s.Accepted }),
-		o.counter("wsd_accept_errors_total", "Failed accepts because of a lack of file descriptors or memory. Each "+
-			"one pauses accepting.",
+		o.counter("wsd_accept_errors_total", "Failed accepts because of a lack of file descriptors, memory or epoll "+
+			"watches. Each one pauses accepting.",
 			func(s *shard.Stats) *atomic.Uint64 { return &s.AcceptErrors }),
 		o.gauge("wsd_accept_paused", "1 while the shard does not accept because of a lack of file descriptors or "+
 			"memory.", func(s *shard.Stats) *atomic.Int64 { return &s.PauseAccepts }),

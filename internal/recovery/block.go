@@ -78,6 +78,15 @@ func (p *pass) read(q *query) (b source.Block, err error) {
 	return b, nil
 }
 
+// deadlineOrigin is what the multiples of deadlineStep are counted from.
+var deadlineOrigin = time.Now()
+
+// roundUp returns the multiple of deadlineStep after a deadline. Its result keeps the monotonic reading, which
+// Time.Truncate takes away: a step of the wall clock must neither end a read nor make it last.
+func roundUp(deadline time.Time) time.Time {
+	return deadlineOrigin.Add(deadline.Sub(deadlineOrigin).Truncate(deadlineStep) + deadlineStep)
+}
+
 // fetch reads a range from Kafka, see Reader.Read. It gives up at the earliest deadline of the queries.
 func (p *pass) fetch(from, to, toMax int64) (source.Block, error) {
 	var deadline time.Time
@@ -86,7 +95,7 @@ func (p *pass) fetch(from, to, toMax int64) (source.Block, error) {
 			deadline = q.deadline
 		}
 	}
-	ctx, cancel := context.WithDeadline(p.r.ctx, deadline.Truncate(deadlineStep).Add(deadlineStep))
+	ctx, cancel := context.WithDeadline(p.r.ctx, roundUp(deadline))
 	defer cancel()
 	before := p.reader.Requests()
 	b, err := p.reader.Read(ctx, p.st.Stream, from, to, toMax, p.r.past.blockBytes)

@@ -1,6 +1,8 @@
 package shard
 
 import (
+	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -56,7 +58,9 @@ func (s *Shard) accept(index, acceptsMax int) {
 		fd, err := epoll.Accept(s.accepting.listeners[index])
 		switch err {
 		case nil:
-			s.open(fd, index)
+			if !s.open(fd, index) {
+				return
+			}
 		case unix.EAGAIN:
 			return
 		case unix.ECONNABORTED, unix.EINTR, unix.EPROTO, unix.ENETDOWN, unix.ENOPROTOOPT, unix.EHOSTDOWN, unix.ENONET,
@@ -72,18 +76,19 @@ func (s *Shard) accept(index, acceptsMax int) {
 	}
 }
 
-// open makes a connection of a descriptor that a listener has accepted, and reads what it has sent.
-func (s *Shard) open(fd, listener int) {
+// open makes a connection of a descriptor that a listener has accepted, and reads what it has sent. It returns false if
+// the kernel would not watch the connection, and has paused accepting then: the next ones would end like this one.
+func (s *Shard) open(fd, listener int) bool {
 	s.stats.Accepted.Add(1)
 	s.accepting.accepted++
 	if !s.admits(AnswerReset) {
 		s.turnAway(fd, ReasonAdmission)
-		return
+		return true
 	}
 	c := s.slab.take()
 	if c == nil {
 		s.turnAway(fd, ReasonInternal)
-		return
+		return true
 	}
 	c.transport = transport{fd: int32(fd), listener: uint8(listener)}
 	c.state = stateHead
@@ -98,15 +103,16 @@ func (s *Shard) open(fd, listener int) {
 	s.readable(c)
 	s.accepting.opening = nil
 	if c.state == stateFree || c.state == stateHead && !s.beginHandshake(c) {
-		return
+		return true
 	}
 	if err := s.poller.Add(fd, epoll.Readable, int32(c.slot), int32(c.generation)); err != nil {
-		s.opts.Logger.Warn("watch accepted connection", "error", err)
 		c.reason = ReasonInternal
 		s.abort(c)
-		return
+		s.pauseAccepting(fmt.Errorf("watch an accepted connection: %w", err))
+		return false
 	}
 	s.wheel.rearm(c)
+	return true
 }
 
 // turnAway resets an accepted descriptor that does not become a connection.
@@ -125,9 +131,20 @@ func (s *Shard) pauseAccepting(cause error) {
 		s.accepting.setPaused(true, s.stats)
 		s.opts.Logger.Warn("not accepting: out of file descriptors or memory; clients wait in the backlog",
 			"shard", s.opts.ID, "connections", s.connections, "error", cause,
-			"remedy", "raise the limit of open files (nofile)")
+			"remedy", acceptRemedy(cause))
 	}
 	s.watchListeners(0)
+}
+
+// acceptRemedy says what helps when a shard cannot accept.
+func acceptRemedy(cause error) string {
+	switch {
+	case errors.Is(cause, unix.ENOSPC):
+		return "raise the sysctl fs.epoll.max_user_watches"
+	case errors.Is(cause, unix.ENOMEM), errors.Is(cause, unix.ENOBUFS):
+		return "give the machine or the container more memory, or lower limits.connections"
+	}
+	return "raise the limit of open files (nofile)"
 }
 
 // resumeAccepting ends a pause. The log has both edges: the pause counts as over when a connection could be accepted
@@ -143,8 +160,8 @@ func (s *Shard) resumeAccepting() {
 	}
 	s.watchListeners(epoll.Readable)
 	fd, err := epoll.Accept(s.accepting.listeners[0])
-	if err == nil {
-		s.open(fd, 0)
+	if err == nil && !s.open(fd, 0) {
+		return
 	}
 	if err == nil || err == unix.EAGAIN {
 		// EAGAIN alone does not prove a free descriptor: the kernel looks for one before it looks at the queue.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"wsd/internal/shrink"
+	"wsd/internal/stats"
 	"wsd/internal/wire"
 )
 
@@ -120,12 +121,12 @@ func (q *Quotas) Handshakes() int64 { return q.handshakes.Load() }
 
 // seldom lets something be logged once a minute at most. Its zero value is ready to use; any goroutine may.
 type seldom struct {
-	last atomic.Int64 // Unix time of the last line.
+	last stats.Moment // Time of the last line.
 }
 
 func (l *seldom) allows() bool {
-	now, last := time.Now().Unix(), l.last.Load()
-	return (last == 0 || now-last >= int64(time.Minute/time.Second)) && l.last.CompareAndSwap(last, now)
+	now, last := time.Now(), l.last.Get()
+	return (last.IsZero() || now.Sub(last) >= time.Minute) && l.last.Replace(last, now)
 }
 
 // exceeded counts and logs that a quota is exceeded, and reports whether that has consequences. Any goroutine.

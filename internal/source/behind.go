@@ -16,20 +16,20 @@ func (p *partition) end() int64 {
 // noteWaiting notes that a response has something to read of the partition. Any goroutine may call it.
 func (p *partition) noteWaiting(now time.Time) {
 	if p.routed.Load() >= p.end() {
-		p.behindSince.Store(now.UnixNano()) // Whatever was behind before has been read.
+		p.behindSince.Set(now) // Whatever was behind before has been read.
 		return
 	}
-	p.behindSince.CompareAndSwap(0, now.UnixNano())
+	p.behindSince.SetIfNone(now)
 }
 
 // behind returns how long the partition has been behind the end of what it could read. An open transaction does not
 // count, see heldBack. Any goroutine may call it.
 func (p *partition) behind(now time.Time) time.Duration {
-	since, position := p.behindSince.Load(), p.routed.Load()
-	if since == 0 || position < 0 || position >= p.end() {
+	since, position := p.behindSince.Get(), p.routed.Load()
+	if since.IsZero() || position < 0 || position >= p.end() {
 		return 0
 	}
-	return max(0, now.Sub(time.Unix(0, since)))
+	return max(0, now.Sub(since))
 }
 
 // behindLongest returns the partition of parts that has been behind for longest, and how long. Any goroutine may call

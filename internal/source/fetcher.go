@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"wsd/internal/kafka"
+	"wsd/internal/stats"
 )
 
 // fetcher reads the partitions that one broker leads. It has one goroutine, one connection and one Fetch in flight.
@@ -25,7 +26,7 @@ type fetcher struct {
 	// Any goroutine reads these.
 	connected atomic.Bool
 	lastError atomic.Pointer[string]
-	askedAt   atomic.Int64 // When the fetch under way is sent, in nanoseconds of Unix time. 0 means none is.
+	askedAt   stats.Moment // When the fetch under way is sent. None if there is none.
 
 	// The fetcher's goroutine owns these.
 	request  kmsg.FetchRequest
@@ -184,9 +185,9 @@ func (f *fetcher) step(ctx context.Context, c *kafka.Conn) error {
 	}
 	var resp kmsg.FetchResponse
 	req := f.fetches.next(&f.request, len(f.asked), f.behind, time.Now())
-	f.askedAt.Store(time.Now().Add(c.Throttled()).UnixNano())
+	f.askedAt.Set(time.Now().Add(c.Throttled()))
 	size, err := c.Request(req, &resp, f.s.o.FetchMaxWait)
-	f.askedAt.Store(0)
+	f.askedAt.Clear()
 	f.fraction.after(err)
 	if err != nil {
 		return kafka.Describe("fetch from broker "+f.addr, err)

@@ -175,7 +175,7 @@ func TestIdleIsNotBehind(t *testing.T) {
 	b.feed(t, 3, nil, kafkatest.Join(kafkatest.Numbered(0, 3)))
 	b.Source.mu.Lock()
 	b.p.progressAt = time.Now().Add(-time.Hour)
-	b.p.stableAt.Store(time.Now().Add(-time.Hour).UnixNano())
+	b.p.stableAt.Set(time.Now().Add(-time.Hour))
 	b.Source.mu.Unlock()
 	b.f.asked = map[partKey]asked{{topic: "a"}: {p: b.p, offset: 3, first: true}}
 	resp := kmsg.FetchResponse{Version: 11, Topics: []kmsg.FetchResponseTopic{{Topic: "a", Partitions: []kmsg.FetchResponseTopicPartition{{

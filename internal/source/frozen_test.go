@@ -66,9 +66,9 @@ func TestOverdueFetchHurriesMetadata(t *testing.T) {
 	s.running.Wait() // The watcher owns what follows.
 	s.fetchers[f.id] = f
 	now := time.Now()
-	f.askedAt.Store(now.UnixNano())
+	f.askedAt.Set(now)
 	require.Equal(t, s.o.MetadataInterval, s.refreshAfter(now.Add(s.o.FetchMaxWait+overdueAfter)))
 	require.Equal(t, s.o.MetadataInterval/4, s.refreshAfter(now.Add(s.o.FetchMaxWait+overdueAfter+1)))
-	f.askedAt.Store(0)
+	f.askedAt.Clear()
 	require.Equal(t, s.o.MetadataInterval, s.refreshAfter(now.Add(time.Hour)))
 }

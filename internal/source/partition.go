@@ -8,6 +8,7 @@ import (
 
 	"wsd/internal/kafka"
 	"wsd/internal/route"
+	"wsd/internal/stats"
 )
 
 // topic is a topic that the source reads, because its name is configured or because a pattern found it. The watcher
@@ -63,11 +64,10 @@ type partition struct {
 	routed   atomic.Int64 // The next offset to route. All before it have been routed. -1 if it is not known yet.
 	high     atomic.Int64 // The high watermark at the last fetch, or -1.
 	stable   atomic.Int64 // The last stable offset at the last fetch, or -1. An open transaction keeps it back.
-	stableAt atomic.Int64 // When stable last moved, or was the high watermark. In nanoseconds of Unix time.
+	stableAt stats.Moment // When stable last moved, or was the high watermark.
 	caughtUp atomic.Bool  // The last fetch reached the end of what is committed.
-	// Since when the source has not read everything that responses have. In nanoseconds of Unix time, 0 means it has.
-	// Any goroutine may write it.
-	behindSince atomic.Int64
+	// Since when the source has not read everything that responses have. None if it has. Any goroutine may write it.
+	behindSince stats.Moment
 	leaderSeen  atomic.Int32 // The id of the broker that leads the partition, or -1.
 	readSeen    atomic.Int32 // The id of the broker that it is read from, or -1.
 	ended       atomic.Bool  // The topic was deleted, or created again. The watcher writes it.
@@ -200,7 +200,7 @@ func (p *partition) stableLocked(stable, high int64, now time.Time) {
 	}
 	held := stable < high
 	if p.stable.Swap(stable) != stable || !held || !p.held {
-		p.stableAt.Store(now.UnixNano())
+		p.stableAt.Set(now)
 	}
 	p.held = held
 }
@@ -209,7 +209,7 @@ func (p *partition) stableLocked(stable, high int64, now time.Time) {
 // if there is none. Any goroutine may call it.
 func (p *partition) heldBack(patience time.Duration) string {
 	stable, high := p.stable.Load(), p.high.Load()
-	since := time.Since(time.Unix(0, p.stableAt.Load()))
+	since := time.Since(p.stableAt.Get())
 	if stable < 0 || high <= stable || p.routed.Load() < stable || since < patience {
 		return ""
 	}

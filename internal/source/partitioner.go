@@ -2,12 +2,12 @@ package source
 
 import (
 	"hash/crc32"
-	"sync/atomic"
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
 
 	"wsd/internal/route"
+	"wsd/internal/stats"
 )
 
 // partitionOf returns which of n partitions a producer with this partitioner chooses for the key. The key must have at
@@ -43,15 +43,15 @@ func countTo(n int) []int {
 // partition does not hold all of a channel, so the topic's keys have no streams. Producers that do not know of new
 // partitions yet write some for a while.
 type strays struct {
-	last atomic.Int64 // When one was seen last, in nanoseconds of Unix time. Zero means never.
+	last stats.Moment // When one was seen last.
 }
 
 // straysLast is how long keys have no streams after a stray.
 const straysLast = 10 * time.Minute
 
 func (s *strays) recent() bool {
-	last := s.last.Load()
-	return last != 0 && time.Since(time.Unix(0, last)) < straysLast
+	last := s.last.Get()
+	return !last.IsZero() && time.Since(last) < straysLast
 }
 
 // Of the wanted records of a partition, the first straysFirst are checked, and after that one in straysEvery.
@@ -75,5 +75,5 @@ func (r *router) checkLocked(p *partition, channel []byte, offset int64) {
 		p.topic.strayNoted = true
 		r.s.noteRecord(eventStray, "", p, offset, nil, "expected", st.p.id)
 	}
-	p.topic.strays.last.Store(time.Now().UnixNano())
+	p.topic.strays.last.Set(time.Now())
 }

@@ -101,11 +101,11 @@ func TestOpenTransactionIsNamed(t *testing.T) {
 
 	// It moves on: the clock begins again.
 	b.o.StallAfter = time.Hour
-	b.p.stableAt.Store(1)
+	b.p.stableAt.Set(time.Now().Add(-24 * time.Hour))
 	require.NotEmpty(t, problem())
 	fetch(5, 10, kafkatest.Join(kafkatest.Numbered(3, 2)))
 	require.Empty(t, problem())
-	b.p.stableAt.Store(1)
+	b.p.stableAt.Set(time.Now().Add(-24 * time.Hour))
 	fetch(10, 10, kafkatest.Join(kafkatest.Numbered(5, 5)))
 	require.Empty(t, problem())
 }

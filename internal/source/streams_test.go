@@ -116,7 +116,7 @@ func TestStrays(t *testing.T) {
 	_, ok := r.Stream("k")
 	require.False(t, ok)
 	require.Contains(t, r.logs.String(), "kafka.partitioner")
-	later := func() { r.Source.topics[0].strays.last.Add(-int64(straysLast) / 2) }
+	later := func() { last := &r.Source.topics[0].strays.last; last.Set(last.Get().Add(-straysLast / 2)) }
 	later()
 	record((right + 1) % 4)
 	r.wantValues(t, "k", []string{"1", "1", "1"})

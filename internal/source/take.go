@@ -123,7 +123,7 @@ func (f *fetcher) takeLocked(w *walk) (r taken) {
 	w.at, w.done = position, !w.open
 	wasCaughtUp := p.caughtUp.Swap(position >= end)
 	if position >= end {
-		p.behindSince.Store(0)
+		p.behindSince.Clear()
 	}
 	if good {
 		p.badOffset = -1

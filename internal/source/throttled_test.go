@@ -47,6 +47,6 @@ func TestThrottledIsNotOverdue(t *testing.T) {
 	eventually(t, func() bool { return len(r.Status().Throttled) > 0 }, r.logs.String)
 	fetchers := func() []*fetcher { r.view.mu.Lock(); defer r.view.mu.Unlock(); return r.view.fetchers }
 	eventually(t, func() bool {
-		return time.Until(time.Unix(0, fetchers()[0].askedAt.Load())) > time.Minute
+		return time.Until(fetchers()[0].askedAt.Get()) > time.Minute
 	}, func() string { return "the wait does not count" })
 }

@@ -82,7 +82,7 @@ const overdueAfter = time.Second
 // of some broker is overdue.
 func (s *Source) refreshAfter(now time.Time) time.Duration {
 	for _, f := range s.fetchers {
-		if at := f.askedAt.Load(); at != 0 && now.Sub(time.Unix(0, at)) > s.o.FetchMaxWait+overdueAfter {
+		if at := f.askedAt.Get(); !at.IsZero() && now.Sub(at) > s.o.FetchMaxWait+overdueAfter {
 			return s.o.MetadataInterval / 4
 		}
 	}

@@ -1,0 +1,45 @@
+package tidy
+
+import (
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// takesWallTime takes the monotonic reading away from a time, or makes a time without one. Round is among what does so
+// too, but is mostly called on durations.
+var takesWallTime = regexp.MustCompile(
+	`\.(?:Unix|UnixMilli|UnixMicro|UnixNano|UTC|Local)\(\)|\btime\.(?:Unix|UnixMilli|UnixMicro|Date)\(|\.(?:In|Truncate)\(|\.Round\(0\)`)
+
+// wallTimes are the lines that may deal in wall time, because they tell people or Kafka of it, or hear of it.
+var wallTimes = []string{
+	"internal/config/check.go isTime && t.Unix() > 0",                  // kafka.start.
+	"internal/source/offsets.go return st.Time.UnixMilli()",            // The same, asked of the broker.
+	"internal/metrics/drain.go return float64(t.UnixMilli())",          // A gauge.
+	"internal/kafka/record.go return time.UnixMilli(r.Millis)",         // A record's timestamp.
+	"internal/dev/trades.go now.UTC().Format(",                         // In the demo's records.
+	"internal/epoll/poller.go past = time.Unix(1, 0)",                  // Any time in the past.
+	"internal/recovery/block.go deadline.Sub(deadlineOrigin).Truncate", // Of a duration.
+}
+
+// The wall clock may be stepped by an hour at any time. So nothing that is a duration, a deadline or a rate goes by it:
+// such times keep the monotonic reading of time.Now, and those that goroutines share are a stats.Moment.
+func TestDurationsUseNoWallTime(t *testing.T) {
+	for _, name := range files(t) {
+		if filepath.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go") || strings.HasPrefix(name, "internal/kafkatest/") ||
+			strings.HasPrefix(name, "loadtest/") {
+			continue
+		}
+		for line := range strings.SplitSeq(string(content(t, name)), "\n") {
+			code, _, _ := strings.Cut(line, "//")
+			if takesWallTime.MatchString(code) && !slices.ContainsFunc(wallTimes, func(known string) bool {
+				file, text, _ := strings.Cut(known, " ")
+				return file == name && strings.Contains(code, text)
+			}) {
+				t.Errorf("%s: %s: a time without a monotonic reading; see stats.Moment", name, strings.TrimSpace(line))
+			}
+		}
+	}
+}
