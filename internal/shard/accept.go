@@ -85,8 +85,11 @@ func (s *Shard) open(fd, listener int) {
 		s.turnAway(fd, ReasonInternal)
 		return
 	}
-	c.transport = transport{fd: int32(fd), listener: uint8(listener)}
+	c.fd, c.listener = int32(fd), uint8(listener)
 	c.state = stateHead
+	if s.opts.TLS.speaks(listener) {
+		c.state = stateTLS
+	}
 	c.whole = s.allowanceNow()
 	s.countConnections(1)
 	s.beginAge(c)
@@ -97,7 +100,7 @@ func (s *Shard) open(fd, listener int) {
 	s.accepting.opening = c
 	s.readable(c)
 	s.accepting.opening = nil
-	if c.state == stateFree || c.state == stateHead && !s.beginHandshake(c) {
+	if c.state == stateFree || c.isComing() && !s.beginHandshake(c) {
 		return
 	}
 	if err := s.poller.Add(fd, epoll.Readable, int32(c.slot), int32(c.generation)); err != nil {
@@ -107,6 +110,7 @@ func (s *Shard) open(fd, listener int) {
 		return
 	}
 	s.wheel.rearm(c)
+	s.blockIfHeld(c)
 }
 
 // turnAway resets an accepted descriptor that does not become a connection.

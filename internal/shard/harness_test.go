@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -100,6 +101,7 @@ type rig struct {
 	offset   uint64
 	stepped  bool // The test turns the loop over itself.
 	stopped  bool
+	tls      bool // Clients speak TLS, unless they say otherwise.
 }
 
 func testLimits() Limits {
@@ -182,9 +184,13 @@ func newIdleRig(t testing.TB, stallMax time.Duration, change func(*Options)) *ri
 		ID: 0, Listeners: []int{fd}, Cursor: ring.Cursor(0), Head: ring.Head, Interest: r.interest, Positions: r.place, Load: r.load,
 		Serving: r.serving, Descriptors: &Descriptors{Max: 1 << 20}, Memory: &Memory{Limit: 1 << 40}, Drain: &Drain{}, Quotas: &Quotas{}, Limits: testLimits(), Version: "test", ClientIDs: testIDs, Logger: slog.New(slog.DiscardHandler),
 	}
+	if *everythingTLS {
+		o.TLS.Handshakes = newHandshakes(t)
+	}
 	if change != nil {
 		change(&o)
 	}
+	r.tls = o.TLS.Handshakes != nil
 	r.shard, err = New(o)
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -309,6 +315,14 @@ func (r *rig) dial(path string) *client {
 }
 
 func (r *rig) open() *client {
+	r.t.Helper()
+	if r.tls {
+		return r.openTLS(new(tls.Config))
+	}
+	return r.openPlain()
+}
+
+func (r *rig) openPlain() *client {
 	r.t.Helper()
 	conn, err := net.Dial("tcp", r.address)
 	require.NoError(r.t, err)

@@ -200,6 +200,9 @@ func (s *Shard) closeSome(now time.Duration) (more bool) {
 			s.end(c, ReasonShutdown)
 		case c.state == stateHead:
 			s.refuseRequest(c, stopping, ReasonShutdown)
+		case c.state == stateTLS:
+			c.reason = ReasonShutdown
+			s.abort(c)
 		default:
 			continue
 		}

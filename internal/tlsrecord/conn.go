@@ -69,6 +69,9 @@ func New(s State) (*Conn, error) {
 	return c, nil
 }
 
+// Ended reports whether we have sent an alert, after which nothing may be sealed.
+func (c *Conn) Ended() bool { return c.said }
+
 // State returns a copy of the state. A connection that has failed has none that could go on.
 func (c *Conn) State() State {
 	s := State{Version: c.version, Suite: c.suiteID, Ended: c.failure == ErrEnded, Said: c.said,
