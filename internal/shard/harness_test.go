@@ -317,7 +317,9 @@ func (r *rig) dial(path string) *client {
 func (r *rig) open() *client {
 	r.t.Helper()
 	if r.tls {
-		return r.openTLS(new(tls.Config))
+		c := r.openPlain()
+		startTLS(c, new(tls.Config)) // The handshake comes with the first write.
+		return c
 	}
 	return r.openPlain()
 }

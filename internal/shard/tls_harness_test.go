@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"flag"
 	"math/big"
+	"net"
 	"sync"
 	"testing"
 	"time"
@@ -68,16 +69,22 @@ func newTLSRig(t testing.TB, change func(*Options)) *rig {
 func (r *rig) openTLS(config *tls.Config) *client {
 	r.t.Helper()
 	c := r.openPlain()
-	conn, err := startTLS(c, config)
-	require.NoError(r.t, err)
-	require.NoError(r.t, conn.Handshake())
+	require.NoError(r.t, startTLS(c, config).Handshake())
 	return c
 }
 
 // startTLS makes a client speak TLS; its handshake is still to come.
-func startTLS(c *client, config *tls.Config) (*tls.Conn, error) {
+func startTLS(c *client, config *tls.Config) *tls.Conn {
 	config.InsecureSkipVerify, config.ServerName = true, "wsd.test"
 	conn := tls.Client(c.conn, config)
 	c.conn, c.in = conn, bufio.NewReader(conn)
-	return conn, nil
+	return conn
+}
+
+// tcp returns the socket of a client, below its TLS.
+func tcp(c net.Conn) *net.TCPConn {
+	if secure, ok := c.(*tls.Conn); ok {
+		c = secure.NetConn()
+	}
+	return c.(*net.TCPConn)
 }

@@ -35,7 +35,7 @@ func New(o Options) (*Pool, error) {
 	if o.Workers < 1 || o.PendingMax < 1 || o.Config == nil {
 		return nil, fmt.Errorf("BUG: TLS handshakes with %d workers, at most %d", o.Workers, o.PendingMax)
 	}
-	p := &Pool{o: o, stats: newStats(), slots: make(chan struct{}, o.Workers)}
+	p := &Pool{o: o, stats: NewStats(), slots: make(chan struct{}, o.Workers)}
 	p.SetConfig(o.Config)
 	return p, nil
 }

@@ -44,4 +44,5 @@ type Stats struct {
 	Duration *stats.Histogram
 }
 
-func newStats() *Stats { return &Stats{Duration: stats.NewHistogram(stats.LatencyBounds())} }
+// NewStats returns counters that are all 0.
+func NewStats() *Stats { return &Stats{Duration: stats.NewHistogram(stats.LatencyBounds())} }
