@@ -375,7 +375,7 @@ func (c *client) next() (wire.Event, string, error) {
 		chunk := make([]byte, 64<<10)
 		_ = c.conn.SetReadDeadline(time.Now().Add(waitMax)) // Fails where the Read does.
 		got, err := c.in.Read(chunk)
-		if err != nil {
+		if err != nil && got == 0 { // crypto/tls returns the last bytes and the end together.
 			return wire.EventNone, "", err
 		}
 		c.buf = append(c.buf, chunk[:got]...)
