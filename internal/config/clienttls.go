@@ -134,7 +134,8 @@ func parseTicketKeys(content []byte) (keys [][32]byte, err error) {
 			b, err = base64.StdEncoding.DecodeString(text)
 		}
 		if err != nil || len(b) != 32 {
-			return nil, fmt.Errorf("line %d is not a key of 32 bytes in hexadecimal: make one by openssl rand -hex 32", n)
+			return nil, fmt.Errorf("line %d is not a key of 32 bytes in hexadecimal: make one by openssl rand -hex 32",
+				n)
 		}
 		if keys = append(keys, [32]byte(b)); len(keys) > ticketKeysMax {
 			return nil, fmt.Errorf("has more than %d keys: remove the oldest ones", ticketKeysMax)
@@ -159,7 +160,8 @@ func (l *loader) checkClientTLS(c *Config) {
 			l.complain("client.tls.certificates", pair, "has no effect, because client.tls_listen is empty", remedy)
 		}
 		if t.TicketKeys != "" {
-			l.complain("client.tls.ticket_keys", t.TicketKeys, "has no effect, because client.tls_listen is empty", remedy)
+			l.complain("client.tls.ticket_keys", t.TicketKeys, "has no effect, because client.tls_listen is empty",
+				remedy)
 		}
 		return
 	}

@@ -436,12 +436,10 @@ func (s *Server) logStart() {
 	if s.control != nil {
 		controlPath = s.control.Path()
 	}
-	s.log.Info("serving", "version", s.build.Version, "commit", s.build.Commit, "clients", s.plainAddresses(), "clients_tls", s.tlsAddresses(), "admin",
-		s.AdminAddress(),
-		"control", controlPath, "shards", len(s.shards), "steering", st.Mode, "steering_reason", st.Reason, "pins",
-		st.PinPath,
-		"kafka", s.cfg.Kafka.Brokers, "topics", s.cfg.Kafka.Topics, "nofile", openFilesMax(), "connections_max",
-		s.descriptors.Max)
+	s.log.Info("serving", "version", s.build.Version, "commit", s.build.Commit, "clients", s.plainAddresses(),
+		"clients_tls", s.tlsAddresses(), "admin", s.AdminAddress(), "control", controlPath, "shards", len(s.shards),
+		"steering", st.Mode, "steering_reason", st.Reason, "pins", st.PinPath, "kafka", s.cfg.Kafka.Brokers,
+		"topics", s.cfg.Kafka.Topics, "nofile", openFilesMax(), "connections_max", s.descriptors.Max)
 	if files := openFilesMax(); files < filesFew {
 		s.log.Warn("few open files are allowed, and so few clients", "nofile", files, "connections_max",
 			s.descriptors.Max, "remedy", "raise the hard limit, to which wsd raises the soft one: LimitNOFILE= of "+

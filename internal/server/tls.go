@@ -146,8 +146,8 @@ func (t *clientTLS) problems(now time.Time) []string {
 	case at.IsZero() || at.Sub(now) > expiryWarning:
 		return nil
 	case now.After(at):
-		return []string{fmt.Sprintf("the TLS certificate for %s has expired at %s: clients refuse to connect; renew the "+
-			"files of client.tls.certificates", name, at.UTC().Format(time.RFC3339))}
+		return []string{fmt.Sprintf("the TLS certificate for %s has expired at %s: clients refuse to connect; renew "+
+			"the files of client.tls.certificates", name, at.UTC().Format(time.RFC3339))}
 	default:
 		return []string{fmt.Sprintf("the TLS certificate for %s expires at %s: renew the files of "+
 			"client.tls.certificates", name, at.UTC().Format(time.RFC3339))}

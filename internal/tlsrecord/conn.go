@@ -77,7 +77,8 @@ func (c *Conn) State() State {
 	s := State{Version: c.version, Suite: c.suiteID, Ended: c.failure == ErrEnded, Said: c.said,
 		UpdateDue: c.updateDue, In: c.in.state(), Out: c.out.state()}
 	if c.version == tls.VersionTLS12 {
-		s.In.IV, s.Out.IV = bytes.Clone(c.in.iv[:ivSize-c.suite.explicit]), bytes.Clone(c.out.iv[:ivSize-c.suite.explicit])
+		n := ivSize - c.suite.explicit
+		s.In.IV, s.Out.IV = bytes.Clone(c.in.iv[:n]), bytes.Clone(c.out.iv[:n])
 	}
 	return s
 }
