@@ -1,9 +1,12 @@
 package main
 
 import (
+	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 
+	"wsd/internal/config"
 	"wsd/internal/dev"
 	"wsd/internal/route"
 	"wsd/internal/server"
@@ -36,6 +39,13 @@ func (c *devCmd) Run(e env) error {
 			patterns = append(patterns, t)
 		}
 	}
+	if cfg.Dev.TLS {
+		remove, err := secureDev(cfg)
+		if err != nil {
+			return err
+		}
+		defer remove()
+	}
 	// The feeds stop with the cluster, after the server.
 	cluster, err := dev.Start(ctx, dev.Options{
 		Listen: cfg.Dev.KafkaListen, Topics: slices.Concat(names, cfg.Dev.Topics), Rate: cfg.Dev.Rate,
@@ -58,4 +68,30 @@ func (c *devCmd) Run(e env) error {
 		logger.Info("demo: open the page to see messages arrive; produce records with any Kafka client", "page", page,
 			"kafka", cluster.Brokers())
 	})
+}
+
+// devTLSListen is the address of wsd dev for TLS, unless client.tls_listen is set.
+const devTLSListen = ":8443"
+
+// secureDev has wsd dev serve TLS, by a certificate of its own if none is configured. remove deletes its file.
+func secureDev(cfg *config.Config) (remove func(), err error) {
+	remove = func() {}
+	if len(cfg.Client.TLSListen) == 0 {
+		cfg.Client.TLSListen = []string{devTLSListen}
+	}
+	if len(cfg.Client.TLS.Certificates) > 0 {
+		return remove, nil
+	}
+	dir, err := os.MkdirTemp("", "wsd-dev-")
+	if err != nil {
+		return nil, fmt.Errorf("make a directory for the certificate: %w", err)
+	}
+	remove = func() { _ = os.RemoveAll(dir) }
+	path, err := dev.MakeCertificate(dir)
+	if err != nil {
+		remove()
+		return nil, err
+	}
+	cfg.Client.TLS.Certificates = []string{path}
+	return remove, nil
 }

@@ -18,7 +18,7 @@ func (o *options) socket(e env) (string, error) {
 	if path := loaded.Config.Control.Socket; path != "" {
 		return path, nil
 	}
-	first := loaded.Config.Client.Listen[0]
+	first := loaded.Config.Client.Addresses()[0]
 	_, port, err := net.SplitHostPort(first)
 	if err != nil {
 		return "", fmt.Errorf("BUG: client.listen %q passed the checks", first)

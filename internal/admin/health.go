@@ -25,21 +25,24 @@ func (s Status) Serving() bool { return s == StatusOK || s == StatusDegraded || 
 
 // Health is the response to /health, also on the control socket, where `wsd health` requests it.
 type Health struct {
-	Status        Status     `json:"status"`         // Health in one word.
-	Reasons       []string   `json:"reasons"`        // Why Status is not ok, one sentence each.
-	Version       string     `json:"version"`        // Version of wsd.
-	Commit        string     `json:"commit"`         // Commit that wsd was built from.
-	UptimeSeconds float64    `json:"uptime_seconds"` // Time since the start.
-	ClientListen  []string   `json:"client_listen"`  // Addresses that clients connect to.
-	Auth          string     `json:"auth"`           // How clients authenticate: always none.
-	Steering      Steering   `json:"steering"`       // How new connections are assigned to shards.
-	Drain         Drain      `json:"drain"`          // Whether clients are being closed on purpose.
-	Privileges    Privileges `json:"privileges"`     // What the process may do.
-	Admission     Admission  `json:"admission"`      // Whether new clients are refused, and what decides that.
-	Connections   int64      `json:"connections"`    // Connections of all shards.
-	Shards        []Shard    `json:"shards"`         // What each shard carries, by id.
-	Kafka         Kafka      `json:"kafka"`          // State of the topics.
-	Process       Process    `json:"process"`        // Resources of the process; set by the handler.
+	Status        Status   `json:"status"`         // Health in one word.
+	Reasons       []string `json:"reasons"`        // Why Status is not ok, one sentence each.
+	Version       string   `json:"version"`        // Version of wsd.
+	Commit        string   `json:"commit"`         // Commit that wsd was built from.
+	UptimeSeconds float64  `json:"uptime_seconds"` // Time since the start.
+	ClientListen  []string `json:"client_listen"`  // Addresses that clients connect to without TLS.
+
+	ClientTLSListen []string `json:"client_tls_listen"` // Addresses that clients connect to by TLS.
+
+	Auth        string     `json:"auth"`        // How clients authenticate: always none.
+	Steering    Steering   `json:"steering"`    // How new connections are assigned to shards.
+	Drain       Drain      `json:"drain"`       // Whether clients are being closed on purpose.
+	Privileges  Privileges `json:"privileges"`  // What the process may do.
+	Admission   Admission  `json:"admission"`   // Whether new clients are refused, and what decides that.
+	Connections int64      `json:"connections"` // Connections of all shards.
+	Shards      []Shard    `json:"shards"`      // What each shard carries, by id.
+	Kafka       Kafka      `json:"kafka"`       // State of the topics.
+	Process     Process    `json:"process"`     // Resources of the process; set by the handler.
 
 	// Whether shards and kafka.topics were left out, because many requests were under way; set by the handler.
 	Short bool `json:"short,omitempty"`
@@ -179,7 +182,7 @@ func (h *Health) encode() (code int, body []byte) {
 	h.Process = readProcess()
 	// Readers of the JSON expect lists, not null.
 	h.Reasons = notNil(h.Reasons)
-	h.ClientListen = notNil(h.ClientListen)
+	h.ClientListen, h.ClientTLSListen = notNil(h.ClientListen), notNil(h.ClientTLSListen)
 	h.Shards = notNil(h.Shards)
 	h.Privileges.Capabilities, h.Privileges.Kept = notNil(h.Privileges.Capabilities), notNil(h.Privileges.Kept)
 	h.Privileges.BoundingSet = notNil(h.Privileges.BoundingSet)

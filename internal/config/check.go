@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -56,6 +57,7 @@ func (l *loader) check() {
 	c := &l.loaded.Config
 	l.checkRanges(c)
 	l.checkLimits(c)
+	l.checkClientTLS(c)
 	l.checkAddresses(c)
 	l.checkKafka(c)
 	l.checkRoutes(c)
@@ -141,10 +143,17 @@ func (l *loader) checkRanges(c *Config) {
 }
 
 func (l *loader) checkAddresses(c *Config) {
-	if len(c.Client.Listen) == 0 {
+	if len(c.Client.Addresses()) == 0 {
 		l.complain("client.listen", "", "empty", "set an address, such as :8000")
 	}
 	l.unique("client.listen", c.Client.Listen)
+	l.unique("client.tls_listen", c.Client.TLSListen)
+	for _, a := range c.Client.TLSListen {
+		l.address("client.tls_listen", a, true)
+		if _, port, err := net.SplitHostPort(a); err == nil && port != "0" && slices.Contains(c.Client.Listen, a) {
+			l.complain("client.tls_listen", a, "listed in client.listen as well", "remove one, or choose another port")
+		}
+	}
 	for _, a := range c.Client.Listen {
 		l.address("client.listen", a, true)
 	}
@@ -172,7 +181,7 @@ func (l *loader) address(key, address string, listen bool) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		port := cmp.Or(map[string]string{"kafka.brokers": "9092", "dev.kafka_listen": "9092",
-			"admin.listen": "9000"}[key], "8000")
+			"admin.listen": "9000", "client.tls_listen": "8443"}[key], "8000")
 		l.complain(key, address, "not HOST:PORT", fmt.Sprintf("write 127.0.0.1:%[1]s, [::1]:%[1]s or NAME:%[1]s", port))
 		return
 	}

@@ -27,6 +27,8 @@ type Config struct {
 // Client is the client port and the limits of its connections.
 type Client struct {
 	Listen           []string      `key:"listen" def:":8000" help:"Addresses that clients connect to, as HOST:PORT. An empty host means all addresses of the machine."`
+	TLSListen        []string      `key:"tls_listen" help:"Addresses that clients connect to by TLS (wss://), as HOST:PORT. They need client.tls.certificates (docs/tls.md)."`
+	TLS              ClientTLS     `key:"tls"`
 	ListenWait       time.Duration `key:"listen_wait" def:"10s" help:"How long to wait at start for Kafka's positions before clients are accepted, so that clients which come back after a restart find theirs. They wait in the kernel meanwhile. After that they are accepted all the same. 0: do not wait."`
 	KernelSendBuffer Bytes         `key:"kernel_send_buffer" def:"32KiB" help:"Send buffer of a connection (SO_SNDBUF). The kernel doubles it and limits it to net.core.wmem_max. 0: the kernel chooses, up to 4 MB for a client that does not read."`
 	DeferAccept      bool          `key:"defer_accept" def:"true" help:"Accept a connection only once its first bytes have arrived (TCP_DEFER_ACCEPT). This saves about a quarter of the CPU time per connection. A silent client is accepted after about a second, and handshake_timeout runs from then; if wsd stops before that, the connection is reset."`
@@ -79,7 +81,7 @@ type Admin struct {
 
 // Control is the socket that wsd's own commands use.
 type Control struct {
-	Socket string `key:"socket" help:"Path of the control socket. Default: /run/wsd/PORT.sock, where PORT is that of the first client.listen."`
+	Socket string `key:"socket" help:"Path of the control socket. Default: /run/wsd/PORT.sock, where PORT is that of the first client.listen, or without one of the first client.tls_listen."`
 }
 
 // Metrics is what /metrics shows.
@@ -211,6 +213,7 @@ type Debug struct {
 // Dev is only for `wsd dev`.
 type Dev struct {
 	KafkaListen string   `key:"kafka_listen" def:"127.0.0.1:9092" help:"Address of the Kafka inside wsd dev."`
+	TLS         bool     `key:"tls" def:"false" help:"Serve client.tls_listen of wsd dev with a certificate that it makes itself, on :8443 unless that is set. Browsers and clients must be told to trust it."`
 	Rate        int      `key:"rate" def:"50" help:"Demo trades per second. 0: none."`
 	Topics      []string `key:"topics" help:"Topics to create and serve in addition to trades and loadtest."`
 	Stdin       string   `key:"stdin" help:"Topic that lines of standard input are written to, one record per line."`

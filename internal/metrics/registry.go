@@ -18,6 +18,7 @@ import (
 	"wsd/internal/source"
 	"wsd/internal/stats"
 	"wsd/internal/steering"
+	"wsd/internal/tlshandshake"
 )
 
 // Options is the sources of the figures.
@@ -35,6 +36,9 @@ type Options struct {
 	Channels  func() int         // Returns the number of channels with a subscriber.
 	Ready     func() bool        // Returns whether new clients should be sent here, like /ready.
 	Drain     func() Drain       // Returns the state of the drain.
+
+	TLS                *tlshandshake.Stats // Counters of TLS handshakes; nil without TLS, and all its figures are 0.
+	CertificateExpires func() time.Time    // Returns when the first certificate expires; nil without TLS.
 }
 
 // Drain is the state of a drain, in which clients are closed at an even pace.

@@ -7,6 +7,7 @@ import (
 
 	"wsd/internal/admin"
 	"wsd/internal/epoll"
+	"wsd/internal/listen"
 	"wsd/internal/routing"
 	"wsd/internal/source"
 )
@@ -18,7 +19,7 @@ func (s *Server) Health() admin.Health {
 	h := admin.Health{
 		Status: *s.stage.Load(), Version: s.build.Version, Commit: s.build.Commit,
 		UptimeSeconds: time.Since(s.began).Seconds(),
-		ClientListen:  s.listenAddresses(), Auth: "none",
+		ClientListen:  s.plainAddresses(), ClientTLSListen: s.tlsAddresses(), Auth: "none",
 		Steering: admin.Steering{Mode: st.Mode, Reason: st.Reason, PinPath: st.PinPath},
 		Shards:   make([]admin.Shard, 0, len(s.shards)),
 		Kafka:    admin.Kafka{Ready: kafka.Ready, Error: kafka.Error},
@@ -44,6 +45,7 @@ func (s *Server) Health() admin.Health {
 	h.Reasons = append(h.Reasons, s.lateProblems(epoll.Monotonic())...)
 	h.Kafka.Topics = topics(kafka)
 	h.Reasons = append(h.Reasons, kafkaProblems(kafka)...)
+	h.Reasons = append(h.Reasons, s.tls.problems(time.Now())...)
 	if h.Status == admin.StatusOK && len(h.Reasons) > 0 {
 		h.Status = admin.StatusDegraded
 	}
@@ -196,9 +198,15 @@ func (s *Server) Ready() (ready bool, reasons []string) {
 	return len(reasons) == 0, reasons
 }
 
-func (s *Server) listenAddresses() []string {
-	list := make([]string, 0, len(s.groups))
-	for _, g := range s.groups {
+// plainAddresses returns the addresses of client.listen.
+func (s *Server) plainAddresses() []string { return addressTexts(s.groups[:len(s.cfg.Client.Listen)]) }
+
+// tlsAddresses returns the addresses of client.tls_listen.
+func (s *Server) tlsAddresses() []string { return addressTexts(s.groups[len(s.cfg.Client.Listen):]) }
+
+func addressTexts(groups []listen.Group) []string {
+	list := make([]string, 0, len(groups))
+	for _, g := range groups {
 		list = append(list, g.Address.String())
 	}
 	return list

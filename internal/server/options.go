@@ -29,7 +29,7 @@ import (
 func (s *Server) listenOptions(shards int) listen.Options {
 	c := s.cfg.Client
 	return listen.Options{
-		Addresses: c.Listen, Shards: shards, SendBuffer: int(c.KernelSendBuffer), DeferAccept: c.DeferAccept,
+		Addresses: c.Addresses(), Shards: shards, SendBuffer: int(c.KernelSendBuffer), DeferAccept: c.DeferAccept,
 		ProgressTimeout: c.ProgressTimeout, Opened: s.steering.Attach, Listening: s.steering.Add,
 		Logger: s.log,
 	}
@@ -61,8 +61,8 @@ func (s *Server) steeringOptions(shards int) (steering.Options, error) {
 		values[name][0] = uint32(value) //nolint:gosec // Load has checked the range.
 	}
 	return steering.Options{
-		Mode: steering.Mode(c.Mode), PinDir: c.PinDir, PinGroup: group, Port: portOf(s.cfg.Client.Listen[0]),
-		Shards: shards, Groups: len(s.cfg.Client.Listen),
+		Mode: steering.Mode(c.Mode), PinDir: c.PinDir, PinGroup: group, Port: portOf(s.cfg.Client.Addresses()[0]),
+		Shards: shards, Groups: len(s.cfg.Client.Addresses()),
 		Values: values, Exempt: c.Limits.ExemptPrefixes(), SourcesMax: c.Limits.SourcesMax, Logger: s.log,
 	}, nil
 }
@@ -233,6 +233,7 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int) shard.Options
 			CloseGrace: min(closeGrace, s.cfg.Shutdown.Drain/2), BatchBytesPerTurn: batchBytesPerTurn,
 			PinnedMax: int(s.cfg.Bus.PinnedMax), Rates: s.shardRates(),
 		},
+		TLS:  s.tls.shard(len(c.Listen)),
 		Slow: s.slowPolicies(), Deflate: s.shardDeflate(), Recovery: s.shardRecovery(),
 		CanFeed:    s.canFeed,
 		PathPrefix: c.PathPrefix,
@@ -296,7 +297,7 @@ func (s *Server) adminOptions() admin.Options {
 			Source: s.source.Stats(), Recovery: recoveryStats, Deflate: s.deflate,
 			Steering: s.steering, Admission: s.admission, Memory: &s.memory, Channels: s.interest.Len,
 			Ready: func() bool { ready, _ := s.Ready(); return ready },
-			Drain: s.drainMetrics,
+			Drain: s.drainMetrics, TLS: s.tls.stats(), CertificateExpires: s.tls.expires,
 		}),
 		Pprof: enabled(os.Getenv("ENABLE_PPROF")), ClientPort: int(s.groups[0].Address.Port()), Channels: s.channels,
 		Logger: s.log,

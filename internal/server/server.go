@@ -53,8 +53,9 @@ type Server struct {
 	login     login
 	source    *source.Source
 	recovery  *recovery.Recovery // Nil if recovery.enabled is false.
-	deflate   *deflate.Pool      // Nil if client.compression is false.
-	admit     *shard.Admission   // Nil if admission.mode is off, like admission.
+	tls       clientTLS
+	deflate   *deflate.Pool    // Nil if client.compression is false.
+	admit     *shard.Admission // Nil if admission.mode is off, like admission.
 	shards    []*shard.Shard
 	admission *admission.Sampler
 	clientIDs *routing.ClientIDs
@@ -108,6 +109,9 @@ func newServer(cfg *config.Config, build Build, logger *slog.Logger, h hooks) (*
 func (s *Server) assemble() (err error) {
 	cfg := s.cfg
 	shards := cfg.ShardCount()
+	if err := s.tls.set(&cfg.Client, s.log); err != nil {
+		return err
+	}
 	if err := s.listen(shards); err != nil {
 		return err
 	}
@@ -218,7 +222,7 @@ func (s *Server) openPorts() (err error) {
 	return err
 }
 
-// Addresses returns the addresses that clients connect to, in the order of client.listen.
+// Addresses returns the addresses that clients connect to, in the order of client.listen and then client.tls_listen.
 func (s *Server) Addresses() []netip.AddrPort {
 	var list []netip.AddrPort
 	for _, g := range s.groups {
@@ -241,6 +245,8 @@ func (s *Server) Run(ctx context.Context, served func()) error {
 	s.descriptors.Max = connectionsMax()
 	stopWatching := s.login.watch(context.WithoutCancel(ctx))
 	defer stopWatching()
+	stopTLS := s.tls.watch(ctx)
+	defer stopTLS()
 	s.source.Start()
 	if s.recovery != nil {
 		s.recovery.Start()
@@ -438,12 +444,10 @@ func (s *Server) logStart() {
 	if s.control != nil {
 		controlPath = s.control.Path()
 	}
-	s.log.Info("serving", "version", s.build.Version, "commit", s.build.Commit, "clients", s.listenAddresses(), "admin",
-		s.AdminAddress(),
-		"control", controlPath, "shards", len(s.shards), "steering", st.Mode, "steering_reason", st.Reason, "pins",
-		st.PinPath,
-		"kafka", s.cfg.Kafka.Brokers, "topics", s.cfg.Kafka.Topics, "nofile", openFilesMax(), "connections_max",
-		s.descriptors.Max)
+	s.log.Info("serving", "version", s.build.Version, "commit", s.build.Commit, "clients", s.plainAddresses(),
+		"clients_tls", s.tlsAddresses(), "admin", s.AdminAddress(), "control", controlPath, "shards", len(s.shards),
+		"steering", st.Mode, "steering_reason", st.Reason, "pins", st.PinPath, "kafka", s.cfg.Kafka.Brokers,
+		"topics", s.cfg.Kafka.Topics, "nofile", openFilesMax(), "connections_max", s.descriptors.Max)
 	if files := openFilesMax(); files < filesFew {
 		s.log.Warn("few open files are allowed, and so few clients", "nofile", files, "connections_max",
 			s.descriptors.Max, "remedy", "raise the hard limit, to which wsd raises the soft one: LimitNOFILE= of "+

@@ -90,8 +90,11 @@ func (s *Shard) open(fd, listener int) bool {
 		s.turnAway(fd, ReasonInternal)
 		return true
 	}
-	c.transport = transport{fd: int32(fd), listener: uint8(listener)}
+	c.fd, c.listener = int32(fd), uint8(listener)
 	c.state = stateHead
+	if s.opts.TLS.speaks(listener) {
+		c.state = stateTLS
+	}
 	c.whole = s.allowanceNow()
 	s.countConnections(1)
 	s.beginAge(c)
@@ -102,7 +105,7 @@ func (s *Shard) open(fd, listener int) bool {
 	s.accepting.opening = c
 	s.readable(c)
 	s.accepting.opening = nil
-	if c.state == stateFree || c.state == stateHead && !s.beginHandshake(c) {
+	if c.state == stateFree || c.isComing() && !s.beginHandshake(c) {
 		return true
 	}
 	if err := s.poller.Add(fd, epoll.Readable, int32(c.slot), int32(c.generation)); err != nil {
@@ -112,6 +115,7 @@ func (s *Shard) open(fd, listener int) bool {
 		return false
 	}
 	s.wheel.rearm(c)
+	s.blockIfHeld(c)
 	return true
 }
 

@@ -117,7 +117,7 @@ func BenchmarkAcceptTurn(b *testing.B) {
 		b.StopTimer()
 		require.EqualValues(b, acceptsPerTurn, r.shard.stats.Clients.Load()-before)
 		for _, c := range clients {
-			_ = c.(*net.TCPConn).SetLinger(0)
+			_ = tcp(c).SetLinger(0)
 			_ = c.Close()
 		}
 		for r.shard.stats.Clients.Load() > 0 {

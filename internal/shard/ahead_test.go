@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"strings"
 	"testing"
 
@@ -44,7 +43,7 @@ func TestAheadOfHold(t *testing.T) {
 	r.during(func() {
 		for range 8 {
 			c := r.dial("/ws?channel=a")
-			require.NoError(t, c.conn.(*net.TCPConn).SetReadBuffer(4096))
+			require.NoError(t, tcp(c.conn).SetReadBuffer(4096))
 		}
 		other = r.join("b")
 	})
@@ -73,7 +72,7 @@ func TestAheadOfHoldGoesOn(t *testing.T) {
 	r.during(func() {
 		for range 8 {
 			c := r.dial("/ws?channel=a")
-			require.NoError(t, c.conn.(*net.TCPConn).SetReadBuffer(4096))
+			require.NoError(t, tcp(c.conn).SetReadBuffer(4096))
 		}
 		for i := range others {
 			clients = append(clients, r.dial(fmt.Sprint("/ws?channel=b", i)))

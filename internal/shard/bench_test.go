@@ -131,7 +131,7 @@ func ownHalf(b *testing.B, n int) float64 {
 }
 
 func rawFD(b testing.TB, c net.Conn) (fd int) {
-	raw, err := c.(*net.TCPConn).SyscallConn()
+	raw, err := tcp(c).SyscallConn()
 	require.NoError(b, err)
 	require.NoError(b, raw.Control(func(n uintptr) { fd = int(n) }))
 	return fd

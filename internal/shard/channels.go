@@ -1,7 +1,6 @@
 package shard
 
 import (
-	"fmt"
 	"hash/maphash"
 	"math"
 	"slices"
@@ -187,7 +186,7 @@ func (cs *channels) remove(c *conn, i int) {
 	sub := c.subs[i]
 	ch := &cs.list[sub.channel]
 	if cs.walking == sub.channel+1 { // Invariant 8.
-		panic(fmt.Sprintf("BUG: a subscriber of channel %q leaves while its subscribers are walked", ch.name))
+		panic("BUG: a subscriber leaves a channel while its subscribers are walked")
 	}
 	last := len(ch.subscribers) - 1
 	moved := ch.subscribers[last]

@@ -44,6 +44,7 @@ func check(t testing.TB, s *Shard) {
 		bytes += int64(o.cost)
 		// Whatever can be sent will be: by the flush, or when the socket is writable or the compressed layout is there.
 		require.True(t, o.empty() || o.blocked || o.listed || o.chunks[0].deferred, "the outbox of slot %d is forgotten", c.slot)
+		require.True(t, !s.secured.holds(&c.transport) || o.blocked || o.listed, "sealed bytes of slot %d are forgotten", c.slot)
 		if o.merge != nil {
 			require.NotEmpty(t, o.chunks, "what is merged waits for what is queued")
 		}
@@ -91,7 +92,16 @@ func check(t testing.TB, s *Shard) {
 		}
 	}
 	require.Equal(t, putOffBytes, s.completions.putOffBytes)
-	inbound := int64(0)
+	inbound, sealed := int64(0), int64(0)
+	for slot, sc := range s.secured.conns {
+		require.Equal(t, sc != nil, s.slab.get(uint32(slot)).secure, "TLS of slot %d", slot)
+		if sc != nil {
+			sealed += sc.keeps()
+			require.Equal(t, sc.records == nil, sc.handshake != nil, "slot %d", slot)
+			require.Equal(t, sc.records == nil, s.slab.get(uint32(slot)).state == stateTLS, "slot %d", slot)
+		}
+	}
+	require.Equal(t, sealed, s.secured.bytes, "what TLS keeps")
 	s.slab.each(func(c *conn) { inbound += s.inbound.memory(c) })
 	require.Equal(t, inbound, s.inbound.bytes, "memory of input")
 	flagged := map[string]int{}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"wsd/internal/shrink"
+	"wsd/internal/tlsrecord"
 	"wsd/internal/wire"
 )
 
@@ -61,6 +62,7 @@ func (s *Shard) beginClosing(c *conn, reason Reason) {
 // leave undoes what the shard keeps for c beside its outbox, its timer and its socket. It does nothing the second time.
 func (s *Shard) leave(c *conn) {
 	s.endHandshake(c)
+	s.secured.abandon(&c.transport)
 	s.channels.unsubscribeAll(c)
 	s.inbox.done(len(s.completions.takePutOff(c)))
 	s.recalls.forget(c)
@@ -75,7 +77,10 @@ func (s *Shard) leave(c *conn) {
 }
 
 // finish closes the socket of c in order: the kernel sends what it still holds.
-func (s *Shard) finish(c *conn) { s.release(c, (*transport).close) }
+func (s *Shard) finish(c *conn) {
+	s.secured.say(&c.transport, tlsrecord.AlertCloseNotify)
+	s.release(c, (*transport).close)
+}
 
 // abort closes the socket of c at once with a reset, so that the kernel frees what a peer that does not read would
 // hold.
@@ -88,6 +93,7 @@ func (s *Shard) release(c *conn, closeSocket func(*transport)) {
 	s.sender.discard(&c.out) // First: what is merged is not looked through for each channel that c leaves.
 	s.leave(c)
 	s.wheel.disarm(c)
+	s.secured.forget(&c.transport)
 	closeSocket(&c.transport) // Also takes it out of the epoll instance.
 	if c.reason == ReasonNone {
 		c.reason = ReasonGone

@@ -2,7 +2,6 @@ package shard
 
 import (
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -169,7 +168,7 @@ func TestRepliesCount(t *testing.T) {
 			r.join("b")
 		}
 	})
-	require.NoError(t, c.conn.(*net.TCPConn).SetReadBuffer(4096))
+	require.NoError(t, tcp(c.conn).SetReadBuffer(4096))
 	conn := r.shard.slab.get(0)
 	for conn.out.cost < 40<<10 {
 		r.publish("a", many(1, 8000)...)

@@ -70,7 +70,7 @@ func (m *model) join() {
 	for _, c := range channels {
 		l.follow(c)
 	}
-	tcp := l.client.conn.(*net.TCPConn)
+	tcp := tcp(l.client.conn)
 	require.NoError(m.t, tcp.SetDeadline(time.Time{}))
 	require.NoError(m.t, tcp.SetReadBuffer(32<<10)) // Less, and the kernel waits for its timers.
 	l.fd = rawFD(m.t, tcp)

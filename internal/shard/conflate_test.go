@@ -2,7 +2,6 @@ package shard
 
 import (
 	"math/rand/v2"
-	"net"
 	"strconv"
 	"strings"
 	"testing"
@@ -75,7 +74,7 @@ func TestConflateJoinInTheMiddle(t *testing.T) {
 	r.place.set("c.2", 0)
 	var c *client
 	r.during(func() { c = r.join("c.1"); r.join("c.2") })
-	require.NoError(t, c.conn.(*net.TCPConn).SetReadBuffer(4096))
+	require.NoError(t, tcp(c.conn).SetReadBuffer(4096))
 	behind := r.shard.slab.get(0)
 	for behind.out.merge == nil {
 		r.publish("c.1", `{"n":"`+strings.Repeat("x", 8<<10)+`"}`)

@@ -10,6 +10,7 @@ type connState uint8
 
 const (
 	stateFree    connState = iota // The slot is empty.
+	stateTLS                      // Its TLS handshake is under way.
 	stateHead                     // Waiting for a complete upgrade request.
 	stateJoining                  // Upgraded, but the connect command of its dialect has not come yet.
 	stateJoined                   // A client that has said whatever it must say first.
@@ -19,7 +20,7 @@ const (
 )
 
 func (s connState) String() string {
-	return [...]string{"free", "head", "joining", "joined", "closing", "failed"}[s]
+	return [...]string{"free", "tls", "head", "joining", "joined", "closing", "failed"}[s]
 }
 
 // conn is one connection. It is plain data, with no closure, channel or pointer into the shard, so that a connection
@@ -27,7 +28,6 @@ func (s connState) String() string {
 type conn struct {
 	transport
 	generation uint32 // Of the slot: tells a late event for an earlier connection from one for this one.
-	slot       uint32
 
 	// Timer: links of the wheel's list, and deadlines in ticks; 0 means none.
 	timerNext, timerPrev int32
@@ -58,6 +58,9 @@ type conn struct {
 
 // isClient reports whether the connection is upgraded and not at its end.
 func (c *conn) isClient() bool { return c.state == stateJoining || c.state == stateJoined }
+
+// isComing reports whether the connection's upgrade request is still to come.
+func (c *conn) isComing() bool { return c.state == stateTLS || c.state == stateHead }
 
 // connRef names a connection, as epoll events do.
 type connRef struct{ slot, generation uint32 }

@@ -122,7 +122,7 @@ func (s *Shard) describeState() (fields []any) {
 	}
 	var states [stateCount]int
 	s.slab.each(func(c *conn) { states[c.state]++ })
-	for state := stateHead; state < stateCount; state++ {
+	for state := stateTLS; state < stateCount; state++ {
 		fields = append(fields, "in_"+state.String(), states[state])
 	}
 	return fields

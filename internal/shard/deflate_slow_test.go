@@ -2,7 +2,6 @@ package shard
 
 import (
 	"fmt"
-	"net"
 	"testing"
 	"time"
 
@@ -87,7 +86,7 @@ func TestDeflateConflating(t *testing.T) {
 	})
 	var c *client
 	r.during(func() { c = r.dialDeflate("/ws?channel=a&channel=c") })
-	require.NoError(t, c.conn.(*net.TCPConn).SetReadBuffer(32<<10))
+	require.NoError(t, tcp(c.conn).SetReadBuffer(32<<10))
 	stats := r.shard.Stats()
 	keyed := func(n int) {
 		r.offset++

@@ -133,6 +133,9 @@ func (s *Shard) deliverNow(c *conn, k chunk, p *pending) {
 		s.outlet.fail(c, v)
 	case n == len(k.bytes):
 		s.sender.counts.deliveries += uint64(k.publications)
+		if s.secured.holds(&c.transport) {
+			s.outlet.markDirty(c)
+		}
 	default:
 		k.hold = s.sender.holdOf(p)
 		s.sender.pushRest(&c.out, k, n)

@@ -129,7 +129,7 @@ func TestSlowClient(t *testing.T) {
 				return r.dial(path)
 			}
 			slow, good := dial(), dial()
-			require.NoError(t, slow.conn.(*net.TCPConn).SetReadBuffer(4096))
+			require.NoError(t, tcp(slow.conn).SetReadBuffer(4096))
 			stats := r.shard.Stats()
 			value := `{"n":"` + strings.Repeat("x", 16<<10) + `"}`
 			for n := 0; stats.Slow[PolicyDisconnect].Load() == 0; n++ {
@@ -158,7 +158,7 @@ func TestPongBeyondLimit(t *testing.T) {
 			r.dial("/ws?channel=b")
 		}
 	})
-	require.NoError(t, c.conn.(*net.TCPConn).SetReadBuffer(4096))
+	require.NoError(t, tcp(c.conn).SetReadBuffer(4096))
 	conn, stats := r.shard.slab.get(0), r.shard.Stats()
 	sent := 0
 	for ; !conn.out.exceeds(r.shard.opts.Limits.OutboundMax); sent++ {
@@ -314,7 +314,7 @@ func TestVanishingClients(t *testing.T) {
 		}
 		for i, c := range others {
 			if i%2 == 0 {
-				_ = c.conn.(*net.TCPConn).SetLinger(0)
+				_ = tcp(c.conn).SetLinger(0)
 			}
 			_ = c.conn.Close()
 			r.publish("a", fmt.Sprint(round*10+i))

@@ -1,7 +1,6 @@
 package shard
 
 import (
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -38,7 +37,7 @@ func newSlowReader(t *testing.T, change func(*Options)) *slowReader {
 			r.dial("/ws?channel=b")
 		}
 	})
-	require.NoError(t, s.client.conn.(*net.TCPConn).SetReadBuffer(4096))
+	require.NoError(t, tcp(s.client.conn).SetReadBuffer(4096))
 	s.conn, s.fd = r.shard.slab.get(0), rawFD(t, s.client.conn)
 	for s.conn.out.cost < 1<<20 {
 		r.publish("a", strings.Repeat("1", 16<<10))

@@ -2,7 +2,6 @@ package shard
 
 import (
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 
@@ -32,7 +31,7 @@ func TestWritePerTurn(t *testing.T) {
 			var c *client
 			r.during(func() { c = r.dial("/ws?channel=a") })
 			require.NoError(t, unix.SetsockoptInt(int(r.shard.slab.get(0).fd), unix.SOL_SOCKET, unix.SO_SNDBUF, 1<<20))
-			require.NoError(t, c.conn.(*net.TCPConn).SetReadBuffer(1<<20))
+			require.NoError(t, tcp(c.conn).SetReadBuffer(1<<20))
 			publish(r)
 			fd, buf, most := rawFD(t, c.conn), make([]byte, 1<<20), uint64(0)
 			stats := r.shard.Stats()
@@ -57,7 +56,7 @@ func TestWritePerTurnUsedUp(t *testing.T) {
 	var c *client
 	r.during(func() { c = r.dial("/ws?channel=a") })
 	require.NoError(t, unix.SetsockoptInt(int(r.shard.slab.get(0).fd), unix.SOL_SOCKET, unix.SO_SNDBUF, 1<<20))
-	require.NoError(t, c.conn.(*net.TCPConn).SetReadBuffer(1<<20))
+	require.NoError(t, tcp(c.conn).SetReadBuffer(1<<20))
 	r.publish("a", strings.Repeat("1", 2*writePerTurn-headerMax))
 	r.step()
 	r.publish("a", "x")

@@ -3,6 +3,7 @@ package shard
 import (
 	"wsd/internal/epoll"
 	"wsd/internal/shrink"
+	"wsd/internal/tlsrecord"
 )
 
 // flushDirty sends what was queued in this turn.
@@ -40,8 +41,11 @@ func (s *Shard) flush(c *conn) {
 		s.watch(c)
 	}
 	s.resumePutOff(c)
-	if c.state == stateClosing && c.out.empty() {
-		c.shutdown()
+	if c.state == stateClosing && c.out.empty() && !s.secured.holds(&c.transport) {
+		s.secured.say(&c.transport, tlsrecord.AlertCloseNotify)
+		if s.blockIfHeld(c); !c.out.blocked {
+			c.shutdown()
+		}
 	}
 }
 

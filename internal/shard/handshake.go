@@ -93,7 +93,7 @@ func (s *Shard) handshake(c *conn, head []byte) {
 		s.abort(c)
 		return
 	}
-	if !c.out.empty() {
+	if !c.out.empty() || s.secured.holds(&c.transport) {
 		s.outlet.markDirty(c)
 	}
 }

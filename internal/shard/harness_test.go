@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -100,6 +101,7 @@ type rig struct {
 	offset   uint64
 	stepped  bool // The test turns the loop over itself.
 	stopped  bool
+	tls      bool // Clients speak TLS, unless they say otherwise.
 }
 
 func testLimits() Limits {
@@ -182,9 +184,13 @@ func newIdleRig(t testing.TB, stallMax time.Duration, change func(*Options)) *ri
 		ID: 0, Listeners: []int{fd}, Cursor: ring.Cursor(0), Head: ring.Head, Interest: r.interest, Positions: r.place, Load: r.load,
 		Serving: r.serving, Descriptors: &Descriptors{Max: 1 << 20}, Memory: &Memory{Limit: 1 << 40}, Drain: &Drain{}, Quotas: &Quotas{}, Limits: testLimits(), Version: "test", ClientIDs: testIDs, Logger: slog.New(slog.DiscardHandler),
 	}
+	if *everythingTLS {
+		o.TLS.Handshakes = newHandshakes(t)
+	}
 	if change != nil {
 		change(&o)
 	}
+	r.tls = o.TLS.Handshakes != nil
 	r.shard, err = New(o)
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -310,6 +316,16 @@ func (r *rig) dial(path string) *client {
 
 func (r *rig) open() *client {
 	r.t.Helper()
+	if r.tls {
+		c := r.openPlain()
+		startTLS(c, new(tls.Config)) // The handshake comes with the first write.
+		return c
+	}
+	return r.openPlain()
+}
+
+func (r *rig) openPlain() *client {
+	r.t.Helper()
 	conn, err := net.Dial("tcp", r.address)
 	require.NoError(r.t, err)
 	require.NoError(r.t, conn.SetDeadline(time.Now().Add(waitMax)))
@@ -359,7 +375,7 @@ func (c *client) next() (wire.Event, string, error) {
 		chunk := make([]byte, 64<<10)
 		_ = c.conn.SetReadDeadline(time.Now().Add(waitMax)) // Fails where the Read does.
 		got, err := c.in.Read(chunk)
-		if err != nil {
+		if err != nil && got == 0 { // crypto/tls returns the last bytes and the end together.
 			return wire.EventNone, "", err
 		}
 		c.buf = append(c.buf, chunk[:got]...)

@@ -56,13 +56,13 @@ func (ib *inbound) keep(c *conn, b []byte) {
 }
 
 // room returns where to read behind what is kept of c: as much as that is, so that a message is moved a few times only,
-// however many pieces it comes in.
-func (ib *inbound) room(c *conn) []byte {
+// however many pieces it comes in, and not less than least.
+func (ib *inbound) room(c *conn, least int) []byte {
 	in := c.in
 	n := len(in.bytes)
-	if cap(in.bytes)-n < n/4 {
+	if cap(in.bytes)-n < max(n/4, least) {
 		before := in.memory()
-		in.bytes = slices.Grow(in.bytes, n)
+		in.bytes = slices.Grow(in.bytes, max(n, least))
 		ib.bytes += in.memory() - before
 	}
 	return in.bytes[n:cap(in.bytes)]

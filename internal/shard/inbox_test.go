@@ -12,7 +12,7 @@ import (
 // generation.
 func TestInboxOrder(t *testing.T) {
 	in := inbox{wake: func() {}, memory: new(Memory)}
-	c := &conn{slot: 3, generation: 7}
+	c := &conn{transport: transport{slot: 3}, generation: 7}
 	var got []int
 	for n := range 5 {
 		in.begin(c).post(n, false, func(*conn, bool) { got = append(got, n) })

@@ -212,6 +212,10 @@ func (s *Shard) closeSome(now time.Duration) (more bool) {
 		case c.state == stateHead:
 			s.work.spendPart(unitsOfEnd(c))
 			s.refuseRequest(c, stopping, ReasonShutdown)
+		case c.state == stateTLS:
+			s.work.spendPart(unitsOfEnd(c))
+			c.reason = ReasonShutdown
+			s.abort(c)
 		}
 	}
 	return s.closeNext < end

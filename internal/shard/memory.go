@@ -77,7 +77,8 @@ func (m *Memory) over(part int64) bool { return m.used.Load() > m.Limit/100*part
 
 // ownMemory returns what the shard's connections hold alone.
 func (s *Shard) ownMemory() int64 {
-	return s.sender.bytes - s.sender.shared + int64(s.sender.parkedBytes) + s.inbound.bytes
+	return s.sender.bytes - s.sender.shared + int64(s.sender.parkedBytes) + s.inbound.bytes +
+		s.secured.bytes
 }
 
 // ownAnswers returns what the shard's connections hold of answers.
@@ -147,7 +148,7 @@ func (s *Shard) shed() {
 
 // held returns what c holds alone.
 func (s *Shard) held(c *conn) int64 {
-	n := s.inbound.memory(c)
+	n := s.inbound.memory(c) + s.secured.memory(&c.transport)
 	for i := range c.out.chunks {
 		if k := &c.out.chunks[i]; k.hold == 0 {
 			n += int64(k.cost())

@@ -77,6 +77,7 @@ type Options struct {
 	Limits      Limits
 	Slow        []SlowPolicy // The first whose pattern fits a channel applies; none: PolicyDisconnect.
 	Deflate     Deflate
+	TLS         TLS
 	Recovery    RecoveryOptions
 
 	PathPrefix  string             // What a proxy may leave before the paths of the client port; may be empty.
@@ -103,6 +104,9 @@ func (o Options) validate() error {
 		return fmt.Errorf("BUG: shard id %d, at most %d", o.ID, routing.ShardsMax-1)
 	case len(o.Listeners) == 0 || len(o.Listeners) > listenersMax:
 		return fmt.Errorf("BUG: shard with %d listeners, want 1 to %d", len(o.Listeners), listenersMax)
+	}
+	if t := o.TLS; t.Handshakes != nil && (t.From < 0 || t.From >= len(o.Listeners)) {
+		return fmt.Errorf("BUG: TLS from listener %d on, of %d", t.From, len(o.Listeners))
 	}
 	for _, p := range o.Slow {
 		if p.Policy >= policyCount {

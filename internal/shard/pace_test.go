@@ -2,7 +2,6 @@ package shard
 
 import (
 	"fmt"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -46,7 +45,7 @@ func TestPaceStopped(t *testing.T) {
 		o.Limits.OutboundMax, o.Limits.CloseGrace = 128<<10, 200*time.Millisecond
 	})
 	for range 3 {
-		require.NoError(t, r.dial("/ws?channel=a").conn.(*net.TCPConn).SetReadBuffer(4096))
+		require.NoError(t, tcp(r.dial("/ws?channel=a").conn).SetReadBuffer(4096))
 	}
 	value := strings.Repeat("v", 16<<10)
 	for n := 0; r.shard.Stats().Slow[PolicyDisconnect].Load() < 3; n++ {

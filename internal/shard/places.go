@@ -95,7 +95,10 @@ func (s *Shard) beginHandshake(c *conn) bool {
 	}
 	r := rejectOver(exceeded)
 	s.countRefusal(c, r)
-	_, _ = c.write(wire.AppendReject(nil, r)) // It fits the empty buffer of a new socket, or the client has gone.
+	if c.state == stateHead { // Before the TLS handshake there is no way to say why.
+		// It fits the empty buffer of a new socket, or the client has gone.
+		_, _ = c.write(&s.secured, wire.AppendReject(nil, r))
+	}
 	c.reason = ReasonHandshakeRejected
 	s.finish(c)
 	return false
@@ -104,7 +107,7 @@ func (s *Shard) beginHandshake(c *conn) bool {
 // endHandshake notes that c's upgrade request is complete, or that none is waited for any longer. It does nothing for a
 // connection that is being opened: most have sent their request and never count.
 func (s *Shard) endHandshake(c *conn) {
-	if c.state != stateHead || c == s.accepting.opening {
+	if !c.isComing() || c == s.accepting.opening {
 		return
 	}
 	s.opts.Quotas.handshakes.Add(-1)

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"wsd/internal/tlsrecord"
 	"wsd/internal/wire"
 )
 
@@ -20,9 +21,19 @@ func (s *Shard) readable(c *conn) {
 		s.work.wait(c, inputSocket)
 		return
 	}
+	if c.state == stateTLS && c.secure {
+		if sc := s.secured.of(&c.transport); sc.computing {
+			s.pauseTLS(c, sc)
+			return
+		}
+	}
 	b, n, err := s.fill(c)
 	switch {
 	case err == unix.EAGAIN:
+		s.afterRead(c)
+		return
+	case err == unix.EPROTO:
+		s.peerClosed(c, ReasonTLS)
 		return
 	case err == unix.ETIMEDOUT:
 		s.peerClosed(c, ReasonNoProgress)
@@ -31,20 +42,25 @@ func (s *Shard) readable(c *conn) {
 		s.peerClosed(c, ReasonGone)
 		return
 	case n == 0:
-		// Input that had waited may have been answered in this turn.
-		if !c.out.empty() && (c.isClient() || c.state == stateClosing) {
-			s.flush(c)
-		}
-		s.peerClosed(c, ReasonGone)
+		s.peerEnded(c)
 		return
 	}
 	s.turn.bytesIn += uint64(n)
 	s.work.serve()
 	s.work.spend(unitsRead + n/bytesUnitRead)
-	if c.state == stateClosing {
+	s.take(c, b)
+	s.afterRead(c)
+}
+
+// take acts on b, the input of c.
+func (s *Shard) take(c *conn, b []byte) {
+	switch c.state {
+	case stateClosing:
 		return // Discarded: we have said goodbye.
-	}
-	if c.state == stateHead {
+	case stateTLS:
+		s.readTLS(c, b)
+		return
+	case stateHead:
 		s.work.spend(unitsHandshake)
 		if b = s.readHead(c, b); b == nil {
 			return
@@ -53,21 +69,41 @@ func (s *Shard) readable(c *conn) {
 	s.readFrames(c, b)
 }
 
+// peerEnded ends a connection whose peer has sent its end.
+func (s *Shard) peerEnded(c *conn) {
+	// Input that had waited may have been answered in this turn.
+	if !c.out.empty() && (c.isClient() || c.state == stateClosing) {
+		s.flush(c)
+	}
+	s.peerClosed(c, ReasonGone)
+}
+
 // fill reads n bytes and returns them with what c has kept before, so that parsing always sees one run of bytes.
 //
 // A little that was kept is copied into the shard's buffer first. More is read behind where it is kept: a message that
 // comes in many small pieces must not be copied with each of them.
 func (s *Shard) fill(c *conn) (b []byte, n int, err error) {
 	kept := 0
+	if c.state == stateTLS { // No more than a record: what comes after the handshake is for the record layer.
+		if c.in != nil {
+			kept = copy(s.readBuf, c.in.bytes)
+		}
+		n, err = c.read(&s.secured, s.readBuf[kept:tlsrecord.RecordMax])
+		return s.readBuf[:kept+max(n, 0)], n, err
+	}
 	if c.in != nil {
 		if kept = len(c.in.bytes); kept >= keptMin {
-			room := s.inbound.room(c)
-			n, err = c.read(room)
+			least := 0
+			if c.secure {
+				least = tlsrecord.RecordMax
+			}
+			room := s.inbound.room(c, least)
+			n, err = c.read(&s.secured, room)
 			return c.in.bytes[:kept+max(n, 0)], n, err
 		}
 		copy(s.readBuf, c.in.bytes)
 	}
-	n, err = c.read(s.readBuf[kept:])
+	n, err = c.read(&s.secured, s.readBuf[kept:])
 	return s.readBuf[:kept+max(n, 0)], n, err
 }
 

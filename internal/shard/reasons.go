@@ -32,6 +32,7 @@ const (
 	ReasonAge                      // It was connected for limits.age.
 	ReasonIdle                     // It had no subscription for limits.idle.
 	ReasonAdmission                // The server is overloaded, and the kernel could not refuse the connection.
+	ReasonTLS                      // Its TLS handshake failed, or what it sent broke TLS.
 	reasonCount
 )
 
@@ -73,6 +74,7 @@ var closings = [reasonCount]closing{
 	ReasonAge:        {"age", 1012, "connected for long enough, reconnect", proto.DisconnectForceReconnect},
 	ReasonIdle:       {"idle", 1008, "idle", proto.DisconnectForceNoReconnect},
 	ReasonAdmission:  {label: "admission"},
+	ReasonTLS:        {label: "tls"},
 }
 
 // String is the metric label of r.

@@ -3,7 +3,6 @@ package shard
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/netip"
 	"strings"
 	"sync"
@@ -435,7 +434,7 @@ func TestBreakEndsRecoveryOverLimit(t *testing.T) {
 	p.joined()
 	p.joined() // So that one client is no reason to brake.
 	p.joined()
-	require.NoError(t, c.conn.(*net.TCPConn).SetReadBuffer(4096))
+	require.NoError(t, tcp(c.conn).SetReadBuffer(4096))
 	conn := p.shard.slab.get(0)
 	for !conn.out.exceeds(p.shard.opts.Limits.OutboundMax) {
 		p.publish("b", many(1, 1000)...)

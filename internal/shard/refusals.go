@@ -18,6 +18,7 @@ const (
 	causeHeadMax        wire.Cause = "head_max"        // The request is longer than client.head_max.
 	causeTimeout        wire.Cause = "timeout"         // No complete request within client.handshake_timeout.
 	causeStopping       wire.Cause = "stopping"        // The server is stopping.
+	causeNotTLS         wire.Cause = "not_tls"         // Plain HTTP on a port that speaks TLS.
 	causeAdmission      wire.Cause = "admission"       // The server is overloaded, and admission.answer is http.
 )
 
@@ -27,6 +28,7 @@ var causes = [...]wire.Cause{
 	wire.CauseInternal, causePath, causeQuery, causeChannel, causeChannelsMax, causeUnknownChannel, causeHeadMax,
 	causeTimeout, causeStopping, causeAdmission, QuotaConnections.cause(), QuotaAddressConnections.cause(),
 	QuotaHandshakes.cause(), QuotaAddressHandshakes.cause(), QuotaChannels.cause(), QuotaChannelsRate.cause(),
+	causeNotTLS,
 }
 
 // Causes lists every cause for which an upgrade request is refused, in the order of Stats.Refused.

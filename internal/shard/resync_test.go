@@ -3,7 +3,6 @@ package shard
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 
@@ -47,7 +46,7 @@ func (r *resyncRig) gather() {
 func (r *resyncRig) stuff() {
 	r.t.Helper()
 	st := r.shard.Stats()
-	require.NoError(r.t, r.c.conn.(*net.TCPConn).SetReadBuffer(4096))
+	require.NoError(r.t, tcp(r.c.conn).SetReadBuffer(4096))
 	for before := st.Slow[PolicyResync].Load(); st.Slow[PolicyResync].Load() == before && st.Slow[PolicyDisconnect].Load() == 0; {
 		r.last++
 		value := fmt.Sprintf(`{"n":%d,"pad":%q}`, r.last, strings.Repeat("x", 4<<10))
@@ -61,7 +60,7 @@ func (r *resyncRig) stuff() {
 // drain reads publications of a, in order, up to what says something else, which it returns.
 func (r *resyncRig) drain() (other string) {
 	r.t.Helper()
-	require.NoError(r.t, r.c.conn.(*net.TCPConn).SetReadBuffer(1<<20))
+	require.NoError(r.t, tcp(r.c.conn).SetReadBuffer(1<<20))
 	for other == "" {
 		var text string
 		r.during(func() { text = r.c.message(wire.EventText) })

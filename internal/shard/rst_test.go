@@ -58,7 +58,7 @@ func TestPeerEndsInEveryState(t *testing.T) {
 				enter(r, c)
 				r.step()
 				r.step()
-				require.NoError(t, do(c.conn.(*net.TCPConn)))
+				require.NoError(t, do(tcp(c.conn)))
 				stepUntil(r, "gone", func() bool { return r.shard.connections == 0 })
 				r.during(func() { r.join("b") })
 			})

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wsd/internal/epoll"
+	"wsd/internal/tlsrecord"
 	"wsd/internal/wire"
 )
 
@@ -37,8 +38,10 @@ type sender struct {
 	singles     singles  // Of the segment being delivered.
 	layouts     *layouts // The shard's.
 
-	iovecs epoll.Iovecs
-	spares [][]chunk
+	secured *secured // The shard's.
+	parts   [][]byte // Of a record being sealed.
+	iovecs  epoll.Iovecs
+	spares  [][]chunk
 }
 
 // sendCounts are added to Stats once a turn.
@@ -173,7 +176,7 @@ func (s *sender) pong(o *outbox, payload []byte) {
 
 // writeNow writes b past an empty outbox and returns how much was taken. The caller pushes the rest.
 func (s *sender) writeNow(t *transport, b []byte) (n int, v verdict) {
-	n, err := t.write(b)
+	n, err := t.write(s.secured, b)
 	switch {
 	case err == nil:
 		s.counts.writes++
@@ -203,6 +206,14 @@ func (s *sender) pushRest(o *outbox, k chunk, n int) {
 // flush gives the transport as much of the outbox as it takes, at most writePerTurn in a turn, and up to a deferred
 // chunk. Afterwards o.blocked says whether to go on when the socket is writable.
 func (s *sender) flush(o *outbox, t *transport) verdict {
+	if s.secured.holds(t) {
+		if err := s.secured.drain(t); err == unix.EAGAIN {
+			s.setBlocked(o, true)
+			return verdictOK
+		} else if err != nil {
+			return verdictOf(err)
+		}
+	}
 	for !o.empty() && !o.chunks[0].deferred {
 		left := writePerTurn - int(o.wrote)
 		if left == 0 {
@@ -232,7 +243,7 @@ func (s *sender) flush(o *outbox, t *transport) verdict {
 	if o.empty() {
 		s.recycle(o)
 	}
-	s.setBlocked(o, false)
+	s.setBlocked(o, s.secured.holds(t))
 	return verdictOK
 }
 
@@ -241,7 +252,10 @@ func (s *sender) flush(o *outbox, t *transport) verdict {
 func (s *sender) writeQueue(o *outbox, t *transport, bytesMax int) (n int, err error) {
 	first := o.chunks[0].bytes[o.offset:]
 	if len(o.chunks) == 1 || len(first) >= bytesMax {
-		return t.write(first[:min(len(first), bytesMax)])
+		return t.write(s.secured, first[:min(len(first), bytesMax)])
+	}
+	if t.secure {
+		return s.sealQueue(o, t, bytesMax)
 	}
 	s.iovecs.Reset()
 	s.iovecs.Add(first)
@@ -254,6 +268,25 @@ func (s *sender) writeQueue(o *outbox, t *transport, bytesMax int) (n int, err e
 		bytesMax -= len(b)
 	}
 	return t.writev(&s.iovecs)
+}
+
+// sealQueue writes up to bytesMax bytes of the queue, up to a deferred chunk, as one TLS record.
+func (s *sender) sealQueue(o *outbox, t *transport, bytesMax int) (n int, err error) {
+	left, offset := min(bytesMax, tlsrecord.ContentMax), o.offset
+	for i := range o.chunks {
+		if left == 0 || o.chunks[i].deferred {
+			break
+		}
+		b := o.chunks[i].bytes[offset:]
+		offset = 0
+		b = b[:min(len(b), left)]
+		left -= len(b)
+		s.parts = append(s.parts, b)
+	}
+	n, err = s.secured.writeParts(t, s.parts)
+	clear(s.parts) // Do not hold the chunks' memory.
+	s.parts = s.parts[:0]
+	return n, err
 }
 
 // sent takes n written bytes off the front of the queue.

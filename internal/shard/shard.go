@@ -33,6 +33,9 @@ type Shard struct {
 	released    []uint32 // Slots that become free at the end of the turn.
 	accepting   accepting
 
+	// Both ways.
+	secured secured
+
 	// Outbound.
 	sender     sender
 	outlet     outlet
@@ -151,6 +154,7 @@ func (s *Shard) init() {
 	s.sender.exceeded = func() bool { return s.exceeded(QuotaOutbound) }
 	s.layouts = newLayouts(s.opts.Limits.MessageOutMax)
 	s.sender.layouts = &s.layouts
+	s.secured.stats, s.sender.secured = s.stats, &s.secured
 	s.compressor = compressor{
 		Deflate: s.opts.Deflate, layouts: &s.layouts, ready: func() { s.inbox.signal(signalLayouts) },
 	}

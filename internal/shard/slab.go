@@ -71,7 +71,10 @@ func (s *slab) take() *conn {
 	}
 	s.slots.take()
 	c := s.get(slot)
-	*c = conn{slot: slot, generation: (c.generation + 1) & (1<<24 - 1), timerNext: timerNone, timerPrev: timerNone}
+	*c = conn{
+		transport: transport{slot: slot}, generation: (c.generation + 1) & (1<<24 - 1),
+		timerNext: timerNone, timerPrev: timerNone,
+	}
 	return c
 }
 
@@ -89,7 +92,9 @@ func (s *slab) make(block uint32) {
 // put empties a slot.
 func (s *slab) put(c *conn) {
 	slot := c.slot
-	*c = conn{slot: slot, generation: c.generation, timerNext: timerNone, timerPrev: timerNone}
+	*c = conn{
+		transport: transport{slot: slot}, generation: c.generation, timerNext: timerNone, timerPrev: timerNone,
+	}
 	if !s.slots.free(slot) {
 		return
 	}

@@ -27,6 +27,7 @@ type Stats struct {
 	Subscriptions atomic.Int64  // Subscriptions now.
 	Channels      atomic.Int64  // Channels with a subscriber on this shard now.
 
+	TLSTruncated atomic.Uint64 // TLS connections whose client ended without close_notify.
 	AcceptErrors atomic.Uint64 // accept failed for want of descriptors or memory; accepting paused each time.
 	PauseAccepts atomic.Int64  // 1 while accepting is paused for want of descriptors.
 	FramesIn     atomic.Uint64 // WebSocket frames received.

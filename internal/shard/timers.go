@@ -135,6 +135,10 @@ func (s *Shard) due(c *conn) {
 	case c.deadline != 0 && now >= c.deadline:
 		c.deadline = 0
 		switch c.state {
+		case stateTLS:
+			c.reason = ReasonHandshakeTimeout
+			s.abort(c)
+			return
 		case stateHead:
 			s.refuseRequest(c, headTooLate, ReasonHandshakeTimeout)
 			return

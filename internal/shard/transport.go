@@ -14,17 +14,31 @@ import (
 // been written. Errors are unix.Errno values.
 type transport struct {
 	fd       int32
-	listener uint8 // Index of the listener in Options.Listeners that accepted the connection.
-	shut     bool  // Our side is shut.
+	slot     uint32 // Of the connection.
+	listener uint8  // Index of the listener in Options.Listeners that accepted the connection.
+	shut     bool   // Our side is shut.
+	secure   bool   // It speaks TLS, and has an entry in the shard's secured.
 }
 
-// read reads into b, which must not be empty; 0 bytes without an error mean that the peer has sent its end.
-func (t *transport) read(b []byte) (n int, err error) { return epoll.Read(int(t.fd), b) }
+// read reads into b; 0 bytes without an error mean that the peer has sent its end. b must not be empty, and for a
+// secure transport it must have room for tlsrecord.RecordMax bytes.
+func (t *transport) read(x *secured, b []byte) (n int, err error) {
+	if t.secure {
+		return x.read(t, b)
+	}
+	return epoll.Read(int(t.fd), b)
+}
 
 // write writes b, which must not be empty, and returns how much of it was taken.
-func (t *transport) write(b []byte) (n int, err error) { return epoll.Write(int(t.fd), b) }
+func (t *transport) write(x *secured, b []byte) (n int, err error) {
+	if t.secure {
+		return x.write(t, b)
+	}
+	return epoll.Write(int(t.fd), b)
+}
 
-// writev writes the gathered slices in order and returns how many bytes were taken.
+// writev writes the gathered slices in order and returns how many bytes were taken. A secure transport has
+// secured.writeParts instead.
 func (t *transport) writev(v *epoll.Iovecs) (n int, err error) { return v.Writev(int(t.fd)) }
 
 // acked returns how many bytes the peer's kernel has acknowledged, ever, and whether that is all that was written.

@@ -127,7 +127,7 @@ func (s *Shard) takeWaiting() {
 		state := c.input
 		c.input = inputNone
 		switch {
-		case !c.isClient() && c.state != stateHead: // What it has sent no longer matters.
+		case !c.isClient() && !c.isComing(): // What it has sent no longer matters.
 		case state == inputBuffer:
 			w.serve()
 			s.goOn(c)
@@ -153,5 +153,6 @@ func (s *Shard) goOn(c *conn) {
 	}
 	if c.isClient() {
 		s.readFrames(c, c.in.bytes)
+		s.afterRead(c)
 	}
 }

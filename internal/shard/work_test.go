@@ -3,7 +3,6 @@ package shard
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -62,7 +61,7 @@ func TestHalfClosedGetsAllReplies(t *testing.T) {
 			r.during(func() { c = r.join() })
 			r.step()
 			c.write(message)
-			require.NoError(t, c.conn.(*net.TCPConn).CloseWrite())
+			require.NoError(t, tcp(c.conn).CloseWrite())
 			eventually(t, "gone", func() bool { r.step(); return r.shard.connections == 0 })
 			require.Len(t, c.lines(commands), commands)
 			require.Equal(t, uint64(1), r.reason(ReasonGone))

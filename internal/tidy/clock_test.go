@@ -20,6 +20,8 @@ var wallTimes = []string{
 	"internal/metrics/drain.go return float64(t.UnixMilli())",          // A gauge.
 	"internal/kafka/record.go return time.UnixMilli(r.Millis)",         // A record's timestamp.
 	"internal/dev/trades.go now.UTC().Format(",                         // In the demo's records.
+	"internal/metrics/tls.go CertificateExpires().Unix()",              // What a certificate says.
+	"internal/server/tls.go at.UTC().Format(time.RFC3339)",             // The same.
 	"internal/epoll/poller.go past = time.Unix(1, 0)",                  // Any time in the past.
 	"internal/recovery/block.go deadline.Sub(deadlineOrigin).Truncate", // Of a duration.
 }

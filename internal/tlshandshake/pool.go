@@ -1,0 +1,119 @@
+package tlshandshake
+
+import (
+	"container/list"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"runtime/pprof"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Options is what New needs.
+type Options struct {
+	Workers    int         // Handshakes that compute at the same time, at least 1.
+	PendingMax int         // Handshakes that are under way, at least 1.
+	Config     *tls.Config // See SetConfig.
+}
+
+// Pool does handshakes.
+type Pool struct {
+	o      Options
+	config atomic.Pointer[tls.Config]
+	stats  *Stats
+	slots  chan struct{} // One for each handshake that computes.
+
+	mu      sync.Mutex
+	pending int       // Handshakes that have not ended.
+	waiting list.List // Of *Handshake: those that wait for their client, the longest first.
+}
+
+// New returns a Pool. It starts no goroutine; each handshake has one of its own until it ends.
+func New(o Options) (*Pool, error) {
+	if o.Workers < 1 || o.PendingMax < 1 || o.Config == nil {
+		return nil, fmt.Errorf("BUG: TLS handshakes with %d workers, at most %d", o.Workers, o.PendingMax)
+	}
+	p := &Pool{o: o, stats: NewStats(), slots: make(chan struct{}, o.Workers)}
+	p.SetConfig(o.Config)
+	return p, nil
+}
+
+// SetConfig has all handshakes that begin from now on use a configuration. It must come from NewConfig and have ticket
+// keys set by SetSessionTicketKeys: each handshake uses a copy, and without keys a copy makes its own, so that no
+// session would ever be resumed. The configuration must not be changed afterwards.
+func (p *Pool) SetConfig(c *tls.Config) { p.config.Store(c) }
+
+// Config returns the configuration of new handshakes, which must not be changed.
+func (p *Pool) Config() *tls.Config { return p.config.Load() }
+
+// Stats returns the pool's counters.
+func (p *Pool) Stats() *Stats { return p.stats }
+
+// Begin begins a handshake with the client's first records, which must be whole; the Handshake takes over the slice. It
+// returns nil when too many handshakes are under way and all of them compute or wait to compute. report is called once,
+// by another goroutine, for the first step: see Handshake.Await.
+func (p *Pool) Begin(records []byte, report func(Step)) *Handshake {
+	h := &Handshake{pool: p, in: records, report: report, began: time.Now(), wake: make(chan struct{}, 1)}
+	h.secrets.hello(records)
+	p.mu.Lock()
+	if p.pending >= p.o.PendingMax && !p.evictLocked() {
+		p.mu.Unlock()
+		p.stats.Results[ResultRefused].Add(1)
+		return nil
+	}
+	p.pending++
+	p.mu.Unlock()
+	p.stats.Pending.Add(1)
+	go pprof.Do(context.Background(), pprof.Labels("component", "tls"), func(context.Context) { h.run() })
+	return h
+}
+
+// evictLocked ends the handshake that has waited longest for its client, and reports whether there was one.
+func (p *Pool) evictLocked() bool {
+	oldest := p.waiting.Front()
+	if oldest == nil {
+		return false
+	}
+	h, _ := oldest.Value.(*Handshake)
+	p.pending-- // Its place is free now, and done does not free it again.
+	h.evicted = true
+	p.leaveLocked(h)
+	h.stop(ResultEvicted)
+	return true
+}
+
+// await puts h among those that wait for their client.
+func (p *Pool) await(h *Handshake) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h.place = p.waiting.PushBack(h)
+}
+
+// leave takes h out of those that wait.
+func (p *Pool) leave(h *Handshake) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.leaveLocked(h)
+}
+
+func (p *Pool) leaveLocked(h *Handshake) {
+	if h.place != nil {
+		p.waiting.Remove(h.place)
+		h.place = nil
+	}
+}
+
+// done counts the end of a handshake.
+func (p *Pool) done(h *Handshake, result Result) {
+	p.mu.Lock()
+	p.leaveLocked(h)
+	if !h.evicted {
+		p.pending--
+	}
+	p.mu.Unlock()
+	p.stats.Pending.Add(-1)
+	p.stats.Results[result].Add(1)
+	p.stats.Duration.Observe(time.Since(h.began).Seconds(), 1)
+}

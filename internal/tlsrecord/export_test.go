@@ -1,0 +1,28 @@
+package tlsrecord
+
+// SealUpdate has a test send a KeyUpdate that asks for one in return or not.
+func (c *Conn) SealUpdate(dst []byte, request byte) []byte { return c.sealUpdate(dst, request) }
+
+// SealRaw seals a record of any type.
+func (c *Conn) SealRaw(dst []byte, typ byte, content []byte) []byte {
+	dst, start := c.begin(dst)
+	return c.finish(append(dst, content...), start, typ)
+}
+
+// LimitKey has the key changed after n records.
+func (c *Conn) LimitKey(n uint64) {
+	s := *c.suite
+	s.sealMax = n
+	c.suite = &s
+}
+
+// Number returns the number of the next record to be sealed.
+func (c *Conn) Number() uint64 { return c.out.number }
+
+// Types of records, for tests.
+const (
+	TypeChangeCipherSpec = typeChangeCipherSpec
+	TypeAlert            = typeAlert
+	TypeHandshake        = typeHandshake
+	TypeData             = typeData
+)

@@ -1,0 +1,127 @@
+package tlsrecord
+
+import (
+	"bytes"
+	"crypto/cipher"
+	"crypto/tls"
+	"fmt"
+)
+
+// State is everything that a Conn is made of. Its secrets decrypt the connection: it must not be logged.
+type State struct {
+	Version uint16 // tls.VersionTLS12 or tls.VersionTLS13.
+	Suite   uint16 // One of the suites of crypto/tls that are AEADs.
+	In, Out Half   // Client to server, and server to client.
+
+	Ended     bool // The client has sent close_notify.
+	Said      bool // We have sent an alert, after which nothing may follow.
+	UpdateDue bool // The client has asked for a KeyUpdate that was not sent yet.
+}
+
+// Half is one direction of a connection.
+type Half struct {
+	Secret []byte // TLS 1.3: the traffic secret. TLS 1.2: the key.
+	IV     []byte // TLS 1.2: what the nonce is made of, 4 bytes for AES-GCM or 12. TLS 1.3: not used.
+	Number uint64 // Number of the next record.
+}
+
+// From13 returns the state after a handshake of TLS 1.3 with the given traffic secrets. out is the number of records
+// that the server has sealed with its secret already, such as session tickets; see CountSealed.
+func From13(suiteID uint16, client, server []byte, out uint64) State {
+	return State{Version: tls.VersionTLS13, Suite: suiteID, In: Half{Secret: client},
+		Out: Half{Secret: server, Number: out}}
+}
+
+// From12 returns the state after a handshake of TLS 1.2, in which both sides have sealed one record, their Finished.
+func From12(suiteID uint16, master, clientRandom, serverRandom []byte) (State, error) {
+	s, err := lookup(tls.VersionTLS12, suiteID)
+	if err != nil {
+		return State{}, err
+	}
+	ivBytes := ivSize - s.explicit
+	block := s.prf(master, "key expansion", append(bytes.Clone(serverRandom), clientRandom...),
+		2*s.keyBytes+2*ivBytes) // RFC 5246 §6.3; an AEAD has no MAC keys.
+	next := func(n int) []byte {
+		part := bytes.Clone(block[:n])
+		block = block[n:]
+		return part
+	}
+	st := State{Version: tls.VersionTLS12, Suite: suiteID, In: Half{Number: 1}, Out: Half{Number: 1}}
+	st.In.Secret, st.Out.Secret = next(s.keyBytes), next(s.keyBytes)
+	st.In.IV, st.Out.IV = next(ivBytes), next(ivBytes)
+	return st, nil
+}
+
+// CountSealed returns how many records at the end of written were sealed by the server with the secret of a handshake
+// of TLS 1.3. written is everything that the server has sent, in whole records.
+func CountSealed(suiteID uint16, secret, written []byte) (uint64, error) {
+	c, err := New(From13(suiteID, secret, secret, 0))
+	if err != nil {
+		return 0, err
+	}
+	for len(written) >= HeaderLen {
+		n := HeaderLen + int(written[3])<<8 + int(written[4])
+		if n > len(written) {
+			return 0, fmt.Errorf("BUG: the handshake has written a part of a record, %d of %d bytes", len(written), n)
+		}
+		if written[0] == typeData {
+			c.open(bytes.Clone(written[:n])) //nolint:errcheck // Those before are sealed with another key.
+		}
+		written = written[n:]
+	}
+	return c.in.number, nil
+}
+
+// half is one direction of a Conn.
+type half struct {
+	aead   cipher.AEAD
+	secret []byte
+	iv     [ivSize]byte // Changed by the number while a nonce is in use.
+	number uint64
+}
+
+// ivSize is the length of the nonce of every AEAD here.
+const ivSize = 12
+
+func (h *half) set(s *suite, from Half) error {
+	h.secret, h.number = from.Secret, from.Number
+	key := from.Secret
+	if from.IV == nil {
+		return h.derive(s)
+	}
+	if len(key) != s.keyBytes || len(from.IV) != ivSize-s.explicit {
+		return errSecret
+	}
+	copy(h.iv[:], from.IV)
+	var err error
+	h.aead, err = s.make(key)
+	return err
+}
+
+// derive makes key and nonce of a traffic secret of TLS 1.3 (RFC 8446 §7.3).
+func (h *half) derive(s *suite) error {
+	if len(h.secret) != s.hash.Size() {
+		return errSecret
+	}
+	key, err := s.expandLabel(h.secret, "key", s.keyBytes)
+	if err != nil {
+		return err
+	}
+	iv, err := s.expandLabel(h.secret, "iv", ivSize)
+	if err != nil {
+		return err
+	}
+	copy(h.iv[:], iv)
+	h.aead, err = s.make(key)
+	return err
+}
+
+// update goes on to the next traffic secret (RFC 8446 §7.2).
+func (h *half) update(s *suite) error {
+	secret, err := s.expandLabel(h.secret, "traffic upd", s.hash.Size())
+	if err != nil {
+		return err
+	}
+	h.secret, h.number = secret, 0
+	return h.derive(s)
+}
