@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -53,13 +54,6 @@ func TestOptimisations(t *testing.T) {
 			require.EqualValues(t, testClients, v.Processes["main"]["tunnels"])
 			require.Zero(t, v.sum("bus_unrouted_total")+v.sum("bus_ring_entries_total"))
 			require.GreaterOrEqual(t, v.sum("goroutines"), 2*subscribed)
-			consuming := 0
-			for i := range 3 {
-				if v.shard(i)["kafka_records_total"] > 0 {
-					consuming++
-				}
-			}
-			require.Greater(t, consuming, 1, "the shards share the partitions")
 		}},
 		{name: "1", args: []string{"--opt", "1"}, check: func(t *testing.T, v *stats) {
 			require.Zero(t, v.sum("cpu_reads_total"))
@@ -132,7 +126,8 @@ func TestOptimisations(t *testing.T) {
 			f.produce(testRecords)
 			h.eventually("records arrive", func(n *client.Counters, _ bool) bool { return n.Deliveries > 0 })
 			v := s.eventually("figures settle", func(v *stats) bool {
-				return v.sum("bus_messages_total")+v.Processes["main"]["bus_messages_total"] == 5*testRecords
+				// A partition that changes its owner can bring records again.
+				return v.sum("bus_messages_total")+v.Processes["main"]["bus_messages_total"] >= 5*testRecords
 			})
 			if len(addresses) == 1 {
 				c.check(t, &v)
@@ -169,6 +164,21 @@ func idleCgroup(t *testing.T) string {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text+"\n"), 0o600))
 	}
 	return dir
+}
+
+// The shards are members of one group, so each gets some of the partitions.
+func TestShardsSharePartitions(t *testing.T) {
+	topics := []string{"t0", "t1", "t2", "t3", "t4", "t5"}
+	broker := startKafka(t, topics...)
+	s := start(t, broker, "--topics", strings.Join(topics, ","))
+	f := newFeed(t, broker, 0, topics...)
+	h := f.connect(12, s.address)
+	s.eventually("all shards read", func(v *stats) bool {
+		f.produce(1)
+		return v.shard(0)["kafka_records_total"] > 0 && v.shard(1)["kafka_records_total"] > 0 &&
+			v.shard(2)["kafka_records_total"] > 0
+	})
+	h.complete()
 }
 
 // With the pool, goroutines that only write end; without it, each connection has two.
@@ -211,7 +221,10 @@ func TestShardDies(t *testing.T) {
 			f := newFeed(t, broker, 12, topics...)
 			h := f.connect(72, s.address)
 			f.produce(50)
-			v := s.eventually("a shard has read records", func(v *stats) bool { return v.shard(1)["kafka_records_total"] > 0 })
+			v := s.eventually("a shard reads records", func(v *stats) bool {
+				f.produce(1)
+				return v.shard(1)["kafka_records_total"] > 0
+			})
 			require.EqualValues(t, 24, v.shard(1)["connections"])
 			require.NoError(t, syscall.Kill(int(v.shard(1)["pid"]), syscall.SIGKILL))
 			f.produce(50)
@@ -258,6 +271,12 @@ func TestOverload(t *testing.T) {
 					}
 				}
 			}()
+			if len(args) > 0 && args[1] == "1" {
+				before := s.stats()
+				s.eventually("the main process reads", func(v *stats) bool {
+					return v.Processes["main"]["cpu_reads_total"] >= before.Processes["main"]["cpu_reads_total"]+3
+				})
+			}
 			e, err := client.New(client.Options{Server: s.address, Host: s.address.String(), Protocol: client.Raw,
 				Channels: f.channels, Clients: 60, Loops: 1, Dials: 6, AttemptTimeout: patience, Now: now})
 			require.NoError(t, err)
@@ -268,17 +287,7 @@ func TestOverload(t *testing.T) {
 			<-ended
 			h.eventually("all are held once there is CPU", func(n *client.Counters, _ bool) bool { return n.Held == 60 })
 			n := h.close()
-			require.Equal(t, []string{"HTTP 503 Service Unavailable"}, slices.Collect(mapsKeys(n[0].Refusals)))
+			require.Equal(t, []string{"HTTP 503 Service Unavailable"}, slices.Collect(maps.Keys(n[0].Refusals)))
 		})
-	}
-}
-
-func mapsKeys(m map[string]int64) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
 	}
 }

@@ -9,14 +9,13 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"os/signal"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
-
-	"os/signal"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -81,7 +80,7 @@ func startKafka(t *testing.T, topics ...string) string {
 func start(t *testing.T, broker string, args ...string) *system {
 	t.Helper()
 	args = append([]string{"--kafka", broker, "--kafka-start", "earliest", "--listen", "127.0.0.1:0", "--metrics",
-		"127.0.0.1:0", "--log-format", "json", "--stop", "10s"}, args...)
+		"127.0.0.1:0", "--log-format", "json", "--stop", "10s", "--queue", "10000"}, args...)
 	type served struct{ Msg, Clients, Metrics string }
 	ready := make(chan served, 1)
 	log := &lines{each: func(line []byte) {
@@ -173,7 +172,17 @@ type feed struct {
 
 const users = "users"
 
+type clientCounters = client.Counters
+
 func now() int64 { return time.Now().UnixNano() }
+
+// size makes the records of the only topic larger, before any is produced.
+func (f *feed) size(n int) {
+	f.t.Helper()
+	format, err := client.NewFormat(1, n)
+	require.NoError(f.t, err)
+	*f.channels[0].Format = *format
+}
 
 // newFeed makes a channel for each topic and for each of n users.
 func newFeed(t *testing.T, broker string, n int, topics ...string) *feed {

@@ -131,7 +131,7 @@ func (m *mainProcess) run(ctx context.Context) (err error) {
 			fail(err)
 		}
 	})
-	if err := m.awaitReady(ctx); err != nil {
+	if err := m.await(ctx, shm.Ready); err != nil {
 		fail(err)
 	} else if ctx.Err() == nil {
 		m.log.Info("serving", "clients", m.balancer.Addr(), "metrics", listener.Addr().String(), "shards", m.c.Shards,
@@ -156,12 +156,12 @@ func (m *mainProcess) release() {
 	}
 }
 
-// awaitReady waits until every shard takes clients.
-func (m *mainProcess) awaitReady(ctx context.Context) error {
+// await waits until every shard is in a state.
+func (m *mainProcess) await(ctx context.Context, state int64) error {
 	deadline := time.Now().Add(readyTimeout)
-	for m.board.Live(shm.Ready) != m.board.All() {
+	for m.board.Live(state) != m.board.All() {
 		if time.Now().After(deadline) {
-			return fmt.Errorf("start shards: not all of them are ready within %s", readyTimeout)
+			return fmt.Errorf("start shards: not all of them are there within %s", readyTimeout)
 		}
 		select {
 		case <-ctx.Done():
@@ -174,13 +174,17 @@ func (m *mainProcess) awaitReady(ctx context.Context) error {
 
 // consume is the shared Kafka pool.
 func (m *mainProcess) consume(ctx context.Context) error {
-	if err := m.awaitReady(ctx); err != nil || ctx.Err() != nil {
-		return err
-	}
 	o := bus.SenderOptions{Board: m.board, Self: shm.Main, Dir: m.dir, Batch: m.on[4], Routed: m.on[6],
 		Ring: m.on[10], Events: m.eventFDs, Targets: m.roles.targets, Log: m.log}
 	sender := bus.NewSender(o)
 	defer sender.Close()
+	// The shards take clients once this process reaches them, so it does not wait for that.
+	if err := m.await(ctx, shm.Listening); err != nil || ctx.Err() != nil {
+		return err
+	}
+	if err := sender.WaitConnected(ctx); err != nil {
+		return nil //nolint:nilerr // The process stops.
+	}
 	k := m.kafka()
 	k.Stat, k.Log = m.board.Slot(shm.Main), m.log
 	return intake.Run(ctx, k, m.roles.inMain, sender, m.c.Stop)
