@@ -75,7 +75,9 @@ func NewSender(o SenderOptions) *Sender {
 }
 
 // SocketPath returns the bus socket of a shard.
-func SocketPath(dir string, shard int) string { return filepath.Join(dir, fmt.Sprintf("bus-%d.sock", shard)) }
+func SocketPath(dir string, shard int) string {
+	return filepath.Join(dir, fmt.Sprintf("bus-%d.sock", shard))
+}
 
 // connect keeps connections to all shards.
 func (s *Sender) connect() {

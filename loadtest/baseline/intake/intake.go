@@ -36,8 +36,8 @@ type Options struct {
 	Brokers  []string
 	Topics   []string
 	Group    string
-	Earliest bool // Where a group without commits begins: the earliest record, else the next one.
-	Batch    bool // Opt 3.
+	Earliest bool         // Where a group without commits begins: the earliest record, else the next one.
+	Batch    bool         // Opt 3.
 	Stat     *shm.Slot    `json:"-"`
 	Log      *slog.Logger `json:"-"`
 }

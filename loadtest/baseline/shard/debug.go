@@ -12,7 +12,9 @@ import (
 )
 
 // DebugPath returns the unix socket on which a shard serves its profiles.
-func DebugPath(dir string, shard int) string { return filepath.Join(dir, fmt.Sprintf("debug-%d.sock", shard)) }
+func DebugPath(dir string, shard int) string {
+	return filepath.Join(dir, fmt.Sprintf("debug-%d.sock", shard))
+}
 
 // profileMax is how long a response may take: a CPU profile of a minute.
 const profileMax = 70 * time.Second

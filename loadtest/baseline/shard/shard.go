@@ -43,15 +43,15 @@ type Options struct {
 	Routed   bool // Opt 6.
 	Ring     bool // Opt 10.
 
-	Clients    bool            // Whether the shard has clients; false for a Kafka shard (Opt 9).
-	Targets    uint64          // Shards that have clients, a bit each.
-	Publishers []int           // Processes that publish.
-	Consumers  int             // Kafka consumers in this shard.
-	Kafka      intake.Options  // Without Stat and Log.
-	Stop       time.Duration   // How long stopping may take.
-	Events     []int           // Descriptors of the eventfds of the shards, with Ring.
-	File       *os.File        `json:"-"` // Of the shared memory.
-	Log        *slog.Logger    `json:"-"`
+	Clients    bool              // Whether the shard has clients; false for a Kafka shard (Opt 9).
+	Targets    uint64            // Shards that have clients, a bit each.
+	Publishers []int             // Processes that publish.
+	Consumers  int               // Kafka consumers in this shard.
+	Kafka      intake.Options    // Without Stat and Log.
+	Stop       time.Duration     // How long stopping may take.
+	Events     []int             // Descriptors of the eventfds of the shards, with Ring.
+	File       *os.File          `json:"-"` // Of the shared memory.
+	Log        *slog.Logger      `json:"-"`
 	Ready      func(addr string) `json:"-"` // Called once with the address that the shard listens on.
 }
 
@@ -68,7 +68,9 @@ type Shard struct {
 }
 
 // ClientPath returns the unix socket on which a shard takes connections of the balancer.
-func ClientPath(dir string, shard int) string { return filepath.Join(dir, fmt.Sprintf("shard-%d.sock", shard)) }
+func ClientPath(dir string, shard int) string {
+	return filepath.Join(dir, fmt.Sprintf("shard-%d.sock", shard))
+}
 
 // Run runs a shard until ctx ends.
 func Run(ctx context.Context, o Options) (err error) {

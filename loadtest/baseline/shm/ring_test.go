@@ -75,7 +75,7 @@ func TestRing(t *testing.T) {
 }
 
 func length(n uint64) int {
-	if  n%1000 == 0 {
+	if n%1000 == 0 {
 		return EntryMax
 	}
 	return 9 + int(n*7919%4000)
