@@ -29,8 +29,9 @@ func allTopics() (list []string) {
 
 // feed is the records of one run.
 type feed struct {
-	users     int // Clients with a channel of their own.
-	perSecond float64
+	users     int              // Clients with a channel of their own.
+	shared    float64          // Records per second on a shared channel.
+	own       float64          // Records per second on a channel of one client.
 	formats   []*client.Format // By topic.
 	producers []*producer.Producer
 	running   sync.WaitGroup
@@ -39,7 +40,7 @@ type feed struct {
 }
 
 func newFeed(c *config, broker string, now func() int64) (*feed, error) {
-	f := &feed{users: c.Clients / 2, perSecond: c.Messages}
+	f := &feed{users: c.Clients / 2, shared: c.Messages, own: c.Own}
 	run := rand.Uint32()
 	for i, topic := range allTopics() {
 		format, err := client.NewFormat(run+uint32(i), c.Size)
@@ -95,13 +96,13 @@ func scan(text, format string, n *int) bool {
 	return err == nil
 }
 
-// start produces until ctx ends. Every client gets perSecond records a second.
+// start produces until ctx ends.
 func (f *feed) start(ctx context.Context) {
 	const forever = 1 << 30
 	for i, p := range f.producers {
-		rate := f.perSecond
+		rate := f.shared
 		if i == broadcastTopics {
-			rate *= float64(f.users)
+			rate = f.own * float64(f.users)
 		}
 		f.running.Go(func() {
 			if err := p.Run(ctx, rate, forever); err != nil {

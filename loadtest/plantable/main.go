@@ -31,19 +31,21 @@ func main() {
 
 // config is the command line.
 type config struct {
-	Rounds   int           `default:"2" help:"Rounds. In each, every row runs once, in the other order than in the round before (${default})."`
-	Clients  int           `default:"8000" help:"Clients that dial (${default})."`
-	CPU      float64       `name:"cpu" default:"0.38" help:"CPU cap of the server with all its processes, in CPUs; 0: none (${default})."`
-	Rate     float64       `default:"400" help:"Clients that dial first, per second (${default})."`
-	Messages float64       `default:"1" help:"Records per second to each client, on the average (${default})."`
-	Size     int           `default:"256" help:"Bytes of a record (${default})."`
-	Window   time.Duration `default:"10s" help:"How long after its first dial a client may open (${default})."`
-	Hold     time.Duration `default:"5s" help:"How long clients are held after that, while CPU per delivery is measured (${default})."`
-	Rows     string        `default:"." help:"Regular expression of the rows to run, such as '^(none at 3|wsd)' (${default})."`
-	Short    bool          `help:"A form of under 30 s that only shows that everything runs: 400 clients, four rows, one round."`
-	Bin      string        `help:"Directory with the programs baseline and wsd. Default: that of this program."`
-	Out      string        `default:"docs" help:"Directory for results.md and results/ (${default})."`
-	CPUs     []int         `name:"cpus" help:"CPUs of the server, and of clients and Kafka. Default: the first two that this process may use."`
+	Rounds    int           `default:"2" help:"Rounds. In each, every row runs once, in the other order than in the round before (${default})."`
+	Clients   int           `default:"8000" help:"Clients that dial (${default})."`
+	CPU       float64       `name:"cpu" default:"0.38" help:"CPU cap of the server with all its processes, in CPUs; 0: none (${default})."`
+	Rate      float64       `default:"400" help:"Clients that dial first, per second (${default})."`
+	Messages  float64       `default:"2" help:"Records per second on each of the channels that many clients share (${default})."`
+	Own       float64       `default:"0.5" help:"Records per second on each channel that one client has for itself (${default})."`
+	Size      int           `default:"256" help:"Bytes of a record (${default})."`
+	Window    time.Duration `default:"10s" help:"How long after its first dial a client may open (${default})."`
+	Hold      time.Duration `default:"5s" help:"How long clients are held after that, while CPU per delivery is measured (${default})."`
+	Rows      string        `default:"." help:"Regular expression of the rows to run, such as '^(none at 3|wsd)' (${default})."`
+	Short     bool          `help:"A form of under 30 s that only shows that everything runs: 400 clients, four rows, one round."`
+	Calibrate bool          `help:"Only find the CPU cap with which the bare baseline with 3 shards holds 35 to 55 %, starting from --cpu, and print it."`
+	Bin       string        `help:"Directory with the programs baseline and wsd. Default: that of this program."`
+	Out       string        `default:"docs" help:"Directory for results.md and results/ (${default})."`
+	CPUs      []int         `name:"cpus" help:"CPUs of the server, and of clients and Kafka. Default: the first two that this process may use."`
 
 	rows *regexp.Regexp
 }
@@ -68,7 +70,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		if err := c.check(); err != nil {
 			return command.UsageError{Err: err}
 		}
-		return c.measure(ctx, stderr)
+		return c.measure(ctx, stdout, stderr)
 	})
 }
 
@@ -104,12 +106,14 @@ func (c *config) check() (err error) {
 		return fmt.Errorf("--cpu %g must be 0 or between 0.05 and 64", c.CPU)
 	case c.Rate < 20 || c.Rate > 100_000:
 		return fmt.Errorf("--rate %g must be between 20 and 100000", c.Rate)
-	case c.Messages < 0.1 || c.Messages > 100:
-		return fmt.Errorf("--messages %g must be between 0.1 and 100", c.Messages)
+	case c.Messages < 0.1 || c.Messages > 100 || c.Own < 0.01 || c.Own > 100:
+		return fmt.Errorf("--messages %g must be between 0.1 and 100, --own %g between 0.01 and 100", c.Messages, c.Own)
 	case c.Size < 100 || c.Size > 64<<10:
 		return fmt.Errorf("--size %d must be between 100 and %d", c.Size, 64<<10)
 	case c.Window < time.Second || c.Window > time.Minute || c.Hold < time.Second || c.Hold > 10*time.Minute:
 		return errors.New("--window must be between 1s and 1m, --hold between 1s and 10m")
+	case c.Calibrate && c.CPU == 0:
+		return errors.New("--calibrate needs a --cpu to start from")
 	case len(c.selected()) == 0:
 		return fmt.Errorf("--rows %q fits no row; they are %s", c.Rows, names())
 	}
@@ -143,12 +147,16 @@ func (c *config) checkCPUs() error {
 }
 
 // measure runs all rows and writes the results.
-func (c *config) measure(ctx context.Context, log io.Writer) error {
+func (c *config) measure(ctx context.Context, stdout, log io.Writer) error {
 	if err := child.PinSelf(c.CPUs[1]); err != nil {
 		return err
 	}
+	preferSelf()
 	// Two, so that the kernel, not Go's scheduler, divides the CPU between the clients' loops and the producers.
 	runtime.GOMAXPROCS(2)
+	if c.Calibrate {
+		return c.calibrate(ctx, stdout, log)
+	}
 	begun := time.Now()
 	r := &results{config: c, begun: begun, values: map[string][]measure{}}
 	selected := c.selected()
@@ -171,4 +179,33 @@ func (c *config) measure(ctx context.Context, log io.Writer) error {
 	}
 	r.took = time.Since(begun)
 	return r.write(c.Out)
+}
+
+// The share of clients that the bare baseline with 3 shards is to hold, so that a row can be better and worse. The cap
+// is moved by a factor of capStep, at most capTries times.
+const (
+	heldLow, heldHigh = 0.35, 0.55
+	capStep           = 1.2
+	capTries          = 8
+)
+
+// calibrate finds the cap.
+func (c *config) calibrate(ctx context.Context, stdout, log io.Writer) error {
+	for range capTries {
+		m, err := c.measureRow(ctx, row{"baseline", 0, 3})
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(log, "--cpu %.3g: %s\n", c.CPU, m)
+		switch share := float64(m.Held) / float64(c.Clients); {
+		case share < heldLow:
+			c.CPU *= capStep
+		case share > heldHigh:
+			c.CPU /= capStep
+		default:
+			fmt.Fprintf(stdout, "--cpu %.3g\n", c.CPU)
+			return nil
+		}
+	}
+	return fmt.Errorf("no cap found in %d tries; the last was %.3g: start elsewhere with --cpu", capTries, c.CPU)
 }

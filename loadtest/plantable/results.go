@@ -229,8 +229,9 @@ func (r *results) conditions(b *bytes.Buffer) {
 	var name unix.Utsname
 	_ = unix.Uname(&name) // Fails only for a bad address.
 	var b2 strings.Builder
-	for i, f := range []string{"clients", "rate", "messages", "size", "window", "hold", "rounds", "cpu"} {
-		v := []any{r.Clients, r.Rate, r.Messages, r.Size, r.Window, r.Hold, r.Rounds, r.CPU}[i]
+	for i, f := range []string{"clients", "rate", "messages", "own", "size", "window", "hold", "rounds", "cpu"} {
+		v := []any{r.Clients, r.Rate, r.Messages, r.Own, r.Size, r.Window, r.Hold,
+			r.Rounds, r.CPU}[i]
 		fmt.Fprintf(&b2, " --%s %v", f, v)
 	}
 	fmt.Fprintf(b, "## How it was measured\n\n"+
@@ -240,7 +241,8 @@ func (r *results) conditions(b *bytes.Buffer) {
 		"%s. It was fixed before the run so that the bare baseline with 3 shards holds 35 to 55 %%.\n"+
 		"- Kafka: kfake (franz-go) in a process of its own, %d topics of one partition, started anew for every run.\n"+
 		"- Clients: %s, %.0f new ones a second in cohorts of half a second. Half of them share %d channels; each other one "+
-		"has its own. Every one gets %g record(s) a second of %d bytes on the average, so Kafka gets %.0f a second.\n"+
+		"has its own. Records of %d bytes: %g a second on a shared channel, %g a second on an own one, so Kafka gets %.0f "+
+		"a second.\n"+
 		"- Held: opened within %s of its first dial, open at the end, no record missing. A refused client tries again "+
 		"after 0.1 s, doubled each time up to 6.4 s.\n"+
 		"- CPU per connection and memory per connection: growth over the first eighth of the clients, which connect "+
@@ -251,8 +253,8 @@ func (r *results) conditions(b *bytes.Buffer) {
 		"[runs.json](results/runs.json).\n",
 		strings.TrimSpace(b2.String()), r.took.Round(time.Second), r.begun.UTC().Format("2006-01-02 15:04 UTC"),
 		cpuName(), 2, r.CPUs[0], r.CPUs[1], unix.ByteSliceToString(name.Release[:]), goVersion(), r.version(),
-		cap1(r.CPU), quotaPeriod, broadcastTopics+1, thousands(int64(r.Clients)), r.Rate, broadcastTopics, r.Messages,
-		r.Size, r.Messages*(float64(broadcastTopics)+float64(r.Clients/2)), r.Window, r.Hold, r.Rounds)
+		cap1(r.CPU), quotaPeriod, broadcastTopics+1, thousands(int64(r.Clients)), r.Rate, broadcastTopics, r.Size,
+		r.Messages, r.Own, r.Messages*broadcastTopics+r.Own*float64(r.Clients/2), r.Window, r.Hold, r.Rounds)
 	r.failures(b)
 }
 

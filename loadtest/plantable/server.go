@@ -56,6 +56,7 @@ type server struct {
 	address netip.AddrPort // For clients.
 	admin   string         // Base URL of its metrics.
 	broker  string
+	kafka   int // Process id.
 	group   *group
 	stops   []func() error
 }
@@ -82,6 +83,8 @@ func (c *config) start(r row) (s *server, err error) {
 		return s, err
 	}
 	s.stops = append(s.stops, func() error { return kafka.Stop(stopGrace) })
+	s.kafka = kafka.PID()
+	prefer(s.kafka)
 	line, err := bufio.NewReader(kafka.Out).ReadString('\n')
 	if err != nil {
 		return s, fmt.Errorf("start Kafka: %w: %s", err, kafka.Said())
@@ -95,6 +98,7 @@ func (c *config) start(r row) (s *server, err error) {
 	if err != nil {
 		return s, err
 	}
+	// The server is alone in its group, so there its niceness is of no account.
 	p, err := child.Start(child.Options{Path: self, Args: s.group.command(command[0], command[1:]...), CPU: c.CPUs[0]})
 	if err != nil {
 		return s, err
@@ -177,6 +181,18 @@ func (s *server) memory() (sum float64, err error) {
 		sum += float64(u.RSS)
 	}
 	return sum, nil
+}
+
+// load is the CPU time of this process and of Kafka.
+func (s *server) load() (sum time.Duration) {
+	for _, pid := range []int{os.Getpid(), s.kafka} {
+		used, err := serverstat.CPUTime(pid)
+		if err != nil {
+			return 0 // It has ended, which fails the run in another place.
+		}
+		sum += used
+	}
+	return sum
 }
 
 // assign asks the load balancer for the shard of one client.

@@ -27,6 +27,7 @@ type measure struct {
 	P99           float64 `json:"p99"`            // Latency of all records, in milliseconds.
 	Refused       int64   `json:"refused"`        // Attempts refused.
 	Late          float64 `json:"late"`           // Longest delay of the producers, in milliseconds.
+	Busy          float64 `json:"busy"`           // CPUs that clients and Kafka used while records were produced.
 	Failure       string  `json:"failure,omitempty"`
 }
 
@@ -36,9 +37,10 @@ func (m measure) String() string {
 		return "failed: " + m.Failure
 	}
 	return fmt.Sprintf("held %d (opened %d, closed %d, incomplete %d, refused %d times), %.0f µs/connection, "+
-		"%.1f µs/delivery, %.2f CPUs, %.1f KiB/connection, %.0f goroutines, p99 %.0f ms, producers late by %.0f ms",
+		"%.1f µs/delivery, %.2f CPUs, %.1f KiB/connection, %.0f goroutines, p99 %.0f ms; clients and Kafka %.2f CPUs, "+
+		"producers late by %.0f ms",
 		m.Held, m.Opened, m.Closed, m.Incomplete, m.Refused, m.CPUConnection, m.CPUDelivery, m.CPUShare,
-		m.Memory/1024, m.Goroutines, m.P99, m.Late)
+		m.Memory/1024, m.Goroutines, m.P99, m.Busy, m.Late)
 }
 
 // trial is one run of one row.
@@ -90,10 +92,12 @@ func (t *trial) run(ctx context.Context) error {
 	}
 	producing, stop := context.WithCancel(ctx)
 	defer stop()
+	busy, began := t.server.load(), time.Now()
 	t.feed.start(producing)
 	t.launch(ctx, cohorts(idle, t.Clients, size))
 	t.dialing.Wait()
 	err := t.hold(ctx)
+	t.m.Busy = (t.server.load() - busy).Seconds() / time.Since(began).Seconds()
 	stop()
 	err = errors.Join(err, t.feed.wait())
 	n := t.drain(ctx)
