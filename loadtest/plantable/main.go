@@ -45,6 +45,7 @@ type config struct {
 	Calibrate bool          `help:"Only find the CPU cap with which the bare baseline with 3 shards holds 35 to 55 %, starting from --cpu, and print it."`
 	Bin       string        `help:"Directory with the programs baseline and wsd. Default: that of this program."`
 	Out       string        `default:"docs" help:"Directory for results.md and results/ (${default})."`
+	Note      string        `help:"A sentence to put at the top of results.md, such as what else the machine did."`
 	CPUs      []int         `name:"cpus" help:"CPUs of the server, and of clients and Kafka. Default: the first two that this process may use."`
 
 	rows *regexp.Regexp
@@ -88,8 +89,8 @@ func (c *config) check() (err error) {
 		c.Rounds, c.Clients, c.Window, c.Hold = 1, 400, 2*time.Second, time.Second
 		c.Rows = "^(none at 3|4 at 3|all at 3|wsd at 3)$"
 	}
-	if c.rows, err = regexp.Compile(c.Rows); err != nil {
-		return fmt.Errorf("--rows: %w", err)
+	if err := c.checkRows(); err != nil {
+		return err
 	}
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
@@ -114,8 +115,6 @@ func (c *config) check() (err error) {
 		return errors.New("--window must be between 1s and 1m, --hold between 1s and 10m")
 	case c.Calibrate && c.CPU == 0:
 		return errors.New("--calibrate needs a --cpu to start from")
-	case len(c.selected()) == 0:
-		return fmt.Errorf("--rows %q fits no row; they are %s", c.Rows, names())
 	}
 	if c.Bin == "" {
 		self, err := os.Executable()
@@ -130,6 +129,16 @@ func (c *config) check() (err error) {
 		}
 	}
 	return c.checkCPUs()
+}
+
+func (c *config) checkRows() (err error) {
+	if c.rows, err = regexp.Compile(c.Rows); err != nil {
+		return fmt.Errorf("--rows: %w", err)
+	}
+	if len(c.selected()) == 0 {
+		return fmt.Errorf("--rows %q fits no row; they are %s", c.Rows, names())
+	}
+	return nil
 }
 
 func (c *config) checkCPUs() error {

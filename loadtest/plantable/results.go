@@ -139,6 +139,9 @@ func (r *results) write(dir string) error {
 func (r *results) document() []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# The plan's table\n\n%s\n\n", r.sentence())
+	if r.Note != "" {
+		fmt.Fprintf(&b, "%s\n\n", r.Note)
+	}
 	b.WriteString("The plan is that of the system before wsd; `bin/baseline` is that system in small, with the plan's " +
 		"optimisations as switches ([baseline.md](baseline.md)). The plan's estimates are for 12,000 clients on " +
 		"other machines, so compare its percentages, not its numbers.\n\n")
@@ -255,6 +258,17 @@ func (r *results) conditions(b *bytes.Buffer) {
 		cpuName(), 2, r.CPUs[0], r.CPUs[1], unix.ByteSliceToString(name.Release[:]), goVersion(), r.version(),
 		cap1(r.CPU), quotaPeriod, broadcastTopics+1, thousands(int64(r.Clients)), r.Rate, broadcastTopics, r.Size,
 		r.Messages, r.Own, r.Messages*broadcastTopics+r.Own*float64(r.Clients/2), r.Window, r.Hold, r.Rounds)
+	if mid, _, most, ok := r.median("none at 3", func(m measure) float64 { return m.Busy }); ok {
+		fmt.Fprintf(b, "- Clients and Kafka used %.2f CPUs beside the bare baseline with 3 shards (at most %.2f). ", mid, most)
+	}
+	var late float64
+	for _, list := range r.values {
+		for _, m := range list {
+			late = max(late, m.Late)
+		}
+	}
+	fmt.Fprintf(b, "A produce request was late by at most %.0f ms in any run: where that is seconds, fewer records were "+
+		"produced than said above, because the machine was busy with something else.\n", late)
 	r.failures(b)
 }
 
