@@ -21,40 +21,23 @@ const enterCommand = "enter"
 // and be most of every latency; with 10 ms the cap is more like a slower CPU.
 const quotaPeriod = 10 * time.Millisecond
 
-// shares is the weight of the server's group beside what else the machine does (1,024 each): the server gets its cap.
+// shares is the weight of the server's group, and of that of clients and Kafka, beside what else the machine does (1,024
+// each). A nice value would not do: with autogroups (sched(7)) it counts within a session only.
 const shares = 100 * 1024
-
-// niceness is that of clients and Kafka, for the same reason.
-const niceness = -10
-
-// preferSelf gives all threads of this process precedence. Without the privilege, other programs disturb more.
-func preferSelf() {
-	entries, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return
-	}
-	for _, e := range entries {
-		if id, err := strconv.Atoi(e.Name()); err == nil {
-			_ = unix.Setpriority(unix.PRIO_PROCESS, id, niceness) // See above.
-		}
-	}
-}
-
-// prefer gives a process that is alone in its process group precedence.
-func prefer(pid int) { _ = unix.Setpriority(unix.PRIO_PGRP, pid, niceness) }
 
 // group is a cgroup of version 1, in the trees of cpu and cpuacct.
 type group struct {
 	cpu, cpuacct string // Directories; the same where the two are mounted together.
 }
 
-// newGroup makes a group with a quota in CPUs, or without one if that is 0.
-func newGroup(cpus float64) (g *group, err error) {
+// newGroup makes a group with a quota in CPUs, or without one if that is 0. The role tells it from others of this
+// process.
+func newGroup(role string, cpus float64) (g *group, err error) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, fmt.Errorf("find the cgroup trees: %w", err)
 	}
-	name := fmt.Sprintf("plantable-%d", os.Getpid())
+	name := fmt.Sprintf("plantable-%d-%s", os.Getpid(), role)
 	g = &group{}
 	for line := range strings.Lines(string(mounts)) {
 		before, after, ok := strings.Cut(line, " - cgroup ")
@@ -94,6 +77,28 @@ func newGroup(cpus float64) (g *group, err error) {
 }
 
 func (g *group) dirs() []string { return slices.Compact([]string{g.cpu, g.cpuacct}) }
+
+// join moves this process into the group, with the children that it starts from then on. leave moves it back to the
+// group's parent.
+func (g *group) join() error { return join(g.dirs()) }
+
+func (g *group) leave() error {
+	var parents []string
+	for _, dir := range g.dirs() {
+		parents = append(parents, filepath.Dir(dir))
+	}
+	return join(parents)
+}
+
+func join(dirs []string) error {
+	for _, dir := range dirs {
+		// 0 is the process that writes.
+		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0); err != nil {
+			return fmt.Errorf("enter a cgroup: %w", err)
+		}
+	}
+	return nil
+}
 
 // used is the CPU time of all processes that were in the group.
 func (g *group) used() (time.Duration, error) {
@@ -151,11 +156,8 @@ func enter(args []string) error {
 	if i < 0 || i+1 >= len(args) {
 		return errors.New("enter DIR… -- PROGRAM ARGS…")
 	}
-	for _, dir := range args[:i] {
-		// 0 is the process that writes.
-		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0); err != nil {
-			return fmt.Errorf("enter a cgroup: %w", err)
-		}
+	if err := join(args[:i]); err != nil {
+		return err
 	}
 	program := args[i+1:]
 	return fmt.Errorf("start %s: %w", program[0], unix.Exec(program[0], program, os.Environ()))

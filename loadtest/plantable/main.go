@@ -33,7 +33,7 @@ func main() {
 type config struct {
 	Rounds    int           `default:"2" help:"Rounds. In each, every row runs once, in the other order than in the round before (${default})."`
 	Clients   int           `default:"8000" help:"Clients that dial (${default})."`
-	CPU       float64       `name:"cpu" default:"0.38" help:"CPU cap of the server with all its processes, in CPUs; 0: none (${default})."`
+	CPU       float64       `name:"cpu" default:"0.36" help:"CPU cap of the server with all its processes, in CPUs; 0: none (${default})."`
 	Rate      float64       `default:"400" help:"Clients that dial first, per second (${default})."`
 	Messages  float64       `default:"2" help:"Records per second on each of the channels that many clients share (${default})."`
 	Own       float64       `default:"0.5" help:"Records per second on each channel that one client has for itself (${default})."`
@@ -155,14 +155,25 @@ func (c *config) checkCPUs() error {
 	return nil
 }
 
+// procs is more than there are loops at a time with the defaults.
+const procs = 96
+
 // measure runs all rows and writes the results.
-func (c *config) measure(ctx context.Context, stdout, log io.Writer) error {
-	if err := child.PinSelf(c.CPUs[1]); err != nil {
+func (c *config) measure(ctx context.Context, stdout, log io.Writer) (err error) {
+	if err = child.PinSelf(c.CPUs[1]); err != nil {
 		return err
 	}
-	preferSelf()
-	// Two, so that the kernel, not Go's scheduler, divides the CPU between the clients' loops and the producers.
-	runtime.GOMAXPROCS(2)
+	load, err := newGroup("load", 0)
+	if err != nil {
+		return err
+	}
+	if err := load.join(); err != nil {
+		return errors.Join(err, load.remove())
+	}
+	defer func() { err = errors.Join(err, load.leave(), load.remove()) }()
+	// Each cohort has a loop that waits in the kernel and holds one of these meanwhile, until Go's monitor takes it back
+	// milliseconds later. With as many as there are loops, the kernel alone divides the CPU.
+	runtime.GOMAXPROCS(procs)
 	if c.Calibrate {
 		return c.calibrate(ctx, stdout, log)
 	}

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 func TestShort(t *testing.T) {
 	cpus, err := child.CPUs()
 	require.NoError(t, err)
-	group, err := newGroup(1)
+	group, err := newGroup("test", 1)
 	if err != nil && os.Getenv("WSD_REQUIRE_ROOT") == "" || len(cpus) < 2 {
 		t.Skip("needs root, a cgroup of version 1 and two CPUs:", err)
 	}

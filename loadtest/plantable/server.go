@@ -84,13 +84,12 @@ func (c *config) start(r row) (s *server, err error) {
 	}
 	s.stops = append(s.stops, func() error { return kafka.Stop(stopGrace) })
 	s.kafka = kafka.PID()
-	prefer(s.kafka)
 	line, err := bufio.NewReader(kafka.Out).ReadString('\n')
 	if err != nil {
 		return s, fmt.Errorf("start Kafka: %w: %s", err, kafka.Said())
 	}
 	s.broker = strings.TrimSpace(line)
-	if s.group, err = newGroup(c.CPU); err != nil {
+	if s.group, err = newGroup("server", c.CPU); err != nil {
 		return s, err
 	}
 	s.stops = append(s.stops, s.group.remove)
@@ -98,7 +97,6 @@ func (c *config) start(r row) (s *server, err error) {
 	if err != nil {
 		return s, err
 	}
-	// The server is alone in its group, so there its niceness is of no account.
 	p, err := child.Start(child.Options{Path: self, Args: s.group.command(command[0], command[1:]...), CPU: c.CPUs[0]})
 	if err != nil {
 		return s, err
