@@ -46,6 +46,7 @@ func TestOptimisations(t *testing.T) {
 		check func(t *testing.T, v *stats)
 	}{
 		{name: "none", check: func(t *testing.T, v *stats) {
+			t.Helper()
 			require.Equal(t, v.sum("kafka_polls_total"), v.sum("kafka_records_total"), "a record at a time")
 			require.Equal(t, v.sum("bus_flushes_total"), v.sum("bus_messages_total"), "a message at a time")
 			require.Equal(t, 2*v.sum("bus_messages_total"), v.sum("bus_socket_writes_total"), "to all other shards")
@@ -56,55 +57,68 @@ func TestOptimisations(t *testing.T) {
 			require.GreaterOrEqual(t, v.sum("goroutines"), 2*subscribed)
 		}},
 		{name: "1", args: []string{"--opt", "1"}, check: func(t *testing.T, v *stats) {
+			t.Helper()
 			require.Zero(t, v.sum("cpu_reads_total"))
 			require.Equal(t, subscribed, v.sum("cpu_cached_total"))
 			require.Greater(t, v.Processes["main"]["cpu_reads_total"], int64(1))
 		}},
 		{name: "2", args: []string{"--opt", "2"}, check: func(t *testing.T, v *stats) {
+			t.Helper()
 			require.Positive(t, v.sum("cpu_cached_total"))
 			require.Equal(t, subscribed, v.sum("cpu_cached_total")+v.sum("cpu_reads_total")-3)
 		}},
 		{name: "3", args: []string{"--opt", "3"}, check: func(t *testing.T, v *stats) {
+			t.Helper()
 			require.Less(t, v.sum("kafka_polls_total"), v.sum("kafka_records_total"))
 		}},
 		{name: "4", args: []string{"--opt", "4"}, check: func(t *testing.T, v *stats) {
+			t.Helper()
 			require.Less(t, v.sum("bus_flushes_total"), v.sum("bus_messages_total"))
 			require.GreaterOrEqual(t, 10*v.sum("bus_flushes_total"), v.sum("bus_messages_total"), "ten at most")
 		}},
 		{name: "5", args: []string{"--opt", "5"}, check: func(t *testing.T, v *stats) {
+			t.Helper()
 			require.Zero(t, v.sum("kafka_records_total"))
 			require.EqualValues(t, 5*testRecords, v.Processes["main"]["kafka_records_total"])
 		}},
 		{name: "6", args: []string{"--opt", "6"}, check: func(t *testing.T, v *stats) {
+			t.Helper()
 			// A user's message goes to one shard, which may be the one that read it.
 			require.GreaterOrEqual(t, v.sum("bus_unrouted_total"), int64(testRecords))
 			require.Equal(t, 3*v.sum("bus_messages_total"), v.sum("bus_unrouted_total")+v.sum("bus_socket_writes_total")+local(v))
 		}},
 		{name: "7", args: []string{"--opt", "7"}, check: func(t *testing.T, v *stats) {
+			t.Helper()
 			require.EqualValues(t, testClients, v.Processes["main"]["tunnels"])
 		}},
 		{name: "8", args: []string{"--opt", "8"}, check: func(t *testing.T, v *stats) {
+			t.Helper()
 			require.GreaterOrEqual(t, v.sum("goroutines"), subscribed)
 		}},
 		{name: "9", args: []string{"--opt", "9"}, check: func(t *testing.T, v *stats) {
+			t.Helper()
 			require.Zero(t, v.shard(2)["connections"])
 			require.EqualValues(t, 5*testRecords, v.shard(2)["kafka_records_total"])
 			require.Zero(t, v.shard(0)["kafka_records_total"]+v.shard(1)["kafka_records_total"])
 			require.Equal(t, v.shard(0)["connections"], v.shard(1)["connections"])
 		}},
 		{name: "9 of 7", args: []string{"--opt", "9"}, shard: 7, check: func(t *testing.T, v *stats) {
+			t.Helper()
 			require.EqualValues(t, 5*testRecords, v.shard(5)["kafka_records_total"]+v.shard(6)["kafka_records_total"])
 			require.Zero(t, v.shard(5)["connections"]+v.shard(6)["connections"])
 		}},
 		{name: "10", args: []string{"--opt", "10"}, check: func(t *testing.T, v *stats) {
+			t.Helper()
 			require.Zero(t, v.sum("bus_socket_writes_total"))
 			require.EqualValues(t, 5*testRecords, v.sum("bus_ring_entries_total"), "each once, for all shards")
 		}},
 		{name: "11", args: []string{"--opt", "11"}, check: func(t *testing.T, v *stats) {
+			t.Helper()
 			require.Zero(t, v.Processes["main"]["tunnels"])
 			require.Equal(t, v.shard(0)["connections"], v.shard(1)["connections"]) // 22, 21, 21 or the like.
 		}},
 		{name: "all", args: []string{"--all"}, check: func(t *testing.T, v *stats) {
+			t.Helper()
 			require.Len(t, v.Opts, 11)
 			require.Zero(t, v.Processes["main"]["tunnels"]+v.sum("cpu_reads_total")+v.sum("bus_socket_writes_total"))
 			require.EqualValues(t, 5*testRecords, v.shard(2)["kafka_records_total"])
@@ -232,7 +246,7 @@ func TestShardDies(t *testing.T) {
 			s.eventually("it comes back", func(v *stats) bool { return v.Restarts[1] == 1 && v.shard(1)["state"] == 2 })
 			again := f.connect(24, s.address)
 			v = s.stats()
-			require.EqualValues(t, []int64{24, 24, 24},
+			require.Equal(t, []int64{24, 24, 24},
 				[]int64{v.shard(0)["connections"], v.shard(1)["connections"], v.shard(2)["connections"]})
 			f.produce(50)
 			again.complete()

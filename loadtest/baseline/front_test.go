@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -178,5 +180,17 @@ func TestRoles(t *testing.T) {
 		for i := range c.shards {
 			require.Equal(t, i < c.shards-c.kafka, r.hasClients(i))
 		}
+	}
+}
+
+// The document lists every figure, every switch and their effect.
+func TestDocument(t *testing.T) {
+	text, err := os.ReadFile("../../docs/baseline.md")
+	require.NoError(t, err)
+	for _, f := range figures {
+		require.Contains(t, string(text), "`baseline_"+f.name+"`")
+	}
+	for _, o := range optimisations {
+		require.Contains(t, string(text), fmt.Sprintf("| %d | %s |", o.Number, o.Name))
 	}
 }

@@ -56,7 +56,8 @@ type config struct {
 	Verbose        bool          `help:"Log debug messages, too."`
 }
 
-const description = "baseline is the system that wsd replaces, in small: a load balancer that tunnels WebSocket bytes " +
+const description = "baseline is the system that wsd replaces, in small: a load balancer that tunnels WebSocket " +
+	"bytes " +
 	"to shard processes, each with a Kafka consumer, and a broadcast bus between them. Clients connect to " +
 	"/ws?channel=NAME. It is there to be measured beside wsd."
 

@@ -85,7 +85,8 @@ func (m *mainProcess) Collect(to chan<- prometheus.Metric) {
 			to <- prometheus.MustNewConstMetric(desc, f.kind, float64(f.read(slot).Load()), label)
 		}
 	}
-	desc := prometheus.NewDesc("baseline_restarts_total", "Times that the shard ended unasked.", []string{"process"}, nil)
+	desc := prometheus.NewDesc("baseline_restarts_total", "Times that the shard ended unasked.", []string{"process"},
+		nil)
 	for i := range m.c.Shards {
 		to <- prometheus.MustNewConstMetric(desc, counter, float64(m.restarts[i].Load()), strconv.Itoa(i))
 	}

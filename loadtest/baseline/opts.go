@@ -22,7 +22,8 @@ var optimisations = []optimisation{
 	{5, "shared Kafka pool", "three consumers in the main process read Kafka for all shards"},
 	{6, "routed messages", "a message goes only to shards with a subscriber of its channel"},
 	{7, "unix sockets", "the load balancer reaches the shards by unix sockets"},
-	{8, "goroutine pool", "connections are jobs of an ants pool, and writing is one only while there is something to write"},
+	{8, "goroutine pool", "connections are jobs of an ants pool, and writing is one only while there is " +
+		"something to write"},
 	{9, "Kafka shards", "one shard (two of five or more) reads Kafka and has no clients; the others have clients only"},
 	{10, "shared ring", "a message is written once, into shared memory, and all shards read it there"},
 	{11, "direct connections", "the load balancer names a shard, and the client connects to its own port"},

@@ -31,8 +31,8 @@ const inheritedFile = 3
 
 // Pauses before a shard that has ended is started again: doubled each time, reset when it has lived long enough.
 const (
-	restartMin = 200 * time.Millisecond
-	restartMax = 5 * time.Second
+	restartFirst = 200 * time.Millisecond
+	restartLast  = 5 * time.Second
 )
 
 // readyTimeout is how long shards may take until all of them take clients.
@@ -183,7 +183,7 @@ func (m *mainProcess) consume(ctx context.Context) error {
 		return err
 	}
 	if err := sender.WaitConnected(ctx); err != nil {
-		return nil //nolint:nilerr // The process stops.
+		return nil // The process stops.
 	}
 	k := m.kafka()
 	k.Stat, k.Log = m.board.Slot(shm.Main), m.log
@@ -197,7 +197,7 @@ func (m *mainProcess) kafka() intake.Options {
 
 // keep runs a shard, again and again, until ctx ends.
 func (m *mainProcess) keep(ctx context.Context, index int) {
-	pause := restartMin
+	pause := restartFirst
 	for {
 		begun := time.Now()
 		err := m.runShard(ctx, index)
@@ -209,8 +209,8 @@ func (m *mainProcess) keep(ctx context.Context, index int) {
 			}
 			return
 		}
-		if time.Since(begun) > restartMax {
-			pause = restartMin
+		if time.Since(begun) > restartLast {
+			pause = restartFirst
 		}
 		m.restarts[index].Add(1)
 		m.log.Error("a shard has ended; it is started again", "shard", index, "error", err, "after", pause)
@@ -219,7 +219,7 @@ func (m *mainProcess) keep(ctx context.Context, index int) {
 			return
 		case <-time.After(pause):
 		}
-		pause = min(2*pause, restartMax)
+		pause = min(2*pause, restartLast)
 	}
 }
 
@@ -237,7 +237,7 @@ func (m *mainProcess) runShard(ctx context.Context, index int) error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, self, shardCommand, string(text)) //nolint:gosec // This program.
+	cmd := exec.CommandContext(ctx, self, shardCommand, string(text))
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 2*m.c.Stop + time.Second
 	cmd.ExtraFiles = append([]*os.File{m.file}, m.events...)

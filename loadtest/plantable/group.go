@@ -21,8 +21,8 @@ const enterCommand = "enter"
 // and be most of every latency; with 10 ms the cap is more like a slower CPU.
 const quotaPeriod = 10 * time.Millisecond
 
-// shares is the weight of the server's group, and of that of clients and Kafka, beside what else the machine does (1,024
-// each). A nice value would not do: with autogroups (sched(7)) it counts within a session only.
+// shares is the weight of the server's group, and of that of clients and Kafka, beside what else the machine does
+// (1,024 each). A nice value would not do: with autogroups (sched(7)) it counts within a session only.
 const shares = 100 * 1024
 
 // group is a cgroup of version 1, in the trees of cpu and cpuacct.
@@ -57,7 +57,7 @@ func newGroup(role string, cpus float64) (g *group, err error) {
 		return nil, errors.New("find the cgroup trees: cpu and cpuacct of version 1 are not mounted")
 	}
 	for _, dir := range g.dirs() {
-		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // As the others.
+		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, fmt.Errorf("make a cgroup, which takes root: %w", err)
 		}
 	}
@@ -69,7 +69,8 @@ func newGroup(role string, cpus float64) (g *group, err error) {
 	}
 	for file, value := range map[string]time.Duration{
 		"cpu.cfs_period_us": quotaPeriod, "cpu.cfs_quota_us": time.Duration(cpus * float64(quotaPeriod))} {
-		if err := os.WriteFile(filepath.Join(g.cpu, file), strconv.AppendInt(nil, value.Microseconds(), 10), 0); err != nil {
+		text := strconv.AppendInt(nil, value.Microseconds(), 10)
+		if err := os.WriteFile(filepath.Join(g.cpu, file), text, 0); err != nil {
 			return nil, errors.Join(fmt.Errorf("set the CPU quota: %w", err), g.remove())
 		}
 	}

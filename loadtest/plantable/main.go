@@ -51,8 +51,10 @@ type config struct {
 	rows *regexp.Regexp
 }
 
-const description = "plantable runs the baseline with nothing, with each planned optimisation and with all, at 3 and 7 " +
-	"shards, and wsd at 3, 7 and 64, alternating under one CPU cap, and writes results.md. The defaults take about 40 " +
+const description = "plantable runs the baseline with nothing, with each planned optimisation and with all, at 3 " +
+	"and 7 " +
+	"shards, and wsd at 3, 7 and 64, alternating under one CPU cap, and writes results.md. The defaults take " +
+	"about 40 " +
 	"minutes. It needs root, for a cgroup (version 1) with a CPU quota, and two CPUs."
 
 // run is the whole command, and returns its exit code.
@@ -171,8 +173,8 @@ func (c *config) measure(ctx context.Context, stdout, log io.Writer) (err error)
 		return errors.Join(err, load.remove())
 	}
 	defer func() { err = errors.Join(err, load.leave(), load.remove()) }()
-	// Each cohort has a loop that waits in the kernel and holds one of these meanwhile, until Go's monitor takes it back
-	// milliseconds later. With as many as there are loops, the kernel alone divides the CPU.
+	// Each cohort has a loop that waits in the kernel and holds one of these meanwhile, until Go's monitor takes it
+	// back milliseconds later. With as many as there are loops, the kernel alone divides the CPU.
 	runtime.GOMAXPROCS(procs)
 	if c.Calibrate {
 		return c.calibrate(ctx, stdout, log)

@@ -125,11 +125,11 @@ func TestDocument(t *testing.T) {
 	plot := r.plot("a & b", held)
 	d := xml.NewDecoder(bytes.NewReader(plot))
 	for {
-		if _, err := d.Token(); errors.Is(err, io.EOF) {
+		_, err := d.Token()
+		if errors.Is(err, io.EOF) {
 			break
-		} else {
-			require.NoError(t, err)
 		}
+		require.NoError(t, err)
 	}
 	require.Contains(t, string(plot), "a &amp; b")
 	require.Contains(t, string(plot), "failed")

@@ -32,7 +32,7 @@ func colour(r row) string {
 
 // plot draws a figure of all rows as bars, with the range of the rounds as a line. It needs no style of a page.
 func (r *results) plot(title string, of func(measure) float64) []byte {
-	rows := r.selected()
+	rows := r.shown()
 	highest := 0.0
 	for _, x := range rows {
 		if _, _, most, ok := r.median(x.key(), of); ok {

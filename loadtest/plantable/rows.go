@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -127,6 +128,13 @@ func (c *config) selected() (list []row) {
 			list = append(list, r)
 		}
 	}
+	return list
+}
+
+// shown are the selected rows as documents list them: wsd last.
+func (c *config) shown() []row {
+	list := c.selected()
+	slices.SortStableFunc(list, func(a, b row) int { return strings.Compare(a.system, b.system) })
 	return list
 }
 

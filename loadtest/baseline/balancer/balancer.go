@@ -38,7 +38,7 @@ type Balancer struct {
 
 	mu        sync.Mutex
 	addresses [shm.ShardsMax]string // Where each shard listens; "": unknown.
-	load      [shm.ShardsMax]int    // Tunnels to each shard, or with Direct clients sent to it that it has not accepted.
+	load      [shm.ShardsMax]int    // Tunnels to each shard; with Direct, clients sent there that have not come.
 	sent      [shm.ShardsMax]int64  // Direct: clients that it has accepted when load was counted.
 	counted   time.Time             // Direct: when load was last set to 0.
 	turn      int                   // Where the search begins, so that equal shards take turns.

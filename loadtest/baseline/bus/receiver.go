@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -64,14 +65,14 @@ func (r *Receiver) accept() {
 			delete(r.conns, conn)
 			r.mu.Unlock()
 			_ = conn.Close()
-			if err != nil && !r.stopping.Load() && !errors.Is(err, io.EOF) {
+			if !r.stopping.Load() && !errors.Is(err, io.EOF) {
 				r.log.Warn("a publisher's connection broke", "error", err)
 			}
 		})
 	}
 }
 
-// read reads one publisher until it ends.
+// read reads one publisher until it ends, and returns why it did.
 func (r *Receiver) read(conn net.Conn) error {
 	var hello [1]byte
 	if _, err := io.ReadFull(conn, hello[:]); err != nil {
@@ -102,7 +103,7 @@ func (r *Receiver) read(conn net.Conn) error {
 		}
 		have = copy(buf, buf[used:have])
 		if have == len(buf) {
-			buf = append(buf, make([]byte, len(buf))...)
+			buf = slices.Grow(buf, len(buf))[:2*len(buf)]
 		}
 		if err != nil {
 			return err

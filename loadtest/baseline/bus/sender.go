@@ -180,7 +180,7 @@ func (s *Sender) flushLocked() {
 	}
 	s.stat.Flushes.Add(1)
 	s.all, s.masks, s.ends = s.all[:0], s.masks[:0], s.ends[:0]
-	common, any := s.o.Targets, uint64(0)
+	common, some := s.o.Targets, uint64(0)
 	for i := range s.pending {
 		m := &s.pending[i]
 		mask := s.o.Targets
@@ -188,12 +188,12 @@ func (s *Sender) flushLocked() {
 			mask &= s.o.Board.Wanting(shm.Bucket(m.Channel))
 		}
 		common &= mask
-		any |= mask
+		some |= mask
 		s.all = m.append(s.all)
 		s.masks, s.ends = append(s.masks, mask), append(s.ends, len(s.all))
 	}
 	if s.o.Ring {
-		s.toRing(any)
+		s.toRing(some)
 	} else {
 		s.toSockets(common)
 	}
@@ -206,7 +206,7 @@ func (s *Sender) flushLocked() {
 	s.pending = s.pending[:0]
 }
 
-func (s *Sender) toRing(any uint64) {
+func (s *Sender) toRing(some uint64) {
 	start := 0
 	for i, end := range s.ends {
 		if s.masks[i] != 0 {
@@ -218,7 +218,7 @@ func (s *Sender) toRing(any uint64) {
 		s.count(s.masks[i])
 		start = end
 	}
-	s.ring.Commit(any)
+	s.ring.Commit(some)
 }
 
 // count counts the shards that were spared a message.

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -67,7 +68,7 @@ func (s *Shard) handshake(c *client) (buf []byte, have int, ok bool) {
 			return nil, 0, false
 		}
 		if have == len(buf) {
-			buf = append(buf, make([]byte, len(buf))...)
+			buf = slices.Grow(buf, len(buf))[:2*len(buf)]
 		}
 	}
 	response, rejected := wire.Handshake(nil, buf[:length], func(r *wire.Request) (wire.Accept, error) {
@@ -152,7 +153,7 @@ func (s *Shard) read(c *client, buf []byte, have int) {
 		}
 		have = copy(buf, buf[used:have])
 		if have == len(buf) {
-			buf = append(buf, make([]byte, len(buf))...)
+			buf = slices.Grow(buf, len(buf))[:2*len(buf)]
 		}
 		_ = c.conn.SetReadDeadline(time.Now().Add(2*s.o.PingInterval + handshakeTimeout))
 		n, err := c.conn.Read(buf[have:])

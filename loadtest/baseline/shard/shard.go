@@ -217,7 +217,7 @@ func (s *Shard) consume(ctx context.Context) error {
 	sender := bus.NewSender(s.senderOptions())
 	defer sender.Close()
 	if err := sender.WaitConnected(ctx); err != nil {
-		return nil //nolint:nilerr // The shard stops.
+		return nil // The shard stops.
 	}
 	k := s.o.Kafka
 	k.Stat, k.Log = s.stat, s.o.Log

@@ -60,7 +60,7 @@ type Slot struct {
 type layout struct {
 	overloaded atomic.Int32              // Written by the main process; read by shards with central admission.
 	_          [60]byte                  //
-	sleeping   [ShardsMax]atomic.Uint32  // 1: the shard waits for its eventfd. Set by the shard, cleared by who wakes it.
+	sleeping   [ShardsMax]atomic.Uint32  // 1: the shard waits for its eventfd. It sets this; who wakes it clears it.
 	slots      [ShardsMax + 1]Slot       //
 	interest   [buckets]atomic.Uint64    // Bit i: shard i has a subscriber in the bucket. Written by shard i.
 	heads      [ShardsMax + 1]ringHeader // Of the rings, by publisher.
