@@ -78,6 +78,9 @@ func (r *Receiver) read(conn net.Conn) error {
 	if _, err := io.ReadFull(conn, hello[:]); err != nil {
 		return err
 	}
+	if hello[0] > shm.Main {
+		return fmt.Errorf("read the bus: publisher %d is above %d", hello[0], shm.Main)
+	}
 	r.mu.Lock()
 	r.conns[conn] = int(hello[0])
 	r.mu.Unlock()

@@ -35,8 +35,12 @@ type client struct {
 // serve is the life of a connection: it is the reading goroutine.
 func (s *Shard) serve(conn net.Conn) {
 	defer func() { _ = conn.Close() }()
+	if !s.await(conn) {
+		return
+	}
 	c := &client{conn: conn, index: -1}
 	buf, have, ok := s.handshake(c)
+	s.answered(conn)
 	if !ok {
 		return
 	}

@@ -65,6 +65,9 @@ type Shard struct {
 	pool     *ants.Pool // nil without Opt 8.
 	listener net.Listener
 	running  sync.WaitGroup // Connections.
+
+	mu      sync.Mutex
+	waiting map[net.Conn]struct{} // Connections whose upgrade is not answered yet; nil once the shard stops.
 }
 
 // ClientPath returns the unix socket on which a shard takes connections of the balancer.
@@ -78,7 +81,8 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	s := &Shard{o: o, board: board, stat: board.Slot(o.Index), hub: newHub(board, o.Index, o.Routed)}
+	s := &Shard{o: o, board: board, stat: board.Slot(o.Index), hub: newHub(board, o.Index, o.Routed),
+		waiting: map[net.Conn]struct{}{}}
 	s.stat.PID.Store(int64(os.Getpid()))
 	if err := s.prepare(); err != nil {
 		return err
@@ -250,12 +254,36 @@ func Report(ctx context.Context, stat *shm.Slot) {
 	}
 }
 
+// await notes a connection whose upgrade is to be answered. It returns false when the shard stops.
+func (s *Shard) await(conn net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waiting == nil {
+		return false
+	}
+	s.waiting[conn] = struct{}{}
+	return true
+}
+
+// answered undoes await.
+func (s *Shard) answered(conn net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.waiting, conn)
+}
+
 // stop closes all clients with 1001 and waits for them.
 func (s *Shard) stop() {
 	if !s.o.Clients {
 		return
 	}
 	_ = s.listener.Close()
+	s.mu.Lock()
+	for c := range s.waiting {
+		_ = c.Close()
+	}
+	s.waiting = nil
+	s.mu.Unlock()
 	goingAway := wire.AppendClose(nil, uint16(ws.StatusGoingAway), "shutdown")
 	for _, c := range s.hub.close() {
 		c.queue.put(goingAway)
