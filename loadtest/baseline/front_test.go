@@ -85,7 +85,6 @@ func TestFrames(t *testing.T) {
 			s.eventually("the silent one has its tunnel", func(v *stats) bool { return v.Processes["main"]["tunnels"] == 2 })
 			go s.stop()
 			closed(t, conn, 1001)
-			require.NoError(t, conn.Close())
 			s.stop()
 		})
 	}
@@ -98,6 +97,7 @@ func closed(t *testing.T, conn net.Conn, code ws.StatusCode) {
 	require.Equal(t, ws.OpClose, f.Header.OpCode)
 	got, _ := ws.ParseCloseFrameData(f.Payload)
 	require.Equal(t, code, got)
+	require.NoError(t, conn.Close())
 }
 
 // A client that does not read is closed, and the others get everything.

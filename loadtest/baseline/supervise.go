@@ -254,7 +254,11 @@ func (m *mainProcess) runShard(ctx context.Context, index int) error {
 	if line, err := bufio.NewReader(out).ReadString('\n'); err == nil && m.roles.hasClients(index) {
 		m.balancer.SetAddress(index, strings.TrimSpace(line))
 	}
-	return cmd.Wait()
+	err = cmd.Wait()
+	if ctx.Err() != nil && cmd.ProcessState.Success() {
+		return nil // Wait reports that ctx has ended, however well the shard did.
+	}
+	return err
 }
 
 func (m *mainProcess) shardOptions(index int) shard.Options {
