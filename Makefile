@@ -38,7 +38,7 @@ export GOLANGCI_VERSION CLANG_VERSION TOOLS GO FUZZTIME KAFKA_HOME
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .NOTPARALLEL:
-.PHONY: help setup deps generate generate-check build programs run test unit test-root test-race test-kernel test-kafka soak-kafka kafka kafka-fetch fuzz fmt lint bench compare image clean
+.PHONY: help setup deps generate generate-check build programs run test unit test-root test-race test-kernel test-kafka soak-kafka kafka kafka-fetch fuzz fmt lint bench compare plan-table image clean
 
 help: ## Show this list
 	@echo 'make run serves a demo on :8000 (clients), 127.0.0.1:9000 (page) and 127.0.0.1:9092 (Kafka); make test tests.'
@@ -59,11 +59,11 @@ generate: ## Compile bpf/ and write internal/steering's generated files (needs c
 generate-check: ## Generate again and fail when a file changes
 	@.ci/generate-check
 
-build: programs ## Build bin/wsd and bin/loadtest, static, and bin/floor where there is gcc
+build: programs ## Build bin/wsd, bin/loadtest, bin/baseline and bin/plantable, static, and bin/floor where there is gcc
 	@if command -v gcc >/dev/null; then $(MAKE) bin/floor; else echo 'bin/floor, which only `loadtest compare` needs, is not built: gcc is missing'; fi
 
 programs: deps
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/wsd ./loadtest
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/wsd ./loadtest ./loadtest/baseline ./loadtest/plantable
 
 bin/floor: $(wildcard loadtest/floor/*.[ch])
 	@command -v gcc >/dev/null || { echo 'gcc is missing: run make setup'; exit 1; }
@@ -118,6 +118,9 @@ bench: deps ## Run the benchmarks; BENCH, PKG and BENCHTIME choose. Without a ch
 
 compare: programs bin/floor ## Compare wsd with the least server that can be written (half an hour); ARGS='--cases single --rounds 3' chooses
 	@exec bin/loadtest compare $(ARGS)
+
+plan-table: programs ## Measure the plan's old system with each of its optimisations, and wsd, and write docs/results.md (root, 40 minutes); ARGS=--short tries it
+	@exec bin/plantable $(ARGS)
 
 image: ## Build the container image `wsd` (needs docker)
 	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) -t wsd .

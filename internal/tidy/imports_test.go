@@ -92,12 +92,21 @@ var rules = map[string]rule{
 	"../loadtest/progress":   {outside: []string{"github.com/vbauerster/mpb/v8"}},
 	"../loadtest/report":     {outside: []string{"github.com/HdrHistogram/hdrhistogram-go"}},
 	"../loadtest/serverstat": {outside: []string{unix}},
-	"../loadtest/baseline":   {own: []string{"wire", "proto"}, outside: []string{kafkaGo, unix}},
-	"../loadtest/floor":      {},
-	"../loadtest/child":      {outside: []string{unix}},
-	"../loadtest/kafka":      {outside: []string{"github.com/twmb/franz-go/pkg/kfake"}},
-	"../loadtest/ratio":      {},
-	"..":                     {}, // gen.go
+	"../loadtest/baseline":   {own: []string{"command", "httpserve"}, outside: []string{kong, prometheus, unix}},
+	"../loadtest/plantable":  {own: []string{"command"}, outside: []string{kong, "github.com/HdrHistogram/hdrhistogram-go", "github.com/twmb/franz-go/pkg/kfake", unix}},
+
+	"../loadtest/baseline/balancer": {own: []string{"wire"}, outside: []string{unix}},
+	"../loadtest/baseline/bus":      {outside: []string{unix}},
+	"../loadtest/baseline/cpu":      {own: []string{"cgroup"}},
+	"../loadtest/baseline/intake":   {outside: []string{franzGo}},
+	"../loadtest/baseline/shard":    {own: []string{"wire", "httpserve"}, outside: []string{"github.com/gobwas/ws", ants, unix}},
+	"../loadtest/baseline/shm":      {outside: []string{unix}},
+
+	"../loadtest/floor": {},
+	"../loadtest/child": {outside: []string{unix}},
+	"../loadtest/kafka": {outside: []string{"github.com/twmb/franz-go/pkg/kfake"}},
+	"../loadtest/ratio": {},
+	"..":                {}, // gen.go
 }
 
 // forTests are the packages that only tests import.
@@ -126,8 +135,9 @@ func TestImports(t *testing.T) {
 					t.Errorf("%s: %s may not import %s", name, pkg, own)
 				}
 			case strings.HasPrefix(imported, "wsd/"):
-				// A command's own packages below it.
-				if !strings.HasPrefix(imported, path.Join("wsd", path.Dir(name))+"/") {
+				// A command's own packages below it; the commands of loadtest share theirs.
+				if !strings.HasPrefix(imported, path.Join("wsd", path.Dir(name))+"/") &&
+					(!strings.HasPrefix(name, "loadtest/") || !strings.HasPrefix(imported, "wsd/loadtest/")) {
 					t.Errorf("%s: %s may not import %s", name, pkg, imported)
 				}
 			case standard(imported):
