@@ -58,7 +58,7 @@ func TestSigtermInStorm(t *testing.T) {
 	}
 	for range 4 {
 		dialers.Go(func() {
-			for n := 0; n < most/4; n++ {
+			for n := range most / 4 {
 				switch n % 8 {
 				case 0:
 					if !raw("") {

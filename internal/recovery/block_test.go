@@ -1,7 +1,6 @@
 package recovery
 
 import (
-	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +15,6 @@ func TestRoundUp(t *testing.T) {
 		require.Greater(t, end.Sub(deadline), time.Duration(0))
 		require.LessOrEqual(t, end.Sub(deadline), deadlineStep)
 		require.Equal(t, end, roundUp(end.Add(-1)))
-		require.True(t, strings.Contains(end.String(), " m="), end)
+		require.Contains(t, end.String(), " m=")
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gobwas/ws/wsutil"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"golang.org/x/sys/unix"
 )
 
@@ -34,8 +35,18 @@ func TestClockSteps(t *testing.T) {
 	}
 	r := newRig(t, map[string]any{
 		"client.ping_interval": "2s", "client.pong_timeout": "1900ms", "recovery.cache_bytes": "0", "kafka.behind_max": "20s",
-	})
+		"kafka.topics": []string{"a", "b"}, "recovery.concurrency": "1", "recovery.timeout": "25s",
+	}, kfake.SeedTopics(1, "a", "b"))
 	r.ready()
+	r.produce("b", "", `{"n":1}`, `{"n":2}`, `{"n":3}`)
+	other := ""
+	r.eventually("b is read", func() bool {
+		c := r.join()
+		defer c.conn.Close()
+		s := c.comeBack("b", "").Subscribe
+		other = s.Epoch
+		return s.Offset == 3
+	})
 	live := r.join()
 	epoch := live.comeBack("a", "").Subscribe.Epoch
 	lines := make(chan string, 100)
@@ -98,6 +109,21 @@ func TestClockSteps(t *testing.T) {
 		require.NotContains(t, r.log.String(), "behind Kafka", step)
 	}
 	stepClock(t, back)
+
+	// A step while a query waits for its turn neither ends it nor its read.
+	release := r.holdPast(int64(got))
+	busy, waits := r.join(), r.join()
+	stats := r.server.recovery.Stats()
+	busy.send(fmt.Sprintf(`{"id":7,"subscribe":{"channel":"a"%s}}`, recoverFrom(1, epoch)))
+	r.eventually("a read is under way", func() bool { return stats.Waiting.Load() == 1 })
+	waits.send(fmt.Sprintf(`{"id":7,"subscribe":{"channel":"b"%s}}`, recoverFrom(1, other)))
+	r.eventually("another waits", func() bool { return stats.Waiting.Load() == 2 })
+	stepClock(t, time.Hour)
+	release()
+	for _, c := range []*client{busy, waits} {
+		require.Contains(t, c.reply(), `"recovered":true`)
+	}
+	stepClock(t, -time.Hour)
 	require.NoError(t, r.stop())
 	for range lines { // To the end.
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"compress/flate"
 	"encoding/binary"
-	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -206,5 +205,5 @@ func TestPlainMessages(t *testing.T) {
 	require.Zero(t, code)
 	require.Equal(t, []got{{EventPing, "between"}, {EventText, "Hello"}, {EventText, "x"}, {EventBinary, "\xff\xfe"}}, events)
 	_, err := io.ReadAll(flate.NewReader(bytes.NewReader([]byte("\xff"))))
-	require.True(t, errors.As(err, new(flate.CorruptInputError)))
+	require.ErrorAs(t, err, new(flate.CorruptInputError))
 }
