@@ -174,8 +174,8 @@ func (s *Shard) closeHolders(what string, most int64, own func() int64, held fun
 	m.answers.Add(answers - s.accountedAnswers)
 	s.accounted, s.accountedAnswers = ownNow, answers
 	if m.logged.allows() {
-		s.opts.Logger.Warn(what, "shard", s.opts.ID,
-			"closed", closed, "used", m.Used(), "limit", m.Limit, "answers", m.Answers(), "answers_limit", m.AnswersLimit,
+		s.opts.Logger.Warn(what, "shard", s.opts.ID, "closed", closed, "used", m.Used(), "limit", m.Limit,
+			"answers", m.Answers(), "answers_limit", m.AnswersLimit,
 			"metric", "wsd_closed_total{reason=memory} counts them; this line comes once a minute at most")
 	}
 }
