@@ -118,7 +118,7 @@ func (s *Shard) account() {
 func (s *Shard) shed() {
 	m := s.opts.Memory
 	most := s.accounted * (m.Limit / 100 * shedPart) / max(m.Used(), 1)
-	s.closeHolders("memory for clients is short: closed those that hold most", most, s.ownMemory, s.held)
+	s.closeHolders(QuotaMemory, most, s.ownMemory, s.held)
 }
 
 // shedAnswers is shed for answers, when they have been full for answersPatience: clients that ask and do not read must
@@ -140,11 +140,11 @@ func (s *Shard) shedAnswers() {
 		return
 	}
 	most := s.accountedAnswers * (m.AnswersLimit / 100 * shedPart) / max(m.Answers(), 1)
-	s.closeHolders("memory for answers is short: closed those that hold most", most, s.ownAnswers, s.heldAnswers)
+	s.closeHolders(QuotaAnswers, most, s.ownAnswers, s.heldAnswers)
 }
 
-// closeHolders closes the connections of which held returns most, until own returns no more than most.
-func (s *Shard) closeHolders(what string, most int64, own func() int64, held func(*conn) int64) {
+// closeHolders closes, for a quota, the connections of which held returns most, until own returns no more than most.
+func (s *Shard) closeHolders(quota Quota, most int64, own func() int64, held func(*conn) int64) {
 	m := s.opts.Memory
 	type holder struct {
 		bytes int64
@@ -174,7 +174,8 @@ func (s *Shard) closeHolders(what string, most int64, own func() int64, held fun
 	m.answers.Add(answers - s.accountedAnswers)
 	s.accounted, s.accountedAnswers = ownNow, answers
 	if m.logged.allows() {
-		s.opts.Logger.Warn(what, "shard", s.opts.ID, "closed", closed, "used", m.Used(), "limit", m.Limit,
+		s.opts.Logger.Warn("memory for clients is short: closed those that hold most", "option", quota.Option(),
+			"shard", s.opts.ID, "closed", closed, "used", m.Used(), "limit", m.Limit,
 			"answers", m.Answers(), "answers_limit", m.AnswersLimit,
 			"metric", "wsd_closed_total{reason=memory} counts them; this line comes once a minute at most")
 	}
