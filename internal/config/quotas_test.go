@@ -134,10 +134,10 @@ func TestDryRunHasACeiling(t *testing.T) {
 
 // The first message follows the largest, and wsd warns if it has no room for what SDKs send.
 func TestFirstMessageFollows(t *testing.T) {
-	for _, max := range []string{"64KiB", "1MiB"} {
-		l, err := Load(Input{Flags: map[string]any{"client.message_max": max}})
+	for _, most := range []string{"64KiB", "1MiB"} {
+		l, err := Load(Input{Flags: map[string]any{"client.message_max": most}})
 		require.NoError(t, err)
-		require.Equal(t, max, l.Config.Client.FirstMessageMax.String())
+		require.Equal(t, most, l.Config.Client.FirstMessageMax.String())
 	}
 	for value, want := range map[string]string{
 		"16KiB": "client.first_message_max = 16KiB (flag --client.first-message-max): SDKs connect and subscribe in one message, for which a client with 128 subscriptions (client.channels_max) may need 125824 bytes",

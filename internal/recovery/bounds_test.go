@@ -31,7 +31,7 @@ func TestClockHoldsUpNobody(t *testing.T) {
 	r, l, all := waiting(n)
 	another := newQuery(bus.Query{}, &r.o, time.Now())
 	looked := 0
-	r.filter(l, func(q *query) bool {
+	r.filter(l, func(*query) bool {
 		require.True(t, r.mu.TryLock(), "a shard would wait")
 		defer r.mu.Unlock()
 		if looked++; looked == n/2 {

@@ -38,11 +38,11 @@ func TestLimitsReachShards(t *testing.T) {
 			}
 			require.Equal(t, []int64{19000000, 18000000}, []int64{r.server.memory.Limit, r.server.memory.AnswersLimit})
 			limits := r.server.shardOptions(0, nil).Limits
-			kept := []int{8, 15000, 17000, 16000}
+			wantKept := []int{8, 15000, 17000, 16000}
 			if dry { // The largest values that the options can have.
-				kept = []int{1 << 16, 1 << 20, 16 << 20, 16 << 20}
+				wantKept = []int{1 << 16, 1 << 20, 16 << 20, 16 << 20}
 			}
-			require.Equal(t, kept, []int{limits.ChannelsMax, limits.HeadMax, limits.MessageMax, limits.FirstMessageMax})
+			require.Equal(t, wantKept, []int{limits.ChannelsMax, limits.HeadMax, limits.MessageMax, limits.FirstMessageMax})
 			for range 5 {
 				r.dial("/ws?channel=a")
 			}

@@ -174,6 +174,7 @@ func (s *Shard) setTimer() {
 	earlier(s.gatherer.wakeAt)
 	earlier(s.flows.pauses.wakeAt())
 	earlier(s.draining.wakeAt(s.clients))
+	earlier(s.answersFull)
 	if s.closing {
 		earlier(ticks(time.Duration(max(1, s.deadline.Load()))))
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"wsd/internal/bus"
 )
@@ -34,6 +35,9 @@ const (
 	tightPart = 80
 	fullPart  = 90
 )
+
+// answersPatience is for how long answers may be full before those that hold most of them are closed.
+const answersPatience = 3 * time.Second
 
 // Used returns how many bytes the connections hold.
 func (m *Memory) Used() int64 { return m.used.Load() }
@@ -91,6 +95,9 @@ func (s *Shard) account() {
 		s.opts.Memory.answers.Add(answers - s.accountedAnswers)
 		s.accountedAnswers = answers
 	}
+	if answers > 0 || s.answersFull != 0 {
+		defer s.shedAnswers()
+	}
 	if own == s.accounted {
 		return
 	}
@@ -112,20 +119,48 @@ func (s *Shard) account() {
 func (s *Shard) shed() {
 	m := s.opts.Memory
 	most := s.accounted * (m.Limit / 100 * shedPart) / max(m.Used(), 1)
+	s.closeHolders(QuotaMemory, most, s.ownMemory, s.held)
+}
+
+// shedAnswers is shed for answers, when they have been full for answersPatience: clients that ask and do not read must
+// not keep the others from theirs. Clients that read have taken theirs by then, or hold less.
+func (s *Shard) shedAnswers() {
+	m := s.opts.Memory
+	if s.accountedAnswers == 0 || m.AnswersLimit == 0 || m.Answers() <= m.AnswersLimit/100*fullPart {
+		s.answersFull = 0
+		return
+	}
+	if s.answersFull == 0 {
+		s.answersFull = s.tick + ticks(answersPatience)
+	}
+	if s.tick < s.answersFull {
+		return
+	}
+	s.answersFull = 0
+	if !s.exceeded(QuotaAnswers) {
+		return
+	}
+	most := s.accountedAnswers * (m.AnswersLimit / 100 * shedPart) / max(m.Answers(), 1)
+	s.closeHolders(QuotaAnswers, most, s.ownAnswers, s.heldAnswers)
+}
+
+// closeHolders closes, for a quota, the connections of which held returns most, until own returns no more than most.
+func (s *Shard) closeHolders(quota Quota, most int64, own func() int64, held func(*conn) int64) {
+	m := s.opts.Memory
 	type holder struct {
 		bytes int64
 		slot  uint32
 	}
 	var holders []holder
 	s.slab.each(func(c *conn) {
-		if n := s.held(c); n > 0 {
+		if n := held(c); n > 0 {
 			holders = append(holders, holder{n, c.slot})
 		}
 	})
 	slices.SortFunc(holders, func(a, b holder) int { return cmp.Compare(b.bytes, a.bytes) })
 	closed := 0
 	for _, h := range holders {
-		if s.ownMemory() <= most {
+		if own() <= most {
 			break
 		}
 		c := s.slab.get(h.slot)
@@ -135,15 +170,31 @@ func (s *Shard) shed() {
 		s.abort(c)
 		closed++
 	}
-	own, answers := s.ownMemory(), s.ownAnswers()
-	m.add(own - s.accounted)
+	ownNow, answers := s.ownMemory(), s.ownAnswers()
+	m.add(ownNow - s.accounted)
 	m.answers.Add(answers - s.accountedAnswers)
-	s.accounted, s.accountedAnswers = own, answers
+	s.accounted, s.accountedAnswers = ownNow, answers
 	if m.logged.allows() {
-		s.opts.Logger.Warn("memory for clients is short: closed those that hold most", "shard", s.opts.ID,
-			"closed", closed, "used", m.Used(), "limit", m.Limit,
+		s.opts.Logger.Warn("memory for clients is short: closed those that hold most", "option", quota.Option(),
+			"shard", s.opts.ID, "closed", closed, "used", m.Used(), "limit", m.Limit,
+			"answers", m.Answers(), "answers_limit", m.AnswersLimit,
 			"metric", "wsd_closed_total{reason=memory} counts them; this line comes once a minute at most")
 	}
+}
+
+// heldAnswers returns what c holds of answers.
+func (s *Shard) heldAnswers(c *conn) (n int64) {
+	for i := range c.out.chunks {
+		if k := &c.out.chunks[i]; k.hold == 0 && k.isAnswer() {
+			n += int64(len(k.bytes))
+		}
+	}
+	if c.hasPutOff {
+		for _, k := range s.completions.putOff[c.slot] {
+			n += int64(k.bytes)
+		}
+	}
+	return n
 }
 
 // held returns what c holds alone.

@@ -49,6 +49,7 @@ type Shard struct {
 	accounted int64 // Of ownMemory, in Options.Memory.
 	// Of ownAnswers, in Options.Memory.
 	accountedAnswers int64
+	answersFull      uint32 // Tick from which on those that hold most answers are closed; 0: they are not full.
 	fullTick         uint32 // Tick in which a dry run has counted that memory is full.
 
 	readBuf   []byte

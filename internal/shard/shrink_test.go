@@ -152,7 +152,6 @@ func TestClientsGiveMemoryBack(t *testing.T) {
 		s.slab.put(c)
 		s.connections--
 	}
-	list = nil
 	s.connections = 0
 	s.outlet.dirty, s.flows.ready = nil, nil
 	s.laterShrink()

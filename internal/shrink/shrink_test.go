@@ -14,7 +14,7 @@ func heap() int64 {
 	runtime.GC()
 	runtime.GC()
 	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc) //nolint:gosec // No heap is so large.
+	return int64(m.HeapAlloc)
 }
 
 func hash(key uint64) uint64 { return key * 0x9e3779b97f4a7c15 >> 32 }
