@@ -39,7 +39,7 @@ func MakeCertificate(dir string) (path string, err error) {
 		NotBefore:   time.Now().Add(-time.Hour), NotAfter: time.Now().Add(certificateAge),
 		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		BasicConstraintsValid: true, IsCA: true,
+		BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {

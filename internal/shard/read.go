@@ -65,6 +65,7 @@ func (s *Shard) take(c *conn, b []byte) {
 		if b = s.readHead(c, b); b == nil {
 			return
 		}
+	default:
 	}
 	s.readFrames(c, b)
 }

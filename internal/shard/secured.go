@@ -133,7 +133,7 @@ func (x *secured) read(t *transport, b []byte) (n int, err error) {
 
 // inputEnd returns what transport.read says of an end, after the alert that is due.
 func (x *secured) inputEnd(t *transport, sc *secureConn) error {
-	switch err := sc.err.(type) { //nolint:errorlint // Open wraps nothing.
+	switch err := sc.err.(type) {
 	case *tlsrecord.Violation:
 		x.say(t, err.Alert)
 		return unix.EPROTO

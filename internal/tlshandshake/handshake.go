@@ -2,6 +2,7 @@ package tlshandshake
 
 import (
 	"container/list"
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -166,7 +167,8 @@ func (h *Handshake) shake() Step {
 	config.KeyLogWriter = &h.secrets
 	h.secrets.resumable(config)
 	conn := tls.Server(stream{h: h}, config)
-	if err := conn.Handshake(); err != nil {
+	// Abandon and eviction end it by an error of Read, so there is nothing for a context to do.
+	if err := conn.HandshakeContext(context.Background()); err != nil {
 		if why := h.stoppedWhy(); why != nil {
 			err = why
 		}

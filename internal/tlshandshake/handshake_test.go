@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"math/big"
 	"net"
 	"sync"
@@ -203,7 +204,7 @@ func TestOldestGivesWay(t *testing.T) {
 		h.Await(func(s tlshandshake.Step) {
 			mu.Lock()
 			defer mu.Unlock()
-			if s.Err == tlshandshake.ErrEvicted {
+			if errors.Is(s.Err, tlshandshake.ErrEvicted) {
 				ended = append(ended, n)
 			}
 			done <- struct{}{}

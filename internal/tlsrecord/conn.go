@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 )
 
 // Sizes in bytes.
@@ -53,7 +54,7 @@ func New(s State) (*Conn, error) {
 		return nil, err
 	}
 	c := &Conn{suite: suite, suiteID: s.Suite, version: s.Version, said: s.Said, updateDue: s.UpdateDue,
-		prefix: uint8(HeaderLen + suite.explicit)}
+		prefix: uint8(HeaderLen + suite.explicit)} //nolint:gosec // At most 13.
 	if s.Ended {
 		c.failure = ErrEnded
 	}
@@ -74,7 +75,7 @@ func (c *Conn) Ended() bool { return c.said }
 
 // State returns a copy of the state. A connection that has failed has none that could go on.
 func (c *Conn) State() State {
-	s := State{Version: c.version, Suite: c.suiteID, Ended: c.failure == ErrEnded, Said: c.said,
+	s := State{Version: c.version, Suite: c.suiteID, Ended: errors.Is(c.failure, ErrEnded), Said: c.said,
 		UpdateDue: c.updateDue, In: c.in.state(), Out: c.out.state()}
 	if c.version == tls.VersionTLS12 {
 		n := ivSize - c.suite.explicit

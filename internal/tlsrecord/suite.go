@@ -71,6 +71,7 @@ func gcm(key []byte) (cipher.AEAD, error) {
 // expandLabel is HKDF-Expand-Label with an empty context (RFC 8446 §7.1).
 func (s *suite) expandLabel(secret []byte, label string, n int) ([]byte, error) {
 	label = "tls13 " + label
+	//nolint:gosec // Lengths are below 64.
 	info := append([]byte{byte(n >> 8), byte(n), byte(len(label))}, label...)
 	info = append(info, 0)
 	return hkdf.Expand(s.hash.New, secret, string(info), n)
