@@ -40,7 +40,7 @@ type Client struct {
 	HeadMax          Bytes         `key:"head_max" def:"0" help:"Largest upgrade request, at most 1MiB. A larger one gets status 431. 0: as much as a raw client needs to name channels_max channels of channel_length_max percent-encoded bytes, 8KiB to 1MiB; that is 108KiB with the defaults."`
 	PathPrefix       string        `key:"path_prefix" help:"Prefix of the paths of the client port, such as /live, for a proxy that passes on paths as they are. The paths without it are served as well. Default: none."`
 	HandshakeTimeout time.Duration `key:"handshake_timeout" def:"5s" help:"Time from accepting a connection to its complete upgrade request."`
-	StaleCloseDelay  time.Duration `key:"stale_close_delay" def:"10s" help:"Time from the upgrade to the connect command. A client that takes longer is closed with 3502."`
+	StaleCloseDelay  time.Duration `key:"stale_close_delay" def:"5s" help:"Time from the upgrade to the connect command. A client that takes longer is closed with 3502."`
 	FrameTimeout     time.Duration `key:"frame_timeout" def:"10s" help:"Time from the first byte of a client's message to its last."`
 	PingInterval     time.Duration `key:"ping_interval" def:"25s" help:"Time between two pings."`
 	PongTimeout      time.Duration `key:"pong_timeout" def:"10s" help:"Time that a client has to answer a ping; then it is closed with 3012. Must be shorter than ping_interval."`
