@@ -57,8 +57,7 @@ type config struct {
 }
 
 const description = "baseline is the system that wsd replaces, in small: a load balancer that tunnels WebSocket " +
-	"bytes " +
-	"to shard processes, each with a Kafka consumer, and a broadcast bus between them. Clients connect to " +
+	"bytes to shard processes, each with a Kafka consumer, and a broadcast bus between them. Clients connect to " +
 	"/ws?channel=NAME. It is there to be measured beside wsd."
 
 // run is the whole command, and returns its exit code.

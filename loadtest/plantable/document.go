@@ -93,14 +93,16 @@ func (r *results) perCore(b *bytes.Buffer) {
 		"| --- | --: | --: | --: | --: | --: |\n| the plan's report | %s | %s | – | – | – |\n| %s |\n\n",
 		thousands(planCore3), thousands(planCore7), strings.Join(cells, " | "))
 	if share := 100 * seven / three; most7 < least3 {
-		fmt.Fprintf(b, "As the plan reports, the baseline with 7 shards holds fewer per core than with 3: %.0f %% of it.",
+		fmt.Fprintf(b, "As the plan reports, the baseline with 7 shards holds fewer per core than with 3: %.0f "+
+			"%% of it.",
 			share)
 	} else {
-		fmt.Fprintf(b, "Unlike the plan's report, the baseline with 7 shards does **not** hold fewer per core than with 3 "+
-			"here: %.0f %% of it, within or above the spread of the rounds.", share)
+		fmt.Fprintf(b, "Unlike the plan's report, the baseline with 7 shards does **not** hold fewer per core "+
+			"than with 3 here: %.0f %% of it, within or above the spread of the rounds.", share)
 	}
 	b.WriteString(" The plan gave 7 shards a machine with more cores, which did not help; here both have one cap. " +
-		"Where wsd holds all clients, its figure per core is a lower bound: the clients were at an end, not the CPU.\n\n")
+		"Where wsd holds all clients, its figure per core is a lower bound: the clients were at an end, not the " +
+		"CPU.\n\n")
 }
 
 func (r *results) conditions(b *bytes.Buffer) {
@@ -109,30 +111,34 @@ func (r *results) conditions(b *bytes.Buffer) {
 	list := []string{
 		fmt.Sprintf("Command: `make plan-table ARGS='%s'`. It took %s and began at %s.", r.args(),
 			r.took.Round(time.Second), r.begun.UTC().Format("2006-01-02 15:04 UTC")),
-		fmt.Sprintf("Machine: %s; CPU %d for the server, CPU %d for clients and Kafka. Kernel %s. %s, wsd %s.", cpuName(),
+		fmt.Sprintf("Machine: %s; CPU %d for the server, CPU %d for clients and Kafka. Kernel %s. %s, wsd "+
+			"%s.", cpuName(),
 			r.CPUs[0], r.CPUs[1], unix.ByteSliceToString(name.Release[:]), goVersion(), r.version()),
-		fmt.Sprintf("Cap: %s CPUs for all processes of the server together: a CFS quota of a cgroup (version 1) with a "+
-			"period of %s. It is fixed before the run so that the bare baseline with 3 shards holds 35 to 55 %%.%s",
+		fmt.Sprintf("Cap: %s CPUs for all processes of the server together: a CFS quota of a cgroup (version 1) "+
+			"with a period of %s. It is fixed before the run so that the bare baseline with 3 shards holds 35 to "+
+			"55 %%.%s",
 			cap1(r.CPU), quotaPeriod, r.outside()),
-		fmt.Sprintf("Kafka: kfake (franz-go) in a process of its own, started anew for each run, with %d topics of one "+
-			"partition.", broadcastTopics+1),
+		fmt.Sprintf("Kafka: kfake (franz-go) in a process of its own, started anew for each run, with %d topics "+
+			"of one partition.", broadcastTopics+1),
 		fmt.Sprintf("Clients: %s, of which %.0f dial first in each second, in cohorts of half a second. Half of them "+
 			"share %d channels; each other one has its own.", thousands(int64(r.Clients)), r.Rate, broadcastTopics),
-		fmt.Sprintf("Records of %d bytes: %g a second on a shared channel, %g a second on an own one, %s a second in all.",
+		fmt.Sprintf("Records of %d bytes: %g a second on a shared channel, %g a second on an own one, %s a "+
+			"second in all.",
 			r.Size, r.Messages, r.Own, thousands(int64(r.Messages*broadcastTopics+r.Own*float64(r.Clients/2)))),
 		fmt.Sprintf("Held: opened within %s of its first dial, open at the end, no record missing. A client that is "+
 			"refused tries again after 0.1 s, doubled each time up to 6.4 s.", r.Window),
-		"CPU and memory per connection: growth over the first eighth of the clients, which connect while no record is " +
-			"produced. Memory is resident memory of all processes.",
-		fmt.Sprintf("CPU per delivery: all CPU time of %s after the last window, divided by the deliveries in it.", r.Hold),
+		"CPU and memory per connection: growth over the first eighth of the clients, which connect while no " +
+			"record is produced. Memory is resident memory of all processes.",
+		fmt.Sprintf("CPU per delivery: all CPU time of %s after the last window, divided by the deliveries in "+
+			"it.", r.Hold),
 		"p99: of all records that came, from before the produce request to after the client's read. A server at its " +
 			"cap stops for milliseconds at a time.",
-		fmt.Sprintf("Figures are the median of %d round(s), in parentheses the range. Rows run in turn, in each round in "+
-			"the other order. All runs are in [runs.json](results/runs.json).", r.Rounds),
+		fmt.Sprintf("Figures are the median of %d round(s), in parentheses the range. Rows run in turn, in each "+
+			"round in the other order. All runs are in [runs.json](results/runs.json).", r.Rounds),
 	}
 	if mid, _, most, ok := r.median("none at 3", func(m measure) float64 { return m.Busy }); ok {
-		list = append(list, fmt.Sprintf("Clients and Kafka used %.2f CPUs beside the bare baseline with 3 shards, at most "+
-			"%.2f.", mid, most))
+		list = append(list, fmt.Sprintf("Clients and Kafka used %.2f CPUs beside the bare baseline with 3 "+
+			"shards, at most %.2f.", mid, most))
 	}
 	list = append(list, fmt.Sprintf("A produce request was late by at most %.0f ms in any run. Where that is seconds, "+
 		"fewer records were produced than said above.", r.late()))
@@ -144,8 +150,8 @@ func (r *results) conditions(b *bytes.Buffer) {
 
 // args are the options of this run.
 func (r *results) args() string {
-	list := []string{fmt.Sprintf("--cpu %g --clients %d --rate %g --messages %g --own %g --size %d --window %s --hold %s "+
-		"--rounds %d", r.CPU, r.Clients, r.Rate, r.Messages, r.Own, r.Size, r.Window, r.Hold, r.Rounds)}
+	list := []string{fmt.Sprintf("--cpu %g --clients %d --rate %g --messages %g --own %g --size %d --window %s "+
+		"--hold %s --rounds %d", r.CPU, r.Clients, r.Rate, r.Messages, r.Own, r.Size, r.Window, r.Hold, r.Rounds)}
 	if r.Rows != "." {
 		list = append(list, fmt.Sprintf("--rows %q", r.Rows))
 	}

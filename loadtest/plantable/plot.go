@@ -67,7 +67,8 @@ func (r *results) plot(title string, of func(measure) float64) []byte {
 		middle := float64(y) + barHeight/2
 		fmt.Fprintf(&b, `<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="black"/>`+"\n",
 			labelEnd+least*scale, middle, labelEnd+most*scale, middle)
-		fmt.Fprintf(&b, `<text x="%.1f" y="%d">%s</text>`+"\n", labelEnd+most*scale+5, y+barHeight-3, format(mid))
+		fmt.Fprintf(&b, `<text x="%.1f" y="%d">%s</text>`+"\n", labelEnd+most*scale+5, y+barHeight-3,
+			html.EscapeString(format(mid)))
 	}
 	b.WriteString("</svg>\n")
 	return b.Bytes()

@@ -56,6 +56,8 @@ func format(v float64) string {
 	switch {
 	case v == 0:
 		return "n/a"
+	case v < 0.1:
+		return "< 0.1" // A page or two over a thousand connections say no more.
 	case v < 10:
 		return fmt.Sprintf("%.2g", v)
 	case v < 100:
