@@ -148,7 +148,7 @@ func HealthHandler(health func() Health) http.Handler {
 		h.Process = readProcess()
 		// Readers of the JSON expect lists, not null.
 		h.Reasons = notNil(h.Reasons)
-		h.ClientListen = notNil(h.ClientListen)
+		h.ClientListen, h.ClientTLSListen = notNil(h.ClientListen), notNil(h.ClientTLSListen)
 		h.Shards = notNil(h.Shards)
 		h.Privileges.Capabilities, h.Privileges.Kept = notNil(h.Privileges.Capabilities), notNil(h.Privileges.Kept)
 		h.Privileges.BoundingSet = notNil(h.Privileges.BoundingSet)

@@ -31,7 +31,7 @@ func TestHealthCode(t *testing.T) {
 func TestHealthBody(t *testing.T) {
 	given := Health{
 		Status: StatusDegraded, Reasons: []string{"topic x does not exist"}, Version: "1", Commit: "abc", UptimeSeconds: 1.5,
-		ClientListen: []string{"[::]:8000"}, Auth: "none", Steering: Steering{Mode: "hash", Reason: "no privilege", Policy: "hash", Changed: []string{"policy is p2c"}, Ignored: []string{}}, Connections: 3,
+		ClientListen: []string{"[::]:8000"}, ClientTLSListen: []string{}, Auth: "none", Steering: Steering{Mode: "hash", Reason: "no privilege", Policy: "hash", Changed: []string{"policy is p2c"}, Ignored: []string{}}, Connections: 3,
 		Privileges: Privileges{Capabilities: []string{"CAP_BPF"}, Kept: []string{"CAP_BPF to steer"}, BoundingSet: []string{}, NoNewPrivs: true, Problem: "p"},
 		Shards:     []Shard{{ID: 0, Connections: 3, Clients: 2, Subscriptions: 4, Load: 3, LagBatches: 1, Deliveries: 1 << 60}},
 		Kafka: Kafka{Ready: true, Topics: []Topic{{
