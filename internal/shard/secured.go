@@ -251,3 +251,22 @@ func (x *secured) say(t *transport, a tlsrecord.Alert) {
 		_ = x.send(t, sc, x.out) // An error means that the client is gone.
 	}
 }
+
+// sealQueue writes up to bytesMax bytes of the queue, up to a deferred chunk, as one TLS record.
+func (s *sender) sealQueue(o *outbox, t *transport, bytesMax int) (n int, err error) {
+	left, offset := min(bytesMax, tlsrecord.ContentMax), o.offset
+	for i := range o.chunks {
+		if left == 0 || o.chunks[i].deferred {
+			break
+		}
+		b := o.chunks[i].bytes[offset:]
+		offset = 0
+		b = b[:min(len(b), left)]
+		left -= len(b)
+		s.parts = append(s.parts, b)
+	}
+	n, err = s.secured.writeParts(t, s.parts)
+	clear(s.parts) // Do not hold the chunks' memory.
+	s.parts = s.parts[:0]
+	return n, err
+}

@@ -7,7 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wsd/internal/epoll"
-	"wsd/internal/tlsrecord"
 	"wsd/internal/wire"
 )
 
@@ -268,25 +267,6 @@ func (s *sender) writeQueue(o *outbox, t *transport, bytesMax int) (n int, err e
 		bytesMax -= len(b)
 	}
 	return t.writev(&s.iovecs)
-}
-
-// sealQueue writes up to bytesMax bytes of the queue, up to a deferred chunk, as one TLS record.
-func (s *sender) sealQueue(o *outbox, t *transport, bytesMax int) (n int, err error) {
-	left, offset := min(bytesMax, tlsrecord.ContentMax), o.offset
-	for i := range o.chunks {
-		if left == 0 || o.chunks[i].deferred {
-			break
-		}
-		b := o.chunks[i].bytes[offset:]
-		offset = 0
-		b = b[:min(len(b), left)]
-		left -= len(b)
-		s.parts = append(s.parts, b)
-	}
-	n, err = s.secured.writeParts(t, s.parts)
-	clear(s.parts) // Do not hold the chunks' memory.
-	s.parts = s.parts[:0]
-	return n, err
 }
 
 // sent takes n written bytes off the front of the queue.
