@@ -107,7 +107,7 @@ func (b *books) accounts() []report.Account {
 // recordAccounts compares the counters of records, and checks what must be 0 at the end.
 func (b *books) recordAccounts() []report.Account {
 	good, bad := b.good, b.bad
-	came := good.Deliveries + good.Foreign + good.Corrupt + bad.Deliveries + bad.Foreign + bad.Corrupt
+	came := good.Deliveries + good.Foreign + good.Corrupt + bad.Deliveries + bad.Records.Foreign + bad.Records.Corrupt
 	deliveries, dropped := int64(b.counted["wsd_deliveries_total"]), int64(b.counted["wsd_dropped_total"])
 	// A disconnected good client makes the soak fail; it missed at most this much.
 	lost := good.Lost + good.LostClosed

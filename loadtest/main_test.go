@@ -20,18 +20,19 @@ import (
 // loadtest runs the command.
 func loadtest(ctx context.Context, args ...string) (status int, stdout, stderr string) {
 	var out, errs bytes.Buffer
-	status = run(ctx, args, &out, &errs, false)
+	status = execute(ctx, args, &out, &errs, false)
 	return status, out.String(), errs.String()
 }
 
-func mustReport(t *testing.T, text string) (r report.Report) {
+func mustReport(t *testing.T, text string) (r report.Result) {
 	t.Helper()
 	require.NoError(t, json.Unmarshal([]byte(text), &r))
 	return r
 }
 
 func TestHelp(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"capacity", "--help"}, {"fanout", "--help"}, {"compare", "--help"}, {"soak", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"capacity", "--help"}, {"fanout", "--help"}, {"compare", "--help"}, {"soak", "--help"},
+		{"storm", "--help"}, {"churn", "--help"}, {"slow", "--help"}} {
 		status, out, _ := loadtest(context.Background(), args...)
 		require.Equal(t, command.OK, status)
 		require.Contains(t, out, "Usage: loadtest")
@@ -60,8 +61,18 @@ func TestUsage(t *testing.T) {
 		{[]string{"fanout", "--clients", "1", "--connect-rate=-1"}, "connect-rate"},
 		{[]string{"fanout", "--clients", "1", "--protocol", "x"}, "raw"},
 		{[]string{"fanout", "--clients", "1", "--source", "x"}, "neither auto nor none"},
-		{[]string{"fanout", "--clients", "1", "--url", "wss://127.0.0.1:1"}, "TLS"},
-		{[]string{"fanout", "--clients", "1", "--url", "ws://127.0.0.1:1/ws"}, "paths"},
+		{[]string{"fanout", "--clients", "1", "--url", "http://127.0.0.1:1"}, "must be like"},
+		{[]string{"fanout", "--clients", "1", "--insecure"}, "wss://"},
+		{[]string{"fanout", "--clients", "1", "--url", "wss://127.0.0.1:1", "--ca", "/nothing"}, "--ca"},
+		{[]string{"fanout", "--clients", "1", "--token-file", "/dev/null"}, "is empty"},
+		{[]string{"fanout", "--clients", "1", "--channels", "2"}, "--channels 2"},
+		{[]string{"fanout", "--clients", "1", "--fail-if", "p99"}, "must be like"},
+		{[]string{"fanout", "--clients", "1", "--fail-if", "p98>1ms"}, "no figure p98"},
+		{[]string{"fanout", "--clients", "1", "--fail-if", "p99>1h"}, "unit h"},
+		{[]string{"storm", "--recover"}, "raw clients cannot recover"},
+		{[]string{"storm", "--storms", "0"}, "--storms 0"},
+		{[]string{"churn", "--per-second", "0"}, "--per-second 0"},
+		{[]string{"slow", "--kinds", "x"}, "x"},
 	} {
 		status, out, errs := loadtest(context.Background(), tc.args...)
 		require.Equal(t, command.Usage, status, "%q", tc.args)
@@ -76,16 +87,17 @@ func TestCapacityPasses(t *testing.T) {
 	r := mustReport(t, out)
 	require.Equal(t, command.OK, status, "%v %s", r.Reasons, errs)
 	require.True(t, r.Passed)
-	require.Equal(t, uint64(6), r.Records.Produced)
+	require.Equal(t, []uint64{6, 6}, []uint64{r.Records.Produced, r.Records.Accepted})
 	require.Equal(t, int64(6*20), r.Records.Deliveries)
 	require.Equal(t, int64(6*20), r.Latency.Count)
 	require.Equal(t, int64(20), r.Clients.Held)
 	require.Equal(t, int64(20), r.Clients.OpenAtEnd)
-	require.Equal(t, &report.Shards{Count: 2, ConnectionsMax: 20, Steering: "hash"}, r.Shards)
+	require.Equal(t, &report.Shards{Count: 2, ConnectionsMax: 20, Connections: []int64{20, 0}, Steering: "hash"}, r.Shards)
 	require.Nil(t, r.Server, "its CPU time is not that of a process here")
 	require.Contains(t, r.ServerNote, "another machine")
-	require.Contains(t, errs, "connect: 20 of 20")
-	require.Contains(t, errs, "capacity: 120 of 120")
+	require.Regexp(t, `^passed: 20 clients held \S+, 120 of 120 records, p99 [0-9.]+ ms$`, r.Summary)
+	require.Contains(t, errs, "connect: 20 of 20 connected")
+	require.Contains(t, errs, "capacity: 20 of 20 connected, 120 records received")
 }
 
 func TestServerCosts(t *testing.T) {
@@ -105,7 +117,7 @@ func TestFanoutPasses(t *testing.T) {
 	status, out, errs := loadtest(context.Background(), f.args("fanout", "--clients", "7", "--duration", "200ms", "--rate", "100", "--batch", "4",
 		"--ramp-rate", "200", "--connect-rate", "100", "--topic", "loadtest,other", "--loops", "2")...)
 	require.Equal(t, command.OK, status, "%s %s", out, errs)
-	require.True(t, strings.HasSuffix(out, "\npassed\n"))
+	require.True(t, strings.HasPrefix(out, "passed: 7 clients held"), out)
 }
 
 func TestLoss(t *testing.T) {
@@ -128,7 +140,8 @@ func TestDisconnect(t *testing.T) {
 	})
 	status, out, _ := loadtest(context.Background(), f.args("fanout", "--clients", "3", "--duration", "200ms", "--rate", "20")...)
 	require.Equal(t, command.Failed, status)
-	require.Contains(t, out, "not passed:\n  3 clients were disconnected: 1006 end of the stream (3)\n"+
+	require.Regexp(t, `^not passed: 0 of 3 clients held`, out)
+	require.Contains(t, out, "\n  3 clients were disconnected: 1006 end of the stream (3)\n"+
 		"  6 records did not reach clients that were disconnected\n")
 }
 
@@ -183,8 +196,7 @@ func TestSources(t *testing.T) {
 		{"none", "127.0.0.1", 12_000, nil},
 		{"127.0.0.9, 127.0.0.8", "127.0.0.1", 1, []string{"127.0.0.9", "127.0.0.8"}},
 	} {
-		p := plan{common: common{Source: tc.source}, clients: tc.clients}
-		list, err := p.sources(netip.MustParseAddr(tc.server))
+		list, err := sources(tc.source, netip.MustParseAddr(tc.server), tc.clients)
 		require.NoError(t, err)
 		var got []string
 		for _, a := range list {

@@ -83,17 +83,15 @@ var rules = map[string]rule{
 	"tidy":            {},
 
 	"../cmd/wsd":             {own: []string{"cgroup", "command", "config", "route", "routing", "server", "control", "dev", "doctor"}, outside: []string{kong, unix}},
-	"../loadtest":            {own: []string{"command", "epoll"}, outside: []string{kong, "github.com/HdrHistogram/hdrhistogram-go", "github.com/go-echarts/go-echarts/v2", unix}},
-	"../loadtest/client":     {own: []string{"wire", "epoll"}, outside: []string{"github.com/gobwas/ws", "github.com/HdrHistogram/hdrhistogram-go", unix}},
+	"../loadtest":            {own: []string{"command", "epoll"}, outside: []string{kong, unix}},
+	"../loadtest/client":     {own: []string{"wire", "epoll"}, outside: []string{centrifuge, "github.com/gobwas/ws", "github.com/HdrHistogram/hdrhistogram-go", unix}},
 	"../loadtest/producer":   {outside: []string{kafkaGo}},
-	"../loadtest/progress":   {outside: []string{"github.com/vbauerster/mpb/v8"}},
 	"../loadtest/report":     {outside: []string{"github.com/HdrHistogram/hdrhistogram-go"}},
 	"../loadtest/serverstat": {outside: []string{unix}},
 	"../loadtest/baseline":   {own: []string{"wire", "proto"}, outside: []string{kafkaGo, unix}},
 	"../loadtest/floor":      {},
 	"../loadtest/child":      {outside: []string{unix}},
 	"../loadtest/kafka":      {outside: []string{"github.com/twmb/franz-go/pkg/kfake"}},
-	"../loadtest/ratio":      {},
 	"..":                     {}, // gen.go
 }
 
