@@ -14,6 +14,7 @@ import (
 	"wsd/internal/command"
 	"wsd/loadtest/kafka"
 	"wsd/loadtest/report"
+	"wsd/loadtest/workers"
 )
 
 func main() {
@@ -33,13 +34,20 @@ type commands struct {
 	Churn    churnCommand `cmd:"" help:"Clients leave and come back at a rate, while records are delivered."`
 	Slow     slow         `cmd:"" help:"A share of the clients is slow, stopped or reset; the others must not suffer."`
 	Soak     soak         `cmd:"" help:"Deliver records for a long time while some clients are slow, stopped or reset, and check the server's counters and the slope of its memory."`
+	Skew     skew         `cmd:"" help:"Show how connections spread over shards: by the kernel's hash, from a shared accept queue, and by wsd's steering."`
 	Compare  compare      `cmd:"" help:"Run several servers alternately, such as wsd and the floor, a minimal server in C, and print ratios."`
+	Workers  workersCmd   `cmd:"" hidden:"" help:"Run workers that share an accept queue until standard input ends, for skew."`
 	Kafka    kafkaCmd     `cmd:"" hidden:"" help:"Run a Kafka until standard input ends, for compare."`
 }
 
 // kafkaCmd is the command that compare starts for each wsd.
 type kafkaCmd struct {
 	Topic string `arg:"" help:"Topic to create."`
+}
+
+// workersCmd is the command that skew starts.
+type workersCmd struct {
+	Count int `arg:"" help:"Number of workers."`
 }
 
 // execute is the whole command, and returns its exit code. terminal says that stderr is a terminal, on which a line can
@@ -83,6 +91,17 @@ func (s *session) run(ctx context.Context, c *commands, name string) error {
 			return err
 		}
 		return s.print(result, result, c.Compare.JSON, c.Compare.HTML, result.Passed)
+	case name == "skew":
+		if err := c.Skew.check(); err != nil {
+			return command.UsageError{Err: err}
+		}
+		result, err := c.Skew.measure(ctx, s.live)
+		if err != nil {
+			return err
+		}
+		return s.print(result, result, c.Skew.JSON, c.Skew.HTML, result.Passed)
+	case name == "workers <count>":
+		return workers.Serve(c.Workers.Count, os.Stdin, s.stdout)
 	case name == "kafka <topic>":
 		return kafka.Serve(ctx, c.Kafka.Topic, os.Stdin, s.stdout)
 	}

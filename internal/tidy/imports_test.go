@@ -91,6 +91,7 @@ var rules = map[string]rule{
 	"../loadtest/baseline":   {own: []string{"wire", "proto"}, outside: []string{kafkaGo, unix}},
 	"../loadtest/floor":      {},
 	"../loadtest/child":      {outside: []string{unix}},
+	"../loadtest/workers":    {own: []string{"epoll", "wire"}, outside: []string{unix}},
 	"../loadtest/kafka":      {outside: []string{"github.com/twmb/franz-go/pkg/kfake"}},
 	"..":                     {}, // gen.go
 }
