@@ -21,7 +21,7 @@ import (
 
 // A comparison starts itself as its Kafka, and keeps its process to one CPU: it runs in this program, but in a process of its own.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == "compare" || os.Args[1] == "kafka") {
+	if len(os.Args) > 1 && (os.Args[1] == "compare" || os.Args[1] == "kafka" || os.Args[1] == "workers") {
 		os.Exit(execute(context.Background(), os.Args[1:], os.Stdout, os.Stderr, false))
 	}
 	os.Exit(m.Run())
@@ -111,6 +111,31 @@ func TestCompare(t *testing.T) {
 	}
 	require.Equal(t, map[string]int{"batch": 2, "compressed": 2, "text": 2, "connect": 1, "latency 50 %": 3, "latency 90 %": 3, "spread": 2, "chain": 1}, cases)
 	require.Contains(t, errs.String(), "compare: 20 of 20")
+}
+
+// Connections from a shared accept queue, and by the kernel's hash. Steering needs privileges.
+func TestSkew(t *testing.T) {
+	dir := t.TempDir()
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "wsd"), "wsd/cmd/wsd").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	_, text, errs := loadtest(t.Context(), "skew", "--clients", "60", "--shards", "3", "--bin", dir, "--json")
+	var r spreads
+	require.NoError(t, json.Unmarshal([]byte(text), &r), errs)
+	require.Len(t, r.Ways, 3)
+	for i, way := range r.Ways {
+		if i == 2 && way.Note != "" {
+			require.Contains(t, way.Note, "wsd doctor")
+			continue
+		}
+		require.Empty(t, way.Note, way.Name)
+		require.Len(t, way.Connections, 3)
+		require.Equal(t, int64(60), way.Connections[0]+way.Connections[1]+way.Connections[2])
+		require.GreaterOrEqual(t, way.Share, report.Figure(1))
+	}
+	var b bytes.Buffer
+	require.NoError(t, r.WriteText(&b))
+	require.Contains(t, b.String(), "█")
+	require.NoError(t, r.Page().Write(&b))
 }
 
 func TestNumbering(t *testing.T) {

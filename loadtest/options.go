@@ -52,7 +52,7 @@ type common struct {
 // output is the flags of what becomes of the result.
 type output struct {
 	FailIf  []string `sep:"none" placeholder:"CRITERION" help:"Fail if this holds, such as 'p99>50ms'; may be repeated. Names: ${criteria}."`
-	Profile string   `placeholder:"DIR" help:"Save the server's CPU, heap and goroutine profiles during the hold. The server must be started with --admin.pprof."`
+	Profile string   `placeholder:"DIR" help:"Save the server's CPU, heap and goroutine profiles during the hold. wsd serves them with ENABLE_PPROF=true in its environment."`
 	JSON    bool     `name:"json" help:"Print the result as JSON."`
 	HTML    string   `name:"html" placeholder:"FILE" help:"Write a report with plots, in one file."`
 }

@@ -11,18 +11,23 @@ import (
 	"time"
 )
 
-// profile begins to save profiles of the server, if --profile says so. The CPU profile takes the time of the hold; the
-// others are taken in its middle. It is an error when the server serves no profiles.
-func (r *run) profile(ctx context.Context) error {
+// checkProfile checks that the server serves profiles, if --profile needs them, so that a run without them does not
+// begin.
+func (r *run) checkProfile(ctx context.Context) error {
 	if r.Profile == "" {
 		return nil
 	}
 	if err := os.MkdirAll(r.Profile, 0o750); err != nil {
 		return fmt.Errorf("--profile: %w", err)
 	}
-	// Asked first, so that a server without profiles fails the run at once.
-	if err := r.fetch(ctx, "goroutine?debug=1", "goroutines.txt"); err != nil {
-		return err
+	return r.fetch(ctx, "goroutine?debug=1", "goroutines.txt")
+}
+
+// profile has profiles of the server saved besides what the scenario does during the hold, if --profile says so. The
+// CPU profile takes the time of the hold; the others are taken in its middle.
+func (r *run) profile() {
+	if r.Profile == "" {
+		return
 	}
 	seconds := max(1, int(r.duration.Seconds()))
 	during := r.during
@@ -46,7 +51,6 @@ func (r *run) profile(ctx context.Context) error {
 			}
 		}
 	}
-	return nil
 }
 
 // fetch saves one profile.
@@ -65,8 +69,8 @@ func (r *run) fetch(ctx context.Context, what, file string) error {
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(response.Body, 1<<10))
-		return fmt.Errorf("--profile: %s answers HTTP %s: %s", address, response.Status,
-			strings.TrimSpace(string(text)))
+		return fmt.Errorf("--profile: %s answers HTTP %s: %s (wsd serves profiles with ENABLE_PPROF=true in its "+
+			"environment)", address, response.Status, strings.TrimSpace(string(text)))
 	}
 	f, err := os.Create(filepath.Join(r.Profile, file))
 	if err != nil {

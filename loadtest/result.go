@@ -14,8 +14,9 @@ import (
 
 // Resolutions: what is below is n/a. Go's heap and the kernel's memory grow in steps and are used by others too.
 const (
-	resolutionMemory = 1 << 20 // Bytes.
-	resolutionCPU    = 100     // Microseconds.
+	resolutionMemory = 1 << 20   // Bytes, of the whole machine.
+	resolutionRSS    = 256 << 10 // Bytes, of the server.
+	resolutionCPU    = 100       // Microseconds.
 )
 
 // lagShare is the part of a latency that may be the load generator's own without a warning.
@@ -102,10 +103,10 @@ func (r *run) costs(res *report.Result, times *client.Times) {
 	took := end.at.Sub(begin.at).Seconds()
 	res.Loadtest = report.Loadtest{
 		RampCPUSeconds: (ramped.own - start.own).Seconds(), HoldCPUSeconds: (end.own - begin.own).Seconds(),
-		CPUShare: report.Per((end.own-begin.own).Seconds()/took, 0, held), Lag: report.Distribution(times.Lag),
+		CPUShare: report.NA, Lag: report.Distribution(times.Lag),
 	}
-	if res.Loadtest.CPUShare.Known() {
-		res.Loadtest.CPUShare *= report.Figure(held)
+	if took > 0.1 {
+		res.Loadtest.CPUShare = report.Figure((end.own - begin.own).Seconds() / took)
 	}
 	if start.kernel && settled.kernel && end.kernel {
 		res.Kernel = &report.Kernel{
@@ -126,8 +127,8 @@ func (r *run) costs(res *report.Result, times *client.Times) {
 		CPUMicrosConnection: report.Per(micros(ramp), resolutionCPU, held),
 		CPUMicrosDelivery:   report.Per(micros(hold), resolutionCPU, deliveries),
 		RSSBefore:           start.server.RSS, RSSAfterRamp: settled.server.RSS, RSSAfterHold: end.server.RSS,
-		RSSConnection:     report.Per(float64(settled.server.RSS-start.server.RSS), resolutionMemory, held),
-		RSSConnectionHold: report.Per(float64(end.server.RSS-start.server.RSS), resolutionMemory, held),
+		RSSConnection:     report.Per(float64(settled.server.RSS-start.server.RSS), resolutionRSS, held),
+		RSSConnectionHold: report.Per(float64(end.server.RSS-start.server.RSS), resolutionRSS, held),
 	}
 	if took > 0.1 {
 		res.Server.CPUPercent = report.Figure(100 * hold.Seconds() / took)

@@ -178,6 +178,9 @@ func (r *run) prepare(ctx context.Context) error {
 		return command.UsageError{Err: err}
 	}
 	r.target = target{connect: connect, admin: r.Admin, pid: r.PID}
+	if err := r.checkProfile(ctx); err != nil {
+		return err
+	}
 	if err := r.target.checkServed(ctx, r.Topic); err != nil {
 		return err
 	}
@@ -324,9 +327,7 @@ func (r *run) deliver(ctx context.Context) error {
 	r.early, _ = r.engine.Snapshot()
 	defer r.series.phase(r.name)()
 	begin := time.Now()
-	if err := r.profile(ctx); err != nil {
-		return err
-	}
+	r.profile()
 	if r.hold != nil {
 		if err := r.hold(ctx); err != nil {
 			return err

@@ -101,7 +101,8 @@ func (s *skew) measure(ctx context.Context, l *live) (*spreads, error) {
 		}
 		parts = append(parts, w.Name+" "+text)
 	}
-	r.Summary = fmt.Sprintf("%s: %s clients on %d shards, the fullest shard to the mean: %s", verdict, report.Group(s.Clients),
+	r.Summary = fmt.Sprintf("%s: %s clients on %d shards, the fullest shard to the mean: %s", verdict,
+		report.Group(s.Clients),
 		s.Shards, strings.Join(parts, "; "))
 	l.show("skew: "+verdict, true)
 	return r, nil
@@ -248,7 +249,8 @@ func (r *spreads) Page() *report.Page {
 		var names []string
 		var values []float64
 		for i, n := range slices.Backward(slices.Sorted(slices.Values(way.Connections))) {
-			names, values, row = append(names, fmt.Sprintf("shard %d", i)), append(values, float64(n)), append(row, report.Group(n))
+			names, values, row = append(names, fmt.Sprintf("shard %d", i)), append(values, float64(n)), append(row,
+				report.Group(n))
 		}
 		table.Rows = append(table.Rows, row)
 		p.Plots = append(p.Plots, report.NewBars(way.Name, names, values))

@@ -88,7 +88,8 @@ func (w *worker) watch(fd int, events uint32) error {
 	return unix.EpollCtl(w.set, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)})
 }
 
-// run blocks in epoll_wait, on a thread of its own, as a process would: which worker the kernel wakes decides the spread.
+// run blocks in epoll_wait, on a thread of its own, as a process would: which worker the kernel wakes decides the
+// spread.
 func (w *worker) run() error {
 	runtime.LockOSThread()
 	events := make([]unix.EpollEvent, eventsMax)
