@@ -23,7 +23,8 @@ func (r *run) calibrate(ctx context.Context, outboundMax int) (best float64, err
 	// No good client may come near the server's limit.
 	inFlightMax := max(r.Batch, outboundMax/4/(r.Size+slowOverhead))
 	inFlight := r.Batch
-	defer r.series.phase("calibrate")()
+	shown := r.series.phase("calibrate")
+	defer shown()
 	worse := 0 // Number of consecutive steps without a higher rate.
 	for range calibrateSteps {
 		rate, err := r.closedLoop(ctx, inFlight)

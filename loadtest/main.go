@@ -37,6 +37,7 @@ type commands struct {
 	Skew     skew         `cmd:"" help:"Show how connections spread over shards: by the kernel's hash, from a shared accept queue, and by wsd's steering."`
 	Compare  compare      `cmd:"" help:"Run several servers alternately, such as wsd and the floor, a minimal server in C, and print ratios."`
 	Workers  workersCmd   `cmd:"" hidden:"" help:"Run workers that share an accept queue until standard input ends, for skew."`
+	Proc     procCmd      `cmd:"" hidden:"" help:"Run a part of the clients until standard input ends, for --procs."`
 	Kafka    kafkaCmd     `cmd:"" hidden:"" help:"Run a Kafka until standard input ends, for compare."`
 }
 
@@ -102,6 +103,8 @@ func (s *session) run(ctx context.Context, c *commands, name string) error {
 		return s.print(result, result, c.Skew.JSON, c.Skew.HTML, result.Passed)
 	case name == "workers <count>":
 		return workers.Serve(c.Workers.Count, os.Stdin, s.stdout)
+	case name == "proc <memory> <cells>":
+		return c.Proc.serve(os.Stdin, s.stdout)
 	case name == "kafka <topic>":
 		return kafka.Serve(ctx, c.Kafka.Topic, os.Stdin, s.stdout)
 	}

@@ -123,6 +123,18 @@ func TestFanoutPasses(t *testing.T) {
 	require.True(t, strings.HasPrefix(out, "passed: 7 clients held"), out)
 }
 
+// Clients in several processes count as one run, also while records are produced during the ramp.
+func TestProcs(t *testing.T) {
+	f := newFake(t)
+	status, out, errs := loadtest(t.Context(), f.args("storm", "--clients", "11", "--procs", "3", "--topic", "loadtest,other", "--every", "300ms",
+		"--rate", "50", "--ramp-rate", "100", "--connect-rate", "100", "--json")...)
+	r := mustReport(t, out)
+	require.Equal(t, command.OK, status, "%v %s", r.Reasons, errs)
+	require.Equal(t, []int64{11, 11, 11, 11}, []int64{r.Clients.Held, r.Clients.OpenAtEnd, r.Clients.Rejoined, r.Clients.ConnectTime.Count})
+	require.Equal(t, r.Records.Deliveries, r.Latency.Count)
+	require.Positive(t, r.Loadtest.Lag.Count)
+}
+
 // A server that does something wrong is caught, whatever it is.
 func TestFaultyServer(t *testing.T) {
 	var kept []byte

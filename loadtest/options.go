@@ -45,6 +45,7 @@ type common struct {
 	Size     int           `default:"128" help:"Size of a record in bytes (${default})."`
 	Batch    int           `default:"1" help:"Records per burst, which is one produce request (${default})."`
 	RampRate float64       `default:"0" help:"Records per second and topic while connecting; 0: none, so that every client must get record 1 (${default})."`
+	Procs    int           `default:"1" help:"Processes that share the clients, beyond the limit on open files of one. Not with disturbing clients (${default})."`
 	Timeout  time.Duration `default:"60s" help:"Timeout for each of: preparing, connecting all clients, producing after the planned duration, and the last records (${default})."`
 	output
 }
@@ -72,9 +73,12 @@ func (r *run) check() error {
 	switch {
 	case r.clients < 1:
 		return fmt.Errorf("%d clients: must be at least one", r.clients)
-	case r.clients+r.disturb.Count > limit:
+	case r.Procs < 1 || r.Procs > 64 || r.Procs > r.clients || r.Procs > 1 && r.disturb.Count > 0:
+		return fmt.Errorf("--procs %d must be between 1 and 64, at most the clients, and 1 with disturbing clients",
+			r.Procs)
+	case (r.clients+r.disturb.Count+r.Procs-1)/r.Procs > limit:
 		return fmt.Errorf("%d clients: one process may have %d here, its hard limit on open files minus %d; "+
-			"run several at the same time, each with a part of the clients", r.clients+r.disturb.Count, limit,
+			"give more --procs", r.clients+r.disturb.Count, limit,
 			filesReserved)
 	case r.rate <= 0 || r.rate > 1e6 || r.RampRate < 0 || r.RampRate > 1e6:
 		return errors.New("the rate must be above 0 and at most 1,000,000 records per second")
@@ -85,7 +89,7 @@ func (r *run) check() error {
 	case r.Size < client.SizeMin || r.Size > 1<<20:
 		return fmt.Errorf("--size %d must be between %d and %d", r.Size, client.SizeMin,
 			1<<20)
-	case r.Loops < 1 || r.Loops > r.clients || r.Dials < r.Loops:
+	case r.Loops < 1 || r.Loops > max(1, r.clients/max(1, r.Procs)) || r.Dials < r.Loops:
 		return fmt.Errorf("--loops %d must be at least 1 and at most the clients and --dials", r.Loops)
 	case r.ConnectRate < 0:
 		return errors.New("--connect-rate must not be negative")
@@ -136,7 +140,7 @@ func (o *clientOptions) connectTo() (c client.Options, err error) {
 	c.Server = netip.AddrPortFrom(a.AddrPort().Addr().Unmap(), a.AddrPort().Port())
 	if u.Scheme == "wss" {
 		// For tests, as the flag says.
-		c.TLS = &tls.Config{ServerName: u.Hostname(), InsecureSkipVerify: o.Insecure} //nolint:gosec
+		c.TLS = &tls.Config{ServerName: u.Hostname(), InsecureSkipVerify: o.Insecure}
 	} else if o.CA != "" || o.Insecure {
 		return c, errors.New("--ca and --insecure need a --url with wss://")
 	}

@@ -46,13 +46,15 @@ type run struct {
 	// Called when all clients have gone; nil: nothing.
 	audited func(n *client.Counters)
 
-	live   *live
-	log    io.Writer
-	clock  clock
-	target target
-	feeds  []*feed
-	engine *client.Engine
-	series *series // Nil: no samples.
+	live    *live
+	log     io.Writer
+	clock   clock
+	target  target
+	feeds   []*feed
+	engine  clients
+	cells   cells   // Numbers of records begun, by feed, which processes share; nil: one process.
+	cellsFD int     // Descriptor of cells.
+	series  *series // Nil: no samples.
 
 	marks     [5]mark
 	held      int64         // Clients held at the end of the ramp.
@@ -97,6 +99,7 @@ type mark struct {
 // feed is a source of records and the channels that its records go to.
 type feed struct {
 	source
+	run   uint32 // Tells its records from those of other runs.
 	order numbering
 	first int    // Index of its first channel in the engine.
 	prior uint64 // Records before the hold.
@@ -184,15 +187,24 @@ func (r *run) prepare(ctx context.Context) error {
 	if err := r.target.checkServed(ctx, r.Topic); err != nil {
 		return err
 	}
+	if r.Procs > 1 {
+		if r.cells, r.cellsFD, err = newCells(len(r.Topic)); err != nil {
+			return err
+		}
+	}
 	id, first := rand.Uint32(), 0
 	for i, topic := range r.Topic {
 		format, err := client.NewFormat(id+uint32(i), r.Size)
 		if err != nil {
 			return command.UsageError{Err: err}
 		}
-		f := &feed{order: numbering{format: format, now: r.clock.now, channels: r.Channels}, first: first}
+		f := &feed{run: id + uint32(i), order: numbering{format: format, now: r.clock.now, channels: r.Channels},
+			first: first}
 		first += max(1, r.Channels)
 		source := newKafkaSource(r.Kafka, topic, r.Batch, &f.order)
+		if r.cells != nil {
+			source.p.ShareBegun(r.cells.at(i))
+		}
 		f.source = source
 		r.feeds = append(r.feeds, f)
 		created, err := source.p.Ensure(ctx)
@@ -226,6 +238,10 @@ func (r *run) makeEngine() (err error) {
 	o.Channels, o.Clients, o.Disturb, o.Recover, o.Now = r.channels(), r.clients, r.disturb, r.recover, r.clock.now
 	if o.Sources, err = sources(r.Source, o.Server.Addr(), r.clients+r.disturb.Count); err != nil {
 		return command.UsageError{Err: err}
+	}
+	if r.cells != nil {
+		r.engine, err = r.startProcs(o.Channels, o.Sources)
+		return err
 	}
 	o.Unmeasured = uint64(r.warm * r.Batch)
 	if r.feeds[0].order.channels > 0 {
@@ -276,7 +292,8 @@ func (r *run) connect(ctx context.Context) {
 		defer stop()
 		r.produce(rampCtx, &producing, bursts(r.RampRate, r.Batch, r.Timeout), interval(r.RampRate, r.Batch))
 	}
-	defer r.series.phase("connect")()
+	shown := r.series.phase("connect")
+	defer shown()
 	r.engine.Start()
 	poll(ctx, func() bool {
 		n, _ := r.engine.Snapshot()
@@ -325,7 +342,8 @@ func (r *run) deliver(ctx context.Context) error {
 		r.before += f.prior
 	}
 	r.early, _ = r.engine.Snapshot()
-	defer r.series.phase(r.name)()
+	shown := r.series.phase(r.name)
+	defer shown()
 	begin := time.Now()
 	r.profile()
 	if r.hold != nil {
@@ -396,9 +414,9 @@ func (r *run) expected() (n int64) {
 	}
 	for _, f := range r.feeds {
 		for c := range max(1, f.order.channels) {
-			clients := r.clients / channels
-			if f.first+c < r.clients%channels {
-				clients++
+			clients := 0
+			for p := range max(1, r.Procs) { // Each process begins at the first channel.
+				clients += share(share(r.clients, max(1, r.Procs), p), channels, f.first+c)
 			}
 			n += int64(f.order.last(c, f.acked())-f.order.last(c, f.prior)) * int64(clients)
 		}

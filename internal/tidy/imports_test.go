@@ -83,7 +83,7 @@ var rules = map[string]rule{
 	"tidy":            {},
 
 	"../cmd/wsd":             {own: []string{"cgroup", "command", "config", "route", "routing", "server", "control", "dev", "doctor"}, outside: []string{kong, unix}},
-	"../loadtest":            {own: []string{"command", "epoll"}, outside: []string{kong, unix}},
+	"../loadtest":            {own: []string{"command", "epoll"}, outside: []string{kong, "github.com/HdrHistogram/hdrhistogram-go", unix}},
 	"../loadtest/client":     {own: []string{"wire", "epoll"}, outside: []string{centrifuge, "github.com/gobwas/ws", "github.com/HdrHistogram/hdrhistogram-go", unix}},
 	"../loadtest/producer":   {outside: []string{kafkaGo}},
 	"../loadtest/report":     {outside: []string{"github.com/HdrHistogram/hdrhistogram-go"}},

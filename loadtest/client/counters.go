@@ -107,7 +107,8 @@ type Times struct {
 	Lag     *hdrhistogram.Histogram // How late a loop does what is due: its own part of the other times.
 }
 
-func newTimes() Times { return Times{newHistogram(), newHistogram(), newHistogram(), newHistogram()} }
+// NewTimes returns empty histograms.
+func NewTimes() Times { return Times{newHistogram(), newHistogram(), newHistogram(), newHistogram()} }
 
 // Merge adds the values of o.
 func (t *Times) Merge(o *Times) {

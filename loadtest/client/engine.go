@@ -222,7 +222,7 @@ func (e *Engine) Disturbed() (n Disturbed, active int64) {
 
 // Window returns what was measured since the last call of Window or Close.
 func (e *Engine) Window() Times {
-	t := newTimes()
+	t := NewTimes()
 	for _, l := range e.loops {
 		l.mu.Lock()
 		t.Merge(&l.window)
@@ -244,7 +244,7 @@ func (e *Engine) Close(grace time.Duration) (n Counters, t Times) {
 	e.running.Wait()
 	close(e.stopped)
 	e.ticking.Wait() // The ticking goroutine uses the pollers.
-	t = newTimes()
+	t = NewTimes()
 	for _, l := range e.loops {
 		Add(&n, &l.n)
 		t.Merge(&l.times)

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -93,7 +94,7 @@ func (l *loop) secure(who int32) {
 	l.securing++
 	l.e.handshakes.Go(func() {
 		l.e.shaking <- struct{}{}
-		err := t.Handshake()
+		err := t.HandshakeContext(context.Background()) // The socket has a deadline.
 		<-l.e.shaking
 		l.post(func(l *loop) { l.secured(who, t, err) })
 	})

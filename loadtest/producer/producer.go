@@ -45,13 +45,13 @@ type Options struct {
 type Producer struct {
 	o      Options
 	client *kafka.Client
-	begun  atomic.Uint64 // Number of the last record in a request.
-	acked  atomic.Uint64 // Number of the last record that Kafka has acknowledged.
+	begun  *atomic.Uint64 // Number of the last record in a request.
+	acked  atomic.Uint64  // Number of the last record that Kafka has acknowledged.
 }
 
 // New returns a producer. It does not connect yet.
 func New(o Options) *Producer {
-	return &Producer{o: o, client: &kafka.Client{
+	return &Producer{o: o, begun: new(atomic.Uint64), client: &kafka.Client{
 		Addr: kafka.TCP(o.Brokers...), Timeout: requestTimeout,
 		Transport: &kafka.Transport{ClientID: "wsd-loadtest", DialTimeout: 5 * time.Second,
 			IdleTimeout: 5 * time.Minute},
@@ -62,6 +62,10 @@ func New(o Options) *Producer {
 func (p *Producer) SetHeader(name string, value func(seq uint64) string) {
 	p.o.Headers = func(seq uint64) []kafka.Header { return []kafka.Header{{Key: name, Value: []byte(value(seq))}} }
 }
+
+// ShareBegun keeps the number that Begun returns in n, which may be in memory of several processes. It must be called
+// before the first Run.
+func (p *Producer) ShareBegun(n *atomic.Uint64) { p.begun = n }
 
 // Begun returns the number of the last record that was sent to Kafka or is about to be.
 func (p *Producer) Begun() uint64 { return p.begun.Load() }

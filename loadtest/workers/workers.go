@@ -102,7 +102,7 @@ func (w *worker) run() error {
 			if fd := int(ev.Fd); fd == w.listener {
 				err = w.accept()
 			} else {
-				err = w.read(fd)
+				w.read(fd)
 			}
 			if err != nil {
 				return err
@@ -122,27 +122,26 @@ func (w *worker) accept() error {
 }
 
 // read upgrades a connection when its request is complete, and then drops what the client sends.
-func (w *worker) read(fd int) error {
+func (w *worker) read(fd int) {
 	var b [4096]byte
 	n, err := epoll.Read(fd, b[:])
 	if errors.Is(err, unix.EAGAIN) {
-		return nil
+		return
 	}
 	if err != nil || n == 0 || len(w.requests[fd]) > requestMax {
 		epoll.Close(fd)
 		delete(w.requests, fd)
 		w.held.Add(-1)
-		return nil
+		return
 	}
 	request := append(w.requests[fd], b[:n]...)
 	if wire.HeadLen(request, 0) == 0 {
 		w.requests[fd] = request
-		return nil
+		return
 	}
 	delete(w.requests, fd)
 	out, _ := wire.Handshake(nil, request, func(*wire.Request) (wire.Accept, error) { return wire.Accept{}, nil })
 	if len(out) > 0 { // Later data are frames, which are no request and have no answer.
 		_, _ = epoll.Write(fd, out) // A client that has gone is noticed by the next read.
 	}
-	return nil
 }
