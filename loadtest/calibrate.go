@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -79,7 +80,7 @@ func (r *run) await(ctx context.Context, enough func(arrived uint64) bool) error
 		case enough(uint64(n.Deliveries / r.held)):
 			return nil
 		case time.Now().After(deadline):
-			return errNoRecords
+			return errors.New("records do not arrive")
 		}
 		if !sleep(ctx, time.Millisecond) {
 			return ctx.Err()

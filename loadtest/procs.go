@@ -41,6 +41,7 @@ type clients interface {
 type procs struct {
 	children []*proc
 	fail     func(format string, args ...any)
+	failed   sync.Once // Whether a process has ended, which is told once.
 }
 
 // proc is one process.
@@ -169,8 +170,7 @@ func (p *procs) call(request procCall, f func(*proc, *procCall)) {
 		if err == nil && f != nil {
 			f(c, &reply)
 		} else if err != nil {
-			p.fail("process %d of the load generator has ended: %v: %s", i+1, err, c.Said())
-			p.fail = func(string, ...any) {} // Once is enough.
+			p.failed.Do(func() { p.fail("process %d of the load generator has ended: %v: %s", i+1, err, c.Said()) })
 		}
 		c.mu.Unlock()
 	}

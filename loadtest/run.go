@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -261,7 +260,7 @@ func (r *run) read() (m mark) {
 			m.server, err = proc.Process(r.target.pid)
 		}
 		if m.present = err == nil; err != nil {
-			r.target.pid, r.target.note = 0, err.Error()
+			r.target.note = err.Error()
 		}
 	}
 	tcp, err := proc.TCPBytes()
@@ -368,7 +367,10 @@ func (r *run) deliver(ctx context.Context) error {
 	r.produce(produceCtx, &running, groups, interval(r.rate, r.Batch))
 	running.Wait()
 	// The last burst is sent one interval before the end; hold the clients until the end.
-	if len(r.problems) == 0 && r.live != nil {
+	r.mu.Lock()
+	failed := len(r.problems) > 0
+	r.mu.Unlock()
+	if !failed && r.live != nil {
 		sleep(ctx, time.Until(begin.Add(r.duration)))
 	}
 	r.drain()
@@ -447,6 +449,3 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 	return ctx.Err() == nil
 }
-
-// errNoRecords is the error of records that do not arrive.
-var errNoRecords = errors.New("records do not arrive")

@@ -13,9 +13,6 @@ import (
 	"wsd/internal/wire"
 )
 
-// errEOF is the end of the stream.
-var errEOF = io.EOF
-
 func again(err error) bool {
 	return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) || errors.Is(err, os.ErrDeadlineExceeded)
 }
@@ -53,7 +50,7 @@ func (l *loop) readOnce(who int32, size int) bool {
 	switch {
 	case err != nil && again(err):
 		return false
-	case err == nil && n == 0 || errors.Is(err, errEOF):
+	case err == nil && n == 0 || errors.Is(err, io.EOF):
 		l.broken(who, "end of the stream")
 		return false
 	case err != nil:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"time"
@@ -38,7 +39,7 @@ func (s *socket) Read(b []byte) (int, error) {
 		n, err := epoll.Read(s.fd, b)
 		switch {
 		case err == nil && n == 0:
-			return 0, errEOF
+			return 0, io.EOF
 		case err == nil || !again(err):
 			return n, err
 		}

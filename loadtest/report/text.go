@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
@@ -85,6 +86,8 @@ func number(v reflect.Value) string {
 	switch {
 	case v.CanFloat() && !Figure(v.Float()).Known():
 		return notAvailable
+	case v.Type() == reflect.TypeFor[Figure]() && v.Float() == math.Trunc(v.Float()):
+		return group(int64(v.Float()))
 	case v.CanFloat():
 		return strconv.FormatFloat(v.Float(), 'f', 2, 64)
 	case v.CanInt():
