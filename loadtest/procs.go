@@ -50,7 +50,6 @@ type proc struct {
 	mu  sync.Mutex // Held from a request to its reply.
 	in  *json.Encoder
 	out *json.Decoder
-	n   client.Counters // Newest counters.
 }
 
 // procSpec is what a process needs. It is its first line of input.
@@ -190,12 +189,10 @@ func (p *procs) Disturbed() (client.Disturbed, int64) { return client.Disturbed{
 
 func (p *procs) Snapshot() (n client.Counters, drained bool) {
 	drained = true
-	p.call(procCall{Op: "snapshot"}, func(c *proc, reply *procCall) {
-		c.n, drained = *reply.N, drained && reply.Drained
+	p.call(procCall{Op: "snapshot"}, func(_ *proc, reply *procCall) {
+		client.Add(&n, reply.N)
+		drained = drained && reply.Drained
 	})
-	for _, c := range p.children {
-		client.Add(&n, &c.n)
-	}
 	return n, drained
 }
 
