@@ -98,7 +98,6 @@ func TestDisturberTooLate(t *testing.T) {
 // Every connection ends in exactly one way, and all leave in the end.
 func TestDisturbersEnd(t *testing.T) {
 	s := newServer(t, Raw, 128, nil)
-	s.http.Config.ErrorLog = nil // It says nothing to those that reset before they have sent their request.
 	e := disturbing(t, s, 0, 0, Disturb{Count: 10, Slow: true, Stop: true, Reset: true})
 	e.Disturb(true)
 	require.Eventually(t, func() bool {

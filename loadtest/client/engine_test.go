@@ -5,8 +5,6 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
-	"io"
-	"log"
 	"maps"
 	"net/http"
 	"net/netip"
@@ -152,7 +150,6 @@ func TestTLS(t *testing.T) {
 func TestTLSFails(t *testing.T) {
 	for _, secure := range []bool{true, false} {
 		s := newServer(t, Raw, 128, nil, func(s *server) { s.tls = secure })
-		s.http.Config.ErrorLog = log.New(io.Discard, "", 0)
 		e := start(t, s, Raw, 1, func(o *Options) { o.TLS = &tls.Config{RootCAs: x509.NewCertPool(), ServerName: "example.com"} })
 		eventually(t, e, func(n Counters, _ bool) bool { return n.Failed >= 1 })
 		n, _ := e.Close(time.Second)

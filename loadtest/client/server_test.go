@@ -3,6 +3,8 @@ package client
 import (
 	"bufio"
 	"encoding/json"
+	"io"
+	"log"
 	"maps"
 	"net"
 	"net/http"
@@ -47,6 +49,8 @@ func newServer(t *testing.T, protocol Protocol, size int, script func(p *peer), 
 		change(s)
 	}
 	s.http = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
+	// It says nothing to those that reset, or fail, before they have sent their request.
+	s.http.Config.ErrorLog = log.New(io.Discard, "", 0)
 	if s.tls {
 		s.http.StartTLS()
 	} else {
