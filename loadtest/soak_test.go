@@ -89,7 +89,7 @@ func TestAccounts(t *testing.T) {
 	}
 	counted := serverstat.Metrics{
 		"wsd_accepted_total": 155, "wsd_closed_total": 155,
-		`wsd_closed_total{reason="client"}`: 109, `wsd_closed_total{reason="slow"}`: 10, `wsd_closed_total{reason="no_pong"}`: 3,
+		`wsd_closed_total{reason="client"}`: 109, `wsd_closed_total{reason="slow"}`: 10, `wsd_closed_total{reason="no_pong"}`: 2, `wsd_closed_total{reason="no_progress"}`: 1,
 		`wsd_closed_total{reason="gone"}`: 25, `wsd_closed_total{reason="write_error"}`: 6, `wsd_closed_total{reason="frame_timeout"}`: 1,
 		`wsd_closed_total{reason="handshake_rejected"}`: 1, `wsd_closed_total{reason="protocol_error"}`: 0,
 		`wsd_slow_total{policy="disconnect"}`: 10, `wsd_slow_total{policy="conflate"}`: 0,
@@ -119,7 +119,9 @@ func TestAccounts(t *testing.T) {
 		{map[string]float64{"wsd_closed_total": -1}, "connections ended, all reasons: 154  NOT 155"},
 		{map[string]float64{`wsd_closed_total{reason="client"}`: 1}, "ended by the client's close frame: 110  NOT 109"},
 		{map[string]float64{`wsd_closed_total{reason="slow"}`: 3}, "ended as slow: 13  NOT in 5 to 10"},
-		{map[string]float64{`wsd_closed_total{reason="no_pong"}`: -2}, "ended without a pong: 1  NOT in 2 to 8"},
+		{map[string]float64{`wsd_closed_total{reason="no_pong"}`: -2}, "ended without a pong: 0  NOT in 2 to 8"},
+		{map[string]float64{`wsd_closed_total{reason="no_progress"}`: 6}, "ended without progress: 7  NOT in 0 to 6"},
+		{map[string]float64{`wsd_closed_total{reason="slow"}`: -3}, "ended as slow, without a pong or progress: 10  NOT in 11 to 14"},
 		{map[string]float64{`wsd_closed_total{reason="gone"}`: -3}, "ended by a reset: 28  NOT in 29 to 33"},
 		{map[string]float64{`wsd_closed_total{reason="protocol_error"}`: 1}, "ended as protocol_error: 1  NOT 0"},
 		{map[string]float64{`wsd_closed_total{reason="frame_timeout"}`: -1}, "ended as frame_timeout: 0  NOT 1"},
