@@ -85,7 +85,11 @@ func (b *books) accounts() []report.Account {
 	between("ended without a pong", float64(count("no_pong")), frames["no_pong"],
 		frames["no_pong"]+bad.MayBeLate+unknown)
 	ended := frames["slow"] + frames["no_pong"] + bad.Cut
-	between("ended as slow or without a pong", float64(count("slow")+count("no_pong")), ended, ended+maybe)
+	// The server resets such a connection, so that it counts as cut. It is late for the same reason as a pong is.
+	between("ended without progress", float64(count("no_progress")), 0, bad.MayBeLate+unknown)
+	between("ended as slow, without a pong or progress", float64(count("slow")+count("no_pong")+count("no_progress")),
+		ended,
+		ended+maybe)
 	between("refused by HTTP status", float64(count("handshake_rejected")), bad.Refused,
 		bad.Refused+bad.ResetWhole+unknown)
 	reset := bad.ResetClear + bad.ResetUpgrade
@@ -93,7 +97,7 @@ func (b *books) accounts() []report.Account {
 	between("ended by a reset", float64(count("gone")+count("write_error")+refused), reset-bad.ResetSilent, reset+maybe)
 	for _, reason := range slices.Sorted(maps.Keys(closed)) {
 		switch reason {
-		case "client", "slow", "no_pong", "handshake_rejected", "gone", "write_error":
+		case "client", "slow", "no_pong", "no_progress", "handshake_rejected", "gone", "write_error":
 		default:
 			between("ended as "+reason, float64(closed[reason]), frames[reason], frames[reason]+unknown)
 		}
@@ -107,7 +111,7 @@ func (b *books) accounts() []report.Account {
 // recordAccounts compares the counters of records, and checks what must be 0 at the end.
 func (b *books) recordAccounts() []report.Account {
 	good, bad := b.good, b.bad
-	came := good.Deliveries + good.Foreign + good.Corrupt + bad.Deliveries + bad.Foreign + bad.Corrupt
+	came := good.Deliveries + good.Foreign + good.Corrupt + bad.Deliveries + bad.Records.Foreign + bad.Records.Corrupt
 	deliveries, dropped := int64(b.counted["wsd_deliveries_total"]), int64(b.counted["wsd_dropped_total"])
 	// A disconnected good client makes the soak fail; it missed at most this much.
 	lost := good.Lost + good.LostClosed

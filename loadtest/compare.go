@@ -4,34 +4,74 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"wsd/loadtest/child"
 	"wsd/loadtest/client"
 	"wsd/loadtest/floor"
-	"wsd/loadtest/progress"
-	"wsd/loadtest/ratio"
+	"wsd/loadtest/report"
 )
 
-// compare is the command that runs the floor and wsd alternately.
+// compare is the command that runs several servers alternately.
 type compare struct {
 	Cases    []string      `default:"single,batch,1k,16k,compress,connect,memory,latency,spread,chain" enum:"single,batch,1k,16k,compress,connect,memory,latency,spread,chain" help:"What to measure (${default})."`
+	Servers  []string      `default:"floor,wsd" help:"Servers to run; the others are divided by the first. floor, wsd, or the name of a --server (${default})."`
+	Server   []string      `sep:"none" placeholder:"NAME=COMMAND" help:"A further server, started anew for each run; may be repeated. In the command, {address} is where it must serve WebSocket as HOST:PORT, {host} and {port} its parts, {kafka} its broker, {topic} the topic, {route} the channel of a record. The command is not given to a shell."`
+	Path     string        `help:"Path of the upgrade request to such a server; {channel} in it is the channel. Default: that of --protocol."`
+	Header   string        `placeholder:"NAME" help:"Header of each record with its channel, for servers that choose channels by it, such as Centrifugo's centrifugo-channels."`
 	Shards   []int         `default:"1,2,7,64" help:"Shards of wsd, each a server of its own (${default})."`
 	Rounds   int           `default:"9" help:"Number of rounds. In each, every server runs every case once (${default})."`
 	Clients  int           `default:"5000" help:"Number of clients, on one channel (${default})."`
 	Channels int           `default:"10000" help:"Number of channels with one client each, for spread and chain (${default})."`
 	Duration time.Duration `default:"2s" help:"Time to produce in each run (${default})."`
-	Protocol string        `default:"raw" enum:"raw,json" help:"Protocol of wsd's clients; those of the floor use raw (${default})."`
+	Protocol string        `default:"raw" enum:"raw,json,protobuf" help:"Protocol of the clients; those of the floor use raw (${default})."`
 	CPUs     []int         `name:"cpus" help:"CPUs of the server, of the load generator and, optionally, of Kafka. Default: the first ones that this process may use."`
 	Bin      string        `help:"Directory with the programs floor and wsd. Default: the directory of loadtest."`
 	WSDArg   []string      `name:"wsd-arg" sep:"none" help:"Further option for wsd, such as --wsd-arg=--bus.batch-age=1ms; may be repeated."`
 	Timeout  time.Duration `default:"30s" help:"Timeout for each step of a run except producing (${default})."`
 	JSON     bool          `name:"json" help:"Print the comparison as JSON."`
+	HTML     string        `name:"html" placeholder:"FILE" help:"Write a report with plots, in one file."`
+}
+
+// contender is one server of a comparison.
+type contender struct {
+	name    string
+	shards  int      // Shards of wsd; 0: another server.
+	command []string // Command of a --server; nil: another server.
+}
+
+// contenders returns the servers, the yardstick first.
+func (c *compare) contenders() (list []contender, err error) {
+	custom := map[string][]string{}
+	for _, text := range c.Server {
+		name, command, ok := strings.Cut(text, "=")
+		if custom[name] = strings.Fields(command); !ok || name == "" || len(custom[name]) == 0 {
+			return nil, fmt.Errorf("--server %q must be like NAME=COMMAND", text)
+		}
+	}
+	for _, name := range c.Servers {
+		switch {
+		case name == "floor":
+			list = append(list, contender{name: name})
+		case name == "wsd":
+			for _, n := range c.Shards {
+				list = append(list, contender{name: fmt.Sprintf("wsd --shards %d", n), shards: n})
+			}
+		case custom[name] != nil:
+			list = append(list, contender{name: name, command: custom[name]})
+		default:
+			return nil, fmt.Errorf("--servers: %s is neither floor nor wsd nor the name of a --server", name)
+		}
+	}
+	if len(list) < 2 {
+		return nil, errors.New("--servers: a comparison needs two")
+	}
+	return list, nil
 }
 
 // check checks the command line, and sets the fields that it does not set.
@@ -61,11 +101,15 @@ func (c *compare) check() error {
 			return fmt.Errorf("--shards: %d is a duplicate or not between 1 and 256", n)
 		}
 	}
-	return c.programs()
+	list, err := c.contenders()
+	if err != nil {
+		return err
+	}
+	return c.programs(list)
 }
 
-// programs finds the floor and wsd.
-func (c *compare) programs() error {
+// programs finds the programs of the contenders.
+func (c *compare) programs(list []contender) error {
 	if c.Bin == "" {
 		self, err := os.Executable()
 		if err != nil {
@@ -73,11 +117,17 @@ func (c *compare) programs() error {
 		}
 		c.Bin = filepath.Dir(self)
 	}
-	for _, name := range []string{"floor", "wsd"} {
+	for _, s := range list {
+		name := "floor"
+		if s.shards > 0 {
+			name = "wsd"
+		}
+		if s.command != nil {
+			continue
+		}
 		if _, err := os.Stat(filepath.Join(c.Bin, name)); err != nil {
 			return fmt.Errorf("program %s is not in %s: run make build, which needs a C compiler for floor, or set "+
-				"--bin",
-				name, c.Bin)
+				"--bin", name, c.Bin)
 		}
 	}
 	return nil
@@ -107,28 +157,19 @@ func (c *compare) cpus() ([]int, error) {
 	return append(slices.Clone(list), list[1])[:3], nil
 }
 
-// run measures and writes the comparison.
-func (c *compare) run(ctx context.Context, display *progress.Display, stdout io.Writer) error {
-	report, err := c.measure(ctx, display)
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		err = report.WriteJSON(stdout)
-	} else {
-		err = report.WriteText(stdout)
-	}
-	return passed(err, report.Passed)
-}
-
 // measure pins this process to its CPU and runs all rounds.
-func (c *compare) measure(ctx context.Context, display *progress.Display) (*ratio.Report, error) {
+func (c *compare) measure(ctx context.Context, l *live) (*report.Comparison, error) {
+	list, err := c.contenders()
+	if err != nil {
+		return nil, err
+	}
 	if err := child.PinSelf(c.CPUs[1]); err != nil {
 		return nil, err
 	}
 	// Two, so that the kernel, not Go's scheduler, divides the CPU between the clients' loop and the producer.
 	runtime.GOMAXPROCS(2)
-	r := &rounds{compare: c, display: display, clock: newClock(), values: map[string]map[int]map[int]measure{}}
+	r := &rounds{compare: c, contenders: list, live: l, clock: newClock(),
+		values: map[string]map[string]map[int]*report.Result{}}
 	return r.run(ctx)
 }
 

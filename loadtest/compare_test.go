@@ -16,13 +16,13 @@ import (
 	"wsd/internal/command"
 	"wsd/loadtest/child"
 	"wsd/loadtest/client"
-	"wsd/loadtest/ratio"
+	"wsd/loadtest/report"
 )
 
 // A comparison starts itself as its Kafka, and keeps its process to one CPU: it runs in this program, but in a process of its own.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == "compare" || os.Args[1] == "kafka") {
-		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr, false))
+	if len(os.Args) > 1 && (os.Args[1] == "compare" || os.Args[1] == "kafka" || os.Args[1] == "workers" || os.Args[1] == "proc") {
+		os.Exit(execute(context.Background(), os.Args[1:], os.Stdout, os.Stderr, false))
 	}
 	os.Exit(m.Run())
 }
@@ -50,6 +50,9 @@ func TestCompareUsage(t *testing.T) {
 		{[]string{"--timeout", "0s"}, "--timeout"},
 		{[]string{"--protocol", "x"}, "raw"},
 		{[]string{"--bin", t.TempDir()}, "program floor is not in"},
+		{[]string{"--servers", "wsd,other"}, "other is neither floor"},
+		{[]string{"--servers", "floor"}, "needs two"},
+		{[]string{"--server", "x"}, "NAME=COMMAND"},
 	} {
 		args := append([]string{"compare"}, tc.args...)
 		if len(cpus) == 1 && tc.args[0] != "--cases" && tc.args[0] != "--protocol" && tc.args[0] != "--cpus" {
@@ -94,20 +97,45 @@ func TestCompare(t *testing.T) {
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	require.NoError(t, cmd.Run(), "%s%s", &out, &errs)
-	var r ratio.Report
+	var r report.Comparison
 	require.NoError(t, json.Unmarshal(out.Bytes(), &r))
 	require.True(t, r.Passed)
 	require.Empty(t, r.Faults)
 	cases := map[string]int{}
 	for _, row := range r.Rows {
 		cases[row.Case]++
-		require.Equal(t, 2, row.Shards)
+		require.Equal(t, "wsd --shards 2", row.Server)
 		require.Equal(t, 1, row.Ratio.Count, "%+v", row)
-		require.Positive(t, row.Floor.Median, "%+v", row)
-		require.Positive(t, row.WSD.Median, "%+v", row)
+		require.Positive(t, row.Yardstick.Median, "%+v", row)
+		require.Positive(t, row.Value.Median, "%+v", row)
 	}
 	require.Equal(t, map[string]int{"batch": 2, "compressed": 2, "text": 2, "connect": 1, "latency 50 %": 3, "latency 90 %": 3, "spread": 2, "chain": 1}, cases)
 	require.Contains(t, errs.String(), "compare: 20 of 20")
+}
+
+// Connections from a shared accept queue, and by the kernel's hash. Steering needs privileges.
+func TestSkew(t *testing.T) {
+	dir := t.TempDir()
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "wsd"), "wsd/cmd/wsd").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	_, text, errs := loadtest(t.Context(), "skew", "--clients", "60", "--shards", "3", "--bin", dir, "--json")
+	var r spreads
+	require.NoError(t, json.Unmarshal([]byte(text), &r), errs)
+	require.Len(t, r.Ways, 3)
+	for i, way := range r.Ways {
+		if i == 2 && way.Note != "" {
+			require.Contains(t, way.Note, "wsd doctor")
+			continue
+		}
+		require.Empty(t, way.Note, way.Name)
+		require.Len(t, way.Connections, 3)
+		require.Equal(t, int64(60), way.Connections[0]+way.Connections[1]+way.Connections[2])
+		require.GreaterOrEqual(t, way.Share, report.Figure(1))
+	}
+	var b bytes.Buffer
+	require.NoError(t, r.WriteText(&b))
+	require.Contains(t, b.String(), "█")
+	require.NoError(t, r.Page().Write(&b))
 }
 
 func TestNumbering(t *testing.T) {
@@ -118,29 +146,29 @@ func TestNumbering(t *testing.T) {
 	for n := uint64(1); n <= 8; n++ {
 		i := o.channel(n)
 		counts[i]++
-		require.Equal(t, string(format.Append(nil, counts[i], o.now())), string(o.value(nil, n)))
+		require.Equal(t, string(format.Append(nil, counts[i], o.now())), string(o.value(nil, n, 0)))
 		for j, count := range counts {
 			require.Equal(t, count, o.last(j, n), "record %d, channel %d", n, j)
 		}
 	}
 	o.channels = 0
 	require.Equal(t, uint64(8), o.last(0, 8))
-	require.Equal(t, string(format.Append(nil, 8, o.now())), string(o.value(nil, 8)))
+	require.Equal(t, string(format.Append(nil, 8, o.now())), string(o.value(nil, 8, 0)))
 }
 
 func TestInterval(t *testing.T) {
-	s := scenario{rate: 20}
+	s := load{rate: 20}
 	require.Equal(t, 50*time.Millisecond, s.interval(7))
 	s.share = 0.5
 	require.Equal(t, 100*time.Millisecond, s.interval(20))
 }
 
 // Each case that can be asked for has figures, and each figure a run that measures it.
-func TestScenariosAndFigures(t *testing.T) {
+func TestLoadsAndFigures(t *testing.T) {
 	for _, name := range []string{"single", "batch", "1k", "16k", "compress", "connect", "memory", "latency", "spread", "chain"} {
 		c := compare{Cases: []string{name}, Clients: 5000, Channels: 10_000, Protocol: "raw"}
 		runs := map[string]bool{}
-		for _, s := range c.scenarios() {
+		for _, s := range c.loads() {
 			runs[s.name] = true
 		}
 		yardsticks := map[string]bool{}
@@ -149,14 +177,8 @@ func TestScenariosAndFigures(t *testing.T) {
 		}
 		require.NotEmpty(t, c.figures(), name)
 		for _, f := range c.figures() {
-			require.True(t, runs[f.scenario], "%s: %s", name, f.scenario)
-			require.True(t, f.floor == "" || runs[f.floor] || yardsticks[f.floor], "%s: %s", name, f.floor)
+			require.True(t, runs[f.load], "%s: %s", name, f.load)
+			require.True(t, f.other == "" || runs[f.other] || yardsticks[f.other], "%s: %s", name, f.other)
 		}
 	}
-}
-
-func TestMissed(t *testing.T) {
-	require.NoError(t, missed(&client.Counters{Deliveries: 9, Pings: 2}))
-	err := missed(&client.Counters{Closed: 2, Closes: map[string]int64{"1006 end of the stream": 2}, Lost: 3})
-	require.EqualError(t, err, "disconnected: 2, lost: 3, 1006 end of the stream (2)")
 }

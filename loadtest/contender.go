@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -17,7 +18,6 @@ import (
 	"wsd/internal/epoll"
 	"wsd/loadtest/child"
 	"wsd/loadtest/floor"
-	"wsd/loadtest/serverstat"
 )
 
 const (
@@ -63,17 +63,82 @@ func (s *server) launch(c *compare, cpu int, path string, args ...string) (*chil
 	return p, err
 }
 
-// start starts a server for a scenario: the floor, if shards is 0, or wsd with a Kafka of its own. The caller must stop
-// it, also after an error.
-func (c *compare) start(ctx context.Context, shards int, sc *scenario, o *numbering, run uint32) (*server, error) {
+// start starts a server for a load. The caller must stop it, also after an error.
+func (c *compare) start(ctx context.Context, of contender, sc *load, o *numbering, run uint32) (*server, error) {
 	s := &server{}
-	if shards == 0 {
+	switch {
+	case of.command != nil:
+		return s, s.startCommand(ctx, c, of.command, sc, o)
+	case of.shards > 0:
+		return s, s.startWSD(ctx, c, of.shards, sc, o)
+	default:
 		return s, s.startFloor(ctx, c, sc, o, run)
 	}
-	return s, s.startWSD(ctx, c, shards, sc, o)
 }
 
-func (s *server) startFloor(ctx context.Context, c *compare, sc *scenario, o *numbering, run uint32) error {
+// startCommand starts a server with a command of the user. It is ready when it accepts connections.
+func (s *server) startCommand(ctx context.Context, c *compare, command []string, sc *load, o *numbering) error {
+	if err := s.startFeed(ctx, c, sc, o); err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // It only finds a free port.
+	if err != nil {
+		return fmt.Errorf("find a free port: %w", err)
+	}
+	s.address = netip.MustParseAddrPort(l.Addr().String())
+	_ = l.Close() // The server listens there instead.
+	fill := strings.NewReplacer("{address}", s.address.String(), "{host}", s.address.Addr().String(), "{kafka}",
+		s.broker,
+		"{port}", strconv.Itoa(int(s.address.Port())), "{topic}", compareTopic, "{route}", route(sc))
+	args := make([]string, len(command))
+	for i, arg := range command {
+		args[i] = fill.Replace(arg)
+	}
+	p, err := s.launch(c, 0, args[0], args[1:]...)
+	if err != nil {
+		return err
+	}
+	s.pid = p.PID()
+	for {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", s.address.String())
+		if err == nil {
+			return conn.Close()
+		}
+		if !sleep(ctx, pollInterval) {
+			return fmt.Errorf("%s does not listen at %s: %w: %s", args[0], s.address, err, p.Said())
+		}
+	}
+}
+
+// route returns the channel of a record, as a route of wsd.
+func route(sc *load) string {
+	if sc.targeted {
+		return channelPrefix + "{key}"
+	}
+	return "{topic}"
+}
+
+// startFeed starts a Kafka for this run, and prepares its producer.
+func (s *server) startFeed(ctx context.Context, c *compare, sc *load, o *numbering) (err error) {
+	if s.broker, err = s.startKafka(ctx, c); err != nil {
+		return err
+	}
+	source := newKafkaSource([]string{s.broker}, compareTopic, max(sc.batch, 1), o)
+	if c.Header != "" {
+		source.p.SetHeader(c.Header, func(n uint64) string {
+			if sc.targeted {
+				return channelName(channelPrefix+"{key}", int(o.channel(n)))
+			}
+			return compareTopic
+		})
+	}
+	s.source = source
+	s.stops = append(s.stops, func() error { source.close(); return nil })
+	_, err = source.p.Ensure(ctx)
+	return err
+}
+
+func (s *server) startFloor(ctx context.Context, c *compare, sc *load, o *numbering, run uint32) error {
 	args := []string{strconv.Itoa(sendBuffer)}
 	if sc.chained {
 		args = append(args, "chain")
@@ -104,19 +169,13 @@ func (s *server) startFloor(ctx context.Context, c *compare, sc *scenario, o *nu
 	return nil
 }
 
-func (s *server) startWSD(ctx context.Context, c *compare, shards int, sc *scenario, o *numbering) error {
-	broker, err := s.startKafka(ctx, c)
-	if err != nil {
+func (s *server) startWSD(ctx context.Context, c *compare, shards int, sc *load, o *numbering) error {
+	if err := s.startFeed(ctx, c, sc, o); err != nil {
 		return err
 	}
-	s.broker = broker
-	route := "{topic}"
-	if sc.targeted {
-		route = channelPrefix + "{key}"
-	}
 	p, err := s.launch(c, 0, filepath.Join(c.Bin, "wsd"), append([]string{
-		"serve", "--kafka.brokers", broker, "--kafka.topics", compareTopic, "--kafka.start", "earliest", "--routes",
-		route,
+		"serve", "--kafka.brokers", s.broker, "--kafka.topics", compareTopic, "--kafka.start", "earliest", "--routes",
+		route(sc),
 		"--client.listen", "127.0.0.1:0", "--admin.listen", "127.0.0.1:0", "--shards", strconv.Itoa(shards),
 		"--log.format", "json",
 		"--client.kernel-send-buffer", strconv.Itoa(sendBuffer), "--client.ping-interval", pingInterval.String(),
@@ -142,13 +201,8 @@ func (s *server) startWSD(ctx context.Context, c *compare, shards int, sc *scena
 	if err != nil {
 		return err
 	}
-	source := newKafkaSource(broker, max(sc.batch, 1), o)
-	s.source = source
-	s.stops = append(s.stops, func() error { source.p.Close(); return nil })
-	if _, err := source.p.Ensure(ctx); err != nil {
-		return err
-	}
-	return seesTopic(ctx, "http://"+s.admin)
+	seen := target{admin: "http://" + s.admin}
+	return seen.find(ctx, []string{compareTopic})
 }
 
 // startKafka starts a Kafka for this run.
@@ -169,22 +223,4 @@ func (s *server) startKafka(ctx context.Context, c *compare) (broker string, err
 		return "", fmt.Errorf("start Kafka: %w: %s", err, p.Said())
 	}
 	return strings.TrimSpace(line), nil
-}
-
-// seesTopic waits until wsd knows the topic.
-func seesTopic(ctx context.Context, admin string) error {
-	for {
-		h, err := serverstat.ReadHealth(ctx, admin)
-		if err != nil {
-			return err
-		}
-		if h.Topic(compareTopic) == "present" {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("wsd does not see topic %s, which exists: %w", compareTopic, ctx.Err())
-		case <-time.After(pollInterval):
-		}
-	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -21,12 +20,14 @@ import (
 
 // fake is a small server of raw clients, with a Kafka and an admin port.
 type fake struct {
-	t       *testing.T
-	kafka   *kfake.Cluster
-	http    *httptest.Server // Clients and /health.
-	topics  string           // Of /health, as JSON.
-	drop    []byte           // Records that hold this are not delivered.
-	after   func(n int)      // Called with the number of records delivered so far.
+	t      *testing.T
+	kafka  *kfake.Cluster
+	http   *httptest.Server // Clients and /health.
+	topics string           // Of /health, as JSON.
+	pprof  bool             // Whether it serves profiles.
+	// What is delivered instead of a record, of which the n-th has come; nil: the record.
+	fault   func(f *fake, n int, value []byte) [][]byte
+	after   func(n int) // Called with the number of records delivered so far.
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
@@ -50,6 +51,9 @@ func newFake(t *testing.T, changes ...func(*fake)) *fake {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/ws", f.client)
 	mux.HandleFunc("/health", f.health)
+	if f.pprof {
+		mux.HandleFunc("/debug/pprof/", func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte(r.URL.Path)) })
+	}
 	f.http = httptest.NewServer(mux)
 	t.Cleanup(func() {
 		f.cancel()
@@ -89,7 +93,12 @@ func (f *fake) client(w http.ResponseWriter, r *http.Request) {
 	}
 	for {
 		frame, err := ws.ReadFrame(rw)
-		if err != nil || frame.Header.OpCode == ws.OpClose {
+		if err != nil {
+			break
+		}
+		if frame.Header.OpCode == ws.OpClose {
+			frame = ws.UnmaskFrameInPlace(frame)
+			_, _ = conn.Write(ws.MustCompileFrame(ws.NewCloseFrame(frame.Payload)))
 			break
 		}
 	}
@@ -108,21 +117,33 @@ func (f *fake) relay(ctx context.Context, consumer *kgo.Client) {
 			return
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
-			if f.drop != nil && bytes.Contains(r.Value, f.drop) {
-				return
+			n++
+			values := [][]byte{r.Value}
+			if f.fault != nil {
+				values = f.fault(f, n, r.Value)
 			}
-			frame := ws.MustCompileFrame(ws.NewTextFrame(r.Value))
 			f.mu.Lock()
 			for conn, channel := range f.conns {
-				if channel == r.Topic {
-					_, _ = conn.Write(frame) // A client that has gone is removed by its own goroutine.
+				for _, value := range values {
+					if channel == r.Topic {
+						_, _ = conn.Write(ws.MustCompileFrame(ws.NewTextFrame(value))) // A client that has gone is removed by its own goroutine.
+					}
 				}
 			}
 			f.mu.Unlock()
-			if n++; f.after != nil {
+			if f.after != nil {
 				f.after(n)
 			}
 		})
+	}
+}
+
+// say sends a frame to all clients.
+func (f *fake) say(frame ws.Frame) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for conn := range f.conns {
+		_, _ = conn.Write(ws.MustCompileFrame(frame))
 	}
 }
 

@@ -2,193 +2,260 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"wsd/loadtest/progress"
-	"wsd/loadtest/ratio"
+	"wsd/loadtest/client"
+	"wsd/loadtest/report"
 )
 
-// calibrations is how often the rate that the floor sustains is measured. The median counts.
-const calibrations = 3
-
-// busyMax is the share of its CPU above which the load generator may be the limit.
-const busyMax = 0.9
-
-// lateMaxShare is the longest delay of a produce request without a note, as a share of the run.
-const lateMaxShare = 0.05
+const (
+	calibrations  = 3   // How often the rate that the yardstick sustains is measured. The median counts.
+	busyMax       = 0.9 // The share of its CPU above which the load generator may be the limit.
+	channelPrefix = "c."
+	dialsCompare  = 256
+	warmUpBursts  = 5
+	// settleTime is how long connections are idle before their memory is read. Meanwhile garbage is collected, and the
+	// kernel frees memory that waits for an RCU grace period.
+	settleTime = time.Second
+	// sustainedPerSecond is about how many deliveries a second a machine does.
+	sustainedPerSecond = 150_000
+)
 
 // rounds is a running comparison.
 type rounds struct {
 	*compare
-	display *progress.Display
-	clock   clock
-	// Records per second to all clients that the floor sustains; 0: not measured.
+	contenders []contender
+	live       *live
+	clock      clock
+	// Records per second to all clients that the yardstick sustains; 0: not measured.
 	sustained float64
-	values    map[string]map[int]map[int]measure // Results by scenario, shards (0: the floor) and round.
-	faults    []string                           // Faults of runs.
-
-	steps int64        // Number of runs.
-	done  atomic.Int64 // Number of completed runs.
-	doing atomic.Value // Description of the current run, a string.
+	values    map[string]map[string]map[int]*report.Result // Results by load, contender and round.
+	faults    []string                                     // Faults of runs.
+	steering  map[string]bool                              // Versions and steering modes of wsd.
+	steps     int                                          // Number of runs.
+	done      int                                          // Number of completed runs.
 }
 
 // run runs the whole comparison. An error means that there is nothing to report.
-func (r *rounds) run(ctx context.Context) (*ratio.Report, error) {
-	scenarios, extra := r.scenarios(), r.yardsticks()
-	latency := slices.ContainsFunc(scenarios, func(s scenario) bool { return s.share > 0 })
-	r.steps = int64(r.Rounds * (len(scenarios)*(1+len(r.Shards)) + len(extra)))
+func (r *rounds) run(ctx context.Context) (*report.Comparison, error) {
+	loads, extra := r.loads(), r.yardsticks()
+	latency := slices.ContainsFunc(loads, func(s load) bool { return s.share > 0 })
+	r.steps, r.steering = r.Rounds*(len(loads)*len(r.contenders)+len(extra)), map[string]bool{}
 	if latency {
 		r.steps += calibrations
-	}
-	r.doing.Store("")
-	shown := r.display.Start("compare", func() progress.State {
-		doing, _ := r.doing.Load().(string)
-		return progress.State{Done: r.done.Load(), Total: r.steps, Note: doing}
-	})
-	defer shown()
-	if latency {
 		if err := r.calibrate(ctx); err != nil {
 			return nil, err
 		}
 	}
 	for round := range r.Rounds {
 		for _, s := range extra {
-			r.one(ctx, round, 0, s)
+			r.one(ctx, round, r.contenders[0], s)
 		}
-		for _, s := range scenarios {
-			contenders := append([]int{0}, r.Shards...)
+		for _, s := range loads {
+			list := slices.Clone(r.contenders)
 			// Reverse the order, so that drift over time does not always affect the same server.
 			if round%2 == 1 {
-				slices.Reverse(contenders)
+				slices.Reverse(list)
 			}
-			for _, shards := range contenders {
-				r.one(ctx, round, shards, s)
+			for _, server := range list {
+				r.one(ctx, round, server, s)
 			}
 		}
 	}
 	return r.report(ctx), nil
 }
 
-// calibrate measures the rate that the floor sustains: that of records sent without a pause, until the last one is
+func (r *rounds) show(what string) {
+	r.live.show(fmt.Sprintf("compare: %d of %d, %s", r.done, r.steps, what), r.done == r.steps)
+}
+
+// calibrate measures the rate that the yardstick sustains: that of records sent without a pause, until the last one is
 // read.
 func (r *rounds) calibrate(ctx context.Context) error {
 	var rates []float64
 	for range calibrations {
-		r.doing.Store("the rate that the floor sustains")
-		t := &trial{compare: r.compare, scenario: scenario{name: nameSingle, size: 128, batch: 1}, clock: r.clock}
-		m, err := t.run(ctx, 0)
+		r.show("the rate that the yardstick sustains")
+		result, err := r.trial(ctx, r.contenders[0], load{name: nameSingle, size: 128, batch: 1}, 0)
 		if err != nil {
-			return fmt.Errorf("measure the rate that the floor sustains: %w", err)
+			return fmt.Errorf("measure the rate that the yardstick sustains: %w", err)
 		}
-		rates = append(rates, m.perSecond)
-		r.done.Add(1)
+		rates = append(rates, float64(result.Records.AcceptedPS))
+		r.done++
 	}
-	r.sustained = ratio.Of(rates).Median
+	r.sustained = report.Of(rates).Median
 	return nil
 }
 
-// one runs one trial and keeps its figures.
-func (r *rounds) one(ctx context.Context, round, shards int, s scenario) {
+// one makes one run and keeps its result.
+func (r *rounds) one(ctx context.Context, round int, server contender, s load) {
 	if ctx.Err() != nil {
 		return
 	}
-	what := fmt.Sprintf("round %d, %s, %s", round+1, s.name, contender(shards))
-	r.doing.Store(what)
-	interval := time.Duration(0)
+	what := fmt.Sprintf("round %d, %s, %s", round+1, s.name, server.name)
+	r.show(what)
+	every := time.Duration(0)
 	if s.batch > 0 {
-		interval = s.interval(r.sustained)
+		every = s.interval(r.sustained)
 	}
-	t := &trial{compare: r.compare, scenario: s, clock: r.clock, shards: shards}
-	m, err := t.run(ctx, interval)
-	r.done.Add(1)
+	result, err := r.trial(ctx, server, s, every)
+	r.done++
 	switch {
 	case ctx.Err() != nil: // An error after an interruption is not a fault.
 	case err != nil:
 		r.faults = append(r.faults, fmt.Sprintf("%s: %v", what, err))
 	default:
 		if r.values[s.name] == nil {
-			r.values[s.name] = map[int]map[int]measure{}
+			r.values[s.name] = map[string]map[int]*report.Result{}
 		}
-		if r.values[s.name][shards] == nil {
-			r.values[s.name][shards] = map[int]measure{}
+		if r.values[s.name][server.name] == nil {
+			r.values[s.name][server.name] = map[int]*report.Result{}
 		}
-		r.values[s.name][shards][round] = m
+		r.values[s.name][server.name][round] = result
 	}
+	r.show(what)
 }
 
-// report returns the report of what was measured.
-func (r *rounds) report(ctx context.Context) *ratio.Report {
-	report := &ratio.Report{Setup: r.setup(), Notes: r.notes(), Faults: append([]string{}, r.faults...),
-		Interrupted: ctx.Err() != nil}
-	report.Passed = len(r.faults) == 0 && !report.Interrupted
+// trial makes one run of one server. An error means that its figures do not count, because a client missed a record or
+// a step took too long.
+func (r *rounds) trial(ctx context.Context, server contender, s load, every time.Duration) (result *report.Result,
+	err error) {
+	t := &run{name: s.name, clients: r.Clients, clock: r.clock, stay: true, warm: warmUpBursts, text: s.text,
+		sustained: report.NA}
+	if t.Topic, t.Source, t.Timeout, t.Size, t.Batch, t.Channel = []string{compareTopic}, "auto", r.Timeout, s.size,
+		max(s.batch, 1),
+		channelPrefix+"{key}"; s.targeted {
+		t.clients = r.Channels
+	}
+	t.rate, t.duration = float64(t.Batch)/max(every, 1).Seconds(), r.Duration
+	switch {
+	case s.batch == 0:
+		t.duration, t.settle = 0, settleTime
+	case every == 0:
+		// A burst per ns.
+		t.duration = time.Duration(max(10, int(sustainedPerSecond*r.Duration.Seconds()/float64(t.clients))))
+	case t.duration < every:
+		t.duration = every
+	}
+	newFormat, id := client.NewFormat, rand.Uint32()
+	if s.text && server.name != "floor" {
+		newFormat = client.NewTextFormat // The floor itself produces its records, of the same length.
+	}
+	format, err := newFormat(id, s.size)
+	if err != nil {
+		return nil, err
+	}
+	f := &feed{order: numbering{format: format, now: t.clock.now}}
+	if s.targeted {
+		f.order.channels = t.clients
+	}
+	starting, cancel := context.WithTimeout(ctx, r.Timeout)
+	defer cancel()
+	started, err := r.start(starting, server, &s, &f.order, id)
+	defer func() { err = errors.Join(err, started.stop()) }()
+	if err != nil {
+		return nil, err
+	}
+	if started.version != "" {
+		r.steering[started.version+", steering "+started.steering] = true
+	}
+	f.source, t.feeds = started.source, []*feed{f}
+	t.target = target{pid: started.pid, connect: client.Options{
+		Server: started.address, Host: started.address.String(), Protocol: client.Protocol(r.Protocol),
+		Deflate: s.deflate,
+		Loops:   1, Dials: dialsCompare, AttemptTimeout: r.Timeout,
+	}}
+	if server.name == "floor" {
+		t.target.connect.Protocol, t.target.connect.Deflate = client.Raw, false
+	}
+	if server.command != nil {
+		t.target.connect.Path = r.Path
+	}
+	if r.CPUs[1] == r.CPUs[2] {
+		t.target.others = started.others
+	}
+	result, err = t.measure(ctx)
+	if err == nil && !result.Passed {
+		err = errors.New(strings.Join(result.Reasons, ", "))
+	}
+	return result, err
+}
+
+// report returns what was measured.
+func (r *rounds) report(ctx context.Context) *report.Comparison {
+	c := &report.Comparison{Setup: r.setup(), Notes: r.notes(), Faults: append([]string{}, r.faults...),
+		Interrupted: ctx.Err() != nil, Yardstick: r.contenders[0].name}
+	c.Passed = len(r.faults) == 0 && !c.Interrupted
 	for _, f := range r.figures() {
-		yardstick := f.scenario
-		if f.floor != "" {
-			yardstick = f.floor
+		name := f.load
+		if f.other != "" {
+			name = f.other
 		}
-		floor := r.series(yardstick, 0, f.value)
-		for _, shards := range r.Shards {
-			wsd := r.series(f.scenario, shards, f.value)
-			report.Rows = append(report.Rows, ratio.Row{
-				Case: f.label(), Figure: f.name, Unit: f.unit, Shards: shards, Target: f.target,
-				Floor: ratio.Of(ratio.Values(floor)),
-				WSD:   ratio.Of(ratio.Values(wsd)), Ratio: ratio.Of(ratio.Pairs(wsd, floor)),
-			})
+		yardstick := r.rounds(name, r.contenders[0].name, f.value)
+		for _, server := range r.contenders[1:] {
+			values := r.rounds(f.load, server.name, f.value)
+			row := report.Ratio{
+				Case: f.label(), Figure: f.name, Unit: f.unit, Server: server.name,
+				Yardstick: report.Of(slices.Collect(maps.Values(yardstick))),
+				Value:     report.Of(slices.Collect(maps.Values(values))),
+				Ratio:     report.Of(report.Pairs(values, yardstick)),
+			}
+			if server.shards > 0 && c.Yardstick == "floor" {
+				row.Target = f.target
+			}
+			c.Rows = append(c.Rows, row)
 		}
 	}
-	return report
+	verdict := map[bool]string{true: "passed", false: "not passed"}[c.Passed]
+	c.Summary = fmt.Sprintf("%s: %d of %d runs of %d servers delivered every record", verdict, r.done-len(r.faults),
+		r.steps,
+		len(r.contenders))
+	return c
 }
 
-// series returns a figure of one server, by round.
-func (r *rounds) series(name string, shards int, value func(*measure) float64) map[int]float64 {
+// rounds returns a figure of one server, by round.
+func (r *rounds) rounds(name, server string, value func(*report.Result) report.Figure) map[int]float64 {
 	list := map[int]float64{}
-	for round, m := range r.values[name][shards] {
-		list[round] = value(&m)
+	for round, result := range r.values[name][server] {
+		list[round] = float64(value(result))
 	}
 	return list
 }
 
 // setup returns what was the same in all rounds.
-func (r *rounds) setup() []ratio.Fact {
+func (r *rounds) setup() []report.Fact {
 	var name unix.Utsname
 	// Fails only for an address that does not exist.
 	_ = unix.Uname(&name)
-	list := []ratio.Fact{
+	list := []report.Fact{
 		{Name: "kernel", Value: unix.ByteSliceToString(name.Release[:])},
 		{Name: "CPUs", Value: fmt.Sprintf("server %d, load generator %d, Kafka %d", r.CPUs[0], r.CPUs[1], r.CPUs[2])},
 		{Name: "clients", Value: fmt.Sprintf("%d of one channel; spread and chain: %d, a channel each", r.Clients,
 			r.Channels)},
 		{Name: "rounds", Value: fmt.Sprintf("%d, producing for %s in each run", r.Rounds, r.Duration)},
-		{Name: "protocol of wsd's clients", Value: r.Protocol},
+		{Name: "protocol", Value: r.Protocol + "; of the floor raw"},
 	}
-	steering, versions := map[string]bool{}, map[string]bool{}
-	for _, byShards := range r.values {
-		for shards, byRound := range byShards {
-			for _, m := range byRound {
-				if shards > 0 {
-					steering[m.steering], versions[m.version] = true, true
-				}
-			}
-		}
-	}
-	if len(versions) > 0 {
-		list = append(list, ratio.Fact{Name: "wsd", Value: strings.Join(slices.Sorted(maps.Keys(versions)),
-			", ") + ", steering " +
-			strings.Join(slices.Sorted(maps.Keys(steering)), ", ")})
+	if len(r.steering) > 0 {
+		list = append(list, report.Fact{Name: "wsd", Value: strings.Join(slices.Sorted(maps.Keys(r.steering)), "; ")})
 	}
 	if len(r.WSDArg) > 0 {
-		list = append(list, ratio.Fact{Name: "options of wsd", Value: strings.Join(r.WSDArg, " ")})
+		list = append(list, report.Fact{Name: "options of wsd", Value: strings.Join(r.WSDArg, " ")})
+	}
+	for _, s := range r.contenders {
+		if s.command != nil {
+			list = append(list, report.Fact{Name: s.name, Value: strings.Join(s.command, " ")})
+		}
 	}
 	if r.sustained > 0 {
-		list = append(list, ratio.Fact{Name: "sustained by the floor",
+		list = append(list, report.Fact{Name: "sustained by " + r.contenders[0].name,
 			Value: fmt.Sprintf("%.1f records/s to %d clients, %.0f deliveries/s",
 				r.sustained, r.Clients, r.sustained*float64(r.Clients))})
 	}
@@ -199,18 +266,21 @@ func (r *rounds) setup() []ratio.Fact {
 func (r *rounds) notes() []string {
 	list := []string{}
 	for _, name := range slices.Sorted(maps.Keys(r.values)) {
-		for _, shards := range slices.Sorted(maps.Keys(r.values[name])) {
+		for _, server := range slices.Sorted(maps.Keys(r.values[name])) {
 			var busy, late float64
-			for _, m := range r.values[name][shards] {
-				busy, late = math.Max(busy, m.busy), math.Max(late, m.late.Seconds()/r.Duration.Seconds())
+			for _, m := range r.values[name][server] {
+				if m.Loadtest.CPUShare.Known() && m.Records.Accepted > 0 {
+					busy = math.Max(busy, float64(m.Loadtest.CPUShare))
+				}
+				late = math.Max(late, m.Records.LateMaxMillis/1000/r.Duration.Seconds())
 			}
 			if busy > busyMax {
 				list = append(list, fmt.Sprintf("%s, %s: the load generator used up to %.0f %% of its CPU, so "+
-					"latencies are its own", name, contender(shards), 100*busy))
+					"latencies are its own", name, server, 100*busy))
 			}
 			if late > lateMaxShare {
-				list = append(list, fmt.Sprintf("%s, %s: records were up to %.0f %% of a run late", name,
-					contender(shards), 100*late))
+				list = append(list, fmt.Sprintf("%s, %s: records were up to %.0f %% of a run late", name, server,
+					100*late))
 			}
 		}
 	}

@@ -2,18 +2,17 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net/netip"
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"wsd/internal/command"
 	"wsd/loadtest/client"
-	"wsd/loadtest/producer"
-	"wsd/loadtest/progress"
+	"wsd/loadtest/report"
 	"wsd/loadtest/serverstat"
 )
 
@@ -24,28 +23,85 @@ const (
 	closeGrace   = 5 * time.Second
 )
 
-// test is one run.
-type test struct {
-	plan
-	display *progress.Display
+// run is one run of a scenario: a ramp, in which all clients connect, a hold, in which records are produced and
+// whatever the scenario does happens, and waiting for the last records. Everything is measured and checked alike in
+// every scenario.
+type run struct {
+	common
+	name     string         // Name of the scenario.
+	clients  int            // Number of clients.
+	rate     float64        // Records per second and feed.
+	duration time.Duration  // Time to produce.
+	disturb  client.Disturb // Clients that disturb.
+	recover  bool           // Whether clients that come back recover.
+	stay     bool           // Whether no client connects during the hold.
+	warm     int            // Bursts to warm up with, which are in no figure.
+	settle   time.Duration  // Time that clients are idle before memory is read.
+	text     bool           // Whether records hold text.
+	// Called when the hold begins, besides producing; nil: nothing. The run waits for it.
+	during func(ctx context.Context, r *run)
+	// Called before the hold, when all clients are connected; nil: nothing. What happens in it is in no figure.
+	hold func(ctx context.Context) error
+	// Called when all clients have gone; nil: nothing.
+	audited func(n *client.Counters)
+
+	live    *live
 	log     io.Writer
+	clock   clock
+	target  target
+	feeds   []*feed
+	engine  clients
+	cells   cells   // Numbers of records begun, by feed, which processes share; nil: one process.
+	cellsFD int     // Descriptor of cells.
+	series  *series // Nil: no samples.
 
-	clock     clock
-	engine    *client.Engine
-	producers []*producer.Producer
-	meter     meter
+	marks     [5]mark
+	held      int64         // Clients held at the end of the ramp.
+	ramp      time.Duration // Duration of the ramp.
+	holdTime  time.Duration // Duration of the hold, with the wait for the last record.
+	late      time.Duration // Longest delay of a burst.
+	planned   uint64        // Records to produce in the hold.
+	before    uint64        // Records produced before the hold.
+	early     client.Counters
+	rounds    []report.Round
+	disturbed client.Disturbed
+	memory    *report.Memory
+	sustained report.Figure
+	accounts  []report.Account
+	mu        sync.Mutex
+	problems  []string // Why the run has not passed; guarded by mu.
+}
 
-	health   *serverstat.Health // Health after the ramp; nil without an admin port.
-	ramp     time.Duration      // Duration of the ramp.
-	hold     time.Duration      // Duration of the hold.
-	planned  uint64             // Number of records to produce in the hold, in all topics.
-	held     int64              // Number of clients at the end of the ramp.
-	before   uint64             // Number of records produced in the ramp.
-	early    int64              // Number of deliveries in the ramp.
-	problems []string           // Why the test has not passed.
+// Indexes of marks.
+const (
+	atStart   = iota // Before the ramp.
+	atRamped         // After the ramp.
+	atSettled        // When clients have been idle.
+	atBegin          // When the hold begins.
+	atEnd            // When the last record has come.
+)
 
-	channel client.Channel // Channel of the last topic.
-	note    func() string  // Returns further text for the progress of the hold; may be nil.
+// mark is what the server, the kernel and this process have used by a point of a run.
+type mark struct {
+	at      time.Time
+	server  serverstat.Usage // Resources of the server.
+	cpu     time.Duration    // CPU time of the server, in nanoseconds.
+	present bool             // Whether server and cpu are set.
+	tcp     int64            // TCP memory of the machine, in bytes.
+	slab    int64            // Slab memory of the machine, in bytes.
+	kernel  bool             // Whether tcp and slab are set.
+	own     time.Duration    // CPU time of this process and of those that count as load generator.
+	written uint64           // Records that the server has written to sockets.
+	counted bool             // Whether written is set.
+}
+
+// feed is a source of records and the channels that its records go to.
+type feed struct {
+	source
+	run   uint32 // Tells its records from those of other runs.
+	order numbering
+	first int    // Index of its first channel in the engine.
+	prior uint64 // Records before the hold.
 }
 
 // clock is a wall clock that never jumps, so that a step of the machine's clock does not distort latencies.
@@ -58,222 +114,285 @@ func newClock() clock { now := time.Now(); return clock{wall: now.UnixNano(), st
 
 func (c clock) now() int64 { return c.wall + int64(time.Since(c.start)) }
 
-// problem adds a reason why the test has not passed.
-func (t *test) problem(format string, args ...any) {
-	t.problems = append(t.problems, fmt.Sprintf(format, args...))
+// problem adds a reason why the run has not passed. Any goroutine may call it.
+func (r *run) problem(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.problems = append(r.problems, fmt.Sprintf(format, args...))
 }
 
-// prepare prepares the topics and the engine, and finds the server's process.
-func (t *test) prepare(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, t.Timeout)
+// do runs the scenario against the server of the flags. An error means that nothing was measured.
+func (r *run) do(ctx context.Context) (*report.Result, error) {
+	r.clock, r.series = newClock(), newSeries()
+	defer func() {
+		for _, f := range r.feeds {
+			f.close()
+		}
+	}()
+	if err := r.prepare(ctx); err != nil {
+		return nil, err
+	}
+	return r.measure(ctx)
+}
+
+// measure runs the scenario against a server whose target and feeds are set.
+func (r *run) measure(ctx context.Context) (*report.Result, error) {
+	if err := r.makeEngine(); err != nil {
+		return nil, err
+	}
+	stop := r.series.start(r)
+	r.marks[atStart] = r.read()
+	r.connect(ctx)
+	r.marks[atRamped] = r.read()
+	if sleep(ctx, r.settle); r.settle > 0 {
+		r.marks[atSettled] = r.read()
+	} else {
+		r.marks[atSettled] = r.marks[atRamped]
+	}
+	r.target.readHealth(ctx, r.log)
+	r.marks[atBegin] = r.marks[atSettled]
+	if r.held > 0 && ctx.Err() == nil && r.duration > 0 {
+		if err := r.deliver(ctx); err != nil {
+			r.problem("%v", err)
+		}
+	} else {
+		r.drain()
+	}
+	r.marks[atEnd] = r.read()
+	stop()
+	grace := closeGrace
+	if r.live == nil {
+		grace = 0 // A comparison resets connections, which leaves none in TIME_WAIT.
+	}
+	n, times := r.engine.Close(grace)
+	if r.audited != nil {
+		r.audited(&n)
+	}
+	return r.result(ctx, &n, &times)
+}
+
+// prepare finds the server, and makes topics and feeds.
+func (r *run) prepare(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
-	server, host, err := t.server()
+	connect, err := r.connectTo()
 	if err != nil {
 		return command.UsageError{Err: err}
 	}
-	sources, err := t.sources(server.Addr())
-	if err != nil {
-		return command.UsageError{Err: err}
-	}
-	t.clock = newClock()
-	channels, err := t.channels()
-	if err != nil {
-		return command.UsageError{Err: err}
-	}
-	if err := t.checkServed(ctx); err != nil {
+	r.target = target{connect: connect, admin: r.Admin, pid: r.PID}
+	if err := r.checkProfile(ctx); err != nil {
 		return err
 	}
-	for i, p := range t.producers {
-		created, err := p.Ensure(ctx)
+	if err := r.target.checkServed(ctx, r.Topic); err != nil {
+		return err
+	}
+	if r.Procs > 1 {
+		if r.cells, r.cellsFD, err = newCells(len(r.Topic)); err != nil {
+			return err
+		}
+	}
+	id, first := rand.Uint32(), 0
+	for i, topic := range r.Topic {
+		format, err := client.NewFormat(id+uint32(i), r.Size)
+		if err != nil {
+			return command.UsageError{Err: err}
+		}
+		f := &feed{run: id + uint32(i), order: numbering{format: format, now: r.clock.now, channels: r.Channels},
+			first: first}
+		first += max(1, r.Channels)
+		source := newKafkaSource(r.Kafka, topic, r.Batch, &f.order)
+		if r.cells != nil {
+			source.p.ShareBegun(r.cells.at(i))
+		}
+		f.source = source
+		r.feeds = append(r.feeds, f)
+		created, err := source.p.Ensure(ctx)
 		if err != nil {
 			return err
 		}
 		if created {
-			_, _ = fmt.Fprintf(t.log, "created topic %s\n", t.Topic[i])
+			_, _ = fmt.Fprintf(r.log, "created topic %s\n", topic)
 		}
 	}
-	if err := t.waitForServer(ctx); err != nil {
+	return r.target.find(ctx, r.Topic)
+}
+
+// channels returns the channels of the feeds.
+func (r *run) channels() (list []client.Channel) {
+	for i, f := range r.feeds {
+		if f.order.channels == 0 {
+			list = append(list, client.Channel{Name: r.Topic[i], Format: f.order.format, Produced: f.begun})
+			continue
+		}
+		for c := range f.order.channels {
+			list = append(list, client.Channel{Name: channelName(r.Channel, c), Format: f.order.format,
+				Produced: func() uint64 { return f.order.last(c, f.begun()) }})
+		}
+	}
+	return list
+}
+
+func (r *run) makeEngine() (err error) {
+	o := r.target.connect
+	o.Channels, o.Clients, o.Disturb, o.Recover, o.Now = r.channels(), r.clients, r.disturb, r.recover, r.clock.now
+	if o.Sources, err = sources(r.Source, o.Server.Addr(), r.clients+r.disturb.Count); err != nil {
+		return command.UsageError{Err: err}
+	}
+	if r.cells != nil {
+		r.engine, err = r.startProcs(o.Channels, o.Sources)
 		return err
 	}
-	return t.makeEngine(server, host, sources, channels)
-}
-
-// channels creates a producer for each topic.
-func (t *test) channels() ([]client.Channel, error) {
-	var list []client.Channel
-	run := rand.Uint32()
-	for i, topic := range t.Topic {
-		format, err := client.NewFormat(run+uint32(i), t.Size)
-		if err != nil {
-			return nil, err
-		}
-		p := producer.New(producer.Options{
-			Brokers: t.Kafka, Topic: topic, Batch: t.Batch,
-			Append: func(dst []byte, seq uint64) []byte { return format.Append(dst, seq, t.clock.now()) },
-		})
-		t.producers = append(t.producers, p)
-		t.channel = client.Channel{Name: topic, Format: format, Produced: p.Begun}
-		list = append(list, t.channel)
+	o.Unmeasured = uint64(r.warm * r.Batch)
+	if r.feeds[0].order.channels > 0 {
+		o.Unmeasured = uint64(min(r.warm, 1))
 	}
-	return list, nil
-}
-
-func (t *test) makeEngine(server netip.AddrPort, host string, sources []netip.Addr,
-	channels []client.Channel) (err error) {
-	t.engine, err = client.New(client.Options{
-		Server: server, Host: host, Protocol: client.Protocol(t.Protocol), Channels: channels, Clients: t.clients,
-		Loops: t.Loops,
-		Dials: t.Dials, ConnectRate: t.ConnectRate, AttemptTimeout: t.AttemptTimeout, Sources: sources,
-		Now: t.clock.now,
-	})
+	r.engine, err = client.New(o)
 	return err
 }
 
-// checkServed checks that the server serves the topics, before they are created.
-func (t *test) checkServed(ctx context.Context) error {
-	if t.Admin == "none" {
-		return nil
-	}
-	h, err := serverstat.ReadHealth(ctx, t.Admin)
-	if err != nil {
-		return nil //nolint:nilerr // An admin port is optional; waitForServer notes its absence.
-	}
-	for _, topic := range t.Topic {
-		if h.Topic(topic) == "" {
-			return fmt.Errorf("the server does not serve topic %s: add it to its option kafka.topics", topic)
+// read returns what was used by now.
+func (r *run) read() (m mark) {
+	m.at = time.Now()
+	proc := serverstat.Proc{Root: "/proc"}
+	if r.target.pid != 0 {
+		var err error
+		if m.cpu, err = serverstat.CPUTime(r.target.pid); err == nil {
+			m.server, err = proc.Process(r.target.pid)
+		}
+		if m.present = err == nil; err != nil {
+			r.target.note = err.Error()
 		}
 	}
-	return nil
-}
-
-// waitForServer finds the server's process, and waits until the server knows the topics.
-func (t *test) waitForServer(ctx context.Context) error {
-	t.meter = meter{proc: serverstat.Proc{Root: "/proc"}, pid: t.PID}
-	if t.Admin == "none" {
-		t.meter.note = "no --pid and no --admin"
-		return nil
-	}
-	for {
-		h, err := serverstat.ReadHealth(ctx, t.Admin)
-		if err != nil {
-			t.meter.note = err.Error()
-			return nil //nolint:nilerr // The report says why it lacks the server's figures.
-		}
-		missing := ""
-		for _, topic := range t.Topic {
-			if h.Topic(topic) != "present" {
-				missing = topic
-			}
-		}
-		if missing == "" {
-			t.health = &h
-			if t.meter.pid == 0 && h.Local(t.meter.proc) {
-				t.meter.pid = h.Process.PID
-			} else if t.meter.pid == 0 {
-				t.meter.note = "the server at --admin runs on another machine or in a container"
-			}
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("the server does not see topic %s, which exists: %w", missing, ctx.Err())
-		case <-time.After(100 * time.Millisecond):
+	tcp, err := proc.TCPBytes()
+	slab, slabErr := proc.SlabBytes()
+	m.tcp, m.slab, m.kernel = tcp, slab, err == nil && slabErr == nil
+	var usage unix.Rusage
+	// Fails only for arguments that do not exist.
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &usage)
+	m.own = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	for _, pid := range r.target.others {
+		if used, err := serverstat.CPUTime(pid); err == nil {
+			m.own += used
 		}
 	}
+	m.written, m.counted = r.target.written()
+	return m
 }
 
 // connect is the ramp. It returns when all clients are subscribed or have given up, or when the time is over.
-func (t *test) connect(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, t.Timeout)
+func (r *run) connect(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
 	begin := time.Now()
 	var producing sync.WaitGroup
-	if t.RampRate > 0 {
+	if r.RampRate > 0 {
 		rampCtx, stop := context.WithCancel(ctx)
 		defer producing.Wait()
 		defer stop()
-		t.produce(rampCtx, &producing, t.RampRate, producer.Requests(t.RampRate, t.Batch, t.Timeout))
+		r.produce(rampCtx, &producing, bursts(r.RampRate, r.Batch, r.Timeout), interval(r.RampRate, r.Batch))
 	}
-	shown := t.display.Start("connect", func() progress.State {
-		n, _ := t.engine.Snapshot()
-		return progress.State{Done: n.Open, Total: int64(t.clients),
-			Note: fmt.Sprintf("attempts %d, refused %d, failed %d", n.Attempts, n.Refused, n.Failed)}
-	})
+	shown := r.series.phase("connect")
 	defer shown()
-	t.engine.Start()
+	r.engine.Start()
 	poll(ctx, func() bool {
-		n, _ := t.engine.Snapshot()
-		return n.Held+n.GivenUp >= int64(t.clients)
+		n, _ := r.engine.Snapshot()
+		r.held = n.Held
+		return n.Held+n.GivenUp >= int64(r.clients)
 	})
-	t.ramp = time.Since(begin)
-	t.engine.Hold()
-	n, _ := t.engine.Snapshot()
-	t.held = n.Held
+	r.ramp = time.Since(begin)
+	if r.stay {
+		r.engine.Hold()
+		poll(ctx, func() bool { n, _ := r.engine.Snapshot(); r.held = n.Held; return true })
+	}
 }
 
-// produce starts a goroutine for each topic. Their errors become problems when they have ended.
-func (t *test) produce(ctx context.Context, running *sync.WaitGroup, rate float64, requests int) {
-	errs := make([]error, len(t.producers))
-	var each sync.WaitGroup
-	for i, p := range t.producers {
-		each.Go(func() { errs[i] = p.Run(ctx, rate, requests) })
+// produce has all feeds produce. Their errors become problems when they have ended.
+func (r *run) produce(ctx context.Context, running *sync.WaitGroup, groups int, every time.Duration) {
+	for _, f := range r.feeds {
+		running.Go(func() {
+			late, err := f.send(ctx, groups, every)
+			r.mu.Lock()
+			r.late = max(r.late, late)
+			r.mu.Unlock()
+			if err != nil {
+				r.problem("%v", err)
+			}
+		})
 	}
-	running.Go(func() {
-		each.Wait()
-		if err := errors.Join(errs...); err != nil {
-			t.problem("%v", err)
-		}
-	})
 }
 
 // deliver is the hold. It produces, and waits until all clients have the last record or no more records arrive.
-func (t *test) deliver(ctx context.Context) {
-	begin := time.Now()
-	requests := producer.Requests(t.rate, t.Batch, t.duration)
-	t.planned = uint64(requests) * uint64(t.Batch) * uint64(len(t.producers))
-	t.before = t.produced()
-	n, _ := t.engine.Snapshot()
-	t.early = n.Deliveries
-	shown := t.display.Start(t.mode, func() progress.State {
-		n, _ := t.engine.Snapshot()
-		s := progress.State{Done: n.Deliveries, Total: t.held * int64(t.before+t.planned) / int64(len(t.producers)),
-			Note: fmt.Sprintf("lost %d, duplicates %d, reordered %d, disconnected %d", n.Lost, n.Duplicates,
-				n.Reordered, n.Closed)}
-		if t.note != nil {
-			s.Note += t.note()
+func (r *run) deliver(ctx context.Context) error {
+	if r.warm > 0 {
+		var warming sync.WaitGroup
+		every := interval(r.rate, r.Batch)
+		groups := r.warm
+		if n := r.feeds[0].order.channels; n > 0 { // Each client gets one, as fast as possible.
+			groups, every = (n+r.Batch-1)/r.Batch, 0
 		}
-		return s
-	})
-	defer shown()
-	produceCtx, cancel := context.WithTimeout(ctx, t.duration+t.Timeout)
-	defer cancel()
-	var producing sync.WaitGroup
-	t.produce(produceCtx, &producing, t.rate, requests)
-	producing.Wait()
-	// The last record is sent one interval before the end; hold the clients until the end.
-	if len(t.problems) == 0 {
-		select {
-		case <-time.After(time.Until(begin.Add(t.duration))):
-		case <-ctx.Done():
-		}
+		r.produce(ctx, &warming, groups, every)
+		warming.Wait()
+		r.drain()
+		r.late = 0
+		r.marks[atBegin] = r.read()
 	}
-	t.drain()
-	t.hold = time.Since(begin)
+	for _, f := range r.feeds {
+		f.prior = f.acked()
+		r.before += f.prior
+	}
+	r.early, _ = r.engine.Snapshot()
+	shown := r.series.phase(r.name)
+	defer shown()
+	begin := time.Now()
+	r.profile()
+	if r.hold != nil {
+		if err := r.hold(ctx); err != nil {
+			return err
+		}
+		r.before, begin = r.produced(), time.Now()
+		for _, f := range r.feeds {
+			f.prior = f.acked()
+		}
+		r.early, _ = r.engine.Snapshot()
+		r.marks[atBegin] = r.read()
+	}
+	groups := bursts(r.rate, r.Batch, r.duration)
+	r.planned = uint64(groups) * uint64(r.Batch) * uint64(len(r.feeds))
+	produceCtx, cancel := context.WithTimeout(ctx, r.duration+r.Timeout)
+	defer cancel()
+	var running sync.WaitGroup
+	if r.during != nil {
+		running.Go(func() { r.during(produceCtx, r) })
+	}
+	r.produce(produceCtx, &running, groups, interval(r.rate, r.Batch))
+	running.Wait()
+	// The last burst is sent one interval before the end; hold the clients until the end.
+	r.mu.Lock()
+	failed := len(r.problems) > 0
+	r.mu.Unlock()
+	if !failed && r.live != nil {
+		sleep(ctx, time.Until(begin.Add(r.duration)))
+	}
+	r.drain()
+	r.holdTime = time.Since(begin)
+	return nil
 }
 
 // drain waits for the last records, also after an interruption, because they can still be checked.
-func (t *test) drain() {
-	ctx, cancel := context.WithTimeout(context.Background(), t.Timeout)
+func (r *run) drain() {
+	ctx, cancel := context.WithTimeout(context.Background(), r.Timeout)
 	defer cancel()
-	last := make([]uint64, len(t.producers))
-	for i, p := range t.producers {
-		last[i] = p.Acked()
+	var last []uint64
+	for _, f := range r.feeds {
+		for c := range max(1, f.order.channels) {
+			last = append(last, f.order.last(c, f.acked()))
+		}
 	}
-	t.engine.Drain(last)
+	r.engine.Drain(last)
 	var seen int64
 	progressed := time.Now()
 	poll(ctx, func() bool {
-		n, drained := t.engine.Snapshot()
+		n, drained := r.engine.Snapshot()
 		if n.Deliveries > seen {
 			seen, progressed = n.Deliveries, time.Now()
 		}
@@ -281,10 +400,28 @@ func (t *test) drain() {
 	})
 }
 
-// produced returns the number of records that Kafka has acknowledged, in all topics.
-func (t *test) produced() (n uint64) {
-	for _, p := range t.producers {
-		n += p.Acked()
+// produced returns the number of records that Kafka has acknowledged, in all feeds.
+func (r *run) produced() (n uint64) {
+	for _, f := range r.feeds {
+		n += f.acked()
+	}
+	return n
+}
+
+// expected returns how many records the clients should have received in the hold.
+func (r *run) expected() (n int64) {
+	channels := 0
+	for _, f := range r.feeds {
+		channels += max(1, f.order.channels)
+	}
+	for _, f := range r.feeds {
+		for c := range max(1, f.order.channels) {
+			clients := 0
+			for p := range max(1, r.Procs) { // Each process begins at the first channel.
+				clients += share(share(r.clients, max(1, r.Procs), p), channels, f.first+c)
+			}
+			n += int64(f.order.last(c, f.acked())-f.order.last(c, f.prior)) * int64(clients)
+		}
 	}
 	return n
 }
@@ -300,4 +437,15 @@ func poll(ctx context.Context, done func() bool) {
 		case <-ticker.C:
 		}
 	}
+}
+
+// sleep waits for d, or until ctx ends, and reports whether ctx has not ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return ctx.Err() == nil
 }

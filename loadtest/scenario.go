@@ -1,175 +1,187 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
-	"slices"
 	"time"
+
+	"wsd/loadtest/client"
+	"wsd/loadtest/report"
 )
 
-// scenario describes one run.
-type scenario struct {
-	name     string
-	size     int     // Bytes of a record.
-	batch    int     // Records per produce request; 0: none are produced.
-	rate     float64 // Produce requests per second.
-	share    float64 // Rate as a share of the rate that the floor sustains; 0: rate applies.
-	targeted bool    // Whether each client has its own channel, so that a record goes to one client.
-	chained  bool    // Whether the floor gets its records through its chain.
-	// Whether records contain text and wsd offers compression. The floor's contain none and are sent uncompressed.
-	text    bool
-	deflate bool // Whether clients ask for compression.
+// scenario is a command that makes runs.
+type scenario interface {
+	// plan returns the run. Its error is a mistake in the command line.
+	plan() (*run, error)
 }
 
-// The names of scenarios that figures refer to.
-const (
-	nameSingle = "single"
-	nameBatch  = "batch"
-	nameIdle   = "idle"
-	nameSpread = "spread"
-	nameChain  = "chain"
-	namePlain  = "text"
-	nameSmall  = "compressed"
-	nameHalf   = "latency 50 %"
-	nameHigh   = "latency 90 %"
-)
+// capacity holds many clients.
+type capacity struct {
+	common
+	Target int           `required:"" help:"Number of clients to hold."`
+	Hold   time.Duration `default:"30s" help:"How long to hold them after all are subscribed (${default})."`
+	Rate   float64       `default:"1" help:"Records per second and topic while they are held, at least 1 (${default})."`
+	Search bool          `help:"Find the highest number of clients, up to --target, that passes, in at most 12 rounds."`
+}
 
-// The load of runs that measure CPU time. It is so low that the floor and wsd wait most of the time, and each message
-// is delivered before the next one arrives.
-const (
-	deliveriesPerSecond = 60_000 // Deliveries per second of small messages.
-	largePerSecond      = 15_000 // Deliveries per second of 16 KiB messages.
-	groupsPerSecondMax  = 500    // Maximum produce requests per second.
-	spreadPerSecond     = 20_000 // Records per second of spread.
-	spreadBatch         = 20     // Records per produce request of spread.
-	chainPerSecond      = 500    // Records per second of chain.
-)
-
-// interval returns the time between two produce requests. sustained is the rate of single records that the floor
-// sustains.
-func (s *scenario) interval(sustained float64) time.Duration {
-	rate := s.rate
-	if s.share > 0 {
-		rate = s.share * sustained
+func (c *capacity) plan() (*run, error) {
+	if c.Rate < 1 {
+		return nil, fmt.Errorf("--rate %g is less than 1: each client must get at least one record per second", c.Rate)
 	}
-	return time.Duration(float64(time.Second) / rate)
+	return &run{common: c.common, name: "capacity", clients: c.Target, rate: c.Rate, duration: c.Hold, stay: true}, nil
 }
 
-// clients returns the number of clients.
-func (s *scenario) clients(c *compare) int {
-	if s.targeted {
-		return c.Channels
-	}
-	return c.Clients
-}
+// roundsMax is the maximum number of rounds of a search, which ends earlier at searchStep, a share of the target.
+const (
+	roundsMax  = 12
+	searchStep = 0.01
+)
 
-// scenarios returns the runs of a round.
-func (c *compare) scenarios() []scenario {
-	small := min(deliveriesPerSecond/float64(c.Clients), groupsPerSecondMax)
-	large := min(largePerSecond/float64(c.Clients), groupsPerSecondMax)
-	var list []scenario
-	for _, e := range []struct {
-		wanted []string
-		scenario
-	}{
-		{[]string{"single"}, scenario{name: nameSingle, size: 128, batch: 1, rate: small}},
-		{[]string{"batch"}, scenario{name: nameBatch, size: 128, batch: 10, rate: small}},
-		{[]string{"1k"}, scenario{name: "1k", size: 1 << 10, batch: 1, rate: small}},
-		{[]string{"16k"}, scenario{name: "16k", size: 16 << 10, batch: 1, rate: large}},
-		{[]string{"compress"}, scenario{name: namePlain, size: 1 << 10, batch: 1, rate: small, text: true}},
-		{[]string{"compress"}, scenario{name: nameSmall, size: 1 << 10, batch: 1, rate: small, text: true,
-			deflate: true}},
-		{[]string{"connect", "memory"}, scenario{name: nameIdle, size: 128}},
-		{[]string{"latency"}, scenario{name: nameHalf, size: 128, batch: 1, share: 0.5}},
-		{[]string{"latency"}, scenario{name: nameHigh, size: 128, batch: 1, share: 0.9}},
-		{[]string{"spread"}, scenario{name: nameSpread, size: 128, batch: spreadBatch,
-			rate: spreadPerSecond / spreadBatch, targeted: true}},
-		{[]string{"chain"}, scenario{name: nameChain, size: 128, batch: 1, rate: chainPerSecond, targeted: true,
-			chained: true}},
-	} {
-		if slices.ContainsFunc(e.wanted, func(name string) bool { return slices.Contains(c.Cases, name) }) {
-			list = append(list, e.scenario)
+// search bisects the number of clients: the first round tries the target.
+func (c *capacity) search(ctx context.Context, one func(clients int) (*report.Result, error)) (best *report.Result,
+	err error) {
+	var rounds []report.Round
+	low, high := 0, c.Target+1
+	for n := c.Target; len(rounds) < roundsMax && ctx.Err() == nil; n = (low + high) / 2 {
+		result, err := one(n)
+		if err != nil {
+			return nil, err
+		}
+		rounds = append(rounds, report.Round{What: report.Group(n) + " clients", Passed: result.Passed,
+			Result: result.Summary})
+		if result.Passed {
+			low = n
+		} else {
+			high = n
+		}
+		if best == nil || result.Passed || !best.Passed {
+			best = result
+		}
+		if high-low <= max(1, int(searchStep*float64(c.Target))) {
+			break
 		}
 	}
-	return list
+	if best.Rounds = rounds; best.Passed {
+		best.Summary = fmt.Sprintf("%s; the highest number of clients that passed in %d rounds", best.Summary,
+			len(rounds))
+	}
+	return best, nil
 }
 
-// yardsticks returns the runs of the floor alone that other figures are compared with.
-func (c *compare) yardsticks() []scenario {
-	needed := slices.Contains(c.Cases, "batch") || slices.Contains(c.Cases, "spread")
-	if !needed || slices.Contains(c.Cases, "single") {
-		return nil
-	}
-	other := compare{Cases: []string{"single"}, Clients: c.Clients}
-	return other.scenarios()
+// fanout delivers many records.
+type fanout struct {
+	common
+	Clients  int           `required:"" help:"Number of clients."`
+	Rate     float64       `default:"20" help:"Records per second and topic (${default})."`
+	Duration time.Duration `default:"10s" help:"How long to produce (${default})."`
 }
 
-// figure describes a row of the report.
-type figure struct {
-	kind     string                 // Case of --cases.
-	scenario string                 // Name of the scenario that is measured.
-	name     string                 // Name of the figure.
-	unit     string                 // Unit of the figure.
-	value    func(*measure) float64 // Returns the figure.
-	floor    string                 // Scenario of the floor to compare with; empty: the same.
-	target   string                 // Value that the developers aim for.
+func (f *fanout) plan() (*run, error) {
+	return &run{common: f.common, name: "fanout", clients: f.Clients, rate: f.Rate, duration: f.Duration, stay: true},
+		nil
 }
 
-// label returns the name of the scenario in the report.
-func (f *figure) label() string {
-	if f.scenario == nameIdle {
-		return f.kind
-	}
-	return f.scenario
+// storm has everybody reconnect at once.
+type storm struct {
+	common
+	Clients int           `default:"5000" help:"Number of clients (${default})."`
+	Rate    float64       `default:"20" help:"Records per second and topic, also during the storms (${default})."`
+	Storms  int           `default:"1" help:"Number of storms (${default})."`
+	Every   time.Duration `default:"10s" help:"Time before each storm, and after the last one (${default})."`
+	Recover bool          `help:"Clients recover what they missed, and must get all of it. Needs --protocol json or protobuf."`
+	Abrupt  bool          `help:"Connections end by a RST instead of a close frame."`
 }
 
-// figures returns all figures, in order.
-func (c *compare) figures() []figure {
-	const perDelivery = "CPU per delivery"
-	delivery := func(m *measure) float64 { return m.cpuDelivery }
-	memory := "wsd ≤ 600 B"
-	if c.Protocol != "raw" {
-		memory = "wsd ≤ 1,024 B"
+func (s *storm) plan() (*run, error) {
+	if s.Storms < 1 || s.Storms > 1000 || s.Every <= 0 {
+		return nil, fmt.Errorf("--storms %d must be between 1 and 1000, and --every above 0", s.Storms)
 	}
-	list := []figure{
-		{kind: "single", scenario: nameSingle, name: perDelivery, unit: "µs", value: delivery, target: "≤ 1.15"},
-		{kind: "batch", scenario: nameBatch, name: perDelivery, unit: "µs", value: delivery},
-		{kind: "batch", scenario: nameBatch, name: "to the floor's single", unit: "µs", value: delivery,
-			floor:  nameSingle,
-			target: "≤ 0.14"},
-		{kind: "1k", scenario: "1k", name: perDelivery, unit: "µs", value: delivery},
-		{kind: "16k", scenario: "16k", name: perDelivery, unit: "µs", value: delivery},
-		{kind: "connect", scenario: nameIdle, name: "CPU per connection", unit: "µs",
-			value: func(m *measure) float64 { return m.cpuConnection }, target: "≤ 1.50"},
-		{kind: "memory", scenario: nameIdle, name: "user space", unit: "B",
-			value:  func(m *measure) float64 { return m.rss },
-			target: memory},
-		{kind: "memory", scenario: nameIdle, name: "kernel, both ends", unit: "B",
-			value: func(m *measure) float64 { return m.kernel }},
+	if s.Recover && s.Protocol == "raw" {
+		return nil, errors.New("--recover needs --protocol json or protobuf: raw clients cannot recover")
 	}
-	for _, name := range []string{nameHalf, nameHigh} {
-		for i, quantile := range []string{"p50", "p99", "p99.9"} {
-			list = append(list, figure{kind: "latency", scenario: name, name: quantile, unit: "ms",
-				value: func(m *measure) float64 { return m.latency[i] }})
+	return &run{common: s.common, name: "storm", clients: s.Clients, rate: s.Rate, recover: s.Recover,
+		duration: s.Every * time.Duration(s.Storms+1), during: s.during}, nil
+}
+
+func (s *storm) during(ctx context.Context, r *run) {
+	for i := range s.Storms {
+		if !sleep(ctx, s.Every) {
+			return
 		}
+		before, _ := r.engine.Snapshot()
+		begin := time.Now()
+		r.engine.Reconnect(s.Abrupt)
+		back := false
+		waiting, cancel := context.WithTimeout(ctx, r.Timeout)
+		poll(waiting, func() bool {
+			n, _ := r.engine.Snapshot()
+			back = n.Moved > before.Moved && n.Rejoined+n.GivenUp-before.GivenUp >= n.Moved
+			return back
+		})
+		cancel()
+		n, _ := r.engine.Snapshot()
+		took := time.Since(begin)
+		round := report.Round{What: fmt.Sprintf("storm %d", i+1), Passed: back, Result: fmt.Sprintf(
+			"%s clients were back after %s, %s/s; %s attempts were refused", report.Group(n.Rejoined-before.Rejoined),
+			took.Round(time.Millisecond), report.Group(int64(float64(n.Rejoined-before.Rejoined)/took.Seconds())),
+			report.Group(n.Refused-before.Refused))}
+		if !back && ctx.Err() == nil {
+			r.problem("storm %d: not all clients were back after %s", i+1, r.Timeout)
+		}
+		r.rounds = append(r.rounds, round)
 	}
-	for _, name := range []string{namePlain, nameSmall} {
-		list = append(list,
-			figure{kind: "compress", scenario: name, name: perDelivery, unit: "µs", value: delivery},
-			figure{kind: "compress", scenario: name, name: "bytes per delivery", unit: "B",
-				value: func(m *measure) float64 { return m.wire }})
-	}
-	list = append(list,
-		figure{kind: "spread", scenario: nameSpread, name: perDelivery, unit: "µs", value: delivery},
-		figure{kind: "spread", scenario: nameSpread, name: "to the floor's single", unit: "µs", value: delivery,
-			floor: nameSingle, target: "≤ 1.50"},
-		figure{kind: "chain", scenario: nameChain, name: perDelivery, unit: "µs", value: delivery, target: "≤ 1.50"})
-	return slices.DeleteFunc(list, func(f figure) bool { return !slices.Contains(c.Cases, f.kind) })
 }
 
-// contender returns the name of a server; 0 shards mean the floor.
-func contender(shards int) string {
-	if shards == 0 {
-		return "floor"
+// churn has clients leave and come back at a rate.
+type churnCommand struct {
+	common
+	Clients  int           `default:"5000" help:"Number of clients (${default})."`
+	Rate     float64       `default:"20" help:"Records per second and topic (${default})."`
+	PerS     float64       `name:"per-second" default:"100" help:"Clients per second that leave, and come back at once (${default})."`
+	Duration time.Duration `default:"30s" help:"How long to produce (${default})."`
+}
+
+func (c *churnCommand) plan() (*run, error) {
+	if c.PerS <= 0 || c.PerS > 1e5 {
+		return nil, fmt.Errorf("--per-second %g must be above 0 and at most 100,000", c.PerS)
 	}
-	return fmt.Sprintf("wsd --shards %d", shards)
+	return &run{common: c.common, name: "churn", clients: c.Clients, rate: c.Rate, duration: c.Duration,
+		during: func(ctx context.Context, r *run) {
+			r.engine.Churn(c.PerS)
+			sleep(ctx, r.duration)
+			r.engine.Churn(0)
+			waiting, cancel := context.WithTimeout(ctx, r.Timeout)
+			defer cancel()
+			poll(waiting, func() bool { n, _ := r.engine.Snapshot(); return n.Open+n.Closed >= r.held })
+		}}, nil
+}
+
+// slow has a share of the clients be slow, stopped or reset.
+type slow struct {
+	common
+	Clients     int           `default:"5000" help:"Number of clients, including disturbing ones (${default})."`
+	Share       float64       `default:"0.1" help:"Share of the clients that disturb (${default})."`
+	Kinds       []string      `default:"slow,stop,reset" enum:"slow,stop,reset" help:"What they do: read slowly, do not read, or reset their connections (${default})."`
+	Rate        float64       `default:"20" help:"Records per second (${default})."`
+	Duration    time.Duration `default:"30s" help:"How long to produce (${default})."`
+	Seed        uint64        `default:"0" help:"Random seed of the disturbing clients; 0: choose one and print it."`
+	OutboundMax int           `default:"1048576" help:"The server's client.outbound_max in bytes (${default})."`
+	StopMax     time.Duration `default:"20s" help:"Maximum time for which a client does not read, or reads slowly (${default})."`
+}
+
+func (s *slow) plan() (*run, error) {
+	k := &soak{common: s.common, Clients: s.Clients, Disturbed: s.Share, Duration: s.Duration, Load: 1, Rate: s.Rate,
+		Seed:        s.Seed,
+		OutboundMax: s.OutboundMax, StopMax: s.StopMax, kinds: s.Kinds, scenario: "slow"}
+	return k.plan()
+}
+
+// disturbing returns what the disturbing clients of a run do.
+func disturbing(count int, kinds []string, seed uint64, outboundMax int, stopMax time.Duration) client.Disturb {
+	d := client.Disturb{Count: count, Seed: seed, OutboundMax: outboundMax, StopMax: stopMax}
+	for _, kind := range kinds {
+		d.Slow, d.Stop, d.Reset = d.Slow || kind == "slow", d.Stop || kind == "stop", d.Reset || kind == "reset"
+	}
+	return d
 }

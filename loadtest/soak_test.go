@@ -22,7 +22,7 @@ func TestSoakUsage(t *testing.T) {
 		want string
 	}{
 		{[]string{"--clients", "100000000"}, "one process may have"},
-		{[]string{"--disturbed", "0.6"}, "--disturbed 0.6"},
+		{[]string{"--disturbed", "0.6"}, "disturbed clients, 0.6"},
 		{[]string{"--load", "0"}, "--load 0"},
 		{[]string{"--rate", "0.5"}, "--rate 0.5"},
 		{[]string{"--outbound-max", "1000"}, "--outbound-max 1000"},
@@ -51,7 +51,7 @@ func TestSoak(t *testing.T) {
 	}}
 	s := &server{}
 	defer func() { require.NoError(t, s.stop()) }()
-	require.NoError(t, s.startWSD(t.Context(), c, 3, &scenario{batch: 1}, &numbering{}))
+	require.NoError(t, s.startWSD(t.Context(), c, 3, &load{batch: 1}, &numbering{}))
 
 	args := []string{"soak", "--url", "ws://" + s.address.String(), "--admin", "http://" + s.admin, "--kafka", s.broker, "--clients", "60",
 		"--disturbed", "0.5", "--duration", "4s", "--rate", "50", "--size", "4096", "--stop-max", "2s", "--seed", "7", "--json"}
@@ -62,11 +62,11 @@ func TestSoak(t *testing.T) {
 	for _, a := range r.Accounts {
 		require.True(t, a.Matches(), "%s", a)
 	}
-	require.Positive(t, r.Soak.ResetUpgrade)
-	require.Positive(t, r.Soak.ResetClear)
-	require.Positive(t, r.Soak.Stops)
-	require.Positive(t, r.Soak.Slows)
-	require.Equal(t, uint64(7), r.Soak.Seed)
+	require.Positive(t, r.Disturbed.ResetUpgrade)
+	require.Positive(t, r.Disturbed.ResetClear)
+	require.Positive(t, r.Disturbed.Stops)
+	require.Positive(t, r.Disturbed.Slows)
+	require.Equal(t, uint64(7), r.Disturbed.Seed)
 	require.Positive(t, r.Memory.RSSMax)
 	require.False(t, r.Memory.Judged)
 	require.Contains(t, errs, "30 good and 30 disturbing clients, seed 7")
@@ -89,7 +89,7 @@ func TestAccounts(t *testing.T) {
 	}
 	counted := serverstat.Metrics{
 		"wsd_accepted_total": 155, "wsd_closed_total": 155,
-		`wsd_closed_total{reason="client"}`: 109, `wsd_closed_total{reason="slow"}`: 10, `wsd_closed_total{reason="no_pong"}`: 3,
+		`wsd_closed_total{reason="client"}`: 109, `wsd_closed_total{reason="slow"}`: 10, `wsd_closed_total{reason="no_pong"}`: 2, `wsd_closed_total{reason="no_progress"}`: 1,
 		`wsd_closed_total{reason="gone"}`: 25, `wsd_closed_total{reason="write_error"}`: 6, `wsd_closed_total{reason="frame_timeout"}`: 1,
 		`wsd_closed_total{reason="handshake_rejected"}`: 1, `wsd_closed_total{reason="protocol_error"}`: 0,
 		`wsd_slow_total{policy="disconnect"}`: 10, `wsd_slow_total{policy="conflate"}`: 0,
@@ -119,7 +119,9 @@ func TestAccounts(t *testing.T) {
 		{map[string]float64{"wsd_closed_total": -1}, "connections ended, all reasons: 154  NOT 155"},
 		{map[string]float64{`wsd_closed_total{reason="client"}`: 1}, "ended by the client's close frame: 110  NOT 109"},
 		{map[string]float64{`wsd_closed_total{reason="slow"}`: 3}, "ended as slow: 13  NOT in 5 to 10"},
-		{map[string]float64{`wsd_closed_total{reason="no_pong"}`: -2}, "ended without a pong: 1  NOT in 2 to 8"},
+		{map[string]float64{`wsd_closed_total{reason="no_pong"}`: -2}, "ended without a pong: 0  NOT in 2 to 8"},
+		{map[string]float64{`wsd_closed_total{reason="no_progress"}`: 6}, "ended without progress: 7  NOT in 0 to 6"},
+		{map[string]float64{`wsd_closed_total{reason="slow"}`: -3}, "ended as slow, without a pong or progress: 10  NOT in 11 to 14"},
 		{map[string]float64{`wsd_closed_total{reason="gone"}`: -3}, "ended by a reset: 28  NOT in 29 to 33"},
 		{map[string]float64{`wsd_closed_total{reason="protocol_error"}`: 1}, "ended as protocol_error: 1  NOT 0"},
 		{map[string]float64{`wsd_closed_total{reason="frame_timeout"}`: -1}, "ended as frame_timeout: 0  NOT 1"},
@@ -144,21 +146,20 @@ func TestGrown(t *testing.T) {
 
 func TestMemory(t *testing.T) {
 	const mb = 1 << 20
-	series := func(at func(i int) int64) *memory {
-		m := &memory{}
+	series := func(at func(i int) int64) (list []report.Point) {
 		for i := range 100 {
-			m.rss, m.tcp = append(m.rss, at(i)), append(m.tcp, int64(i))
+			list = append(list, report.Point{RSS: report.Figure(at(i)), TCP: report.Figure(i)})
 		}
-		return m
+		return list
 	}
-	r := series(func(i int) int64 { return 200*mb + int64(i)*mb/10 }).report(time.Minute)
-	require.Equal(t, report.Memory{
+	r := memoryOf(series(func(i int) int64 { return 200*mb + int64(i)*mb/10 }), time.Minute)
+	require.Equal(t, &report.Memory{
 		Samples: 100, RSSSecondQuarter: 200*mb + 37*mb/10, RSSLastQuarter: 200*mb + 87*mb/10, RSSAllowed: r.RSSAllowed, RSSMax: 200*mb + 99*mb/10,
-		SlopePerMinute: r.SlopePerMinute, TCPSecondQuarter: 37, TCPLastQuarter: 87, TCPMax: 99, Judged: true, Flat: true,
+		SlopePerMinute: r.SlopePerMinute, TCPMax: 99, Judged: true, Flat: true,
 	}, r)
 	require.InEpsilon(t, 6*mb, r.SlopePerMinute, 0.01)
-	require.False(t, series(func(i int) int64 { return 200*mb + int64(i)*mb/2 }).report(time.Minute).Flat)
-	require.True(t, series(func(i int) int64 { return int64(min(i, 25)) * 8 * mb }).report(time.Minute).Flat, "what grows at first does not count")
-	require.False(t, series(func(int) int64 { return 1 }).report(time.Second).Judged)
-	require.Zero(t, (&memory{}).report(time.Minute))
+	require.False(t, memoryOf(series(func(i int) int64 { return 200*mb + int64(i)*mb/2 }), time.Minute).Flat)
+	require.True(t, memoryOf(series(func(i int) int64 { return int64(min(i, 25)) * 8 * mb }), time.Minute).Flat, "what grows at first does not count")
+	require.False(t, memoryOf(series(func(int) int64 { return 1 }), time.Second).Judged)
+	require.Nil(t, memoryOf(nil, time.Minute))
 }

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -12,28 +14,47 @@ import (
 	"wsd/loadtest/producer"
 )
 
-// source produces the records of a run for one kind of server.
+// source produces the records of a run.
 type source interface {
 	// begun returns the number of records that were produced or are about to be.
 	begun() uint64
-	// send produces groups of records at the given interval, or without a pause if that is 0. It returns the longest
-	// delay of a group.
+	// acked returns the number of records that have been accepted.
+	acked() uint64
+	// send produces bursts of records at the given interval, or without a pause if that is 0. It returns the longest
+	// delay of a burst. It returns early, without an error, when ctx ends.
 	send(ctx context.Context, groups int, interval time.Duration) (late time.Duration, err error)
+	close()
 }
 
-// numbering numbers the records. Each record goes to all clients, or to the client of the next channel.
+// bursts returns the number of bursts of batch records for rate records per second during a duration.
+func bursts(rate float64, batch int, duration time.Duration) int {
+	return int(math.Ceil(duration.Seconds()*rate/float64(batch) - 1e-9))
+}
+
+// interval returns the time between two bursts.
+func interval(rate float64, batch int) time.Duration {
+	return time.Duration(float64(batch) / rate * float64(time.Second))
+}
+
+// channelName returns the name of channel i.
+func channelName(pattern string, i int) string {
+	return strings.ReplaceAll(pattern, "{key}", strconv.Itoa(i))
+}
+
+// numbering numbers the records. Each record goes to all clients, or to the clients of the next channel.
 type numbering struct {
 	channels int // Number of channels; 0: all clients have the same one.
 	format   *client.Format
 	now      func() int64
 }
 
-// value appends the n-th record, counted from 1.
-func (o *numbering) value(dst []byte, n uint64) []byte {
+// value appends the n-th record, counted from 1. The record is late by the given time, so its time is the one at which
+// it was due: a delay of the load generator or of Kafka is in the latency.
+func (o *numbering) value(dst []byte, n uint64, late time.Duration) []byte {
 	if o.channels > 0 {
 		n = (n-1)/uint64(o.channels) + 1
 	}
-	return o.format.Append(dst, n, o.now())
+	return o.format.Append(dst, n, o.now()-int64(late))
 }
 
 // channel returns the channel of the n-th record.
@@ -52,29 +73,22 @@ func (o *numbering) last(i int, n uint64) uint64 {
 }
 
 // kafkaSource produces records to a Kafka.
-type kafkaSource struct {
-	batch int
-	p     *producer.Producer
-}
+type kafkaSource struct{ p *producer.Producer }
 
-func newKafkaSource(broker string, batch int, o *numbering) *kafkaSource {
-	options := producer.Options{Brokers: []string{broker}, Topic: compareTopic, Batch: batch, Append: o.value}
+func newKafkaSource(brokers []string, topic string, batch int, o *numbering) *kafkaSource {
+	options := producer.Options{Brokers: brokers, Topic: topic, Batch: batch, Append: o.value}
 	if o.channels > 0 {
 		options.Key = func(dst []byte, n uint64) []byte { return strconv.AppendUint(dst, uint64(o.channel(n)), 10) }
 	}
-	return &kafkaSource{batch: batch, p: producer.New(options)}
+	return &kafkaSource{p: producer.New(options)}
 }
 
 func (s *kafkaSource) begun() uint64 { return s.p.Begun() }
+func (s *kafkaSource) acked() uint64 { return s.p.Acked() }
+func (s *kafkaSource) close()        { s.p.Close() }
 
 func (s *kafkaSource) send(ctx context.Context, groups int, interval time.Duration) (time.Duration, error) {
-	s.p.ResetLate()
-	// With a nanosecond, as fast as Kafka accepts them.
-	rate := float64(s.batch) / max(interval, 1).Seconds()
-	if err := s.p.Run(ctx, rate, groups); err != nil {
-		return 0, err
-	}
-	return s.p.LateMax(), ctx.Err()
+	return s.p.Run(ctx, groups, interval)
 }
 
 // floorSource lets the floor itself produce the records.
@@ -85,6 +99,8 @@ type floorSource struct {
 }
 
 func (s *floorSource) begun() uint64 { return s.f.Sent() }
+func (s *floorSource) acked() uint64 { return s.f.Sent() }
+func (s *floorSource) close()        {}
 
 func (s *floorSource) send(ctx context.Context, groups int, interval time.Duration) (time.Duration, error) {
 	job := s.job
@@ -103,13 +119,15 @@ type chainSource struct {
 }
 
 func (s *chainSource) begun() uint64 { return s.n.Load() }
+func (s *chainSource) acked() uint64 { return s.n.Load() }
+func (s *chainSource) close()        {}
 
 func (s *chainSource) send(ctx context.Context, groups int, interval time.Duration) (late time.Duration, err error) {
 	ended := context.AfterFunc(ctx, func() { _ = s.feed.Close() })
 	defer ended()
-	sent, late, err := producer.Pace(ctx, groups, interval, func() error {
+	sent, late, err := producer.Pace(ctx, groups, interval, func(late time.Duration) error {
 		n := s.n.Add(1)
-		s.buf = s.value(s.buf[:0], n)
+		s.buf = s.value(s.buf[:0], n, late)
 		return s.feed.Write(s.channel(n), s.buf)
 	})
 	if err == nil && sent < groups {

@@ -86,10 +86,9 @@ var rules = map[string]rule{
 	"tidy":            {},
 
 	"../cmd/wsd":             {own: []string{"cgroup", "command", "config", "route", "routing", "server", "control", "dev", "doctor"}, outside: []string{kong, unix}},
-	"../loadtest":            {own: []string{"command", "epoll"}, outside: []string{kong, "github.com/HdrHistogram/hdrhistogram-go", "github.com/go-echarts/go-echarts/v2", unix}},
-	"../loadtest/client":     {own: []string{"wire", "epoll"}, outside: []string{"github.com/gobwas/ws", "github.com/HdrHistogram/hdrhistogram-go", unix}},
+	"../loadtest":            {own: []string{"command", "epoll"}, outside: []string{kong, "github.com/HdrHistogram/hdrhistogram-go", unix}},
+	"../loadtest/client":     {own: []string{"wire", "epoll"}, outside: []string{centrifuge, "github.com/gobwas/ws", "github.com/HdrHistogram/hdrhistogram-go", unix}},
 	"../loadtest/producer":   {outside: []string{kafkaGo}},
-	"../loadtest/progress":   {outside: []string{"github.com/vbauerster/mpb/v8"}},
 	"../loadtest/report":     {outside: []string{"github.com/HdrHistogram/hdrhistogram-go"}},
 	"../loadtest/serverstat": {outside: []string{unix}},
 	"../loadtest/baseline":   {own: []string{"command", "httpserve"}, outside: []string{kong, prometheus, unix}},
@@ -102,11 +101,11 @@ var rules = map[string]rule{
 	"../loadtest/baseline/shard":    {own: []string{"wire", "httpserve"}, outside: []string{"github.com/gobwas/ws", ants, unix}},
 	"../loadtest/baseline/shm":      {outside: []string{unix}},
 
-	"../loadtest/floor": {},
-	"../loadtest/child": {outside: []string{unix}},
-	"../loadtest/kafka": {outside: []string{"github.com/twmb/franz-go/pkg/kfake"}},
-	"../loadtest/ratio": {},
-	"..":                {}, // gen.go
+	"../loadtest/floor":   {},
+	"../loadtest/child":   {outside: []string{unix}},
+	"../loadtest/workers": {own: []string{"epoll", "wire"}, outside: []string{unix}},
+	"../loadtest/kafka":   {outside: []string{"github.com/twmb/franz-go/pkg/kfake"}},
+	"..":                  {}, // gen.go
 }
 
 // forTests are the packages that only tests import.

@@ -21,8 +21,11 @@ const linesMax = 50
 type Options struct {
 	Path string   // Program to start.
 	Args []string // Arguments of the program.
-	CPU  int      // The only CPU that it may use.
+	CPU  int      // The only CPU that it may use, or AnyCPU.
 }
+
+// AnyCPU lets a process use the CPUs of this one.
+const AnyCPU = -1
 
 // Process is a process that was started.
 type Process struct {
@@ -55,7 +58,11 @@ func Start(o Options) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", o.Path, err)
 	}
-	if err := pinned(o.CPU, p.cmd.Start); err != nil {
+	start := p.cmd.Start
+	if o.CPU != AnyCPU {
+		start = func() error { return pinned(o.CPU, p.cmd.Start) }
+	}
+	if err := start(); err != nil {
 		return nil, fmt.Errorf("start %s on CPU %d: %w", o.Path, o.CPU, err)
 	}
 	p.In, p.Out = in, out

@@ -3,12 +3,14 @@ package client
 import (
 	"fmt"
 	"maps"
+	"reflect"
+	"slices"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Counters counts what happened to clients. The values only grow, except for Open and Behind, and for Lost, which
-// shrinks when a record arrives late.
+// Counters counts what happened to the good clients. The values only grow, except for Open and Behind, and for Lost,
+// which shrinks when a record arrives late.
 type Counters struct {
 	Attempts  int64 // Connection attempts.
 	Connected int64 // Attempts that led to a TCP connection.
@@ -17,13 +19,16 @@ type Counters struct {
 	GivenUp   int64 // Clients that do not try again, because they would be refused again.
 	Held      int64 // Clients that have been connected and subscribed.
 	Open      int64 // Held clients that are still connected.
-	Closed    int64 // Held clients that were disconnected, but not by Close.
+	Closed    int64 // Held clients that were disconnected by the server or the network.
+	Moved     int64 // Connections that Reconnect or Churn has ended; the client comes back.
+	Rejoined  int64 // Subscriptions of clients that had been held before.
+	Recovered int64 // Of Rejoined, those that the server said have missed nothing.
 	// Held clients that Close has disconnected properly, with a close frame and the server's end of the stream.
 	Left int64
 
 	Deliveries    int64 // Records of this run, including duplicates.
 	DeliveryBytes int64 // Bytes of the values of these records.
-	WireBytes     int64 // Bytes read from sockets.
+	WireBytes     int64 // Bytes read from sockets, after TLS.
 	Foreign       int64 // Records of another run, which are not checked.
 	Corrupt       int64 // Records with other bytes than were produced.
 	Unexpected    int64 // Messages that are neither a record nor a ping, such as an unsubscribe push.
@@ -40,8 +45,11 @@ type Counters struct {
 	Failures map[string]int64 // Failed by reason.
 }
 
-// reasonsMax is the maximum number of reasons in each map. Further reasons are counted together.
-const reasonsMax = 32
+// Limits of what is kept as text. Further reasons are counted together, and further faults are dropped.
+const (
+	reasonsMax = 32
+	faultsMax  = 16
+)
 
 func count(m *map[string]int64, reason string) {
 	if *m == nil {
@@ -53,35 +61,34 @@ func count(m *map[string]int64, reason string) {
 	(*m)[reason]++
 }
 
-func (c *Counters) clone() Counters {
-	n := *c
-	n.Closes, n.Refusals, n.Failures = maps.Clone(c.Closes), maps.Clone(c.Refusals), maps.Clone(c.Failures)
-	return n
-}
-
-func (c *Counters) add(o *Counters) {
-	for _, p := range [][2]*int64{
-		{&c.Attempts, &o.Attempts}, {&c.Connected, &o.Connected}, {&c.Left, &o.Left}, {&c.Refused, &o.Refused},
-		{&c.Failed, &o.Failed}, {&c.GivenUp, &o.GivenUp}, {&c.Held, &o.Held}, {&c.Open, &o.Open},
-		{&c.Closed, &o.Closed}, {&c.Deliveries, &o.Deliveries}, {&c.DeliveryBytes, &o.DeliveryBytes},
-		{&c.WireBytes, &o.WireBytes}, {&c.Foreign, &o.Foreign},
-		{&c.Corrupt, &o.Corrupt}, {&c.Unexpected, &o.Unexpected}, {&c.Gaps, &o.Gaps}, {&c.Lost, &o.Lost},
-		{&c.LostClosed, &o.LostClosed},
-		{&c.Duplicates, &o.Duplicates}, {&c.Reordered, &o.Reordered}, {&c.Pings, &o.Pings}, {&c.Behind, &o.Behind},
-	} {
-		*p[0] += *p[1]
-	}
-	addReasons(&c.Closes, o.Closes)
-	addReasons(&c.Refusals, o.Refusals)
-	addReasons(&c.Failures, o.Failures)
-}
-
-func addReasons(to *map[string]int64, from map[string]int64) {
-	for reason, n := range from {
-		if *to == nil {
-			*to = map[string]int64{}
+// Add adds all fields of the struct from to those of the struct to: numbers, counted reasons, and lists of faults. Both
+// are pointers to the same type.
+func Add(to, from any) {
+	a, b := reflect.ValueOf(to).Elem(), reflect.ValueOf(from).Elem()
+	for i := range a.NumField() {
+		x, y := a.Field(i), b.Field(i)
+		switch v := y.Interface().(type) {
+		case int64:
+			x.SetInt(x.Int() + v)
+		case uint64:
+			x.SetUint(x.Uint() + v)
+		case map[string]int64:
+			sum, _ := x.Interface().(map[string]int64)
+			if sum = maps.Clone(sum); sum == nil && len(v) > 0 {
+				sum = map[string]int64{}
+			}
+			for reason, n := range v {
+				sum[reason] += n
+			}
+			x.Set(reflect.ValueOf(sum))
+		case []string:
+			all := slices.Concat(x.Interface().([]string), v)
+			x.Set(reflect.ValueOf(all[:min(len(all), faultsMax)]))
+		case Counters:
+			Add(x.Addr().Interface(), &v)
+		default:
+			panic(fmt.Sprintf("BUG: cannot add a field of type %T", v))
 		}
-		(*to)[reason] += n
 	}
 }
 
@@ -91,6 +98,32 @@ const (
 	microsMax = 60_000_000
 	digitsHDR = 3
 )
+
+// Times are histograms in microseconds.
+type Times struct {
+	Connect *hdrhistogram.Histogram // From connecting to the first subscription of a client.
+	Rejoin  *hdrhistogram.Histogram // From connecting again to the subscription.
+	Latency *hdrhistogram.Histogram // From a record's time to the end of the read that returned it.
+	Lag     *hdrhistogram.Histogram // How late a loop does what is due: its own part of the other times.
+}
+
+// NewTimes returns empty histograms.
+func NewTimes() Times { return Times{newHistogram(), newHistogram(), newHistogram(), newHistogram()} }
+
+// Merge adds the values of o.
+func (t *Times) Merge(o *Times) {
+	t.Connect.Merge(o.Connect)
+	t.Rejoin.Merge(o.Rejoin)
+	t.Latency.Merge(o.Latency)
+	t.Lag.Merge(o.Lag)
+}
+
+func (t *Times) reset() {
+	t.Connect.Reset()
+	t.Rejoin.Reset()
+	t.Latency.Reset()
+	t.Lag.Reset()
+}
 
 func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(microsMin, microsMax, digitsHDR) }
 

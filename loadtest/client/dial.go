@@ -33,37 +33,61 @@ func (l *loop) fill() {
 		l.dial(r.who)
 		budget--
 	}
-	for ; l.fresh < len(l.conns) && budget > 0 && l.dialing < l.dialsMax; budget-- {
+	for ; l.fresh < l.good && budget > 0 && l.dialing < l.dialsMax; budget-- {
 		l.dial(int32(l.fresh))
 		l.fresh++
+	}
+	if l.churn.rate > 0 {
+		l.leave()
+	}
+}
+
+// leave lets as many clients leave as the churn prescribes by now.
+func (l *loop) leave() {
+	ch := &l.churn
+	due := int64(ch.rate * time.Duration(l.now-ch.since).Seconds())
+	for tried := 0; ch.done < due && tried < min(l.good, fillMax); tried++ {
+		who := ch.next
+		ch.next = (ch.next + 1) % l.good
+		if l.conns[who].state == stateHeld {
+			l.move(int32(who), false)
+			ch.done++
+		}
 	}
 }
 
 // dial begins an attempt.
 func (l *loop) dial(who int32) {
 	c := &l.conns[who]
-	o := &l.e.o
 	l.n.Attempts++
 	l.dialing++
-	c.state, c.started = stateConnecting, o.Now()
+	c.state, c.started = stateConnecting, l.e.o.Now()
+	if err := l.open(who, 0); err != nil {
+		l.attemptFailed(who, err.Error())
+	}
+}
+
+// open begins to connect a client's socket, with a receive buffer of the given size unless that is 0.
+func (l *loop) open(who int32, buffer int) error {
+	c, o := &l.conns[who], &l.e.o
 	var source netip.Addr
 	if len(o.Sources) > 0 {
 		source = o.Sources[(int(who)+int(c.tries))%len(o.Sources)]
 	}
-	fd, err := connect(o.Server, source)
+	fd, err := connect(o.Server, source, buffer)
 	if err != nil {
-		l.attemptFailed(who, err.Error())
-		return
+		return err
 	}
 	l.sockets++
 	c.fd = int32(fd)
 	if err := l.poller.Add(fd, epoll.Writable, who, c.fd); err != nil {
-		l.attemptFailed(who, fmt.Sprintf("watch socket: %v", err))
+		return fmt.Errorf("watch socket: %w", err)
 	}
+	return nil
 }
 
 // connect begins a TCP connection and returns its non-blocking descriptor.
-func connect(server netip.AddrPort, source netip.Addr) (int, error) {
+func connect(server netip.AddrPort, source netip.Addr, buffer int) (int, error) {
 	family := unix.AF_INET
 	if !server.Addr().Unmap().Is4() {
 		family = unix.AF_INET6
@@ -71,6 +95,10 @@ func connect(server netip.AddrPort, source netip.Addr) (int, error) {
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, fmt.Errorf("open socket: %w", err)
+	}
+	if buffer > 0 {
+		// Before connecting, because the window that the kernel announces depends on it. If it fails, more is buffered.
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer)
 	}
 	if source.IsValid() {
 		// Without a port, which the kernel then chooses when it knows the server, so that two servers can share it.
@@ -111,13 +139,26 @@ func (l *loop) connected(who int32) {
 		l.refused(who, "connect: "+err.Error(), 0)
 	case err != nil:
 		l.attemptFailed(who, "connect: "+err.Error())
+	case c.bad != nil && !l.badConnected(who):
 	default:
-		l.n.Connected++
-		c.state = stateHandshake
-		if l.send(who, l.requests[c.channel]) {
-			if err := l.poller.Modify(int(c.fd), epoll.Readable, who, c.fd); err != nil {
-				l.attemptFailed(who, fmt.Sprintf("watch socket: %v", err))
-			}
+		if c.bad == nil {
+			l.n.Connected++
+		}
+		if l.e.o.TLS != nil {
+			l.secure(who)
+		} else {
+			l.upgrade(who)
+		}
+	}
+}
+
+// upgrade sends the upgrade request.
+func (l *loop) upgrade(who int32) {
+	c := &l.conns[who]
+	c.state = stateHandshake
+	if l.send(who, l.request(who)) {
+		if err := l.poller.Modify(int(c.fd), epoll.Readable, who, c.fd); err != nil {
+			l.attemptFailed(who, fmt.Sprintf("watch socket: %v", err))
 		}
 	}
 }
@@ -140,12 +181,15 @@ func (l *loop) handshake(who int32, b []byte) (used int) {
 	if l.e.o.Deflate {
 		c.reader.AllowDeflate()
 	}
+	if c.bad != nil {
+		l.bad.Upgraded++
+	}
 	if l.e.o.Protocol == Raw {
-		l.held(who)
+		l.held(who, false)
 		return used
 	}
 	c.state = stateCommands
-	l.send(who, l.commands[c.channel])
+	l.send(who, l.commands(who))
 	return used
 }
 
@@ -160,19 +204,42 @@ func (l *loop) notUpgraded(who int32, status int, header http.Header) {
 	l.giveUp(who, reason)
 }
 
-// held marks a client as subscribed.
-func (l *loop) held(who int32) {
+// held marks a client as subscribed. recovered says that the server will send all that a client that comes back has
+// missed.
+func (l *loop) held(who int32, recovered bool) {
 	c := &l.conns[who]
 	c.state = stateHeld
-	c.order.begin(l.e.o.Channels[c.channel].Produced())
+	produced := l.e.o.Channels[c.channel].Produced()
+	if c.bad != nil {
+		l.badHeld(who, produced)
+		return
+	}
 	l.dialing--
-	l.n.Held++
 	l.n.Open++
-	record(l.connect, l.now-c.started)
+	if c.rejoins {
+		l.n.Rejoined++
+		if recovered {
+			l.n.Recovered++
+		}
+		record(l.recent.Rejoin, l.now-c.started)
+	} else {
+		l.n.Held++
+		record(l.recent.Connect, l.now-c.started)
+	}
+	if !c.rejoins || c.position == nil {
+		c.order.begin(produced)
+	}
+	if l.e.o.Recover && c.position == nil {
+		c.position = &position{}
+	}
 }
 
 // refused ends an attempt that the server has refused temporarily. The client tries again later.
 func (l *loop) refused(who int32, reason string, after time.Duration) {
+	if l.conns[who].bad != nil {
+		l.badRefused(who, reason)
+		return
+	}
 	l.n.Refused++
 	count(&l.n.Refusals, reason)
 	l.again(who, after)
@@ -180,6 +247,10 @@ func (l *loop) refused(who int32, reason string, after time.Duration) {
 
 // giveUp ends an attempt that would be refused again. The client does not try again.
 func (l *loop) giveUp(who int32, reason string) {
+	if l.conns[who].bad != nil {
+		l.badRefused(who, reason)
+		return
+	}
 	l.n.Refused++
 	l.n.GivenUp++
 	count(&l.n.Refusals, reason)
@@ -188,6 +259,10 @@ func (l *loop) giveUp(who int32, reason string) {
 
 // attemptFailed ends an attempt that failed for another reason. The client tries again later.
 func (l *loop) attemptFailed(who int32, reason string) {
+	if l.conns[who].bad != nil {
+		l.badRefused(who, reason)
+		return
+	}
 	l.n.Failed++
 	count(&l.n.Failures, reason)
 	l.again(who, 0)

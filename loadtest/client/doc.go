@@ -6,12 +6,11 @@
 // client, and no JSON parser per message. Format creates the records, so that a record's number and time are at a fixed
 // position.
 //
-// Disturbers are other clients, with one goroutine each, that are slow, stopped or reset at random, and reconnect. They
-// know for each connection what the server may have counted.
+// Some clients may disturb the server: they are slow, stopped or reset at random, and come back. The engine knows for
+// each of their connections what the server may have counted.
 //
-// Thread rule: the methods of Engine and Disturbers may be called from any goroutine. A loop's clients belong to its
-// goroutine.
+// Thread rule: the methods of Engine may be called from any goroutine. A loop's clients belong to its goroutine. TLS
+// handshakes have goroutines of their own.
 //
-// The package does not support TLS and does not produce to Kafka. An Engine does not reconnect a client that has been
-// subscribed.
+// The package does not produce to Kafka. It does not connect a client again that the server has disconnected.
 package client

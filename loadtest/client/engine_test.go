@@ -1,13 +1,20 @@
 package client
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -38,9 +45,10 @@ func finish(t *testing.T, e *Engine, last uint64) Counters {
 	t.Helper()
 	e.Drain([]uint64{last})
 	eventually(t, e, func(_ Counters, drained bool) bool { return drained })
-	n, connect, latency := e.Close(5 * time.Second)
-	require.Equal(t, n.Held, connect.TotalCount())
-	require.Equal(t, n.Deliveries, latency.TotalCount())
+	n, times := e.Close(5 * time.Second)
+	require.Equal(t, n.Held, times.Connect.TotalCount())
+	require.Equal(t, n.Rejoined, times.Rejoin.TotalCount())
+	require.Equal(t, n.Deliveries, times.Latency.TotalCount())
 	require.GreaterOrEqual(t, n.WireBytes, n.DeliveryBytes)
 	n.WireBytes = 0 // How long heads and frames are is not compared.
 	return n
@@ -80,7 +88,7 @@ func TestDelivery(t *testing.T) {
 		{name: "broken frame", script: func(p *peer) { p.records(1); p.write([]byte{0xf1, 0}) }, last: 1, ended: true,
 			want: Counters{Closed: 1, Deliveries: 1}, closes: map[string]int64{"broken frame: non-zero rsv bits with no extension negotiated": 1}},
 	} {
-		for _, protocol := range []Protocol{Raw, JSON} {
+		for _, protocol := range []Protocol{Raw, JSON, Protobuf} {
 			t.Run(tc.name+" "+string(protocol), func(t *testing.T) {
 				s := newServer(t, protocol, 128, tc.script)
 				e := start(t, s, protocol, 1)
@@ -122,13 +130,112 @@ func TestLargeRecords(t *testing.T) {
 	}
 }
 
+// TLS, with records larger than a TLS record and many at once, and a token.
+func TestTLS(t *testing.T) {
+	for _, size := range []int{128, 100_000} {
+		s := newServer(t, Raw, size, func(p *peer) { p.joined(1, 2, 3, 4) }, func(s *server) { s.tls = true })
+		roots := x509.NewCertPool()
+		roots.AddCert(s.http.Certificate())
+		e := start(t, s, Raw, 20, func(o *Options) {
+			o.TLS, o.Tokens = &tls.Config{RootCAs: roots, ServerName: "example.com"}, []string{"secret"}
+		})
+		eventually(t, e, func(n Counters, _ bool) bool { return n.Deliveries == 80 })
+		require.Equal(t, "Bearer secret", s.header.Load().Get("Authorization"))
+		n := finish(t, e, 4)
+		require.Zero(t, n.Corrupt+n.Gaps+n.Lost+n.Closed+n.Failed)
+	}
+}
+
+// A server whose certificate is not trusted, and one that does not speak TLS.
+func TestTLSFails(t *testing.T) {
+	for _, secure := range []bool{true, false} {
+		s := newServer(t, Raw, 128, nil, func(s *server) { s.tls = secure })
+		e := start(t, s, Raw, 1, func(o *Options) { o.TLS = &tls.Config{RootCAs: x509.NewCertPool(), ServerName: "example.com"} })
+		eventually(t, e, func(n Counters, _ bool) bool { return n.Failed >= 1 })
+		n, _ := e.Close(time.Second)
+		require.Contains(t, slices.Collect(maps.Keys(n.Failures))[0], "TLS handshake")
+	}
+}
+
+// Clients that are disconnected on purpose come back, and are owed only what comes after.
+func TestReconnect(t *testing.T) {
+	for _, abrupt := range []bool{true, false} {
+		s := newServer(t, Raw, 128, func(p *peer) { p.records(1, 2) })
+		e := start(t, s, Raw, 3)
+		eventually(t, e, func(n Counters, _ bool) bool { return n.Deliveries == 6 })
+		e.Reconnect(abrupt)
+		eventually(t, e, func(n Counters, _ bool) bool { return n.Deliveries == 12 })
+		n := finish(t, e, 2)
+		require.Equal(t, []int64{3, 3, 3, 3, 0}, []int64{n.Held, n.Open, n.Moved, n.Rejoined, n.Closed + n.Lost + n.Duplicates})
+	}
+}
+
+func TestChurn(t *testing.T) {
+	s := newServer(t, Raw, 128, func(*peer) {})
+	e := start(t, s, Raw, 3)
+	eventually(t, e, func(n Counters, _ bool) bool { return n.Held == 3 })
+	e.Churn(200)
+	eventually(t, e, func(n Counters, _ bool) bool { return n.Rejoined > 10 })
+	e.Churn(0)
+	eventually(t, e, func(n Counters, _ bool) bool { return n.Open == 3 })
+	require.Zero(t, finish(t, e, 0).Closed)
+}
+
+// A client that comes back tells where it was. All that it has missed must come, also in the reply.
+func TestRecover(t *testing.T) {
+	for _, protocol := range []Protocol{JSON, Protobuf} {
+		for _, recovered := range []bool{true, false} {
+			var s *server
+			var subscribed atomic.Int32
+			s = newServer(t, protocol, 128, func(p *peer) {
+				if subscribed.Add(1) == 1 {
+					p.records(1, 2) // The offset of each is 7.
+					value, err := json.Marshal(json.RawMessage(s.format.Append(nil, 3, testTime)))
+					assert.NoError(t, err)
+					s.subscribeReply = fmt.Sprintf(`{"id":2,"subscribe":{"epoch":"e","recovered":%t,"publications":[{"data":%s,"offset":8}]}}`, recovered, value)
+					return
+				}
+				p.records(4)
+			}, subscribeReply(`{"id":2,"subscribe":{"epoch":"e"}}`))
+			e := start(t, s, protocol, 1, func(o *Options) { o.Recover = true })
+			eventually(t, e, func(n Counters, _ bool) bool { return n.Deliveries == 2 })
+			e.Reconnect(false)
+			eventually(t, e, func(n Counters, _ bool) bool { return n.Deliveries == 4 })
+			n := finish(t, e, 4)
+			require.Equal(t, recovered, n.Recovered == 1)
+			require.True(t, !recovered || n.Lost+n.Duplicates+n.Gaps == 0, "%+v", n)
+			if protocol == JSON {
+				require.Contains(t, *s.commands.Load(), `"recover":true,"epoch":"e","offset":7`)
+			}
+		}
+	}
+}
+
+// How late a loop is shows.
+func TestLag(t *testing.T) {
+	s := newServer(t, Raw, 128, func(*peer) {})
+	var busy atomic.Bool
+	e := start(t, s, Raw, 1, func(o *Options) {
+		o.Now = func() int64 {
+			if busy.Swap(false) {
+				time.Sleep(300 * time.Millisecond)
+			}
+			return time.Now().UnixNano()
+		}
+	})
+	eventually(t, e, func(n Counters, _ bool) bool { return n.Held == 1 })
+	busy.Store(true)
+	require.Eventually(t, func() bool { w := e.Window(); return w.Lag.Max() > 200_000 }, 8*time.Second, 5*time.Millisecond)
+	_ = finish(t, e, 0)
+}
+
 // Records that only warm up are checked and counted, but in no latency.
 func TestUnmeasured(t *testing.T) {
 	s := newServer(t, Raw, 128, func(p *peer) { p.records(1, 2, 3) })
 	e := start(t, s, Raw, 2, func(o *Options) { o.Unmeasured = 2 })
 	eventually(t, e, func(n Counters, _ bool) bool { return n.Deliveries == 6 })
-	_, _, latency := e.Close(5 * time.Second)
-	require.Equal(t, int64(2), latency.TotalCount())
+	_, times := e.Close(5 * time.Second)
+	require.Equal(t, int64(2), times.Latency.TotalCount())
 }
 
 func TestManyClients(t *testing.T) {
@@ -236,7 +343,7 @@ func TestOptions(t *testing.T) {
 		{"loops 2", func(o *Options) { o.Loops = 2 }},
 		{"dials 0", func(o *Options) { o.Dials = 0 }},
 		{"timeout", func(o *Options) { o.AttemptTimeout = 0 }},
-		{"neither raw nor json", func(o *Options) { o.Protocol = "http" }},
+		{"neither raw nor json nor protobuf", func(o *Options) { o.Protocol = "http" }},
 		{"no channel", func(o *Options) { o.Channels = nil }},
 	} {
 		o := good

@@ -5,10 +5,12 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/url"
+	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/gobwas/ws"
 
 	"wsd/internal/epoll"
@@ -21,22 +23,27 @@ type state uint8
 const (
 	stateIdle       state = iota // Waits to connect, or has given up.
 	stateConnecting              // Waits for the TCP connection.
+	stateSecuring                // Is in the TLS handshake.
 	stateHandshake               // Has sent the upgrade request.
-	stateCommands                // Has sent the connect and subscribe commands (JSON only).
+	stateCommands                // Has sent the connect and subscribe commands (not with Raw).
 	stateHeld                    // Is subscribed.
 	stateClosed                  // Was subscribed, and has been disconnected.
 )
 
 // conn is one client. It belongs to its loop.
 type conn struct {
-	fd      int32       // Descriptor; -1: none.
-	state   state       // State of the client.
-	tries   uint8       // Number of attempts that have ended, for the back-off.
-	channel uint16      // Index of its channel.
-	started int64       // When the attempt began.
-	order   order       // Checks the order of its records.
-	reader  wire.Reader // Reads its frames.
-	rest    []byte      // Start of an incomplete frame or response head; usually nil.
+	fd       int32       // Descriptor; -1: none.
+	state    state       // State of the client.
+	rejoins  bool        // Whether the client has been held before.
+	tries    uint8       // Number of attempts that have ended, for the back-off.
+	channel  uint16      // Index of its channel.
+	started  int64       // When the attempt began.
+	order    order       // Checks the order of its records.
+	reader   wire.Reader // Reads its frames.
+	rest     []byte      // Start of an incomplete frame or response head; usually nil.
+	tls      *tlsConn    // TLS; nil: none.
+	position *position   // Where the client is in its channel's stream; nil: does not recover.
+	bad      *disturber  // What a disturbing client does; nil: a good client.
 }
 
 const (
@@ -54,33 +61,40 @@ var mask = [4]byte{0x5a, 0xa5, 0x3c, 0xc3}
 type loop struct {
 	e       *Engine
 	poller  *epoll.Poller
-	index   int                     // Index of the loop.
-	conns   []conn                  // The clients.
-	buf     []byte                  // Read buffer of all clients.
-	out     []byte                  // Write buffer of all clients.
-	n       Counters                // Counters of the clients.
-	missing missing                 // Records that clients have not got.
-	connect *hdrhistogram.Histogram // Times from connecting to the subscription, in microseconds.
-	latency *hdrhistogram.Histogram // Latencies of records, in microseconds.
+	index   int       // Index of the loop.
+	conns   []conn    // The clients, first the good ones.
+	good    int       // Number of good clients.
+	buf     []byte    // Read buffer of all clients.
+	out     []byte    // Write buffer of all clients.
+	n       Counters  // Counters of the good clients.
+	bad     Disturbed // Counters of the disturbing clients.
+	missing missing   // Records that clients have not got.
+	times   Times     // What was measured, up to the last tick.
+	recent  Times     // What was measured since.
 
 	key       string        // Sec-WebSocket-Key of all handshakes.
-	requests  [][]byte      // Upgrade request, by channel.
-	commands  [][]byte      // Frame with the connect and subscribe commands, by channel; JSON only.
-	pong      []byte        // Frame that answers a ping of the client protocol.
 	fresh     int           // Index of the first client that has not tried to connect yet.
 	retries   []retry       // Clients that will try again.
 	dialing   int           // Number of current attempts.
 	dialsMax  int           // Maximum number of attempts at the same time.
+	churn     churn         // Clients that leave and come back.
 	begun     int64         // When connecting began.
 	now       int64         // Time after the last read or wait.
 	nextTick  int64         // Time of the next tick.
 	nextSweep int64         // Time of the next sweep.
+	nextTimes int64         // Time of the next publishTimes.
 	sockets   int           // Number of open descriptors.
+	securing  int           // Number of TLS handshakes.
 	inflater  wire.Inflater // Decompresses messages.
+	probe     atomic.Pointer[time.Time]
 
-	mu        sync.Mutex
-	published Counters // Copy of the counters for Snapshot; guarded by mu.
-	counted   bool     // Whether published.Behind is valid; guarded by mu.
+	mu           sync.Mutex
+	todo         []func(l *loop) // Called in the next turn; guarded by mu.
+	published    Counters        // Copy of the counters for Snapshot; guarded by mu.
+	publishedBad Disturbed       // Copy of bad; guarded by mu.
+	badActive    int64           // Disturbing clients that are connected or will be; guarded by mu.
+	window       Times           // What was measured since the last Window; guarded by mu.
+	counted      int64           // Value of draining for which published.Behind is valid; guarded by mu.
 }
 
 // retry is a client that will try again.
@@ -89,38 +103,69 @@ type retry struct {
 	due int64 // Time of the next attempt.
 }
 
+// churn is clients that leave and come back.
+type churn struct {
+	rate  float64 // Clients per second.
+	since int64   // When it began.
+	done  int64   // Clients that have left.
+	next  int     // Index of the next client.
+}
+
 func newLoop(e *Engine, index int) (*loop, error) {
 	o := &e.o
 	poller, err := epoll.New(eventsMax)
 	if err != nil {
 		return nil, fmt.Errorf("create client loop %d: %w", index, err)
 	}
-	share := (o.Clients - index + o.Loops - 1) / o.Loops
+	share := func(n int) int { return (n - index + o.Loops - 1) / o.Loops }
 	l := &loop{
-		e: e, poller: poller, index: index, conns: make([]conn, share), buf: make([]byte, bufferBytes),
-		missing: missing{}, connect: newHistogram(), latency: newHistogram(),
-		key:      newKey(),
-		dialsMax: max(1, o.Dials/o.Loops),
-		pong:     wire.AppendMasked(nil, ws.OpText, []byte("{}"), mask),
+		e: e, poller: poller, index: index, good: share(o.Clients), buf: make([]byte, bufferBytes),
+		missing: missing{}, times: NewTimes(), recent: NewTimes(), window: NewTimes(),
+		key: newKey(), dialsMax: max(1, o.Dials/o.Loops),
 	}
+	l.conns = make([]conn, l.good+share(o.Disturb.Count))
 	for i := range l.conns {
-		l.conns[i].fd = -1
-		l.conns[i].channel = uint16((index + i*o.Loops) % len(o.Channels))
-	}
-	for _, ch := range o.Channels {
-		path := "/connection/websocket"
-		if o.Protocol == Raw {
-			path = rawPath(ch.Name)
+		c := &l.conns[i]
+		c.fd, c.channel = -1, uint16((index+i*o.Loops)%len(o.Channels))
+		if i >= l.good {
+			c.channel, c.bad = 0, o.Disturb.disturber(index+i*o.Loops)
 		}
-		request := wire.AppendClientHandshake(nil, o.Host, path, "", l.key)
-		if o.Deflate {
-			request = wire.OfferDeflate(request)
-		}
-		l.requests = append(l.requests, request)
-		commands := fmt.Appendf(nil, "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":%q}}", ch.Name)
-		l.commands = append(l.commands, wire.AppendMasked(nil, ws.OpText, commands, mask))
 	}
 	return l, nil
+}
+
+// request returns the upgrade request of a client.
+func (l *loop) request(who int32) []byte {
+	o, name := &l.e.o, l.e.o.Channels[l.conns[who].channel].Name
+	path, subprotocol := o.Path, ""
+	switch {
+	case o.Protocol == Protobuf:
+		subprotocol = "centrifuge-protobuf"
+		fallthrough
+	case o.Protocol == JSON:
+		if path == "" {
+			path = "/connection/websocket"
+		}
+	case path == "":
+		path = "/ws?channel={channel}"
+	}
+	path = strings.ReplaceAll(path, "{channel}", url.QueryEscape(name))
+	request := wire.AppendClientHandshake(nil, o.Host, path, subprotocol, l.key)
+	if o.Deflate {
+		request = wire.OfferDeflate(request)
+	}
+	if token := l.token(who); token != "" && o.Protocol == Raw {
+		request = fmt.Appendf(request[:len(request)-2], "Authorization: Bearer %s\r\n\r\n", token)
+	}
+	return request
+}
+
+// token returns the token of a client, or "".
+func (l *loop) token(who int32) string {
+	if tokens := l.e.o.Tokens; len(tokens) > 0 {
+		return tokens[(l.index+int(who)*l.e.o.Loops)%len(tokens)]
+	}
+	return ""
 }
 
 func newKey() string {
@@ -129,24 +174,19 @@ func newKey() string {
 	return base64.StdEncoding.EncodeToString(nonce[:])
 }
 
-func rawPath(channel string) string { return "/ws?channel=" + url.QueryEscape(channel) }
+// post has f called in the next turn. Any goroutine may call it.
+func (l *loop) post(f func(l *loop)) {
+	l.mu.Lock()
+	l.todo = append(l.todo, f)
+	l.mu.Unlock()
+	l.poller.Wake()
+}
 
 // run is the loop's goroutine.
 func (l *loop) run() {
 	l.begun = l.e.o.Now()
 	for {
-		events, _, err := l.poller.Wait(true)
-		if err != nil {
-			panic(fmt.Sprintf("BUG: client loop %d: %v", l.index, err))
-		}
-		l.now = l.e.o.Now()
-		for _, ev := range events {
-			// A descriptor that was closed earlier in this turn may belong to another client by now, which has another
-			// key.
-			if l.conns[ev.Fd].fd == ev.Pad {
-				l.event(ev.Fd)
-			}
-		}
+		l.turn()
 		phase := l.e.phase.Load()
 		if phase == phaseDial {
 			l.fill()
@@ -157,9 +197,35 @@ func (l *loop) run() {
 		}
 		if phase == phaseClose {
 			l.close()
-			l.publish(false)
+			l.publish()
+			l.publishTimes()
 			return
 		}
+	}
+}
+
+// turn waits for events and handles them.
+func (l *loop) turn() {
+	events, _, err := l.poller.Wait(true)
+	if err != nil {
+		panic(fmt.Sprintf("BUG: client loop %d: %v", l.index, err))
+	}
+	l.now = l.e.o.Now()
+	if due := l.probe.Swap(nil); due != nil {
+		record(l.recent.Lag, int64(time.Since(*due)))
+	}
+	for _, ev := range events {
+		// A descriptor that was closed earlier in this turn may belong to another client by now, which has another key.
+		if l.conns[ev.Fd].fd == ev.Pad {
+			l.event(ev.Fd)
+		}
+	}
+	l.mu.Lock()
+	todo := l.todo
+	l.todo = nil
+	l.mu.Unlock()
+	for _, f := range todo {
+		f(l)
 	}
 }
 
@@ -169,30 +235,56 @@ func (l *loop) tick(phase int32) {
 		l.nextSweep = l.now + int64(4*tickInterval)
 		l.sweep(phase)
 	}
-	if phase == phaseDrain {
+	for i := l.good; i < len(l.conns); i++ {
+		l.disturb(int32(i))
+	}
+	if l.e.draining.Load() > 0 {
 		l.n.Behind = 0
-		for i := range l.conns {
+		for i := range l.conns[:l.good] {
 			if c := &l.conns[i]; c.state == stateHeld && c.order.behind(l.e.last[c.channel].Load()) > 0 {
 				l.n.Behind++
 			}
 		}
 	}
-	l.publish(phase == phaseDrain)
+	l.publish()
+	if l.now >= l.nextTimes { // Merging histograms is expensive.
+		l.nextTimes = l.now + int64(timesInterval)
+		l.publishTimes()
+	}
 }
 
-func (l *loop) publish(counted bool) {
+func (l *loop) publish() {
+	draining := l.e.draining.Load()
+	var n Counters
+	var bad Disturbed
+	Add(&n, &l.n)
+	Add(&bad, &l.bad)
+	var active int64
+	for _, c := range l.conns[l.good:] {
+		if c.bad.on || c.bad.mode != modeOff {
+			active++
+		}
+	}
 	l.mu.Lock()
-	l.published = l.n.clone()
-	l.counted = counted
+	l.published, l.publishedBad, l.badActive, l.counted = n, bad, active, draining
 	l.mu.Unlock()
+}
+
+// publishTimes moves what was measured recently to the window and to the total.
+func (l *loop) publishTimes() {
+	l.times.Merge(&l.recent)
+	l.mu.Lock()
+	l.window.Merge(&l.recent)
+	l.mu.Unlock()
+	l.recent.reset()
 }
 
 // sweep ends attempts that take too long, or all attempts after phaseDial.
 func (l *loop) sweep(phase int32) {
-	for i := range l.conns {
+	for i := range l.conns[:l.good] {
 		c := &l.conns[i]
-		if c.fd < 0 || c.state == stateHeld {
-			continue
+		if c.fd < 0 || c.state == stateHeld || c.state == stateSecuring {
+			continue // A TLS handshake has a deadline of its own.
 		}
 		if phase != phaseDial {
 			l.attemptFailed(int32(i), "not subscribed when the ramp ended")
@@ -206,6 +298,8 @@ func (s state) doing() string {
 	switch s {
 	case stateConnecting:
 		return "connecting"
+	case stateSecuring:
+		return "in the TLS handshake"
 	case stateHandshake:
 		return "waiting for the upgrade"
 	default:
@@ -217,7 +311,7 @@ func (s state) doing() string {
 func (l *loop) drop(c *conn, end func(fd int)) {
 	end(int(c.fd))
 	l.sockets--
-	c.fd, c.rest, c.reader = -1, nil, wire.Reader{}
+	c.fd, c.rest, c.reader, c.tls = -1, nil, wire.Reader{}, nil
 }
 
 // disconnected ends a subscribed client, because of the server or a broken connection.
@@ -230,13 +324,52 @@ func (l *loop) disconnected(who int32, reason string) {
 	count(&l.n.Closes, reason)
 }
 
+// reconnect ends the connections of all held clients, which come back at once.
+func (l *loop) reconnect(abrupt bool) {
+	for i := range l.conns[:l.good] {
+		if l.conns[i].state == stateHeld {
+			l.move(int32(i), abrupt)
+		}
+	}
+}
+
+// move ends the connection of a held client, which comes back at once. What it was owed is not lost: a client that
+// recovers must still get it, and another is owed only what comes after its next subscription.
+func (l *loop) move(who int32, abrupt bool) {
+	c := &l.conns[who]
+	end := epoll.Reset
+	if !abrupt {
+		l.out = appendClose(l.out[:0])
+		_, _ = l.write(c, l.out) // If it fails, the connection has ended anyway.
+		end = epoll.Close
+	}
+	l.drop(c, end)
+	c.state, c.rejoins, c.tries = stateIdle, true, 0
+	l.n.Open--
+	l.n.Moved++
+	if c.position == nil {
+		delete(l.missing, who)
+	}
+	l.retries = append(l.retries, retry{who: who, due: l.now})
+}
+
+func appendClose(dst []byte) []byte {
+	return wire.AppendMasked(dst, ws.OpClose, ws.NewCloseFrameBody(ws.StatusNormalClosure, ""), mask)
+}
+
 // close sends close frames, waits for the server to close the connections, and counts missing records.
 func (l *loop) close() {
+	for l.securing > 0 {
+		l.turn() // The handshakes end soon, because they see the phase.
+	}
 	l.sweep(phaseClose)
 	for i := range l.conns {
-		if c := &l.conns[i]; c.state == stateHeld {
-			l.out = wire.AppendMasked(l.out[:0], ws.OpClose, ws.NewCloseFrameBody(ws.StatusNormalClosure, ""), mask)
-			if n, err := epoll.Write(int(c.fd), l.out); err != nil || n < len(l.out) {
+		switch c := &l.conns[i]; {
+		case c.fd >= 0 && c.bad != nil:
+			l.drop(c, epoll.Reset)
+		case c.state == stateHeld:
+			l.out = appendClose(l.out[:0])
+			if n, err := l.write(c, l.out); err != nil || n < len(l.out) {
 				l.drop(c, epoll.Reset)
 			}
 		}
@@ -261,18 +394,17 @@ func (l *loop) close() {
 		}
 		l.now = l.e.o.Now()
 	}
-	for i := range l.conns {
+	for i := range l.conns[:l.good] {
 		c := &l.conns[i]
 		if c.fd >= 0 {
 			l.drop(c, epoll.Reset)
 		}
 		behind := int64(c.order.behind(l.e.last[c.channel].Load()))
-		switch c.state {
-		case stateHeld:
+		switch {
+		case c.state == stateHeld:
 			l.n.Lost += behind
-		case stateClosed:
+		case c.state == stateClosed, c.position != nil && c.rejoins:
 			l.n.LostClosed += behind
-		case stateIdle, stateConnecting, stateHandshake, stateCommands: // Not subscribed, so it misses nothing.
 		}
 	}
 }
@@ -282,4 +414,10 @@ func (l *loop) close() {
 func backoff(tries uint8, chance float64) time.Duration {
 	full := 100 * time.Millisecond << min(tries, 6)
 	return full/2 + time.Duration(float64(full/2)*chance)
+}
+
+// grown returns b with room for size more bytes, and that room.
+func grown(b []byte, size int) (all, room []byte) {
+	b = slices.Grow(b, size)
+	return b, b[len(b):cap(b)]
 }

@@ -50,16 +50,6 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-func TestCountersAdd(t *testing.T) {
-	a := Counters{Held: 1, Lost: 2, Closes: map[string]int64{"1000 x": 1}}
-	b := Counters{Held: 3, LostClosed: 1, Closes: map[string]int64{"1000 x": 1, "3001 y": 2}, Failures: map[string]int64{"z": 1}}
-	n := a.clone()
-	n.add(&b)
-	require.Equal(t, Counters{Held: 4, Lost: 2, LostClosed: 1, Closes: map[string]int64{"1000 x": 2, "3001 y": 2},
-		Failures: map[string]int64{"z": 1}}, n)
-	require.Equal(t, int64(1), a.Closes["1000 x"], "a clone is apart")
-}
-
 func TestReasonsAreBounded(t *testing.T) {
 	var m map[string]int64
 	for i := range 10 * reasonsMax {

@@ -1,11 +1,10 @@
 package client
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
+	"io"
+	"os"
 
 	"github.com/gobwas/ws"
 	"golang.org/x/sys/unix"
@@ -14,36 +13,57 @@ import (
 	"wsd/internal/wire"
 )
 
-func again(err error) bool { return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) }
+func again(err error) bool {
+	return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) || errors.Is(err, os.ErrDeadlineExceeded)
+}
 
 // event handles a descriptor that is ready.
 func (l *loop) event(who int32) {
 	c := &l.conns[who]
-	if c.state == stateConnecting {
+	switch {
+	case c.state == stateConnecting:
 		l.connected(who)
 		return
+	case c.state == stateSecuring:
+		return // The handshake's goroutine sees errors.
+	case c.bad != nil && c.bad.blind:
+		c.bad.rest() // Only the end of the connection is reported. What the server has said before is still to be read.
+		l.watch(who, true)
 	}
+	// TLS may hold more than one read returns, of which epoll does not know.
+	for more := true; more && c.fd >= 0; more = c.tls != nil {
+		if !l.readOnce(who, len(l.buf)) {
+			return
+		}
+	}
+}
+
+// readOnce reads at most size bytes and handles the complete frames. It reports whether there may be more.
+func (l *loop) readOnce(who int32, size int) bool {
+	c := &l.conns[who]
 	into := l.buf
 	if c.rest != nil {
-		c.rest = slices.Grow(c.rest, restBytes)
-		into = c.rest[len(c.rest):cap(c.rest)]
+		c.rest, into = grown(c.rest, restBytes)
 	}
-	n, err := epoll.Read(int(c.fd), into)
+	n, err := l.read(c, into[:min(size, len(into))])
 	l.now = l.e.o.Now()
 	switch {
 	case err != nil && again(err):
-		return
+		return false
+	case err == nil && n == 0 || errors.Is(err, io.EOF):
+		l.broken(who, "end of the stream")
+		return false
 	case err != nil:
 		l.broken(who, err.Error())
-		return
-	case n == 0:
-		l.broken(who, "end of the stream")
-		return
+		return false
 	}
 	l.n.WireBytes += int64(n)
 	b := into[:n]
 	if c.rest != nil {
 		b = c.rest[:len(c.rest)+n]
+	}
+	if c.bad != nil {
+		c.bad.gotAt = l.now
 	}
 	used := l.consume(who, b)
 	switch {
@@ -55,14 +75,18 @@ func (l *loop) event(who int32) {
 	default:
 		c.rest = append(c.rest[:0], b[used:]...)
 	}
+	return true
 }
 
 // broken ends a connection that the server or the network has ended without a close frame.
 func (l *loop) broken(who int32, what string) {
-	if l.conns[who].state == stateHeld {
+	switch c := &l.conns[who]; {
+	case c.bad != nil:
+		l.badCut(who)
+	case c.state == stateHeld:
 		l.disconnected(who, "1006 "+what)
-	} else {
-		l.refused(who, what+" while "+l.conns[who].state.doing(), 0)
+	default:
+		l.refused(who, what+" while "+c.state.doing(), 0)
 	}
 }
 
@@ -109,9 +133,13 @@ func (l *loop) consume(who int32, b []byte) (used int) {
 // violated ends a connection on which the server has violated the protocol.
 func (l *loop) violated(who int32, failure *wire.CloseError) {
 	reason := "broken frame: " + failure.Reason
-	if l.conns[who].state == stateHeld {
+	switch c := &l.conns[who]; {
+	case c.bad != nil:
+		l.bad.Corrupt++
+		l.badCut(who)
+	case c.state == stateHeld:
 		l.disconnected(who, reason)
-	} else {
+	default:
 		l.attemptFailed(who, reason)
 	}
 }
@@ -127,8 +155,10 @@ func (l *loop) closeFrame(who int32, payload []byte) {
 	c := &l.conns[who]
 	l.out = wire.AppendMasked(l.out[:0], ws.OpClose, payload, mask)
 	// Ignore the error: the connection ends anyway.
-	_, _ = epoll.Write(int(c.fd), l.out)
+	_, _ = l.write(c, l.out)
 	switch {
+	case c.bad != nil:
+		l.badClosed(who, code, reason)
 	case c.state == stateHeld:
 		l.disconnected(who, reason)
 	case code >= 3500 && code < 4000 || code >= 4500 && code < 5000:
@@ -140,8 +170,11 @@ func (l *loop) closeFrame(who int32, payload []byte) {
 
 // send writes b, which is short enough for the socket's buffer, and reports whether the connection is still open.
 func (l *loop) send(who int32, b []byte) bool {
-	n, err := epoll.Write(int(l.conns[who].fd), b)
+	c := &l.conns[who]
+	n, err := l.write(c, b)
 	switch {
+	case err != nil && !again(err) && c.bad != nil && c.state == stateHeld:
+		c.bad.rest() // What the server has said before is still to be read.
 	case err != nil && !again(err):
 		l.broken(who, "write: "+err.Error())
 	case n < len(b):
@@ -152,96 +185,47 @@ func (l *loop) send(who int32, b []byte) bool {
 	return false
 }
 
-// message handles one complete message.
-func (l *loop) message(who int32, payload []byte) {
-	if l.e.o.Protocol == Raw {
-		l.record(who, payload, len(payload))
-		return
-	}
-	for line := range bytes.SplitSeq(bytes.TrimSuffix(payload, []byte("\n")), []byte("\n")) {
-		if l.conns[who].fd < 0 {
-			return
-		}
-		l.object(who, line)
-	}
-}
-
-// Beginnings of objects of the JSON protocol. The server writes no white space; with white space an object would count
-// as unexpected.
-var (
-	pushStart  = []byte(`{"push":`)
-	valueStart = []byte(seqKey)
-)
-
-// object handles one object of the JSON protocol.
-func (l *loop) object(who int32, line []byte) {
-	if string(line) == "{}" {
-		l.n.Pings++
-		l.send(who, l.pong)
-		return
-	}
-	c := &l.conns[who]
-	if !bytes.HasPrefix(line, pushStart) {
-		l.reply(who, line)
-		return
-	}
-	start := bytes.Index(line, valueStart)
-	if start < 0 {
-		l.n.Unexpected++
-		return
-	}
-	size := l.e.o.Channels[c.channel].Format.size
-	// A comma or brace follows the value. Anything else means that the value is longer.
-	if end := start + size; end < len(line) && (line[end] == ',' || line[end] == '}') {
-		l.record(who, line[start:end], size)
-	} else {
-		l.record(who, line[start:], -1)
-	}
-}
-
-// reply handles the reply to the connect or the subscribe command.
-func (l *loop) reply(who int32, line []byte) {
-	var r struct {
-		ID    uint32
-		Error *struct {
-			Code      uint32
-			Message   string
-			Temporary bool
-		}
-	}
-	c := &l.conns[who]
-	switch err := json.Unmarshal(line, &r); {
-	case c.state != stateCommands || err != nil:
-		l.n.Unexpected++
-	case r.Error != nil && (r.Error.Temporary || r.Error.Code < 100):
-		l.refused(who, fmt.Sprintf("error %d %s", r.Error.Code, r.Error.Message), 0)
-	case r.Error != nil:
-		l.giveUp(who, fmt.Sprintf("error %d %s", r.Error.Code, r.Error.Message))
-	case r.ID == 2:
-		l.held(who)
-	}
-}
-
 // record checks one record. length is the length of its value, or -1 if that is wrong.
 func (l *loop) record(who int32, b []byte, length int) {
 	c := &l.conns[who]
 	f := l.e.o.Channels[c.channel].Format
 	seq, ts, v := f.parse(b)
+	n := &l.n
+	if c.bad != nil {
+		n = &l.bad.Records
+	}
 	switch {
 	case c.state != stateHeld:
-		l.n.Unexpected++ // Before the subscription is confirmed.
+		n.Unexpected++ // Before the subscription is confirmed.
 	case v == recordForeign:
-		l.n.Foreign++
+		n.Foreign++
 	case v == recordCorrupt || length != f.size:
-		l.n.Corrupt++
+		n.Corrupt++
+	case c.bad != nil:
+		l.badRecord(who, seq, ts)
 	default:
-		l.n.DeliveryBytes += int64(length)
+		n.DeliveryBytes += int64(length)
 		if seq > l.e.o.Unmeasured {
-			record(l.latency, l.now-ts)
+			record(l.recent.Latency, l.now-ts)
 		}
 		if seen := &l.e.seen[c.channel]; seq > seen.Load() {
 			seen.Store(seq)
 		}
-		c.order.take(who, seq, l.missing, &l.n)
+		c.order.take(who, seq, l.missing, n)
+	}
+}
+
+// watch lets epoll report that a client's socket is readable, or only its end.
+func (l *loop) watch(who int32, on bool) {
+	c := &l.conns[who]
+	ready := uint32(0)
+	if on {
+		ready = epoll.Readable
+	}
+	if err := l.poller.Modify(int(c.fd), ready, who, c.fd); err != nil {
+		panic(fmt.Sprintf("BUG: watch socket: %v", err))
+	}
+	if c.bad != nil {
+		c.bad.blind = !on
 	}
 }

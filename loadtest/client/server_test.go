@@ -2,6 +2,9 @@ package client
 
 import (
 	"bufio"
+	"encoding/json"
+	"io"
+	"log"
 	"maps"
 	"net"
 	"net/http"
@@ -13,8 +16,11 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/centrifugal/protocol"
 	"github.com/gobwas/ws"
 	"github.com/stretchr/testify/assert"
+
+	"wsd/internal/proto"
 )
 
 // server is a WebSocket server that does to each client what a script says, and then waits for the client to go.
@@ -28,6 +34,8 @@ type server struct {
 	refuse         func(w http.ResponseWriter) bool // Whether it has answered; nil: no client is refused.
 	subscribeReply string                           // Instead of the usual one.
 	commands       atomic.Pointer[string]           // The first message of the last client.
+	header         atomic.Pointer[http.Header]      // Of the last upgrade request.
+	tls            bool
 	running        sync.WaitGroup
 
 	mu   sync.Mutex
@@ -40,7 +48,14 @@ func newServer(t *testing.T, protocol Protocol, size int, script func(p *peer), 
 	for _, change := range changes {
 		change(s)
 	}
-	s.http = httptest.NewServer(http.HandlerFunc(s.serve))
+	s.http = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
+	// It says nothing to those that reset, or fail, before they have sent their request.
+	s.http.Config.ErrorLog = log.New(io.Discard, "", 0)
+	if s.tls {
+		s.http.StartTLS()
+	} else {
+		s.http.Start()
+	}
 	s.addr = netip.MustParseAddrPort(s.http.Listener.Addr().String())
 	t.Cleanup(func() {
 		s.http.Close()
@@ -66,6 +81,7 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	s.running.Add(1)
 	defer s.running.Done()
+	s.header.Store(&r.Header)
 	conn, rw, _, err := ws.UpgradeHTTP(r, w)
 	if !assert.NoError(s.t, err) {
 		return
@@ -76,7 +92,7 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 	s.from[host] = true
 	s.mu.Unlock()
 	p := &peer{s: s, conn: conn, in: rw.Reader}
-	if s.protocol == JSON && !p.subscribe() {
+	if s.protocol != Raw && !p.subscribe() {
 		return
 	}
 	if s.script != nil {
@@ -106,7 +122,7 @@ func (p *peer) message() string {
 		assert.True(p.s.t, frame.Header.Masked && frame.Header.Fin)
 		frame = ws.UnmaskFrameInPlace(frame)
 		switch frame.Header.OpCode {
-		case ws.OpText:
+		case ws.OpText, ws.OpBinary:
 			return string(frame.Payload)
 		case ws.OpClose:
 			p.frame(ws.NewCloseFrame(frame.Payload))
@@ -125,15 +141,27 @@ func (p *peer) subscribe() bool {
 		return false
 	}
 	p.s.commands.Store(&commands)
-	p.text(`{"id":1,"connect":{"client":"x","version":"0","ping":25,"pong":true}}`)
+	p.reply(`{"id":1,"connect":{"client":"x","version":"0","ping":25,"pong":true}}`)
 	reply := `{"id":2,"subscribe":{}}`
 	if p.s.subscribeReply != "" {
 		reply = p.s.subscribeReply
 	}
 	if strings.TrimSpace(reply) != "" {
-		p.text(reply)
+		p.reply(reply)
 	}
 	return true
+}
+
+// reply sends a reply, which is given as JSON.
+func (p *peer) reply(text string) {
+	if p.s.protocol == Protobuf {
+		var r protocol.Reply
+		assert.NoError(p.s.t, json.Unmarshal([]byte(text), &r))
+		b, err := proto.AppendReplyProtobuf(nil, &r)
+		assert.NoError(p.s.t, err)
+		text = string(b)
+	}
+	p.text(text)
 }
 
 // write writes bytes. That the client has gone shows when its next message is read.
@@ -145,7 +173,15 @@ func (p *peer) frame(f ws.Frame) {
 	p.write(b)
 }
 
-func (p *peer) text(s string) { p.frame(ws.NewTextFrame([]byte(s))) }
+// textFrame is a text frame, with Protobuf a binary one.
+func (p *peer) textFrame(s string) ws.Frame {
+	if p.s.protocol == Protobuf {
+		return ws.NewBinaryFrame([]byte(s))
+	}
+	return ws.NewTextFrame([]byte(s))
+}
+
+func (p *peer) text(s string) { p.frame(p.textFrame(s)) }
 
 // envelope is a record as the message that carries it.
 func (p *peer) envelope(seq uint64) string {
@@ -153,8 +189,12 @@ func (p *peer) envelope(seq uint64) string {
 }
 
 func (p *peer) wrap(value string) string {
-	if p.s.protocol == Raw {
+	switch p.s.protocol {
+	case Raw:
 		return value
+	case Protobuf:
+		return string(proto.AppendPublicationProtobuf(nil, "loadtest", []byte(value), 7))
+	case JSON:
 	}
 	return `{"push":{"channel":"loadtest","pub":{"data":` + value + `,"offset":7}}}`
 }
@@ -169,7 +209,7 @@ func (p *peer) records(seqs ...uint64) {
 func (p *peer) joined(seqs ...uint64) {
 	var b []byte
 	for _, seq := range seqs {
-		b = append(b, ws.MustCompileFrame(ws.NewTextFrame([]byte(p.envelope(seq))))...)
+		b = append(b, ws.MustCompileFrame(p.textFrame(p.envelope(seq)))...)
 	}
 	p.write(b)
 }
@@ -177,14 +217,14 @@ func (p *peer) joined(seqs ...uint64) {
 // fragmented sends a record in three frames.
 func (p *peer) fragmented(seq uint64) {
 	b := []byte(p.envelope(seq))
-	p.frame(ws.NewFrame(ws.OpText, false, b[:10]))
+	p.frame(ws.NewFrame(p.textFrame("").Header.OpCode, false, b[:10]))
 	p.frame(ws.NewFrame(ws.OpContinuation, false, b[10:11]))
 	p.frame(ws.NewFrame(ws.OpContinuation, true, b[11:]))
 }
 
 // trickle sends a record in writes of one byte.
 func (p *peer) trickle(seq uint64) {
-	for _, c := range ws.MustCompileFrame(ws.NewTextFrame([]byte(p.envelope(seq)))) {
+	for _, c := range ws.MustCompileFrame(p.textFrame(p.envelope(seq))) {
 		p.write([]byte{c})
 	}
 }

@@ -107,10 +107,10 @@ func finish(t *testing.T, e *client.Engine, deliveries int64, last ...uint64) {
 	t.Helper()
 	eventually(t, e, func(c client.Counters) bool { return c.Deliveries >= deliveries })
 	e.Drain(last)
-	c, _, latency := e.Close(10 * time.Second)
+	c, times := e.Close(10 * time.Second)
 	require.Equal(t, deliveries, c.Deliveries)
 	require.Zero(t, c.Failed+c.Refused+c.Closed+c.Lost+c.LostClosed+c.Duplicates+c.Reordered+c.Corrupt+c.Foreign+c.Unexpected, "%+v", c)
-	require.Less(t, latency.Max(), int64(20_000_000), "microseconds: the times are of the same clock")
+	require.Less(t, times.Latency.Max(), int64(20_000_000), "microseconds: the times are of the same clock")
 }
 
 func offset() int64 { return time.Now().UnixNano() - int64(epoll.Monotonic()) }

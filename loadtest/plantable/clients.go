@@ -204,13 +204,13 @@ func (t *trial) close() *hdrhistogram.Histogram {
 	var closing sync.WaitGroup
 	for _, e := range slices.Clone(t.engines()) {
 		closing.Go(func() {
-			_, _, latency := e.Close(2 * time.Second)
+			_, times := e.Close(2 * time.Second)
 			mu.Lock()
 			defer mu.Unlock()
 			if all == nil {
-				all = latency
+				all = times.Latency
 			} else {
-				all.Merge(latency)
+				all.Merge(times.Latency)
 			}
 		})
 	}

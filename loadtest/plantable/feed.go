@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"time"
 
 	"wsd/loadtest/client"
 	"wsd/loadtest/producer"
@@ -37,6 +38,7 @@ type feed struct {
 	running   sync.WaitGroup
 	mu        sync.Mutex
 	err       error
+	lateMax   time.Duration // Longest delay of a produce request.
 }
 
 func newFeed(c *config, broker string, now func() int64) (*feed, error) {
@@ -48,11 +50,15 @@ func newFeed(c *config, broker string, now func() int64) (*feed, error) {
 			return nil, fmt.Errorf("format records: %w", err)
 		}
 		o := producer.Options{Brokers: []string{broker}, Topic: topic, Batch: 1,
-			Append: func(dst []byte, seq uint64) []byte { return format.Append(dst, seq, now()) }}
+			Append: func(dst []byte, seq uint64, late time.Duration) []byte {
+				return format.Append(dst, seq, now()-int64(late))
+			}}
 		if topic == userTopic {
 			users := uint64(f.users)
 			o.Batch = userBatch
-			o.Append = func(dst []byte, seq uint64) []byte { return format.Append(dst, (seq-1)/users+1, now()) }
+			o.Append = func(dst []byte, seq uint64, late time.Duration) []byte {
+				return format.Append(dst, (seq-1)/users+1, now()-int64(late))
+			}
 			o.Key = func(dst []byte, seq uint64) []byte { return fmt.Appendf(dst, "u%d", (seq-1)%users) }
 		}
 		f.formats = append(f.formats, format)
@@ -100,15 +106,17 @@ func scan(text, format string, n *int) bool {
 func (f *feed) start(ctx context.Context) {
 	const forever = 1 << 30
 	for i, p := range f.producers {
-		rate := f.shared
+		requests := f.shared // A second.
 		if i == broadcastTopics {
-			rate = f.own * float64(f.users)
+			requests = f.own * float64(f.users) / userBatch
 		}
 		f.running.Go(func() {
-			if err := p.Run(ctx, rate, forever); err != nil {
-				f.mu.Lock()
+			late, err := p.Run(ctx, forever, time.Duration(float64(time.Second)/requests))
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.lateMax = max(f.lateMax, late)
+			if err != nil {
 				f.err = err
-				f.mu.Unlock()
 			}
 		})
 	}
@@ -126,10 +134,5 @@ func (f *feed) close() {
 	}
 }
 
-// late is the longest delay of a produce request in milliseconds.
-func (f *feed) late() (most float64) {
-	for _, p := range f.producers {
-		most = max(most, p.LateMax().Seconds()*1000)
-	}
-	return most
-}
+// late is the longest delay of a produce request in milliseconds, once wait has returned.
+func (f *feed) late() float64 { return f.lateMax.Seconds() * 1000 }

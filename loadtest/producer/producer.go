@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -31,43 +30,48 @@ type Options struct {
 	Topic   string   // Topic to produce to.
 	Batch   int      // Records per produce request.
 
-	// Append appends the value of record seq. It is called right before the request that contains the record.
-	Append func(dst []byte, seq uint64) []byte
+	// Append appends the value of record seq. It is called right before the request that contains the record, which is
+	// late by the given time.
+	Append func(dst []byte, seq uint64, late time.Duration) []byte
 
 	// Key appends the key of record seq; nil: records have no key.
 	Key func(dst []byte, seq uint64) []byte
+
+	// Headers returns the headers of record seq; nil: records have none.
+	Headers func(seq uint64) []kafka.Header
 }
 
 // Producer produces to one topic. Numbers begin at 1 and continue from one Run to the next.
 type Producer struct {
-	o       Options
-	client  *kafka.Client
-	begun   atomic.Uint64 // Number of the last record in a request.
-	acked   atomic.Uint64 // Number of the last record that Kafka has acknowledged.
-	lateMax atomic.Int64  // Longest delay of a request, in nanoseconds.
+	o      Options
+	client *kafka.Client
+	begun  *atomic.Uint64 // Number of the last record in a request.
+	acked  atomic.Uint64  // Number of the last record that Kafka has acknowledged.
 }
 
 // New returns a producer. It does not connect yet.
 func New(o Options) *Producer {
-	return &Producer{o: o, client: &kafka.Client{
+	return &Producer{o: o, begun: new(atomic.Uint64), client: &kafka.Client{
 		Addr: kafka.TCP(o.Brokers...), Timeout: requestTimeout,
 		Transport: &kafka.Transport{ClientID: "wsd-loadtest", DialTimeout: 5 * time.Second,
 			IdleTimeout: 5 * time.Minute},
 	}}
 }
 
+// SetHeader gives each record a header, before the first Run.
+func (p *Producer) SetHeader(name string, value func(seq uint64) string) {
+	p.o.Headers = func(seq uint64) []kafka.Header { return []kafka.Header{{Key: name, Value: []byte(value(seq))}} }
+}
+
+// ShareBegun keeps the number that Begun returns in n, which may be in memory of several processes. It must be called
+// before the first Run.
+func (p *Producer) ShareBegun(n *atomic.Uint64) { p.begun = n }
+
 // Begun returns the number of the last record that was sent to Kafka or is about to be.
 func (p *Producer) Begun() uint64 { return p.begun.Load() }
 
 // Acked returns the number of the last record that all in-sync replicas have.
 func (p *Producer) Acked() uint64 { return p.acked.Load() }
-
-// LateMax returns the longest delay of a request after the time that the rate prescribes, since the start or the last
-// ResetLate.
-func (p *Producer) LateMax() time.Duration { return time.Duration(p.lateMax.Load()) }
-
-// ResetLate resets LateMax, between two Runs.
-func (p *Producer) ResetLate() { p.lateMax.Store(0) }
 
 // Ensure creates the topic, with one partition, if it does not exist, and reports whether it did. It returns when the
 // partition has a leader.
@@ -126,31 +130,25 @@ func (p *Producer) create(ctx context.Context) error {
 	return nil
 }
 
-// Requests returns the number of produce requests of batch records for rate records per second during a duration.
-func Requests(rate float64, batch int, duration time.Duration) int {
-	return int(math.Ceil(duration.Seconds()*rate/float64(batch) - 1e-9))
-}
-
-// Run sends the given number of requests at rate records per second, the first one at once. If Kafka is slower, late
-// requests are sent as fast as Kafka accepts them. If ctx ends, Run returns nil before the next request. After an
-// error, Run must not be called again.
-func (p *Producer) Run(ctx context.Context, rate float64, requests int) error {
+// Run sends the given number of requests at the given interval, the first one at once. If Kafka is slower, late
+// requests are sent as fast as Kafka accepts them. Run returns the longest delay of a request. If ctx ends, Run returns
+// without an error before the next request. After an error, Run must not be called again.
+func (p *Producer) Run(ctx context.Context, requests int, interval time.Duration) (late time.Duration, err error) {
 	if p.begun.Load() != p.acked.Load() {
-		return fmt.Errorf("produce to topic %s: an earlier request had no response", p.o.Topic)
+		return 0, fmt.Errorf("produce to topic %s: an earlier request had no response", p.o.Topic)
 	}
-	interval := time.Duration(float64(p.o.Batch) / rate * float64(time.Second))
 	// Not ctx, so that an interrupted run knows which records are in the log.
 	uncancelled := context.WithoutCancel(ctx)
-	_, late, err := Pace(ctx, requests, interval, func() error { return p.produce(uncancelled) })
-	p.lateMax.Store(max(p.lateMax.Load(), int64(late)))
-	return err
+	_, late, err = Pace(ctx, requests, interval, func(late time.Duration) error { return p.produce(uncancelled, late) })
+	return late, err
 }
 
-// Pace calls do n times, the first time at once and then at the given interval. If a call is late, Pace makes the next
-// ones without a pause until they are in time again. It returns the number of calls and the longest delay of one. It
+// Pace calls do n times, the first time at once and then at the given interval, with the time that the call is late; if
+// interval is 0, calls are never late. If a call is late, Pace makes the next ones without a pause until they are in
+// time again. It returns the number of calls and the longest delay of one. It
 // stops early, without an error, when ctx ends, and at the first error of do, which it returns.
-func Pace(ctx context.Context, n int, interval time.Duration, do func() error) (calls int, late time.Duration,
-	err error) {
+func Pace(ctx context.Context, n int, interval time.Duration, do func(late time.Duration) error) (calls int,
+	lateMax time.Duration, err error) {
 	start := time.Now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -159,29 +157,36 @@ func Pace(ctx context.Context, n int, interval time.Duration, do func() error) (
 		timer.Reset(time.Until(start.Add(due)))
 		select {
 		case <-ctx.Done():
-			return calls, late, nil
+			return calls, lateMax, nil
 		case <-timer.C:
 		}
-		late = max(late, time.Since(start)-due)
+		late := time.Since(start) - due
+		if interval == 0 {
+			late = 0
+		}
+		lateMax = max(lateMax, late)
 		calls++
-		if err := do(); err != nil {
-			return calls, late, err
+		if err := do(late); err != nil {
+			return calls, lateMax, err
 		}
 	}
-	return calls, late, nil
+	return calls, lateMax, nil
 }
 
 // produce sends one request.
-func (p *Producer) produce(ctx context.Context) error {
+func (p *Producer) produce(ctx context.Context, late time.Duration) error {
 	last := p.acked.Load()
 	// Set begun before the request: a client that subscribes from now on may or may not get these records.
 	p.begun.Store(last + uint64(p.o.Batch))
 	records := make([]kafka.Record, p.o.Batch)
 	for i := range records {
 		seq := last + 1 + uint64(i)
-		records[i].Value = kafka.NewBytes(p.o.Append(nil, seq))
+		records[i].Value = kafka.NewBytes(p.o.Append(nil, seq, late))
 		if p.o.Key != nil {
 			records[i].Key = kafka.NewBytes(p.o.Key(nil, seq))
+		}
+		if p.o.Headers != nil {
+			records[i].Headers = p.o.Headers(seq)
 		}
 	}
 	response, err := p.client.Produce(ctx, &kafka.ProduceRequest{

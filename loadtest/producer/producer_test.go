@@ -25,7 +25,7 @@ func mustProducer(t *testing.T, c *kfake.Cluster, batch int) *Producer {
 	t.Helper()
 	p := New(Options{
 		Brokers: c.ListenAddrs(), Topic: "x", Batch: batch,
-		Append: func(dst []byte, seq uint64) []byte { return fmt.Appendf(dst, "value %d", seq) },
+		Append: func(dst []byte, seq uint64, _ time.Duration) []byte { return fmt.Appendf(dst, "value %d", seq) },
 	})
 	t.Cleanup(p.Close)
 	return p
@@ -58,12 +58,13 @@ func TestProduce(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, created)
 
-	require.NoError(t, p.Run(ctx, 1e6, 2))
-	require.NoError(t, p.Run(ctx, 1e6, 1))
+	late, err := p.Run(ctx, 2, time.Microsecond)
+	require.NoError(t, err)
+	require.Positive(t, late)
+	late, err = p.Run(ctx, 1, 0)
+	require.NoError(t, err)
+	require.Zero(t, late, "without an interval nothing is late")
 	require.Equal(t, []uint64{9, 9}, []uint64{p.Begun(), p.Acked()})
-	require.Positive(t, p.LateMax())
-	p.ResetLate()
-	require.Zero(t, p.LateMax())
 	require.Equal(t, []string{"value 1", "value 2", "value 3", "value 4", "value 5", "value 6", "value 7", "value 8", "value 9"}, values(t, c, 9))
 }
 
@@ -71,11 +72,13 @@ func TestKeys(t *testing.T) {
 	c := mustCluster(t, kfake.SeedTopics(1, "x"))
 	p := New(Options{
 		Brokers: c.ListenAddrs(), Topic: "x", Batch: 2,
-		Append: func(dst []byte, seq uint64) []byte { return fmt.Appendf(dst, "value %d", seq) },
+		Append: func(dst []byte, seq uint64, _ time.Duration) []byte { return fmt.Appendf(dst, "value %d", seq) },
 		Key:    func(dst []byte, seq uint64) []byte { return fmt.Appendf(dst, "key %d", seq) },
 	})
 	t.Cleanup(p.Close)
-	require.NoError(t, p.Run(context.Background(), 1e6, 1))
+	p.SetHeader("channel", func(seq uint64) string { return fmt.Sprint("c", seq) })
+	_, err := p.Run(context.Background(), 1, 0)
+	require.NoError(t, err)
 	client, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.ConsumeTopics("x"))
 	require.NoError(t, err)
 	defer client.Close()
@@ -86,6 +89,7 @@ func TestKeys(t *testing.T) {
 		require.NoError(t, fetches.Err0())
 		fetches.EachRecord(func(r *kgo.Record) {
 			require.Equal(t, fmt.Sprintf("key %d value %d", n, n), string(r.Key)+" "+string(r.Value))
+			require.Equal(t, []kgo.RecordHeader{{Key: "channel", Value: fmt.Append(nil, "c", n)}}, r.Headers)
 			n++
 		})
 	}
@@ -102,7 +106,7 @@ func TestInterrupted(t *testing.T) {
 	p := mustProducer(t, mustCluster(t, kfake.SeedTopics(1, "x")), 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
-	go func() { done <- p.Run(ctx, 0.01, 5) }()
+	go func() { _, err := p.Run(ctx, 5, time.Hour); done <- err }()
 	require.Eventually(t, func() bool { return p.Acked() == 1 }, 8*time.Second, time.Millisecond)
 	cancel()
 	require.NoError(t, <-done)
@@ -119,9 +123,11 @@ func TestNoRepetition(t *testing.T) {
 		return nil, fmt.Errorf("connection lost"), true
 	})
 	p := mustProducer(t, c, 2)
-	require.ErrorContains(t, p.Run(context.Background(), 1e6, 5), "produce records 1 to 2 to topic x")
+	_, err := p.Run(context.Background(), 5, 0)
+	require.ErrorContains(t, err, "produce records 1 to 2 to topic x")
 	require.Equal(t, []uint64{2, 0}, []uint64{p.Begun(), p.Acked()})
-	require.ErrorContains(t, p.Run(context.Background(), 1e6, 5), "an earlier request had no response")
+	_, err = p.Run(context.Background(), 5, 0)
+	require.ErrorContains(t, err, "an earlier request had no response")
 	require.Equal(t, int32(1), asked.Load())
 }
 
@@ -135,20 +141,19 @@ func TestNobodyListens(t *testing.T) {
 	require.ErrorContains(t, err, "look up topic x")
 }
 
-func TestRequests(t *testing.T) {
-	for _, tc := range []struct {
-		rate  float64
-		batch int
-		d     time.Duration
-		want  int
-	}{
-		{1, 1, 30 * time.Second, 30},
-		{20, 1, 10 * time.Second, 200},
-		{20, 7, time.Second, 3},
-		{0.5, 1, time.Second, 1},
-		{0.1, 1, 30 * time.Second, 3},
-		{1000, 100, 1500 * time.Millisecond, 15},
-	} {
-		require.Equal(t, tc.want, Requests(tc.rate, tc.batch, tc.d), "%+v", tc)
-	}
+// A burst that is late has the time at which it was due: the delay is in the latency (no coordinated omission).
+func TestIntendedTime(t *testing.T) {
+	start := time.Now()
+	var due []time.Duration
+	calls, late, err := Pace(t.Context(), 3, 10*time.Millisecond, func(late time.Duration) error {
+		due = append(due, time.Since(start)-late)
+		if len(due) == 1 {
+			time.Sleep(60 * time.Millisecond)
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	require.Equal(t, 3, calls)
+	require.GreaterOrEqual(t, late, 50*time.Millisecond)
+	require.Less(t, due[2]-due[0], late, "the second and third were due while the first stalled")
 }
