@@ -94,6 +94,7 @@ var rules = map[string]rule{
 	"../loadtest/child":      {outside: []string{unix}},
 	"../loadtest/kafka":      {outside: []string{"github.com/twmb/franz-go/pkg/kfake"}},
 	"../loadtest/ratio":      {},
+	"../deploy/sbom":         {},
 	"..":                     {}, // gen.go
 }
 
