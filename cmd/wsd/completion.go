@@ -32,7 +32,8 @@ func bash(w io.Writer, list []page) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Completions of wsd for bash, made by `wsd completion bash`.\n\n"+
 		"_wsd() {\n\tlocal word at=wsd words='' current=${COMP_WORDS[COMP_CWORD]}\n"+
-		"\tfor word in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n\t\tcase \"$at $word\" in\n\t\t%s) at=\"$at $word\" ;;\n"+
+		"\tfor word in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n"+
+		"\t\tcase \"$at $word\" in\n\t\t%s) at=\"$at $word\" ;;\n"+
 		"\t\tesac\n\tdone\n\tcase $at in\n", paths(list, "|"))
 	for _, p := range list {
 		var words []string

@@ -34,7 +34,8 @@ func (c *doctorCmd) Run(e env) error {
 	report := doctor.Run(ctx, doctor.Options{
 		PinDir: cfg.Steering.PinDir, Steering: cfg.Steering.Mode, Shards: cfg.ShardCount(),
 		SourcesMax: cfg.Steering.Limits.SourcesMax,
-		Port:       port(cfg.Client.Listen), Connections: c.Connections, SendBuffer: int64(cfg.Client.KernelSendBuffer), Running: wsd.privileges(),
+		Port:       port(cfg.Client.Listen),
+		SendBuffer: int64(cfg.Client.KernelSendBuffer), Connections: c.Connections, Running: wsd.privileges(),
 		Admission: cfg.Admission.Mode, AdmissionAnswer: cfg.Admission.Answer, MemoryHigh: cfg.Admission.MemoryHigh,
 		CgroupRoot: cfg.Admission.CgroupRoot,
 	})

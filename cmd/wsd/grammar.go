@@ -30,7 +30,8 @@ func pages(model *kong.Application) []page {
 	var list []page
 	var walk func(*kong.Node)
 	walk = func(n *kong.Node) {
-		p := page{words: n.FullPath(), help: n.Help, usage: strings.TrimSpace("wsd " + strings.TrimPrefix(n.Summary(), "wsd"))}
+		p := page{words: n.FullPath(), help: n.Help}
+		p.usage = strings.TrimSpace("wsd " + strings.TrimPrefix(n.Summary(), "wsd"))
 		for _, group := range n.AllFlags(true) {
 			for _, f := range group {
 				p.flags = append(p.flags, flagOf(f))

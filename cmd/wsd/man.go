@@ -18,13 +18,15 @@ type manCmd struct {
 
 // Run writes a man page for each command, and one for the configuration file.
 func (c *manCmd) Run(_ env, parsed *kong.Context) error {
+	//nolint:gosec // Everybody may read man pages.
 	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
 		return fmt.Errorf("make the directory of the man pages: %w", err)
 	}
 	write := func(name string, text func(io.Writer)) error {
 		var b strings.Builder
 		text(&b)
-		if err := os.WriteFile(filepath.Join(c.Dir, name), []byte(b.String()), 0o644); err != nil { //nolint:gosec // For all.
+		//nolint:gosec // Everybody may read man pages.
+		if err := os.WriteFile(filepath.Join(c.Dir, name), []byte(b.String()), 0o644); err != nil {
 			return fmt.Errorf("write a man page: %w", err)
 		}
 		return nil
@@ -85,7 +87,8 @@ func manPage(w io.Writer, p page, all []page) {
 	fmt.Fprint(w, ".SH EXIT STATUS\n.TP\n.B 0\nSuccess.\n.TP\n.B 1\nThe command could not do what it was asked to, or "+
 		"found a fault.\n.TP\n.B 2\nThe command line or the configuration is wrong.\n.SH SEE ALSO\n")
 	for _, other := range all {
-		if other.words != p.words && (len(all) > 0 && other.words == all[0].words || strings.HasPrefix(other.words, p.words+" ")) {
+		below := strings.HasPrefix(other.words, p.words+" ")
+		if other.words != p.words && (other.words == all[0].words || below) {
 			fmt.Fprintf(w, ".BR %s (1),\n", roff(strings.ReplaceAll(other.words, " ", "-")))
 		}
 	}
@@ -95,9 +98,9 @@ func manPage(w io.Writer, p page, all []page) {
 // manConfiguration writes the page of the configuration file.
 func manConfiguration(w io.Writer) {
 	manHead(w, "wsd.yaml", "5", "configuration of wsd")
-	fmt.Fprintf(w, ".SH DESCRIPTION\n%s\n.SH OPTIONS\n", roff("wsd reads "+config.DefaultFile+" if it exists, or the file "+
-		"that --config names. Each option is a key of the file, an environment variable and a flag; a flag counts before "+
-		"a variable, and a variable before the file. wsd config defaults prints a file with every option."))
+	fmt.Fprintf(w, ".SH DESCRIPTION\n%s\n.SH OPTIONS\n", roff("wsd reads "+config.DefaultFile+" if it exists, or the "+
+		"file that --config names. Each option is a key of the file, an environment variable and a flag. A flag "+
+		"counts before a variable, and a variable before the file. wsd config defaults prints a file with all."))
 	for _, o := range config.Options() {
 		help := o.Help
 		if o.Default != "" && !strings.Contains(help, "Default:") {

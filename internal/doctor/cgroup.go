@@ -55,8 +55,7 @@ func (in *inspector) cpu() Result {
 	return r
 }
 
-// cgroups says which version counts memory here. Where none does, wsd sees no limit, and its kernel memory is limited by
-// the machine alone.
+// cgroups reports which version of cgroups limits memory here. If none does, wsd sees no limit.
 func (in *inspector) cgroups() Result {
 	r := Result{Check: "cgroups"}
 	text, err := in.read("/proc/self/mountinfo")
@@ -81,7 +80,8 @@ func (in *inspector) cgroups() Result {
 	}
 	switch {
 	case oneMemory:
-		r.Found = "version 1 limits memory; the buffers of TCP sockets count only where memory.kmem.tcp.limit_in_bytes is set"
+		r.Found = "version 1 limits memory; the buffers of TCP sockets count only where " +
+			"memory.kmem.tcp.limit_in_bytes is set"
 	case two && !one:
 		r.Found = "version 2 limits CPU time and memory, the buffers of sockets among it"
 	default:

@@ -21,7 +21,7 @@ func counters(card string) (map[string]uint64, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask the driver of %s: %w", card, err)
 	}
-	defer unix.Close(fd) //nolint:errcheck // Nothing was written to it.
+	defer unix.Close(fd)
 	info, err := unix.IoctlGetEthtoolDrvinfo(fd, card)
 	if err != nil {
 		return nil, fmt.Errorf("ask the driver of %s: %w", card, err)
@@ -30,8 +30,8 @@ func counters(card string) (map[string]uint64, error) {
 	if n == 0 {
 		return nil, nil
 	}
-	// struct ethtool_gstrings: cmd, string_set, len, then the names. struct ethtool_stats: cmd, n_stats, then the values.
-	// The kernel writes as many as the driver has now, which may be more than it said before: leave room.
+	// struct ethtool_gstrings: cmd, string_set, len, then the names. struct ethtool_stats: cmd, n_stats, then the
+	// values. The kernel writes as many as the driver has now, which may be more than before, so leave room.
 	names := make([]byte, 12+2*n*counterNameLen)
 	binary.NativeEndian.PutUint32(names, unix.ETHTOOL_GSTRINGS)
 	binary.NativeEndian.PutUint32(names[4:], ethSSStats)
@@ -40,7 +40,7 @@ func counters(card string) (map[string]uint64, error) {
 	}
 	values := make([]byte, 8+2*n*8)
 	binary.NativeEndian.PutUint32(values, unix.ETHTOOL_GSTATS)
-	binary.NativeEndian.PutUint32(values[4:], uint32(n)) //nolint:gosec // At most countersMax.
+	binary.NativeEndian.PutUint32(values[4:], uint32(n))
 	if err := ethtool(fd, card, values); err != nil {
 		return nil, err
 	}

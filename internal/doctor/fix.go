@@ -60,8 +60,8 @@ func (r Report) Script(w io.Writer) error {
 		b.WriteString("\n# There is nothing that a script could set.\n")
 	}
 	if len(settings) > 0 {
-		fmt.Fprintf(&b, "\n# To keep these settings after the next boot.\ncat >/etc/sysctl.d/91-wsd-doctor.conf <<'EOF'\n%s\nEOF\n",
-			strings.Join(settings, "\n"))
+		fmt.Fprintf(&b, "\n# To keep these settings after the next boot.\n"+
+			"cat >/etc/sysctl.d/91-wsd-doctor.conf <<'EOF'\n%s\nEOF\n", strings.Join(settings, "\n"))
 	}
 	if len(rest) > 0 {
 		b.WriteString("\n# What a script cannot set:\n")

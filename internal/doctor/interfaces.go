@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +16,17 @@ import (
 type nic struct {
 	name   string
 	rx, tx []string // Names of its queues, such as rx-0.
+}
+
+// plainName is a name that a shell takes as it is. The kernel allows others.
+var plainName = regexp.MustCompile(`^[a-zA-Z0-9_.-]+$`)
+
+// fix returns a command that names the card, or nothing if a shell could misread the name.
+func (n nic) fix(command string) []Fix {
+	if !plainName.MatchString(n.name) {
+		return nil
+	}
+	return []Fix{{Command: command}}
 }
 
 // nics returns the network cards, without loopback, bridges and other interfaces that have no device.
@@ -76,8 +88,11 @@ func (in *inspector) queues() Result {
 				text += ", spread by RPS"
 			} else {
 				r.Status = Warn
-				remedy = append(remedy, fmt.Sprintf("ethtool -L %[1]s combined %[2]d, or, if the card has no more: for q in "+
-					"/sys/class/net/%[1]s/queues/rx-*/rps_cpus; do echo %[3]s >$q; done", card.name, cpus, mask(cpus)))
+				spread := fmt.Sprintf("for q in /sys/class/net/%s/queues/rx-*/rps_cpus; do echo %s >$q; done",
+					card.name, mask(cpus))
+				remedy = append(remedy, fmt.Sprintf("ethtool -L %s combined %d, or, if the card has no more: %s",
+					card.name, cpus, spread))
+				r.Fix = append(r.Fix, card.fix(spread)...)
 			}
 		}
 		found = append(found, text)
@@ -107,8 +122,10 @@ func (in *inspector) transmit() Result {
 		if len(card.tx) > 1 && unmapped > 0 {
 			r.Status = Warn
 			text += fmt.Sprintf(", of which %d belong to no CPU", unmapped)
-			remedy = append(remedy, fmt.Sprintf("n=0; for q in /sys/class/net/%s/queues/tx-*/xps_cpus; do printf '%%x' "+
-				"$((1 << n %% 32)) >$q; n=$((n + 1)); done", card.name))
+			assign := fmt.Sprintf("n=0; for q in /sys/class/net/%s/queues/tx-*/xps_cpus; do "+
+				"printf '%%x' $((1 << n %% 32)) >$q; n=$((n + 1)); done", card.name)
+			remedy = append(remedy, assign)
+			r.Fix = append(r.Fix, card.fix(assign)...)
 		}
 		found = append(found, text)
 	}
@@ -146,8 +163,8 @@ func (in *inspector) cpusAllowed() (int, bool) {
 	return n, err == nil
 }
 
-// allowances are the counters of Amazon's driver ena for packets that the instance's allowance delayed or dropped. Other
-// drivers lack them.
+// allowances are the counters of Amazon's driver ena for packets that were delayed or dropped because they exceeded the
+// instance's allowance. Other drivers lack them.
 var allowances = []string{
 	"bw_in_allowance_exceeded", "bw_out_allowance_exceeded", "pps_allowance_exceeded", "conntrack_allowance_exceeded",
 	"linklocal_allowance_exceeded",
@@ -187,8 +204,9 @@ func (in *inspector) allowance() Result {
 		r.Found = "nothing was held back since the start"
 	default:
 		r.Status, r.Found = Warn, strings.Join(over, ", ")
-		r.Remedy = "use a larger instance, or more of them: the cloud delays and drops packets beyond the allowance of " +
-			"this one (conntrack: allow the client port to everybody in the security group, so that it tracks nothing)"
+		r.Remedy = "use a larger instance, or more of them: the cloud delays and drops packets beyond the allowance " +
+			"of this one (conntrack: allow the client port to everybody in the security group, so that it " +
+			"tracks nothing)"
 	}
 	return r
 }

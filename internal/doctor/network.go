@@ -129,8 +129,9 @@ func (in *inspector) conntrack() Result {
 	if limit != 0 && limit < count+in.connections() {
 		r.Status = Warn
 		r.Fix = []Fix{sysctl("net.netfilter.nf_conntrack_max", 2*(count+in.connections()))}
-		r.Remedy = fmt.Sprintf("%s, or do not track the client port: iptables -t raw -A PREROUTING -p tcp --dport %[2]d -j CT "+
-			"--notrack; iptables -t raw -A OUTPUT -p tcp --sport %[2]d -j CT --notrack", r.Fix[0].command(), in.Port)
+		r.Remedy = fmt.Sprintf("%[1]s, or do not track the client port: iptables -t raw -A PREROUTING -p tcp "+
+			"--dport %[2]d -j CT --notrack; iptables -t raw -A OUTPUT -p tcp --sport %[2]d -j CT --notrack",
+			r.Fix[0].command(), in.Port)
 	}
 	return r
 }
@@ -144,7 +145,7 @@ func (in *inspector) tracked() bool {
 	if err != nil {
 		return false
 	}
-	defer f.Close() //nolint:errcheck // It was only read.
+	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, conntrackRead))
 	return err == nil && strings.Contains(string(text), fmt.Sprintf(" dport=%d ", in.Port))
 }

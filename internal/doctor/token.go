@@ -11,9 +11,8 @@ import (
 // tokenMin is the first kernel whose bpffs can delegate bpf() to a user namespace.
 var tokenMin = host.Version{Major: 6, Minor: 9}
 
-// token looks for a bpffs that delegates bpf() (mount options delegate_…). The eBPF library takes a token of the first one
-// by itself, so a process without CAP_BPF in the initial user namespace, such as one in a pod with a user namespace, can
-// load the program.
+// token looks for a bpffs that delegates bpf() (mount options delegate_…). The eBPF library takes a token from it by
+// itself, so a process in a user namespace, where CAP_BPF alone is not enough, can load the program.
 func (in *inspector) token() Result {
 	r := Result{Check: "BPF token"}
 	text, err := in.read("/proc/self/mountinfo")
@@ -41,7 +40,8 @@ func (in *inspector) token() Result {
 		for _, part := range []string{"delegate_cmds", "delegate_maps", "delegate_progs", "delegate_attachs"} {
 			if !slices.ContainsFunc(delegated, func(o string) bool { return strings.HasPrefix(o, part+"=") }) {
 				r.Status = in.worse(Warn)
-				r.Remedy = "mount the bpffs with delegate_cmds=any,delegate_maps=any,delegate_progs=any,delegate_attachs=any"
+				r.Remedy = "mount the bpffs with delegate_cmds=any,delegate_maps=any,delegate_progs=any," +
+					"delegate_attachs=any"
 			}
 		}
 		return r
