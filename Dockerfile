@@ -8,6 +8,8 @@
 #
 # The same sources and the same Debian packages give the same digest: SOURCE_DATE_EPOCH stands for every time.
 
+# BuildKit sets it; .ci/image gives it to Podman.
+ARG BUILDPLATFORM
 FROM --platform=$BUILDPLATFORM debian:bookworm-slim AS debian
 ARG TARGETARCH
 # Debian keeps one version of a package in a release, so there is none to pin.

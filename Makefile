@@ -41,7 +41,7 @@ export GOLANGCI_VERSION CLANG_VERSION TOOLS GO FUZZTIME KAFKA_HOME VERSION COMMI
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .NOTPARALLEL:
-.PHONY: help setup deps generate generate-check build programs run test unit test-root test-race test-kernel test-kafka soak-kafka kafka kafka-fetch fuzz fmt lint bench compare image test-image packages test-packages release clean
+.PHONY: help setup deps generate generate-check build programs run test unit test-root test-race test-kernel test-kafka soak-kafka kafka kafka-fetch fuzz fmt lint bench compare image test-image packages test-packages release manifests test-kubernetes test-compose clean
 
 help: ## Show this list
 	@echo 'make run serves a demo on :8000 (clients), 127.0.0.1:9000 (page) and 127.0.0.1:9092 (Kafka); make test tests.'
@@ -136,6 +136,15 @@ test-packages: programs kafka-fetch ## Install, start, upgrade and remove the pa
 
 release: deps ## Build archives, packages and checksums for amd64 and arm64 into build/release
 	@.ci/packages release
+
+manifests: ## Write deploy/kubernetes from the Helm chart
+	@.ci/manifests
+
+test-kubernetes: programs kafka-fetch ## Judge the chart with helm and kubeconform, and play its pods with podman and 1,000 clients (root)
+	@.ci/test-kubernetes
+
+test-compose: programs kafka-fetch ## Judge deploy/compose.yaml, and try wsd with Kafka, Prometheus and the dashboard's queries (root)
+	@.ci/test-compose
 
 clean: ## Remove what was built here
 	rm -rf bin build
