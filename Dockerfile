@@ -6,7 +6,7 @@
 #   make image                       for this machine
 #   make image PLATFORM=linux/arm64  for another one
 #
-# The same sources and the same Debian packages give the same digest: SOURCE_DATE_EPOCH stands for every time.
+# The same sources and the same Debian packages give the same layers: SOURCE_DATE_EPOCH stands for every time.
 
 # BuildKit sets it; .ci/image gives it to Podman.
 ARG BUILDPLATFORM
