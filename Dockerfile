@@ -1,22 +1,51 @@
-# The server's image: two static binaries on Debian, with bpftool to look at and
-# to set what steers. `make image` builds it; docs/deploy.md says how it runs.
+# The server's image: two static binaries, bpftool with the libraries that it needs, and a busybox to look around with. Nothing
+# else of Debian is in it. docs/deploy.md says how it runs.
+#
+# Nothing is run on the target's processor, so any machine builds for any other:
+#
+#   make image                       for this machine
+#   make image PLATFORM=linux/arm64  for another one
+#
+# The same sources and the same Debian packages give the same layers: SOURCE_DATE_EPOCH stands for every time.
 
-FROM golang:1.26.8-bookworm AS build
+# BuildKit sets it; .ci/image gives it to Podman.
+ARG BUILDPLATFORM
+FROM --platform=$BUILDPLATFORM debian:bookworm-slim AS debian
+ARG TARGETARCH
+# Debian keeps one version of a package in a release, so there is none to pin.
+# hadolint ignore=DL3008
+RUN dpkg --add-architecture "$TARGETARCH" \
+    && apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates busybox-static
+WORKDIR /packages
+# hadolint ignore=DL3008
+RUN for package in base-files bpftool busybox-static libc6 libcap2 libelf1 zlib1g; do \
+        apt-get download -o APT::Sandbox::User=root "$package:$TARGETARCH"; \
+    done \
+    && apt-get download -o APT::Sandbox::User=root ca-certificates
+COPY deploy/image-root /usr/local/bin/
+RUN image-root /packages /root-of-image
+
+FROM --platform=$BUILDPLATFORM golang:1.26.8-bookworm AS build
+ARG TARGETARCH
+# What was downloaded and compiled before is used again; it is no part of the image.
+ENV GOCACHE=/cache/build GOMODCACHE=/cache/modules
 WORKDIR /src
 COPY go.mod go.sum ./
-RUN go mod download
+RUN --mount=type=cache,target=/cache go mod download
 COPY . .
 ARG VERSION=unknown
 ARG COMMIT=unknown
-RUN make build VERSION="$VERSION" COMMIT="$COMMIT"
+RUN --mount=type=cache,target=/cache GOARCH="$TARGETARCH" make programs VERSION="$VERSION" COMMIT="$COMMIT"
+COPY --from=debian /root-of-image/var/lib/dpkg/status.d /packages
+RUN --mount=type=cache,target=/cache \
+    go run ./deploy/sbom -name wsd -version "$VERSION" -packages /packages bin/wsd bin/loadtest > bin/sbom.cdx.json
 
-FROM debian:bookworm-slim
-# Debian keeps one version of a package in a release, so there is none to pin.
-# hadolint ignore=DL3008
-RUN apt-get update \
-    && apt-get install -y --no-install-recommends bpftool ca-certificates \
-    && rm -rf /var/lib/apt/lists/*
+FROM scratch
+COPY --from=debian /root-of-image /
 COPY --from=build /src/bin/wsd /src/bin/loadtest /usr/local/bin/
+COPY --from=build /src/bin/sbom.cdx.json /usr/share/doc/wsd/
+ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 ARG VERSION=unknown
 ARG COMMIT=unknown

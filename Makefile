@@ -32,13 +32,16 @@ WSD_KAFKA_CACHE  ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/wsd
 KAFKA_VERSION    := $(shell sed -n 's|^  <version>\(.*\)</version>|\1|p' internal/kafkabroker/pom.xml)
 KAFKA_HOME       := $(WSD_KAFKA_CACHE)/kafka-$(KAFKA_VERSION)
 BROKERS ?= 1
+# What make image builds, and for which platforms; empty: this machine's.
+IMAGE    ?= wsd
+PLATFORM ?=
 SOAK    ?= -soak.duration 5m
-export GOLANGCI_VERSION CLANG_VERSION TOOLS GO FUZZTIME KAFKA_HOME
+export GOLANGCI_VERSION CLANG_VERSION TOOLS GO FUZZTIME KAFKA_HOME VERSION COMMIT IMAGE
 # Where Debian has bpftool and ip, which a user's PATH does not name.
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .NOTPARALLEL:
-.PHONY: help setup deps generate generate-check build programs run test unit test-root test-race test-kernel test-kafka soak-kafka kafka kafka-fetch fuzz fmt lint bench compare plan-table image clean
+.PHONY: help setup deps generate generate-check build programs run test unit test-root test-race test-kernel test-kafka soak-kafka kafka kafka-fetch fuzz fmt lint bench compare plan-table image test-image packages test-packages release manifests test-kubernetes test-compose clean
 
 help: ## Show this list
 	@echo 'make run serves a demo on :8000 (clients), 127.0.0.1:9000 (page) and 127.0.0.1:9092 (Kafka); make test tests.'
@@ -122,8 +125,29 @@ compare: programs bin/floor ## Compare wsd with the least server that can be wri
 plan-table: programs ## Measure the plan's old system with each of its optimisations, and wsd, and write docs/results.md (root, 40 minutes); ARGS=--short tries it
 	@exec bin/plantable $(ARGS)
 
-image: ## Build the container image `wsd` (needs docker)
-	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) -t wsd .
+image: ## Build the container image `wsd` with docker or podman; PLATFORM=linux/amd64,linux/arm64 for both, as an archive
+	@PLATFORM='$(PLATFORM)' .ci/image
+
+test-image: programs kafka-fetch ## Build the image and try it in every form of docs/deploy.md with 1,000 clients (root); FORMS='bpf' chooses
+	@.ci/test-image
+
+packages: deps ## Build the packages for Debian and Red Hat into build/packages; ARCHS='amd64 arm64' for both
+	@ARCHS='$(ARCHS)' .ci/packages
+
+test-packages: programs kafka-fetch ## Install, start, upgrade and remove the packages in a container with systemd (root); KINDS='deb' chooses
+	@.ci/test-packages
+
+release: deps ## Build archives, packages and checksums for amd64 and arm64 into build/release
+	@.ci/packages release
+
+manifests: ## Write deploy/kubernetes from the Helm chart
+	@.ci/manifests
+
+test-kubernetes: programs kafka-fetch ## Judge the chart with helm and kubeconform, and play its pods with podman and 1,000 clients (root)
+	@.ci/test-kubernetes
+
+test-compose: programs kafka-fetch ## Judge deploy/compose.yaml, and try wsd with Kafka, Prometheus and the dashboard's queries (root)
+	@.ci/test-compose
 
 clean: ## Remove what was built here
 	rm -rf bin build

@@ -22,6 +22,9 @@ type cli struct {
 	Config  configCmd  `cmd:"" help:"Check and show the configuration."`
 	Doctor  doctorCmd  `cmd:"" help:"Check whether this machine has what wsd needs. Exit code 1 if something is missing."`
 	Version versionCmd `cmd:"" help:"Show the version."`
+
+	Completion completionCmd `cmd:"" help:"Print the completions for a shell. To try them: source <(wsd completion bash)."`
+	Man        manCmd        `cmd:"" hidden:"" help:"Write the man pages."`
 }
 
 func newCLI() *cli {

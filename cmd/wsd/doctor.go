@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
+	"strconv"
 
 	"wsd/internal/command"
 	"wsd/internal/control"
@@ -12,7 +14,8 @@ import (
 
 type doctorCmd struct {
 	options
-	JSON        bool `help:"Print the results as JSON."`
+	JSON        bool `help:"Print the results as JSON." xor:"form"`
+	Fix         bool `help:"Print a shell script that sets what is wrong, as far as a script can. Nothing is changed." xor:"form"`
 	Connections int  `help:"Number of clients to expect." default:"12000"`
 }
 
@@ -30,15 +33,19 @@ func (c *doctorCmd) Run(e env) error {
 	wsd := c.running(ctx, e)
 	report := doctor.Run(ctx, doctor.Options{
 		PinDir: cfg.Steering.PinDir, Steering: cfg.Steering.Mode, Shards: cfg.ShardCount(),
-		SourcesMax:  cfg.Steering.Limits.SourcesMax,
-		Connections: c.Connections, SendBuffer: int64(cfg.Client.KernelSendBuffer), Running: wsd.privileges(),
+		SourcesMax: cfg.Steering.Limits.SourcesMax,
+		Port:       port(cfg.Client.Listen),
+		SendBuffer: int64(cfg.Client.KernelSendBuffer), Connections: c.Connections, Running: wsd.privileges(),
 		Admission: cfg.Admission.Mode, AdmissionAnswer: cfg.Admission.Answer, MemoryHigh: cfg.Admission.MemoryHigh,
 		CgroupRoot: cfg.Admission.CgroupRoot,
 	})
 	report.Results = append(report.Results, wsd.admission()...)
 	show := report.Text
-	if c.JSON {
+	switch {
+	case c.JSON:
 		show = report.JSON
+	case c.Fix:
+		show = report.Script
 	}
 	if err := show(e.stdout); err != nil {
 		return err
@@ -47,6 +54,19 @@ func (c *doctorCmd) Run(e env) error {
 		return command.ErrReported
 	}
 	return nil
+}
+
+// port returns the port of the first address that clients connect to; 0 if it is not a number.
+func port(listen []string) int {
+	if len(listen) == 0 {
+		return 0
+	}
+	_, text, err := net.SplitHostPort(listen[0])
+	if err != nil {
+		return 0
+	}
+	n, _ := strconv.Atoi(text) // Without a number doctor takes the default.
+	return n
 }
 
 // runningWSD is what doctor wants of the health of a running wsd.

@@ -79,6 +79,8 @@ func TestCommands(t *testing.T) {
 		{"health --control.socket " + socket, command.Failed, "", "cannot reach wsd"},
 		{"health --client.listen 127.0.0.1:0", command.Usage, "", "does not lead to a control socket"},
 		{"doctor --connections 0", command.Usage, "", "at least 1"},
+		{"doctor --fix --steering.mode=off --connections=1", -1, "#!/bin/sh", ""},
+		{"doctor --fix --json", command.Usage, "", "--json and --fix can't be used together"},
 		{"doctor --json --steering.mode=off --connections=1", -1, `"status"`, ""},
 		{"dev --dev.kafka-listen 1.2.3.4", command.Usage, "", "not HOST:PORT"},
 		{"dev --dev.kafka-listen 192.0.2.1:9092 --client.listen 127.0.0.1:0", command.Failed, "", "start the demo's Kafka on 192.0.2.1:9092"},

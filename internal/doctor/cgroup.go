@@ -3,6 +3,7 @@ package doctor
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -50,6 +51,43 @@ func (in *inspector) cpu() Result {
 		}
 		r.Remedy = fmt.Sprintf("docker run --cpuset-cpus %[1]s instead of --cpus; systemd: AllowedCPUs=%[1]s instead "+
 			"of CPUQuota=", cpus)
+	}
+	return r
+}
+
+// cgroups reports which version of cgroups limits memory here. If none does, wsd sees no limit.
+func (in *inspector) cgroups() Result {
+	r := Result{Check: "cgroups"}
+	text, err := in.read("/proc/self/mountinfo")
+	if err != nil {
+		r.Status, r.Found = Warn, unreadable(err)
+		return r
+	}
+	var one, two, oneMemory bool
+	for line := range strings.Lines(text) {
+		_, after, ok := strings.Cut(line, " - ")
+		kind := strings.Fields(after)
+		if !ok || len(kind) < 3 {
+			continue
+		}
+		switch kind[0] {
+		case "cgroup":
+			one = true
+			oneMemory = oneMemory || slices.Contains(strings.Split(kind[2], ","), "memory")
+		case "cgroup2":
+			two = true
+		}
+	}
+	switch {
+	case oneMemory:
+		r.Found = "version 1 limits memory; the buffers of TCP sockets count only where " +
+			"memory.kmem.tcp.limit_in_bytes is set"
+	case two && !one:
+		r.Found = "version 2 limits CPU time and memory, the buffers of sockets among it"
+	default:
+		r.Status, r.Found = Warn, "no cgroup that limits memory is visible here"
+		r.Wanted = "the cgroups of this process, so that wsd keeps within their limits"
+		r.Remedy = "mount the cgroups into the container (docker run --cgroupns private), or set limits.memory"
 	}
 	return r
 }

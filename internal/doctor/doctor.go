@@ -10,6 +10,7 @@ import (
 // Defaults of Options, equal to those of the options they stand for.
 const (
 	defaultPinDir      = "/sys/fs/bpf/wsd"
+	defaultPort        = 8000
 	defaultConnections = 12_000
 	defaultSendBuffer  = 32 << 10
 	defaultMemoryHigh  = 80
@@ -28,6 +29,8 @@ type Options struct {
 	Shards int
 	// SourcesMax is steering.limits.sources_max. 0: 65,536.
 	SourcesMax int
+	// Port is that of the first client.listen. 0: 8000.
+	Port int
 	// Connections is the number of clients to expect. 0: 12,000.
 	Connections int
 	// SendBuffer is client.kernel_send_buffer in bytes. 0: 32 KiB.
@@ -67,6 +70,8 @@ type System struct {
 	// Load loads the steering program and its maps for so many shards and tracked client addresses, and removes them
 	// again. It returns what the kernel says.
 	Load func(shards, sourcesMax int) error
+	// Counters returns the counters of the driver of a network card.
+	Counters func(card string) (map[string]uint64, error)
 }
 
 // inspector is one run of the checks. Its options have their defaults filled in.
@@ -86,6 +91,9 @@ func Run(ctx context.Context, o Options) Report {
 	if o.Shards == 0 {
 		o.Shards = 1
 	}
+	if o.Port == 0 {
+		o.Port = defaultPort
+	}
 	if o.Connections == 0 {
 		o.Connections = defaultConnections
 	}
@@ -101,6 +109,7 @@ func Run(ctx context.Context, o Options) Report {
 	checks := []func() Result{
 		in.kernel,
 		in.capabilities,
+		in.token,
 		in.privileges,
 		in.seccomp,
 		in.program,
@@ -114,6 +123,12 @@ func Run(ctx context.Context, o Options) Report {
 		in.sendBuffer,
 		in.tcpMemory,
 		in.conntrack,
+		in.overflows,
+		in.queues,
+		in.transmit,
+		in.allowance,
+		in.mptcp,
+		in.cgroups,
 		in.cpu,
 		in.memory,
 		in.admission,
@@ -126,7 +141,7 @@ func Run(ctx context.Context, o Options) Report {
 		}
 		result := check()
 		if result.Status == OK {
-			result.Remedy = "" // Nothing to do.
+			result.Remedy, result.Fix = "", nil // Nothing to do.
 		}
 		r.Results = append(r.Results, result)
 	}

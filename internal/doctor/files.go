@@ -91,15 +91,18 @@ func (in *inspector) systemFiles() Result {
 		return r
 	}
 	r.Found = fmt.Sprintf("fs.nr_open %d, fs.file-max %d", perProcess, all)
-	var remedy []string
+	var commands []string
 	if perProcess < want {
-		remedy = append(remedy, fmt.Sprintf("sysctl -w fs.nr_open=%d", want))
+		r.Fix = append(r.Fix, sysctl("fs.nr_open", want))
 	}
 	if all < want {
-		remedy = append(remedy, fmt.Sprintf("sysctl -w fs.file-max=%d", 2*want))
+		r.Fix = append(r.Fix, sysctl("fs.file-max", 2*want))
 	}
-	if len(remedy) > 0 {
-		r.Status, r.Remedy = Fail, strings.Join(remedy, " && ")
+	for _, fix := range r.Fix {
+		commands = append(commands, fix.command())
+	}
+	if len(commands) > 0 {
+		r.Status, r.Remedy = Fail, strings.Join(commands, " && ")
 	}
 	return r
 }

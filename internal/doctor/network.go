@@ -3,6 +3,7 @@ package doctor
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strconv"
@@ -28,7 +29,8 @@ func (in *inspector) atLeast(check, key string, lowest uint64, why string) Resul
 	}
 	r.Found = fmt.Sprintf("%s is %d", key, value)
 	if value < lowest {
-		r.Status, r.Remedy = Warn, fmt.Sprintf("sysctl -w %s=%d", key, lowest)
+		r.Status, r.Fix = Warn, []Fix{sysctl(key, lowest)}
+		r.Remedy = r.Fix[0].command()
 	}
 	return r
 }
@@ -43,7 +45,7 @@ func (in *inspector) synBacklog() Result {
 	r := in.atLeast("SYN backlog", "net.ipv4.tcp_max_syn_backlog", synBacklogMin, "unless SYN cookies are on")
 	cookies, err := in.read("/proc/sys/net/ipv4/tcp_syncookies")
 	if err == nil && cookies != "0" && r.Status == Warn && r.Remedy != "" {
-		r.Status, r.Remedy = OK, ""
+		r.Status, r.Remedy, r.Fix = OK, "", nil
 		r.Found += ", SYN cookies are on"
 	}
 	return r
@@ -63,7 +65,8 @@ func (in *inspector) sendBuffer() Result {
 	default:
 		r.Found = fmt.Sprintf("net.core.wmem_max is %d", value)
 		if value < uint64(in.SendBuffer) { //nolint:gosec // The configuration has checked it.
-			r.Status, r.Remedy = Warn, fmt.Sprintf("sysctl -w net.core.wmem_max=%d", in.SendBuffer)
+			r.Status, r.Fix = Warn, []Fix{sysctl("net.core.wmem_max", in.SendBuffer)}
+			r.Remedy = r.Fix[0].command()
 		}
 	}
 	return r
@@ -94,7 +97,8 @@ func (in *inspector) tcpMemory() Result {
 	r.Found = fmt.Sprintf("memory pressure begins at %s (net.ipv4.tcp_mem)", size(pressure*pageSize))
 	if pressure < pages {
 		r.Status = Warn
-		r.Remedy = fmt.Sprintf(`sysctl -w net.ipv4.tcp_mem="%d %d %d", or a smaller --client.kernel-send-buffer`, pages*3/4, pages, pages*3/2)
+		r.Fix = []Fix{sysctl("net.ipv4.tcp_mem", fmt.Sprintf("%d %d %d", pages*3/4, pages, pages*3/2))}
+		r.Remedy = r.Fix[0].command() + ", or a smaller --client.kernel-send-buffer"
 	}
 	return r
 }
@@ -118,13 +122,32 @@ func (in *inspector) conntrack() Result {
 		return r
 	}
 	r.Found = fmt.Sprintf("%d of %d entries in use", count, limit)
+	if in.tracked() {
+		r.Found += fmt.Sprintf("; the clients of port %d are tracked", in.Port)
+	}
 	// A limit of 0 means no limit.
 	if limit != 0 && limit < count+in.connections() {
 		r.Status = Warn
-		r.Remedy = fmt.Sprintf("sysctl -w net.netfilter.nf_conntrack_max=%d, or do not track the client port: "+
-			"iptables -t raw -A PREROUTING -p tcp --dport PORT -j CT --notrack", 2*(count+in.connections()))
+		r.Fix = []Fix{sysctl("net.netfilter.nf_conntrack_max", 2*(count+in.connections()))}
+		r.Remedy = fmt.Sprintf("%[1]s, or do not track the client port: iptables -t raw -A PREROUTING -p tcp "+
+			"--dport %[2]d -j CT --notrack; iptables -t raw -A OUTPUT -p tcp --sport %[2]d -j CT --notrack",
+			r.Fix[0].command(), in.Port)
 	}
 	return r
+}
+
+// conntrackRead is how much of the table of tracked connections is looked at, in bytes.
+const conntrackRead = 1 << 20
+
+// tracked reports whether the beginning of the table, which root alone may read, has a connection to the client port.
+func (in *inspector) tracked() bool {
+	f, err := os.Open(in.under("/proc/net/nf_conntrack"))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, conntrackRead))
+	return err == nil && strings.Contains(string(text), fmt.Sprintf(" dport=%d ", in.Port))
 }
 
 // localPorts matters only for clients on this machine: from one local address, only so many connections to one server
@@ -146,6 +169,7 @@ func (in *inspector) localPorts() Result {
 	r.Found = fmt.Sprintf("%d (%d to %d)", ports, low, high)
 	if ports < in.Connections {
 		r.Status = Warn
+		// No fix: a server needs none.
 		r.Remedy = `sysctl -w net.ipv4.ip_local_port_range="1024 65535", or use several addresses`
 	}
 	return r

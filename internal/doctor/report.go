@@ -43,6 +43,7 @@ type Result struct {
 	Found  string `json:"found"`            // What the check found.
 	Wanted string `json:"wanted,omitempty"` // What wsd needs; may be empty.
 	Remedy string `json:"remedy,omitempty"` // What to do; empty if nothing needs to be done.
+	Fix    []Fix  `json:"fix,omitempty"`    // The part of the remedy that a script can do, in order.
 }
 
 // Report has one result for each check, in the order in which the checks ran.

@@ -20,6 +20,9 @@ const (
 	capBPF      = unix.CAP_BPF
 )
 
+// defaultMount is where every distribution mounts the bpffs.
+const defaultMount = "/sys/fs/bpf"
+
 // worse returns s, or OK if steering is off, because then a missing part of steering does not matter.
 func (in *inspector) worse(s Status) Status {
 	if !in.steers() {
@@ -81,7 +84,9 @@ func (in *inspector) capabilities() Result {
 		r.Remedy = "setcap cap_bpf+ep PATH/wsd; docker run --cap-add BPF; systemd: AmbientCapabilities=CAP_BPF"
 	}
 	// The root user of a user namespace has all capabilities there, but bpf() refuses it all the same.
-	if (bpf || admin) && in.userNamespace() {
+	if (bpf || admin) && in.userNamespace() && in.token().Wanted != "" {
+		r.Found += " in a user namespace, with a BPF token"
+	} else if (bpf || admin) && in.userNamespace() {
 		r.Status, r.Found = in.worse(Fail), r.Found+", but only in a user namespace"
 		r.Remedy = "start wsd outside the user namespace (docker run --userns=host), because bpf() needs the " +
 			"capability in the initial one"
@@ -178,7 +183,8 @@ func (in *inspector) unprivilegedBPF() Result {
 		r.Status, r.Found = Warn, unreadable(err)
 	case value == "0":
 		r.Status, r.Found = Warn, "every user may load programs, which wsd does not need"
-		r.Remedy = "sysctl -w kernel.unprivileged_bpf_disabled=2"
+		r.Fix = []Fix{sysctl("kernel.unprivileged_bpf_disabled", 2)}
+		r.Remedy = r.Fix[0].command()
 	case value == "1" || value == "2":
 		r.Found = "disabled (" + value + ")"
 	default:
@@ -198,7 +204,8 @@ func (in *inspector) jit() Result {
 		r.Status, r.Found = Warn, unreadable(err)
 	case value == "0":
 		r.Status, r.Found = in.worse(Warn), in.unused("off: the kernel interprets the program for every new connection")
-		r.Remedy = "sysctl -w net.core.bpf_jit_enable=1"
+		r.Fix = []Fix{sysctl("net.core.bpf_jit_enable", 1)}
+		r.Remedy = r.Fix[0].command()
 	default:
 		r.Found = "on (" + value + ")"
 	}
@@ -238,6 +245,9 @@ func (in *inspector) pinDir() Result {
 	if magic != unix.BPF_FS_MAGIC {
 		r.Status, r.Found = Warn, fmt.Sprintf("%s is not on a bpffs but on %s: wsd would mount one that only its own "+
 			"mount namespace sees, or steer without pins", dir, fileSystemName(magic))
+		if mount := host.BPFFSMountPoint(in.PinDir); mount == defaultMount {
+			r.Fix = []Fix{{Command: "mount -t bpf bpf " + mount}}
+		}
 		r.Remedy = "mount -t bpf bpf " + host.BPFFSMountPoint(in.PinDir) + "; docker run -v /sys/fs/bpf:/sys/fs/bpf"
 		return r
 	}

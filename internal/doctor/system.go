@@ -24,6 +24,9 @@ func (s System) orKernel() System {
 	if s.Load == nil {
 		s.Load = steering.TryLoad
 	}
+	if s.Counters == nil {
+		s.Counters = counters
+	}
 	return s
 }
 

@@ -34,6 +34,16 @@ var goodTree = map[string]string{
 		"Max open files            65536                1048576              files\n",
 	"/proc/self/cgroup":                                  "0::/system.slice/wsd.service\n",
 	"/proc/self/mountinfo":                               "29 22 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n",
+	"/proc/net/netstat":                                  "TcpExt: SyncookiesSent ListenOverflows ListenDrops\nTcpExt: 1 0 0\nIpExt: InNoRoutes\nIpExt: 3\n",
+	"/proc/sys/net/mptcp/enabled":                        "1\n",
+	"/sys/class/net/lo/mtu":                              "65536\n",
+	"/sys/class/net/eth0/device/vendor":                  "0x1d0f\n",
+	"/sys/class/net/eth0/queues/rx-0/rps_cpus":           "0\n",
+	"/sys/class/net/eth0/queues/rx-1/rps_cpus":           "0\n",
+	"/sys/class/net/eth0/queues/rx-2/rps_cpus":           "0\n",
+	"/sys/class/net/eth0/queues/rx-3/rps_cpus":           "0\n",
+	"/sys/class/net/eth0/queues/tx-0/xps_cpus":           "3\n",
+	"/sys/class/net/eth0/queues/tx-1/xps_cpus":           "c\n",
 	"/sys/fs/bpf/.keep":                                  "",
 	"/sys/fs/cgroup/system.slice/wsd.service/cpu.max":    "max 100000\n",
 	"/sys/fs/cgroup/system.slice/wsd.service/memory.max": "max\n",
@@ -53,6 +63,8 @@ type machine struct {
 	reach    error
 	load     error
 	options  Options
+	driver   string // Of eth0.
+	counters map[string]uint64
 }
 
 // examine runs every check on the fake and returns the named one's result.
@@ -80,6 +92,9 @@ func (m machine) report(tb testing.TB) Report {
 		require.NoError(tb, os.MkdirAll(filepath.Dir(path), 0o755))
 		require.NoError(tb, os.WriteFile(path, []byte(text), 0o644))
 	}
+	if m.driver != "" {
+		require.NoError(tb, os.Symlink("../../../bus/pci/drivers/"+m.driver, filepath.Join(root, "/sys/class/net/eth0/device/driver")))
+	}
 	if m.magic == 0 {
 		m.magic = unix.BPF_FS_MAGIC
 	}
@@ -90,6 +105,7 @@ func (m machine) report(tb testing.TB) Report {
 		Writable:   func(string) error { return m.writable },
 		Reach:      func() error { return m.reach },
 		Load:       func(int, int) error { return m.load },
+		Counters:   func(string) (map[string]uint64, error) { return m.counters, nil },
 	}
 	return Run(context.Background(), o)
 }

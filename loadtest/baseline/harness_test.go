@@ -193,7 +193,7 @@ func newFeed(t *testing.T, broker string, n int, topics ...string) *feed {
 		format, err := client.NewFormat(uint32(i+1), 128)
 		require.NoError(t, err)
 		p := producer.New(producer.Options{Brokers: []string{broker}, Topic: topic, Batch: 1,
-			Append: func(dst []byte, seq uint64) []byte { return format.Append(dst, seq, now()) }})
+			Append: func(dst []byte, seq uint64, _ time.Duration) []byte { return format.Append(dst, seq, now()) }})
 		f.producers = append(f.producers, p)
 		f.channels = append(f.channels, client.Channel{Name: topic, Format: format, Produced: p.Begun})
 		lasts = append(lasts, p.Acked)
@@ -203,8 +203,10 @@ func newFeed(t *testing.T, broker string, n int, topics ...string) *feed {
 		require.NoError(t, err)
 		count := uint64(n)
 		p := producer.New(producer.Options{Brokers: []string{broker}, Topic: users, Batch: 1,
-			Append: func(dst []byte, seq uint64) []byte { return format.Append(dst, (seq-1)/count+1, now()) },
-			Key:    func(dst []byte, seq uint64) []byte { return fmt.Appendf(dst, "u%d", (seq-1)%count) }})
+			Append: func(dst []byte, seq uint64, _ time.Duration) []byte {
+				return format.Append(dst, (seq-1)/count+1, now())
+			},
+			Key: func(dst []byte, seq uint64) []byte { return fmt.Appendf(dst, "u%d", (seq-1)%count) }})
 		f.producers = append(f.producers, p)
 		for i := range count {
 			of := func(total uint64) uint64 { return (total + count - 1 - i) / count }
@@ -231,7 +233,8 @@ func newFeed(t *testing.T, broker string, n int, topics ...string) *feed {
 func (f *feed) produce(n int) {
 	f.t.Helper()
 	for _, p := range f.producers {
-		require.NoError(f.t, p.Run(f.t.Context(), 1e6, n))
+		_, err := p.Run(f.t.Context(), n, time.Microsecond)
+		require.NoError(f.t, err)
 	}
 }
 
@@ -294,7 +297,7 @@ func (h *held) close() (list []client.Counters) {
 		return nil
 	}
 	for _, e := range h.engines {
-		n, _, _ := e.Close(5 * time.Second)
+		n, _ := e.Close(5 * time.Second)
 		list = append(list, n)
 	}
 	return list
