@@ -43,9 +43,12 @@ func TestOptimisations(t *testing.T) {
 		name  string
 		args  []string
 		shard int // Shards, 3 if not given.
+
+		goroutines int64 // At least, for each connection; 1 if not given.
+
 		check func(t *testing.T, v *stats)
 	}{
-		{name: "none", check: func(t *testing.T, v *stats) {
+		{name: "none", goroutines: 2, check: func(t *testing.T, v *stats) {
 			t.Helper()
 			require.Equal(t, v.sum("kafka_polls_total"), v.sum("kafka_records_total"), "a record at a time")
 			require.Equal(t, v.sum("bus_flushes_total"), v.sum("bus_messages_total"), "a message at a time")
@@ -54,7 +57,6 @@ func TestOptimisations(t *testing.T) {
 			require.Zero(t, v.Processes["main"]["kafka_records_total"])
 			require.EqualValues(t, testClients, v.Processes["main"]["tunnels"])
 			require.Zero(t, v.sum("bus_unrouted_total")+v.sum("bus_ring_entries_total"))
-			require.GreaterOrEqual(t, v.sum("goroutines"), 2*subscribed)
 		}},
 		{name: "1", args: []string{"--opt", "1"}, check: func(t *testing.T, v *stats) {
 			t.Helper()
@@ -91,10 +93,7 @@ func TestOptimisations(t *testing.T) {
 			t.Helper()
 			require.EqualValues(t, testClients, v.Processes["main"]["tunnels"])
 		}},
-		{name: "8", args: []string{"--opt", "8"}, check: func(t *testing.T, v *stats) {
-			t.Helper()
-			require.GreaterOrEqual(t, v.sum("goroutines"), subscribed)
-		}},
+		{name: "8", args: []string{"--opt", "8"}, check: func(*testing.T, *stats) {}}, // See TestPoolHasFewerGoroutines.
 		{name: "9", args: []string{"--opt", "9"}, check: func(t *testing.T, v *stats) {
 			t.Helper()
 			require.Zero(t, v.shard(2)["connections"])
@@ -140,8 +139,9 @@ func TestOptimisations(t *testing.T) {
 			f.produce(testRecords)
 			h.eventually("records arrive", func(n *client.Counters, _ bool) bool { return n.Deliveries > 0 })
 			v := s.eventually("figures settle", func(v *stats) bool {
-				// A partition that changes its owner can bring records again.
-				return v.sum("bus_messages_total")+v.Processes["main"]["bus_messages_total"] >= 5*testRecords
+				// A partition that changes its owner can bring records again. Goroutines are counted now and then.
+				return v.sum("bus_messages_total")+v.Processes["main"]["bus_messages_total"] >= 5*testRecords &&
+					v.sum("goroutines") >= max(1, c.goroutines)*(testClients-testClients%int64(shards))
 			})
 			if len(addresses) == 1 {
 				c.check(t, &v)
@@ -291,8 +291,9 @@ func TestOverload(t *testing.T) {
 					return v.Processes["main"]["cpu_reads_total"] >= before.Processes["main"]["cpu_reads_total"]+3
 				})
 			}
+			// They come over two seconds: with a sample, those of its time are all taken or all refused.
 			e, err := client.New(client.Options{Server: s.address, Host: s.address.String(), Protocol: client.Raw,
-				Channels: f.channels, Clients: 60, Loops: 1, Dials: 6, AttemptTimeout: patience, Now: now})
+				Channels: f.channels, Clients: 60, Loops: 1, Dials: 6, ConnectRate: 30, AttemptTimeout: patience, Now: now})
 			require.NoError(t, err)
 			e.Start()
 			h := &held{feed: f, engines: []*client.Engine{e}}
