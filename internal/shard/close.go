@@ -54,7 +54,7 @@ func (s *Shard) beginClosing(c *conn, reason Reason) {
 	s.sender.finish(&c.out, reason.dropsQueue())
 	s.leave(c)
 	c.state, c.reason = stateClosing, reason
-	c.pingAt, c.frameAt = 0, 0
+	c.pingAt, c.frameAt, c.whole = 0, 0, 0
 	c.deadline = s.tick + ticks(s.opts.Limits.CloseGrace)
 	s.wheel.rearm(c)
 }

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -182,4 +183,28 @@ func TestRepliesCount(t *testing.T) {
 		require.LessOrEqual(t, conn.out.cost, max(cost, 64<<10)+16<<10)
 	}
 	require.Equal(t, ReasonSlow, conn.reason)
+}
+
+// Who goes on sending after the goodbye is reset once what may have been on its way is over. Who does not has the time
+// of CloseGrace to read it.
+func TestDiscardIsBounded(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.Limits.CloseGrace = time.Hour })
+	polite, rude := r.dial("/ws?channel=a"), r.dial("/ws?channel=a")
+	most := make([]byte, discardMax/2)
+	for _, c := range []*client{polite, rude} {
+		c.write([]byte{0xff, 0x80, 0, 0, 0, 0}) // Of no opcode.
+		c.write(most)
+	}
+	_ = rude.conn.SetWriteDeadline(time.Now().Add(waitMax))
+	var err error
+	for range 1 << 10 { // More than the kernel buffers.
+		if _, err = rude.conn.Write(most); err != nil {
+			break
+		}
+	}
+	require.Error(t, err)
+	require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
+	code, _ := polite.closed()
+	require.Equal(t, uint16(1002), code)
+	require.Eventually(t, func() bool { return r.shard.Stats().Connections.Load() == 1 }, waitMax, time.Millisecond)
 }

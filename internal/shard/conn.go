@@ -49,6 +49,7 @@ type conn struct {
 	histories  uint8       // History commands whose reply is still to come; at most historyMax.
 	input      inputState  // Whether a turn has put off its input.
 	whole      uint32      // When its allowance is whole again, in allowanceUnits since start; it wraps around.
+	// While it is closing: the bytes that were discarded.
 
 	reader wire.Reader    // Fragmented message under way.
 	in     *incomplete    // What came and was not acted on yet; nil for none.

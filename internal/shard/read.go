@@ -56,7 +56,8 @@ func (s *Shard) readable(c *conn) {
 func (s *Shard) take(c *conn, b []byte) {
 	switch c.state {
 	case stateClosing:
-		return // Discarded: we have said goodbye.
+		s.discarded(c, len(b))
+		return
 	case stateTLS:
 		s.readTLS(c, b)
 		return
@@ -68,6 +69,18 @@ func (s *Shard) take(c *conn, b []byte) {
 	default:
 	}
 	s.readFrames(c, b)
+}
+
+// discardMax is how much is read, and discarded, from a peer that has been said goodbye to. It may have as much on its
+// way. One that goes on sending has not read the goodbye; to discard what it sends until CloseGrace would cost others
+// more than what it did before.
+const discardMax = 1 << 20
+
+// discarded counts what was read from a connection that is closing.
+func (s *Shard) discarded(c *conn, n int) {
+	if c.whole += uint32(n); c.whole > discardMax {
+		s.abort(c)
+	}
 }
 
 // peerEnded ends a connection whose peer has sent its end.
