@@ -114,7 +114,7 @@ func (o *options) input(e env) config.Input {
 // groups returns the sections of the help with their titles, in the order of the configuration.
 func groups() []kong.Group {
 	titles := map[string]string{
-		"client": "Clients", "limits": "Limits of a client", "admin": "Admin port", "control": "Control socket",
+		"client": "Clients", "auth": "Identity of clients", "limits": "Limits of a client", "admin": "Admin port", "control": "Control socket",
 		"metrics": "Metrics", "health": "Health", "general": "General", "kafka": "Kafka",
 		"overrides": "Header overrides", "steering": "Steering", "admission": "Admission",
 		"bus": "Bus", "recovery": "Recovery", "shutdown": "Shutdown", "log": "Log", "debug": "Debug", "dev": "wsd dev",

@@ -31,7 +31,7 @@ type Health struct {
 	Commit        string     `json:"commit"`         // Commit that wsd was built from.
 	UptimeSeconds float64    `json:"uptime_seconds"` // Time since the start.
 	ClientListen  []string   `json:"client_listen"`  // Addresses that clients connect to.
-	Auth          string     `json:"auth"`           // How clients authenticate: always none.
+	Auth          string     `json:"auth"`           // How clients authenticate: none or token.
 	Steering      Steering   `json:"steering"`       // How new connections are assigned to shards.
 	Drain         Drain      `json:"drain"`          // Whether clients are being closed on purpose.
 	Privileges    Privileges `json:"privileges"`     // What the process may do.

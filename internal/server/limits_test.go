@@ -16,9 +16,9 @@ func TestLimitsReachShards(t *testing.T) {
 			flags := map[string]any{
 				"shards": "3", "limits.connections": "5", "limits.address_connections": "6", "limits.handshakes": "7",
 				"limits.address_handshakes": "8", "limits.channels": "9", "limits.channels_rate": "10", "limits.age": "11s",
-				"limits.idle": "12s", "limits.recoveries_rate": "13",
+				"limits.idle": "12s", "limits.user_connections": "13", "limits.recoveries_rate": "13",
 			}
-			names := []string{"connections", "address_connections", "handshakes", "address_handshakes", "channels", "channels_rate", "age", "idle"}
+			names := []string{"connections", "address_connections", "handshakes", "address_handshakes", "channels", "channels_rate", "age", "idle", "user_connections"}
 			if dry {
 				flags["limits.dry_run"] = append([]string{"recoveries_rate"}, names...)
 			}
@@ -26,7 +26,7 @@ func TestLimitsReachShards(t *testing.T) {
 			r.ready()
 			for i, limit := range r.server.quotas.Limits {
 				want := int64(5 + i)
-				if want > 10 {
+				if want == 11 || want == 12 {
 					want *= 1e9
 				}
 				require.Equal(t, want, limit.Max, names[i])

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wsd/internal/admin"
+	"wsd/internal/auth"
 	"wsd/internal/bus"
 	"wsd/internal/config"
 	"wsd/internal/deflate"
@@ -233,6 +234,7 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int) shard.Options
 			PinnedMax: int(s.cfg.Bus.PinnedMax), Rates: s.shardRates(),
 		},
 		Slow: s.slowPolicies(), Deflate: s.shardDeflate(), Recovery: s.shardRecovery(),
+		Auth:       s.shardAuth(),
 		CanFeed:    s.canFeed,
 		PathPrefix: c.PathPrefix,
 		Version:    "wsd " + s.build.Version, ClientIDs: s.clientIDs,
@@ -256,7 +258,8 @@ func (s *Server) quotaLimits() (limits shard.QuotaLimits) {
 		shard.QuotaConnections: int64(l.Connections), shard.QuotaAddressConnections: int64(l.AddressConnections),
 		shard.QuotaHandshakes: int64(l.Handshakes), shard.QuotaAddressHandshakes: int64(l.AddressHandshakes),
 		shard.QuotaChannels: int64(l.Channels), shard.QuotaChannelsRate: int64(l.ChannelsRate),
-		shard.QuotaAge: int64(l.Age), shard.QuotaIdle: int64(l.Idle),
+		shard.QuotaUserConnections: int64(l.UserConnections),
+		shard.QuotaAge:             int64(l.Age), shard.QuotaIdle: int64(l.Idle),
 	} {
 		limits[quota] = shard.QuotaLimit{Max: most, DryRun: l.DryRuns(quota.String())}
 	}
@@ -284,12 +287,16 @@ func (s *Server) adminOptions() admin.Options {
 	if s.recovery != nil {
 		recoveryStats = s.recovery.Stats()
 	}
+	var tokens *auth.Stats
+	if s.identity != nil {
+		tokens = s.identity.pool.Stats()
+	}
 	return admin.Options{
 		Listen: s.cfg.Admin.Listen, Health: s.Health, Ready: s.Ready,
 		Metrics: metrics.Handler(metrics.Options{
 			Version: s.build.Version, Commit: s.build.Commit, Shards: stats, Ring: s.ring.Stats(),
 			Source: s.source.Stats(), Recovery: recoveryStats, Deflate: s.deflate,
-			Steering: s.steering, Admission: s.admission, Memory: &s.memory, Channels: s.interest.Len,
+			Auth: tokens, Steering: s.steering, Admission: s.admission, Memory: &s.memory, Channels: s.interest.Len,
 			Ready: func() bool { ready, _ := s.Ready(); return ready },
 			Drain: s.drainMetrics,
 		}),

@@ -16,6 +16,7 @@ type channels struct {
 	stats      *Stats
 	sender     *sender
 	recoveries *recoveries
+	identities *identities
 	alone      func(*conn) // Called when a connection has lost its last subscription; may be nil.
 
 	list      []channel // Stable while the channel has subscribers; free entries are empty.
@@ -192,6 +193,9 @@ func (cs *channels) remove(c *conn, i int) {
 	}
 	if !routing.Reserved(ch.name) {
 		cs.stats.Subscriptions.Add(-1)
+	}
+	if c.known&knownIdentity != 0 {
+		cs.identities.left(c, sub.channel)
 	}
 	if cs.alone != nil && last == c.firstChannel() {
 		cs.alone(c)

@@ -86,7 +86,7 @@ func check(t testing.TB, s *Shard) {
 	flagged := map[string]int{}
 	s.slab.each(func(c *conn) {
 		for name, on := range map[string]bool{
-			"recalled": c.recalled, "waiting": c.input != inputNone, "emptying": c.emptying, "flow": c.hasFlow, "put off": c.hasPutOff,
+			"recalled": c.recalled, "waiting": c.input != inputNone && c.input != inputHeld, "identified": c.known&knownIdentity != 0, "emptying": c.emptying, "flow": c.hasFlow, "put off": c.hasPutOff,
 		} {
 			if on {
 				flagged[name]++
@@ -108,7 +108,7 @@ func check(t testing.TB, s *Shard) {
 	}
 	for name, n := range map[string]int{
 		"recalled": len(s.recalls.channels), "waiting": len(waiting), "emptying": len(s.emptying),
-		"flow": len(s.flows.bySlot), "put off": len(s.completions.putOff),
+		"flow": len(s.flows.bySlot), "put off": len(s.completions.putOff), "identified": len(s.identities.bySlot),
 	} {
 		if name == "recalled" { // Raw clients have a flag alone.
 			require.LessOrEqual(t, n, flagged[name], name)

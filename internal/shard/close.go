@@ -49,6 +49,11 @@ func (s *Shard) endWith(c *conn, reason Reason, code uint16, text string) {
 
 // beginClosing takes c out of everything but the flush and the wheel.
 func (s *Shard) beginClosing(c *conn, reason Reason) {
+	if c.input == inputHeld {
+		if s.unhold(c); c.state == stateFree {
+			return
+		}
+	}
 	s.sender.finish(&c.out, reason.dropsQueue())
 	s.leave(c)
 	c.state, c.reason = stateClosing, reason
@@ -61,6 +66,7 @@ func (s *Shard) beginClosing(c *conn, reason Reason) {
 func (s *Shard) leave(c *conn) {
 	s.endHandshake(c)
 	s.channels.unsubscribeAll(c)
+	s.forgetIdentity(c)
 	s.inbox.done(len(s.completions.takePutOff(c)))
 	s.recalls.forget(c)
 	s.resyncs.forget(c)

@@ -45,6 +45,9 @@ func (s *Shard) flush(c *conn) {
 // watch has the loop woken for what c waits for.
 func (s *Shard) watch(c *conn) {
 	ready := uint32(epoll.Readable)
+	if c.input == inputHeld {
+		ready = 0
+	}
 	if c.out.blocked {
 		ready |= epoll.Writable
 	}

@@ -22,12 +22,12 @@ func (s *Shard) countClients(n int) {
 // it, as if it had subscribed to a channel whose name no client can use.
 func (s *Shard) setUser(c *conn, user string) {
 	s.channels.subscribe(c, string(routing.AppendUser(nil, []byte(user))))
-	c.user = true
+	c.known |= knownUser
 }
 
 // firstChannel returns the index in c.subs of the first channel that the client subscribed to.
 func (c *conn) firstChannel() int {
-	if c.user {
+	if c.known&knownUser != 0 {
 		return 1
 	}
 	return 0

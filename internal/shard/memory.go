@@ -9,7 +9,8 @@ import (
 )
 
 // Memory is the account of what all shards hold for their connections alone: replies, recovered publications, merged
-// records, what is parked, answers on their way to the loop, and what clients have sent and was not acted on. Messages
+// records, what is parked, answers on their way to the loop, what tokens said, and what clients have sent and was not
+// acted on. Messages
 // that connections share do not count here, but in the ring or as pinned; their places in the queues do. One Memory is
 // shared by all shards.
 //
@@ -52,7 +53,8 @@ func (m *Memory) over(part int64) bool { return m.used.Load() > m.Limit/100*part
 
 // ownMemory returns what the shard's connections hold alone.
 func (s *Shard) ownMemory() int64 {
-	return s.sender.bytes - s.sender.shared + int64(s.sender.parkedBytes) + s.inbound.bytes
+	return s.sender.bytes - s.sender.shared + int64(s.sender.parkedBytes) + s.inbound.bytes +
+		s.identities.bytes
 }
 
 // account tells the process's account what the turn has changed, and makes room if it is full.
@@ -108,7 +110,7 @@ func (s *Shard) shed() {
 
 // held returns what c holds alone.
 func (s *Shard) held(c *conn) int64 {
-	n := s.inbound.memory(c)
+	n := s.inbound.memory(c) + s.identities.memory(c)
 	for i := range c.out.chunks {
 		if k := &c.out.chunks[i]; k.hold == 0 {
 			n += int64(k.cost())

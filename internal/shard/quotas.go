@@ -24,6 +24,7 @@ const (
 	QuotaChannelsRate                    // Channels that come into being in a second.
 	QuotaAge                             // Nanoseconds from accept to close, give or take a tenth.
 	QuotaIdle                            // Nanoseconds that a client of the protocol may be without a subscription.
+	QuotaUserConnections                 // Upgraded connections of one user, by its token.
 	quotaCount
 )
 
@@ -48,6 +49,8 @@ var quotas = [quotaCount]struct {
 		"More new channels were subscribed to in this second than limits.channels_rate allows; try again later."},
 	QuotaAge:  {name: "age"},
 	QuotaIdle: {name: "idle"},
+	QuotaUserConnections: {"user_connections", 429,
+		"Your user has as many clients here as limits.user_connections allows; close some."},
 }
 
 // AllQuotas lists every quota.
@@ -81,6 +84,7 @@ type Quotas struct {
 
 	connections, handshakes atomic.Int64
 	addresses               addresses
+	users                   users
 	created                 channelWindow
 	logged                  [quotaCount]seldom
 }

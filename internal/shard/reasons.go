@@ -32,6 +32,9 @@ const (
 	ReasonAge                      // It was connected for limits.age.
 	ReasonIdle                     // It had no subscription for limits.idle.
 	ReasonAdmission                // The server is overloaded, and the kernel could not refuse the connection.
+	ReasonInvalidToken             // Its token cannot be verified, or is another user's.
+	ReasonExpired                  // Its token has expired, and it has not sent another one in time.
+	ReasonUserConnections          // Its user has more connections than limits.user_connections allows.
 	reasonCount
 )
 
@@ -66,13 +69,18 @@ var closings = [reasonCount]closing{
 	ReasonInsufficientState: {
 		"insufficient_state", 1013, "messages were missed, reconnect", proto.DisconnectInsufficientState,
 	},
-	ReasonMemory:     {label: "memory"},
-	ReasonShutdown:   {"shutdown", 1001, "shutdown", proto.DisconnectShutdown},
-	ReasonWriteError: {label: "write_error"},
-	ReasonInternal:   {"internal", 1011, "internal error", proto.DisconnectInternal},
-	ReasonAge:        {"age", 1012, "connected for long enough, reconnect", proto.DisconnectForceReconnect},
-	ReasonIdle:       {"idle", 1008, "idle", proto.DisconnectForceNoReconnect},
-	ReasonAdmission:  {label: "admission"},
+	ReasonMemory:       {label: "memory"},
+	ReasonShutdown:     {"shutdown", 1001, "shutdown", proto.DisconnectShutdown},
+	ReasonWriteError:   {label: "write_error"},
+	ReasonInternal:     {"internal", 1011, "internal error", proto.DisconnectInternal},
+	ReasonAge:          {"age", 1012, "connected for long enough, reconnect", proto.DisconnectForceReconnect},
+	ReasonIdle:         {"idle", 1008, "idle", proto.DisconnectForceNoReconnect},
+	ReasonAdmission:    {label: "admission"},
+	ReasonInvalidToken: {"invalid_token", 1008, "invalid token", proto.DisconnectInvalidToken},
+	ReasonExpired:      {"expired", 1008, "the token has expired", proto.DisconnectExpired},
+	ReasonUserConnections: {
+		"user_connections", 1008, "too many connections of this user", proto.DisconnectConnectionLimit,
+	},
 }
 
 // String is the metric label of r.

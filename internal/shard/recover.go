@@ -105,6 +105,7 @@ type recovery struct {
 	empty   bool   // It wants the last publication, and has none.
 	offset  uint64 // The client'rs.
 	epoch   string // Of the stream.
+	ttl     uint32 // After how many seconds the client is to refresh the subscription; 0: never.
 
 	upTo     uint64 // The stream's position when the query under way was made.
 	after    uint64 // Records up to here are queued for the client, or it had them.
@@ -193,7 +194,7 @@ func (rs *recoveries) beginRecovery(
 	rec := &recovery{
 		key: recoveryKey{c.slot, sub.channel}, command: command, reject: r.Flag&flagRejectUnrecovered != 0,
 		offset: r.Offset, epoch: result.Epoch, after: r.Offset,
-		cache: result.Recoverable && rs.opts.Recovery.cached(ch.name),
+		cache: result.Recoverable && rs.opts.Recovery.cached(ch.name), ttl: result.Ttl,
 	}
 	position, ours := sub.start, result.Recoverable && (r.Epoch == "" || r.Epoch == result.Epoch)
 	if rec.cache {
@@ -238,7 +239,7 @@ func (rs *recoveries) replyRecovered(
 func recoveredReply(d *dialect, rec *recovery, records []bus.Record) *protocol.Reply {
 	return &protocol.Reply{Id: rec.command, Subscribe: &protocol.SubscribeResult{
 		Recoverable: true, Positioned: true, WasRecovering: true, Recovered: true, Offset: rec.offset, Epoch: rec.epoch,
-		Publications: publicationsOf(d, records),
+		Publications: publicationsOf(d, records), Expires: rec.ttl > 0, Ttl: rec.ttl,
 	}}
 }
 
@@ -254,6 +255,7 @@ func (rs *recoveries) replyUnrecovered(c *conn, rec *recovery, origin RecoveryOr
 	}
 	reply.Subscribe = rs.restart(c, i)
 	reply.Subscribe.WasRecovering = true
+	reply.Subscribe.Expires, reply.Subscribe.Ttl = rec.ttl > 0, rec.ttl
 	return reply
 }
 

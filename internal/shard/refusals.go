@@ -19,6 +19,9 @@ const (
 	causeTimeout        wire.Cause = "timeout"         // No complete request within client.handshake_timeout.
 	causeStopping       wire.Cause = "stopping"        // The server is stopping.
 	causeAdmission      wire.Cause = "admission"       // The server is overloaded, and admission.answer is http.
+	causeUnauthorized   wire.Cause = "unauthorized"    // A raw client has no token that can be verified.
+	causeForbidden      wire.Cause = "forbidden"       // A raw client may not have a channel that it named.
+	causeVerification   wire.Cause = "verification"    // Too many tokens wait to be verified.
 )
 
 // causes is the closed list of causes, in the order of Stats.Refused.
@@ -27,6 +30,7 @@ var causes = [...]wire.Cause{
 	wire.CauseInternal, causePath, causeQuery, causeChannel, causeChannelsMax, causeUnknownChannel, causeHeadMax,
 	causeTimeout, causeStopping, causeAdmission, QuotaConnections.cause(), QuotaAddressConnections.cause(),
 	QuotaHandshakes.cause(), QuotaAddressHandshakes.cause(), QuotaChannels.cause(), QuotaChannelsRate.cause(),
+	causeUnauthorized, causeForbidden, causeVerification, QuotaUserConnections.cause(),
 }
 
 // Causes lists every cause for which an upgrade request is refused, in the order of Stats.Refused.

@@ -71,8 +71,9 @@ type Shard struct {
 	timer     *time.Timer
 	timerAt   uint32 // Tick for which timer is set; 0: not set.
 
-	places  places
-	agePace agePace
+	places     places
+	identities identities
+	agePace    agePace
 
 	draining draining
 
@@ -149,6 +150,7 @@ func (s *Shard) init() {
 	s.inbox.wake, s.inbox.memory = s.PostWake, s.opts.Memory
 	s.channels = newChannels(&s.opts, &s.slab, s.stats)
 	s.channels.sender, s.channels.recoveries = &s.sender, &s.recoveries
+	s.channels.identities = &s.identities
 	if s.places.idle > 0 {
 		s.channels.alone = s.alone
 	}

@@ -49,6 +49,7 @@ const (
 	inputNone   inputState = iota // It does not wait.
 	inputSocket                   // Its socket is to be read.
 	inputBuffer                   // What it has in conn.in is to be acted on first.
+	inputHeld                     // Its token is being verified, see hold.go. It is in no list.
 )
 
 // begin begins a turn.
@@ -119,11 +120,13 @@ func (s *Shard) goOn(c *conn) {
 		rest := s.runCommands(c, s.inbound.takeCommands(c))
 		if len(rest) > 0 {
 			s.inbound.leaveCommands(c, rest)
-			s.work.wait(c, inputBuffer)
+			if c.input != inputHeld {
+				s.work.wait(c, inputBuffer)
+			}
 			return
 		}
 	}
-	if c.isClient() {
+	if c.isClient() && c.input != inputHeld {
 		s.readFrames(c, c.in.bytes)
 	}
 }
