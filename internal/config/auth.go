@@ -119,10 +119,12 @@ func (l *loader) checkAuth(a *Auth) {
 	switch a.Mode {
 	case AuthToken:
 	case AuthNone:
-		for _, key := range l.given(section) { // A server that is open by mistake is worse than one that does not start.
-			if l.options[key].Default == "" { // The others may be there because the file has all options.
-				l.complain(key, strings.Join(l.loaded.given[key].texts, ","), "has no effect, because auth.mode is none",
-					"set auth.mode to token, or remove it")
+		// A server that is open by mistake is worse than one that does not start. Options that have a default may be
+		// there because the file has all of them.
+		for _, key := range l.given(section) {
+			if l.options[key].Default == "" {
+				l.complain(key, strings.Join(l.loaded.given[key].texts, ","), "has no effect, because auth.mode is "+
+					"none", "set auth.mode to token, or remove it")
 			}
 		}
 		return

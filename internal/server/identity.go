@@ -18,10 +18,11 @@ import (
 
 // identity is how clients say who they are. It is the shards' Authority.
 type identity struct {
-	rules   *rules.Rules
-	pool    *auth.Pool
-	sources []*keySource
-	log     *slog.Logger
+	rules     *rules.Rules
+	verifiers map[auth.Purpose]*auth.Verifier
+	pool      *auth.Pool // Nil before start.
+	sources   []*keySource
+	log       *slog.Logger
 }
 
 // keySource is where the keys of tokens of one purpose come from.
@@ -34,7 +35,7 @@ type keySource struct {
 // keysInterval is the time between two looks at the key files.
 const keysInterval = 2 * time.Second
 
-// newIdentity returns nil if auth.mode is none. Load has checked the options.
+// newIdentity returns nil if auth.mode is none. Load has checked the options. It verifies nothing before start.
 func newIdentity(cfg *config.Config, log *slog.Logger) (*identity, error) {
 	a := &cfg.Auth
 	if !a.On() {
@@ -62,19 +63,23 @@ func newIdentity(cfg *config.Config, log *slog.Logger) (*identity, error) {
 			BytesMax: int(a.TokenBytesMax), Lists: channelRules.Claims(),
 		})
 	}
-	workers := a.Workers
+	id.verifiers = map[auth.Purpose]*auth.Verifier{
+		auth.ForConnection:   verifier(auth.ForConnection, connections, &a.Keys),
+		auth.ForSubscription: verifier(auth.ForSubscription, subscriptions, subscriptionKeys),
+	}
+	return id, nil
+}
+
+// start starts the goroutines that verify tokens.
+func (id *identity) start(cfg *config.Config) {
+	workers := cfg.Auth.Workers
 	if workers == 0 {
 		workers = max(1, runtime.GOMAXPROCS(0)/2)
 	}
 	id.pool = auth.NewPool(auth.PoolOptions{
-		Verifiers: map[auth.Purpose]*auth.Verifier{
-			auth.ForConnection:   verifier(auth.ForConnection, connections, &a.Keys),
-			auth.ForSubscription: verifier(auth.ForSubscription, subscriptions, subscriptionKeys),
-		},
-		Workers: workers, Queue: a.WaitingMax, FailuresMax: cfg.Limits.AddressFailures,
-		FailuresDryRun: cfg.Limits.DryRuns("address_token_failures"),
+		Verifiers: id.verifiers, Workers: workers, Queue: cfg.Auth.WaitingMax,
+		FailuresMax: cfg.Limits.AddressFailures, FailuresDryRun: cfg.Limits.DryRuns("address_token_failures"),
 	})
-	return id, nil
 }
 
 // source builds a source of keys. The keys of files and options are in use when it returns.
@@ -211,8 +216,8 @@ func (id *identity) close() {
 	}
 }
 
-// shardAuth returns the options of shards. Without identity the Authority must be a nil interface, not an interface that
-// contains a nil pointer.
+// shardAuth returns the options of shards. Without identity the Authority must be a nil interface, not an interface
+// that contains a nil pointer.
 func (s *Server) shardAuth() shard.AuthOptions {
 	if s.identity == nil {
 		return shard.AuthOptions{}

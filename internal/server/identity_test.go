@@ -271,7 +271,9 @@ func TestSubscriptionKeys(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o600))
 	r := newRig(t, tokenFlags(map[string]any{"auth.subscription.public_key_files": []string{file}, "auth.subscription.audience": "sub"}))
 	c, _ := r.login(tokenFor(t, "sub", "u"))
-	subscribe := func(token string) string { return c.ask(fmt.Sprintf(`{"id":2,"subscribe":{"channel":"$x","token":%q}}`, token)) }
+	subscribe := func(token string) string {
+		return c.ask(fmt.Sprintf(`{"id":2,"subscribe":{"channel":"$x","token":%q}}`, token))
+	}
 	require.Contains(t, subscribe(tokenFor(t, "sub", "u", "channel", "$x", "aud", "sub")), `"code":103`)
 	require.Contains(t, subscribe(signed(t, jwt.SigningMethodES256, key, "", "sub", "u", "channel", "$x")), `"code":103`)
 	require.Contains(t, subscribe(signed(t, jwt.SigningMethodES256, key, "", "sub", "u", "channel", "$x", "aud", "sub")), `"subscribe":{`)

@@ -138,6 +138,9 @@ func (s *Server) assemble() (err error) {
 	if s.identity, err = newIdentity(cfg, s.log); err != nil {
 		return err
 	}
+	if s.identity != nil {
+		s.identity.start(cfg)
+	}
 	s.admit = s.shardAdmission()
 	if err := s.buildShards(shards); err != nil {
 		return err

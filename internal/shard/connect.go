@@ -44,8 +44,8 @@ func (s *Shard) connectVerified(c *conn, id uint32, a TokenAnswer) *protocol.Rep
 	}
 }
 
-// refuseConnect returns the reply to a connect command that is refused. The client is to close the connection; what else
-// it sends ends it.
+// refuseConnect returns the reply to a connect command that is refused. The client is to close the connection; whatever
+// else it sends ends it.
 func (s *Shard) refuseConnect(c *conn, id uint32, e *proto.Error) *protocol.Reply {
 	s.identities.of(c).refused = true
 	return &protocol.Reply{Id: id, Error: e.Reply()}

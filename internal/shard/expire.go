@@ -9,8 +9,8 @@ import (
 )
 
 // A connection or subscription whose token expires goes on for AuthOptions.Grace. A client that refreshes it by another
-// token before its end has lost nothing. A connection that is not refreshed is closed with 3005, and a subscription ends
-// with 2501; after both the SDKs come back with another token.
+// token before its end has lost nothing. A connection that is not refreshed is closed with 3005, and a subscription
+// ends with 2501; after both the SDKs come back with another token.
 
 // setExpiry tells the client when to refresh a subscription.
 func (*Shard) setExpiry(result *protocol.SubscribeResult, at time.Time) {

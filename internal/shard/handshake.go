@@ -116,7 +116,8 @@ func (s *Shard) decide(c *conn, r *wire.Request, req *request) (accept wire.Acce
 	if s.accepting.stopped || s.opts.Drain.on() {
 		return accept, stopping
 	}
-	if c.known&knownIdentity == 0 && !s.admits(AnswerHTTP) { // One that is identified was admitted before its token was verified.
+	// One that is identified was admitted before its token was verified.
+	if c.known&knownIdentity == 0 && !s.admits(AnswerHTTP) {
 		return accept, s.opts.Admission.overloaded()
 	}
 	req.deflate = r.Deflate && s.opts.Deflate.Deflater != nil

@@ -4,12 +4,12 @@ import (
 	"wsd/internal/epoll"
 )
 
-// A connection whose token is being verified is held: what it sent after that, and what it sends meanwhile, waits in its
-// buffer and its socket, as the answer decides what becomes of it. So a connection has one token under way at most, and
-// what it sends is acted on in order (invariant 23).
+// A connection whose token is being verified is held: what it sent after that, and what it sends meanwhile, waits in
+// its buffer and its socket, as the answer decides what becomes of it. So a connection has one token under way at most,
+// and what it sends is acted on in order (invariant 23).
 
-// verify has a token of c verified and then calls decided on the loop, unless c has ended. Without room for the work, it
-// says so to decided at once. It returns whether c is held.
+// verify has a token of c verified and then calls decided on the loop, unless c has ended. Without room for the work,
+// it says so to decided at once. It returns whether c is held.
 func (s *Shard) verify(c *conn, purpose TokenPurpose, token string, decided func(c *conn, a TokenAnswer)) (held bool) {
 	work := s.inbox.begin(c)
 	if work == nil {

@@ -163,8 +163,8 @@ func (s *Shard) endTick(at time.Time) uint32 {
 	return s.tick + ticks(max(left, tickLength))
 }
 
-// expired reports whether what e stands for has ended. One that was noted for a tick before its end, because that is far or
-// the clock was set, gets another tick.
+// expired reports whether what e stands for has ended. One that was noted for a tick before its end, because that is
+// far or the clock was set, gets another tick.
 func (s *Shard) expired(e *expiry) bool {
 	if e.end == 0 || s.tick < e.end {
 		return false

@@ -56,7 +56,7 @@ func (s *Shard) revokeUnauthorized(c *conn, known *identity) {
 	}
 }
 
-// subRefreshCommand gives a subscription of c another token. The reply comes later, unless subRefreshCommand returns it.
+// subRefreshCommand gives a subscription of c another token. The reply comes later, unless it is returned.
 func (s *Shard) subRefreshCommand(c *conn, id uint32, r *protocol.SubRefreshRequest) *protocol.Reply {
 	refuse := func(e *proto.Error) *protocol.Reply { return &protocol.Reply{Id: id, Error: e.Reply()} }
 	find := func(c *conn) (channel uint32, ok bool) {

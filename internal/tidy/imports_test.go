@@ -83,7 +83,7 @@ var rules = map[string]rule{
 	"testutil":        {outside: []string{unix, "github.com/stretchr/testify"}},
 	"tidy":            {},
 
-	"../cmd/wsd":             {own: []string{"auth", "cgroup", "command", "config", "route", "routing", "rules", "server", "control", "dev", "doctor"}, outside: []string{kong, unix}},
+	"../cmd/wsd":             {own: []string{"auth", "cgroup", "command", "config", "reload", "route", "routing", "rules", "server", "control", "dev", "doctor"}, outside: []string{kong, unix}},
 	"../loadtest":            {own: []string{"command", "epoll"}, outside: []string{kong, "github.com/HdrHistogram/hdrhistogram-go", "github.com/go-echarts/go-echarts/v2", unix}},
 	"../loadtest/client":     {own: []string{"wire", "epoll"}, outside: []string{"github.com/gobwas/ws", "github.com/HdrHistogram/hdrhistogram-go", unix}},
 	"../loadtest/producer":   {outside: []string{kafkaGo}},
