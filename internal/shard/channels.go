@@ -169,6 +169,15 @@ func (cs *channels) begin(ch *channel, epoch string, offset uint64) {
 	cs.opts.Interest.Begin(ch.name, epoch, offset)
 }
 
+// swap exchanges two of c's subscriptions.
+func (cs *channels) swap(c *conn, i, j int) {
+	c.subs[i], c.subs[j] = c.subs[j], c.subs[i]
+	for _, at := range [...]int{i, j} {
+		sub := &c.subs[at]
+		cs.list[sub.channel].subscribers[sub.subscriber].sub = uint32(at)
+	}
+}
+
 // remove removes entry i of c's subscriptions.
 func (cs *channels) remove(c *conn, i int) {
 	sub := c.subs[i]

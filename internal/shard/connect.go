@@ -14,7 +14,7 @@ var errConnectRefused = &ending{ReasonBadRequest, "the connect command was refus
 func (s *Shard) connectCommand(c *conn, id uint32, r *protocol.ConnectRequest) *protocol.Reply {
 	if r.Token == "" {
 		if s.opts.Auth.Anonymous {
-			return s.join(c, id, &Identity{})
+			return s.join(c, id, r, &Identity{})
 		}
 		return s.refuseConnect(c, id, proto.ErrUnauthorized)
 	}
@@ -22,18 +22,19 @@ func (s *Shard) connectCommand(c *conn, id uint32, r *protocol.ConnectRequest) *
 		if !c.isClient() {
 			return
 		}
-		if reply := s.connectVerified(c, id, a); reply != nil {
+		if reply := s.connectVerified(c, id, r, a); reply != nil {
 			s.outlet.sendReply(c, reply)
 		}
 	})
 	return nil
 }
 
-// connectVerified returns the reply to a connect command whose token was verified; nil: c has ended.
-func (s *Shard) connectVerified(c *conn, id uint32, a TokenAnswer) *protocol.Reply {
+// connectVerified returns the reply to a connect command whose token was verified; nil: c has ended, or the reply is
+// sent or comes later.
+func (s *Shard) connectVerified(c *conn, id uint32, r *protocol.ConnectRequest, a TokenAnswer) *protocol.Reply {
 	switch a.Result {
 	case TokenOK:
-		return s.join(c, id, a.Identity)
+		return s.join(c, id, r, a.Identity)
 	case TokenExpired:
 		return s.refuseConnect(c, id, proto.ErrTokenExpired)
 	case TokenLater:
@@ -51,31 +52,42 @@ func (s *Shard) refuseConnect(c *conn, id uint32, e *proto.Error) *protocol.Repl
 	return &protocol.Reply{Id: id, Error: e.Reply()}
 }
 
-// join makes c the client that who says, and returns the reply to its connect command; nil: c has ended.
-func (s *Shard) join(c *conn, id uint32, who *Identity) *protocol.Reply {
-	if !s.become(c, who) {
+// join makes c the client that who says, and returns the reply to its connect command; nil: c has ended, or the reply is
+// sent or comes later.
+func (s *Shard) join(c *conn, id uint32, r *protocol.ConnectRequest, who *Identity) *protocol.Reply {
+	if s.tooManyServed(who) {
+		return s.refuseConnect(c, id, proto.ErrLimitExceeded)
+	}
+	if n, settled := s.recovering(r, who); !settled {
+		return s.refuseConnect(c, id, &notYet)
+	} else if n > 0 && !s.charge(c, RateRecoveries, n) {
+		return nil
+	}
+	known := s.identities.of(c)
+	s.identities.set(known, who)
+	if who.User != "" && !s.takeUser(known) {
 		s.end(c, ReasonUserConnections)
 		return nil
 	}
-	result := s.connect(c)
-	if at := s.identities.of(c).ends.at; !at.IsZero() {
-		result.Expires, result.Ttl = true, ttlOf(at)
+	known.ends = s.expiresAt(who.ExpireAt)
+	if len(who.Channels) > 0 {
+		s.serveChannels(c, id, r, who)
+		return nil
 	}
-	return &protocol.Reply{Id: id, Connect: result}
+	return &protocol.Reply{Id: id, Connect: s.connectResult(c)}
 }
 
-// become makes c a connection of who's user, until the token expires. It reports false if the user has too many.
-func (s *Shard) become(c *conn, who *Identity) bool {
+// connectResult makes c, whose identity is known, joined, and returns the result of its connect command.
+func (s *Shard) connectResult(c *conn) *protocol.ConnectResult {
 	id := s.identities.of(c)
-	s.identities.set(id, who)
-	if who.User != "" {
-		if !s.takeUser(id) {
-			return false
-		}
-		s.setUser(c, who.User)
+	if id.who.User != "" {
+		s.setUser(c, id.who.User)
 	}
-	id.ends = s.expiresAt(who.ExpireAt)
-	return true
+	result := s.connect(c)
+	if at := id.ends.at; !at.IsZero() {
+		result.Expires, result.Ttl = true, ttlOf(at)
+	}
+	return result
 }
 
 // takeUser counts a connection of id's user, or reports that it has too many.

@@ -21,6 +21,7 @@ type identity struct {
 	ends    expiry       // Of the connection.
 	granted map[uint32]*expiry
 	server  map[uint32]bool // Channels, by index, that the server subscribed the client to.
+	join    *serverJoin     // Its connect command waits for what it missed; nil: none does.
 }
 
 // expiry is when a connection or subscription has expired, and until when it goes on.
@@ -54,12 +55,15 @@ func (ids *identities) find(c *conn) *identity {
 }
 
 // memory returns how much of the sum is c's.
-func (ids *identities) memory(c *conn) int64 {
+func (ids *identities) memory(c *conn) (n int64) {
 	id := ids.find(c)
 	if id == nil {
 		return 0
 	}
-	return identityBytes + id.who.memory() + int64(len(id.granted)+len(id.server))*identityGrantBytes
+	if id.join != nil {
+		n += int64(id.join.bytes)
+	}
+	return n + identityBytes + id.who.memory() + int64(len(id.granted)+len(id.server))*identityGrantBytes
 }
 
 // identityGrantBytes is what an entry of identity.granted or identity.server takes.

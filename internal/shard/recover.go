@@ -92,6 +92,7 @@ type recoveries struct {
 	compressor *compressor
 
 	waiting map[recoveryKey]*recovery
+	joined  func(c *conn, rec *recovery, r *result, room bool) // Takes the first answer of one with a serverJoin.
 }
 
 type recoveryKey struct{ slot, channel uint32 }
@@ -107,13 +108,14 @@ type recovery struct {
 	epoch   string // Of the stream.
 	ttl     uint32 // After how many seconds the client is to refresh the subscription; 0: never.
 
-	upTo     uint64 // The stream's position when the query under way was made.
-	after    uint64 // Records up to here are queued for the client, or it had them.
-	asked    bool   // A query is under way: what the bus brings is parked.
-	full     bool   // More came than may be parked: another query is needed.
-	started  bool   // It was replied to, and the rest is streamed.
-	over     bool   // It is through, or the subscription has ended: an answer comes too late.
-	retries  int    // Queries that failed for now since the last portion.
+	upTo     uint64      // The stream's position when the query under way was made.
+	after    uint64      // Records up to here are queued for the client, or it had them.
+	asked    bool        // A query is under way: what the bus brings is parked.
+	full     bool        // More came than may be parked: another query is needed.
+	started  bool        // It was replied to, and the rest is streamed.
+	over     bool        // It is through, or the subscription has ended: an answer comes too late.
+	join     *serverJoin // Of a channel that the server subscribed to: its reply is that to the connect command.
+	retries  int         // Queries that failed for now since the last portion.
 	origin   RecoveryOrigin
 	parked   parked      // What the bus has brought meanwhile.
 	canceled atomic.Bool // Nobody wants the answer any longer.
@@ -284,7 +286,7 @@ func (rs *recoveries) subscribed(offset uint64, epoch string, known bool) *proto
 // connection, after which the client goes on from the last publication that it got.
 func (rs *recoveries) failRecovery(c *conn, rec *recovery, origin RecoveryOrigin) {
 	rs.drop(rec)
-	if rec.started {
+	if rec.started || rec.join != nil {
 		rs.stats.Unrecovered[origin].Add(1)
 		rs.outlet.failFor(c, ReasonInsufficientState)
 		return

@@ -159,7 +159,7 @@ func (s *Shard) init() {
 	s.recoveries = recoveries{
 		opts: &s.opts, clock: &s.clock, stats: s.stats, slab: &s.slab, channels: &s.channels, inbox: &s.inbox,
 		outlet: &s.outlet, flows: &s.flows, pings: &s.pings, layouts: &s.layouts, compressor: &s.compressor,
-		waiting: make(map[recoveryKey]*recovery),
+		waiting: make(map[recoveryKey]*recovery), joined: s.answerJoin,
 	}
 	s.recalls.channels = make(map[uint32][]string)
 	s.emptying = make(emptying)
