@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -114,6 +115,14 @@ func sign(t testing.TB, alg string, c jwt.Claims, header ...any) string {
 	text, err := token.SignedString(private()[alg])
 	require.NoError(t, err)
 	return text
+}
+
+// faultOf returns the fault of an error; FaultNone if it is none of ours.
+func faultOf(err error) Fault {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Fault
+	}
+	return FaultNone
 }
 
 // signText signs a header and a payload as they are, with the secret.

@@ -82,7 +82,7 @@ func TestParseKeySet(t *testing.T) {
 	_, err = v.Verify(sign(t, "PS384", claimsOf(), "kid", "a"))
 	require.NoError(t, err)
 	_, err = v.Verify(sign(t, "PS384", claimsOf(), "kid", "b"))
-	require.Equal(t, FaultKey, err.(*Error).Fault)
+	require.Equal(t, FaultKey, faultOf(err))
 }
 
 // A certificate counts as its key.

@@ -40,7 +40,7 @@ func TestPool(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "alice", c.User)
 	_, err = p.verifyNow("x", address)
-	require.Equal(t, FaultMalformed, err.(*Error).Fault)
+	require.Equal(t, FaultMalformed, faultOf(err))
 	require.EqualValues(t, 1, p.Stats().Results[FaultNone].Load())
 	require.EqualValues(t, 1, p.Stats().Results[FaultMalformed].Load())
 	require.Zero(t, p.Stats().Waiting.Load())
@@ -55,7 +55,7 @@ func TestPoolIsBounded(t *testing.T) {
 		p.Verify(ForConnection, "x", address, func(_ *Claims, err error) {
 			mu.Lock()
 			defer mu.Unlock()
-			got = append(got, err.(*Error).Fault)
+			got = append(got, faultOf(err))
 		})
 	}
 	require.Equal(t, []Fault{FaultBusy, FaultBusy}, got)
@@ -72,7 +72,7 @@ func TestFailuresAreRemembered(t *testing.T) {
 		good := sign(t, "HS256", claimsOf())
 		for range 5 { // What has expired was good once: a crowd that comes back with old tokens is not locked out.
 			_, err := p.verifyNow(sign(t, "HS256", claimsOf("exp", 1)), address)
-			require.Equal(t, FaultExpired, err.(*Error).Fault)
+			require.Equal(t, FaultExpired, faultOf(err))
 		}
 		for range 3 {
 			_, err := p.verifyNow(good+"x", address)
@@ -82,7 +82,7 @@ func TestFailuresAreRemembered(t *testing.T) {
 		if dryRun {
 			require.NoError(t, err)
 		} else {
-			require.Equal(t, FaultAddress, err.(*Error).Fault)
+			require.Equal(t, FaultAddress, faultOf(err))
 		}
 		require.EqualValues(t, 1, p.Stats().OverFailure.Load())
 		_, err = p.verifyNow(good, netip.MustParseAddr("192.0.2.2"))

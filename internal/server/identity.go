@@ -174,15 +174,13 @@ func (source *keySource) result(err error) shard.TokenResult {
 	if !ok {
 		return shard.TokenInvalid
 	}
-	switch e.Fault {
-	case auth.FaultExpired:
+	switch f := e.Fault; {
+	case f == auth.FaultExpired:
 		return shard.TokenExpired
-	case auth.FaultBusy, auth.FaultAddress, auth.FaultNotYet:
+	case f == auth.FaultBusy, f == auth.FaultAddress, f == auth.FaultNotYet:
 		return shard.TokenLater
-	case auth.FaultKey:
-		if source.set != nil { // The key may be in the set when it is fetched again.
-			return shard.TokenLater
-		}
+	case f == auth.FaultKey && source.set != nil: // The key may be in the set when it is fetched again.
+		return shard.TokenLater
 	}
 	return shard.TokenInvalid
 }

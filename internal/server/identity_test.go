@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 	"time"
 
 	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -72,10 +74,8 @@ func (c *client) ask(command string) string {
 }
 
 func closeCode(err error) int {
-	if e, ok := err.(interface{ Error() string }); ok {
-		var code int
-		_, _ = fmt.Sscanf(e.Error(), "ws closed: %d", &code)
-		return code
+	if e, ok := errors.AsType[wsutil.ClosedError](err); ok {
+		return int(e.Code)
 	}
 	return 0
 }
@@ -185,6 +185,7 @@ type issuer struct {
 }
 
 func newIssuer(t *testing.T) *issuer {
+	t.Helper()
 	i := &issuer{}
 	i.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		i.fetches.Add(1)

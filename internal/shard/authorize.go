@@ -66,6 +66,7 @@ func (s *Shard) grants(c *conn, channel string, a TokenAnswer) *proto.Error {
 		return proto.ErrTokenExpired
 	case TokenLater:
 		return proto.ErrTooManyRequests
+	case TokenInvalid:
 	}
 	return proto.ErrPermissionDenied
 }
@@ -85,7 +86,6 @@ func (s *Shard) authorizeRaw(c *conn, req *request) error {
 	case id == nil && req.token == "":
 		s.identities.of(c).answer = &TokenAnswer{Result: TokenOK, Identity: &Identity{}}
 	case id == nil:
-		id = s.identities.of(c)
 		held := s.verify(c, TokenForConnection, req.token, func(c *conn, a TokenAnswer) {
 			s.identities.of(c).answer = &a
 			s.requestVerified(c)

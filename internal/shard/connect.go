@@ -52,8 +52,8 @@ func (s *Shard) refuseConnect(c *conn, id uint32, e *proto.Error) *protocol.Repl
 	return &protocol.Reply{Id: id, Error: e.Reply()}
 }
 
-// join makes c the client that who says, and returns the reply to its connect command; nil: c has ended, or the reply is
-// sent or comes later.
+// join makes c the client that who says, and returns the reply to its connect command; nil: c has ended, or the reply
+// is sent or comes later.
 func (s *Shard) join(c *conn, id uint32, r *protocol.ConnectRequest, who *Identity) *protocol.Reply {
 	if s.tooManyServed(who) {
 		return s.refuseConnect(c, id, proto.ErrLimitExceeded)

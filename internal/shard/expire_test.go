@@ -69,10 +69,13 @@ func TestSubscriptionExpires(t *testing.T) {
 	require.Regexp(t, `^\{"id":3,"sub_refresh":\{"expires":true,"ttl":3\d{3}\}\}$`,
 		c.ask(`{"id":3,"sub_refresh":{"channel":"$kept","token":"user=alice,channel=$kept,ttl=1h"}}`))
 	for token, want := range map[string]string{
-		"bad": denied, "user=bob,channel=$kept": denied, "user=alice,channel=$other": denied, "": denied, "busy": tooMany, "old": tokenExpired,
+		"bad": denied, "user=bob,channel=$kept": denied, "user=alice,channel=$other": denied, "": denied, "busy": tooMany,
 	} {
 		require.Equal(t, `{"id":3,`+want+`}`, c.ask(`{"id":3,"sub_refresh":{"channel":"$kept","token":"`+token+`"}}`), token)
 	}
+	require.Equal(t, `{"id":4,"subscribe":{}}`, c.ask(`{"id":4,"subscribe":{"channel":"$old","token":"user=alice,channel=$old"}}`))
+	require.Equal(t, `{"push":{"channel":"$old","unsubscribe":{"code":2501,"reason":"subscription expired"}}}`+"\n"+`{"id":4,`+tokenExpired+`}`,
+		c.ask(`{"id":4,"sub_refresh":{"channel":"$old","token":"old"}}`))
 	require.Equal(t, `{"id":4,"subscribe":{"expires":true,"ttl":1}}`,
 		c.ask(`{"id":4,"subscribe":{"channel":"$lost","token":"user=alice,channel=$lost,ttl=300ms"}}`))
 	require.Equal(t, `{"push":{"channel":"$lost","unsubscribe":{"code":2501,"reason":"subscription expired"}}}`, c.message(wire.EventText))

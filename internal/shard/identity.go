@@ -187,7 +187,7 @@ func ttlOf(at time.Time) uint32 {
 	if spread := left / 10; spread > 0 {
 		left -= rand.N(spread) //nolint:gosec // It only spreads refreshes.
 	}
-	return uint32(min(max(left/time.Second, 1), ttlMax)) //nolint:gosec // Within bounds.
+	return uint32(min(max(left/time.Second, 1), ttlMax))
 }
 
 // ttlMax is the longest time to live that clients are told, in seconds: timers of JavaScript end at 2^31 milliseconds.

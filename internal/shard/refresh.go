@@ -78,7 +78,12 @@ func (s *Shard) subRefreshCommand(c *conn, id uint32, r *protocol.SubRefreshRequ
 			s.outlet.sendReply(c, refuse(proto.ErrPermissionDenied))
 			return
 		}
-		if e := s.grants(c, r.Channel, a); e != nil {
+		switch e := s.grants(c, r.Channel, a); e {
+		case nil:
+		case proto.ErrTokenExpired:
+			s.endUnrefreshed(c, channel, refuse(e))
+			return
+		default:
 			s.outlet.sendReply(c, refuse(e))
 			return
 		}
@@ -92,4 +97,28 @@ func (s *Shard) subRefreshCommand(c *conn, id uint32, r *protocol.SubRefreshRequ
 		s.outlet.sendReply(c, &protocol.Reply{Id: id, SubRefresh: result})
 	})
 	return nil
+}
+
+// endUnrefreshed ends a subscription of c that was to be refreshed by a token that has expired itself. The SDKs give a
+// subscription up whose refresh is refused; after 2501 they subscribe again by another token. So that comes first, in
+// one frame with the reply.
+func (s *Shard) endUnrefreshed(c *conn, channel uint32, reply *protocol.Reply) {
+	name := s.channels.list[channel].name
+	if rec := s.recoveries.of(c, channel); rec != nil && !rec.started {
+		s.recoveries.failRecovery(c, rec, rec.origin)
+	}
+	d := c.speaks()
+	var frame []byte
+	if i := s.channels.find(c, name); i >= 0 {
+		s.sender.dropChannel(&c.out, channel) // The reply overtakes what waits: nothing of the channel may come after it.
+		s.channels.unsubscribe(c, i, false)
+		frame = append(d.unsubscribePushes(nil, proto.UnsubscribeExpired, name), d.encoding.Separator...)
+	}
+	frame, err := d.encoding.AppendReply(frame, reply)
+	if err != nil {
+		s.outlet.encodeFailed(c, err)
+		return
+	}
+	s.outlet.queueReply(c, chunk{bytes: d.frame(frame)})
+	s.outlet.markDirty(c)
 }

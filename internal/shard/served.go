@@ -6,8 +6,8 @@ import (
 	"wsd/internal/bus"
 )
 
-// A connection token may name channels, to which the server subscribes the client: the reply to the connect command has
-// the results. A client that comes back says in that command where it was, and recovers as it would by itself. Its reply
+// A connection token may name channels, to which the server subscribes the client: the reply to the connect command
+// has the results. A client that comes back says in that command where it was, and recovers as it would by itself. Its reply
 // waits until the first answers for all channels that have to ask are there. Nothing of these channels may reach the
 // client before the reply: records of those that asked are parked, and the others are subscribed to at the end, in the
 // same turn as the reply. The client is held meanwhile.
@@ -57,8 +57,8 @@ func (s *Shard) serveChannel(c *conn, name string) *protocol.SubscribeResult {
 	return result
 }
 
-// advanceJoin goes on with c's connect command: it asks for what was missed, or sends the reply when there is nothing to
-// ask or everything is answered.
+// advanceJoin goes on with c's connect command: it asks for what was missed, or sends the reply when there is nothing
+// to ask or everything is answered.
 func (s *Shard) advanceJoin(c *conn) {
 	id := s.identities.of(c)
 	j := id.join
