@@ -110,7 +110,8 @@ func (s *Shard) endUnrefreshed(c *conn, channel uint32, reply *protocol.Reply) {
 	d := c.speaks()
 	var frame []byte
 	if i := s.channels.find(c, name); i >= 0 {
-		s.sender.dropChannel(&c.out, channel) // The reply overtakes what waits: nothing of the channel may come after it.
+		// The reply overtakes what waits: nothing of the channel may come after it.
+		s.sender.dropChannel(&c.out, channel)
 		s.channels.unsubscribe(c, i, false)
 		frame = append(d.unsubscribePushes(nil, proto.UnsubscribeExpired, name), d.encoding.Separator...)
 	}

@@ -7,10 +7,10 @@ import (
 )
 
 // A connection token may name channels, to which the server subscribes the client: the reply to the connect command
-// has the results. A client that comes back says in that command where it was, and recovers as it would by itself. Its reply
-// waits until the first answers for all channels that have to ask are there. Nothing of these channels may reach the
-// client before the reply: records of those that asked are parked, and the others are subscribed to at the end, in the
-// same turn as the reply. The client is held meanwhile.
+// has the results. A client that comes back says in that command where it was, and recovers as it would by itself. Its
+// reply waits until the first answers for all channels that have to ask are there. Nothing of these channels may reach
+// the client before the reply: records of those that asked are parked, and the others are subscribed to at the end, in
+// the same turn as the reply. The client is held meanwhile.
 //
 // The SDKs do not subscribe to such a channel again by themselves. So what would end another subscription ends the
 // connection, after which they reconnect and recover.
