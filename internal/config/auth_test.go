@@ -40,7 +40,7 @@ func TestAuth(t *testing.T) {
 		{map[string]any{"mode": "token", "public_key_files": []string{key, key}}, "listed twice"},
 		{map[string]any{"mode": "token", "jwks_url": jwks}, "(default): missing, and auth.jwks_url needs it"},
 		{map[string]any{"mode": "token", "jwks_url": "http://i.example/keys", "issuer": "i"}, "without TLS, whoever is on the way can replace the keys"},
-		{map[string]any{"mode": "token", "jwks_url": "https://u:hush@i.example/keys", "issuer": "i"}, "auth.jwks_url (flag --auth.jwks-url): contains a user name"},
+		{map[string]any{"mode": "token", "jwks_url": "https://u:hush@i.example/keys", "issuer": "i"}, "(flag --auth.jwks-url): contains a user name"},
 		{map[string]any{"mode": "token", "jwks_url": "i.example/keys", "issuer": "i"}, "not a URL"},
 		{map[string]any{"mode": "token", "jwks_url": jwks, "issuer": "i", "jwks_ca_file": secret}, "does not contain a certificate"},
 		{map[string]any{"mode": "token", "hmac_secret_file": secret, "jwks_ca_file": key}, "has no effect without auth.jwks_url"},

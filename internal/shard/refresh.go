@@ -108,12 +108,12 @@ func (s *Shard) endUnrefreshed(c *conn, channel uint32, reply *protocol.Reply) {
 		s.recoveries.failRecovery(c, rec, rec.origin)
 	}
 	d := c.speaks()
-	var frame []byte
+	frame := make([]byte, 0, 256)
 	if i := s.channels.find(c, name); i >= 0 {
 		// The reply overtakes what waits: nothing of the channel may come after it.
 		s.sender.dropChannel(&c.out, channel)
 		s.channels.unsubscribe(c, i, false)
-		frame = append(d.unsubscribePushes(nil, proto.UnsubscribeExpired, name), d.encoding.Separator...)
+		frame = append(d.unsubscribePushes(frame, proto.UnsubscribeExpired, name), d.encoding.Separator...)
 	}
 	frame, err := d.encoding.AppendReply(frame, reply)
 	if err != nil {
