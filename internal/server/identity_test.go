@@ -121,6 +121,13 @@ func TestTokens(t *testing.T) {
 		}
 		require.Equal(t, ws.StatusError(status), err, path)
 	}
+	for _, broken := range []string{`{"id":1,"connect":{"token":"` + alice, `{"id":1,"connect":{"token":` + alice + `}}`, `{"id":1,"connect":"` + alice + `"}`} {
+		c := r.dial("/connection/websocket")
+		c.send(broken)
+		_, err := c.raw()
+		require.Equal(t, 3501, closeCode(err), err)
+		require.NotContains(t, err.Error(), alice[:20])
+	}
 	require.Equal(t, "token", r.server.Health().Auth)
 	require.Equal(t, 1, r.metric(`wsd_tokens_total{result="expired"}`))
 	require.GreaterOrEqual(t, r.metric(`wsd_tokens_total{result="signature"}`), 2)
