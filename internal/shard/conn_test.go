@@ -44,7 +44,7 @@ func TestWalkIsGuarded(t *testing.T) {
 	r.during(func() { r.join("a", "b") })
 	s, c := r.shard, r.shard.slab.get(0)
 	s.channels.walking = c.subs[0].channel + 1
-	require.PanicsWithValue(t, "BUG: a subscriber of channel \"a\" leaves while its subscribers are walked", func() {
+	require.PanicsWithValue(t, "BUG: a subscriber leaves a channel while its subscribers are walked", func() {
 		s.channels.unsubscribe(c, 0, false)
 	})
 	s.channels.unsubscribe(c, 1, false) // Another channel's.
