@@ -2,7 +2,6 @@ package shard
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"strings"
 	"sync"
@@ -217,8 +216,8 @@ func TestGoneWhileVerifying(t *testing.T) {
 			switch how {
 			case "reset":
 				for _, c := range clients {
-					require.NoError(t, c.conn.(*net.TCPConn).SetLinger(0))
-					require.NoError(t, c.conn.Close())
+					require.NoError(t, tcp(c.conn).SetLinger(0))
+					require.NoError(t, tcp(c.conn).Close())
 				}
 				eventually(t, "they are gone", func() bool { return r.shard.Stats().Connections.Load() == 0 })
 			case "close":

@@ -1,9 +1,11 @@
 package shard
 
 import (
+	"crypto/tls"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gobwas/ws"
 	"github.com/stretchr/testify/require"
@@ -27,7 +29,7 @@ func TestHeldCommandIsAccounted(t *testing.T) {
 	require.Less(t, r.shard.opts.Memory.Used(), int64(2000))
 }
 
-// Clients of a TLS port show tokens like those of a plain one, also when what they send comes with their end.
+// Clients of a TLS port show tokens like those of a plain one.
 func TestTokensOverTLS(t *testing.T) {
 	a := &authority{hold: true}
 	r := newTLSRig(t, withAuthority(a, nil))
@@ -41,7 +43,7 @@ func TestTokensOverTLS(t *testing.T) {
 	late := r.dial(pathProtocol)
 	late.send(ws.OpText, `{"id":1,"connect":{"token":"user=alice"}}`)
 	eventually(t, "the tokens are being verified", func() bool { return a.waiting() == 4 })
-	for _, gone := range []*client{ended, late} { // close_notify and the end of the socket, which nobody looks at yet.
+	for _, gone := range []*client{ended, late} {
 		require.NoError(t, gone.conn.Close())
 	}
 	a.release()
@@ -54,6 +56,25 @@ func TestTokensOverTLS(t *testing.T) {
 	require.Equal(t, "1", raw.message(wire.EventText))
 	require.Contains(t, c.message(wire.EventText), `"data":1`)
 	eventually(t, "those that ended are gone", func() bool { return r.shard.Stats().Connections.Load() == 2 })
+}
+
+// A client that has said its end by TLS behind its token is noticed when that was verified, although its socket is open
+// and has nothing more.
+func TestHeldByTLSEnds(t *testing.T) {
+	a := &authority{hold: true}
+	r := newStepped(t, withAuthority(a, func(o *Options) { o.TLS.Handshakes = newHandshakes(t) }))
+	var c *client
+	r.during(func() { c = r.dial(pathProtocol) })
+	c.send(ws.OpText, `{"id":1,"connect":{"token":"user=alice"}}`)
+	require.NoError(t, c.conn.(*tls.Conn).CloseWrite())
+	for a.waiting() == 0 {
+		r.step()
+	}
+	a.release()
+	for waits := time.Now().Add(waitMax); r.shard.connections > 0; {
+		require.True(t, time.Now().Before(waits), "the end is not noticed")
+		r.step()
+	}
 }
 
 // Users that have gone leave no memory behind, and neither do identities.
