@@ -77,6 +77,27 @@ func TestHeldByTLSEnds(t *testing.T) {
 	}
 }
 
+// A client that shows a token and exceeds a limit in what came with its connection is closed for the limit, although its
+// socket is not watched yet.
+func TestHeldWhileAccepted(t *testing.T) {
+	if *everythingTLS {
+		t.Skip("a handshake takes more than one read")
+	}
+	a := &authority{hold: true}
+	r := newStepped(t, withAuthority(a, func(o *Options) { o.Limits.Rates[RateCommands] = RateLimit{PerSecond: 1} }))
+	c := r.openPlain()
+	c.write(wire.AppendClientHandshake(nil, r.address, pathProtocol, "", testKey))
+	c.send(ws.OpText, `{"id":1,"connect":{"token":"user=alice","data":"`+strings.Repeat("x", 64_000)+`"}}`)
+	r.during(func() {
+		status, body := c.response()
+		require.Equal(t, 101, status, body)
+		code, reason := c.closed()
+		require.EqualValues(t, 3013, code, reason)
+	})
+	a.release()
+	r.step()
+}
+
 // Users that have gone leave no memory behind, and neither do identities.
 func TestUsersGiveMemoryBack(t *testing.T) {
 	const many = 50_000
