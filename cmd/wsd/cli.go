@@ -19,6 +19,7 @@ type cli struct {
 	Steer   steerCmd   `cmd:"" help:"Show and change how the running wsd assigns new connections to shards."`
 	Kafka   kafkaCmd   `cmd:"" help:"Act on what the running wsd reads from Kafka."`
 	Drain   drainCmd   `cmd:"" help:"Close the clients of the running wsd at an even pace, so that they connect elsewhere."`
+	Token   tokenCmd   `cmd:"" help:"Make a token for trying out, and check one."`
 	Config  configCmd  `cmd:"" help:"Check and show the configuration."`
 	Doctor  doctorCmd  `cmd:"" help:"Check whether this machine has what wsd needs. Exit code 1 if something is missing."`
 	Version versionCmd `cmd:"" help:"Show the version."`
@@ -31,7 +32,8 @@ func newCLI() *cli {
 	c := &cli{}
 	for _, o := range []*options{
 		&c.Serve.options, &c.Dev.options, &c.Health.options, &c.Config.Check.options, &c.Config.Show.options,
-		&c.Config.TestRoute.options, &c.Doctor.options,
+		&c.Config.TestRoute.options, &c.Config.TestAccess.options, &c.Token.Make.options, &c.Token.Check.options,
+		&c.Doctor.options,
 	} {
 		o.init()
 	}
@@ -117,7 +119,8 @@ func (o *options) input(e env) config.Input {
 // groups returns the sections of the help with their titles, in the order of the configuration.
 func groups() []kong.Group {
 	titles := map[string]string{
-		"client": "Clients", "limits": "Limits of a client", "admin": "Admin port", "control": "Control socket",
+		"client": "Clients", "auth": "Identity of clients",
+		"limits": "Limits of a client", "admin": "Admin port", "control": "Control socket",
 		"metrics": "Metrics", "health": "Health", "general": "General", "kafka": "Kafka",
 		"overrides": "Header overrides", "steering": "Steering", "admission": "Admission",
 		"bus": "Bus", "recovery": "Recovery", "shutdown": "Shutdown", "log": "Log", "debug": "Debug", "dev": "wsd dev",

@@ -11,6 +11,8 @@ type configCmd struct {
 	Defaults configDefaultsCmd `cmd:"" help:"Print a configuration file with every option, its documentation and its default."`
 	Show     configShowCmd     `cmd:"" help:"Print the effective configuration, and where each value comes from."`
 
+	TestAccess testAccessCmd `cmd:"" help:"Print whether a client with a token may have a channel, and which rule decides. Exit code 1 if not."`
+
 	TestRoute testRouteCmd `cmd:"" help:"Print where the routes and overrides would send a record, and which rule decides. Exit code 1 if they cannot place it."`
 }
 

@@ -34,7 +34,7 @@ type Health struct {
 
 	ClientTLSListen []string `json:"client_tls_listen"` // Addresses that clients connect to by TLS.
 
-	Auth        string     `json:"auth"`        // How clients authenticate: always none.
+	Auth        string     `json:"auth"`        // How clients authenticate: none or token.
 	Steering    Steering   `json:"steering"`    // How new connections are assigned to shards.
 	Drain       Drain      `json:"drain"`       // Whether clients are being closed on purpose.
 	Privileges  Privileges `json:"privileges"`  // What the process may do.

@@ -66,6 +66,7 @@ func (l *loader) check() {
 	l.checkRecovery(c)
 	l.checkAdmission(&c.Admission)
 	l.checkHealth(&c.Health)
+	l.checkAuth(&c.Auth)
 	l.checkChoices(c)
 }
 

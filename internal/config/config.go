@@ -5,6 +5,7 @@ import "time"
 // Config is every option of wsd.
 type Config struct {
 	Client    Client       `key:"client"`
+	Auth      Auth         `key:"auth"`
 	Limits    ClientLimits `key:"limits"`
 	Admin     Admin        `key:"admin"`
 	Control   Control      `key:"control"`
@@ -63,6 +64,8 @@ type ClientLimits struct {
 	RecoveriesRate     int           `key:"recoveries_rate" def:"0" help:"Recoveries and history requests per second of one client, on the same terms. 0: as many as a client needs that recovers channels_max channels in 5 seconds, at least 50."`
 	Connections        int           `key:"connections" def:"0" help:"Maximum upgraded connections. Further ones get status 503. 0: as many as file descriptors allow."`
 	AddressConnections int           `key:"address_connections" def:"0" help:"Maximum upgraded connections of one client address, or one IPv6 /64 network. Further ones get status 429. Behind a proxy all clients have its address. 0: no limit."`
+	UserConnections    int           `key:"user_connections" def:"0" help:"Maximum upgraded connections of one user, by the sub of its token (auth.mode). Further ones are closed with 3504 (raw: status 429). 0: no limit."`
+	AddressFailures    int           `key:"address_token_failures" def:"1000" help:"Maximum tokens of one client address that may fail to verify in a minute or two. After that, all tokens of the address are refused for a minute or two with an error after which clients try again. Behind a proxy all clients have its address. 0: no limit."`
 	Handshakes         int           `key:"handshakes" def:"10000" help:"Maximum connections whose upgrade request is incomplete. Further ones get status 503. 0: no limit."`
 	AddressHandshakes  int           `key:"address_handshakes" def:"0" help:"Maximum connections of one client address whose upgrade request is incomplete. Further ones get status 429. 0: no limit."`
 	Channels           int           `key:"channels" def:"1000000" help:"Maximum channels with a subscriber. Subscriptions to further ones get error 106 (raw: status 503). 0: no limit."`

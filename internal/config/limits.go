@@ -79,7 +79,11 @@ func (l *loader) derive() {
 		lim.InflatedRate = max(inflatedRateLeast, min(c.MessageMax, messageMaxLimit)/4)
 	}
 	if c.HeadMax == 0 {
-		c.HeadMax = fit(bounded.rawHeadBytes(), 4<<10, fieldsBytes, headMaxLimit)
+		need := bounded.rawHeadBytes()
+		if a := &l.loaded.Config.Auth; a.On() && !l.bad["auth.token_bytes_max"] {
+			need += min(a.TokenBytesMax, headMaxLimit)
+		}
+		c.HeadMax = fit(need, 4<<10, fieldsBytes, headMaxLimit)
 	}
 }
 
@@ -124,6 +128,7 @@ var limitNames = []string{
 	"commands_rate", "frames_rate", "inflated_rate", "recoveries_rate", "connections", "address_connections",
 	"handshakes", "address_handshakes", "channels", "channels_rate", "age", "idle", "memory", "answers_memory",
 	"channels_max", "head_max", "message_max", "first_message_max", "outbound_max", "pinned_max",
+	"user_connections", "address_token_failures",
 }
 
 // answersPart and answersMost are what limits.answers_memory follows limits.memory by.

@@ -41,6 +41,10 @@ func optionsOf(t reflect.Type, prefix string, index []int) (list []Option) {
 		f := t.Field(i)
 		key := prefix + f.Tag.Get("key")
 		fieldIndex := append(append([]int(nil), index...), i)
+		if f.Anonymous { // Its options are those of the section that it is embedded in.
+			list = append(list, optionsOf(f.Type, prefix, fieldIndex)...)
+			continue
+		}
 		if f.Type.Kind() == reflect.Struct {
 			list = append(list, optionsOf(f.Type, key+".", fieldIndex)...)
 			continue

@@ -11,6 +11,8 @@ import (
 func (l *loader) checkQuotas(lim *ClientLimits) {
 	number(l, "limits.connections", lim.Connections, 0, math.MaxInt32)
 	number(l, "limits.address_connections", lim.AddressConnections, 0, math.MaxInt32)
+	number(l, "limits.user_connections", lim.UserConnections, 0, math.MaxInt32)
+	number(l, "limits.address_token_failures", lim.AddressFailures, 0, math.MaxInt32)
 	number(l, "limits.handshakes", lim.Handshakes, 0, math.MaxInt32)
 	number(l, "limits.address_handshakes", lim.AddressHandshakes, 0, math.MaxInt32)
 	number(l, "limits.channels", lim.Channels, 0, math.MaxInt32)
@@ -38,6 +40,7 @@ func (l *loader) compareQuotas(c *Config) {
 		}
 	}
 	within("limits.address_connections", lim.AddressConnections, "limits.connections", lim.Connections)
+	within("limits.user_connections", lim.UserConnections, "limits.connections", lim.Connections)
 	within("limits.address_handshakes", lim.AddressHandshakes, "limits.handshakes", lim.Handshakes)
 	if most := lim.Channels; most > 0 && most < cl.ChannelsMax {
 		l.warn("limits.channels", strconv.Itoa(most), fmt.Sprintf("one client may subscribe to %d channels "+
@@ -53,6 +56,10 @@ func (l *loader) compareQuotas(c *Config) {
 		l.warn("limits.recoveries_rate", strconv.Itoa(lim.RecoveriesRate), fmt.Sprintf("a client may save up %d "+
 			"recoveries, and needs %d when it subscribes again to as many channels (client.channels_max); it is "+
 			"closed with 3013", have, cl.ChannelsMax), "raise it, or set it to 0 to let it follow the others")
+	}
+	if lim.UserConnections > 0 && !c.Auth.On() {
+		l.warn("limits.user_connections", strconv.Itoa(lim.UserConnections), "it has no effect, as clients have no "+
+			"users (auth.mode is none)", "set auth.mode to token, or remove it")
 	}
 	if lim.Idle > 0 && lim.Age > 0 && lim.Idle > lim.Age {
 		l.warn("limits.idle", lim.Idle.String(), fmt.Sprintf("it has no effect, as limits.age (%v) closes clients "+

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"wsd/internal/admission"
+	"wsd/internal/auth"
 	"wsd/internal/bus"
 	"wsd/internal/deflate"
 	"wsd/internal/recovery"
@@ -32,6 +33,7 @@ type Options struct {
 	Deflate   *deflate.Pool      // Compression workers; nil if compression is off, and all their figures are 0.
 	Steering  *steering.Steering // Slots and counters of the steering program.
 	Memory    *shard.Memory      // What connections hold.
+	Auth      *auth.Stats        // Counters of tokens; nil if auth.mode is none, and all figures are 0.
 	Admission *admission.Sampler // Nil if admission is off, and all its figures are 0.
 	Channels  func() int         // Returns the number of channels with a subscriber.
 	Ready     func() bool        // Returns whether new clients should be sent here, like /ready.

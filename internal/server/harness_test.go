@@ -100,7 +100,11 @@ func newRigWith(t testing.TB, h hooks, flags map[string]any, kafka ...kfake.Opt)
 
 func (r *rig) start(cfg *config.Config) {
 	r.t.Helper()
-	logger := slog.New(slog.NewTextHandler(io.MultiWriter(r.log, testWriter{r.t}), nil))
+	o := &slog.HandlerOptions{}
+	if cfg.Log.Level == "debug" {
+		o.Level = slog.LevelDebug
+	}
+	logger := slog.New(slog.NewTextHandler(io.MultiWriter(r.log, testWriter{r.t}), o))
 	var err error
 	r.server, err = newServer(cfg, Build{Version: "v0", Commit: "c0"}, logger, r.hooks)
 	require.NoError(r.t, err)

@@ -19,7 +19,7 @@ func (s *Server) Health() admin.Health {
 	h := admin.Health{
 		Status: *s.stage.Load(), Version: s.build.Version, Commit: s.build.Commit,
 		UptimeSeconds: time.Since(s.began).Seconds(),
-		ClientListen:  s.plainAddresses(), ClientTLSListen: s.tlsAddresses(), Auth: "none",
+		ClientListen:  s.plainAddresses(), ClientTLSListen: s.tlsAddresses(), Auth: s.cfg.Auth.Mode,
 		Steering: admin.Steering{Mode: st.Mode, Reason: st.Reason, PinPath: st.PinPath},
 		Shards:   make([]admin.Shard, 0, len(s.shards)),
 		Kafka:    admin.Kafka{Ready: kafka.Ready, Error: kafka.Error},

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wsd/internal/admin"
+	"wsd/internal/auth"
 	"wsd/internal/bus"
 	"wsd/internal/config"
 	"wsd/internal/deflate"
@@ -235,6 +236,7 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int) shard.Options
 		},
 		TLS:  s.tls.shard(len(c.Listen)),
 		Slow: s.slowPolicies(), Deflate: s.shardDeflate(), Recovery: s.shardRecovery(),
+		Auth:       s.shardAuth(),
 		CanFeed:    s.canFeed,
 		PathPrefix: c.PathPrefix,
 		Version:    "wsd " + s.build.Version, ClientIDs: s.clientIDs,
@@ -262,7 +264,7 @@ func (s *Server) quotaLimits() (limits shard.QuotaLimits) {
 		shard.QuotaAnswers: s.memory.AnswersLimit, shard.QuotaSubscriptions: int64(c.ChannelsMax),
 		shard.QuotaHead: int64(c.HeadMax), shard.QuotaMessage: int64(c.MessageMax),
 		shard.QuotaFirstMessage: int64(min(c.FirstMessageMax, c.MessageMax)), shard.QuotaOutbound: int64(c.OutboundMax),
-		shard.QuotaPinned: int64(s.cfg.Bus.PinnedMax),
+		shard.QuotaPinned: int64(s.cfg.Bus.PinnedMax), shard.QuotaUserConnections: int64(l.UserConnections),
 	} {
 		limits[quota] = shard.QuotaLimit{Max: most, DryRun: l.DryRuns(quota.String())}
 	}
@@ -290,12 +292,16 @@ func (s *Server) adminOptions() admin.Options {
 	if s.recovery != nil {
 		recoveryStats = s.recovery.Stats()
 	}
+	var tokens *auth.Stats
+	if s.identity != nil {
+		tokens = s.identity.pool.Stats()
+	}
 	return admin.Options{
 		Listen: s.cfg.Admin.Listen, Health: s.Health, Ready: s.Ready,
 		Metrics: metrics.Handler(metrics.Options{
 			Version: s.build.Version, Commit: s.build.Commit, Shards: stats, Ring: s.ring.Stats(),
 			Source: s.source.Stats(), Recovery: recoveryStats, Deflate: s.deflate,
-			Steering: s.steering, Admission: s.admission, Memory: &s.memory, Channels: s.interest.Len,
+			Auth: tokens, Steering: s.steering, Admission: s.admission, Memory: &s.memory, Channels: s.interest.Len,
 			Ready: func() bool { ready, _ := s.Ready(); return ready },
 			Drain: s.drainMetrics, TLS: s.tls.stats(), CertificateExpires: s.tls.expires,
 		}),

@@ -44,6 +44,9 @@ func (s *Server) needs() (list []privilege.Need) {
 	if s.control != nil {
 		list = append(list, removal("remove the control socket "+s.control.Path(), filepath.Dir(s.control.Path())))
 	}
+	for _, file := range s.cfg.Auth.Files() { // They are read again when they change.
+		list = append(list, reading(file))
+	}
 	for _, file := range s.cfg.Kafka.Files() { // They are read again at each login.
 		list = append(list, reading(file))
 	}

@@ -59,6 +59,7 @@ type Server struct {
 	shards    []*shard.Shard
 	admission *admission.Sampler
 	clientIDs *routing.ClientIDs
+	identity  *identity                 // Nil if auth.mode is none.
 	canFeed   func(channel string) bool // Whether anything can ever feed a channel; nil: not asked.
 	control   *control.Server
 	admin     *admin.Server
@@ -139,6 +140,12 @@ func (s *Server) assemble() (err error) {
 		if s.canFeed, err = feeds(cfg); err != nil {
 			return err
 		}
+	}
+	if s.identity, err = newIdentity(cfg, s.log); err != nil {
+		return err
+	}
+	if s.identity != nil {
+		s.identity.start(cfg)
 	}
 	s.admit = s.shardAdmission()
 	if err := s.buildShards(shards); err != nil {
@@ -247,6 +254,8 @@ func (s *Server) Run(ctx context.Context, served func()) error {
 	defer stopWatching()
 	stopTLS := s.tls.watch(ctx)
 	defer stopTLS()
+	stopKeys := s.identity.watch(context.WithoutCancel(ctx)) // Clients come and go during shutdown.delay, too.
+	defer stopKeys()
 	s.source.Start()
 	if s.recovery != nil {
 		s.recovery.Start()
@@ -385,6 +394,7 @@ func (s *Server) close() {
 	if s.deflate != nil {
 		s.deflate.Close()
 	}
+	s.identity.close()
 	if s.admin != nil {
 		errs = append(errs, s.admin.Close(ctx))
 	}
@@ -458,7 +468,7 @@ func (s *Server) logStart() {
 			"connections_max", s.descriptors.Max, "remedy", "raise the limit of open files (nofile), or lower it")
 	}
 	for _, g := range s.groups {
-		if !g.Address.Addr().IsLoopback() {
+		if s.identity == nil && !g.Address.Addr().IsLoopback() {
 			s.log.Warn("no authentication: everyone who can reach this address may subscribe to every channel",
 				"clients", g.Address.String())
 			break

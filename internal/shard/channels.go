@@ -18,6 +18,7 @@ type channels struct {
 	stats      *Stats
 	sender     *sender
 	recoveries *recoveries
+	identities *identities
 	alone      func(*conn) // Called when a connection has lost its last subscription; may be nil.
 
 	list      []channel // Stable while the channel has subscribers; free entries are empty.
@@ -181,6 +182,18 @@ func (cs *channels) begin(ch *channel, epoch string, offset uint64) {
 	cs.opts.Interest.Begin(ch.name, epoch, offset)
 }
 
+// swap exchanges two of c's subscriptions.
+func (cs *channels) swap(c *conn, i, j int) {
+	c.subs[i], c.subs[j] = c.subs[j], c.subs[i]
+	for _, at := range [...]int{i, j} {
+		sub := &c.subs[at]
+		cs.list[sub.channel].subscribers[sub.subscriber].sub = uint32(at)
+		if len(c.subs) > indexedFrom {
+			cs.indexed[c.slot][sub.channel] = uint32(at)
+		}
+	}
+}
+
 // remove removes entry i of c's subscriptions.
 func (cs *channels) remove(c *conn, i int) {
 	sub := c.subs[i]
@@ -210,6 +223,9 @@ func (cs *channels) remove(c *conn, i int) {
 	}
 	if !routing.Reserved(ch.name) {
 		cs.stats.Subscriptions.Add(-1)
+	}
+	if c.known&knownIdentity != 0 {
+		cs.identities.left(c, sub.channel)
 	}
 	if cs.alone != nil && last == c.firstChannel() {
 		cs.alone(c)

@@ -79,6 +79,9 @@ func check(t testing.TB, s *Shard) {
 				answers += int64(len(k.bytes))
 			}
 		}
+		if id := s.identities.bySlot[c.slot]; c.known&knownIdentity != 0 && id.join != nil {
+			answers += int64(id.join.bytes)
+		}
 	})
 	require.Equal(t, shared, s.sender.shared, "bytes that connections share")
 	require.Equal(t, held, s.ownMemory(), "what connections hold alone")
@@ -104,10 +107,11 @@ func check(t testing.TB, s *Shard) {
 	require.Equal(t, sealed, s.secured.bytes, "what TLS keeps")
 	s.slab.each(func(c *conn) { inbound += s.inbound.memory(c) })
 	require.Equal(t, inbound, s.inbound.bytes, "memory of input")
+	checkIdentities(t, s)
 	flagged := map[string]int{}
 	s.slab.each(func(c *conn) {
 		for name, on := range map[string]bool{
-			"recalled": c.recalled, "waiting": c.input != inputNone, "emptying": c.emptying, "flow": c.hasFlow, "put off": c.hasPutOff,
+			"recalled": c.recalled, "waiting": c.input != inputNone && c.input != inputHeld, "identified": c.known&knownIdentity != 0, "emptying": c.emptying, "flow": c.hasFlow, "put off": c.hasPutOff,
 		} {
 			if on {
 				flagged[name]++
@@ -129,7 +133,7 @@ func check(t testing.TB, s *Shard) {
 	}
 	for name, n := range map[string]int{
 		"recalled": len(s.recalls.channels), "waiting": len(waiting), "emptying": len(s.emptying),
-		"flow": len(s.flows.bySlot), "put off": len(s.completions.putOff),
+		"flow": len(s.flows.bySlot), "put off": len(s.completions.putOff), "identified": len(s.identities.bySlot),
 	} {
 		if name == "recalled" { // Raw clients have a flag alone.
 			require.LessOrEqual(t, n, flagged[name], name)

@@ -50,11 +50,14 @@ func (s *Shard) runCommands(c *conn, frame []byte) (rest []byte) {
 	s.replies = s.replies[:0]
 	var err error
 	n := 0
-	for more := true; more && err == nil; more = len(frame) > 0 && !s.work.enough() {
+	for more := true; more && err == nil; more = len(frame) > 0 && c.input != inputHeld && !s.work.enough() {
 		var cmd *protocol.Command
 		before := len(frame)
 		if cmd, frame, err = d.encoding.Next(frame); err == nil {
 			err = s.command(c, cmd)
+		}
+		if c.input == inputHeld {
+			s.inbound.hold(c, before-len(frame))
 		}
 		s.work.spend(unitsCommand + (before-len(frame))/bytesUnitCommand)
 		n += 1 + (before-len(frame))/bytesPerCommand
@@ -98,6 +101,8 @@ func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 			return errPongUnasked
 		}
 		return nil
+	case c.known&knownIdentity != 0 && s.refused(c):
+		return errConnectRefused
 	case c.state == stateJoining && cmd.Connect == nil:
 		return errConnectFirst
 	case c.state == stateJoined && cmd.Connect != nil:
@@ -106,6 +111,10 @@ func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 		return errNoChannel
 	case !proto.ValidNames(cmd):
 		reply.Error = proto.ErrBadRequest.Reply()
+	case cmd.Connect != nil && s.opts.Auth.on():
+		if reply = s.connectCommand(c, cmd.Id, cmd.Connect); reply == nil {
+			return nil // It comes later, or c has ended.
+		}
 	case cmd.Connect != nil:
 		s.ignoreToken(cmd.Connect.Token)
 		reply.Connect = s.connect(c)
@@ -119,7 +128,12 @@ func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 			return errUnknownDelta
 		}
 		s.notify(c)
-		if reply = s.subscribeCommand(c, cmd.Id, cmd.Subscribe); reply == nil {
+		subscribe := s.authorizedSubscribe
+		if !s.opts.Auth.on() {
+			s.ignoreToken(cmd.Subscribe.Token)
+			subscribe = s.subscribeAnybody
+		}
+		if reply = subscribe(c, cmd.Id, cmd.Subscribe); reply == nil {
 			return nil // It comes later.
 		}
 	case cmd.Unsubscribe != nil:
@@ -139,6 +153,13 @@ func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 		reply.Error = proto.ErrNotAvailable.Reply()
 	case cmd.Send != nil:
 		return errSendNotServed // It has no reply that could say so.
+	case cmd.Refresh != nil && s.opts.Auth.on():
+		return s.refreshCommand(c, cmd.Id, cmd.Refresh)
+	case cmd.SubRefresh != nil && s.opts.Auth.on():
+		s.notify(c)
+		if reply = s.subRefreshCommand(c, cmd.Id, cmd.SubRefresh); reply == nil {
+			return nil // It comes later.
+		}
 	case cmd.Refresh != nil, cmd.SubRefresh != nil:
 		reply.Error = proto.ErrNotAvailable.Reply()
 	default: // Also a ping, which only servers send.
@@ -166,13 +187,18 @@ func (s *Shard) connect(c *conn) *protocol.ConnectResult {
 	s.scheduleEnd(c)
 	s.pings.schedule(c)
 	result := &protocol.ConnectResult{
-		Client:  string(s.opts.ClientIDs.Of(routing.MakeConnID(s.opts.ID, c.generation, c.slot)).Append(nil)),
+		Client:  s.clientID(c),
 		Version: s.opts.Version,
 	}
 	if !c.nativePing {
 		result.Ping, result.Pong = uint32(max(1, s.opts.Limits.PingInterval/time.Second)), true
 	}
 	return result
+}
+
+// clientID returns the id by which the client protocol knows c.
+func (s *Shard) clientID(c *conn) string {
+	return string(s.opts.ClientIDs.Of(routing.MakeConnID(s.opts.ID, c.generation, c.slot)).Append(nil))
 }
 
 // Types of subscriptions (SubscribeRequest.type). Type 4 is a shared poll.
@@ -186,8 +212,16 @@ const (
 // gets whole publications.
 const deltaFossil = "fossil"
 
-// subscribeCommand subscribes c. It returns nil when the reply comes later.
-func (s *Shard) subscribeCommand(c *conn, id uint32, r *protocol.SubscribeRequest) *protocol.Reply {
+// subscribeAnybody is subscribeCommand where clients have no identity.
+func (s *Shard) subscribeAnybody(c *conn, id uint32, r *protocol.SubscribeRequest) *protocol.Reply {
+	return s.subscribeCommand(c, id, r, nil)
+}
+
+// subscribeCommand subscribes c, which may have the channel: by grant, the subscription's own token, or without one if
+// that is nil. It returns nil when the reply comes later.
+func (s *Shard) subscribeCommand(
+	c *conn, id uint32, r *protocol.SubscribeRequest, grant *Identity,
+) *protocol.Reply {
 	refusal := (*proto.Error)(nil)
 	switch {
 	case !s.opts.Limits.allowName(r.Channel):
@@ -213,8 +247,13 @@ func (s *Shard) subscribeCommand(c *conn, id uint32, r *protocol.SubscribeReques
 	if refusal != nil {
 		return &protocol.Reply{Id: id, Error: refusal.Reply()}
 	}
-	s.ignoreToken(r.Token)
 	result := s.recoveries.subscribed(s.channels.subscribe(c, r.Channel))
+	if grant != nil {
+		e := s.expiresAt(grant.ExpireAt)
+		s.identities.grant(c, c.subs[len(c.subs)-1].channel, e)
+		s.setExpiry(result, e.at)
+		s.endsBy(c, e.end)
+	}
 	if r.Recover {
 		return s.recoveries.beginRecovery(c, id, r, result)
 	}

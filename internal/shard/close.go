@@ -51,6 +51,11 @@ func (s *Shard) endWith(c *conn, reason Reason, code uint16, text string) {
 
 // beginClosing takes c out of everything but the flush and the wheel.
 func (s *Shard) beginClosing(c *conn, reason Reason) {
+	if c.input == inputHeld {
+		if s.unhold(c); c.state == stateFree {
+			return
+		}
+	}
 	s.sender.finish(&c.out, reason.dropsQueue())
 	s.leave(c)
 	c.state, c.reason = stateClosing, reason
@@ -64,6 +69,7 @@ func (s *Shard) leave(c *conn) {
 	s.endHandshake(c)
 	s.secured.abandon(&c.transport)
 	s.channels.unsubscribeAll(c)
+	s.forgetIdentity(c)
 	s.inbox.done(len(s.completions.takePutOff(c)))
 	s.recalls.forget(c)
 	s.resyncs.forget(c)

@@ -48,7 +48,7 @@ func (s *Shard) takeCompletion(k *completion) {
 	room := true
 	s.opts.Memory.addAnswer(-int64(k.bytes)) // See post. From here on it is the connection's.
 	switch {
-	case c == nil || !c.isClient() && c.state != stateTLS:
+	case c == nil || !c.isClient() && !c.isComing(): // One with a request waits for its token.
 		k.run = nil
 		s.inbox.done(1)
 		return

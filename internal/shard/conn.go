@@ -41,7 +41,7 @@ type conn struct {
 	reason     Reason      // Why it ends.
 	nativePing bool        // It is pinged by WebSocket ping frames rather than in-band.
 	pings      uint8       // Pings that have not been answered.
-	user       bool        // It has a user, whose entry is the first of subs.
+	known      known       // What is known of its client.
 	recalled   bool        // It has an entry in Shard.recalls.
 	emptying   bool        // It has an entry in Shard.emptying.
 	hasFlow    bool        // It has an entry in Shard.flows.
@@ -62,6 +62,14 @@ func (c *conn) isClient() bool { return c.state == stateJoining || c.state == st
 
 // isComing reports whether the connection's upgrade request is still to come.
 func (c *conn) isComing() bool { return c.state == stateTLS || c.state == stateHead }
+
+// known is what is known of a connection's client, as bits.
+type known uint8
+
+const (
+	knownIdentity known = 1 << iota // It has an entry in Shard.identities.
+	knownUser                       // It has a user, whose entry is the first of conn.subs.
+)
 
 // connRef names a connection, as epoll events do.
 type connRef struct{ slot, generation uint32 }

@@ -51,7 +51,13 @@ func (s *Shard) flush(c *conn) {
 
 // watch has the loop woken for what c waits for.
 func (s *Shard) watch(c *conn) {
+	if c == s.accepting.opening {
+		return // It is not watched yet.
+	}
 	ready := uint32(epoll.Readable)
+	if c.input == inputHeld {
+		ready = 0
+	}
 	if c.out.blocked {
 		ready |= epoll.Writable
 	}

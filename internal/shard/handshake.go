@@ -32,6 +32,7 @@ const (
 // The query parameters that are read. All others, and what they contain, are the client's own business.
 const (
 	paramChannel    = "channel"
+	paramToken      = "token"
 	paramNativePing = "cf_ws_frame_ping_pong"
 	paramProtocol   = "cf_protocol"
 	paramFormat     = "format"
@@ -46,7 +47,8 @@ type request struct {
 	native    bool        // Ping frames rather than in-band pings.
 	variant   bus.Variant // Of the dialect that the client speaks.
 	channels  []string    // Of a raw client.
-	token     string      // Of a raw client, from its subprotocols. It must not be logged or sent.
+	token     string      // Of a raw client. It must not be logged or sent.
+	who       *Identity   // Of a raw client whose token was verified.
 }
 
 // handshake responds to the complete upgrade request in head.
@@ -54,6 +56,9 @@ func (s *Shard) handshake(c *conn, head []byte) {
 	var req request
 	decide := func(r *wire.Request) (wire.Accept, error) { return s.decide(c, r, &req) }
 	out, rejected := wire.Handshake(s.replies[:0], head, decide)
+	if rejected == verifying {
+		return
+	}
 	if rejected != nil {
 		reason := ReasonHandshakeRejected
 		if req.plainHTTP {
@@ -81,6 +86,9 @@ func (s *Shard) handshake(c *conn, head []byte) {
 		s.wheel.rearm(c)
 	} else {
 		c.state = stateJoined
+		if req.who != nil {
+			s.joinRaw(c, req.who)
+		}
 		for _, name := range req.channels {
 			s.channels.subscribe(c, name)
 		}
@@ -108,7 +116,8 @@ func (s *Shard) decide(c *conn, r *wire.Request, req *request) (accept wire.Acce
 	if s.accepting.stopped || s.opts.Drain.on() {
 		return accept, stopping
 	}
-	if !s.admits(AnswerHTTP) {
+	// One that is identified was admitted before its token was verified.
+	if c.known&knownIdentity == 0 && !s.admits(AnswerHTTP) {
 		return accept, s.opts.Admission.overloaded()
 	}
 	req.deflate = r.Deflate && s.opts.Deflate.Deflater != nil
@@ -118,16 +127,7 @@ func (s *Shard) decide(c *conn, r *wire.Request, req *request) (accept wire.Acce
 	}
 	switch path {
 	case pathRaw:
-		err = parameters(r.RawQuery, func(name string) bool { return name == paramChannel }, func(_, channel string) {
-			req.channels = append(req.channels, channel)
-		})
-		if err == nil {
-			err = s.checkChannels(req.channels)
-		}
-		if err != nil {
-			return accept, err
-		}
-		accept.Protocol, req.token, err = rawSubprotocol(r.Protocols)
+		accept.Protocol, err = s.decideRaw(c, r, req)
 	case pathProtocol:
 		query := make(url.Values)
 		known := func(name string) bool { return slices.Contains(protocolParams, name) }
@@ -147,6 +147,12 @@ func (s *Shard) decide(c *conn, r *wire.Request, req *request) (accept wire.Acce
 	}
 	if rejected := s.takePlace(c); rejected != nil {
 		return accept, rejected
+	}
+	if who := req.who; who != nil && who.User != "" {
+		id := s.identities.find(c)
+		if s.identities.set(id, who); !s.takeUser(id) {
+			return accept, rejectOver(QuotaUserConnections)
+		}
 	}
 	return accept, nil
 }
@@ -201,9 +207,6 @@ func (s *Shard) checkChannels(channels []string) error {
 	limits := &s.opts.Limits
 	refuse := func(cause wire.Cause, format string, args ...any) error {
 		return &wire.Reject{Cause: cause, Status: 400, Body: fmt.Sprintf(format, args...)}
-	}
-	if len(channels) == 0 {
-		return refuse(causeChannel, "Name at least one channel: /ws?channel=NAME.")
 	}
 	if s.overSubscriptions(len(channels)) {
 		return refuse(causeChannelsMax, "%d channels named, at most %d allowed (client.channels_max).",

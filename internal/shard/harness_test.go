@@ -212,6 +212,8 @@ func newIdleRig(t testing.TB, stallMax time.Duration, change func(*Options)) *ri
 		require.Zero(t, r.shard.opts.Quotas.Connections(), "places left")
 		require.Zero(t, r.shard.opts.Quotas.Handshakes(), "handshakes left")
 		require.Zero(t, r.shard.opts.Quotas.addresses.len(), "addresses left")
+		require.Zero(t, r.shard.opts.Quotas.users.len(), "users left")
+		require.Zero(t, r.shard.identities.bytes, "memory of identities left")
 	})
 	return r
 }

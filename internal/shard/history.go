@@ -25,6 +25,9 @@ func (s *Shard) historyCommand(c *conn, id uint32, r *protocol.HistoryRequest) *
 	if !s.opts.Limits.allowName(r.Channel) {
 		return refuse(proto.ErrBadRequest)
 	}
+	if !s.mayRead(c, r.Channel) {
+		return refuse(proto.ErrPermissionDenied)
+	}
 	if s.opts.Recovery.Recoverer == nil {
 		return refuse(proto.ErrNotAvailable)
 	}

@@ -11,7 +11,8 @@ import (
 // inbound owns what connections have sent and the shard has not acted on: incomplete requests, frames and messages, and
 // input that waits for the next turn. Every change goes through it, so that its sum is exact.
 type inbound struct {
-	bytes int64 // Memory of all connections' input.
+	bytes int64          // Memory of all connections' input.
+	held  map[uint32]int // By slot: bytes of the command of a held connection, see hold.go.
 }
 
 // incomplete is what a connection has sent and was not acted on: a request or frame that is not complete, or input that
@@ -30,7 +31,30 @@ func (in *incomplete) memory() int64 {
 }
 
 // memory returns how much of the sum is c's.
-func (ib *inbound) memory(c *conn) int64 { return c.in.memory() + int64(c.reader.Held()) }
+func (ib *inbound) memory(c *conn) int64 {
+	n := c.in.memory() + int64(c.reader.Held())
+	if c.input == inputHeld {
+		n += int64(ib.held[c.slot])
+	}
+	return n
+}
+
+// hold notes that a command of n bytes waits for c's token. The command is decoded, so it takes about as much.
+func (ib *inbound) hold(c *conn, n int) {
+	if ib.held == nil {
+		ib.held = make(map[uint32]int)
+	}
+	ib.bytes += int64(n - ib.held[c.slot])
+	ib.held[c.slot] = n
+}
+
+// release drops what hold has noted.
+func (ib *inbound) release(c *conn) {
+	if n, ok := ib.held[c.slot]; ok {
+		ib.bytes -= int64(n)
+		delete(ib.held, c.slot)
+	}
+}
 
 // keptMin is how much must be kept to be read behind in place.
 const keptMin = 4 << 10

@@ -20,14 +20,43 @@ func (s *Shard) beginAge(c *conn) {
 // scheduleEnd sets when the joined client c has to be looked at. The caller arms the wheel.
 func (s *Shard) scheduleEnd(c *conn) {
 	c.deadline = 0
-	if !s.places.needed {
-		return
+	if s.places.needed {
+		p := s.places.of(c.slot)
+		if idle := s.places.idle; idle > 0 && len(c.subs) <= c.firstChannel() {
+			p.idleAt = s.tick + idle
+		}
 	}
-	p := s.places.of(c.slot)
-	if idle := s.places.idle; idle > 0 && len(c.subs) <= c.firstChannel() {
-		p.idleAt = s.tick + idle
+	c.deadline = s.nextEnd(c)
+}
+
+// nextEnd returns when the joined client c has to be looked at; 0: never.
+func (s *Shard) nextEnd(c *conn) (at uint32) {
+	if s.places.needed {
+		at = s.places.of(c.slot).next()
 	}
-	c.deadline = p.next()
+	if c.known&knownIdentity != 0 {
+		if next := s.identities.find(c).next(); next != 0 && (at == 0 || next < at) {
+			at = next
+		}
+	}
+	return at
+}
+
+// rescheduleEnd sets when c has to be looked at anew, because something of it expires at another time.
+func (s *Shard) rescheduleEnd(c *conn) {
+	if c.state == stateJoined {
+		c.deadline = s.nextEnd(c)
+		s.wheel.rearm(c)
+	}
+}
+
+// endsBy has the joined client c looked at by a tick at which something of it ends; 0: nothing does. It does not look
+// through what else ends, which may be much.
+func (s *Shard) endsBy(c *conn, tick uint32) {
+	if c.state == stateJoined && tick != 0 && (c.deadline == 0 || tick < c.deadline) {
+		c.deadline = tick
+		s.wheel.rearm(c)
+	}
 }
 
 // alone notes that c has lost its last subscription.
@@ -49,8 +78,18 @@ func (p *taken) next() uint32 {
 // agePutOff is the time, in ticks, in which a client is looked at again that was too old when many were.
 const agePutOff = 20
 
-// endLife closes c if it is too old or idle, and reports whether it did. Otherwise it sets the next deadline.
+// endLife closes c if it is too old or idle, or has expired, and reports whether it did. Otherwise it sets the next
+// deadline.
 func (s *Shard) endLife(c *conn) bool {
+	if c.known&knownIdentity != 0 && s.endExpired(c) || s.places.needed && s.endOld(c) {
+		return true
+	}
+	c.deadline = s.nextEnd(c)
+	return false
+}
+
+// endOld closes c if it is too old or idle, and reports whether it did.
+func (s *Shard) endOld(c *conn) bool {
 	p := s.places.of(c.slot)
 	if p.endsAt != 0 && s.tick >= p.endsAt {
 		switch {
@@ -70,7 +109,6 @@ func (s *Shard) endLife(c *conn) bool {
 			return true
 		}
 	}
-	c.deadline = p.next()
 	return false
 }
 

@@ -99,6 +99,10 @@ func (s *Shard) serve(events []epoll.Event) {
 			continue // It ended earlier in this turn.
 		}
 		s.doing.on(c)
+		if broken(c, ev.Events) {
+			s.peerClosed(c, ReasonGone)
+			continue
+		}
 		if ev.Events&epoll.Writable != 0 {
 			s.flush(c)
 			if c.out.wrote > 0 {

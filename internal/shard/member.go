@@ -18,16 +18,17 @@ func (s *Shard) countClients(n int) {
 	}
 }
 
-// setUser makes c a connection of the user, before its first subscription. From now on messages for the user reach
-// it, as if it had subscribed to a channel whose name no client can use.
+// setUser makes c a connection of the user. From now on messages for the user reach it, as if it had subscribed to a
+// channel whose name no client can use.
 func (s *Shard) setUser(c *conn, user string) {
 	s.channels.subscribe(c, string(routing.AppendUser(nil, []byte(user))))
-	c.user = true
+	s.channels.swap(c, 0, len(c.subs)-1)
+	c.known |= knownUser
 }
 
 // firstChannel returns the index in c.subs of the first channel that the client subscribed to.
 func (c *conn) firstChannel() int {
-	if c.user {
+	if c.known&knownUser != 0 {
 		return 1
 	}
 	return 0

@@ -10,9 +10,9 @@ import (
 )
 
 // Memory is the account of what all shards hold for their connections alone: replies, recovered publications, merged
-// records, what is parked, answers on their way to the loop, and what clients have sent and was not acted on. Messages
-// that connections share do not count here, but in the ring or as pinned; their places in the queues do. One Memory is
-// shared by all shards.
+// records, what is parked, answers on their way to the loop, what tokens said, and what clients have sent and was not
+// acted on. Messages that connections share do not count here, but in the ring or as pinned; their places in the queues
+// do. One Memory is shared by all shards.
 //
 // From tightPart of the limit on, nobody gets large answers; from fullPart on, each shard closes the connections that
 // hold most, down to its part of shedPart. A queue counts here however small it is, so that many small ones do not add
@@ -82,11 +82,13 @@ func (m *Memory) over(part int64) bool { return m.used.Load() > m.Limit/100*part
 // ownMemory returns what the shard's connections hold alone.
 func (s *Shard) ownMemory() int64 {
 	return s.sender.bytes - s.sender.shared + int64(s.sender.parkedBytes) + s.inbound.bytes +
-		s.secured.bytes
+		s.secured.bytes + s.identities.bytes
 }
 
 // ownAnswers returns what the shard's connections hold of answers.
-func (s *Shard) ownAnswers() int64 { return s.sender.answers + int64(s.completions.putOffBytes) }
+func (s *Shard) ownAnswers() int64 {
+	return s.sender.answers + int64(s.completions.putOffBytes) + s.identities.answers
+}
 
 // account tells the process's account what the turn has changed, and makes room if it is full.
 func (s *Shard) account() {
@@ -194,12 +196,12 @@ func (s *Shard) heldAnswers(c *conn) (n int64) {
 			n += int64(k.bytes)
 		}
 	}
-	return n
+	return n + s.identities.answersOf(c)
 }
 
 // held returns what c holds alone.
 func (s *Shard) held(c *conn) int64 {
-	n := s.inbound.memory(c) + s.secured.memory(&c.transport)
+	n := s.inbound.memory(c) + s.secured.memory(&c.transport) + s.identities.memory(c)
 	for i := range c.out.chunks {
 		if k := &c.out.chunks[i]; k.hold == 0 {
 			n += int64(k.cost())

@@ -79,6 +79,7 @@ type Options struct {
 	Deflate     Deflate
 	TLS         TLS
 	Recovery    RecoveryOptions
+	Auth        AuthOptions
 
 	PathPrefix  string             // What a proxy may leave before the paths of the client port; may be empty.
 	Version     string             // In the connect result of protocol clients.
@@ -86,7 +87,8 @@ type Options struct {
 	ShardHeader bool               // Put the shard into an X-Wsd-Shard header of the 101.
 	Logger      *slog.Logger
 
-	// TokenIgnored, if not nil, is called for each token that a client sends: none is looked at. Any shard's goroutine.
+	// TokenIgnored, if not nil, is called for each token that a client sends although there is no Auth.Authority. Any
+	// shard's goroutine.
 	TokenIgnored func()
 }
 

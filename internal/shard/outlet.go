@@ -55,14 +55,19 @@ func (l *outlet) markDirty(c *conn) {
 }
 
 // sendReply sends a reply that comes later than those of its frame.
-func (l *outlet) sendReply(c *conn, r *protocol.Reply) {
+func (l *outlet) sendReply(c *conn, r *protocol.Reply) { l.sendAs(c, r, kindReply) }
+
+// sendAnswer is sendReply for a reply that may have publications.
+func (l *outlet) sendAnswer(c *conn, r *protocol.Reply) { l.sendAs(c, r, kindAnswer) }
+
+func (l *outlet) sendAs(c *conn, r *protocol.Reply, kind chunkKind) {
 	d := c.speaks()
 	payload, err := d.encoding.AppendReply(nil, r)
 	if err != nil {
 		l.encodeFailed(c, err)
 		return
 	}
-	l.queueReply(c, chunk{bytes: d.frame(payload)})
+	l.queueReply(c, chunk{bytes: d.frame(payload), kind: kind})
 }
 
 // encodeFailed ends a connection whose reply could not be encoded.

@@ -38,6 +38,8 @@ const (
 	QuotaMemory        // Bytes that clients hold alone.
 	QuotaAnswers       // Bytes of that in histories and recovered publications.
 	QuotaPinned        // Bytes of messages that left the ring and that clients still hold.
+
+	QuotaUserConnections // Upgraded connections of one user, by its token.
 	quotaCount
 )
 
@@ -73,6 +75,8 @@ var quotas = [quotaCount]struct {
 	QuotaMemory:        {name: "memory"},
 	QuotaAnswers:       {name: "answers_memory"},
 	QuotaPinned:        {name: "pinned_max", group: "bus"},
+	QuotaUserConnections: {name: "user_connections", status: 429, often: true,
+		body: "Your user has as many clients here as limits.user_connections allows; close some."},
 }
 
 // AllQuotas lists every quota.
@@ -109,6 +113,7 @@ type Quotas struct {
 
 	connections, handshakes atomic.Int64
 	addresses               addresses
+	users                   users
 	created                 channelWindow
 	logged                  [quotaCount]seldom
 }

@@ -13,6 +13,9 @@ import (
 // readable takes what the socket of c holds, at most one buffer full a turn.
 func (s *Shard) readable(c *conn) {
 	switch {
+	case c.input == inputHeld:
+		s.watch(c) // Not for what it sends.
+		return
 	case c.input != inputNone:
 		return // It is in the list.
 	case s.work.over && c.state == stateClosing:
@@ -149,15 +152,19 @@ func (s *Shard) readHead(c *conn, b []byte) []byte {
 		s.refuseRequest(c, headTooLong, ReasonHandshakeRejected)
 		return nil
 	}
-	s.largeInDryRun(QuotaHead, length)
 	s.handshake(c, b[:length])
+	if c.input == inputHeld { // It comes again, with what follows it.
+		s.inbound.keep(c, b)
+		return nil
+	}
+	s.largeInDryRun(QuotaHead, length)
 	return b[length:]
 }
 
 // readFrames acts on the complete frames in b, as far as c's share of the turn goes, and keeps the rest.
 func (s *Shard) readFrames(c *conn, b []byte) {
 	frames, inflated := 0, s.inflated
-	for len(b) > 0 && c.isClient() && !s.work.enough() {
+	for len(b) > 0 && c.isClient() && c.input != inputHeld && !s.work.enough() {
 		event, payload, n, closeErr := s.inbound.next(c, b, s.messageMax(c))
 		if closeErr != nil {
 			s.failFrame(c, closeErr)
@@ -176,6 +183,12 @@ func (s *Shard) readFrames(c *conn, b []byte) {
 		s.frame(c, event, payload)
 	}
 	if !c.isClient() || !s.charge(c, RateFrames, frames) || !s.charge(c, RateInflated, s.inflated-inflated) {
+		return
+	}
+	if c.input == inputHeld {
+		if len(b) > 0 || c.in != nil {
+			s.inbound.keep(c, b)
+		}
 		return
 	}
 	if s.work.enough() && (len(b) > 0 || c.in != nil && len(c.in.commands) > 0) {

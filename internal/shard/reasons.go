@@ -33,6 +33,9 @@ const (
 	ReasonIdle                     // It had no subscription for limits.idle.
 	ReasonAdmission                // The server is overloaded, and the kernel could not refuse the connection.
 	ReasonTLS                      // Its TLS handshake failed, or what it sent broke TLS.
+	ReasonInvalidToken             // Its token cannot be verified, or is another user's.
+	ReasonExpired                  // Its token has expired, and it has not sent another one in time.
+	ReasonUserConnections          // Its user has more connections than limits.user_connections allows.
 	reasonCount
 )
 
@@ -67,14 +70,19 @@ var closings = [reasonCount]closing{
 	ReasonInsufficientState: {
 		"insufficient_state", 1013, "messages were missed, reconnect", proto.DisconnectInsufficientState,
 	},
-	ReasonMemory:     {label: "memory"},
-	ReasonShutdown:   {"shutdown", 1001, "shutdown", proto.DisconnectShutdown},
-	ReasonWriteError: {label: "write_error"},
-	ReasonInternal:   {"internal", 1011, "internal error", proto.DisconnectInternal},
-	ReasonAge:        {"age", 1012, "connected for long enough, reconnect", proto.DisconnectForceReconnect},
-	ReasonIdle:       {"idle", 1008, "idle", proto.DisconnectForceNoReconnect},
-	ReasonAdmission:  {label: "admission"},
-	ReasonTLS:        {label: "tls"},
+	ReasonMemory:       {label: "memory"},
+	ReasonShutdown:     {"shutdown", 1001, "shutdown", proto.DisconnectShutdown},
+	ReasonWriteError:   {label: "write_error"},
+	ReasonInternal:     {"internal", 1011, "internal error", proto.DisconnectInternal},
+	ReasonAge:          {"age", 1012, "connected for long enough, reconnect", proto.DisconnectForceReconnect},
+	ReasonIdle:         {"idle", 1008, "idle", proto.DisconnectForceNoReconnect},
+	ReasonAdmission:    {label: "admission"},
+	ReasonTLS:          {label: "tls"},
+	ReasonInvalidToken: {"invalid_token", 1008, "invalid token", proto.DisconnectInvalidToken},
+	ReasonExpired:      {"expired", 1008, "the token has expired", proto.DisconnectExpired},
+	ReasonUserConnections: {
+		"user_connections", 1008, "too many connections of this user", proto.DisconnectConnectionLimit,
+	},
 }
 
 // String is the metric label of r.

@@ -84,6 +84,10 @@ func (s *Shard) recall(c *conn, affected func(channel uint32) bool) {
 	if !c.isClient() {
 		return // It was recovering as a stream, and ends.
 	}
+	if s.servesAny(c, affected) { // Its SDK would not subscribe again.
+		s.outlet.failFor(c, ReasonInsufficientState)
+		return
+	}
 	var left []string
 	for i := len(c.subs) - 1; i >= c.firstChannel(); i-- {
 		index := c.subs[i].channel
@@ -107,6 +111,20 @@ func (s *Shard) recall(c *conn, affected func(channel uint32) bool) {
 		return
 	}
 	s.recalls.channels[c.slot] = append(s.recalls.channels[c.slot], left...)
+}
+
+// servesAny reports whether the server has subscribed c, a client of the protocol, to an affected channel.
+func (s *Shard) servesAny(c *conn, affected func(channel uint32) bool) bool {
+	id := s.identities.find(c)
+	if id == nil || c.speaks().encoding == nil {
+		return false
+	}
+	for channel := range id.server {
+		if affected(channel) {
+			return true
+		}
+	}
+	return false
 }
 
 // notifyRecalled notifies some more of those that were recalled. It returns whether there are others.

@@ -95,6 +95,7 @@ type recoveries struct {
 	admit      func(bus.Answer) bus.Answer // Shard.admit.
 
 	waiting map[recoveryKey]*recovery
+	joined  func(c *conn, rec *recovery, r *result, room bool) // Takes the first answer of one with a serverJoin.
 }
 
 type recoveryKey struct{ slot, channel uint32 }
@@ -108,14 +109,16 @@ type recovery struct {
 	empty   bool   // It wants the last publication, and has none.
 	offset  uint64 // The client'rs.
 	epoch   string // Of the stream.
+	ttl     uint32 // After how many seconds the client is to refresh the subscription; 0: never.
 
-	upTo     uint64 // The stream's position when the query under way was made.
-	after    uint64 // Records up to here are queued for the client, or it had them.
-	asked    bool   // A query is under way: what the bus brings is parked.
-	full     bool   // More came than may be parked: another query is needed.
-	started  bool   // It was replied to, and the rest is streamed.
-	over     bool   // It is through, or the subscription has ended: an answer comes too late.
-	retries  int    // Queries that failed for now since the last portion.
+	upTo     uint64      // The stream's position when the query under way was made.
+	after    uint64      // Records up to here are queued for the client, or it had them.
+	asked    bool        // A query is under way: what the bus brings is parked.
+	full     bool        // More came than may be parked: another query is needed.
+	started  bool        // It was replied to, and the rest is streamed.
+	over     bool        // It is through, or the subscription has ended: an answer comes too late.
+	join     *serverJoin // Of a channel that the server subscribed to: its reply is that to the connect command.
+	retries  int         // Queries that failed for now since the last portion.
 	origin   RecoveryOrigin
 	parked   parked      // What the bus has brought meanwhile.
 	canceled atomic.Bool // Nobody wants the answer any longer.
@@ -196,7 +199,7 @@ func (rs *recoveries) beginRecovery(
 	rec := &recovery{
 		key: recoveryKey{c.slot, sub.channel}, command: command, reject: r.Flag&flagRejectUnrecovered != 0,
 		offset: r.Offset, epoch: result.Epoch, after: r.Offset,
-		cache: result.Recoverable && rs.opts.Recovery.cached(ch.name),
+		cache: result.Recoverable && rs.opts.Recovery.cached(ch.name), ttl: result.Ttl,
 	}
 	position, ours := sub.start, result.Recoverable && (r.Epoch == "" || r.Epoch == result.Epoch)
 	if rec.cache {
@@ -241,7 +244,7 @@ func (rs *recoveries) replyRecovered(
 func recoveredReply(d *dialect, rec *recovery, records []bus.Record) *protocol.Reply {
 	return &protocol.Reply{Id: rec.command, Subscribe: &protocol.SubscribeResult{
 		Recoverable: true, Positioned: true, WasRecovering: true, Recovered: true, Offset: rec.offset, Epoch: rec.epoch,
-		Publications: publicationsOf(d, records),
+		Publications: publicationsOf(d, records), Expires: rec.ttl > 0, Ttl: rec.ttl,
 	}}
 }
 
@@ -257,6 +260,7 @@ func (rs *recoveries) replyUnrecovered(c *conn, rec *recovery, origin RecoveryOr
 	}
 	reply.Subscribe = rs.restart(c, i)
 	reply.Subscribe.WasRecovering = true
+	reply.Subscribe.Expires, reply.Subscribe.Ttl = rec.ttl > 0, rec.ttl
 	return reply
 }
 
@@ -285,7 +289,7 @@ func (rs *recoveries) subscribed(offset uint64, epoch string, known bool) *proto
 // connection, after which the client goes on from the last publication that it got.
 func (rs *recoveries) failRecovery(c *conn, rec *recovery, origin RecoveryOrigin) {
 	rs.drop(rec)
-	if rec.started {
+	if rec.started || rec.join != nil {
 		rs.stats.Unrecovered[origin].Add(1)
 		rs.outlet.failFor(c, ReasonInsufficientState)
 		return

@@ -20,6 +20,9 @@ const (
 	causeStopping       wire.Cause = "stopping"        // The server is stopping.
 	causeNotTLS         wire.Cause = "not_tls"         // Plain HTTP on a port that speaks TLS.
 	causeAdmission      wire.Cause = "admission"       // The server is overloaded, and admission.answer is http.
+	causeUnauthorized   wire.Cause = "unauthorized"    // A raw client has no token that can be verified.
+	causeForbidden      wire.Cause = "forbidden"       // A raw client may not have a channel that it named.
+	causeVerification   wire.Cause = "verification"    // Too many tokens wait to be verified.
 )
 
 // causes is the closed list of causes, in the order of Stats.Refused.
@@ -29,6 +32,7 @@ var causes = [...]wire.Cause{
 	causeTimeout, causeStopping, causeAdmission, QuotaConnections.cause(), QuotaAddressConnections.cause(),
 	QuotaHandshakes.cause(), QuotaAddressHandshakes.cause(), QuotaChannels.cause(), QuotaChannelsRate.cause(),
 	causeNotTLS,
+	causeUnauthorized, causeForbidden, causeVerification, QuotaUserConnections.cause(),
 }
 
 // Causes lists every cause for which an upgrade request is refused, in the order of Stats.Refused.

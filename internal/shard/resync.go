@@ -39,7 +39,8 @@ func (r *resyncs) forget(c *conn) {
 func (s *Shard) mustResync(c *conn, p *pending) bool {
 	d := c.speaks()
 	switch {
-	case d.encoding == nil, !c.isClient(), s.opts.Recovery.Recoverer == nil, !c.out.exceeds(s.opts.Limits.OutboundMax):
+	case d.encoding == nil, !c.isClient(), s.identities.serves(c, p.channel),
+		s.opts.Recovery.Recoverer == nil, !c.out.exceeds(s.opts.Limits.OutboundMax):
 		return false
 	}
 	if _, _, known := s.opts.Positions.Position(s.channels.list[p.channel].name); !known {

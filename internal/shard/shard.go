@@ -80,8 +80,9 @@ type Shard struct {
 	timer     *time.Timer
 	timerAt   uint32 // Tick for which timer is set; 0: not set.
 
-	places  places
-	agePace agePace
+	places     places
+	identities identities
+	agePace    agePace
 
 	draining draining
 
@@ -162,6 +163,7 @@ func (s *Shard) init() {
 	s.inbox.wake, s.inbox.memory = s.PostWake, s.opts.Memory
 	s.channels = newChannels(&s.opts, &s.slab, s.stats)
 	s.channels.sender, s.channels.recoveries = &s.sender, &s.recoveries
+	s.channels.identities = &s.identities
 	if s.places.idle > 0 {
 		s.channels.alone = s.alone
 	}
@@ -171,6 +173,7 @@ func (s *Shard) init() {
 		opts: &s.opts, clock: &s.clock, stats: s.stats, slab: &s.slab, channels: &s.channels, inbox: &s.inbox,
 		outlet: &s.outlet, flows: &s.flows, pings: &s.pings, layouts: &s.layouts, compressor: &s.compressor,
 		work: &s.work, refuses: s.refusesAnswers, admit: s.admit, waiting: make(map[recoveryKey]*recovery),
+		joined: s.answerJoin,
 	}
 	s.recalls.channels = make(map[uint32][]string)
 	s.emptying = make(emptying)

@@ -9,7 +9,7 @@ const shrinkFrom = 1024
 type peaks struct {
 	tick uint32 // Of the last look.
 
-	dryRuns, recovering, recalls, flows, emptying, resyncs, putOff, indexed int
+	dryRuns, recovering, recalls, flows, emptying, resyncs, putOff, indexed, identified, held int
 }
 
 // shrink gives back memory that a peak of clients, channels or messages has left, once a tick and when connections have
@@ -29,6 +29,8 @@ func (s *Shard) shrink() {
 	shrink.Map(&s.resyncs.last, &p.resyncs, shrinkFrom)
 	shrink.Map(&s.completions.putOff, &p.putOff, shrinkFrom)
 	shrink.Map(&s.channels.indexed, &p.indexed, shrinkFrom)
+	shrink.Map(&s.identities.bySlot, &p.identified, shrinkFrom)
+	shrink.Map(&s.inbound.held, &p.held, shrinkFrom)
 	s.sender.holds.shrink()
 	if cap(s.replies) > repliesKept {
 		s.replies = nil

@@ -25,6 +25,8 @@ const (
 	retriesMax = 30
 	// portionRecords bounds the publications of a portion: it is handled before its ping is answered.
 	portionRecords = 200
+	// publicationBytes is what a publication takes in a reply beside its value.
+	publicationBytes = 64
 )
 
 // errRecoverLater is for a client that comes back while there is too much work.
@@ -35,7 +37,9 @@ type result struct {
 	bus.Answer
 	bytes        []byte // The reply if the answer is all of it, or a portion.
 	publications uint32
-	empty        bool // There was no record.
+	subscribe    *protocol.SubscribeResult // The result if the reply is that to a connect command.
+	size         int                       // Bytes of the values in it.
+	empty        bool                      // There was no record.
 	err          error
 }
 
@@ -128,7 +132,7 @@ func (rs *recoveries) ask(c *conn, f *flow, rec *recovery, bytesMax int) {
 	prepare := rs.preparer(c, rec, ch.name)
 	rs.opts.Recovery.Recoverer.Ask(q, func(a bus.Answer) {
 		r := prepare(rs.admit(a))
-		work.post(len(r.bytes), rec.cache, func(c *conn, room bool) { rs.answered(c, rec, &r, room) })
+		work.post(len(r.bytes)+r.size, rec.cache, func(c *conn, room bool) { rs.answered(c, rec, &r, room) })
 	})
 }
 
@@ -136,6 +140,7 @@ func (rs *recoveries) ask(c *conn, f *flow, rec *recovery, bytesMax int) {
 // that the loop neither encodes nor compresses it.
 func (rs *recoveries) preparer(c *conn, rec *recovery, channel string) func(bus.Answer) result {
 	form, d, lay, z, started := c.form(), c.speaks(), rs.layouts, &rs.compressor.Deflate, rec.started
+	joining := rec.join != nil
 	return func(a bus.Answer) (r result) {
 		r.Answer = a
 		switch {
@@ -144,6 +149,13 @@ func (rs *recoveries) preparer(c *conn, rec *recovery, channel string) func(bus.
 		case started:
 			k := lay.records(form.Plain(), channel, a.Records)
 			r.bytes, r.publications = k.bytes, k.publications
+		case joining:
+			r.subscribe = recoveredReply(d, rec, a.Records).Subscribe
+			for _, p := range r.subscribe.Publications {
+				r.size += len(p.Data) + publicationBytes
+			}
+			r.Records, r.empty = nil, len(a.Records) == 0
+			return r
 		default:
 			var payload []byte
 			payload, r.err = d.encoding.AppendReply(nil, recoveredReply(d, rec, a.Records))
@@ -174,9 +186,12 @@ func (rs *recoveries) answered(c *conn, rec *recovery, r *result, room bool) {
 		if _, epoch, known := rs.opts.Positions.Position(name); !known || epoch != rec.epoch {
 			r.Result = bus.ResultEpoch // What comes now is of another stream than the answer.
 		}
-		if rec.started {
+		switch {
+		case rec.started:
 			rs.takePortion(c, f, rec, r)
-		} else {
+		case rec.join != nil:
+			rs.joined(c, rec, r, room)
+		default:
 			rs.takeFirst(c, f, rec, r, room)
 		}
 	}
@@ -210,7 +225,12 @@ func (rs *recoveries) takeFirst(c *conn, f *flow, rec *recovery, r *result, room
 		rs.joinLive(c, rec)
 		return
 	}
-	rec.started = true
+	rs.stream(c, f, rec)
+}
+
+// stream has the rest of a recovery follow its reply.
+func (rs *recoveries) stream(c *conn, f *flow, rec *recovery) {
+	rec.started, rec.asked = true, false
 	rs.outlet.sender.discardParked(&rec.parked)
 	rs.flows.pause(c, f, rec, pauseStart, rs.clock.tick)
 }
@@ -271,6 +291,10 @@ func (rs *recoveries) joinLive(c *conn, rec *recovery) {
 // failedForNow has rec ask again later, a limited number of times. A client that was not replied to yet gets an error
 // that is temporary, and comes again by itself: it has not lost what it missed.
 func (rs *recoveries) failedForNow(c *conn, f *flow, rec *recovery) {
+	if rec.join != nil {
+		rs.failRecovery(c, rec, rec.origin)
+		return
+	}
 	if !rec.started {
 		i := rs.channels.indexIn(c, rec.key.channel)
 		rs.channels.unsubscribe(c, i, false)

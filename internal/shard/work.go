@@ -61,6 +61,7 @@ const (
 	inputNone   inputState = iota // It does not wait.
 	inputSocket                   // Its socket is to be read.
 	inputBuffer                   // What it has in conn.in is to be acted on first.
+	inputHeld                     // Its token is being verified, see hold.go. It is in no list.
 )
 
 // begin begins a turn.
@@ -141,17 +142,25 @@ func (s *Shard) takeWaiting() {
 	w.spare = again
 }
 
-// goOn acts on what c has in its buffer: the rest of a message first.
+// goOn acts on what c has in its buffer: the rest of a message first, or the request of a raw client whose token was
+// verified.
 func (s *Shard) goOn(c *conn) {
+	if c.state == stateHead {
+		s.take(c, c.in.bytes)
+		s.afterRead(c)
+		return
+	}
 	if len(c.in.commands) > 0 {
 		rest := s.runCommands(c, s.inbound.takeCommands(c))
 		if len(rest) > 0 {
 			s.inbound.leaveCommands(c, rest)
-			s.work.wait(c, inputBuffer)
+			if c.input != inputHeld {
+				s.work.wait(c, inputBuffer)
+			}
 			return
 		}
 	}
-	if c.isClient() {
+	if c.isClient() && c.input != inputHeld {
 		s.readFrames(c, c.in.bytes)
 		s.afterRead(c)
 	}

@@ -21,6 +21,11 @@ var wallTimes = []string{
 	"internal/kafka/record.go return time.UnixMilli(r.Millis)",         // A record's timestamp.
 	"internal/dev/trades.go now.UTC().Format(",                         // In the demo's records.
 	"internal/metrics/tls.go CertificateExpires().Unix()",              // What a certificate says.
+	"internal/auth/claims.go jwt.NewNumericDate(time.Unix(",            // What a token says; Verify makes a deadline of it once.
+	"internal/auth/claims.go expireAt.Unix() != 0",                     // The same.
+	"cmd/wsd/token.go \"iat\": time.Now().Unix()",                      // In a token, for others to read.
+	"cmd/wsd/token.go time.Now().Add(c.TTL).Unix()",                    // The same.
+	"cmd/wsd/token.go c.ExpireAt.UTC().Format(time.RFC3339)",           // For people.
 	"internal/server/tls.go at.UTC().Format(time.RFC3339)",             // The same.
 	"internal/epoll/poller.go past = time.Unix(1, 0)",                  // Any time in the past.
 	"internal/recovery/block.go deadline.Sub(deadlineOrigin).Truncate", // Of a duration.

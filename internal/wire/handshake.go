@@ -12,14 +12,16 @@ import (
 
 // Request is a valid HTTP request head. Its strings are copies that may be kept; Path and RawQuery share one.
 type Request struct {
-	Method    string   // Method, such as GET.
-	Path      string   // Path as sent, with percent-encoding; "*" for OPTIONS *.
-	RawQuery  string   // Query as sent: everything after the first '?'.
-	Host      string   // Host of an absolute target, else of the Host field; may include a port.
-	Origin    string   // Origin field.
-	Upgrade   bool     // Whether this is a WebSocket request that satisfies RFC 6455 §4.2.1.
-	Protocols []string // Subprotocols offered, in the client's order.
-	Deflate   bool     // Whether permessage-deflate is offered on acceptable terms.
+	Method   string // Method, such as GET.
+	Path     string // Path as sent, with percent-encoding; "*" for OPTIONS *.
+	RawQuery string // Query as sent: everything after the first '?'.
+	Host     string // Host of an absolute target, else of the Host field; may include a port.
+	Origin   string // Origin field.
+	// Authorization field. It must not be logged or sent.
+	Authorization string
+	Upgrade       bool     // Whether this is a WebSocket request that satisfies RFC 6455 §4.2.1.
+	Protocols     []string // Subprotocols offered, in the client's order.
+	Deflate       bool     // Whether permessage-deflate is offered on acceptable terms.
 }
 
 // Accept says how to accept an upgrade.

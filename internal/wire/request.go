@@ -18,11 +18,13 @@ type requestHead struct {
 
 	host    []byte // Host of the target or of the Host field.
 	origin  []byte // Origin field.
+	auth    []byte // Authorization field.
 	key     []byte // Sec-WebSocket-Key field.
 	version []byte // Sec-WebSocket-Version field.
 
 	hosts    int // Number of Host fields.
 	origins  int // Number of Origin fields.
+	auths    int // Number of Authorization fields.
 	keys     int // Number of Sec-WebSocket-Key fields.
 	versions int // Number of Sec-WebSocket-Version fields.
 
@@ -77,6 +79,8 @@ func parseRequest(head []byte) (h requestHead, bad *Reject) {
 		return h, badRequest("Malformed request: bad host.")
 	case h.origins > 1:
 		return h, badRequest("Malformed request: more than one Origin field.")
+	case h.auths > 1:
+		return h, badRequest("Malformed request: more than one Authorization field.")
 	}
 	return h, nil
 }
@@ -149,6 +153,9 @@ func (h *requestHead) field(name, value []byte) (ok bool) {
 	case equalFold(name, "origin"):
 		h.origins++
 		h.origin = value
+	case equalFold(name, "authorization"):
+		h.auths++
+		h.auth = value
 	case equalFold(name, "sec-websocket-key"):
 		h.keys++
 		h.key = value
@@ -232,8 +239,11 @@ func (h *requestHead) request() *Request {
 		RawQuery: target[query:],
 		Host:     string(h.host),
 		Origin:   string(h.origin),
-		Upgrade:  h.upgrade,
-		Deflate:  h.upgrade && h.deflate != "",
+
+		Authorization: string(h.auth),
+
+		Upgrade: h.upgrade,
+		Deflate: h.upgrade && h.deflate != "",
 	}
 	if query > 0 && target[query-1] == '?' {
 		r.Path = target[:query-1]

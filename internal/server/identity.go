@@ -1,0 +1,225 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"runtime"
+	"runtime/pprof"
+	"time"
+
+	"wsd/internal/auth"
+	"wsd/internal/config"
+	"wsd/internal/reload"
+	"wsd/internal/rules"
+	"wsd/internal/shard"
+)
+
+// identity is how clients say who they are. It is the shards' Authority.
+type identity struct {
+	rules     *rules.Rules
+	verifiers map[auth.Purpose]*auth.Verifier
+	pool      *auth.Pool // Nil before start.
+	sources   []*keySource
+	log       *slog.Logger
+}
+
+// keySource is where the keys of tokens of one purpose come from.
+type keySource struct {
+	store auth.KeyStore
+	files *reload.Value[[]auth.Key] // Nil: no key is in a file.
+	set   *keySet                   // Nil: there is no key set.
+}
+
+// keysInterval is the time between two looks at the key files.
+const keysInterval = 2 * time.Second
+
+// newIdentity returns nil if auth.mode is none. Load has checked the options. It verifies nothing before start.
+func newIdentity(cfg *config.Config, log *slog.Logger) (*identity, error) {
+	a := &cfg.Auth
+	if !a.On() {
+		return nil, nil //nolint:nilnil // Nil is no identity.
+	}
+	channelRules, err := a.ChannelRules()
+	if err != nil {
+		return nil, err
+	}
+	id := &identity{rules: channelRules, log: log}
+	connections, err := id.source(&a.Keys, "connection", log)
+	if err != nil {
+		return nil, err
+	}
+	subscriptions, subscriptionKeys := connections, &a.Keys
+	if a.Subscription.Given() {
+		subscriptionKeys = &a.Subscription.Keys
+		if subscriptions, err = id.source(subscriptionKeys, "subscription", log); err != nil {
+			return nil, err
+		}
+	}
+	verifier := func(purpose auth.Purpose, source *keySource, k *config.Keys) *auth.Verifier {
+		return auth.New(auth.Options{
+			Purpose: purpose, Keys: &source.store, Issuer: k.Issuer, Audience: k.Audience, Leeway: a.Leeway,
+			BytesMax: int(a.TokenBytesMax), Lists: channelRules.Claims(),
+		})
+	}
+	id.verifiers = map[auth.Purpose]*auth.Verifier{
+		auth.ForConnection:   verifier(auth.ForConnection, connections, &a.Keys),
+		auth.ForSubscription: verifier(auth.ForSubscription, subscriptions, subscriptionKeys),
+	}
+	return id, nil
+}
+
+// start starts the goroutines that verify tokens.
+func (id *identity) start(cfg *config.Config) {
+	workers := cfg.Auth.Workers
+	if workers == 0 {
+		workers = max(1, runtime.GOMAXPROCS(0)/2)
+	}
+	id.pool = auth.NewPool(auth.PoolOptions{
+		Verifiers: id.verifiers, Workers: workers, Queue: cfg.Auth.WaitingMax,
+		FailuresMax: cfg.Limits.AddressFailures, FailuresDryRun: cfg.Limits.DryRuns("address_token_failures"),
+	})
+}
+
+// source builds a source of keys. The keys of files and options are in use when it returns.
+func (id *identity) source(k *config.Keys, purpose string, log *slog.Logger) (*keySource, error) {
+	source := &keySource{}
+	files := k.Files()
+	parse := func(contents [][]byte) ([]auth.Key, error) {
+		keys, err := k.Parse(contents)
+		if err == nil {
+			source.store.Configure(keys)
+		}
+		return keys, err
+	}
+	var contents [][]byte
+	for _, file := range files {
+		content, err := reload.Read(file)
+		if err != nil {
+			return nil, err
+		}
+		contents = append(contents, content)
+	}
+	first, err := parse(contents)
+	if err != nil {
+		return nil, err
+	}
+	if len(files) > 0 {
+		source.files = reload.New(first, reload.Options[[]auth.Key]{
+			Name: "keys for " + purpose + " tokens", Paths: files, Parse: parse, Logger: log,
+		})
+	}
+	if k.JWKSURL != "" {
+		if source.set, err = newKeySet(k, &source.store, log); err != nil {
+			return nil, err
+		}
+	}
+	id.sources = append(id.sources, source)
+	return source, nil
+}
+
+// watch follows key files and key sets until the returned function is called, which returns when that has ended.
+func (id *identity) watch(ctx context.Context) (stop func()) {
+	if id == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var running []chan struct{}
+	run := func(do func(context.Context)) {
+		done := make(chan struct{})
+		running = append(running, done)
+		go func() {
+			defer close(done)
+			pprof.Do(ctx, pprof.Labels("component", "auth", "part", "keys"), do)
+		}()
+	}
+	for _, source := range id.sources {
+		if source.files != nil {
+			run(func(ctx context.Context) { reload.Watch(ctx, keysInterval, source.files) })
+		}
+		if source.set != nil {
+			run(source.set.follow)
+		}
+	}
+	return func() {
+		cancel()
+		for _, done := range running {
+			<-done
+		}
+	}
+}
+
+// Verify implements shard.Authority.
+func (id *identity) Verify(
+	purpose shard.TokenPurpose, token string, address netip.Addr, answer func(shard.TokenAnswer),
+) {
+	want, source := auth.ForConnection, id.sources[0]
+	if purpose == shard.TokenForSubscription {
+		want, source = auth.ForSubscription, id.sources[len(id.sources)-1]
+	}
+	id.pool.Verify(want, token, address, func(c *auth.Claims, err error) {
+		if err == nil {
+			answer(shard.TokenAnswer{Result: shard.TokenOK, Identity: identityOf(c)})
+			return
+		}
+		id.log.Debug("token refused", "client", address, "reason", err.Error())
+		answer(shard.TokenAnswer{Result: source.result(err)})
+	})
+}
+
+// result returns what a client whose token failed is to do.
+func (source *keySource) result(err error) shard.TokenResult {
+	e, ok := errors.AsType[*auth.Error](err)
+	if !ok {
+		return shard.TokenInvalid
+	}
+	switch f := e.Fault; {
+	case f == auth.FaultExpired:
+		return shard.TokenExpired
+	case f == auth.FaultBusy, f == auth.FaultAddress, f == auth.FaultNotYet:
+		return shard.TokenLater
+	case f == auth.FaultKey && source.set != nil: // The key may be in the set when it is fetched again.
+		return shard.TokenLater
+	}
+	return shard.TokenInvalid
+}
+
+// identityOf returns what shards are to know of a token.
+func identityOf(c *auth.Claims) *shard.Identity {
+	const text, entry = 16, 48 // Bytes of a string, and of an entry of a map.
+	who := &shard.Identity{User: c.User, Channel: c.Channel, Channels: c.Channels, ExpireAt: c.ExpireAt, Lists: c.Lists}
+	who.Bytes = len(c.User) + len(c.Channel)
+	for _, name := range c.Channels {
+		who.Bytes += text + len(name)
+	}
+	for name, list := range c.Lists {
+		who.Bytes += entry + len(name)
+		for _, element := range list {
+			who.Bytes += text + len(element)
+		}
+	}
+	return who
+}
+
+// Allows implements shard.Authority.
+func (id *identity) Allows(who *shard.Identity, channel string, token bool) bool {
+	return id.rules.Allows(&rules.Client{User: who.User, Lists: who.Lists, Token: token}, channel)
+}
+
+// close ends the goroutines of the pool. Shards must have ended.
+func (id *identity) close() {
+	if id != nil {
+		id.pool.Close()
+	}
+}
+
+// shardAuth returns the options of shards. Without identity the Authority must be a nil interface, not an interface
+// that contains a nil pointer.
+func (s *Server) shardAuth() shard.AuthOptions {
+	if s.identity == nil {
+		return shard.AuthOptions{}
+	}
+	a := &s.cfg.Auth
+	return shard.AuthOptions{Authority: s.identity, Anonymous: a.Anonymous, Grace: a.ExpiryGrace}
+}
