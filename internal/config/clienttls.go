@@ -20,7 +20,7 @@ import (
 type ClientTLS struct {
 	Certificates  []string `key:"certificates" help:"Certificates for client.tls_listen, as CERT_FILE=KEY_FILE in PEM form, or the name of a file with both. A client gets the first one that fits the name it asks for, or else the first of all. New connections use the files as they are then."`
 	TicketKeys    string   `key:"ticket_keys" help:"File with keys for session tickets, one a line, as 64 hexadecimal digits: openssl rand -hex 32. The first key seals new tickets; all of them open. To share sessions between machines, give all the same file; to rotate keys, add a new first line. Default: random keys, a new one every 12 hours."`
-	HandshakesMax int      `key:"handshakes_max" def:"4096" help:"Maximum TLS handshakes under way, 1 to 1000000. Each takes about 26 KB. A further one takes the place of the one that has waited longest for its client."`
+	HandshakesMax int      `key:"handshakes_max" def:"4096" help:"Maximum TLS handshakes that wait for their client, and also of those that wait for CPU time, 1 to 1000000. Each takes about 26 KB. Beyond it the one that has waited longest for its client ends."`
 	Workers       int      `key:"workers" def:"0" help:"TLS handshakes that compute at the same time, at most 256. 0: half as many as the CPUs that wsd may use (GOMAXPROCS), at least one."`
 }
 

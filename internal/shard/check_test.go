@@ -96,14 +96,23 @@ func check(t testing.TB, s *Shard) {
 	}
 	require.Equal(t, putOffBytes, s.completions.putOffBytes)
 	inbound, sealed := int64(0), int64(0)
-	for slot, sc := range s.secured.conns {
-		require.Equal(t, sc != nil, s.slab.get(uint32(slot)).secure, "TLS of slot %d", slot)
-		if sc != nil {
-			sealed += sc.keeps()
-			require.Equal(t, sc.records == nil, sc.handshake != nil, "slot %d", slot)
-			require.Equal(t, sc.records == nil, s.slab.get(uint32(slot)).state == stateTLS, "slot %d", slot)
+	used := 0
+	for _, block := range s.secured.blocks {
+		if block != nil {
+			require.Positive(t, block.used)
+			used += block.used
 		}
 	}
+	s.slab.each(func(c *conn) {
+		if c.secure {
+			sc := s.secured.of(&c.transport)
+			sealed += sc.keeps()
+			used--
+			require.Equal(t, sc.records == nil, sc.handshake != nil, "slot %d", c.slot)
+			require.Equal(t, sc.records == nil, c.state == stateTLS, "slot %d", c.slot)
+		}
+	})
+	require.Zero(t, used, "TLS of connections that have gone")
 	require.Equal(t, sealed, s.secured.bytes, "what TLS keeps")
 	s.slab.each(func(c *conn) { inbound += s.inbound.memory(c) })
 	require.Equal(t, inbound, s.inbound.bytes, "memory of input")

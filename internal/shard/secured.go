@@ -16,10 +16,16 @@ import (
 // was sealed must be sent, so what the kernel does not take of it is kept, and nothing more is accepted until that has
 // gone.
 type secured struct {
-	stats *Stats
-	conns []*secureConn // By slot, as far as any slot had TLS.
-	bytes int64         // What all connections keep.
-	out   []byte        // For sealing.
+	stats  *Stats
+	blocks []*secureBlock // By the slots' blocks, as far as any had TLS; nil: none of the block has.
+	bytes  int64          // What all connections keep.
+	out    []byte         // For sealing.
+}
+
+// secureBlock is the TLS of a block of slots.
+type secureBlock struct {
+	conns [blockSlots]*secureConn
+	used  int
 }
 
 // secureConn is the TLS of one connection.
@@ -40,23 +46,36 @@ type secureConn struct {
 func (sc *secureConn) keeps() int64 { return int64(len(sc.partial) + len(sc.unsent)) }
 
 // of returns the TLS of a connection that has it.
-func (x *secured) of(t *transport) *secureConn { return x.conns[t.slot] }
+func (x *secured) of(t *transport) *secureConn {
+	return x.blocks[t.slot>>blockBits].conns[t.slot&(blockSlots-1)]
+}
 
 // add makes a connection's transport a secure one.
 func (x *secured) add(t *transport) *secureConn {
-	if int(t.slot) >= len(x.conns) {
-		x.conns = append(x.conns, make([]*secureConn, (int(t.slot)|(blockSlots-1))+1-len(x.conns))...)
+	block := t.slot >> blockBits
+	for uint32(len(x.blocks)) <= block {
+		x.blocks = append(x.blocks, nil)
 	}
-	sc := new(secureConn)
-	x.conns[t.slot], t.secure = sc, true
+	if x.blocks[block] == nil {
+		x.blocks[block] = new(secureBlock)
+	}
+	sc, b := new(secureConn), x.blocks[block]
+	b.conns[t.slot&(blockSlots-1)], t.secure = sc, true
+	b.used++
 	return sc
 }
 
 // forget drops the TLS of a connection, whose handshake is abandoned.
 func (x *secured) forget(t *transport) {
-	if t.secure {
-		x.bytes -= x.of(t).keeps()
-		x.conns[t.slot], t.secure = nil, false
+	if !t.secure {
+		return
+	}
+	x.bytes -= x.of(t).keeps()
+	block := t.slot >> blockBits
+	b := x.blocks[block]
+	b.conns[t.slot&(blockSlots-1)], t.secure = nil, false
+	if b.used--; b.used == 0 {
+		x.blocks[block] = nil
 	}
 }
 

@@ -112,21 +112,17 @@ func TestTLSBehindTheHandshake(t *testing.T) {
 
 // Clients that halt in any moment of their handshake keep nobody out.
 func TestTLSHalted(t *testing.T) {
-	const pendingMax = 4
+	const pendingMax = 64 // More than compute at once: of 120 clients 80 halt behind their ClientHello.
 	r := newRig(t, func(o *Options) { o.TLS.Handshakes = newHandshakesFor(t, pendingMax) })
 	r.tls = true
 	hello := clientHello(t)
 	stats := r.shard.opts.TLS.Handshakes.Stats()
-	for n := range 60 {
+	for n := range 120 {
 		c := r.openPlain()
-		switch n % 3 {
-		case 0:
+		if n%3 == 0 {
 			c.write(hello[:n%len(hello)])
-		case 1:
+		} else {
 			c.write(hello)
-		case 2:
-			c.write(hello)
-			eventually(t, "its handshake waits for it", func() bool { return stats.Pending.Load() > 0 })
 		}
 	}
 	for range 3 {
@@ -134,8 +130,10 @@ func TestTLSHalted(t *testing.T) {
 		r.publish("a", "text")
 		require.Equal(t, "text", c.message(wire.EventText))
 	}
-	require.NotZero(t, stats.Results[tlshandshake.ResultEvicted].Load())
-	require.LessOrEqual(t, stats.Pending.Load(), int64(pendingMax))
+	eventually(t, "the first have given way", func() bool {
+		return stats.Results[tlshandshake.ResultEvicted].Load() >= 80-pendingMax && stats.Pending.Load() <= pendingMax
+	})
+	require.Zero(t, stats.Results[tlshandshake.ResultRefused].Load())
 }
 
 // clientHello returns the first record of a client.

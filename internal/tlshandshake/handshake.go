@@ -44,8 +44,7 @@ type Handshake struct {
 	began time.Time
 
 	// Under the pool's lock.
-	place   *list.Element // In Pool.waiting.
-	evicted bool          // It has given its place to another one.
+	place *list.Element // In Pool.waiting.
 
 	wake chan struct{} // Has an element when the client has sent something, or stopped is set.
 

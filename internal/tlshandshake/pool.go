@@ -14,7 +14,7 @@ import (
 // Options is what New needs.
 type Options struct {
 	Workers    int         // Handshakes that compute at the same time, at least 1.
-	PendingMax int         // Handshakes that are under way, at least 1.
+	PendingMax int         // Handshakes that wait for their client, and as many that compute or wait to; at least 1.
 	Config     *tls.Config // See SetConfig.
 }
 
@@ -25,9 +25,9 @@ type Pool struct {
 	stats  *Stats
 	slots  chan struct{} // One for each handshake that computes.
 
-	mu      sync.Mutex
-	pending int       // Handshakes that have not ended.
-	waiting list.List // Of *Handshake: those that wait for their client, the longest first.
+	mu        sync.Mutex
+	computing int       // Handshakes that compute or wait to.
+	waiting   list.List // Of *Handshake: those that wait for their client, the longest first.
 }
 
 // New returns a Pool. It starts no goroutine; each handshake has one of its own until it ends.
@@ -52,46 +52,38 @@ func (p *Pool) Config() *tls.Config { return p.config.Load() }
 func (p *Pool) Stats() *Stats { return p.stats }
 
 // Begin begins a handshake with the client's first records, which must be whole; the Handshake takes over the slice. It
-// returns nil when too many handshakes are under way and all of them compute or wait to compute. report is called once,
-// by another goroutine, for the first step: see Handshake.Await.
+// returns nil when too many handshakes compute or wait to compute. report is called once, by another goroutine, for the
+// first step: see Handshake.Await.
 func (p *Pool) Begin(records []byte, report func(Step)) *Handshake {
 	h := &Handshake{pool: p, in: records, report: report, began: time.Now(), wake: make(chan struct{}, 1)}
 	h.secrets.hello(records)
 	p.mu.Lock()
-	if p.pending >= p.o.PendingMax && !p.evictLocked() {
+	if p.computing >= p.o.PendingMax {
 		p.mu.Unlock()
 		p.stats.Results[ResultRefused].Add(1)
 		return nil
 	}
-	p.pending++
+	p.computing++
 	p.mu.Unlock()
 	p.stats.Pending.Add(1)
 	go pprof.Do(context.Background(), pprof.Labels("component", "tls"), func(context.Context) { h.run() })
 	return h
 }
 
-// evictLocked ends the handshake that has waited longest for its client, and reports whether there was one.
-func (p *Pool) evictLocked() bool {
-	oldest := p.waiting.Front()
-	if oldest == nil {
-		return false
-	}
-	h, _ := oldest.Value.(*Handshake)
-	p.pending-- // Its place is free now, and done does not free it again.
-	h.evicted = true
-	p.leaveLocked(h)
-	h.stop(ResultEvicted)
-	return true
-}
-
-// await puts h among those that wait for their client.
+// await puts h among those that wait for their client. If there are too many, the one that has waited longest ends.
 func (p *Pool) await(h *Handshake) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.computing--
 	h.place = p.waiting.PushBack(h)
+	if p.waiting.Len() > p.o.PendingMax {
+		oldest, _ := p.waiting.Front().Value.(*Handshake)
+		p.leaveLocked(oldest)
+		oldest.stop(ResultEvicted)
+	}
 }
 
-// leave takes h out of those that wait.
+// leave takes h out of those that wait. It is then among those that compute.
 func (p *Pool) leave(h *Handshake) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -102,6 +94,7 @@ func (p *Pool) leaveLocked(h *Handshake) {
 	if h.place != nil {
 		p.waiting.Remove(h.place)
 		h.place = nil
+		p.computing++
 	}
 }
 
@@ -109,9 +102,7 @@ func (p *Pool) leaveLocked(h *Handshake) {
 func (p *Pool) done(h *Handshake, result Result) {
 	p.mu.Lock()
 	p.leaveLocked(h)
-	if !h.evicted {
-		p.pending--
-	}
+	p.computing--
 	p.mu.Unlock()
 	p.stats.Pending.Add(-1)
 	p.stats.Results[result].Add(1)
