@@ -31,6 +31,8 @@ func (s *Shard) readable(c *conn) {
 		}
 	}
 	b, n, err := s.fill(c)
+	s.work.serve()
+	s.work.spend(s.secured.takeOpened() / recordsUnit) // A client may send a byte in each.
 	switch {
 	case err == unix.EAGAIN:
 		s.afterRead(c)
@@ -49,7 +51,6 @@ func (s *Shard) readable(c *conn) {
 		return
 	}
 	s.turn.bytesIn += uint64(n)
-	s.work.serve()
 	s.work.spend(unitsRead + n/bytesUnitRead)
 	s.take(c, b)
 	s.afterRead(c)

@@ -395,3 +395,29 @@ func BenchmarkFanoutTLS(b *testing.B) {
 		})
 	}
 }
+
+// Records cost work however short they are: a read that opens thousands of them counts as such, also if what they hold
+// is no complete frame.
+func TestTLSShortRecords(t *testing.T) {
+	const records = 1000
+	r := newStepped(t, func(o *Options) { o.TLS.Handshakes = newHandshakes(t) })
+	var c *client
+	r.during(func() {
+		c = r.openTLS(&tls.Config{MinVersion: tls.VersionTLS13})
+		c.upgrade(r, "/ws?channel=a")
+	})
+	r.step()
+	before := r.shard.Stats().BytesIn.Load()
+	head := masked(strings.Repeat("x", 4*records))
+	for i := range records {
+		c.write(head[i : i+1])
+	}
+	spent := 0
+	eventually(t, "read", func() bool {
+		r.shard.work.share = workShare
+		r.step()
+		spent += workShare - r.shard.work.share
+		return r.shard.Stats().BytesIn.Load() == before+records
+	})
+	require.GreaterOrEqual(t, spent, records/recordsUnit/2)
+}

@@ -18,6 +18,7 @@ const (
 
 	unitsRead         = 2
 	bytesUnitRead     = 4 << 10
+	recordsUnit       = 4 // So many TLS records are a unit, beside their bytes.
 	unitsHandshake    = 8
 	unitsFrame        = 1
 	bytesUnitFrame    = 4 << 10 // So many bytes of a frame are a unit more: they are unmasked and looked at.
