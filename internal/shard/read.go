@@ -12,6 +12,13 @@ import (
 
 // readable takes what the socket of c holds, at most one buffer full a turn.
 func (s *Shard) readable(c *conn) {
+	if c.state == stateTLS && c.secure {
+		// First: one that were put into the list would be here twice in the next turn, by the list and by its event.
+		if sc := s.secured.of(&c.transport); sc.computing {
+			s.pauseTLS(c, sc)
+			return
+		}
+	}
 	switch {
 	case c.input == inputHeld:
 		s.watch(c) // Not for what it sends.
@@ -23,12 +30,6 @@ func (s *Shard) readable(c *conn) {
 	case s.work.over:
 		s.work.wait(c, inputSocket)
 		return
-	}
-	if c.state == stateTLS && c.secure {
-		if sc := s.secured.of(&c.transport); sc.computing {
-			s.pauseTLS(c, sc)
-			return
-		}
 	}
 	b, n, err := s.fill(c)
 	s.work.serve()

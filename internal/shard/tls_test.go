@@ -421,3 +421,30 @@ func TestTLSShortRecords(t *testing.T) {
 	})
 	require.GreaterOrEqual(t, spent, records/recordsUnit/2)
 }
+
+// A client that sends while its handshake computes, as all do that send their request behind their Finished, stays also
+// when the turn has done enough: its socket is readable in the next turn as well.
+func TestTLSReadableInLongTurn(t *testing.T) {
+	r := newStepped(t, func(o *Options) { o.TLS.Handshakes = newHandshakes(t) })
+	client := r.openPlain()
+	secure := startTLS(client, &tls.Config{MinVersion: tls.VersionTLS13})
+	done := make(chan error, 1)
+	go func() { done <- secure.Handshake() }()
+	var c *conn
+	s := r.shard
+	eventually(t, "the client's turn", func() bool {
+		r.step()
+		s.slab.each(func(each *conn) { c = each })
+		return c != nil && c.secure && !s.secured.of(&c.transport).computing
+	})
+	require.NoError(t, <-done) // Its Finished is in the socket.
+	sc := s.secured.of(&c.transport)
+	sc.computing, s.work.over = true, true
+	s.readable(c)
+	r.step()
+	require.Equal(t, stateTLS, c.state)
+	require.True(t, sc.paused)
+	sc.computing, sc.paused = false, false
+	s.watch(c)
+	r.during(func() { client.upgrade(r, "/ws?channel=a") })
+}

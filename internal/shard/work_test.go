@@ -358,7 +358,12 @@ func TestWhatIsSpent(t *testing.T) {
 			client.write(c.send)
 			eventually(t, "read", func() bool { r.step(); return r.shard.Stats().BytesIn.Load() > before })
 			require.Equal(t, before+uint64(len(c.send)), r.shard.Stats().BytesIn.Load())
-			require.Equal(t, c.want, workShare-r.shard.work.share)
+			spent := workShare - r.shard.work.share
+			if *everythingTLS { // crypto/tls sends the first bytes of a connection in many short records.
+				require.InDelta(t, c.want, spent, 10)
+				return
+			}
+			require.Equal(t, c.want, spent)
 		})
 	}
 }
