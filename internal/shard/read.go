@@ -257,6 +257,9 @@ func (s *Shard) failFrame(c *conn, closeErr *wire.CloseError) {
 	reason, text := ReasonProtocolError, closeErr.Reason
 	if closeErr.Code == codeTooBig {
 		quota := messageQuota(c)
+		if s.messageMax(c) == s.opts.Limits.MessageMax {
+			quota = QuotaMessage // Also for a first message that may have as much, which a dry run lets it have.
+		}
 		s.exceeded(quota)
 		reason = ReasonTooBig
 		text = fmt.Sprintf("message too big: more than %d bytes (%s)", s.messageMax(c), quota.Option())
