@@ -391,3 +391,18 @@ func TestInflatedIsBounded(t *testing.T) {
 	require.EqualValues(t, 1009, code)
 	require.Contains(t, text, "100 times its size")
 }
+
+// The list of those that wait gives back the memory of a crowd.
+func TestWaitingGivesMemoryBack(t *testing.T) {
+	s := bare()
+	s.work.begin(0)
+	for _, c := range fill(s, 5000) {
+		s.work.wait(c, inputSocket)
+		c.state = stateClosing
+	}
+	s.takeWaiting()
+	require.Empty(t, s.work.waiting)
+	require.Greater(t, cap(s.work.waiting), 4000)
+	s.work.shrink()
+	require.Zero(t, cap(s.work.waiting)+cap(s.work.spare))
+}
