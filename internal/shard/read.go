@@ -32,8 +32,9 @@ func (s *Shard) readable(c *conn) {
 		return
 	}
 	b, n, err := s.fill(c)
+	opened := s.secured.takeOpened() // A client may send a byte in each.
 	s.work.serve()
-	s.work.spend(s.secured.takeOpened() / recordsUnit) // A client may send a byte in each.
+	s.work.spend(opened / recordsUnit)
 	switch {
 	case err == unix.EAGAIN:
 		s.afterRead(c)
@@ -53,16 +54,17 @@ func (s *Shard) readable(c *conn) {
 	}
 	s.turn.bytesIn += uint64(n)
 	s.work.spend(unitsRead + n/bytesUnitRead)
-	s.take(c, b)
+	if c.state == stateClosing {
+		s.discarded(c, n+opened*tlsrecord.OverheadMax)
+	} else {
+		s.take(c, b)
+	}
 	s.afterRead(c)
 }
 
-// take acts on b, the input of c.
+// take acts on b, the input of c, which is not closing.
 func (s *Shard) take(c *conn, b []byte) {
 	switch c.state {
-	case stateClosing:
-		s.discarded(c, len(b))
-		return
 	case stateTLS:
 		s.readTLS(c, b)
 		return
@@ -81,7 +83,7 @@ func (s *Shard) take(c *conn, b []byte) {
 // more than what it did before.
 const discardMax = 1 << 20
 
-// discarded counts what was read from a connection that is closing.
+// discarded counts what was read from a connection that is closing, as it came over the wire.
 func (s *Shard) discarded(c *conn, n int) {
 	if c.whole += uint32(n); c.whole > discardMax {
 		s.abort(c)

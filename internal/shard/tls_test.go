@@ -448,3 +448,28 @@ func TestTLSReadableInLongTurn(t *testing.T) {
 	s.watch(c)
 	r.during(func() { client.upgrade(r, "/ws?channel=a") })
 }
+
+// What comes behind the goodbye is bounded as it comes over the wire: a byte in each record is no way to have millions
+// of them opened.
+func TestTLSDiscardIsBounded(t *testing.T) {
+	r := newStepped(t, func(o *Options) {
+		o.TLS.Handshakes, o.Limits.CloseGrace = newHandshakes(t), time.Hour
+	})
+	var c *client
+	r.during(func() {
+		c = r.openTLS(&tls.Config{MinVersion: tls.VersionTLS13})
+		c.upgrade(r, "/ws?channel=a")
+	})
+	r.step()
+	conn := r.shard.slab.get(0)
+	c.write([]byte{0xff, 0x80, 0, 0, 0, 0}) // Of no opcode.
+	eventually(t, "closing", func() bool { r.step(); return conn.state == stateClosing })
+	for n := 0; conn.state == stateClosing; n++ {
+		require.Less(t, n, discardMax/8)
+		_, _ = c.conn.Write([]byte{0}) // It is reset in the end.
+		if n%200 == 0 {
+			r.step()
+		}
+	}
+	require.Equal(t, uint64(1), r.reason(ReasonProtocolError))
+}
