@@ -85,7 +85,8 @@ func TestTimersInFlood(t *testing.T) {
 		}
 		return n
 	}
-	waits := len(s.slab.blocks)*blockSlots/eventsPerTurn + 1
+	s.slab.blocks = append(s.slab.blocks, make([]*[blockSlots]conn, 1000)...) // Given back: no connection is there.
+	waits := (clients+blockSlots-1)/blockSlots*blockSlots/eventsPerTurn + 1
 	for range waits {
 		s.expireTimers(eventsPerTurn)
 	}

@@ -139,7 +139,7 @@ func (s *Shard) takeInbox() {
 // sockets are ready it waits until each connection could be read once: after a pause of the whole process the pongs are
 // in the sockets, and nobody may be closed for a pong that has arrived.
 func (s *Shard) expireTimers(events int) (more bool) {
-	if events == eventsPerTurn && s.heldTurns <= len(s.slab.blocks)*blockSlots/eventsPerTurn {
+	if events == eventsPerTurn && s.heldTurns <= s.slab.made*blockSlots/eventsPerTurn {
 		s.heldTurns++
 		return false // The turn goes on anyway: there are more events.
 	}
