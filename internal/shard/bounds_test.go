@@ -68,6 +68,36 @@ func TestTimersTakeTurns(t *testing.T) {
 	}
 }
 
+// While every turn has as many ready sockets as it takes, timers wait until each connection could be read once, and then
+// go on in each turn until none is due: clients that never stop sending keep nobody from a ping or a deadline.
+func TestTimersInFlood(t *testing.T) {
+	const clients = 1000
+	s := bare()
+	list := fill(s, clients)
+	for _, c := range list {
+		c.pingAt = 1
+		s.wheel.rearm(c)
+	}
+	s.tick = 10
+	pinged := func() (n int) {
+		for _, c := range list {
+			n += int(c.pings)
+		}
+		return n
+	}
+	s.slab.blocks = append(s.slab.blocks, make([]*[blockSlots]conn, 1000)...) // Given back: no connection is there.
+	waits := (clients+blockSlots-1)/blockSlots*blockSlots/eventsPerTurn + 1
+	for range waits {
+		s.expireTimers(eventsPerTurn)
+	}
+	require.Zero(t, pinged())
+	for n := 0; n < clients; n = pinged() {
+		s.expireTimers(eventsPerTurn)
+		require.Greater(t, pinged(), n, "each turn does its part")
+	}
+	require.Zero(t, s.heldTurns, "what is due next waits again")
+}
+
 // What is armed while a turn's timers are not all run is neither lost nor run twice.
 func TestTimersCarriedOver(t *testing.T) {
 	const clients = 500

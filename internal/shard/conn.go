@@ -27,7 +27,7 @@ func (s connState) String() string {
 // could be written to a socket and go on in another process. Every field belongs to the shard's goroutine.
 type conn struct {
 	transport
-	generation uint32 // Of the slot: tells a late event for an earlier connection from one for this one.
+	generation uint32 // See slab.generation: tells a late event for an earlier connection from one for this one.
 
 	// Timer: links of the wheel's list, and deadlines in ticks; 0 means none.
 	timerNext, timerPrev int32

@@ -85,6 +85,15 @@ func TestFirstMessageMax(t *testing.T) {
 					require.Contains(t, text, "more than 4096 bytes (client.first_message_max)")
 				}
 				require.EqualValues(t, 1, r.exceeded(QuotaFirstMessage))
+				if dry { // What ends it then is the other limit.
+					c = r.dialDeflate(pathProtocol)
+					send(c, connectWith(2*later))
+					code, text := c.closed()
+					require.EqualValues(t, 1009, code)
+					require.Contains(t, text, "more than 16384 bytes (client.message_max)")
+					require.EqualValues(t, 1, r.exceeded(QuotaFirstMessage))
+					require.EqualValues(t, 1, r.exceeded(QuotaMessage))
+				}
 			})
 		})
 	}

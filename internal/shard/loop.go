@@ -139,11 +139,10 @@ func (s *Shard) takeInbox() {
 // sockets are ready it waits until each connection could be read once: after a pause of the whole process the pongs are
 // in the sockets, and nobody may be closed for a pong that has arrived.
 func (s *Shard) expireTimers(events int) (more bool) {
-	if events == eventsPerTurn && s.heldTurns <= len(s.slab.blocks)*blockSlots/eventsPerTurn {
+	if events == eventsPerTurn && s.heldTurns <= s.slab.made*blockSlots/eventsPerTurn {
 		s.heldTurns++
 		return false // The turn goes on anyway: there are more events.
 	}
-	s.heldTurns = 0
 	s.work.beginPart()
 	for s.wheel.has(s.tick) && s.work.goesOn() {
 		c := s.wheel.pop(s.tick)
@@ -154,7 +153,10 @@ func (s *Shard) expireTimers(events int) (more bool) {
 		s.work.spendPart(unitsTimer + len(c.subs)*unitsLeave)
 		s.due(c)
 	}
-	more = s.wheel.has(s.tick)
+	// Once they have waited they go on until none is due, however many sockets are ready.
+	if more = s.wheel.has(s.tick); !more {
+		s.heldTurns = 0
+	}
 	s.work.beginPart()
 	more = s.recoveries.resumePaused() || more
 	if s.accepting.resumeAt != 0 && s.tick >= s.accepting.resumeAt {

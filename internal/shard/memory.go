@@ -120,7 +120,7 @@ func (s *Shard) account() {
 // mostly they do not read, and what waits for them is what has to go.
 func (s *Shard) shed() {
 	m := s.opts.Memory
-	most := s.accounted * (m.Limit / 100 * shedPart) / max(m.Used(), 1)
+	most := partOf(m.Limit, s.accounted, m.Used())
 	s.closeHolders(QuotaMemory, most, s.ownMemory, s.held)
 }
 
@@ -142,8 +142,14 @@ func (s *Shard) shedAnswers() {
 	if !s.exceeded(QuotaAnswers) {
 		return
 	}
-	most := s.accountedAnswers * (m.AnswersLimit / 100 * shedPart) / max(m.Answers(), 1)
+	most := partOf(m.AnswersLimit, s.accountedAnswers, m.Answers())
 	s.closeHolders(QuotaAnswers, most, s.ownAnswers, s.heldAnswers)
+}
+
+// partOf returns what a shard that holds own of the used bytes may keep: its part of shedPart of a limit. The product
+// of two byte counts has more than 64 bits, on machines with some GiB for clients.
+func partOf(limit, own, used int64) int64 {
+	return int64(float64(limit/100*shedPart) * (float64(own) / float64(max(used, 1))))
 }
 
 // closeHolders closes, for a quota, the connections of which held returns most, until own returns no more than most.

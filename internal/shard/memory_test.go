@@ -104,3 +104,15 @@ func TestQueuePlacesCount(t *testing.T) {
 	}
 	require.EqualValues(t, chunks*chunkOverhead, s.bytes-s.shared)
 }
+
+// What a shard may keep is right for limits of any size.
+func TestPartOfLargeMemory(t *testing.T) {
+	for _, limit := range []int64{1 << 20, 4 << 30, 64 << 30, 1 << 50} {
+		for _, shards := range []int64{1, 4, 64} {
+			used := limit / 10 * 9
+			most := partOf(limit, used/shards, used)
+			require.InEpsilon(t, limit/100*shedPart/shards, most, 1e-3, "%d of %d", shards, limit)
+		}
+	}
+	require.Zero(t, partOf(1<<30, 0, 0))
+}

@@ -12,6 +12,13 @@ import (
 
 // readable takes what the socket of c holds, at most one buffer full a turn.
 func (s *Shard) readable(c *conn) {
+	if c.state == stateTLS && c.secure {
+		// First: one that were put into the list would be here twice in the next turn, by the list and by its event.
+		if sc := s.secured.of(&c.transport); sc.computing {
+			s.pauseTLS(c, sc)
+			return
+		}
+	}
 	switch {
 	case c.input == inputHeld:
 		s.watch(c) // Not for what it sends.
@@ -24,13 +31,10 @@ func (s *Shard) readable(c *conn) {
 		s.work.wait(c, inputSocket)
 		return
 	}
-	if c.state == stateTLS && c.secure {
-		if sc := s.secured.of(&c.transport); sc.computing {
-			s.pauseTLS(c, sc)
-			return
-		}
-	}
 	b, n, err := s.fill(c)
+	opened := s.secured.takeOpened() // A client may send a byte in each.
+	s.work.serve()
+	s.work.spend(opened / recordsUnit)
 	switch {
 	case err == unix.EAGAIN:
 		s.afterRead(c)
@@ -49,18 +53,18 @@ func (s *Shard) readable(c *conn) {
 		return
 	}
 	s.turn.bytesIn += uint64(n)
-	s.work.serve()
 	s.work.spend(unitsRead + n/bytesUnitRead)
-	s.take(c, b)
+	if c.state == stateClosing {
+		s.discarded(c, n+opened*tlsrecord.OverheadMax)
+	} else {
+		s.take(c, b)
+	}
 	s.afterRead(c)
 }
 
-// take acts on b, the input of c.
+// take acts on b, the input of c, which is not closing.
 func (s *Shard) take(c *conn, b []byte) {
 	switch c.state {
-	case stateClosing:
-		s.discarded(c, len(b))
-		return
 	case stateTLS:
 		s.readTLS(c, b)
 		return
@@ -79,7 +83,7 @@ func (s *Shard) take(c *conn, b []byte) {
 // more than what it did before.
 const discardMax = 1 << 20
 
-// discarded counts what was read from a connection that is closing.
+// discarded counts what was read from a connection that is closing, as it came over the wire.
 func (s *Shard) discarded(c *conn, n int) {
 	if c.whole += uint32(n); c.whole > discardMax {
 		s.abort(c)
@@ -255,6 +259,9 @@ func (s *Shard) failFrame(c *conn, closeErr *wire.CloseError) {
 	reason, text := ReasonProtocolError, closeErr.Reason
 	if closeErr.Code == codeTooBig {
 		quota := messageQuota(c)
+		if s.messageMax(c) == s.opts.Limits.MessageMax {
+			quota = QuotaMessage // Also for a first message that may have as much, which a dry run lets it have.
+		}
 		s.exceeded(quota)
 		reason = ReasonTooBig
 		text = fmt.Sprintf("message too big: more than %d bytes (%s)", s.messageMax(c), quota.Option())

@@ -20,6 +20,13 @@ type secured struct {
 	blocks []*secureBlock // By the slots' blocks, as far as any had TLS; nil: none of the block has.
 	bytes  int64          // What all connections keep.
 	out    []byte         // For sealing.
+	opened int            // Records since takeOpened, see tlsrecord.Conn.Opened.
+}
+
+// takeOpened returns how many records were opened since its last call.
+func (x *secured) takeOpened() (n int) {
+	n, x.opened = x.opened, 0
+	return n
 }
 
 // secureBlock is the TLS of a block of slots.
@@ -135,6 +142,7 @@ func (x *secured) read(t *transport, b []byte) (n int, err error) {
 	}
 	sc.fresh = false
 	plain, rest, end := sc.records.Open(b[:kept+n])
+	x.opened += sc.records.Opened()
 	x.keepPartial(sc, rest)
 	sc.err = end
 	if err := x.sendDue(t, sc); err != nil {

@@ -32,6 +32,10 @@ func (s *Shard) shrink() {
 	shrink.Map(&s.identities.bySlot, &p.identified, shrinkFrom)
 	shrink.Map(&s.inbound.held, &p.held, shrinkFrom)
 	s.sender.holds.shrink()
+	s.work.shrink()
+	if len(s.flows.ready) == 0 {
+		s.flows.ready = shrink.Slice(s.flows.ready, 0)
+	}
 	if cap(s.replies) > repliesKept {
 		s.replies = nil
 	}

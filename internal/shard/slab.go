@@ -4,7 +4,9 @@ package shard
 const (
 	blockBits  = 6 // 10 KiB: small against many shards that have few connections each.
 	blockSlots = 1 << blockBits
-	slotsMax   = 1 << 24 // A routing.ConnID has 24 bits for the slot.
+	slotsMax   = 1 << 24 // A routing.ConnID has 24 bits for the slot,
+
+	generationMax = 1<<24 - 1 // and 24 for the generation.
 )
 
 // slab holds the connections of a shard by slot. After a peak it gives empty blocks back, but for a quarter as many as
@@ -13,16 +15,14 @@ type slab struct {
 	blocks []*[blockSlots]conn // Nil: given back.
 	slots  slots
 
-	rest  []blockRest // By block.
-	empty []uint32    // Blocks that were empty once, each listed once; some are in use again.
-	made  int         // Blocks that there are,
-	spare int         // and how many of them are empty.
-}
+	listed []bool   // By block: it is in empty.
+	empty  []uint32 // Blocks that were empty once, each listed once; some are in use again.
+	made   int      // Blocks that there are,
+	spare  int      // and how many of them are empty.
 
-// blockRest is what is known of a block beside its connections.
-type blockRest struct {
-	generation uint32 // Of its slots, at least as high as any when the block was given back.
-	listed     bool   // In slab.empty.
+	// generation is that of the last connection. All slots share the count: a count for each would have to outlive its
+	// block. So a slot has the same generation twice only with generationMax connections of the shard between them.
+	generation uint32
 }
 
 // get returns the connection in a slot whose block there is.
@@ -62,7 +62,7 @@ func (s *slab) take() *conn {
 	block := slot >> blockBits
 	switch {
 	case block == uint32(len(s.blocks)):
-		s.blocks, s.rest = append(s.blocks, nil), append(s.rest, blockRest{})
+		s.blocks, s.listed = append(s.blocks, nil), append(s.listed, false)
 		s.make(block)
 	case s.blocks[block] == nil:
 		s.make(block)
@@ -70,10 +70,10 @@ func (s *slab) take() *conn {
 		s.spare--
 	}
 	s.slots.take()
+	s.generation = (s.generation + 1) & generationMax
 	c := s.get(slot)
 	*c = conn{
-		transport: transport{slot: slot}, generation: (c.generation + 1) & (1<<24 - 1),
-		timerNext: timerNone, timerPrev: timerNone,
+		transport: transport{slot: slot}, generation: s.generation, timerNext: timerNone, timerPrev: timerNone,
 	}
 	return c
 }
@@ -82,7 +82,7 @@ func (s *slab) make(block uint32) {
 	conns := new([blockSlots]conn)
 	for i := range conns {
 		c := &conns[i]
-		c.slot, c.generation = block<<blockBits+uint32(i), s.rest[block].generation
+		c.slot = block<<blockBits + uint32(i)
 		c.timerNext, c.timerPrev = timerNone, timerNone
 	}
 	s.blocks[block] = conns
@@ -99,9 +99,9 @@ func (s *slab) put(c *conn) {
 		return
 	}
 	s.spare++
-	if rest := &s.rest[slot>>blockBits]; !rest.listed {
-		rest.listed = true
-		s.empty = append(s.empty, slot>>blockBits)
+	if block := slot >> blockBits; !s.listed[block] {
+		s.listed[block] = true
+		s.empty = append(s.empty, block)
 	}
 	for s.spare > 1+(s.made-s.spare)/4 {
 		s.giveBack()
@@ -113,13 +113,9 @@ func (s *slab) giveBack() {
 	last := len(s.empty) - 1
 	block := s.empty[last]
 	s.empty = s.empty[:last]
-	rest := &s.rest[block]
-	rest.listed = false
+	s.listed[block] = false
 	if s.slots.used[block] != 0 {
 		return // It is in use again, and will be listed when it is empty.
-	}
-	for i := range s.blocks[block] {
-		rest.generation = max(rest.generation, s.blocks[block][i].generation)
 	}
 	s.blocks[block] = nil
 	s.made--

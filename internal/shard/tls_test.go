@@ -395,3 +395,81 @@ func BenchmarkFanoutTLS(b *testing.B) {
 		})
 	}
 }
+
+// Records cost work however short they are: a read that opens thousands of them counts as such, also if what they hold
+// is no complete frame.
+func TestTLSShortRecords(t *testing.T) {
+	const records = 1000
+	r := newStepped(t, func(o *Options) { o.TLS.Handshakes = newHandshakes(t) })
+	var c *client
+	r.during(func() {
+		c = r.openTLS(&tls.Config{MinVersion: tls.VersionTLS13})
+		c.upgrade(r, "/ws?channel=a")
+	})
+	r.step()
+	before := r.shard.Stats().BytesIn.Load()
+	head := masked(strings.Repeat("x", 4*records))
+	for i := range records {
+		c.write(head[i : i+1])
+	}
+	spent := 0
+	eventually(t, "read", func() bool {
+		r.shard.work.share = workShare
+		r.step()
+		spent += workShare - r.shard.work.share
+		return r.shard.Stats().BytesIn.Load() == before+records
+	})
+	require.GreaterOrEqual(t, spent, records/recordsUnit/2)
+}
+
+// A client that sends while its handshake computes, as all do that send their request behind their Finished, stays also
+// when the turn has done enough: its socket is readable in the next turn as well.
+func TestTLSReadableInLongTurn(t *testing.T) {
+	r := newStepped(t, func(o *Options) { o.TLS.Handshakes = newHandshakes(t) })
+	client := r.openPlain()
+	secure := startTLS(client, &tls.Config{MinVersion: tls.VersionTLS13})
+	done := make(chan error, 1)
+	go func() { done <- secure.Handshake() }()
+	var c *conn
+	s := r.shard
+	eventually(t, "the client's turn", func() bool {
+		r.step()
+		s.slab.each(func(each *conn) { c = each })
+		return c != nil && c.secure && !s.secured.of(&c.transport).computing
+	})
+	require.NoError(t, <-done) // Its Finished is in the socket.
+	sc := s.secured.of(&c.transport)
+	sc.computing, s.work.over = true, true
+	s.readable(c)
+	r.step()
+	require.Equal(t, stateTLS, c.state)
+	require.True(t, sc.paused)
+	sc.computing, sc.paused = false, false
+	s.watch(c)
+	r.during(func() { client.upgrade(r, "/ws?channel=a") })
+}
+
+// What comes behind the goodbye is bounded as it comes over the wire: a byte in each record is no way to have millions
+// of them opened.
+func TestTLSDiscardIsBounded(t *testing.T) {
+	r := newStepped(t, func(o *Options) {
+		o.TLS.Handshakes, o.Limits.CloseGrace = newHandshakes(t), time.Hour
+	})
+	var c *client
+	r.during(func() {
+		c = r.openTLS(&tls.Config{MinVersion: tls.VersionTLS13})
+		c.upgrade(r, "/ws?channel=a")
+	})
+	r.step()
+	conn := r.shard.slab.get(0)
+	c.write([]byte{0xff, 0x80, 0, 0, 0, 0}) // Of no opcode.
+	eventually(t, "closing", func() bool { r.step(); return conn.state == stateClosing })
+	for n := 0; conn.state == stateClosing; n++ {
+		require.Less(t, n, discardMax/8)
+		_, _ = c.conn.Write([]byte{0}) // It is reset in the end.
+		if n%200 == 0 {
+			r.step()
+		}
+	}
+	require.Equal(t, uint64(1), r.reason(ReasonProtocolError))
+}

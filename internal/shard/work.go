@@ -1,6 +1,10 @@
 package shard
 
-import "time"
+import (
+	"time"
+
+	"wsd/internal/shrink"
+)
 
 // What a turn costs is decided by what clients send: a small packet can hold hundreds of commands, and inflate to
 // thousands. So the input that a turn acts on is bounded, for each connection in units of work and for all of them in
@@ -18,6 +22,7 @@ const (
 
 	unitsRead         = 2
 	bytesUnitRead     = 4 << 10
+	recordsUnit       = 4 // So many TLS records are a unit, beside their bytes.
 	unitsHandshake    = 8
 	unitsFrame        = 1
 	bytesUnitFrame    = 4 << 10 // So many bytes of a frame are a unit more: they are unmasked and looked at.
@@ -140,6 +145,13 @@ func (s *Shard) takeWaiting() {
 	again := w.waiting
 	w.waiting = append(append(list[:0], list[served:]...), again...)
 	w.spare = again
+}
+
+// shrink gives back the memory of a time in which many waited.
+func (w *work) shrink() {
+	if len(w.waiting) == 0 {
+		w.waiting, w.spare = shrink.Slice(w.waiting, 0), shrink.Slice(w.spare, 0)
+	}
 }
 
 // goOn acts on what c has in its buffer: the rest of a message first, or the request of a raw client whose token was

@@ -358,7 +358,12 @@ func TestWhatIsSpent(t *testing.T) {
 			client.write(c.send)
 			eventually(t, "read", func() bool { r.step(); return r.shard.Stats().BytesIn.Load() > before })
 			require.Equal(t, before+uint64(len(c.send)), r.shard.Stats().BytesIn.Load())
-			require.Equal(t, c.want, workShare-r.shard.work.share)
+			spent := workShare - r.shard.work.share
+			if *everythingTLS { // crypto/tls sends the first bytes of a connection in many short records.
+				require.InDelta(t, c.want, spent, 10)
+				return
+			}
+			require.Equal(t, c.want, spent)
 		})
 	}
 }
@@ -385,4 +390,19 @@ func TestInflatedIsBounded(t *testing.T) {
 	code, text = c.closed()
 	require.EqualValues(t, 1009, code)
 	require.Contains(t, text, "100 times its size")
+}
+
+// The list of those that wait gives back the memory of a crowd.
+func TestWaitingGivesMemoryBack(t *testing.T) {
+	s := bare()
+	s.work.begin(0)
+	for _, c := range fill(s, 5000) {
+		s.work.wait(c, inputSocket)
+		c.state = stateClosing
+	}
+	s.takeWaiting()
+	require.Empty(t, s.work.waiting)
+	require.Greater(t, cap(s.work.waiting), 4000)
+	s.work.shrink()
+	require.Zero(t, cap(s.work.waiting)+cap(s.work.spare))
 }

@@ -43,6 +43,7 @@ type Conn struct {
 	said      bool
 	updateDue bool
 	useless   uint8 // Records without content since the last one with some.
+	opened    int   // See Opened.
 	prefix    uint8 // Bytes before the content of a record.
 	aad       [13]byte
 }

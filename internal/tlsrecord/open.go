@@ -9,13 +9,20 @@ const (
 	uselessMax = 16
 	// updatesMax is how many KeyUpdates one Open follows. Each costs as much as some dozens of records.
 	updatesMax = 16
+	// updateCost is as how many records a KeyUpdate counts for Opened.
+	updateCost = 32
 )
+
+// Opened returns how much work the last call of Open did: the records that it opened, however short they were. A
+// KeyUpdate counts as the 32 records that take as long.
+func (c *Conn) Opened() int { return c.opened }
 
 // Open opens the complete records at the start of b, where they are, and returns their content, which is at the start
 // of b, and the incomplete record behind them. With an error, plain is what came before, and all later calls return the
 // error again. The error is ErrEnded, a *PeerAlert or a *Violation.
 func (c *Conn) Open(b []byte) (plain, rest []byte, err error) {
 	n, used, updates := 0, 0, 0
+	c.opened = 0
 	for c.failure == nil {
 		record := b[used:]
 		length, err := c.recordLen(record)
@@ -27,7 +34,9 @@ func (c *Conn) Open(b []byte) (plain, rest []byte, err error) {
 			break
 		}
 		content, typ, err := c.open(record[:length])
+		c.opened++
 		if err == nil && typ == typeHandshake {
+			c.opened += updateCost - 1
 			if updates++; updates > updatesMax {
 				err = violation(AlertUnexpectedMessage, "too many KeyUpdates")
 			}
