@@ -44,6 +44,7 @@ var limitTests = map[string][]string{
 	"inflated over compressed":        {"TestInflatedIsBounded"},
 	"commands in a message":           {"TestClosedByLimits"},
 	"`client.frame_timeout`":          {"TestMessageTiming"},
+	"bytes read from a client after":  {"TestDiscardIsBounded", "TestTLSDiscardIsBounded"},
 	"`client.channels_max`":           {"TestChannelsMaxInDryRun", "TestChannelLimit"},
 	"`client.channel_length_max`":     {"TestCommandReplies", "TestHTTPAnswers"},
 	"history requests that wait":      {"TestHistory"},
