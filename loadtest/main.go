@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/alecthomas/kong"
 
@@ -18,12 +16,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-ctx.Done()
-		stop() // A second signal ends the process at once.
-	}()
-	os.Exit(execute(ctx, os.Args[1:], os.Stdout, os.Stderr, command.IsTerminal(os.Stderr)))
+	os.Exit(execute(command.Interrupted(), os.Args[1:], os.Stdout, os.Stderr, command.IsTerminal(os.Stderr)))
 }
 
 // commands is the command line.

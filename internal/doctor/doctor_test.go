@@ -28,6 +28,31 @@ func TestGoodMachineIsContent(t *testing.T) {
 	require.False(t, r.Failed())
 }
 
+// checkCase is a machine, and what a check finds there.
+type checkCase struct {
+	name  string
+	check string
+	machine
+	want   Status
+	found  string // a part of it
+	remedy string // a part of it; empty: there is none
+}
+
+func testChecks(t *testing.T, cases []checkCase) {
+	t.Helper()
+	for _, c := range cases {
+		t.Run(c.check+"/"+c.name, func(t *testing.T) {
+			got := c.examine(t, c.check)
+			require.Equal(t, c.want, got.Status, "%+v", got)
+			require.Contains(t, got.Found, c.found)
+			if c.remedy == "" {
+				require.Empty(t, got.Remedy)
+			}
+			require.Contains(t, got.Remedy, c.remedy)
+		})
+	}
+}
+
 func TestChecks(t *testing.T) {
 	status := func(capEff, seccomp, cpus string) string {
 		return "CapEff:\t" + capEff + "\nSeccomp:\t" + seccomp + "\nCpus_allowed_list:\t" + cpus + "\n"
@@ -35,14 +60,7 @@ func TestChecks(t *testing.T) {
 	const all = "000001ffffffffff"
 	off := Options{Steering: "off"}
 
-	for _, c := range []struct {
-		name  string
-		check string
-		machine
-		want   Status
-		found  string // a part of it
-		remedy string // a part of it; empty: there is none
-	}{
+	testChecks(t, []checkCase{
 		{name: "old kernel", check: "kernel", machine: machine{files: map[string]string{"/proc/sys/kernel/osrelease": "5.13.19\n"}},
 			want: Fail, found: "5.13.19", remedy: "newer kernel"},
 		{name: "oldest that will do", check: "kernel", machine: machine{files: map[string]string{"/proc/sys/kernel/osrelease": "5.14-rc1\n"}},
@@ -182,17 +200,7 @@ func TestChecks(t *testing.T) {
 			want: Warn, found: "not readable"},
 		{name: "ports odd", check: "local ports", machine: machine{files: map[string]string{"/proc/sys/net/ipv4/ip_local_port_range": "9 1"}},
 			want: Warn, found: `"9 1"`},
-	} {
-		t.Run(c.check+"/"+c.name, func(t *testing.T) {
-			got := c.examine(t, c.check)
-			require.Equal(t, c.want, got.Status, "%+v", got)
-			require.Contains(t, got.Found, c.found)
-			if c.remedy == "" {
-				require.Empty(t, got.Remedy)
-			}
-			require.Contains(t, got.Remedy, c.remedy)
-		})
-	}
+	})
 }
 
 // Every check must survive a machine that shows it nothing at all.

@@ -90,23 +90,25 @@ func (s *Shard) ownAnswers() int64 {
 	return s.sender.answers + int64(s.completions.putOffBytes) + s.identities.answers
 }
 
-// account tells the process's account what the turn has changed, and makes room if it is full.
-func (s *Shard) account() {
+// settle tells the process's account what has changed.
+func (s *Shard) settle() {
 	own, answers := s.ownMemory(), s.ownAnswers()
+	s.opts.Memory.add(own - s.accounted)
 	if answers != s.accountedAnswers {
 		s.opts.Memory.answers.Add(answers - s.accountedAnswers)
-		s.accountedAnswers = answers
 	}
-	if answers > 0 || s.answersFull != 0 {
+	s.accounted, s.accountedAnswers = own, answers
+}
+
+// account tells the process's account what the turn has changed, and makes room if it is full.
+func (s *Shard) account() {
+	before := s.accounted
+	s.settle()
+	if s.accountedAnswers > 0 || s.answersFull != 0 {
 		defer s.shedAnswers()
 	}
-	if own == s.accounted {
-		return
-	}
-	s.opts.Memory.add(own - s.accounted)
-	s.accounted = own
 	switch {
-	case own == 0 || !s.opts.Memory.over(fullPart):
+	case s.accounted == before || s.accounted == 0 || !s.opts.Memory.over(fullPart):
 	case !s.opts.Quotas.Limits[QuotaMemory].DryRun:
 		s.exceeded(QuotaMemory)
 		s.shed()
@@ -178,10 +180,7 @@ func (s *Shard) closeHolders(quota Quota, most int64, own func() int64, held fun
 		s.abort(c)
 		closed++
 	}
-	ownNow, answers := s.ownMemory(), s.ownAnswers()
-	m.add(ownNow - s.accounted)
-	m.answers.Add(answers - s.accountedAnswers)
-	s.accounted, s.accountedAnswers = ownNow, answers
+	s.settle()
 	if m.logged.allows() {
 		s.opts.Logger.Warn("memory for clients is short: closed those that hold most", "option", quota.Option(),
 			"shard", s.opts.ID, "closed", closed, "used", m.Used(), "limit", m.Limit,

@@ -2,20 +2,14 @@ package shard
 
 import (
 	"bufio"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"flag"
-	"math/big"
 	"net"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"wsd/internal/testutil"
 	"wsd/internal/tlshandshake"
 )
 
@@ -23,21 +17,6 @@ import (
 //
 //	go test ./internal/shard -tls
 var everythingTLS = flag.Bool("tls", false, "let all clients speak TLS")
-
-// testCertificate makes a certificate for "wsd.test".
-var testCertificate = sync.OnceValue(func() tls.Certificate {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		panic(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"wsd.test"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		panic(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-})
 
 func newHandshakes(t testing.TB) *tlshandshake.Pool {
 	t.Helper()
@@ -48,7 +27,7 @@ func newHandshakesFor(t testing.TB, pendingMax int) *tlshandshake.Pool {
 	t.Helper()
 	p, err := tlshandshake.New(tlshandshake.Options{
 		Workers: 2, PendingMax: pendingMax,
-		Config: tlshandshake.NewConfig([]tls.Certificate{testCertificate()}, [][32]byte{{1}}),
+		Config: tlshandshake.NewConfig([]tls.Certificate{testutil.Certificate("wsd.test")}, [][32]byte{{1}}),
 	})
 	require.NoError(t, err)
 	return p

@@ -1,13 +1,8 @@
 package tlshandshake_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"math/big"
 	"net"
 	"path/filepath"
 	"sync"
@@ -17,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"wsd/internal/testutil"
 	"wsd/internal/tlshandshake"
 	"wsd/internal/tlsrecord"
 )
@@ -25,26 +21,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const waitMax = 20 * time.Second
 
-// certificateFor makes a certificate for a name.
-func certificateFor(t testing.TB, name string) tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	require.NoError(t, err)
-	pair := tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-	pair.Leaf, err = x509.ParseCertificate(der)
-	require.NoError(t, err)
-	return pair
-}
-
 func newPool(t testing.TB, pendingMax int, keys [][32]byte, names ...string) *tlshandshake.Pool {
 	t.Helper()
 	var certificates []tls.Certificate
 	for _, name := range names {
-		certificates = append(certificates, certificateFor(t, name))
+		certificates = append(certificates, testutil.Certificate(name))
 	}
 	p, err := tlshandshake.New(tlshandshake.Options{Workers: 1, PendingMax: pendingMax,
 		Config: tlshandshake.NewConfig(certificates, keys)})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"wsd/internal/testutil"
 	"wsd/internal/tlsrecord"
 )
 
@@ -400,7 +401,7 @@ func (d *discarding) Write(b []byte) (int, error) {
 func cryptoWriter(b *testing.B) *tls.Conn {
 	client, server := socketPair(b)
 	d := &discarding{Conn: server}
-	s := tls.Server(d, &tls.Config{Certificates: []tls.Certificate{certificate()}})
+	s := tls.Server(d, &tls.Config{Certificates: []tls.Certificate{testutil.Certificate("wsd.test")}})
 	failed := make(chan error, 1)
 	go func() { failed <- tls.Client(client, &tls.Config{InsecureSkipVerify: true}).Handshake() }()
 	require.NoError(b, s.Handshake())

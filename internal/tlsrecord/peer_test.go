@@ -1,12 +1,7 @@
 package tlsrecord_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"math/big"
 	"net"
 	"sync"
 	"testing"
@@ -14,26 +9,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"wsd/internal/testutil"
 	"wsd/internal/tlshandshake"
 	"wsd/internal/tlsrecord"
 )
 
 const waitMax = 20 * time.Second
-
-// certificate makes a certificate for "wsd.test", with an ECDSA key.
-var certificate = sync.OnceValue(func() tls.Certificate {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		panic(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"wsd.test"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		panic(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-})
 
 // choice is a version and a cipher suite.
 type choice struct{ version, suite uint16 }
@@ -62,7 +43,7 @@ type peer struct {
 }
 
 var pool = sync.OnceValue(func() *tlshandshake.Pool {
-	config := tlshandshake.NewConfig([]tls.Certificate{certificate()}, [][32]byte{{1}})
+	config := tlshandshake.NewConfig([]tls.Certificate{testutil.Certificate("wsd.test")}, [][32]byte{{1}})
 	p, err := tlshandshake.New(tlshandshake.Options{Workers: 2, PendingMax: 100, Config: config})
 	if err != nil {
 		panic(err)
