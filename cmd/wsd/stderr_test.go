@@ -69,7 +69,8 @@ func fill(t *testing.T, w *os.File) (filled int) {
 	return filled
 }
 
-// unread returns a pipe that is full, and a function that reads what is written to it from then on.
+// unread returns a pipe that is full, and a function that reads what is written to it from then on, until the end of a
+// line that contains a text.
 func unread(t *testing.T) (w *os.File, read func(until string) string) {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -80,12 +81,14 @@ func unread(t *testing.T) (w *os.File, read func(until string) string) {
 		_, err := io.CopyN(io.Discard, r, int64(filled))
 		require.NoError(t, err)
 		var text strings.Builder
-		for b := make([]byte, 4096); !strings.Contains(text.String(), until); {
+		for b := make([]byte, 4096); ; {
+			if _, rest, ok := strings.Cut(text.String(), until); ok && strings.Contains(rest, "\n") {
+				return text.String()
+			}
 			n, err := r.Read(b)
 			require.NoError(t, err)
 			text.Write(b[:n])
 		}
-		return text.String()
 	}
 }
 
@@ -98,14 +101,16 @@ func TestLogUnread(t *testing.T) {
 		w, read := unread(t)
 		p := newPatient(w)
 		log := newLogger(config.Log{Level: "info", Format: format}, env{stderr: p}).With("part", "a").WithGroup("g")
-		written := make(chan struct{})
-		go func() {
-			defer close(written)
-			for i := range 4000 {
-				log.Info("line", "number", fmt.Sprintf("<%d>%s", i, strings.Repeat("x", 100)))
-			}
-		}()
-		<-written
+		line := func(i int) { log.Info("line", "number", fmt.Sprintf("<%d>%s", i, strings.Repeat("x", 100))) }
+		line(0)
+		require.Eventually(t, func() bool {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return len(p.waiting) == 0
+		}, waitMax, time.Millisecond) // The goroutine waits with the first line. A later one would tell of lost lines twice.
+		for i := range 3999 {
+			line(i + 1)
+		}
 		log.Handler().(interface{ Flush() }).Flush() // It returns, although nothing could be written.
 		p.mu.Lock()
 		lost, waiting := p.lost, len(p.waiting)
