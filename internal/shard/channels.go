@@ -49,6 +49,8 @@ type channel struct {
 	epoch       string // Of the stream whose position the interest table was given.
 	recovering  int    // Subscribers whose reply waits for what they missed, see recover.go.
 	joinedSeq   uint64 // Batches up to this one may hold records from before some subscription; see subscription.start.
+	records     uint64 // That came since it has had subscribers, for surveys,
+	deliveries  uint64 // and times the subscribers that there were.
 
 	ahead aheadState
 }

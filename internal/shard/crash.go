@@ -21,6 +21,7 @@ const (
 	partDeliver
 	partEnd
 	partClose
+	partSurvey
 	partFlush
 	partCounting
 )
@@ -28,7 +29,7 @@ const (
 func (p turnPart) String() string {
 	return [...]string{"waiting for events", "acting on input that turns before had put off", "serving ready sockets",
 		"taking the inbox", "running timers", "delivering batches of the bus", "ending subscriptions and connections",
-		"closing connections to drain or stop", "flushing", "counting the turn"}[p]
+		"closing connections to drain or stop", "looking for what an operator asked for", "flushing", "counting the turn"}[p]
 }
 
 // doing is what the shard is at, for the report of a panic. Setting it costs a store.

@@ -64,6 +64,8 @@ func (s *Shard) deliverSegment(p *pending, direct bool) {
 func (s *Shard) deliverToSubscribers(p *pending, d *delivery) {
 	ch := &s.channels.list[p.channel]
 	d.channel = p.channel + 1
+	ch.records += uint64(len(p.segment.Records))
+	ch.deliveries += uint64(len(p.segment.Records)) * uint64(len(ch.subscribers))
 	joined := p.batch.Seq <= ch.joinedSeq
 	conflate, resync, recovering := ch.policy == PolicyConflate, ch.policy == PolicyResync, ch.recovering > 0
 	s.channels.walking = d.channel

@@ -72,6 +72,9 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 			return false, true
 		}
 	}
+	s.begin(partSurvey)
+	s.work.beginPart()
+	more = s.goOnSurveying() || more
 	s.begin(partFlush)
 	s.limitPinned()
 	s.flushDirty()
@@ -129,6 +132,9 @@ func (s *Shard) takeInbox() {
 	}
 	if bits&signalDrain != 0 {
 		s.noteDrain()
+	}
+	if bits&signalSurvey != 0 {
+		s.surveying = true
 	}
 	if bits&signalShutdown != 0 {
 		s.closing = true
@@ -265,6 +271,7 @@ func (s *Shard) endTurn(began time.Duration) {
 
 // stop releases what the loop holds besides connections.
 func (s *Shard) stop() {
+	s.surveys.end()
 	s.timer.Stop()
 	s.opts.Load.BeginTurn(0)
 	if err := s.poller.Close(); err != nil {

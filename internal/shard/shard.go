@@ -86,6 +86,9 @@ type Shard struct {
 
 	draining draining
 
+	surveys   surveys
+	surveying bool // There is one to go on with.
+
 	// Shutdown.
 	closing   bool
 	closeNext uint32 // Slot that closeSome goes on with.

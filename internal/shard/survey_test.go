@@ -1,0 +1,144 @@
+package shard
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"wsd/internal/routing"
+)
+
+func TestSurveyClients(t *testing.T) {
+	r := newStepped(t, nil)
+	r.place.set("a", 7)
+	ann := r.withUser("ann", pathProtocol)
+	r.withUser("bob", pathRaw+"?channel=a&channel=b")
+	r.during(func() { r.join("a") })
+	clients := func(q ClientQuery) (list []ClientInfo, total int) {
+		r.during(func() {
+			var err error
+			list, total, err = r.shard.Clients(t.Context(), q)
+			require.NoError(t, err)
+		})
+		return list, total
+	}
+	list, total := clients(ClientQuery{Max: 10})
+	require.Len(t, list, 3)
+	require.Equal(t, 3, total)
+	list, total = clients(ClientQuery{Max: 2})
+	require.Len(t, list, 2)
+	require.Equal(t, 3, total)
+
+	list, _ = clients(ClientQuery{Max: 10, User: "ann"})
+	require.Len(t, list, 1)
+	found := list[0]
+	require.Equal(t, ClientInfo{
+		Client: found.Client, Address: ann.conn.LocalAddr().String(), User: "ann", Dialect: "json", TLS: r.tls,
+	}, found)
+	list, _ = clients(ClientQuery{Max: 10, Channel: "b"})
+	require.Len(t, list, 1)
+	require.Equal(t, []any{"bob", "raw", 2}, []any{list[0].User, list[0].Dialect, list[0].Channels})
+	bob := list[0].Client
+	list, _ = clients(ClientQuery{Max: 10, Waiting: true})
+	require.Empty(t, list)
+	list, total = clients(ClientQuery{Client: bob})
+	require.Equal(t, 1, total)
+	require.ElementsMatch(t, []ClientSub{{Channel: "a", Offset: 7, Epoch: "epoch"}, {Channel: "b"}}, list[0].Subscribed)
+	for _, gone := range []routing.ConnID{routing.MakeConnID(0, 1<<20, 1), routing.MakeConnID(0, 1, 1<<23)} {
+		list, total = clients(ClientQuery{Client: gone})
+		require.Empty(t, list)
+		require.Zero(t, total)
+	}
+}
+
+// Those for which most waits come first, and are the ones that are described.
+func TestSurveyWaiting(t *testing.T) {
+	s := bareChannels()
+	s.inbox.wake = func() {}
+	for i, c := range fill(s, 5000) {
+		s.channels.subscribe(c, fmt.Sprint("c", i%7))
+		c.out.cost = i * 7919 % 5000
+	}
+	s.surveying = true
+	var list []ClientInfo
+	var total int
+	done := make(chan error)
+	go func() {
+		var err error
+		list, total, err = s.Clients(t.Context(), ClientQuery{Max: 20})
+		done <- err
+	}()
+	eventually(t, "the survey is asked for", func() bool { return s.surveys.first() != nil })
+	turns := 0
+	for ; s.surveys.first() != nil; turns++ {
+		s.work.beginPart()
+		require.True(t, s.goOnSurveying())
+	}
+	require.NoError(t, <-done)
+	require.GreaterOrEqual(t, turns, 5000/workPart, "it does a part in each turn")
+	require.False(t, s.goOnSurveying())
+	require.False(t, s.surveying)
+	require.Equal(t, 5000, total)
+	require.Len(t, list, 20)
+	for i := range list {
+		require.Equal(t, 4999-i, list[i].WaitingBytes)
+	}
+}
+
+func TestSurveyChannels(t *testing.T) {
+	r := newRig(t, nil)
+	for i := range 3 {
+		for range i + 1 {
+			r.join(fmt.Sprint("c", i), "other")
+		}
+	}
+	r.publish("c0", "1", "2", "3")
+	r.publish("c0", "4", "5", "6", "7")
+	r.publish("c1", "1")
+	eventually(t, "delivered", func() bool { return r.shard.Stats().Deliveries.Load() == 9 })
+	list, total, err := r.shard.Channels(t.Context(), ChannelQuery{Max: 2})
+	require.NoError(t, err)
+	require.Equal(t, 4, total)
+	require.Equal(t, []ChannelInfo{{"other", 6, 0, 0}, {"c2", 3, 0, 0}}, list)
+	list, total, err = r.shard.Channels(t.Context(), ChannelQuery{Max: 10, Prefix: "c", ByTraffic: true})
+	require.NoError(t, err)
+	require.Equal(t, 3, total)
+	require.Equal(t, []ChannelInfo{{"c0", 1, 7, 7}, {"c1", 2, 1, 2}, {"c2", 3, 0, 0}}, list)
+}
+
+// Whoever no longer waits is not worked for, and a shard that has ended, or has too many to make, says so.
+func TestSurveyEnds(t *testing.T) {
+	r := newStepped(t, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	errs := make(chan error)
+	for range surveysMax + 1 {
+		go func() {
+			_, _, err := r.shard.Channels(ctx, ChannelQuery{Max: 1})
+			errs <- err
+		}()
+	}
+	require.ErrorIs(t, <-errs, ErrSurveys)
+	cancel()
+	for range surveysMax {
+		require.ErrorIs(t, <-errs, context.Canceled)
+	}
+	for range surveysMax + 1 {
+		r.step()
+	}
+	require.Empty(t, r.shard.surveys.queue)
+	require.False(t, r.shard.surveying)
+	go func() {
+		_, _, err := r.shard.Clients(t.Context(), ClientQuery{Max: 1})
+		errs <- err
+	}()
+	eventually(t, "one waits", func() bool { return r.shard.surveys.first() != nil })
+	r.stop(0)
+	err := <-errs
+	if err != nil { // The last turn may have made it.
+		require.ErrorIs(t, err, ErrSurveys)
+	}
+	_, _, err = r.shard.Clients(t.Context(), ClientQuery{Max: 1})
+	require.ErrorIs(t, err, ErrSurveys)
+}
