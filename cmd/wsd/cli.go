@@ -16,6 +16,11 @@ type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Run the server: deliver records from a Kafka cluster to WebSocket clients."`
 	Dev     devCmd     `cmd:"" help:"Run the server with a built-in Kafka and a demo feed, to try it out and for development."`
 	Health  healthCmd  `cmd:"" help:"Show the health of the running wsd. Exit code 1 if it does not serve clients; a degraded wsd still does."`
+	Top     topCmd     `cmd:"" help:"Show the running wsd: shards, busy channels, and clients for which bytes wait."`
+	Clients clientsCmd `cmd:"" help:"Show clients of the running wsd."`
+
+	Channels channelsCmd `cmd:"" help:"Show channels of the running wsd."`
+
 	Steer   steerCmd   `cmd:"" help:"Show and change how the running wsd assigns new connections to shards."`
 	Kafka   kafkaCmd   `cmd:"" help:"Act on what the running wsd reads from Kafka."`
 	Drain   drainCmd   `cmd:"" help:"Close the clients of the running wsd at an even pace, so that they connect elsewhere."`
@@ -38,9 +43,11 @@ func newCLI() *cli {
 		o.init()
 	}
 	// The others are accepted, too, but only these two options say which wsd is meant.
-	c.Steer.init("client.listen", "control.socket")
-	c.Kafka.init("client.listen", "control.socket")
-	c.Drain.init("client.listen", "control.socket")
+	for _, o := range []*options{
+		&c.Steer.options, &c.Kafka.options, &c.Drain.options, &c.Top.options, &c.Clients.options, &c.Channels.options,
+	} {
+		o.init("client.listen", "control.socket")
+	}
 	return c
 }
 

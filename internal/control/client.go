@@ -23,6 +23,10 @@ const (
 	SkipPath = "/kafka/skip"
 	// DrainPath is the path that Draining and Drain request.
 	DrainPath = "/drain"
+	// ClientsPath is the path that Clients requests.
+	ClientsPath = "/clients"
+	// ChannelsPath is the path that Channels requests.
+	ChannelsPath = "/channels"
 
 	bodyMax    = 16 << 20         // Largest response, in bytes.
 	requestMax = 10 * time.Second // Time for a request and its response.

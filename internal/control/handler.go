@@ -11,10 +11,13 @@ import (
 const changeMax = 4 << 10
 
 // NewHandler returns a handler for the requests of this package's client: it serves GET /health with health, GET and
-// POST /steering with steerer, POST /kafka/skip with skipper, and GET and POST /drain with drainer. Other paths get
-// status 404, other methods 405.
-func NewHandler(health http.Handler, steerer Steerer, skipper Skipper, drainer Drainer) http.Handler {
+// POST /steering with steerer, POST /kafka/skip with skipper, GET and POST /drain with drainer, and GET /clients and GET
+// /channels with surveyor. Other paths get status 404, other methods 405.
+func NewHandler(health http.Handler, steerer Steerer, skipper Skipper, drainer Drainer, surveyor Surveyor,
+) http.Handler {
 	mux := http.NewServeMux()
+	mux.Handle("GET "+ClientsPath, ClientsHandler(surveyor))
+	mux.Handle("GET "+ChannelsPath, ChannelsHandler(surveyor))
 	mux.Handle("GET "+HealthPath, health)
 	mux.HandleFunc("GET "+SteerPath, func(w http.ResponseWriter, _ *http.Request) { writeState(w, steerer) })
 	mux.HandleFunc("POST "+SteerPath, func(w http.ResponseWriter, r *http.Request) {

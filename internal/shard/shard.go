@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"wsd/internal/epoll"
+	"wsd/internal/routing"
 	"wsd/internal/wire"
 )
 
@@ -200,6 +201,9 @@ func (s *Shard) Start() {
 	labels := pprof.Labels("component", "shard", "shard", strconv.Itoa(int(s.opts.ID)))
 	go pprof.Do(context.Background(), labels, func(context.Context) { s.run() })
 }
+
+// ID returns Options.ID. Any goroutine.
+func (s *Shard) ID() routing.ShardID { return s.opts.ID }
 
 // Stats returns the shard's counters.
 func (s *Shard) Stats() *Stats { return s.stats }

@@ -41,11 +41,11 @@ type ClientInfo struct {
 	User         string
 	Dialect      string // raw, json or protobuf.
 	TLS          bool
-	Compressed   bool         // It takes compressed messages.
-	Channels     int          // How many it has.
-	WaitingBytes int          // Bytes that wait to be sent to it.
-	Blocked      bool         // The kernel takes no more for now.
-	Behind       bool         // More than half of Limits.OutboundMax waits.
+	Compressed   bool        // It takes compressed messages.
+	Channels     int         // How many it has.
+	WaitingBytes int         // Bytes that wait to be sent to it.
+	Blocked      bool        // The kernel takes no more for now.
+	Behind       bool        // More than half of Limits.OutboundMax waits.
 	Subscribed   []ClientSub // Of a query for one client: at most SurveyMax.
 }
 

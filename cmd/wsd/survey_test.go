@@ -1,0 +1,118 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"wsd/internal/command"
+	"wsd/internal/control"
+)
+
+// fakeSurveyor says what the test wants, and notes what it was asked.
+type fakeSurveyor struct {
+	clients  control.ClientsState
+	channels control.ChannelsState
+	asked    []any
+}
+
+func (f *fakeSurveyor) Clients(_ context.Context, q control.ClientsQuery) (control.ClientsState, error) {
+	f.asked = append(f.asked, q)
+	return f.clients, nil
+}
+
+func (f *fakeSurveyor) Channels(_ context.Context, q control.ChannelsQuery) (control.ChannelsState, error) {
+	f.asked = append(f.asked, q)
+	return f.channels, nil
+}
+
+func TestClients(t *testing.T) {
+	f := &fakeSurveyor{clients: control.ClientsState{Total: 9, Missing: []int{2}, Clients: []control.ClientState{
+		{Client: "ab", Shard: 3, Address: "10.0.0.1:5", User: "a\x1b[2J", Dialect: "json", TLS: true, Channels: 2, WaitingBytes: 77, Blocked: true,
+			Subscribed: []control.ClientInState{{Channel: "news", Offset: 5, Epoch: "e"}, {Channel: "x", Server: true}}},
+	}}}
+	socket := serveControl(t, control.NewHandler(http.NotFoundHandler(), nil, nil, nil, f))
+	code, stdout, stderr := call("clients", "--waiting", "--max", "5", "--control.socket", socket)
+	require.Equal(t, command.OK, code, stderr)
+	require.Equal(t, []any{control.ClientsQuery{Waiting: true, Max: 5}}, f.asked)
+	require.Contains(t, stdout, `ab      3      10.0.0.1:5  "a\x1b[2J"  json+tls  2         77       blocked`)
+	require.Contains(t, stdout, "and 8 more clients: see --max\nno answer from shards [2] in time")
+	require.NotContains(t, stdout, "news")
+
+	code, stdout, stderr = call("clients", "--client", "ab", "--user", "u", "--channel", "c", "--control.socket", socket)
+	require.Equal(t, command.OK, code, stderr)
+	require.Equal(t, control.ClientsQuery{Client: "ab", User: "u", Channel: "c", Max: 100}, f.asked[1])
+	require.Contains(t, stdout, "CHANNEL  OFFSET  EPOCH  BY\n\"news\"   5       e      client\n\"x\"      -       -      server\n")
+
+	code, stdout, stderr = call("clients", "--json", "--control.socket", socket)
+	require.Equal(t, command.OK, code, stderr)
+	var state control.ClientsState
+	require.NoError(t, json.Unmarshal([]byte(stdout), &state))
+	require.Equal(t, f.clients, state)
+
+	f.clients = control.ClientsState{}
+	code, stdout, stderr = call("clients", "--client", "ab", "--control.socket", socket)
+	require.Equal(t, command.OK, code, stderr)
+	require.Contains(t, stdout, "The client has gone.")
+	code, _, stderr = call("clients", "--max", "1001", "--control.socket", socket)
+	require.Equal(t, command.Usage, code)
+	require.Contains(t, stderr, "--max 1001 must be from 1 to 1000")
+}
+
+func TestChannels(t *testing.T) {
+	f := &fakeSurveyor{channels: control.ChannelsState{Total: 3, Channels: []control.ChannelState{
+		{Channel: "news", Subscribers: 4, Shards: 2, Records: 10, Deliveries: 38},
+	}}}
+	socket := serveControl(t, control.NewHandler(http.NotFoundHandler(), nil, nil, nil, f))
+	code, stdout, stderr := call("channels", "--traffic", "--prefix", "n", "--control.socket", socket)
+	require.Equal(t, command.OK, code, stderr)
+	require.Equal(t, []any{control.ChannelsQuery{Prefix: "n", ByTraffic: true, Max: 100}}, f.asked)
+	require.Equal(t, "CHANNEL  SUBSCRIBERS  SHARDS  RECORDS  DELIVERIES\n\"news\"   4            2       10       38\nand 2 more channels: see --max\n", stdout)
+}
+
+// reading is what wsd says at a time, seconds after the start.
+func reading(seconds int, deliveries, records uint64) topReading {
+	r := topReading{read: time.Unix(1e9, 0).Add(time.Duration(seconds) * time.Second)}
+	body := `{"status":"ok","version":"v1","uptime_seconds":` + strings.Repeat("9", seconds/10+1) + `,"steering":{"mode":"ebpf","policy":"p2c"},
+		"kafka":{"topics":[{"lag":5},{"lag":-1}]},"process":{"pid":7,"cpus":2}}`
+	if err := json.Unmarshal([]byte(body), &r.health); err != nil {
+		panic(err)
+	}
+	for id := range 64 {
+		r.health.Shards = append(r.health.Shards, topHealthShard{ID: id, Clients: 2, Deliveries: deliveries * uint64(id)})
+	}
+	r.channels.Channels = []control.ChannelState{{Channel: "a", Subscribers: 9}, {Channel: "b", Records: records, Deliveries: records * 3}}
+	return r
+}
+
+func TestTop(t *testing.T) {
+	u := topOf(reading(0, 100, 50), reading(10, 200, 70))
+	require.Equal(t, topChannel{Channel: "b", RecordsRate: 2, DeliveriesRate: 6}, u.Channels[0])
+	require.Equal(t, topShard{ID: 63, Clients: 2, DeliveriesRate: 630}, u.Shards[0])
+	require.EqualValues(t, 128, u.Clients)
+	require.EqualValues(t, 5, u.Lag)
+	require.Equal(t, "ebpf, p2c", u.Steering)
+
+	// After a restart the counts begin anew.
+	restarted := reading(20, 10, 7)
+	restarted.health.Process.PID = 8
+	u = topOf(reading(10, 200, 70), restarted)
+	require.InDelta(t, 63, u.Shards[0].DeliveriesRate, 0.01)
+	require.InDelta(t, 2.1, u.Channels[0].DeliveriesRate, 0.01)
+	for _, lines := range []int{1, 12, 24, 60, 300} {
+		var b bytes.Buffer
+		require.NoError(t, drawTop(&b, u, lines, 80))
+		text := b.String()
+		require.True(t, strings.HasPrefix(text, cursorHome))
+		require.LessOrEqual(t, strings.Count(text, "\n")+1, max(lines, 11), "%d lines", lines)
+		for line := range strings.SplitSeq(text, "\n") {
+			require.LessOrEqual(t, len(strings.ReplaceAll(line, eraseRight, "")), 80+len(cursorHome+eraseBelow))
+		}
+	}
+}

@@ -1,0 +1,314 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"wsd/internal/command"
+	"wsd/internal/control"
+)
+
+// topCmd talks to a running wsd over its control socket.
+type topCmd struct {
+	options
+	Interval time.Duration `default:"2s" help:"Time between two updates, at least 500ms."`
+	Count    int           `help:"Number of updates. 0: until SIGINT or SIGTERM."`
+	JSON     bool          `help:"Print each update as a line of JSON."`
+}
+
+// topShortest limits the load that looking through all clients causes in the wsd.
+const topShortest = 500 * time.Millisecond
+
+// Help explains the columns.
+func (topCmd) Help() string {
+	return "Shows the shards by deliveries, the channels with the most deliveries, and the clients for which most bytes " +
+		"wait, as many as the terminal has lines. If the output is not a terminal, each update is a line."
+}
+
+// Run prints updates until a signal arrives or --count is reached.
+func (c *topCmd) Run(e env) error {
+	switch {
+	case c.Interval < topShortest:
+		return command.UsageError{Err: fmt.Errorf("--interval %v must be at least %v", c.Interval, topShortest)}
+	case c.Count < 0:
+		return command.UsageError{Err: fmt.Errorf("--count %d must be at least 0", c.Count)}
+	}
+	path, err := c.socket(e)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signals(e.stderr)
+	defer stop()
+	if err = c.follow(ctx, e, path); ctx.Err() != nil { // A signal is the normal end.
+		return nil
+	}
+	return err
+}
+
+func (c *topCmd) follow(ctx context.Context, e env, path string) error {
+	last, err := readTop(ctx, path)
+	if err != nil {
+		return err
+	}
+	if !e.screen && !c.JSON {
+		fmt.Fprintf(e.stdout, "%-8s %-9s %9s %12s %6s %10s %8s %8s\n", "TIME", "STATUS", "CLIENTS", "DELIVERIES/S", "CPU",
+			"MEMORY", "LAG", "WAITING")
+	}
+	tick := time.NewTicker(c.Interval)
+	defer tick.Stop()
+	for n := 0; c.Count == 0 || n < c.Count; n++ {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		now, err := readTop(ctx, path)
+		if err != nil {
+			return err
+		}
+		update := topOf(last, now)
+		last = now
+		switch {
+		case c.JSON:
+			err = json.NewEncoder(e.stdout).Encode(update)
+		case e.screen:
+			lines, width := terminalSize()
+			err = drawTop(e.stdout, update, lines, width)
+		default:
+			_, err = fmt.Fprintf(e.stdout, "%-8s %-9s %9d %12.0f %5.0f%% %10s %8d %8d\n", now.read.Format(time.TimeOnly),
+				update.Status, update.Clients, update.DeliveriesRate, update.CPU*100, mebibytes(update.MemoryBytes), update.Lag,
+				update.WaitingClients)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// topReading is what wsd said at a time.
+type topReading struct {
+	read     time.Time
+	health   topHealth
+	channels control.ChannelsState
+	clients  control.ClientsState
+}
+
+// topHealth is what top needs of /health.
+type topHealth struct {
+	Status        string
+	Reasons       []string
+	Version       string
+	UptimeSeconds float64 `json:"uptime_seconds"`
+	Short         bool
+	Steering      struct{ Mode, Policy string }
+	Admission     admissionState
+	Shards        []topHealthShard
+	Kafka         struct {
+		Error  string
+		Topics []struct{ Lag int64 }
+	}
+	Process struct {
+		PID           int
+		CPUs          int
+		CPUSeconds    float64 `json:"cpu_seconds"`
+		ResidentBytes uint64  `json:"resident_bytes"`
+	}
+}
+
+type topHealthShard struct {
+	ID            int
+	Clients       int64
+	Subscriptions int64
+	Load          int64
+	LagBatches    uint64 `json:"lag_batches"`
+	Deliveries    uint64
+}
+
+// readTop asks the wsd at the socket for all that top shows.
+func readTop(ctx context.Context, path string) (r topReading, err error) {
+	body, _, err := control.Health(ctx, path)
+	if err != nil {
+		return r, err
+	}
+	r.read = time.Now()
+	if err = json.Unmarshal(body, &r.health); err != nil {
+		return r, fmt.Errorf("read the response of wsd: %w", err)
+	}
+	if r.channels, err = control.Channels(ctx, path, control.ChannelsQuery{ByTraffic: true, Max: control.SurveyMax}); err != nil {
+		return r, surveyError(err)
+	}
+	r.clients, err = control.Clients(ctx, path, control.ClientsQuery{Waiting: true, Max: topClients})
+	return r, surveyError(err)
+}
+
+// topClients and topChannels bound what an update has of them.
+const topClients, topChannels = 50, 50
+
+// topUpdate is one update, as --json prints it.
+type topUpdate struct {
+	Time           time.Time             `json:"time"`
+	Status         string                `json:"status"`
+	Reasons        []string              `json:"reasons"`
+	Version        string                `json:"version"`
+	UptimeSeconds  float64               `json:"uptime_seconds"`
+	Steering       string                `json:"steering"` // Mode and policy.
+	Admission      string                `json:"admission"`
+	Clients        int64                 `json:"clients"`
+	Subscriptions  int64                 `json:"subscriptions"`
+	DeliveriesRate float64               `json:"deliveries_per_second"`
+	CPU            float64               `json:"cpu"` // CPUs in use.
+	CPUs           int                   `json:"cpus"`
+	MemoryBytes    uint64                `json:"memory_bytes"`
+	Lag            int64                 `json:"lag"` // Offsets that are not read yet, of all topics.
+	KafkaError     string                `json:"kafka_error,omitempty"`
+	Shards         []topShard            `json:"shards"`   // Those that deliver most first.
+	Channels       []topChannel          `json:"channels"` // Those with the most deliveries a second first.
+	ChannelsTotal  int                   `json:"channels_total"`
+	WaitingClients int                   `json:"waiting_clients"` // Clients for which bytes wait.
+	Waiting        []control.ClientState `json:"waiting"`         // Those for which most waits first.
+	Missing        []int                 `json:"missing"`         // Shards that did not answer in time.
+}
+
+type topShard struct {
+	ID             int     `json:"id"`
+	Clients        int64   `json:"clients"`
+	Load           int64   `json:"load"`
+	Subscriptions  int64   `json:"subscriptions"`
+	DeliveriesRate float64 `json:"deliveries_per_second"`
+	LagBatches     uint64  `json:"lag_batches"`
+}
+
+type topChannel struct {
+	Channel        string  `json:"channel"`
+	Subscribers    int     `json:"subscribers"`
+	RecordsRate    float64 `json:"records_per_second"`
+	DeliveriesRate float64 `json:"deliveries_per_second"`
+}
+
+// topOf compares two readings. Lower counts than before mean that wsd, or a channel's subscribers, have begun anew.
+func topOf(last, now topReading) topUpdate {
+	h, seconds := now.health, now.read.Sub(last.read).Seconds()
+	restarted := h.Process.PID != last.health.Process.PID || h.UptimeSeconds < last.health.UptimeSeconds
+	rate := func(now, before uint64) float64 {
+		if restarted || now < before {
+			before = 0
+		}
+		return math.Round(float64(now-before)/seconds*10) / 10
+	}
+	u := topUpdate{
+		Time: now.read, Status: h.Status, Reasons: h.Reasons, Version: h.Version, UptimeSeconds: h.UptimeSeconds,
+		Steering: h.Steering.Mode + ", " + h.Steering.Policy, Admission: h.Admission.String(),
+		CPUs: h.Process.CPUs, MemoryBytes: h.Process.ResidentBytes, KafkaError: h.Kafka.Error,
+		Shards: []topShard{}, Channels: []topChannel{}, ChannelsTotal: now.channels.Total,
+		WaitingClients: now.clients.Total, Waiting: now.clients.Clients, Missing: now.channels.Missing,
+	}
+	if !restarted {
+		u.CPU = math.Round((h.Process.CPUSeconds-last.health.Process.CPUSeconds)/seconds*1000) / 1000
+	}
+	for _, topic := range h.Kafka.Topics {
+		u.Lag += max(0, topic.Lag)
+	}
+	delivered := make(map[int]uint64)
+	for _, s := range last.health.Shards {
+		delivered[s.ID] = s.Deliveries
+	}
+	for _, s := range h.Shards {
+		shard := topShard{ID: s.ID, Clients: s.Clients, Load: s.Load, Subscriptions: s.Subscriptions,
+			LagBatches: s.LagBatches, DeliveriesRate: rate(s.Deliveries, delivered[s.ID])}
+		u.Shards = append(u.Shards, shard)
+		u.Clients += s.Clients
+		u.Subscriptions += s.Subscriptions
+		u.DeliveriesRate += shard.DeliveriesRate
+	}
+	slices.SortStableFunc(u.Shards, func(a, b topShard) int { return cmp.Compare(b.DeliveriesRate, a.DeliveriesRate) })
+	before := make(map[string]control.ChannelState)
+	for _, c := range last.channels.Channels {
+		before[c.Channel] = c
+	}
+	for _, c := range now.channels.Channels {
+		was, known := before[c.Channel]
+		if !known { // Its counts are of all the time before.
+			was = c
+		}
+		u.Channels = append(u.Channels, topChannel{c.Channel, c.Subscribers, rate(c.Records, was.Records),
+			rate(c.Deliveries, was.Deliveries)})
+	}
+	slices.SortStableFunc(u.Channels, func(a, b topChannel) int {
+		return cmp.Or(cmp.Compare(b.DeliveriesRate, a.DeliveriesRate), cmp.Compare(b.Subscribers, a.Subscribers))
+	})
+	u.Channels = u.Channels[:min(len(u.Channels), topChannels)]
+	return u
+}
+
+// drawTop prints an update over the one before, in one write, on at most so many lines of at most width characters.
+func drawTop(w io.Writer, u topUpdate, lines, width int) error {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "wsd %s  %s  up %v  %s  %s; press Ctrl-C to stop\n", u.Version, u.Status,
+		time.Duration(u.UptimeSeconds)*time.Second, u.Time.Format(time.TimeOnly), u.Steering)
+	fmt.Fprintf(&b, "%d clients  %d subscriptions  %.0f deliveries/s  CPU %.0f%% of %d  memory %s  lag %d\n", u.Clients,
+		u.Subscriptions, u.DeliveriesRate, u.CPU*100, u.CPUs, mebibytes(u.MemoryBytes), u.Lag)
+	fmt.Fprintf(&b, "admission: %s\n", u.Admission)
+	for _, reason := range u.Reasons[:min(len(u.Reasons), 3)] {
+		fmt.Fprintf(&b, "! %s\n", reason)
+	}
+	if u.KafkaError != "" {
+		fmt.Fprintf(&b, "! Kafka: %s\n", u.KafkaError)
+	}
+	// What is left is shared out: a third for shards, and what they leave for channels and clients.
+	left := max(0, lines-bytes.Count(b.Bytes(), []byte("\n"))-7)
+	shards := min(len(u.Shards), max(left/3, left-len(u.Channels)-len(u.Waiting)))
+	channels := min(len(u.Channels), max((left-shards)/2, left-shards-len(u.Waiting)))
+	waiting := min(len(u.Waiting), left-shards-channels)
+
+	table := columns(&b)
+	fmt.Fprintln(table, "\nSHARD\tCLIENTS\tLOAD\tSUBSCRIPTIONS\tDELIVERIES/S\tBATCHES BEHIND")
+	for _, s := range u.Shards[:shards] {
+		fmt.Fprintf(table, "%d\t%d\t%d\t%d\t%.0f\t%d\n", s.ID, s.Clients, s.Load, s.Subscriptions, s.DeliveriesRate,
+			s.LagBatches)
+	}
+	_ = table.Flush() // To memory.
+	table = columns(&b)
+	fmt.Fprintf(table, "\nCHANNEL (%d)\tSUBSCRIBERS\tRECORDS/S\tDELIVERIES/S\n", u.ChannelsTotal)
+	for _, c := range u.Channels[:channels] {
+		fmt.Fprintf(table, "%s\t%d\t%.1f\t%.0f\n", strconv.QuoteToGraphic(c.Channel), c.Subscribers, c.RecordsRate,
+			c.DeliveriesRate)
+	}
+	_ = table.Flush()
+	fmt.Fprintf(&b, "\nBytes wait for %d clients\n", u.WaitingClients)
+	if waiting > 0 {
+		_ = printClients(&b, u.Waiting[:waiting])
+	}
+	var out strings.Builder
+	for line := range strings.SplitSeq(strings.TrimSuffix(b.String(), "\n"), "\n") {
+		if runes := []rune(line); len(runes) > width {
+			line = string(runes[:width])
+		}
+		out.WriteString(line + eraseRight + "\n")
+	}
+	_, err := fmt.Fprint(w, cursorHome, strings.TrimSuffix(out.String(), "\n"), eraseBelow)
+	return err
+}
+
+// terminalSize returns how many lines and columns the terminal at standard output has.
+func terminalSize() (lines, columns int) {
+	size, err := unix.IoctlGetWinsize(int(os.Stdout.Fd()), unix.TIOCGWINSZ)
+	if err != nil || size.Row == 0 || size.Col == 0 {
+		return 24, 80
+	}
+	return int(size.Row), int(size.Col)
+}
+
+func mebibytes(n uint64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }

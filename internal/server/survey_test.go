@@ -1,0 +1,65 @@
+package server
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"wsd/internal/control"
+)
+
+// What the control socket says of clients and channels is the sum of all shards.
+func TestSurvey(t *testing.T) {
+	r := newRig(t, nil)
+	r.ready()
+	for range 7 {
+		r.join("a", "b")
+	}
+	r.dial("/ws?channel=b")
+	r.produce("a", "", `1`, `2`)
+	require.Len(t, r.server.shards, 3)
+
+	clients, err := control.Clients(t.Context(), r.socket(), control.ClientsQuery{Max: 5})
+	require.NoError(t, err)
+	require.Equal(t, 8, clients.Total)
+	require.Len(t, clients.Clients, 5)
+	require.Empty(t, clients.Missing)
+	shards := make(map[int]int)
+	all, err := control.Clients(t.Context(), r.socket(), control.ClientsQuery{Max: control.SurveyMax})
+	require.NoError(t, err)
+	for _, c := range all.Clients {
+		shards[c.Shard]++
+		one, err := control.Clients(t.Context(), r.socket(), control.ClientsQuery{Client: c.Client, Max: 1})
+		require.NoError(t, err)
+		require.Len(t, one.Clients, 1)
+		require.Len(t, one.Clients[0].Subscribed, c.Channels)
+		one.Clients[0].Subscribed = nil
+		require.Equal(t, c, one.Clients[0])
+	}
+	require.Len(t, shards, 3)
+	raw, err := control.Clients(t.Context(), r.socket(), control.ClientsQuery{Channel: "b", Max: 10})
+	require.NoError(t, err)
+	require.Equal(t, 8, raw.Total)
+
+	r.eventually("both records are counted", func() bool {
+		channels, err := control.Channels(t.Context(), r.socket(), control.ChannelsQuery{Max: 10, ByTraffic: true})
+		require.NoError(t, err)
+		require.Equal(t, 2, channels.Total)
+		require.Equal(t, control.ChannelState{Channel: "b", Subscribers: 8, Shards: 3}, channels.Channels[1])
+		return channels.Channels[0] == control.ChannelState{Channel: "a", Subscribers: 7, Shards: 3, Records: 2, Deliveries: 14}
+	})
+
+	for query, want := range map[control.ClientsQuery]string{
+		{Client: "x", Max: 1}:                                `client "x": not the id of a client of this process`,
+		{Client: "00112233445566778899aabbccddeeff", Max: 1}: "not the id of a client of this process",
+		{Max: 0}:    `max="0": must be from 1 to 1000`,
+		{Max: 1001}: `max="1001": must be from 1 to 1000`,
+	} {
+		_, err := control.Clients(t.Context(), r.socket(), query)
+		var refusal *control.Refusal
+		require.ErrorAs(t, err, &refusal)
+		require.Equal(t, http.StatusBadRequest, refusal.Status)
+		require.Contains(t, refusal.Text, want)
+	}
+}
