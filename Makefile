@@ -41,7 +41,7 @@ export GOLANGCI_VERSION CLANG_VERSION TOOLS GO FUZZTIME KAFKA_HOME VERSION COMMI
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .NOTPARALLEL:
-.PHONY: help setup deps generate generate-check build programs run test unit test-root test-race test-kernel test-kafka soak-kafka kafka kafka-fetch fuzz fmt lint bench compare plan-table test-docs image test-image packages test-packages release manifests test-kubernetes test-compose clean
+.PHONY: help setup deps generate generate-check build programs run test unit test-root test-race test-kernel test-kafka soak-kafka kafka kafka-fetch fuzz fmt lint bench compare plan-table test-docs test-page image test-image packages test-packages release manifests test-kubernetes test-compose clean
 
 help: ## Show this list
 	@echo 'make run serves a demo on :8000 (clients), 127.0.0.1:9000 (page) and 127.0.0.1:9092 (Kafka); make test tests.'
@@ -127,6 +127,9 @@ plan-table: programs ## Measure the plan's old system with each of its optimisat
 
 test-docs: programs ## Run the commands and programs of README.md and docs/getting-started.md as they stand there (root, node, npm, kcat)
 	@.ci/test-docs
+
+test-page: deps ## Look at the admin page in headless Chromium, with axe-core; SCREENSHOTS=dir keeps pictures (chromium, npm)
+	@SCREENSHOTS='$(SCREENSHOTS)' .ci/test-page
 
 image: ## Build the container image `wsd` with docker or podman; PLATFORM=linux/amd64,linux/arm64 for both, as an archive
 	@PLATFORM='$(PLATFORM)' .ci/image

@@ -65,7 +65,8 @@ func (c *clientsCmd) Run(e env) error {
 			if sub.Server {
 				by = "server"
 			}
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", strconv.QuoteToGraphic(sub.Channel), dash(sub.Offset), orDash(sub.Epoch), by)
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", strconv.QuoteToGraphic(sub.Channel), dash(sub.Offset),
+				orDash(sub.Epoch), by)
 		}
 		if err := table.Flush(); err != nil {
 			return err
@@ -86,8 +87,8 @@ type channelsCmd struct {
 
 // Help explains the columns.
 func (channelsCmd) Help() string {
-	return "Only channels with subscribers are printed. RECORDS came since a channel has had subscribers; DELIVERIES are " +
-		"these, times the subscribers that there were. With several shards, each names its first 1,000 channels."
+	return "Only channels with subscribers are printed. RECORDS came since a channel has had subscribers; DELIVERIES " +
+		"are these, times the subscribers that there were. With several shards, each names its first 1,000 channels."
 }
 
 // Run prints the channels of the running wsd.

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"wsd/internal/command"
+	"wsd/internal/explain"
 )
 
 func TestTestRoute(t *testing.T) {
@@ -54,15 +55,15 @@ routes:
 	}
 	code, stdout, _ := call("config", "test-route", "--config", file, "--topic", "trades", "--json")
 	require.Equal(t, command.Failed, code)
-	var got placed
+	var got explain.Placed
 	require.NoError(t, json.Unmarshal([]byte(stdout), &got))
 	rule := 2
-	require.Equal(t, placed{To: "stop", By: "rule", Rule: &rule, Route: "{match: {topic: trades}, channel: 'trades.{key}', on_error: stop}", Reason: "missing", OnError: "stop"}, got)
+	require.Equal(t, explain.Placed{To: "stop", By: "rule", Rule: &rule, Route: "{match: {topic: trades}, channel: 'trades.{key}', on_error: stop}", Reason: "missing", OnError: "stop"}, got)
 	for args, want := range map[string]string{
 		"":                                "missing flags: --topic",
 		"--topic re:a":                    "not a topic name",
 		"--topic a --header b":            `--header "b" is not NAME=VALUE`,
-		"--topic a --partition=-1":        "--partition -1 must be at least 0",
+		"--topic a --partition=-1":        "partition -1 must be at least 0",
 		"--topic a --partition x":         "--partition",
 		"--topic a --routes {x}":          "unknown placeholder {x}",
 		"--topic a --header h=a --nosuch": "unknown flag",

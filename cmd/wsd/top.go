@@ -33,8 +33,8 @@ const topShortest = 500 * time.Millisecond
 
 // Help explains the columns.
 func (topCmd) Help() string {
-	return "Shows the shards by deliveries, the channels with the most deliveries, and the clients for which most bytes " +
-		"wait, as many as the terminal has lines. If the output is not a terminal, each update is a line."
+	return "Shows the shards by deliveries, the channels with the most deliveries, and the clients for which most " +
+		"bytes wait, as many as the terminal has lines. If the output is not a terminal, each update is a line."
 }
 
 // Run prints updates until a signal arrives or --count is reached.
@@ -63,8 +63,8 @@ func (c *topCmd) follow(ctx context.Context, e env, path string) error {
 		return err
 	}
 	if !e.screen && !c.JSON {
-		fmt.Fprintf(e.stdout, "%-8s %-9s %9s %12s %6s %10s %8s %8s\n", "TIME", "STATUS", "CLIENTS", "DELIVERIES/S", "CPU",
-			"MEMORY", "LAG", "WAITING")
+		fmt.Fprintf(e.stdout, "%-8s %-9s %9s %12s %6s %10s %8s %8s\n", "TIME", "STATUS", "CLIENTS", "DELIVERIES/S",
+			"CPU", "MEMORY", "LAG", "WAITING")
 	}
 	tick := time.NewTicker(c.Interval)
 	defer tick.Stop()
@@ -87,9 +87,9 @@ func (c *topCmd) follow(ctx context.Context, e env, path string) error {
 			lines, width := terminalSize()
 			err = drawTop(e.stdout, update, lines, width)
 		default:
-			_, err = fmt.Fprintf(e.stdout, "%-8s %-9s %9d %12.0f %5.0f%% %10s %8d %8d\n", now.read.Format(time.TimeOnly),
-				update.Status, update.Clients, update.DeliveriesRate, update.CPU*100, mebibytes(update.MemoryBytes), update.Lag,
-				update.WaitingClients)
+			_, err = fmt.Fprintf(e.stdout, "%-8s %-9s %9d %12.0f %5.0f%% %10s %8d %8d\n",
+				now.read.Format(time.TimeOnly), update.Status, update.Clients, update.DeliveriesRate, update.CPU*100,
+				mebibytes(update.MemoryBytes), update.Lag, update.WaitingClients)
 		}
 		if err != nil {
 			return err
@@ -147,7 +147,8 @@ func readTop(ctx context.Context, path string) (r topReading, err error) {
 	if err = json.Unmarshal(body, &r.health); err != nil {
 		return r, fmt.Errorf("read the response of wsd: %w", err)
 	}
-	if r.channels, err = control.Channels(ctx, path, control.ChannelsQuery{ByTraffic: true, Max: control.SurveyMax}); err != nil {
+	r.channels, err = control.Channels(ctx, path, control.ChannelsQuery{ByTraffic: true, Max: control.SurveyMax})
+	if err != nil {
 		return r, surveyError(err)
 	}
 	r.clients, err = control.Clients(ctx, path, control.ClientsQuery{Waiting: true, Max: topClients})

@@ -24,6 +24,8 @@ type Options struct {
 	// Port to which the page opens its WebSocket, on the host that it was loaded from.
 	ClientPort int
 	Channels   func() []string // Returns the channels that the page offers, in any order.
+	// What else the page asks for, by the pattern of the request, as http.ServeMux has it.
+	API map[string]http.Handler
 	// Gets what net/http complains about, at debug level, and an error if serving ends unasked.
 	Logger *slog.Logger
 }

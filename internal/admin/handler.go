@@ -9,6 +9,11 @@ import (
 	"strings"
 )
 
+// scripts are those of the page.
+var scripts = []string{
+	"page.js", "dom.js", "health.js", "machine.js", "messages.js", "plots.js", "stream.js", "survey.js",
+}
+
 // channelsMax is the number of channels that the page gets at most.
 const channelsMax = 1000
 
@@ -23,10 +28,13 @@ func newHandler(o Options, isLoopback bool) http.Handler {
 	private := http.NewServeMux()
 	private.HandleFunc("GET /{$}", pageHandler(o.ClientPort))
 	private.HandleFunc("GET /page.css", assetHandler("page.css", "text/css; charset=utf-8"))
-	for _, name := range []string{"page.js", "health.js", "messages.js", "stream.js"} {
+	for _, name := range scripts {
 		private.HandleFunc("GET /"+name, assetHandler(name, "text/javascript; charset=utf-8"))
 	}
 	private.Handle("GET /api/channels", channelsHandler(o))
+	for pattern, handler := range o.API {
+		private.Handle(pattern, handler)
+	}
 	if o.Pprof {
 		private.HandleFunc("GET /debug/pprof/", pprof.Index)
 		private.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)

@@ -1,12 +1,11 @@
 // Requests /health every second and shows it.
 
+import { byID, bytes, cells, numbers, rows, set, short, text } from "./dom.js";
+import { plot } from "./plots.js";
+
 const every = 1_000; // Milliseconds.
 const retryMax = 10_000;
 const responseMax = 4_000;
-
-const byID = (id) => document.getElementById(id);
-const numbers = new Intl.NumberFormat("en-US");
-const short = new Intl.NumberFormat("en-US", { notation: "compact", maximumSignificantDigits: 3 });
 
 let before = null; // The previous response, for figures per second.
 let failures = 0;
@@ -29,11 +28,6 @@ export async function follow() {
     }
     await new Promise((resolve) => setTimeout(resolve, wait));
   }
-}
-
-function text(id, value) {
-  const element = byID(id);
-  if (element.textContent !== value) element.textContent = value; // Screen readers read out every change.
 }
 
 function lost(stage, error, wait) {
@@ -71,6 +65,14 @@ function show(h) {
   text("memory", h.process.resident_bytes > 0 ? bytes(h.process.resident_bytes) : "–");
   text("uptime", duration(h.uptime_seconds));
 
+  plot({
+    connections: h.connections,
+    deliveries: rate,
+    cpu: busy === null ? null : busy * 100,
+    lag: h.kafka.topics.reduce((sum, t) => sum + Math.max(0, t.lag), 0),
+    turn: h.admission.loop_lag_seconds * 1_000,
+    memory: h.process.resident_bytes,
+  });
   shards(h.shards);
   text("steering", h.steering.mode);
   const pins = h.steering.pin_path ? `pinned in ${h.steering.pin_path}` : "";
@@ -137,37 +139,6 @@ function kafka(k) {
     set(partitions, String(t.partitions.length));
     set(lag, t.state === "present" && t.lag >= 0 ? numbers.format(t.lag) : "–");
   });
-}
-
-// rows gives parent one child for each item of list, and reuses existing children.
-function rows(parent, list, make, fill) {
-  while (parent.children.length > list.length) parent.lastElementChild.remove();
-  while (parent.children.length < list.length) parent.append(make());
-  list.forEach((item, i) => fill(parent.children[i], item));
-}
-
-function cells(count, numeric) {
-  const row = document.createElement("tr");
-  for (let i = 0; i < count; i++) {
-    const cell = document.createElement("td");
-    if (numeric.includes(i)) cell.className = "number";
-    row.append(cell);
-  }
-  return row;
-}
-
-function set(element, value) {
-  if (element.textContent !== value) element.textContent = value;
-}
-
-function bytes(n) {
-  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
-  let i = 0;
-  while (n >= 1024 && i < units.length - 1) {
-    n /= 1024;
-    i++;
-  }
-  return `${n >= 100 || i === 0 ? Math.round(n) : n.toFixed(1)} ${units[i]}`;
 }
 
 function duration(seconds) {

@@ -1,14 +1,18 @@
-// The main script of the page: the list of channels, and the connection between the stream of messages and the table.
+// The main script of the page: its parts, the list of channels, and the connection between the stream of messages and
+// the table.
 
+import { byID } from "./dom.js";
 import { follow } from "./health.js";
+import { check } from "./machine.js";
 import { Messages } from "./messages.js";
 import { Stream } from "./stream.js";
+import { followSurveys, survey } from "./survey.js";
 
 const channelsEvery = 10_000; // Milliseconds.
 const channelsRetry = 2_000;
 const preferred = "trades";
 
-const byID = (id) => document.getElementById(id);
+const parts = document.querySelectorAll(".part");
 const select = byID("channel");
 const messages = new Messages();
 const address = `${location.hostname}:${document.documentElement.dataset.clientPort}`;
@@ -86,8 +90,24 @@ async function followChannels() {
   }
 }
 
+// showPart shows the part of the page that the address names.
+function showPart() {
+  const wanted = location.hash.slice(1);
+  const id = Array.from(parts).some((part) => part.id === wanted) ? wanted : "overview";
+  for (const part of parts) part.hidden = part.id !== id;
+  for (const tab of byID("tabs").children) {
+    if (tab.getAttribute("href") === `#${id}`) tab.setAttribute("aria-current", "page");
+    else tab.removeAttribute("aria-current");
+  }
+  survey(id);
+  if (id === "machine-part") check();
+}
+
+window.addEventListener("hashchange", showPart);
+showPart();
 select.addEventListener("change", () => choose(select.value));
 byID("stream-again").addEventListener("click", () => stream.again());
 setInterval(showWait, 500);
 follow();
+followSurveys();
 followChannels();

@@ -57,7 +57,7 @@ func TestNothingInline(t *testing.T) {
 	page := string(asset("page.html"))
 	require.NotRegexp(t, `(?i)\sstyle=|<style|\son[a-z]+=|javascript:`, page)
 	require.NotRegexp(t, `(?i)<script[^>]*>[^<]`, page)
-	for _, name := range []string{"page.js", "health.js", "messages.js", "stream.js"} {
+	for _, name := range scripts {
 		require.NotRegexp(t, `innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function`, string(asset(name)), name)
 	}
 }
@@ -67,7 +67,7 @@ func TestElements(t *testing.T) {
 	page := string(asset("page.html"))
 	id := regexp.MustCompile(`(?:byID|\btext)\(\s*"([\w-]+)"`)
 	found := 0
-	for _, name := range []string{"page.js", "health.js", "messages.js"} {
+	for _, name := range scripts {
 		for _, m := range id.FindAllStringSubmatch(string(asset(name)), -1) {
 			found++
 			require.Equal(t, 1, strings.Count(page, `id="`+m[1]+`"`), "%s asks for %s", name, m[1])

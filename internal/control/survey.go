@@ -92,7 +92,8 @@ type Surveyor interface {
 func ClientsHandler(surveyor Surveyor) http.Handler {
 	return survey(func(ctx context.Context, p *parameters) (ClientsState, error) {
 		q := ClientsQuery{
-			Client: p.text("client"), User: p.text("user"), Channel: p.text("channel"), Waiting: p.flag("waiting"), Max: p.max(),
+			Client: p.text("client"), User: p.text("user"), Channel: p.text("channel"), Waiting: p.flag("waiting"),
+			Max: p.max(),
 		}
 		if err := p.check(); err != nil {
 			return ClientsState{}, err
@@ -116,7 +117,8 @@ func survey[T any](ask func(ctx context.Context, p *parameters) (T, error)) http
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		values, err := url.ParseQuery(r.URL.RawQuery)
 		if err != nil {
-			writeError(w, &Refusal{Status: http.StatusBadRequest, Text: "the query of the address is not valid: " + err.Error()})
+			writeError(w, &Refusal{Status: http.StatusBadRequest,
+				Text: "the query of the address is not valid: " + err.Error()})
 			return
 		}
 		state, err := ask(r.Context(), &parameters{values: values})

@@ -45,6 +45,9 @@ type Options struct {
 	CgroupRoot string
 	// Running is the wsd that runs with the same configuration; nil: none does, as far as this user can see.
 	Running *Running
+	// Inside says that a wsd asks for itself, which has given up its privileges: checks of what it needs at its start
+	// to steer are left out.
+	Inside bool
 	// System replaces system calls, for tests. A nil field means the kernel's own.
 	System System
 }
@@ -106,16 +109,19 @@ func Run(ctx context.Context, o Options) Report {
 	o.System = o.System.orKernel()
 	in := &inspector{o}
 
-	checks := []func() Result{
-		in.kernel,
-		in.capabilities,
-		in.token,
-		in.privileges,
-		in.seccomp,
-		in.program,
-		in.unprivilegedBPF,
-		in.jit,
-		in.pinDir,
+	checks := []func() Result{in.kernel}
+	if !o.Inside {
+		checks = append(checks, in.capabilities, in.token)
+	}
+	checks = append(checks, in.privileges)
+	if !o.Inside {
+		checks = append(checks, in.seccomp, in.program)
+	}
+	checks = append(checks, in.unprivilegedBPF, in.jit)
+	if !o.Inside {
+		checks = append(checks, in.pinDir)
+	}
+	checks = append(checks,
 		in.openFiles,
 		in.systemFiles,
 		in.acceptBacklog,
@@ -133,7 +139,7 @@ func Run(ctx context.Context, o Options) Report {
 		in.memory,
 		in.admission,
 		in.localPorts,
-	}
+	)
 	var r Report
 	for _, check := range checks {
 		if ctx.Err() != nil {

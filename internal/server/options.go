@@ -306,7 +306,7 @@ func (s *Server) adminOptions() admin.Options {
 			Drain: s.drainMetrics, TLS: s.tls.stats(), CertificateExpires: s.tls.expires,
 		}),
 		Pprof: enabled(os.Getenv("ENABLE_PPROF")), ClientPort: int(s.groups[0].Address.Port()), Channels: s.channels,
-		Logger: s.log,
+		API: s.pageAPI(), Logger: s.log,
 	}
 }
 

@@ -29,7 +29,8 @@ const (
 func (p turnPart) String() string {
 	return [...]string{"waiting for events", "acting on input that turns before had put off", "serving ready sockets",
 		"taking the inbox", "running timers", "delivering batches of the bus", "ending subscriptions and connections",
-		"closing connections to drain or stop", "looking for what an operator asked for", "flushing", "counting the turn"}[p]
+		"closing connections to drain or stop", "looking for what an operator asked for", "flushing",
+		"counting the turn"}[p]
 }
 
 // doing is what the shard is at, for the report of a panic. Setting it costs a store.

@@ -58,6 +58,7 @@ var rules = map[string]rule{
 	"cgroup":       {},
 	"tlsrecord":    {outside: []string{"golang.org/x/crypto/chacha20poly1305"}},
 	"tlshandshake": {own: []string{"tlsrecord", "stats"}},
+	"explain":      {own: []string{"config", "route"}},
 	"admission":    {own: []string{"cgroup", "stats"}, outside: []string{unix}},
 	"shard":        {own: []string{"epoll", "wire", "proto", "bus", "routing", "shrink", "stats", "tlshandshake", "tlsrecord"}, outside: []string{centrifuge, "github.com/gobwas/ws", unix}},
 	"kafka":        {own: []string{"epoll"}, outside: []string{kafkaGo, kmsg, "github.com/klauspost/compress"}}, // Its sockets make epoll's raw calls.
@@ -86,7 +87,7 @@ var rules = map[string]rule{
 	"testutil":        {outside: []string{unix, "github.com/stretchr/testify"}},
 	"tidy":            {},
 
-	"../cmd/wsd":             {own: []string{"auth", "cgroup", "command", "config", "reload", "route", "routing", "rules", "server", "control", "dev", "doctor"}, outside: []string{kong, unix}},
+	"../cmd/wsd":             {own: []string{"auth", "cgroup", "command", "config", "reload", "route", "routing", "rules", "server", "control", "dev", "doctor", "explain"}, outside: []string{kong, unix}},
 	"../loadtest":            {own: []string{"command", "epoll"}, outside: []string{kong, "github.com/HdrHistogram/hdrhistogram-go", unix}},
 	"../loadtest/client":     {own: []string{"wire", "epoll"}, outside: []string{centrifuge, "github.com/gobwas/ws", "github.com/HdrHistogram/hdrhistogram-go", unix}},
 	"../loadtest/producer":   {outside: []string{kafkaGo}},

@@ -1,0 +1,82 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+
+	"wsd/internal/control"
+	"wsd/internal/doctor"
+	"wsd/internal/explain"
+)
+
+// recordMax bounds the record that the page asks about, as JSON.
+const recordMax = 64 << 10
+
+// pageAPI returns what the page asks for beside /health, by the pattern of the request.
+func (s *Server) pageAPI() map[string]http.Handler {
+	return map[string]http.Handler{
+		"GET /api/clients":      control.ClientsHandler(s),
+		"GET /api/channels/top": control.ChannelsHandler(s),
+		"GET /api/doctor":       http.HandlerFunc(s.serveDoctor),
+		"GET /api/route":        http.HandlerFunc(s.serveRoute),
+	}
+}
+
+// serveDoctor checks the machine, as far as a process can that has given up its privileges: of the steering program it
+// says what became of it at the start.
+func (s *Server) serveDoctor(w http.ResponseWriter, r *http.Request) {
+	h, cfg := s.Health(), s.cfg
+	steering := doctor.Result{Check: "steering", Found: h.Steering.Mode}
+	if h.Steering.Reason != "" && cfg.Steering.Mode != "off" {
+		steering.Status, steering.Found = doctor.Warn, h.Steering.Mode+": "+h.Steering.Reason
+		steering.Remedy = "run wsd doctor on this machine: it can try what this process no longer can, " +
+			"which has given up its privileges"
+	}
+	report := doctor.Run(r.Context(), doctor.Options{
+		Inside: true, Steering: cfg.Steering.Mode, Shards: len(s.shards), Port: int(s.groups[0].Address.Port()),
+		SendBuffer: int64(cfg.Client.KernelSendBuffer),
+		Admission:  cfg.Admission.Mode, AdmissionAnswer: cfg.Admission.Answer, MemoryHigh: cfg.Admission.MemoryHigh,
+		CgroupRoot: cfg.Admission.CgroupRoot,
+		Running: &doctor.Running{
+			PID: os.Getpid(), Capabilities: h.Privileges.Capabilities, Kept: h.Privileges.Kept,
+			NoNewPrivs: h.Privileges.NoNewPrivs, Problem: h.Privileges.Problem,
+		},
+	})
+	report.Results = append([]doctor.Result{steering}, report.Results...)
+	answer(w, http.StatusOK, report)
+}
+
+// serveRoute says where a record goes, which the parameter record has as JSON.
+func (s *Server) serveRoute(w http.ResponseWriter, r *http.Request) {
+	var rec explain.Record
+	text := r.URL.Query().Get("record")
+	if len(text) > recordMax {
+		answer(w, http.StatusRequestEntityTooLarge,
+			problem{fmt.Sprintf("the record has more than %d bytes", recordMax)})
+		return
+	}
+	if err := json.Unmarshal([]byte(text), &rec); err != nil {
+		answer(w, http.StatusBadRequest, problem{"the record is not valid: " + err.Error()})
+		return
+	}
+	placed, err := explain.Place(s.cfg, rec)
+	if err != nil {
+		answer(w, http.StatusBadRequest, problem{err.Error()})
+		return
+	}
+	answer(w, http.StatusOK, placed)
+}
+
+// problem is the body of a response that refuses.
+type problem struct {
+	Error string `json:"error"`
+}
+
+func answer(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body) // Fails only if the browser has closed the connection.
+}

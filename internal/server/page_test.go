@@ -1,0 +1,153 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
+	cdruntime "github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/require"
+)
+
+// browser returns a context for a tab of a headless Chromium, and a function that returns what its console has said.
+func browser(t *testing.T) (ctx context.Context, said func() []string) {
+	t.Helper()
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Skip("chromium is not installed")
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox)
+	allocator, stop := chromedp.NewExecAllocator(t.Context(), options...)
+	t.Cleanup(stop)
+	ctx, stopTab := chromedp.NewContext(allocator)
+	t.Cleanup(stopTab)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	t.Cleanup(cancel)
+	lines := make(chan string, 100)
+	chromedp.ListenTarget(ctx, func(event any) {
+		line := ""
+		switch e := event.(type) {
+		case *cdruntime.EventExceptionThrown:
+			line = e.ExceptionDetails.Error()
+		case *log.EventEntryAdded:
+			line = e.Entry.Text + " " + e.Entry.URL
+		}
+		if line != "" && len(lines) < cap(lines) {
+			lines <- line
+		}
+	})
+	return ctx, func() (list []string) {
+		for len(lines) > 0 {
+			list = append(list, <-lines)
+		}
+		return list
+	}
+}
+
+// The page in a real browser, with clients and records: each part shows what it should, in dark and light and on a
+// phone, nothing of it breaks the Content-Security-Policy, and axe-core (from WSD_AXE, if that is set) finds nothing
+// serious. WSD_SCREENSHOTS is a directory for pictures of it.
+func TestPageInBrowser(t *testing.T) {
+	ctx, said := browser(t)
+	r := newRig(t, map[string]any{"auth.mode": "none"})
+	r.ready()
+	for range 5 {
+		r.join("a", "b")
+	}
+	r.dial("/ws?channel=b")
+	r.produce("a", "key", `{"n":1}`, `{"n":2}`)
+	address := "http://" + r.server.AdminAddress() + "/"
+
+	do := func(actions ...chromedp.Action) {
+		t.Helper()
+		require.NoError(t, chromedp.Run(ctx, actions...))
+	}
+	contains := func(id, text string) {
+		t.Helper()
+		var found bool
+		script, err := json.Marshal(text)
+		require.NoError(t, err)
+		do(chromedp.Poll(`document.getElementById("`+id+`").textContent.includes(`+string(script)+`)`, &found, chromedp.WithPollingTimeout(20*time.Second)))
+	}
+	parts := []string{"overview", "messages-part", "channels-part", "clients-part", "machine-part"}
+	open := func(part string) { do(chromedp.Click(`#tabs a[href="#` + part + `"]`)) }
+
+	do(chromedp.EmulateViewport(1300, 900), chromedp.Navigate(address))
+	contains("status", "ok")
+	contains("connections", "7") // One is the page's own.
+	contains("plots", "Kafka lag")
+	open("channels-part")
+	contains("top-channels-state", "2 channels")
+	contains("top-channels", "a")
+	do(enter("channels-query", "prefix", "b"))
+	contains("top-channels-state", "1 channels")
+	open("clients-part")
+	contains("clients-state", "7 clients")
+	do(chromedp.Click(`#clients tr:first-child button`))
+	contains("client-channels", "the client")
+	require.Empty(t, said())
+	do(enter("clients-query", "client", strings.Repeat("0", 32)))
+	contains("clients-state", "not the id of a client of this process")
+	said() // The browser notes that this was refused.
+	do(enter("clients-query", "client", ""))
+	open("machine-part")
+	contains("doctor", "kernel")
+	open("messages-part")
+	contains("stream-state", "connected")
+	r.produce("a", "key", `{"n":"seen"}`)
+	contains("messages", "seen")
+	do(enter("route", "topic", "a"), chromedp.Click(`#route button`))
+	contains("route-result", "Decided by")
+
+	axe := ""
+	if path := os.Getenv("WSD_AXE"); path != "" {
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		axe = string(text)
+	}
+	for _, scheme := range []string{"light", "dark"} {
+		for width, size := range map[string][2]int64{"1300": {1300, 900}, "400": {400, 850}} {
+			do(emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}),
+				chromedp.EmulateViewport(size[0], size[1]))
+			for _, part := range parts {
+				open(part)
+				var wide bool
+				do(chromedp.Sleep(200*time.Millisecond), chromedp.Evaluate(`document.documentElement.scrollWidth > innerWidth`, &wide))
+				require.False(t, wide, "%s is wider than %s", part, width)
+				if dir := os.Getenv("WSD_SCREENSHOTS"); dir != "" {
+					var png []byte
+					do(chromedp.FullScreenshot(&png, 100))
+					require.NoError(t, os.WriteFile(filepath.Join(dir, part+"-"+width+"-"+scheme+".png"), png, 0o600))
+				}
+				if axe == "" {
+					continue
+				}
+				var serious []string
+				do(chromedp.Evaluate(axe+`; axe.run().then((r) => r.violations.filter((v) => ["serious", "critical"].includes(v.impact)).map((v) =>
+					v.id + ": " + v.nodes.map((n) => n.html).join(" ").slice(0, 300)))`, &serious, awaited))
+				require.Empty(t, serious, "%s %s %s", part, width, scheme)
+			}
+		}
+	}
+	require.Empty(t, said())
+}
+
+func awaited(p *cdruntime.EvaluateParams) *cdruntime.EvaluateParams { return p.WithAwaitPromise(true) }
+
+// enter changes a field of a form.
+func enter(form, field, value string) chromedp.Action {
+	return chromedp.Evaluate(fmt.Sprintf(`{
+		const form = document.getElementById(%q);
+		form.elements[%q].value = %q;
+		form.dispatchEvent(new Event("change"));
+	}`, form, field, value), nil)
+}
