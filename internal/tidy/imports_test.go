@@ -55,11 +55,12 @@ var rules = map[string]rule{
 	"steering":     {own: []string{"routing", "host", "dirlock"}, outside: []string{ebpf, unix}},
 	"auth":         {outside: []string{"github.com/golang-jwt/jwt/v5", "github.com/MicahParks/keyfunc/v3"}},
 	"rules":        {},
+	"forwarded":    {outside: []string{"github.com/pires/go-proxyproto"}},
 	"cgroup":       {},
 	"tlsrecord":    {outside: []string{"golang.org/x/crypto/chacha20poly1305"}},
 	"tlshandshake": {own: []string{"tlsrecord", "stats"}},
 	"admission":    {own: []string{"cgroup", "stats"}, outside: []string{unix}},
-	"shard":        {own: []string{"epoll", "wire", "proto", "bus", "routing", "shrink", "stats", "tlshandshake", "tlsrecord"}, outside: []string{centrifuge, "github.com/gobwas/ws", unix}},
+	"shard":        {own: []string{"epoll", "forwarded", "wire", "proto", "bus", "routing", "shrink", "stats", "tlshandshake", "tlsrecord"}, outside: []string{centrifuge, "github.com/gobwas/ws", unix}},
 	"kafka":        {own: []string{"epoll"}, outside: []string{kafkaGo, kmsg, "github.com/klauspost/compress"}}, // Its sockets make epoll's raw calls.
 	"source":       {own: []string{"bus", "kafka", "route", "routing", "proto", "stats"}, outside: []string{kafkaGo, kmsg}},
 	"recovery":     {own: []string{"source", "bus", "shrink", "stats"}},
