@@ -64,7 +64,7 @@ func (s *Server) steeringOptions(shards int) (steering.Options, error) {
 	return steering.Options{
 		Mode: steering.Mode(c.Mode), PinDir: c.PinDir, PinGroup: group, Port: portOf(s.cfg.Client.Addresses()[0]),
 		Shards: shards, Groups: len(s.cfg.Client.Addresses()),
-		Values: values, Exempt: c.Limits.ExemptPrefixes(), SourcesMax: c.Limits.SourcesMax, Logger: s.log,
+		Values: values, Exempt: s.cfg.Exempt(), SourcesMax: c.Limits.SourcesMax, Logger: s.log,
 	}, nil
 }
 
@@ -238,7 +238,7 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int) shard.Options
 		Slow: s.slowPolicies(), Deflate: s.shardDeflate(), Recovery: s.shardRecovery(),
 		Auth:       s.shardAuth(),
 		CanFeed:    s.canFeed,
-		PathPrefix: c.PathPrefix,
+		PathPrefix: c.PathPrefix, Proxies: s.proxies(), AllowsOrigin: c.AllowsOrigin(),
 		Version:    "wsd " + s.build.Version, ClientIDs: s.clientIDs,
 		ShardHeader: s.cfg.Debug.ShardHeader, Logger: s.log, TokenIgnored: s.tokenIgnored,
 	}

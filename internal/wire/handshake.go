@@ -57,8 +57,8 @@ const (
 func (r *Reject) Error() string { return r.Body }
 
 // FieldValues returns the values of the header fields with a name, which must be in lower case, in their order. They
-// are copies. head must be one that Handshake has passed to decide. Fields that hardly anyone asks for, and so cost nothing
-// otherwise, are read like this.
+// are copies. head must be one for which Handshake calls decide. Fields that hardly anyone asks for are read like this,
+// so that they cost nothing otherwise.
 func FieldValues(head []byte, lower string) (values []string) {
 	_, rest, _ := cutLine(skipEmptyLines(head)) // It was checked.
 	for {
