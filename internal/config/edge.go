@@ -25,7 +25,8 @@ const (
 
 // ProxyPrefixes returns ProxyProtocol and TrustedProxies as prefixes. It panics on an entry that Load refuses.
 func (e *Edge) ProxyPrefixes() (protocol, trusted []netip.Prefix) {
-	return mustPrefixes("client.proxy_protocol", e.ProxyProtocol), mustPrefixes("client.trusted_proxies", e.TrustedProxies)
+	return mustPrefixes("client.proxy_protocol", e.ProxyProtocol),
+		mustPrefixes("client.trusted_proxies", e.TrustedProxies)
 }
 
 // AllowsOrigin returns a function that reports whether Origins allow a page of an origin to connect to a host; nil if

@@ -239,7 +239,7 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int) shard.Options
 		Auth:       s.shardAuth(),
 		CanFeed:    s.canFeed,
 		PathPrefix: c.PathPrefix, Proxies: s.proxies(), AllowsOrigin: c.AllowsOrigin(),
-		Version:    "wsd " + s.build.Version, ClientIDs: s.clientIDs,
+		Version: "wsd " + s.build.Version, ClientIDs: s.clientIDs,
 		ShardHeader: s.cfg.Debug.ShardHeader, Logger: s.log, TokenIgnored: s.tokenIgnored,
 	}
 }
@@ -296,7 +296,7 @@ func (s *Server) adminOptions() admin.Options {
 	if s.identity != nil {
 		tokens = s.identity.pool.Stats()
 	}
-	return admin.Options{
+	o := admin.Options{
 		Listen: s.cfg.Admin.Listen, Health: s.Health, Ready: s.Ready,
 		Metrics: metrics.Handler(metrics.Options{
 			Version: s.build.Version, Commit: s.build.Commit, Shards: stats, Ring: s.ring.Stats(),
@@ -306,8 +306,13 @@ func (s *Server) adminOptions() admin.Options {
 			Drain: s.drainMetrics, TLS: s.tls.stats(), CertificateExpires: s.tls.expires,
 		}),
 		Pprof: enabled(os.Getenv("ENABLE_PPROF")), ClientPort: int(s.groups[0].Address.Port()), Channels: s.channels,
-		Logger: s.log,
+		Hosts: s.cfg.Admin.Hosts, Logger: s.log,
 	}
+	s.access.grant(&o)
+	if o.TLS != nil && len(s.cfg.Client.TLSListen) > 0 { // A page that came by TLS may use nothing else.
+		o.ClientPort = int(s.groups[len(s.cfg.Client.Listen)].Address.Port())
+	}
+	return o
 }
 
 // enabled reports whether an environment variable is true, 1, t or the like.
