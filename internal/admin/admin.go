@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,6 +27,11 @@ type Options struct {
 	Channels   func() []string // Returns the channels that the page offers, in any order.
 	// What else the page asks for, by the pattern of the request, as http.ServeMux has it.
 	API map[string]http.Handler
+
+	Hosts []string      // Host names that may lead to the page, beside localhost, addresses and that of Listen.
+	Token func() string // Returns the token that all but /health, /ready and /metrics needs; nil: there is none.
+	TLS   *tls.Config   // Nil: the port does not speak TLS.
+
 	// Gets what net/http complains about, at debug level, and an error if serving ends unasked.
 	Logger *slog.Logger
 }
@@ -49,7 +55,7 @@ func Start(o Options) (*Server, error) {
 	}
 	return &Server{addr: listener.Addr(), http: httpserve.Start(httpserve.Options{
 		Name: "admin port", Component: "admin", Listener: listener, Probe: isProbe,
-		Handler: newHandler(o, loopback(listener.Addr())), WriteTimeout: writeTimeout, Logger: o.Logger,
+		Handler: newHandler(o, loopback(listener.Addr())), TLS: o.TLS, WriteTimeout: writeTimeout, Logger: o.Logger,
 	})}, nil
 }
 

@@ -1,10 +1,8 @@
 package admin
 
 import (
-	"net"
 	"net/http"
 	"net/http/pprof"
-	"net/netip"
 	"slices"
 	"strings"
 )
@@ -17,8 +15,8 @@ var scripts = []string{
 // channelsMax is the number of channels that the page gets at most.
 const channelsMax = 1000
 
-// newHandler routes requests. On an address that other machines can reach it serves only health, readiness and metrics,
-// because there is no authentication.
+// newHandler routes requests. Health, readiness and metrics are for everyone, the rest for who has the token; without
+// one it is served on addresses that only this machine can reach.
 func newHandler(o Options, isLoopback bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /health", HealthHandler(o.Health))
@@ -26,7 +24,8 @@ func newHandler(o Options, isLoopback bool) http.Handler {
 	mux.Handle("GET /metrics", o.Metrics)
 
 	private := http.NewServeMux()
-	private.HandleFunc("GET /{$}", pageHandler(o.ClientPort))
+	known := namesOf(&o)
+	private.HandleFunc("GET /{$}", pageHandler(known, o.ClientPort))
 	private.HandleFunc("GET /page.css", assetHandler("page.css", "text/css; charset=utf-8"))
 	for _, name := range scripts {
 		private.HandleFunc("GET /"+name, assetHandler(name, "text/javascript; charset=utf-8"))
@@ -47,14 +46,16 @@ func newHandler(o Options, isLoopback bool) http.Handler {
 			"ENABLE_PPROF=true in its environment"))
 	}
 	switch {
+	case o.Token != nil:
+		mux.Handle("/", known.known(authorised(o.Token, private)))
 	case !isLoopback:
 		mux.HandleFunc("/", refuse(http.StatusForbidden,
 			"only /health, /ready and /metrics are served on an address that other machines can reach: set "+
-				"admin.listen to a loopback address to use the rest"))
+				"admin.listen to a loopback address to use the rest, or admin.token_file"))
 	default:
 		mux.Handle("/", private)
 	}
-	return secured(localHost(isLoopback, withoutSlash(mux)))
+	return secured(known.localHost(isLoopback, withoutSlash(mux)))
 }
 
 // withoutSlash lets a slash follow a path.
@@ -78,46 +79,10 @@ func secured(next http.Handler) http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("X-Frame-Options", "DENY") // For browsers that do not know frame-ancestors.
 		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 		next.ServeHTTP(w, r)
 	})
-}
-
-// localHost refuses requests to a loopback address for host names other than localhost. Otherwise a web page elsewhere
-// could let its own name resolve to that address (DNS rebinding), and read this server through its visitor's browser.
-// Other addresses may have names. A request of HTTP/1.0 without a host is a load balancer's and not a browser's.
-func localHost(isLoopback bool, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-		_, ok := requestHost(r)
-		ok = ok || r.Host == "" && !r.ProtoAtLeast(1, 1)
-		if !ok && (isLoopback || local != nil && loopback(local)) {
-			http.Error(w, "use an IP address or localhost in the URL, not another host name", http.StatusForbidden)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// requestHost returns the host that r was sent to, in the form used in a URL. ok is false unless it is an IP address or
-// localhost.
-func requestHost(r *http.Request) (host string, ok bool) {
-	host = r.Host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	host = strings.ToLower(strings.Trim(host, "[]"))
-	if host == "localhost" {
-		return host, true
-	}
-	addr, err := netip.ParseAddr(host)
-	if err != nil || addr.Zone() != "" {
-		return "", false
-	}
-	if addr.Is6() {
-		return "[" + addr.String() + "]", true
-	}
-	return addr.String(), true
 }
 
 // channelList is the response to /api/channels.

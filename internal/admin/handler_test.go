@@ -105,7 +105,7 @@ func TestHostNames(t *testing.T) {
 	} {
 		r := httptest.NewRequest(http.MethodGet, "/", http.NoBody)
 		r.Host = host
-		got, ok := requestHost(r)
+		got, ok := names(nil).requestHost(r)
 		require.Equal(t, want != "", ok, host)
 		require.Equal(t, want, got, host)
 
@@ -123,6 +123,7 @@ func TestSecurityHeaders(t *testing.T) {
 	for _, target := range []string{"/", "/page.js", "/page.css", "/health", "/ready", "/metrics", "/api/channels", "/nothing", "/debug/pprof/"} {
 		h := get(options(), true, "localhost", target).Header()
 		require.Equal(t, "nosniff", h.Get("X-Content-Type-Options"), target)
+		require.Equal(t, "DENY", h.Get("X-Frame-Options"), target)
 		require.Equal(t, "no-referrer", h.Get("Referrer-Policy"), target)
 		require.Equal(t, "same-origin", h.Get("Cross-Origin-Resource-Policy"), target)
 		require.Contains(t, h.Get("Content-Security-Policy"), "default-src 'none'", target)

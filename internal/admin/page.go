@@ -22,10 +22,10 @@ func asset(name string) []byte {
 
 // pageHandler serves the page, with the client port filled in. Its Content-Security-Policy lets it reach that port and
 // this server only.
-func pageHandler(clientPort int) http.HandlerFunc {
+func pageHandler(known names, clientPort int) http.HandlerFunc {
 	page := []byte(strings.ReplaceAll(string(asset("page.html")), "{{clientPort}}", strconv.Itoa(clientPort)))
 	return func(w http.ResponseWriter, r *http.Request) {
-		host, _ := requestHost(r) // Checked by localHost.
+		host, _ := known.requestHost(r) // Checked by localHost.
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("Content-Security-Policy", policy(host, clientPort))

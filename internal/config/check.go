@@ -58,6 +58,8 @@ func (l *loader) check() {
 	l.checkRanges(c)
 	l.checkLimits(c)
 	l.checkClientTLS(c)
+	l.checkEdge(c)
+	l.checkAdmin(&c.Admin)
 	l.checkAddresses(c)
 	l.checkKafka(c)
 	l.checkRoutes(c)

@@ -49,6 +49,7 @@ type Client struct {
 	ChannelsMax      int           `key:"channels_max" def:"128" help:"Maximum number of subscriptions per connection."`
 	UnknownChannels  string        `key:"unknown_channels" def:"accept" help:"What to do with a subscription to a channel that no topic of kafka.topics, rule or header can ever feed. accept: it stays silent. refuse: error 102 (raw: status 400)."`
 	ChannelLengthMax int           `key:"channel_length_max" def:"255" help:"Maximum length of a channel name in bytes."`
+	Edge
 
 	Compression          bool  `key:"compression" def:"false" help:"Offer permessage-deflate (RFC 7692) to clients that ask for it. It saves bytes and costs CPU (docs/clients.md)."`
 	CompressionThreshold Bytes `key:"compression_threshold" def:"512" help:"Messages smaller than this are not compressed, 64 to 1MiB."`
@@ -63,9 +64,9 @@ type ClientLimits struct {
 	InflatedRate       Bytes         `key:"inflated_rate" def:"0" help:"Bytes per second that compressed messages of one client may have when decompressed. 0: a quarter of message_max, at least 256KiB."`
 	RecoveriesRate     int           `key:"recoveries_rate" def:"0" help:"Recoveries and history requests per second of one client, on the same terms. 0: as many as a client needs that recovers channels_max channels in 5 seconds, at least 50."`
 	Connections        int           `key:"connections" def:"0" help:"Maximum upgraded connections. Further ones get status 503. 0: as many as file descriptors allow."`
-	AddressConnections int           `key:"address_connections" def:"0" help:"Maximum upgraded connections of one client address, or one IPv6 /64 network. Further ones get status 429. Behind a proxy all clients have its address. 0: no limit."`
+	AddressConnections int           `key:"address_connections" def:"0" help:"Maximum upgraded connections of one client address, or one IPv6 /64 network. Further ones get status 429. Behind a proxy all clients have its address, unless it names them (client.proxy_protocol, client.trusted_proxies). 0: no limit."`
 	UserConnections    int           `key:"user_connections" def:"0" help:"Maximum upgraded connections of one user, by the sub of its token (auth.mode). Further ones are closed with 3504 (raw: status 429). 0: no limit."`
-	AddressFailures    int           `key:"address_token_failures" def:"1000" help:"Maximum tokens of one client address that may fail to verify in a minute or two. After that, all tokens of the address are refused for a minute or two with an error after which clients try again. Behind a proxy all clients have its address. 0: no limit."`
+	AddressFailures    int           `key:"address_token_failures" def:"1000" help:"Maximum tokens of one client address that may fail to verify in a minute or two. After that, all tokens of the address are refused for a minute or two with an error after which clients try again. Behind a proxy all clients have its address, unless it names them (client.proxy_protocol, client.trusted_proxies). 0: no limit."`
 	Handshakes         int           `key:"handshakes" def:"10000" help:"Maximum connections whose upgrade request is incomplete. Further ones get status 503. 0: no limit."`
 	AddressHandshakes  int           `key:"address_handshakes" def:"0" help:"Maximum connections of one client address whose upgrade request is incomplete. Further ones get status 429. 0: no limit."`
 	Channels           int           `key:"channels" def:"1000000" help:"Maximum channels with a subscriber. Subscriptions to further ones get error 106 (raw: status 503). 0: no limit."`
@@ -79,7 +80,8 @@ type ClientLimits struct {
 
 // Admin is the private HTTP port.
 type Admin struct {
-	Listen string `key:"listen" def:"127.0.0.1:9000" help:"Address that serves health, readiness, metrics and the demo page. Empty: no admin port. On an address that is not loopback, only /health, /ready and /metrics are served."`
+	Listen string `key:"listen" def:"127.0.0.1:9000" help:"Address that serves health, readiness, metrics and the demo page. Empty: no admin port. On an address that is not loopback, only /health, /ready and /metrics are served without admin.token_file."`
+	AdminAccess
 }
 
 // Control is the socket that wsd's own commands use.
@@ -192,7 +194,7 @@ type Recovery struct {
 	ReadBytes         Bytes         `key:"read_bytes" def:"64MiB" help:"Memory for records read from Kafka again. It covers what is kept for a few seconds and the answers that are being built."`
 	Concurrency       int           `key:"concurrency" def:"4" help:"How many partitions may be read again at the same time, each over its own connection, at most 64."`
 	WaitingMax        int           `key:"waiting_max" def:"100000" help:"Maximum subscriptions and history requests that may wait for an answer. Further ones fail at once."`
-	WaitingAddressMax int           `key:"waiting_address_max" def:"0" help:"How many of them may come from one client address, or one IPv6 /64 network, so that others find a place. Further ones fail at once. Clients behind a NAT share the places of its address. Behind a proxy all clients have the proxy's address: set it to waiting_max there. 0: half of waiting_max."`
+	WaitingAddressMax int           `key:"waiting_address_max" def:"0" help:"How many of them may come from one client address, or one IPv6 /64 network, so that others find a place. Further ones fail at once. Clients behind a NAT share the places of its address. Behind a proxy that does not name its clients (client.proxy_protocol, client.trusted_proxies) all have its address: set it to waiting_max there. 0: half of waiting_max."`
 	CacheChannels     []string      `key:"cache_channels" help:"Channels that send only their last publication to a client that subscribes or reconnects. Channel names, or prefixes followed by *."`
 }
 

@@ -43,15 +43,7 @@ func (s Steering) PinGroupID() (int, error) {
 // ExemptPrefixes returns SourceExempt as prefixes, with a single address as a prefix of its full length. It panics on
 // an entry that Load refuses.
 func (l Limits) ExemptPrefixes() []netip.Prefix {
-	var list []netip.Prefix
-	for _, text := range l.SourceExempt {
-		p, problem := parsePrefix(text)
-		if problem != "" {
-			panic(fmt.Sprintf("BUG: steering.limits.source_exempt %q passed the checks", text))
-		}
-		list = append(list, p)
-	}
-	return list
+	return mustPrefixes("steering.limits.source_exempt", l.SourceExempt)
 }
 
 // parsePrefix reads a prefix or an address. It refuses an IPv4 address that is written as an IPv6 one, because the same
@@ -103,7 +95,6 @@ func (l *loader) checkSteering(c *Config) {
 	if _, err := s.PinGroupID(); err != nil {
 		l.complain("steering.pin_group", s.PinGroup, err.Error(), "set a group that `getent group` lists, or its gid")
 	}
-	l.checkExempt(limits.SourceExempt)
 }
 
 // milliseconds checks a duration from 0 to largest that the steering program counts in whole milliseconds.
@@ -114,23 +105,28 @@ func milliseconds(l *loader, key string, value, largest time.Duration) {
 	}
 }
 
-func (l *loader) checkExempt(texts []string) {
-	const key = "steering.limits.source_exempt"
+// checkPrefixes checks a list of addresses and prefixes, and reports whether it has no fault.
+func (l *loader) checkPrefixes(key string, texts []string) (good bool) {
+	good = true
+	bad := func(text, problem, remedy string) {
+		good = false
+		l.complain(key, text, problem, remedy)
+	}
 	if n := len(texts); n > exemptMax {
-		l.complain(key, "", fmt.Sprintf("has %d prefixes; the maximum is %d", n, exemptMax),
-			"merge some into shorter prefixes")
+		bad("", fmt.Sprintf("has %d prefixes; the maximum is %d", n, exemptMax), "merge some into shorter prefixes")
 	}
 	seen := make(map[netip.Prefix]bool)
 	for _, text := range texts {
 		p, problem := parsePrefix(text)
 		switch {
 		case problem != "":
-			l.complain(key, text, problem, "write it like 10.0.0.0/8, 192.0.2.1 or 2001:db8::/32")
+			bad(text, problem, "write it like 10.0.0.0/8, 192.0.2.1 or 2001:db8::/32")
 		case seen[p]:
-			l.complain(key, text, "listed twice", "remove one")
+			bad(text, "listed twice", "remove one")
 		}
 		seen[p] = true
 	}
+	return good
 }
 
 // joined returns a list of numbers as it would be written in a flag.

@@ -2,6 +2,7 @@ package httpserve
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,12 +12,13 @@ import (
 	"time"
 )
 
-// Options is what Start needs. All fields are required.
+// Options is what Start needs. All fields but TLS are required.
 type Options struct {
 	Name      string       // Of the server in logs and errors, such as "admin port".
 	Component string       // Value of the pprof label "component" on the server's goroutines.
 	Listener  net.Listener // Start takes ownership of it.
 	Handler   http.Handler
+	TLS       *tls.Config // Nil: the server does not speak TLS.
 
 	// Probe reports whether a request is a probe, which must be answered whatever other requests do. Some slots are
 	// kept for probes, see probesKept. Several goroutines may call it at the same time.
@@ -78,8 +80,12 @@ func Start(o Options) *Server {
 		logger: o.Logger,
 		served: make(chan struct{}),
 	}
+	var listener net.Listener = slots
+	if o.TLS != nil { // Above the slots: a connection whose handshake halts gives way like one without a request.
+		listener = tls.NewListener(slots, o.TLS)
+	}
 	go pprof.Do(context.Background(), pprof.Labels("component", o.Component),
-		func(context.Context) { s.serve(slots) })
+		func(context.Context) { s.serve(listener) })
 	return s
 }
 

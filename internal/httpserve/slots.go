@@ -1,6 +1,7 @@
 package httpserve
 
 import (
+	"crypto/tls"
 	"net"
 	"net/http"
 	"net/netip"
@@ -211,6 +212,9 @@ func (c *slotConn) Close() error {
 // note is the server's ConnState hook. The server calls a connection active once it has read a complete head, and idle
 // after a response.
 func (l *slotListener) note(conn net.Conn, state http.ConnState) {
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
 	c, ok := conn.(*slotConn)
 	if !ok || state != http.StateActive && state != http.StateIdle {
 		return

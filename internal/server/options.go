@@ -64,7 +64,7 @@ func (s *Server) steeringOptions(shards int) (steering.Options, error) {
 	return steering.Options{
 		Mode: steering.Mode(c.Mode), PinDir: c.PinDir, PinGroup: group, Port: portOf(s.cfg.Client.Addresses()[0]),
 		Shards: shards, Groups: len(s.cfg.Client.Addresses()),
-		Values: values, Exempt: c.Limits.ExemptPrefixes(), SourcesMax: c.Limits.SourcesMax, Logger: s.log,
+		Values: values, Exempt: s.cfg.Exempt(), SourcesMax: c.Limits.SourcesMax, Logger: s.log,
 	}, nil
 }
 
@@ -238,8 +238,8 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int) shard.Options
 		Slow: s.slowPolicies(), Deflate: s.shardDeflate(), Recovery: s.shardRecovery(),
 		Auth:       s.shardAuth(),
 		CanFeed:    s.canFeed,
-		PathPrefix: c.PathPrefix,
-		Version:    "wsd " + s.build.Version, ClientIDs: s.clientIDs,
+		PathPrefix: c.PathPrefix, Proxies: s.proxies(), AllowsOrigin: c.AllowsOrigin(),
+		Version: "wsd " + s.build.Version, ClientIDs: s.clientIDs,
 		ShardHeader: s.cfg.Debug.ShardHeader, Logger: s.log, TokenIgnored: s.tokenIgnored,
 	}
 }
@@ -296,7 +296,7 @@ func (s *Server) adminOptions() admin.Options {
 	if s.identity != nil {
 		tokens = s.identity.pool.Stats()
 	}
-	return admin.Options{
+	o := admin.Options{
 		Listen: s.cfg.Admin.Listen, Health: s.Health, Ready: s.Ready,
 		Metrics: metrics.Handler(metrics.Options{
 			Version: s.build.Version, Commit: s.build.Commit, Shards: stats, Ring: s.ring.Stats(),
@@ -306,8 +306,13 @@ func (s *Server) adminOptions() admin.Options {
 			Drain: s.drainMetrics, TLS: s.tls.stats(), CertificateExpires: s.tls.expires,
 		}),
 		Pprof: enabled(os.Getenv("ENABLE_PPROF")), ClientPort: int(s.groups[0].Address.Port()), Channels: s.channels,
-		API: s.pageAPI(), Logger: s.log,
+		API: s.pageAPI(), Hosts: s.cfg.Admin.Hosts, Logger: s.log,
 	}
+	s.access.grant(&o)
+	if o.TLS != nil && len(s.cfg.Client.TLSListen) > 0 { // A page that came by TLS may use nothing else.
+		o.ClientPort = int(s.groups[len(s.cfg.Client.Listen)].Address.Port())
+	}
+	return o
 }
 
 // enabled reports whether an environment variable is true, 1, t or the like.

@@ -3,6 +3,7 @@ package server
 import (
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -44,7 +45,8 @@ func (s *Server) needs() (list []privilege.Need) {
 	if s.control != nil {
 		list = append(list, removal("remove the control socket "+s.control.Path(), filepath.Dir(s.control.Path())))
 	}
-	for _, file := range s.cfg.Auth.Files() { // They are read again when they change.
+	// These are read again when they change.
+	for _, file := range slices.Concat(s.cfg.Auth.Files(), s.cfg.Admin.Files(), s.cfg.Client.TLS.Files()) {
 		list = append(list, reading(file))
 	}
 	for _, file := range s.cfg.Kafka.Files() { // They are read again at each login.

@@ -54,6 +54,7 @@ type Server struct {
 	source    *source.Source
 	recovery  *recovery.Recovery // Nil if recovery.enabled is false.
 	tls       clientTLS
+	access    adminAccess
 	deflate   *deflate.Pool    // Nil if client.compression is false.
 	admit     *shard.Admission // Nil if admission.mode is off, like admission.
 	shards    []*shard.Shard
@@ -111,6 +112,9 @@ func (s *Server) assemble() (err error) {
 	cfg := s.cfg
 	shards := cfg.ShardCount()
 	if err := s.tls.set(&cfg.Client, s.log); err != nil {
+		return err
+	}
+	if err := s.access.set(&cfg.Admin, s.log); err != nil {
 		return err
 	}
 	if err := s.listen(shards); err != nil {
@@ -254,6 +258,8 @@ func (s *Server) Run(ctx context.Context, served func()) error {
 	defer stopWatching()
 	stopTLS := s.tls.watch(ctx)
 	defer stopTLS()
+	stopAccess := s.access.watch(context.WithoutCancel(ctx)) // The port is open until the end.
+	defer stopAccess()
 	stopKeys := s.identity.watch(context.WithoutCancel(ctx)) // Clients come and go during shutdown.delay, too.
 	defer stopKeys()
 	s.source.Start()

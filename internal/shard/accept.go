@@ -95,6 +95,9 @@ func (s *Shard) open(fd, listener int) bool {
 	if s.opts.TLS.speaks(listener) {
 		c.state = stateTLS
 	}
+	if s.proxied.begin(c) {
+		c.state = stateProxy
+	}
 	c.whole = s.allowanceNow()
 	s.countConnections(1)
 	s.beginAge(c)

@@ -22,12 +22,21 @@ type authority struct {
 	held  []func() // Answers that wait for release, if hold is set.
 	hold  bool
 	asked int
+
+	address netip.Addr // That the last token was verified for.
 }
 
-func (a *authority) Verify(purpose TokenPurpose, token string, _ netip.Addr, answer func(TokenAnswer)) {
+func (a *authority) lastAddress() netip.Addr {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.address
+}
+
+func (a *authority) Verify(purpose TokenPurpose, token string, address netip.Addr, answer func(TokenAnswer)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.asked++
+	a.address = address
 	give := func() { answer(answerOf(purpose, token)) }
 	if a.hold {
 		a.held = append(a.held, give)

@@ -7,7 +7,7 @@ import (
 
 // Authority says who clients are and which channels they may have.
 type Authority interface {
-	// Verify has a token verified for a client at the address, as transport.network returns it. It calls answer exactly
+	// Verify has a token verified for a client at the address, as proxied.network returns it. It calls answer exactly
 	// once, from any goroutine, perhaps before it returns. Shards call it from their goroutines, so it must not block.
 	// answer does not block.
 	Verify(purpose TokenPurpose, token string, address netip.Addr, answer func(TokenAnswer))

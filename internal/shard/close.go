@@ -28,7 +28,7 @@ func (s *Shard) end(c *conn, reason Reason) {
 func (s *Shard) endSaying(c *conn, reason Reason, what string) {
 	code, text := c.speaks().closeCode(reason)
 	if s.opts.Logger.Enabled(context.Background(), slog.LevelDebug) {
-		s.opts.Logger.Debug("closing a connection", "address", c.peer(), "reason", reason, "what", what)
+		s.opts.Logger.Debug("closing a connection", "address", s.proxied.client(c), "reason", reason, "what", what)
 	}
 	if what != "" {
 		text += ": " + what
@@ -106,6 +106,7 @@ func (s *Shard) release(c *conn, closeSocket func(*transport)) {
 	}
 	s.stats.Closed[c.reason].Add(1)
 	s.leavePlace(c)
+	s.proxied.forget(c)
 	s.countConnections(-1)
 	s.accepting.closed++
 	// The slot is free again only after the turn: events and lists of this turn may still name it.

@@ -10,6 +10,7 @@ type connState uint8
 
 const (
 	stateFree    connState = iota // The slot is empty.
+	stateProxy                    // A PROXY header is to come first.
 	stateTLS                      // Its TLS handshake is under way.
 	stateHead                     // Waiting for a complete upgrade request.
 	stateJoining                  // Upgraded, but the connect command of its dialect has not come yet.
@@ -20,7 +21,7 @@ const (
 )
 
 func (s connState) String() string {
-	return [...]string{"free", "tls", "head", "joining", "joined", "closing", "failed"}[s]
+	return [...]string{"free", "proxy", "tls", "head", "joining", "joined", "closing", "failed"}[s]
 }
 
 // conn is one connection. It is plain data, with no closure, channel or pointer into the shard, so that a connection
@@ -61,13 +62,16 @@ type conn struct {
 func (c *conn) isClient() bool { return c.state == stateJoining || c.state == stateJoined }
 
 // isComing reports whether the connection's upgrade request is still to come.
-func (c *conn) isComing() bool { return c.state == stateTLS || c.state == stateHead }
+func (c *conn) isComing() bool {
+	return c.state == stateProxy || c.state == stateTLS || c.state == stateHead
+}
 
 // known is what is known of a connection's client, as bits.
 type known uint8
 
 const (
 	knownIdentity known = 1 << iota // It has an entry in Shard.identities.
+	knownProxied                    // Its peer is a proxy: it has an entry in Shard.proxied.
 	knownUser                       // It has a user, whose entry is the first of conn.subs.
 )
 

@@ -104,7 +104,7 @@ func (s *Shard) describeDoing() (fields []any) {
 	fields = append(fields, "slot", s.doing.slot, "event", s.doing.event.String())
 	c := s.slab.get(s.doing.slot)
 	return append(fields, "generation", c.generation, "state", c.state.String(), "dialect", c.variant.String(),
-		"client", c.peer().String(), "subscriptions", len(c.subs), "queued_bytes", c.out.cost)
+		"client", s.proxied.client(c).String(), "subscriptions", len(c.subs), "queued_bytes", c.out.cost)
 }
 
 // describeState describes the shard's sums, and how many connections are in each state. It stops at whatever panics
@@ -124,7 +124,7 @@ func (s *Shard) describeState() (fields []any) {
 	}
 	var states [stateCount]int
 	s.slab.each(func(c *conn) { states[c.state]++ })
-	for state := stateTLS; state < stateCount; state++ {
+	for state := stateProxy; state < stateCount; state++ {
 		fields = append(fields, "in_"+state.String(), states[state])
 	}
 	return fields

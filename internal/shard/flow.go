@@ -38,7 +38,7 @@ type flow struct {
 	bytes   int            // In flight.
 	pings   []pingInFlight // Sent and not answered, oldest first.
 	gone    *atomic.Bool   // Set when the connection ends: queries for it are canceled.
-	network netip.Addr     // Of the client, see transport.network.
+	network netip.Addr     // Of the client, see proxied.network.
 	listed  bool           // In flows.ready.
 	pauses  int            // Entries of the connection in flows.pauses.
 }
@@ -56,6 +56,8 @@ type flows struct {
 	bySlot map[uint32]*flow
 	ready  []connRef // Connections that are to ask, in this turn or the next.
 	pauses pauses
+
+	proxied *proxied
 }
 
 // of returns c's flow, made if there is none.
@@ -64,7 +66,7 @@ func (fs *flows) of(c *conn) *flow {
 		return fs.bySlot[c.slot]
 	}
 	f := &flow{
-		window: windowMin, gone: new(atomic.Bool), network: c.network(), pings: make([]pingInFlight, c.pings),
+		window: windowMin, gone: new(atomic.Bool), network: fs.proxied.network(c), pings: make([]pingInFlight, c.pings),
 	}
 	fs.bySlot[c.slot] = f
 	c.hasFlow = true

@@ -54,7 +54,7 @@ type request struct {
 // handshake responds to the complete upgrade request in head.
 func (s *Shard) handshake(c *conn, head []byte) {
 	var req request
-	decide := func(r *wire.Request) (wire.Accept, error) { return s.decide(c, r, &req) }
+	decide := func(r *wire.Request) (wire.Accept, error) { return s.decide(c, r, head, &req) }
 	out, rejected := wire.Handshake(s.replies[:0], head, decide)
 	if rejected == verifying {
 		return
@@ -107,8 +107,11 @@ func (s *Shard) handshake(c *conn, head []byte) {
 }
 
 // decide accepts or rejects a request.
-func (s *Shard) decide(c *conn, r *wire.Request, req *request) (accept wire.Accept, err error) {
+func (s *Shard) decide(c *conn, r *wire.Request, head []byte, req *request) (accept wire.Accept, err error) {
 	path := s.path(r.Path)
+	if err := s.nameClient(c, r, head); err != nil {
+		return accept, err
+	}
 	if !r.Upgrade {
 		req.plainHTTP = true
 		return accept, plainResponse(path, !s.accepting.stopped && s.opts.Serving.Load())
@@ -119,6 +122,9 @@ func (s *Shard) decide(c *conn, r *wire.Request, req *request) (accept wire.Acce
 	// One that is identified was admitted before its token was verified.
 	if c.known&knownIdentity == 0 && !s.admits(AnswerHTTP) {
 		return accept, s.opts.Admission.overloaded()
+	}
+	if allows := s.opts.AllowsOrigin; allows != nil && r.Origin != "" && !allows(r.Origin, r.Host) {
+		return accept, wrongOrigin(r.Origin)
 	}
 	req.deflate = r.Deflate && s.opts.Deflate.Deflater != nil
 	accept.Deflate = req.deflate
@@ -291,12 +297,13 @@ func (s *Shard) refuseRequest(c *conn, r *wire.Reject, reason Reason) {
 	s.respond(c, wire.AppendReject(nil, r), reason)
 }
 
-// countRefusal counts and logs a refused request. The text of a refusal contains nothing that the client sent.
+// countRefusal counts and logs a refused request. The text of a refusal contains nothing that the client sent, but for
+// an origin that is not allowed.
 func (s *Shard) countRefusal(c *conn, r *wire.Reject) {
 	s.stats.Refused[causeIndex(r.Cause)].Add(1)
 	if s.opts.Logger.Enabled(context.Background(), slog.LevelDebug) {
-		s.opts.Logger.Debug("upgrade request refused", "client", c.peer(), "reason", r.Cause, "status", r.Status,
-			"answer", r.Body, "shard", s.opts.ID)
+		s.opts.Logger.Debug("upgrade request refused", "client", s.proxied.client(c), "reason", r.Cause,
+			"status", r.Status, "answer", r.Body, "shard", s.opts.ID)
 	}
 }
 

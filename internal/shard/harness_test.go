@@ -214,6 +214,7 @@ func newIdleRig(t testing.TB, stallMax time.Duration, change func(*Options)) *ri
 		require.Zero(t, r.shard.opts.Quotas.addresses.len(), "addresses left")
 		require.Zero(t, r.shard.opts.Quotas.users.len(), "users left")
 		require.Zero(t, r.shard.identities.bytes, "memory of identities left")
+		require.Empty(t, r.shard.proxied.bySlot, "clients of proxies left")
 	})
 	return r
 }

@@ -17,7 +17,7 @@ func (s *Shard) verify(c *conn, purpose TokenPurpose, token string, decided func
 		return false
 	}
 	s.hold(c)
-	s.opts.Auth.Authority.Verify(purpose, token, c.network(), func(a TokenAnswer) {
+	s.opts.Auth.Authority.Verify(purpose, token, s.proxied.network(c), func(a TokenAnswer) {
 		work.post(0, false, func(c *conn, _ bool) {
 			if s.unhold(c); c.state == stateFree {
 				return

@@ -225,7 +225,7 @@ func (s *Shard) closeSome(now time.Duration) (more bool) {
 		case c.state == stateHead:
 			s.work.spendPart(unitsOfEnd(c))
 			s.refuseRequest(c, stopping, ReasonShutdown)
-		case c.state == stateTLS:
+		case c.state == stateTLS, c.state == stateProxy:
 			s.work.spendPart(unitsOfEnd(c))
 			c.reason = ReasonShutdown
 			s.abort(c)

@@ -78,8 +78,13 @@ type Options struct {
 	Slow        []SlowPolicy // The first whose pattern fits a channel applies; none: PolicyDisconnect.
 	Deflate     Deflate
 	TLS         TLS
+	Proxies     Proxies
 	Recovery    RecoveryOptions
 	Auth        AuthOptions
+
+	// AllowsOrigin reports whether pages of an origin may connect to a host, as the request names both. Clients that
+	// are not browsers send no origin, and are not asked about. Nil: all may. Any shard's goroutine calls it.
+	AllowsOrigin func(origin, host string) bool
 
 	PathPrefix  string             // What a proxy may leave before the paths of the client port; may be empty.
 	Version     string             // In the connect result of protocol clients.

@@ -77,31 +77,45 @@ func (s *Shard) leaveAddress(p *taken) {
 // been read, so the kernel does not reset the connection before the response.
 func (s *Shard) beginHandshake(c *conn) bool {
 	q := s.opts.Quotas
-	limit, perAddress := q.Limits[QuotaHandshakes].Max, q.Limits[QuotaAddressHandshakes].Max
-	exceeded := quotaCount
+	limit := q.Limits[QuotaHandshakes].Max
 	if n := q.handshakes.Add(1); limit > 0 && n > limit && s.exceeded(QuotaHandshakes) {
-		exceeded = QuotaHandshakes
-	} else if perAddress > 0 {
-		if address := c.network(); address.IsValid() {
-			s.places.of(c.slot).address = address
-			n := q.addresses.change(address, 0, 1).handshakes
-			if int64(n) > perAddress && s.exceeded(QuotaAddressHandshakes) {
-				exceeded = QuotaAddressHandshakes
-			}
-		}
+		s.refuseHandshake(c, QuotaHandshakes)
+		return false
 	}
-	if exceeded == quotaCount {
+	return s.countHandshake(c)
+}
+
+// countHandshake is the part of beginHandshake that counts c for its address, which a PROXY header may name later.
+func (s *Shard) countHandshake(c *conn) bool {
+	q := s.opts.Quotas
+	perAddress := q.Limits[QuotaAddressHandshakes].Max
+	if perAddress == 0 {
 		return true
 	}
+	address := s.proxied.network(c)
+	if !address.IsValid() {
+		return true
+	}
+	s.places.of(c.slot).address = address
+	n := q.addresses.change(address, 0, 1).handshakes
+	if int64(n) > perAddress && s.exceeded(QuotaAddressHandshakes) {
+		s.refuseHandshake(c, QuotaAddressHandshakes)
+		return false
+	}
+	return true
+}
+
+// refuseHandshake ends c, for whose upgrade request there is no room.
+func (s *Shard) refuseHandshake(c *conn, exceeded Quota) {
 	r := rejectOver(exceeded)
 	s.countRefusal(c, r)
-	if c.state == stateHead { // Before the TLS handshake there is no way to say why.
+	// Before the TLS handshake there is no way to say why.
+	if c.state == stateHead || c.state == stateProxy && !s.opts.TLS.speaks(int(c.listener)) {
 		// It fits the empty buffer of a new socket, or the client has gone.
 		_, _ = c.write(&s.secured, wire.AppendReject(nil, r))
 	}
 	c.reason = ReasonHandshakeRejected
 	s.finish(c)
-	return false
 }
 
 // endHandshake notes that c's upgrade request is complete, or that none is waited for any longer. It does nothing for a
@@ -140,8 +154,8 @@ func (s *Shard) takePlace(c *conn) *wire.Reject {
 	if p.address.IsValid() {
 		s.leaveAddress(p) // It counted as a handshake.
 	}
-	address := c.network()
-	if !address.IsValid() { // The client has gone.
+	address := s.proxied.network(c)
+	if !address.IsValid() { // It has gone, or is not known.
 		return nil
 	}
 	if n := q.addresses.change(address, 1, 0).connections; int64(n) > limit && s.exceeded(QuotaAddressConnections) {

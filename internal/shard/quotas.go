@@ -20,7 +20,7 @@ type Quota uint8
 // The quotas.
 const (
 	QuotaConnections        Quota = iota // Upgraded connections, until their sockets are closed.
-	QuotaAddressConnections              // The same of one client address, see transport.network.
+	QuotaAddressConnections              // The same of one client address, see proxied.network.
 	QuotaHandshakes                      // Connections whose upgrade request is not complete.
 	QuotaAddressHandshakes               // The same of one client address.
 	QuotaChannels                        // Channels with a subscriber.

@@ -65,6 +65,12 @@ func (s *Shard) readable(c *conn) {
 // take acts on b, the input of c, which is not closing.
 func (s *Shard) take(c *conn, b []byte) {
 	switch c.state {
+	case stateProxy:
+		s.work.spend(unitsHandshake)
+		if b = s.readProxy(c, b); len(b) > 0 {
+			s.take(c, b)
+		}
+		return
 	case stateTLS:
 		s.readTLS(c, b)
 		return
@@ -105,7 +111,8 @@ func (s *Shard) peerEnded(c *conn) {
 // comes in many small pieces must not be copied with each of them.
 func (s *Shard) fill(c *conn) (b []byte, n int, err error) {
 	kept := 0
-	if c.state == stateTLS { // No more than a record: what comes after the handshake is for the record layer.
+	// No more than a record: what comes after the handshake is for the record layer. A PROXY header is shorter.
+	if c.state == stateTLS || c.state == stateProxy {
 		if c.in != nil {
 			kept = copy(s.readBuf, c.in.bytes)
 		}

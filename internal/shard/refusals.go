@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -22,6 +23,8 @@ const (
 	causeAdmission      wire.Cause = "admission"       // The server is overloaded, and admission.answer is http.
 	causeUnauthorized   wire.Cause = "unauthorized"    // A raw client has no token that can be verified.
 	causeForbidden      wire.Cause = "forbidden"       // A raw client may not have a channel that it named.
+	causeOrigin         wire.Cause = "origin"          // The page that connects is not of client.origins.
+	causeForwarded      wire.Cause = "forwarded"       // A trusted proxy names its client in a malformed field.
 	causeVerification   wire.Cause = "verification"    // Too many tokens wait to be verified.
 )
 
@@ -33,6 +36,7 @@ var causes = [...]wire.Cause{
 	QuotaHandshakes.cause(), QuotaAddressHandshakes.cause(), QuotaChannels.cause(), QuotaChannelsRate.cause(),
 	causeNotTLS,
 	causeUnauthorized, causeForbidden, causeVerification, QuotaUserConnections.cause(),
+	causeOrigin, causeForwarded,
 }
 
 // Causes lists every cause for which an upgrade request is refused, in the order of Stats.Refused.
@@ -53,6 +57,15 @@ func rejectForNow(cause wire.Cause, status int, body string, seconds int) *wire.
 	seconds += rand.IntN(seconds + 1) //nolint:gosec // A lot needs no secret.
 	return &wire.Reject{Cause: cause, Status: status, Body: body,
 		Header: [][2]string{{"Retry-After", strconv.Itoa(seconds)}}}
+}
+
+// originShown is how many bytes of an origin are shown.
+const originShown = 200
+
+// wrongOrigin refuses an upgrade request of a page that may not connect.
+func wrongOrigin(origin string) *wire.Reject {
+	return &wire.Reject{Cause: causeOrigin, Status: 403, Body: fmt.Sprintf("Pages of the origin %q may not connect to "+
+		"this server: it is not in client.origins.", origin[:min(len(origin), originShown)])}
 }
 
 var headTooLong = &wire.Reject{Cause: causeHeadMax, Status: 431,

@@ -82,6 +82,7 @@ type Shard struct {
 	timerAt   uint32 // Tick for which timer is set; 0: not set.
 
 	places     places
+	proxied    proxied
 	identities identities
 	agePace    agePace
 
@@ -153,6 +154,7 @@ func newShard(o Options) (*Shard, error) {
 func (s *Shard) init() {
 	s.wheel = newWheel(&s.slab)
 	s.places = newPlaces(s.opts.Quotas)
+	s.proxied.opts, s.flows.proxied = &s.opts, &s.proxied
 	s.largeFrom = largeFrom(s.opts.Quotas)
 	s.work = work{clock: &s.clock, max: workTurn}
 	s.dryRuns = make(map[uint32]uint32)

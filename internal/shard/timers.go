@@ -135,7 +135,7 @@ func (s *Shard) due(c *conn) {
 	case c.deadline != 0 && now >= c.deadline:
 		c.deadline = 0
 		switch c.state {
-		case stateTLS:
+		case stateTLS, stateProxy:
 			c.reason = ReasonHandshakeTimeout
 			s.abort(c)
 			return

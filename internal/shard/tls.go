@@ -63,6 +63,11 @@ func (s *Shard) readTLS(c *conn, b []byte) {
 
 // refuseNotTLS ends a connection whose client does not speak TLS: with an HTTP response if it speaks HTTP.
 func (s *Shard) refuseNotTLS(c *conn, b []byte) {
+	if r := wire.RefuseProxy(b); r != nil {
+		s.inbound.drop(c)
+		s.refuseRequest(c, r, ReasonHandshakeRejected)
+		return
+	}
 	if b[0] < 'A' || b[0] > 'Z' { // Methods are of these letters.
 		s.peerClosed(c, ReasonTLS)
 		return
@@ -141,7 +146,8 @@ func (s *Shard) stepTLS(c *conn, step *tlshandshake.Step) {
 	case step.Err != nil:
 		sc.handshake = nil
 		if s.opts.Logger.Enabled(context.Background(), slog.LevelDebug) {
-			s.opts.Logger.Debug("TLS handshake failed", "client", c.peer(), "error", step.Err, "shard", s.opts.ID)
+			s.opts.Logger.Debug("TLS handshake failed", "client", s.proxied.client(c), "error", step.Err,
+				"shard", s.opts.ID)
 		}
 		s.peerClosed(c, ReasonTLS)
 	default:

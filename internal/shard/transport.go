@@ -44,13 +44,12 @@ func (t *transport) writev(v *epoll.Iovecs) (n int, err error) { return v.Writev
 // acked returns how many bytes the peer's kernel has acknowledged, ever, and whether that is all that was written.
 func (t *transport) acked() (bytes uint64, all bool) { return epoll.Acked(int(t.fd)) }
 
-// peer returns the address and port of the client, not valid if the socket has none any longer. It makes a system call.
+// peer returns the address and port of the peer, which may be a proxy; not valid if the socket has none any longer. It
+// makes a system call.
 func (t *transport) peer() netip.AddrPort { return epoll.Peer(int(t.fd)) }
 
-// network returns what limits per client address go by: an IPv4 address, or the /64 network of an IPv6 address, as a
+// networkOf returns what limits per client address go by: an IPv4 address, or the /64 network of an IPv6 address, as a
 // site has at least that.
-func (t *transport) network() netip.Addr { return networkOf(t.peer().Addr()) }
-
 func networkOf(a netip.Addr) netip.Addr {
 	if !a.Is6() {
 		return a

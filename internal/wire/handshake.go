@@ -56,6 +56,23 @@ const (
 // Error implements error.
 func (r *Reject) Error() string { return r.Body }
 
+// FieldValues returns the values of the header fields with a name, which must be in lower case, in their order. They
+// are copies. head must be one for which Handshake calls decide. Fields that hardly anyone asks for are read like this,
+// so that they cost nothing otherwise.
+func FieldValues(head []byte, lower string) (values []string) {
+	_, rest, _ := cutLine(skipEmptyLines(head)) // It was checked.
+	for {
+		line, after, ok := cutLine(rest)
+		if !ok || len(line) == 0 {
+			return values
+		}
+		if name, value, _ := cutField(line); equalFold(name, lower) {
+			values = append(values, string(value))
+		}
+		rest = after
+	}
+}
+
 // Handshake reads a complete request head, whose length HeadLen has found, and appends the HTTP response to dst.
 // rejected is nil if the response is a 101, so that WebSocket frames follow. Otherwise it is what the response says,
 // which has Connection: close, and the caller must close the connection when it has been sent.

@@ -36,16 +36,26 @@ type requestHead struct {
 	upgrade           bool     // Whether this is a WebSocket request.
 }
 
+// RefuseProxy returns the response to bytes that begin with a header of the PROXY protocol, where none is read; nil if
+// they do not.
+func RefuseProxy(b []byte) *Reject {
+	version := proxyHeader(b)
+	if version == 0 {
+		return nil
+	}
+	return &Reject{Cause: CauseProxyProtocol, Status: http.StatusBadRequest, Body: fmt.Sprintf("The request begins "+
+		"with a header of the PROXY protocol, version %d, which is read only from the addresses in "+
+		"client.proxy_protocol: add the proxy's address there, or turn the header off in the proxy.", version)}
+}
+
 func badRequest(text string) *Reject {
 	return &Reject{Cause: CauseMalformed, Status: http.StatusBadRequest, Body: text}
 }
 
 // parseRequest reads a complete head and checks its syntax.
 func parseRequest(head []byte) (h requestHead, bad *Reject) {
-	if version := proxyHeader(head); version != 0 {
-		return h, &Reject{Cause: CauseProxyProtocol, Status: http.StatusBadRequest, Body: fmt.Sprintf("The request "+
-			"begins with a header of the PROXY protocol, version %d, which this port does not read yet (an option "+
-			"client.proxy_protocol is to come): turn it off in the proxy.", version)}
+	if bad := RefuseProxy(head); bad != nil {
+		return h, bad
 	}
 	line, rest, ok := cutLine(head)
 	if !ok || hasControl(line) {
