@@ -11,8 +11,8 @@ import (
 )
 
 // authorised passes on requests that have the token: as Authorization: Bearer, or, because a browser cannot send that
-// by itself, as the password of basic authentication, with any user name. Nothing here changes anything, and responses
-// are for this origin only, so it does not matter that a browser also sends the password for requests of other pages.
+// by itself, as the password of basic authentication, with any user name. A browser also sends the
+// password for requests of other pages: responses are for this origin only, and so is what changes something.
 func authorised(token func() string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !tokenGiven(r, token()) {

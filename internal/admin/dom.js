@@ -54,6 +54,23 @@ export async function ask(path, parameters = {}) {
   return value;
 }
 
+// send posts a change and returns the response, decoded. Its error is what the server says is wrong.
+export async function send(path, change) {
+  const response = await fetch(path, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(change),
+    signal: AbortSignal.timeout(10_000),
+  });
+  const body = await response.text();
+  if (response.ok) return JSON.parse(body);
+  let error = body;
+  try {
+    error = JSON.parse(body).error;
+  } catch {} // It is no JSON: the text says what is wrong.
+  throw new Error(error || `status ${response.status}`);
+}
+
 // sleep waits for so many milliseconds.
 export const sleep = (wait) => new Promise((resolve) => setTimeout(resolve, wait));
 

@@ -9,7 +9,7 @@ import (
 
 // scripts are those of the page.
 var scripts = []string{
-	"page.js", "dom.js", "health.js", "machine.js", "messages.js", "plots.js", "stream.js", "survey.js",
+	"page.js", "dom.js", "health.js", "machine.js", "messages.js", "plots.js", "steering.js", "stream.js", "survey.js",
 }
 
 // channelsMax is the number of channels that the page gets at most.
@@ -25,7 +25,7 @@ func newHandler(o Options, isLoopback bool) http.Handler {
 
 	private := http.NewServeMux()
 	known := namesOf(&o)
-	private.HandleFunc("GET /{$}", pageHandler(known, o.ClientPort))
+	private.HandleFunc("GET /{$}", pageHandler(known, o.ClientPort, o.Token != nil))
 	private.HandleFunc("GET /page.css", assetHandler("page.css", "text/css; charset=utf-8"))
 	for _, name := range scripts {
 		private.HandleFunc("GET /"+name, assetHandler(name, "text/javascript; charset=utf-8"))
@@ -33,6 +33,14 @@ func newHandler(o Options, isLoopback bool) http.Handler {
 	private.Handle("GET /api/channels", channelsHandler(o))
 	for pattern, handler := range o.API {
 		private.Handle(pattern, handler)
+	}
+	sameOrigin := http.NewCrossOriginProtection()
+	for pattern, handler := range o.Changes {
+		if o.Token == nil {
+			handler = refuse(http.StatusForbidden, "nothing can be changed here without a token: set admin.token_file, "+
+				"or use wsd steer and wsd drain")
+		}
+		private.Handle(pattern, sameOrigin.Handler(handler))
 	}
 	if o.Pprof {
 		private.HandleFunc("GET /debug/pprof/", pprof.Index)

@@ -22,8 +22,9 @@ func asset(name string) []byte {
 
 // pageHandler serves the page, with the client port filled in. Its Content-Security-Policy lets it reach that port and
 // this server only.
-func pageHandler(known names, clientPort int) http.HandlerFunc {
-	page := []byte(strings.ReplaceAll(string(asset("page.html")), "{{clientPort}}", strconv.Itoa(clientPort)))
+func pageHandler(known names, clientPort int, changes bool) http.HandlerFunc {
+	page := []byte(strings.NewReplacer("{{clientPort}}", strconv.Itoa(clientPort), "{{changes}}",
+		strconv.FormatBool(changes)).Replace(string(asset("page.html"))))
 	return func(w http.ResponseWriter, r *http.Request) {
 		host, _ := known.requestHost(r) // Checked by localHost.
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")

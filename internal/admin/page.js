@@ -5,6 +5,7 @@ import { byID } from "./dom.js";
 import { follow } from "./health.js";
 import { check } from "./machine.js";
 import { Messages } from "./messages.js";
+import { followSteering, steer } from "./steering.js";
 import { Stream } from "./stream.js";
 import { followSurveys, survey } from "./survey.js";
 
@@ -101,6 +102,7 @@ function showPart() {
   }
   survey(id);
   if (id === "machine-part") check();
+  if (id === "steering-part") steer();
 }
 
 window.addEventListener("hashchange", showPart);
@@ -110,4 +112,5 @@ byID("stream-again").addEventListener("click", () => stream.again());
 setInterval(showWait, 500);
 follow();
 followSurveys();
+followSteering();
 followChannels();

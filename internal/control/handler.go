@@ -19,8 +19,22 @@ func NewHandler(health http.Handler, steerer Steerer, skipper Skipper, drainer D
 	mux.Handle("GET "+ClientsPath, ClientsHandler(surveyor))
 	mux.Handle("GET "+ChannelsPath, ChannelsHandler(surveyor))
 	mux.Handle("GET "+HealthPath, health)
-	mux.HandleFunc("GET "+SteerPath, func(w http.ResponseWriter, _ *http.Request) { writeState(w, steerer) })
-	mux.HandleFunc("POST "+SteerPath, func(w http.ResponseWriter, r *http.Request) {
+	mux.Handle("GET "+SteerPath, SteeringHandler(steerer))
+	mux.Handle("POST "+SteerPath, SteerHandler(steerer))
+	mux.HandleFunc("POST "+SkipPath, func(w http.ResponseWriter, r *http.Request) { handleSkip(w, r, skipper) })
+	mux.Handle("GET "+DrainPath, DrainingHandler(drainer))
+	mux.Handle("POST "+DrainPath, DrainHandler(drainer))
+	return mux
+}
+
+// SteeringHandler serves requests for the steering state.
+func SteeringHandler(steerer Steerer) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeState(w, steerer) })
+}
+
+// SteerHandler serves requests to change a setting of steering. The response is the state after the change.
+func SteerHandler(steerer Steerer) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		change, err := readBody[SteerChange](w, r, "change", `{"setting":"weight","shard":3,"value":"200"}`)
 		if err == nil {
 			err = steerer.Steer(change)
@@ -31,11 +45,18 @@ func NewHandler(health http.Handler, steerer Steerer, skipper Skipper, drainer D
 		}
 		writeState(w, steerer)
 	})
-	mux.HandleFunc("POST "+SkipPath, func(w http.ResponseWriter, r *http.Request) { handleSkip(w, r, skipper) })
-	mux.HandleFunc("GET "+DrainPath, func(w http.ResponseWriter, _ *http.Request) {
+}
+
+// DrainingHandler serves requests for the state of the drain.
+func DrainingHandler(drainer Drainer) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, drainer.DrainState())
 	})
-	mux.HandleFunc("POST "+DrainPath, func(w http.ResponseWriter, r *http.Request) {
+}
+
+// DrainHandler serves requests to begin, change or end the drain. The response is the state after the change.
+func DrainHandler(drainer Drainer) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		change, err := readBody[DrainChange](w, r, "change", `{"over_seconds":60}`)
 		if err == nil {
 			err = drainer.Drain(change)
@@ -46,7 +67,6 @@ func NewHandler(health http.Handler, steerer Steerer, skipper Skipper, drainer D
 		}
 		writeJSON(w, http.StatusOK, drainer.DrainState())
 	})
-	return mux
 }
 
 // readBody reads the body of a request, which looks like example. It refuses a body that contains anything else. Kind

@@ -21,6 +21,16 @@ func (s *Server) pageAPI() map[string]http.Handler {
 		"GET /api/channels/top": control.ChannelsHandler(s),
 		"GET /api/doctor":       http.HandlerFunc(s.serveDoctor),
 		"GET /api/route":        http.HandlerFunc(s.serveRoute),
+		"GET /api/steering":     control.SteeringHandler(s),
+		"GET /api/drain":        control.DrainingHandler(s),
+	}
+}
+
+// pageChanges returns what the page changes, by the pattern of the request.
+func (s *Server) pageChanges() map[string]http.Handler {
+	return map[string]http.Handler{
+		"POST /api/steering": control.SteerHandler(s),
+		"POST /api/drain":    control.DrainHandler(s),
 	}
 }
 

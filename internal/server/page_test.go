@@ -13,9 +13,12 @@ import (
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
 	cdruntime "github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
+
+	"wsd/internal/testutil"
 )
 
 // browser returns a context for a tab of a headless Chromium, and a function that returns what its console has said.
@@ -28,7 +31,7 @@ func browser(t *testing.T) (ctx context.Context, said func() []string) {
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox)
 	allocator, stop := chromedp.NewExecAllocator(t.Context(), options...)
 	t.Cleanup(stop)
-	ctx, stopTab := chromedp.NewContext(allocator)
+	ctx, stopTab := chromedp.NewContext(allocator, chromedp.WithErrorf(t.Logf))
 	t.Cleanup(stopTab)
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	t.Cleanup(cancel)
@@ -58,7 +61,14 @@ func browser(t *testing.T) (ctx context.Context, said func() []string) {
 // serious. WSD_SCREENSHOTS is a directory for pictures of it.
 func TestPageInBrowser(t *testing.T) {
 	ctx, said := browser(t)
-	r := newRig(t, map[string]any{"auth.mode": "none"})
+	token := filepath.Join(t.TempDir(), "token")
+	require.NoError(t, os.WriteFile(token, []byte("a-token-of-some-length-0123456789"), 0o600))
+	flags := map[string]any{"admin.token_file": token}
+	steers := os.Geteuid() == 0
+	if steers {
+		flags["steering.mode"], flags["steering.pin_dir"] = "require", testutil.BPFFS(t)
+	}
+	r := newRig(t, flags)
 	r.ready()
 	for range 5 {
 		r.join("a", "b")
@@ -78,9 +88,12 @@ func TestPageInBrowser(t *testing.T) {
 		require.NoError(t, err)
 		do(chromedp.Poll(`document.getElementById("`+id+`").textContent.includes(`+string(script)+`)`, &found, chromedp.WithPollingTimeout(20*time.Second)))
 	}
-	parts := []string{"overview", "messages-part", "channels-part", "clients-part", "machine-part"}
-	open := func(part string) { do(chromedp.Click(`#tabs a[href="#` + part + `"]`)) }
+	parts := []string{"overview", "messages-part", "channels-part", "clients-part", "steering-part", "machine-part"}
+	open := func(part string) { do(click(`#tabs a[href="#` + part + `"]`)) }
 
+	do(network.Enable(), network.SetExtraHTTPHeaders(network.Headers{
+		"Authorization": "Bearer a-token-of-some-length-0123456789",
+	}))
 	do(chromedp.EmulateViewport(1300, 900), chromedp.Navigate(address))
 	contains("status", "ok")
 	contains("connections", "7") // One is the page's own.
@@ -92,7 +105,7 @@ func TestPageInBrowser(t *testing.T) {
 	contains("top-channels-state", "1 channels")
 	open("clients-part")
 	contains("clients-state", "7 clients")
-	do(chromedp.Click(`#clients tr:first-child button`))
+	do(click(`#clients tr:first-child button`))
 	contains("client-channels", "the client")
 	require.Empty(t, said())
 	do(enter("clients-query", "client", strings.Repeat("0", 32)))
@@ -105,8 +118,49 @@ func TestPageInBrowser(t *testing.T) {
 	contains("stream-state", "connected")
 	r.produce("a", "key", `{"n":"seen"}`)
 	contains("messages", "seen")
-	do(enter("route", "topic", "a"), chromedp.Click(`#route button`))
+	do(enter("route", "topic", "a"), click(`#route button`))
 	contains("route-result", "Decided by")
+
+	confirm := func(answer string) {
+		t.Helper()
+		var opened bool
+		do(chromedp.Poll(`document.getElementById("confirm").open`, &opened, chromedp.WithPollingTimeout(20*time.Second)),
+			click(`#confirm button[value="`+answer+`"]`))
+	}
+	open("steering-part")
+	contains("drain-state", "serving")
+	if steers {
+		contains("steering-state", "least-loaded")
+		do(enter("steering-form", "policy", "p2c"), enter("steering-form", "admission", "25"), click(`#steering-form button`))
+		confirm("no")
+		contains("steering-state", "least-loaded")
+		do(enter("steering-form", "policy", "p2c"), enter("steering-form", "admission", "25"), chromedp.Sleep(1500*time.Millisecond))
+		do(click(`#steering-form button`)) // What was entered is still there, although the page has asked anew.
+		confirm("yes")
+		contains("steering-state", "p2c")
+		contains("steering-differs", "admission is 25, configured 0")
+		do(click(`#steering-shards tr:nth-child(2) input[type=checkbox]`))
+		confirm("yes")
+		contains("steering-shards", "draining")
+		do(chromedp.Evaluate(`{
+			const weight = document.querySelector('#steering-shards tr:first-child input[type=number]');
+			weight.value = 300;
+			weight.dispatchEvent(new Event("change"));
+		}`, nil))
+		confirm("yes")
+		contains("steering-differs", "weight of shard 0 is 300")
+		state, err := r.server.SteerState()
+		require.NoError(t, err)
+		require.Equal(t, "p2c", state.Policy)
+		require.True(t, state.Shards[1].Drain)
+		require.EqualValues(t, 300, state.Shards[0].Weight)
+	}
+	do(enter("drain-form", "over", "3600"), click(`#drain-form button`))
+	confirm("yes")
+	contains("drain-state", "draining: ")
+	do(click(`#drain-stop`))
+	confirm("yes")
+	contains("drain-state", "serving")
 
 	axe := ""
 	if path := os.Getenv("WSD_AXE"); path != "" {
@@ -142,6 +196,11 @@ func TestPageInBrowser(t *testing.T) {
 }
 
 func awaited(p *cdruntime.EvaluateParams) *cdruntime.EvaluateParams { return p.WithAwaitPromise(true) }
+
+// click clicks as a script does: this chromedp does not know the events of today's dialogs.
+func click(selector string) chromedp.Action {
+	return chromedp.Evaluate(fmt.Sprintf(`document.querySelector(%q).click()`, selector), nil)
+}
 
 // enter changes a field of a form.
 func enter(form, field, value string) chromedp.Action {

@@ -254,7 +254,7 @@ func (s *Shard) userOf(c *conn) string {
 func (s *Shard) describe(c *conn) ClientInfo {
 	return ClientInfo{
 		Client:  routing.MakeConnID(s.opts.ID, c.generation, c.slot),
-		Address: c.peer().String(), User: s.userOf(c), Dialect: c.variant.String(), TLS: c.secure,
+		Address: s.proxied.client(c).String(), User: s.userOf(c), Dialect: c.variant.String(), TLS: c.secure,
 		Compressed: c.reader.Deflate(), Channels: len(c.subs) - c.firstChannel(),
 		WaitingBytes: c.out.cost, Blocked: c.out.blocked, Behind: c.out.cost > s.opts.Limits.OutboundMax/2,
 	}
