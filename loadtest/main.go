@@ -96,8 +96,8 @@ func (s *session) run(ctx context.Context, c *commands, name string) error {
 		return s.print(result, result, c.Skew.JSON, c.Skew.HTML, result.Passed)
 	case name == "workers <count>":
 		return workers.Serve(c.Workers.Count, os.Stdin, s.stdout)
-	case name == "proc <memory> <cells>":
-		return c.Proc.serve(os.Stdin, s.stdout)
+	case name == "proc":
+		return c.Proc.serve(os.Stdin, os.Stdout)
 	case name == "kafka <topic>":
 		return kafka.Serve(ctx, c.Kafka.Topic, os.Stdin, s.stdout)
 	}
