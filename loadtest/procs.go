@@ -70,8 +70,8 @@ type Sums struct {
 	N       client.Counters
 	Waiting bool // Whether N.Behind is not valid.
 	Bad     client.Disturbed
-	Active  int64 // Disturbing clients that are connected or will be.
-	Times   client.Times
+	Active  int64         // Disturbing clients that are connected or will be.
+	Times   *client.Times // Nil: nothing was asked for.
 }
 
 // cells is memory that processes share: one number per feed.
@@ -155,12 +155,12 @@ func (p *procs) stop() (err error) {
 
 // call calls a method of all processes at the same time, and returns the sums of their replies.
 func (p *procs) call(method string, args any) *Sums {
-	sum := &Sums{Times: client.NewTimes()}
+	var sum Sums
 	var mu sync.Mutex
 	var running sync.WaitGroup
 	for i, c := range p.calls {
 		running.Go(func() {
-			reply := Sums{Times: client.NewTimes()}
+			var reply Sums
 			if err := c.Call("Part."+method, args, &reply); err != nil {
 				p.failed.Do(func() {
 					p.fail("process %d of the load generator has ended: %v: %s", i+1, err, p.children[i].Said())
@@ -169,11 +169,11 @@ func (p *procs) call(method string, args any) *Sums {
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			client.Add(sum, &reply)
+			client.Add(&sum, &reply)
 		})
 	}
 	running.Wait()
-	return sum
+	return &sum
 }
 
 func (p *procs) Start()                  { p.call("Start", 0) }
@@ -182,7 +182,7 @@ func (p *procs) Reconnect(abrupt bool)   { p.call("Reconnect", abrupt) }
 func (p *procs) Drain(last []uint64)     { p.call("Drain", last) }
 func (p *procs) Disturb(on bool)         { p.call("Disturb", on) }
 func (p *procs) Churn(perSecond float64) { p.call("Churn", perSecond/float64(len(p.calls))) }
-func (p *procs) Window() client.Times    { return p.call("Window", 0).Times }
+func (p *procs) Window() client.Times    { return p.call("Window", 0).times() }
 
 func (p *procs) Snapshot() (n client.Counters, drained bool) {
 	s := p.call("Snapshot", 0)
@@ -200,7 +200,15 @@ func (p *procs) Close(grace time.Duration) (client.Counters, client.Times) {
 	if err := p.stop(); err != nil {
 		p.fail("%v", err)
 	}
-	return s.N, s.Times
+	return s.N, s.times()
+}
+
+// times returns the histograms, also when every process has ended.
+func (s *Sums) times() client.Times {
+	if s.Times == nil {
+		return client.NewTimes()
+	}
+	return *s.Times
 }
 
 // procCmd is the command of such a process.
@@ -216,7 +224,7 @@ func (*procCmd) serve(in io.Reader, out io.WriteCloser) error {
 	return nil
 }
 
-// Part is the clients of one process. Its methods are called by package rpc, one after the other.
+// Part is the clients of one process. Package rpc calls its methods, after Make also at the same time.
 type Part struct{ engine *client.Engine }
 
 // Make makes the clients.
@@ -260,9 +268,18 @@ func (p *Part) Reconnect(abrupt bool, _ *Sums) error { p.engine.Reconnect(abrupt
 func (p *Part) Churn(rate float64, _ *Sums) error    { p.engine.Churn(rate); return nil }
 func (p *Part) Disturb(on bool, _ *Sums) error       { p.engine.Disturb(on); return nil }
 func (p *Part) Drain(last []uint64, _ *Sums) error   { p.engine.Drain(last); return nil }
-func (p *Part) Window(_ int, s *Sums) error          { s.Times = p.engine.Window(); return nil }
+
+// Window returns what was measured since the last call.
+func (p *Part) Window(_ int, s *Sums) error {
+	t := p.engine.Window()
+	s.Times = &t
+	return nil
+}
+
+// Close returns the last counters, and all that was measured.
 func (p *Part) Close(grace time.Duration, s *Sums) error {
-	s.N, s.Times = p.engine.Close(grace)
+	n, t := p.engine.Close(grace)
+	s.N, s.Times = n, &t
 	return nil
 }
 

@@ -94,8 +94,12 @@ func Add(to, from any) {
 			x.Set(reflect.ValueOf(all[:min(len(all), faultsMax)]))
 		case Counters, Disturbed:
 			Add(x.Addr().Interface(), y.Addr().Interface())
-		case Times:
-			x.Addr().Interface().(*Times).Merge(&v)
+		case *Times:
+			if x.IsNil() {
+				x.Set(y)
+			} else if v != nil {
+				x.Interface().(*Times).Merge(v)
+			}
 		default:
 			panic(fmt.Sprintf("BUG: cannot add a field of type %T", v))
 		}
