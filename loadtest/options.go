@@ -86,8 +86,7 @@ func (r *run) check() error {
 	case r.Batch < 1 || r.Batch > 10_000:
 		return fmt.Errorf("--batch %d must be between 1 and 10000", r.Batch)
 	case r.Size < client.SizeMin || r.Size > 1<<20:
-		return fmt.Errorf("--size %d must be between %d and %d", r.Size, client.SizeMin,
-			1<<20)
+		return fmt.Errorf("--size %d must be between %d and %d", r.Size, client.SizeMin, 1<<20)
 	case r.Loops < 1 || r.Loops > max(1, r.clients/max(1, r.Procs)) || r.Dials < r.Loops:
 		return fmt.Errorf("--loops %d must be at least 1 and at most the clients and --dials", r.Loops)
 	case r.ConnectRate < 0:

@@ -37,9 +37,8 @@ func (r *run) result(ctx context.Context, n *client.Counters, times *client.Time
 	res := &report.Result{
 		Run: report.Run{
 			Scenario: r.name, Protocol: r.Protocol, Server: r.URL, Clients: r.clients, RatePerSecond: r.rate,
-			Channels:    channels,
-			RecordBytes: r.Size, Batch: r.Batch, DurationSeconds: r.duration.Seconds(), RampSeconds: r.ramp.Seconds(),
-			HoldSeconds: r.holdTime.Seconds(),
+			Channels: channels, RecordBytes: r.Size, Batch: r.Batch, DurationSeconds: r.duration.Seconds(),
+			RampSeconds: r.ramp.Seconds(), HoldSeconds: r.holdTime.Seconds(),
 		},
 		Clients: report.Clients{ConnectTime: report.Distribution(times.Connect),
 			RejoinTime: report.Distribution(times.Rejoin)},
@@ -94,9 +93,8 @@ func (r *run) costs(res *report.Result, times *client.Times) {
 	}
 	if start.kernel && settled.kernel && end.kernel {
 		res.Kernel = &report.Kernel{
-			TCPBefore: start.tcp, TCPAfterHold: end.tcp,
-			TCPConnection: report.Per(float64(end.tcp-start.tcp), resolutionMemory, held),
-			SlabBefore:    start.slab, SlabAfterRamp: settled.slab,
+			TCPBefore: start.tcp, TCPAfterHold: end.tcp, SlabBefore: start.slab, SlabAfterRamp: settled.slab,
+			TCPConnection:  report.Per(float64(end.tcp-start.tcp), resolutionMemory, held),
 			SlabConnection: report.Per(float64(settled.slab-start.slab), resolutionMemory, held),
 			Connection:     report.Per(float64(settled.slab+settled.tcp-start.slab-start.tcp), resolutionMemory, held),
 		}
