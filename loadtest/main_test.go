@@ -33,7 +33,7 @@ func mustReport(t *testing.T, text string) (r report.Result) {
 
 func TestHelp(t *testing.T) {
 	for _, args := range [][]string{{"--help"}, {"capacity", "--help"}, {"fanout", "--help"}, {"compare", "--help"}, {"soak", "--help"},
-		{"storm", "--help"}, {"churn", "--help"}, {"slow", "--help"}, {"skew", "--help"}} {
+		{"storm", "--help"}, {"churn", "--help"}, {"slow", "--help"}, {"skew", "--help"}, {"shapes", "--help"}} {
 		status, out, _ := loadtest(context.Background(), args...)
 		require.Equal(t, command.OK, status)
 		require.Contains(t, out, "Usage: loadtest")
