@@ -122,7 +122,7 @@ bench: deps ## Run the benchmarks; BENCH, PKG and BENCHTIME choose. Without a ch
 compare: programs bin/floor ## Compare wsd with the least server that can be written (half an hour); ARGS='--cases single --rounds 3' chooses
 	@exec bin/loadtest compare $(ARGS)
 
-plan-table: programs ## Measure the plan's old system with each of its optimisations, and wsd, and write docs/results.md (root, 40 minutes); ARGS=--short tries it
+plan-table: programs ## Measure the plan's old system with each of its optimisations, and wsd, and write docs/results.md (root, 40 minutes, 20 with ARGS='--rounds 1'); ARGS=--short tries it
 	@exec bin/plantable $(ARGS)
 
 shapes: programs ## Run the loads of published measurements, scaled to this machine (3 minutes); ARGS='kafkorama --profile DIR' chooses
