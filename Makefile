@@ -41,7 +41,7 @@ export GOLANGCI_VERSION CLANG_VERSION TOOLS GO FUZZTIME KAFKA_HOME VERSION COMMI
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .NOTPARALLEL:
-.PHONY: help setup deps generate generate-check build programs run test unit test-root test-race test-kernel test-kafka soak-kafka kafka kafka-fetch fuzz fmt lint bench compare plan-table test-docs test-page image test-image packages test-packages release manifests test-kubernetes test-compose clean
+.PHONY: help setup deps generate generate-check build programs run test unit test-root test-race test-kernel test-kafka soak-kafka kafka kafka-fetch fuzz fmt lint bench compare plan-table shapes test-docs test-page image test-image packages test-packages release manifests test-kubernetes test-compose clean
 
 help: ## Show this list
 	@echo 'make run serves a demo on :8000 (clients), 127.0.0.1:9000 (page) and 127.0.0.1:9092 (Kafka); make test tests.'
@@ -122,7 +122,7 @@ bench: deps ## Run the benchmarks; BENCH, PKG and BENCHTIME choose. Without a ch
 compare: programs bin/floor ## Compare wsd with the least server that can be written (half an hour); ARGS='--cases single --rounds 3' chooses
 	@exec bin/loadtest compare $(ARGS)
 
-plan-table: programs ## Measure the plan's old system with each of its optimisations, and wsd, and write docs/results.md (root, 40 minutes); ARGS=--short tries it
+plan-table: programs ## Measure the plan's old system with each of its optimisations, and wsd, and write docs/results.md (root, 40 minutes, 20 with ARGS='--rounds 1'); ARGS=--short tries it
 	@exec bin/plantable $(ARGS)
 
 test-docs: programs ## Run the commands and programs of README.md and docs/getting-started.md as they stand there (root, node, npm, kcat)
@@ -130,6 +130,8 @@ test-docs: programs ## Run the commands and programs of README.md and docs/getti
 
 test-page: deps ## Look at the admin page in headless Chromium, with axe-core; SCREENSHOTS=dir keeps pictures (chromium, npm)
 	@SCREENSHOTS='$(SCREENSHOTS)' .ci/test-page
+shapes: programs ## Run the loads of published measurements, scaled to this machine (3 minutes); ARGS='kafkorama --profile DIR' chooses
+	@exec bin/loadtest shapes $(ARGS)
 
 image: ## Build the container image `wsd` with docker or podman; PLATFORM=linux/amd64,linux/arm64 for both, as an archive
 	@PLATFORM='$(PLATFORM)' .ci/image

@@ -88,8 +88,7 @@ func (b *books) accounts() []report.Account {
 	// The server resets such a connection, so that it counts as cut. It is late for the same reason as a pong is.
 	between("ended without progress", float64(count("no_progress")), 0, bad.MayBeLate+unknown)
 	between("ended as slow, without a pong or progress", float64(count("slow")+count("no_pong")+count("no_progress")),
-		ended,
-		ended+maybe)
+		ended, ended+maybe)
 	between("refused by HTTP status", float64(count("handshake_rejected")), bad.Refused,
 		bad.Refused+bad.ResetWhole+unknown)
 	reset := bad.ResetClear + bad.ResetUpgrade

@@ -21,7 +21,7 @@ import (
 
 // A comparison starts itself as its Kafka, and keeps its process to one CPU: it runs in this program, but in a process of its own.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == "compare" || os.Args[1] == "kafka" || os.Args[1] == "workers" || os.Args[1] == "proc") {
+	if len(os.Args) > 1 && (os.Args[1] == "compare" || os.Args[1] == "kafka" || os.Args[1] == "workers" || os.Args[1] == "proc" || os.Args[1] == "shapes") {
 		os.Exit(execute(context.Background(), os.Args[1:], os.Stdout, os.Stderr, false))
 	}
 	os.Exit(m.Run())

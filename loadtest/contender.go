@@ -88,8 +88,7 @@ func (s *server) startCommand(ctx context.Context, c *compare, command []string,
 	s.address = netip.MustParseAddrPort(l.Addr().String())
 	_ = l.Close() // The server listens there instead.
 	fill := strings.NewReplacer("{address}", s.address.String(), "{host}", s.address.Addr().String(), "{kafka}",
-		s.broker,
-		"{port}", strconv.Itoa(int(s.address.Port())), "{topic}", compareTopic, "{route}", route(sc))
+		s.broker, "{port}", strconv.Itoa(int(s.address.Port())), "{topic}", compareTopic, "{route}", route(sc))
 	args := make([]string, len(command))
 	for i, arg := range command {
 		args[i] = fill.Replace(arg)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/alecthomas/kong"
 
@@ -21,17 +22,18 @@ func main() {
 
 // commands is the command line.
 type commands struct {
-	Capacity capacity     `cmd:"" help:"Hold many clients, each with at least one record per second, or search how many can be held."`
-	Fanout   fanout       `cmd:"" help:"Deliver many records to many clients."`
-	Storm    storm        `cmd:"" help:"All clients reconnect at once, with or without recovery, while records are delivered."`
-	Churn    churnCommand `cmd:"" help:"Clients leave and come back at a rate, while records are delivered."`
-	Slow     slow         `cmd:"" help:"A share of the clients is slow, stopped or reset; the others must not suffer."`
-	Soak     soak         `cmd:"" help:"Deliver records for a long time while some clients are slow, stopped or reset, and check the server's counters and the slope of its memory."`
-	Skew     skew         `cmd:"" help:"Show how connections spread over shards: by the kernel's hash, from a shared accept queue, and by wsd's steering."`
-	Compare  compare      `cmd:"" help:"Run several servers alternately, such as wsd and the floor, a minimal server in C, and print ratios."`
-	Workers  workersCmd   `cmd:"" hidden:"" help:"Run workers that share an accept queue until standard input ends, for skew."`
-	Proc     procCmd      `cmd:"" hidden:"" help:"Run a part of the clients until standard input ends, for --procs."`
-	Kafka    kafkaCmd     `cmd:"" hidden:"" help:"Run a Kafka until standard input ends, for compare."`
+	Capacity capacity      `cmd:"" help:"Hold many clients, each with at least one record per second, or search how many can be held."`
+	Fanout   fanout        `cmd:"" help:"Deliver many records to many clients."`
+	Storm    storm         `cmd:"" help:"All clients reconnect at once, with or without recovery, while records are delivered."`
+	Churn    churnCommand  `cmd:"" help:"Clients leave and come back at a rate, while records are delivered."`
+	Slow     slow          `cmd:"" help:"A share of the clients is slow, stopped or reset; the others must not suffer."`
+	Soak     soak          `cmd:"" help:"Deliver records for a long time while some clients are slow, stopped or reset, and check the server's counters and the slope of its memory."`
+	Skew     skew          `cmd:"" help:"Show how connections spread over shards: by the kernel's hash, from a shared accept queue, and by wsd's steering."`
+	Compare  compare       `cmd:"" help:"Run several servers alternately, such as wsd and the floor, a minimal server in C, and print ratios."`
+	Shapes   shapesCommand `cmd:"" help:"Run the loads of published measurements, scaled to this machine, against a wsd of its own."`
+	Workers  workersCmd    `cmd:"" hidden:"" help:"Run workers that share an accept queue until standard input ends, for skew."`
+	Proc     procCmd       `cmd:"" hidden:"" help:"Run a part of the clients until standard input ends, for --procs."`
+	Kafka    kafkaCmd      `cmd:"" hidden:"" help:"Run a Kafka until standard input ends, for compare."`
 }
 
 // kafkaCmd is the command that compare starts for each wsd.
@@ -77,31 +79,34 @@ func (s *session) run(ctx context.Context, c *commands, name string) error {
 	case scenarios[name] != nil:
 		return s.scenario(ctx, scenarios[name])
 	case name == "compare":
-		if err := c.Compare.check(); err != nil {
-			return command.UsageError{Err: err}
-		}
-		result, err := c.Compare.measure(ctx, s.live)
-		if err != nil {
-			return err
-		}
-		return s.print(result, result, c.Compare.JSON, c.Compare.HTML, result.Passed)
+		return other(ctx, s, &c.Compare, c.Compare.JSON, c.Compare.HTML)
 	case name == "skew":
-		if err := c.Skew.check(); err != nil {
-			return command.UsageError{Err: err}
-		}
-		result, err := c.Skew.measure(ctx, s.live)
-		if err != nil {
-			return err
-		}
-		return s.print(result, result, c.Skew.JSON, c.Skew.HTML, result.Passed)
+		return other(ctx, s, &c.Skew, c.Skew.JSON, c.Skew.HTML)
+	case strings.HasPrefix(name, "shapes"):
+		return other(ctx, s, &c.Shapes, c.Shapes.JSON, c.Shapes.HTML)
 	case name == "workers <count>":
 		return workers.Serve(c.Workers.Count, os.Stdin, s.stdout)
-	case name == "proc <memory> <cells>":
-		return c.Proc.serve(os.Stdin, s.stdout)
+	case name == "proc":
+		return c.Proc.serve(os.Stdin, os.Stdout)
 	case name == "kafka <topic>":
 		return kafka.Serve(ctx, c.Kafka.Topic, os.Stdin, s.stdout)
 	}
 	panic("BUG: command " + name + " has no code")
+}
+
+// other runs a command that starts its servers itself, and prints the result.
+func other[R shown](ctx context.Context, s *session, c interface {
+	check() error
+	measure(ctx context.Context, l *live) (R, error)
+}, asJSON bool, page string) error {
+	if err := c.check(); err != nil {
+		return command.UsageError{Err: err}
+	}
+	result, err := c.measure(ctx, s.live)
+	if err != nil {
+		return err
+	}
+	return s.print(result, asJSON, page)
 }
 
 // scenario makes the run of a scenario, or its runs, and prints the result.
@@ -142,7 +147,7 @@ func (s *session) scenario(ctx context.Context, of scenario) error {
 	if err != nil {
 		return err
 	}
-	return s.print(result, result, first.JSON, first.HTML, result.Passed)
+	return s.print(result, first.JSON, first.HTML)
 }
 
 // shown is a result that people can read.
@@ -152,16 +157,17 @@ type shown interface {
 }
 
 // print writes a result. If it has not passed, the command fails.
-func (s *session) print(result any, text shown, asJSON bool, page string, passed bool) (err error) {
+func (s *session) print(result shown, asJSON bool, file string) (err error) {
 	if asJSON {
 		err = report.WriteJSON(s.stdout, result)
 	} else {
-		err = text.WriteText(s.stdout)
+		err = result.WriteText(s.stdout)
 	}
-	if page != "" {
-		err = errors.Join(err, writePage(page, text.Page()))
+	page := result.Page()
+	if file != "" {
+		err = errors.Join(err, writePage(file, page))
 	}
-	if err == nil && !passed {
+	if err == nil && !page.Passed {
 		return command.ErrReported
 	}
 	return err

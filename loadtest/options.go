@@ -45,7 +45,7 @@ type common struct {
 	Size     int           `default:"128" help:"Size of a record in bytes (${default})."`
 	Batch    int           `default:"1" help:"Records per burst, which is one produce request (${default})."`
 	RampRate float64       `default:"0" help:"Records per second and topic while connecting; 0: none, so that every client must get record 1 (${default})."`
-	Procs    int           `default:"1" help:"Processes that share the clients, beyond the limit on open files of one. Not with disturbing clients (${default})."`
+	Procs    int           `default:"1" help:"Processes that share the clients, beyond the limit on open files of one (${default})."`
 	Timeout  time.Duration `default:"60s" help:"Timeout for each of: preparing, connecting all clients, producing after the planned duration, and the last records (${default})."`
 	output
 }
@@ -73,9 +73,8 @@ func (r *run) check() error {
 	switch {
 	case r.clients < 1:
 		return fmt.Errorf("%d clients: must be at least one", r.clients)
-	case r.Procs < 1 || r.Procs > 64 || r.Procs > r.clients || r.Procs > 1 && r.disturb.Count > 0:
-		return fmt.Errorf("--procs %d must be between 1 and 64, at most the clients, and 1 with disturbing clients",
-			r.Procs)
+	case r.Procs < 1 || r.Procs > 64 || r.Procs > r.clients:
+		return fmt.Errorf("--procs %d must be between 1 and 64, and at most the clients", r.Procs)
 	case (r.clients+r.disturb.Count+r.Procs-1)/r.Procs > limit:
 		return fmt.Errorf("%d clients: one process may have %d here, its hard limit on open files minus %d; "+
 			"give more --procs", r.clients+r.disturb.Count, limit,
@@ -87,8 +86,7 @@ func (r *run) check() error {
 	case r.Batch < 1 || r.Batch > 10_000:
 		return fmt.Errorf("--batch %d must be between 1 and 10000", r.Batch)
 	case r.Size < client.SizeMin || r.Size > 1<<20:
-		return fmt.Errorf("--size %d must be between %d and %d", r.Size, client.SizeMin,
-			1<<20)
+		return fmt.Errorf("--size %d must be between %d and %d", r.Size, client.SizeMin, 1<<20)
 	case r.Loops < 1 || r.Loops > max(1, r.clients/max(1, r.Procs)) || r.Dials < r.Loops:
 		return fmt.Errorf("--loops %d must be at least 1 and at most the clients and --dials", r.Loops)
 	case r.ConnectRate < 0:

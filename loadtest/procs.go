@@ -1,20 +1,17 @@
 package main
 
 import (
-	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/netip"
+	"net/rpc"
 	"os"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
 
-	"github.com/HdrHistogram/hdrhistogram-go"
 	"golang.org/x/sys/unix"
 
 	"wsd/internal/epoll"
@@ -39,29 +36,25 @@ type clients interface {
 // procs is engines in processes of their own, for more clients than one process may have descriptors. A client that
 // subscribes must know which records have been produced by then, so these numbers are in memory that all share.
 type procs struct {
-	children []*proc
+	children []*child.Process
+	calls    []*rpc.Client // By process.
 	fail     func(format string, args ...any)
 	failed   sync.Once // Whether a process has ended, which is told once.
 }
 
-// proc is one process.
-type proc struct {
-	*child.Process
-	mu  sync.Mutex // Held from a request to its reply.
-	in  *json.Encoder
-	out *json.Decoder
-}
-
-// procSpec is what a process needs. It is its first line of input.
-type procSpec struct {
+// ProcSpec is what a process needs.
+type ProcSpec struct {
 	Flags    clientOptions
 	Recover  bool
 	Clients  int
+	Disturb  client.Disturb
 	First    int // Number of the first client in the whole run.
 	Sources  []netip.Addr
 	Channels []procChannel
 	Size     int
-	Offset   int64 // Nanoseconds from CLOCK_MONOTONIC to the clock of the run.
+	Offset   int64  // Nanoseconds from CLOCK_MONOTONIC to the clock of the run.
+	Memory   string // File with the shared memory.
+	Cells    int    // Numbers in it.
 }
 
 // procChannel is a channel. Cell is where the number of records of its feed is in the shared memory.
@@ -72,16 +65,13 @@ type procChannel struct {
 	Channels, Index int // The feed's numbering.
 }
 
-// procCall is a request to a process, or, for close, window and snapshot, also its reply.
-type procCall struct {
-	Op      string
-	Abrupt  bool             `json:",omitempty"`
-	Rate    float64          `json:",omitempty"`
-	Last    []uint64         `json:",omitempty"`
-	Grace   time.Duration    `json:",omitempty"`
-	N       *client.Counters `json:",omitempty"`
-	Drained bool             `json:",omitempty"`
-	Times   [][]byte         `json:",omitempty"`
+// Sums is what a process has counted and measured.
+type Sums struct {
+	N       client.Counters
+	Waiting bool // Whether N.Behind is not valid.
+	Bad     client.Disturbed
+	Active  int64         // Disturbing clients that are connected or will be.
+	Times   *client.Times // Nil: nothing was asked for.
 }
 
 // cells is memory that processes share: one number per feed.
@@ -111,6 +101,12 @@ func mapCells(fd, n int) (cells, error) {
 // at returns number i, which any process may load and store.
 func (c cells) at(i int) *atomic.Uint64 { return (*atomic.Uint64)(unsafe.Pointer(&c[8*i])) }
 
+// pipe is a pair of pipes as a connection.
+type pipe struct {
+	io.Reader
+	io.WriteCloser
+}
+
 // startProcs starts the processes of a run.
 func (r *run) startProcs(list []client.Channel, from []netip.Addr) (clients, error) {
 	self, err := os.Executable()
@@ -118,30 +114,30 @@ func (r *run) startProcs(list []client.Channel, from []netip.Addr) (clients, err
 		return nil, fmt.Errorf("find loadtest itself: %w", err)
 	}
 	all := &procs{fail: r.problem}
-	spec := procSpec{Flags: r.clientOptions, Recover: r.recover, Size: r.Size, Sources: from,
-		Offset: r.clock.now() - int64(epoll.Monotonic())}
+	spec := ProcSpec{Flags: r.clientOptions, Recover: r.recover, Size: r.Size, Sources: from, Cells: len(r.feeds),
+		Offset: r.clock.now() - int64(epoll.Monotonic()), Disturb: r.disturb,
+		Memory: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), r.cellsFD)}
+	cell := 0
 	for i, ch := range list {
-		cell := 0
 		for cell+1 < len(r.feeds) && r.feeds[cell+1].first <= i {
 			cell++
 		}
 		f := r.feeds[cell]
-		spec.Channels = append(spec.Channels, procChannel{Name: ch.Name, Run: f.run, Cell: cell,
-			Channels: f.order.channels,
-			Index:    i - f.first})
+		spec.Channels = append(spec.Channels,
+			procChannel{Name: ch.Name, Run: f.run, Cell: cell, Channels: f.order.channels, Index: i - f.first})
 	}
 	for i := range r.Procs {
 		spec.Clients, spec.First = share(r.clients, r.Procs, i), spec.First+spec.Clients
-		p, err := child.Start(child.Options{Path: self, CPU: child.AnyCPU,
-			Args: []string{"proc", fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), r.cellsFD), strconv.Itoa(len(r.feeds))}})
+		spec.Disturb.Count, spec.Disturb.Seed = share(r.disturb.Count, r.Procs, i), r.disturb.Seed+uint64(i)
+		p, err := child.Start(child.Options{Path: self, CPU: child.AnyCPU, Args: []string{"proc"}})
 		if err != nil {
 			return nil, errors.Join(err, all.stop())
 		}
-		c := &proc{Process: p, in: json.NewEncoder(p.In), out: json.NewDecoder(p.Out)}
-		all.children = append(all.children, c)
+		c := rpc.NewClient(pipe{p.Out, p.In})
+		all.children, all.calls = append(all.children, p), append(all.calls, c)
 		r.target.others = append(r.target.others, p.PID())
-		if err := c.in.Encode(&spec); err != nil {
-			return nil, errors.Join(fmt.Errorf("start process %d: %w", i+1, err), all.stop())
+		if err := c.Call("Part.Make", &spec, nil); err != nil {
+			return nil, errors.Join(fmt.Errorf("start process %d: %w: %s", i+1, err, p.Said()), all.stop())
 		}
 	}
 	return all, nil
@@ -157,104 +153,88 @@ func (p *procs) stop() (err error) {
 	return err
 }
 
-// call sends a request to all processes. With a reply, it calls f with each.
-func (p *procs) call(request procCall, f func(*proc, *procCall)) {
-	for i, c := range p.children {
-		c.mu.Lock()
-		var reply procCall
-		err := c.in.Encode(&request)
-		if err == nil && f != nil {
-			err = c.out.Decode(&reply)
-		}
-		if err == nil && f != nil {
-			f(c, &reply)
-		} else if err != nil {
-			p.failed.Do(func() { p.fail("process %d of the load generator has ended: %v: %s", i+1, err, c.Said()) })
-		}
-		c.mu.Unlock()
+// call calls a method of all processes at the same time, and returns the sums of their replies.
+func (p *procs) call(method string, args any) *Sums {
+	var sum Sums
+	var mu sync.Mutex
+	var running sync.WaitGroup
+	for i, c := range p.calls {
+		running.Go(func() {
+			var reply Sums
+			if err := c.Call("Part."+method, args, &reply); err != nil {
+				p.failed.Do(func() {
+					p.fail("process %d of the load generator has ended: %v: %s", i+1, err, p.children[i].Said())
+				})
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			client.Add(&sum, &reply)
+		})
 	}
+	running.Wait()
+	return &sum
 }
 
-func (p *procs) Start()                { p.call(procCall{Op: "start"}, nil) }
-func (p *procs) Hold()                 { p.call(procCall{Op: "hold"}, nil) }
-func (p *procs) Reconnect(abrupt bool) { p.call(procCall{Op: "reconnect", Abrupt: abrupt}, nil) }
-func (p *procs) Drain(last []uint64)   { p.call(procCall{Op: "drain", Last: last}, nil) }
-func (p *procs) Disturb(bool)          {} // The flags do not allow it.
-func (p *procs) Churn(perSecond float64) {
-	p.call(procCall{Op: "churn", Rate: perSecond / float64(len(p.children))}, nil)
-}
-
-// Disturbed returns nothing: no client disturbs.
-func (p *procs) Disturbed() (client.Disturbed, int64) { return client.Disturbed{}, 0 }
+func (p *procs) Start()                  { p.call("Start", 0) }
+func (p *procs) Hold()                   { p.call("Hold", 0) }
+func (p *procs) Reconnect(abrupt bool)   { p.call("Reconnect", abrupt) }
+func (p *procs) Drain(last []uint64)     { p.call("Drain", last) }
+func (p *procs) Disturb(on bool)         { p.call("Disturb", on) }
+func (p *procs) Churn(perSecond float64) { p.call("Churn", perSecond/float64(len(p.calls))) }
+func (p *procs) Window() client.Times    { return p.call("Window", 0).times() }
 
 func (p *procs) Snapshot() (n client.Counters, drained bool) {
-	drained = true
-	p.call(procCall{Op: "snapshot"}, func(_ *proc, reply *procCall) {
-		client.Add(&n, reply.N)
-		drained = drained && reply.Drained
-	})
-	return n, drained
+	s := p.call("Snapshot", 0)
+	return s.N, !s.Waiting
 }
 
-func (p *procs) Window() client.Times {
-	t := client.NewTimes()
-	p.call(procCall{Op: "window"}, func(_ *proc, reply *procCall) { p.merge(&t, reply.Times) })
-	return t
-}
-
-func (p *procs) merge(t *client.Times, encoded [][]byte) {
-	for i, h := range []*hdrhistogram.Histogram{t.Connect, t.Rejoin, t.Latency, t.Lag} {
-		decoded, err := hdrhistogram.Decode(encoded[i])
-		if err != nil {
-			p.fail("read a histogram of a process: %v", err)
-			return
-		}
-		h.Merge(decoded)
-	}
+func (p *procs) Disturbed() (client.Disturbed, int64) {
+	s := p.call("Snapshot", 0)
+	return s.Bad, s.Active
 }
 
 // Close ends all clients at the same time, and the processes.
-func (p *procs) Close(grace time.Duration) (n client.Counters, t client.Times) {
-	t = client.NewTimes()
-	var mu sync.Mutex
-	var closing sync.WaitGroup
-	for _, c := range p.children {
-		closing.Go(func() {
-			one := &procs{children: []*proc{c}, fail: p.fail}
-			one.call(procCall{Op: "close", Grace: grace}, func(_ *proc, reply *procCall) {
-				mu.Lock()
-				defer mu.Unlock()
-				client.Add(&n, reply.N)
-				p.merge(&t, reply.Times)
-			})
-		})
-	}
-	closing.Wait()
+func (p *procs) Close(grace time.Duration) (client.Counters, client.Times) {
+	s := p.call("Close", grace)
 	if err := p.stop(); err != nil {
 		p.fail("%v", err)
 	}
-	return n, t
+	return s.N, s.times()
+}
+
+// times returns the histograms, also when every process has ended.
+func (s *Sums) times() client.Times {
+	if s.Times == nil {
+		return client.NewTimes()
+	}
+	return *s.Times
 }
 
 // procCmd is the command of such a process.
-type procCmd struct {
-	Memory string `arg:"" help:"File with the shared memory."`
-	Cells  int    `arg:"" help:"Numbers in it."`
+type procCmd struct{}
+
+// serve does what in says until it ends.
+func (*procCmd) serve(in io.Reader, out io.WriteCloser) error {
+	s := rpc.NewServer()
+	if err := s.Register(&Part{}); err != nil {
+		return fmt.Errorf("serve a part of the clients: %w", err)
+	}
+	s.ServeConn(pipe{in, out})
+	return nil
 }
 
-// serve runs an engine as in directs, until in ends.
-func (c *procCmd) serve(in io.Reader, out io.Writer) error {
-	lines, reply := json.NewDecoder(bufio.NewReader(in)), json.NewEncoder(out)
-	var spec procSpec
-	if err := lines.Decode(&spec); err != nil {
-		return fmt.Errorf("read what to do: %w", err)
-	}
-	f, err := os.OpenFile(c.Memory, os.O_RDWR, 0)
+// Part is the clients of one process. Package rpc calls its methods, after Make also at the same time.
+type Part struct{ engine *client.Engine }
+
+// Make makes the clients.
+func (p *Part) Make(spec *ProcSpec, _ *Sums) error {
+	f, err := os.OpenFile(spec.Memory, os.O_RDWR, 0)
 	if err != nil {
 		return fmt.Errorf("open the shared memory: %w", err)
 	}
 	defer func() { _ = f.Close() }()
-	shared, err := mapCells(int(f.Fd()), c.Cells)
+	shared, err := mapCells(int(f.Fd()), spec.Cells)
 	if err != nil {
 		return err
 	}
@@ -262,7 +242,7 @@ func (c *procCmd) serve(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	o.Clients, o.Recover, o.Sources = spec.Clients, spec.Recover, spec.Sources
+	o.Clients, o.Recover, o.Sources, o.Disturb = spec.Clients, spec.Recover, spec.Sources, spec.Disturb
 	if n := len(o.Tokens); n > 0 {
 		o.Tokens = append(o.Tokens[spec.First%n:], o.Tokens[:spec.First%n]...)
 	}
@@ -276,56 +256,38 @@ func (c *procCmd) serve(in io.Reader, out io.Writer) error {
 		o.Channels = append(o.Channels, client.Channel{Name: ch.Name, Format: format,
 			Produced: func() uint64 { return order.last(ch.Index, begun.Load()) }})
 	}
-	engine, err := client.New(o)
-	if err != nil {
-		return err
-	}
-	for {
-		var call procCall
-		if err := lines.Decode(&call); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return fmt.Errorf("read what to do: %w", err)
-		}
-		if err := call.do(engine, reply); err != nil {
-			return fmt.Errorf("tell what was done: %w", err)
-		}
-	}
+	p.engine, err = client.New(o)
+	return err
 }
 
-// do does what is asked for.
-func (c *procCall) do(engine *client.Engine, reply *json.Encoder) error {
-	switch c.Op {
-	case "start":
-		engine.Start()
-	case "hold":
-		engine.Hold()
-	case "reconnect":
-		engine.Reconnect(c.Abrupt)
-	case "churn":
-		engine.Churn(c.Rate)
-	case "drain":
-		engine.Drain(c.Last)
-	case "snapshot":
-		n, drained := engine.Snapshot()
-		return reply.Encode(&procCall{N: &n, Drained: drained})
-	case "window":
-		t := engine.Window()
-		return reply.Encode(&procCall{Times: encode(&t)})
-	case "close":
-		n, t := engine.Close(c.Grace)
-		return reply.Encode(&procCall{N: &n, Times: encode(&t)})
-	}
+// The methods of client.Engine.
+
+func (p *Part) Start(_ int, _ *Sums) error           { p.engine.Start(); return nil }
+func (p *Part) Hold(_ int, _ *Sums) error            { p.engine.Hold(); return nil }
+func (p *Part) Reconnect(abrupt bool, _ *Sums) error { p.engine.Reconnect(abrupt); return nil }
+func (p *Part) Churn(rate float64, _ *Sums) error    { p.engine.Churn(rate); return nil }
+func (p *Part) Disturb(on bool, _ *Sums) error       { p.engine.Disturb(on); return nil }
+func (p *Part) Drain(last []uint64, _ *Sums) error   { p.engine.Drain(last); return nil }
+
+// Window returns what was measured since the last call.
+func (p *Part) Window(_ int, s *Sums) error {
+	t := p.engine.Window()
+	s.Times = &t
 	return nil
 }
 
-func encode(t *client.Times) (list [][]byte) {
-	for _, h := range []*hdrhistogram.Histogram{t.Connect, t.Rejoin, t.Latency, t.Lag} {
-		b, err := h.Encode(hdrhistogram.V2CompressedEncodingCookieBase)
-		if err != nil {
-			panic(fmt.Sprintf("BUG: encode a histogram: %v", err))
-		}
-		list = append(list, b)
-	}
-	return list
+// Close returns the last counters, and all that was measured.
+func (p *Part) Close(grace time.Duration, s *Sums) error {
+	n, t := p.engine.Close(grace)
+	s.N, s.Times = n, &t
+	return nil
+}
+
+// Snapshot returns the counters.
+func (p *Part) Snapshot(_ int, s *Sums) error {
+	var drained bool
+	s.N, drained = p.engine.Snapshot()
+	s.Waiting = !drained
+	s.Bad, s.Active = p.engine.Disturbed()
+	return nil
 }

@@ -37,30 +37,20 @@ func (r *run) result(ctx context.Context, n *client.Counters, times *client.Time
 	res := &report.Result{
 		Run: report.Run{
 			Scenario: r.name, Protocol: r.Protocol, Server: r.URL, Clients: r.clients, RatePerSecond: r.rate,
-			Channels:    channels,
-			RecordBytes: r.Size, Batch: r.Batch, DurationSeconds: r.duration.Seconds(), RampSeconds: r.ramp.Seconds(),
-			HoldSeconds: r.holdTime.Seconds(),
+			Channels: channels, RecordBytes: r.Size, Batch: r.Batch, DurationSeconds: r.duration.Seconds(),
+			RampSeconds: r.ramp.Seconds(), HoldSeconds: r.holdTime.Seconds(),
 		},
-		Clients: report.Clients{
-			Attempts: n.Attempts, Refused: n.Refused, Failed: n.Failed, GivenUp: n.GivenUp, Held: n.Held,
-			OpenAtEnd: n.Open,
-			Closed:    n.Closed, Moved: n.Moved, Rejoined: n.Rejoined, Recovered: n.Recovered,
-			Closes: filled(n.Closes), Refusals: filled(n.Refusals), Failures: filled(n.Failures),
-			ConnectTime: report.Distribution(times.Connect), RejoinTime: report.Distribution(times.Rejoin),
-		},
-		Records: report.Records{
-			Produced: begun, Accepted: produced, LateMaxMillis: r.late.Seconds() * 1000, Deliveries: n.Deliveries,
-			DeliveryBytes: n.DeliveryBytes, Expected: r.expected(), Gaps: n.Gaps, Lost: n.Lost,
-			LostClosed: n.LostClosed,
-			Duplicates: n.Duplicates, Reordered: n.Reordered, Corrupt: n.Corrupt, Foreign: n.Foreign,
-			Unexpected: n.Unexpected, Pings: n.Pings, Written: report.NA, WrittenPS: report.NA,
-		},
+		Clients: report.Clients{ConnectTime: report.Distribution(times.Connect),
+			RejoinTime: report.Distribution(times.Rejoin)},
+		Records: report.Records{Produced: begun, Accepted: produced, LateMaxMillis: r.late.Seconds() * 1000,
+			Expected: r.expected(), Written: report.NA, WrittenPS: report.NA},
 		Latency: report.Distribution(times.Latency), Rounds: r.rounds, Memory: r.memory, Accounts: r.accounts,
 	}
+	client.Add(&res.Clients, n)
+	client.Add(&res.Records, n)
 	seconds, records := r.holdTime.Seconds(), &res.Records
 	perSecond := func(n float64) report.Figure {
-		return report.Per(n/max(seconds, 1e-9), 0, min(1,
-			int64(seconds*1e9)))
+		return report.Per(n/max(seconds, 1e-9), 0, min(1, int64(seconds*1e9)))
 	}
 	records.ProducedPS, records.AcceptedPS = perSecond(float64(begun-r.before)), perSecond(float64(produced-r.before))
 	records.DeliveriesPS = perSecond(float64(n.Deliveries - r.early.Deliveries))
@@ -88,13 +78,6 @@ func (r *run) result(ctx context.Context, n *client.Counters, times *client.Time
 	return res, nil
 }
 
-func filled(m map[string]int64) map[string]int64 {
-	if m == nil {
-		return map[string]int64{}
-	}
-	return m
-}
-
 // costs adds the resources that the server, the kernel and the load generator used.
 func (r *run) costs(res *report.Result, times *client.Times) {
 	start, ramped, settled, begin, end := &r.marks[atStart], &r.marks[atRamped], &r.marks[atSettled],
@@ -110,9 +93,8 @@ func (r *run) costs(res *report.Result, times *client.Times) {
 	}
 	if start.kernel && settled.kernel && end.kernel {
 		res.Kernel = &report.Kernel{
-			TCPBefore: start.tcp, TCPAfterHold: end.tcp,
-			TCPConnection: report.Per(float64(end.tcp-start.tcp), resolutionMemory, held),
-			SlabBefore:    start.slab, SlabAfterRamp: settled.slab,
+			TCPBefore: start.tcp, TCPAfterHold: end.tcp, SlabBefore: start.slab, SlabAfterRamp: settled.slab,
+			TCPConnection:  report.Per(float64(end.tcp-start.tcp), resolutionMemory, held),
 			SlabConnection: report.Per(float64(settled.slab-start.slab), resolutionMemory, held),
 			Connection:     report.Per(float64(settled.slab+settled.tcp-start.slab-start.tcp), resolutionMemory, held),
 		}

@@ -170,8 +170,7 @@ func (r *rounds) trial(ctx context.Context, server contender, s load, every time
 	f.source, t.feeds = started.source, []*feed{f}
 	t.target = target{pid: started.pid, connect: client.Options{
 		Server: started.address, Host: started.address.String(), Protocol: client.Protocol(r.Protocol),
-		Deflate: s.deflate,
-		Loops:   1, Dials: dialsCompare, AttemptTimeout: r.Timeout,
+		Deflate: s.deflate, Loops: 1, Dials: dialsCompare, AttemptTimeout: r.Timeout,
 	}}
 	if server.name == "floor" {
 		t.target.connect.Protocol, t.target.connect.Deflate = client.Raw, false
@@ -216,8 +215,7 @@ func (r *rounds) report(ctx context.Context) *report.Comparison {
 	}
 	verdict := map[bool]string{true: "passed", false: "not passed"}[c.Passed]
 	c.Summary = fmt.Sprintf("%s: %d of %d runs of %d servers delivered every record", verdict, r.done-len(r.faults),
-		r.steps,
-		len(r.contenders))
+		r.steps, len(r.contenders))
 	return c
 }
 

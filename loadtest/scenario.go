@@ -172,8 +172,7 @@ type slow struct {
 
 func (s *slow) plan() (*run, error) {
 	k := &soak{common: s.common, Clients: s.Clients, Disturbed: s.Share, Duration: s.Duration, Load: 1, Rate: s.Rate,
-		Seed:        s.Seed,
-		OutboundMax: s.OutboundMax, StopMax: s.StopMax, kinds: s.Kinds, scenario: "slow"}
+		Seed: s.Seed, OutboundMax: s.OutboundMax, StopMax: s.StopMax, kinds: s.Kinds, scenario: "slow"}
 	return k.plan()
 }
 

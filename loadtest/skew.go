@@ -102,8 +102,7 @@ func (s *skew) measure(ctx context.Context, l *live) (*spreads, error) {
 		parts = append(parts, w.Name+" "+text)
 	}
 	r.Summary = fmt.Sprintf("%s: %s clients on %d shards, the fullest shard to the mean: %s", verdict,
-		report.Group(s.Clients),
-		s.Shards, strings.Join(parts, "; "))
+		report.Group(s.Clients), s.Shards, strings.Join(parts, "; "))
 	l.show("skew: "+verdict, true)
 	return r, nil
 }

@@ -33,14 +33,7 @@ type soak struct {
 func (s *soak) disturbers() int { return int(math.Round(float64(s.Clients) * s.Disturbed)) }
 
 func (s *soak) plan() (*run, error) {
-	limit, err := clientsMax()
-	if err != nil {
-		return nil, err
-	}
 	switch {
-	case s.Clients > limit:
-		return nil, fmt.Errorf("--clients %d: one process may have %d here, its hard limit on open files minus %d",
-			s.Clients, limit, filesReserved)
 	case s.Disturbed < 0 || s.Disturbed > 0.5:
 		return nil, fmt.Errorf("the share of disturbed clients, %g, must be between 0 and 0.5", s.Disturbed)
 	case s.Load <= 0 || s.Load > 1:
@@ -115,15 +108,8 @@ func (r *run) reportDisturbed(res *report.Result) {
 		return
 	}
 	d := &r.disturbed
-	res.Disturbed = &report.Disturbed{
-		Seed: r.disturb.Seed, Sustained: r.sustained, Clients: r.disturb.Count, Connections: d.Connected,
-		Upgraded: d.Upgraded,
-		Slows:    d.Slows, Stops: d.Stops, CaughtUp: d.CaughtUp, ResetUpgrade: d.ResetUpgrade, ResetClear: d.ResetClear,
-		ResetBehind: d.ResetBehind, HalfFrames: d.HalfFrames, Left: d.Left, Cut: d.Cut,
-		ClosedByServer: filled(d.Frames),
-		NotUpgraded:    filled(d.NotUpgraded), NotDialed: filled(d.NotDialed), Deliveries: d.Deliveries,
-		Unread: d.Unread, UnreadMax: d.UnreadMax, InKernel: d.InKernel, InKernelMax: d.InKernelMax,
-	}
+	res.Disturbed = &report.Disturbed{Seed: r.disturb.Seed, Sustained: r.sustained, Clients: r.disturb.Count}
+	client.Add(res.Disturbed, d)
 	if m := r.memory; m != nil && m.Judged && !m.Flat {
 		r.problem("the server's memory was not flat: %d MB in the second quarter, %d MB in the last, more than the "+
 			"%d MB allowed",

@@ -27,7 +27,7 @@ type Options struct {
 	Channels   func() []string // Returns the channels that the page offers, in any order.
 	// What else the page asks for, by the pattern of the request, as http.ServeMux has it.
 	API map[string]http.Handler
-	// What the page changes, likewise. It is served only where there is a Token, and to no other origin than the page's.
+	// What the page changes, likewise. It is served only where there is a Token, and to the page's own origin.
 	Changes map[string]http.Handler
 
 	Hosts []string      // Host names that may lead to the page, beside localhost, addresses and that of Listen.

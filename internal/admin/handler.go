@@ -37,8 +37,8 @@ func newHandler(o Options, isLoopback bool) http.Handler {
 	sameOrigin := http.NewCrossOriginProtection()
 	for pattern, handler := range o.Changes {
 		if o.Token == nil {
-			handler = refuse(http.StatusForbidden, "nothing can be changed here without a token: set admin.token_file, "+
-				"or use wsd steer and wsd drain")
+			handler = refuse(http.StatusForbidden, "nothing can be changed here without a token: set "+
+				"admin.token_file, or use wsd steer and wsd drain")
 		}
 		private.Handle(pattern, sameOrigin.Handler(handler))
 	}

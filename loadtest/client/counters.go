@@ -1,8 +1,9 @@
 package client
 
 import (
+	"bytes"
+	"encoding/gob"
 	"fmt"
-	"maps"
 	"reflect"
 	"slices"
 
@@ -61,31 +62,44 @@ func count(m *map[string]int64, reason string) {
 	(*m)[reason]++
 }
 
-// Add adds all fields of the struct from to those of the struct to: numbers, counted reasons, and lists of faults. Both
-// are pointers to the same type.
+// Add adds the fields of the struct from to those of the same name of the struct to, to which the arguments point:
+// numbers, whether anything is true, counted reasons, lists of faults, and structs and histograms in it.
 func Add(to, from any) {
 	a, b := reflect.ValueOf(to).Elem(), reflect.ValueOf(from).Elem()
-	for i := range a.NumField() {
-		x, y := a.Field(i), b.Field(i)
+	for i := range b.NumField() {
+		x, y := a.FieldByName(b.Type().Field(i).Name), b.Field(i)
+		if !x.IsValid() {
+			continue
+		}
 		switch v := y.Interface().(type) {
 		case int64:
 			x.SetInt(x.Int() + v)
 		case uint64:
 			x.SetUint(x.Uint() + v)
+		case bool:
+			x.SetBool(x.Bool() || v)
 		case map[string]int64:
-			sum, _ := x.Interface().(map[string]int64)
-			if sum = maps.Clone(sum); sum == nil && len(v) > 0 {
-				sum = map[string]int64{}
+			if len(v) == 0 && a.Type() == b.Type() {
+				continue // Of another type is a report, in which nothing counted is not null.
 			}
-			for reason, n := range v {
-				sum[reason] += n
+			sum := map[string]int64{}
+			for _, m := range []map[string]int64{x.Interface().(map[string]int64), v} {
+				for reason, n := range m {
+					sum[reason] += n
+				}
 			}
 			x.Set(reflect.ValueOf(sum))
 		case []string:
 			all := slices.Concat(x.Interface().([]string), v)
 			x.Set(reflect.ValueOf(all[:min(len(all), faultsMax)]))
-		case Counters:
-			Add(x.Addr().Interface(), &v)
+		case Counters, Disturbed:
+			Add(x.Addr().Interface(), y.Addr().Interface())
+		case *Times:
+			if x.IsNil() {
+				x.Set(y)
+			} else if v != nil {
+				x.Interface().(*Times).Merge(v)
+			}
 		default:
 			panic(fmt.Sprintf("BUG: cannot add a field of type %T", v))
 		}
@@ -110,19 +124,46 @@ type Times struct {
 // NewTimes returns empty histograms.
 func NewTimes() Times { return Times{newHistogram(), newHistogram(), newHistogram(), newHistogram()} }
 
+// all returns the histograms.
+func (t *Times) all() []*hdrhistogram.Histogram {
+	return []*hdrhistogram.Histogram{t.Connect, t.Rejoin, t.Latency, t.Lag}
+}
+
 // Merge adds the values of o.
 func (t *Times) Merge(o *Times) {
-	t.Connect.Merge(o.Connect)
-	t.Rejoin.Merge(o.Rejoin)
-	t.Latency.Merge(o.Latency)
-	t.Lag.Merge(o.Lag)
+	for i, h := range o.all() {
+		t.all()[i].Merge(h)
+	}
 }
 
 func (t *Times) reset() {
-	t.Connect.Reset()
-	t.Rejoin.Reset()
-	t.Latency.Reset()
-	t.Lag.Reset()
+	for _, h := range t.all() {
+		h.Reset()
+	}
+}
+
+// GobEncode implements gob.GobEncoder.
+func (t Times) GobEncode() ([]byte, error) {
+	var list []*hdrhistogram.Snapshot
+	for _, h := range t.all() {
+		list = append(list, h.Export())
+	}
+	var b bytes.Buffer
+	err := gob.NewEncoder(&b).Encode(list)
+	return b.Bytes(), err
+}
+
+// GobDecode implements gob.GobDecoder.
+func (t *Times) GobDecode(b []byte) error {
+	var list []*hdrhistogram.Snapshot
+	if err := gob.NewDecoder(bytes.NewReader(b)).Decode(&list); err != nil {
+		return err
+	}
+	*t = NewTimes()
+	for i, h := range t.all() {
+		h.Merge(hdrhistogram.Import(list[i]))
+	}
+	return nil
 }
 
 func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(microsMin, microsMax, digitsHDR) }

@@ -119,9 +119,8 @@ func newLoop(e *Engine, index int) (*loop, error) {
 	}
 	share := func(n int) int { return (n - index + o.Loops - 1) / o.Loops }
 	l := &loop{
-		e: e, poller: poller, index: index, good: share(o.Clients), buf: make([]byte, bufferBytes),
-		missing: missing{}, times: NewTimes(), recent: NewTimes(), window: NewTimes(),
-		key: newKey(), dialsMax: max(1, o.Dials/o.Loops),
+		e: e, poller: poller, index: index, good: share(o.Clients), buf: make([]byte, bufferBytes), missing: missing{},
+		times: NewTimes(), recent: NewTimes(), window: NewTimes(), key: newKey(), dialsMax: max(1, o.Dials/o.Loops),
 	}
 	l.conns = make([]conn, l.good+share(o.Disturb.Count))
 	for i := range l.conns {

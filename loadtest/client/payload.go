@@ -60,8 +60,7 @@ var symbols = [...]string{"ALPHA", "BRAVO", "CEDAR", "DELTA", "EMBER", "FJORD", 
 // earlier runs. The error means that size is below SizeMin.
 func NewFormat(run uint32, size int) (*Format, error) {
 	if size < SizeMin {
-		return nil, fmt.Errorf("record size %d must be at least %d", size,
-			SizeMin)
+		return nil, fmt.Errorf("record size %d must be at least %d", size, SizeMin)
 	}
 	tail := fmt.Appendf(nil, "%s%08x%s", runKey, run, padKey)
 	tail = append(tail, bytes.Repeat([]byte("."), size-SizeMin)...)

@@ -13,6 +13,9 @@ import (
 func (r *results) document() []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# The plan's table\n\n%s\n\n", r.sentence())
+	if r.incomplete {
+		b.WriteString("**Interrupted: these are the runs up to then. `--resume` makes the others.**\n\n")
+	}
 	if r.Note != "" {
 		fmt.Fprintf(&b, "%s\n\n", r.Note)
 	}

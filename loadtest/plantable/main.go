@@ -24,7 +24,7 @@ func main() {
 
 // config is the command line.
 type config struct {
-	Rounds    int           `default:"2" help:"Rounds. In each, every row runs once, in the other order than in the round before (${default})."`
+	Rounds    int           `default:"2" help:"Rounds, of 20 minutes with all rows. In each, every row runs once, in the other order than in the round before (${default})."`
 	Clients   int           `default:"8000" help:"Clients that dial (${default})."`
 	CPU       float64       `name:"cpu" default:"0.36" help:"CPU cap of the server with all its processes, in CPUs; 0: none (${default})."`
 	Rate      float64       `default:"400" help:"Clients that dial first, per second (${default})."`
@@ -34,10 +34,11 @@ type config struct {
 	Window    time.Duration `default:"10s" help:"How long after its first dial a client may open (${default})."`
 	Hold      time.Duration `default:"5s" help:"How long clients are held after that, while CPU per delivery is measured (${default})."`
 	Rows      string        `default:"." help:"Regular expression of the rows to run, such as '^(none at 3|wsd)' (${default})."`
-	Short     bool          `help:"A form of under 30 s that only shows that everything runs: 400 clients, four rows, one round."`
+	Resume    bool          `help:"Go on with a table of the same options that was interrupted, from OUT/results/partial.json. Runs that failed are repeated."`
+	Short     bool          `help:"A form of under 30 s that only shows that everything runs: 400 clients, four rows, one round. It writes to build/results unless --out says otherwise."`
 	Calibrate bool          `help:"Only find the CPU cap with which the bare baseline with 3 shards holds 35 to 55 %, starting from --cpu, and print it."`
 	Bin       string        `help:"Directory with the programs baseline and wsd. Default: that of this program."`
-	Out       string        `default:"docs" help:"Directory for results.md and results/ (${default})."`
+	Out       string        `help:"Directory for results.md and results/. Default: docs."`
 	Note      string        `help:"A sentence to put at the top of results.md, such as what else the machine did."`
 	CPUs      []int         `name:"cpus" help:"CPUs of the server, and of clients and Kafka. Default: the first two that this process may use."`
 
@@ -46,7 +47,7 @@ type config struct {
 
 const description = "plantable runs the baseline with nothing, with each planned optimisation and with all, at 3 " +
 	"and 7 shards, and wsd at 3, 7 and 64, alternating under one CPU cap, and writes results.md. The defaults take " +
-	"about 40 minutes. It needs root, for a cgroup (version 1) with a CPU quota, and two CPUs."
+	"about 40 minutes, with --rounds 1 half of it. Ctrl-C writes what there is, and --resume goes on. It needs root, for a cgroup (version 1) with a CPU quota, and two CPUs."
 
 // run is the whole command, and returns its exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -78,6 +79,9 @@ func hidden(stderr io.Writer, err error) int {
 
 // check checks the command line, and sets the fields that it does not set.
 func (c *config) check() (err error) {
+	if c.Out == "" {
+		c.Out = map[bool]string{true: "build/results", false: "docs"}[c.Short]
+	}
 	if c.Short {
 		c.Rounds, c.Clients, c.Window, c.Hold = 1, 400, 2*time.Second, time.Second
 		c.Rows = "^(none at 3|4 at 3|all at 3|wsd at 3)$"
@@ -170,28 +174,7 @@ func (c *config) measure(ctx context.Context, stdout, log io.Writer) (err error)
 	if c.Calibrate {
 		return c.calibrate(ctx, stdout, log)
 	}
-	begun := time.Now()
-	r := &results{config: c, begun: begun, values: map[string][]measure{}}
-	selected := c.selected()
-	for round := range c.Rounds {
-		for i := range selected {
-			row := selected[i]
-			if round%2 == 1 {
-				row = selected[len(selected)-1-i]
-			}
-			m, err := c.measureRow(ctx, row)
-			if ctx.Err() != nil {
-				return errors.New("interrupted; nothing is written")
-			}
-			if err != nil {
-				m = measure{Failure: err.Error()}
-			}
-			r.values[row.key()] = append(r.values[row.key()], m)
-			fmt.Fprintf(log, "round %d, %-12s %s\n", round+1, row.key(), m)
-		}
-	}
-	r.took = time.Since(begun)
-	return r.write(c.Out)
+	return c.table(ctx, log)
 }
 
 // The share of clients that the bare baseline with 3 shards is to hold, so that a row can be better and worse. The cap
@@ -204,10 +187,17 @@ const (
 
 // calibrate finds the cap.
 func (c *config) calibrate(ctx context.Context, stdout, log io.Writer) error {
+	fmt.Fprintf(log, "at most %d runs of about %s: %s\n", capTries, c.runTime(), capTries*c.runTime())
 	for range capTries {
-		m, err := c.measureRow(ctx, row{"baseline", 0, 3})
+		bounded, cancel := context.WithTimeout(ctx, 3*c.runTime()+time.Minute)
+		m, err := c.measureRow(bounded, row{"baseline", 0, 3})
+		cancel()
+		if ctx.Err() != nil {
+			return errors.New("interrupted")
+		}
 		if err != nil {
-			return err
+			fmt.Fprintf(log, "--cpu %.3g failed, and is tried again: %v\n", c.CPU, err)
+			continue
 		}
 		fmt.Fprintf(log, "--cpu %.3g: %s\n", c.CPU, m)
 		switch share := float64(m.Held) / float64(c.Clients); {

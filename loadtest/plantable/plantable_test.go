@@ -135,6 +135,58 @@ func TestDocument(t *testing.T) {
 	require.Contains(t, string(plot), "failed")
 }
 
+// A table that was interrupted goes on with the runs that are missing, and with those that failed.
+func TestResume(t *testing.T) {
+	c := &config{Clients: 8000, CPU: 0.5, Rate: 400, Rounds: 2, Rows: "^(none|all|wsd) at 3$", Hold: 5 * time.Second, Window: 10 * time.Second, Out: t.TempDir(), CPUs: []int{0, 1}}
+	require.NoError(t, c.checkRows())
+	require.Equal(t, 41*time.Second, c.runTime())
+	keys := func(rows []row) (list []string) {
+		for _, r := range rows {
+			list = append(list, r.key())
+		}
+		return list
+	}
+	first := &results{config: c, begun: time.Now().Round(0), values: map[string][]measure{}}
+	require.ErrorContains(t, first.resume(), "--resume: open")
+	require.Equal(t, []string{"none at 3", "wsd at 3", "all at 3", "all at 3", "wsd at 3", "none at 3"}, keys(first.turns()))
+	first.values = map[string][]measure{"none at 3": {{Held: 1}}, "wsd at 3": {{Failure: "broken"}}, "all at 3": {{Held: 2}, {Held: 3}}}
+	first.took = time.Minute
+	require.NoError(t, first.save())
+	first.incomplete = true
+	require.NoError(t, first.write(c.Out))
+	document, err := os.ReadFile(filepath.Join(c.Out, "results.md"))
+	require.NoError(t, err)
+	require.Contains(t, string(document), "**Interrupted")
+
+	second := &results{config: c, values: map[string][]measure{}}
+	require.NoError(t, second.resume())
+	require.Equal(t, []string{"wsd at 3", "wsd at 3", "none at 3"}, keys(second.turns()))
+	require.Equal(t, time.Minute, second.before)
+	require.True(t, first.begun.Equal(second.begun))
+	c.Clients = 4000
+	require.ErrorContains(t, second.resume(), "other options: --cpu 0.5 --clients 8000")
+}
+
+// A row that fails is a line of the table. An end in between leaves the runs so far, and writes them.
+func TestFailingRow(t *testing.T) {
+	cpus, err := child.CPUs()
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	c := &config{Clients: 80, CPU: 0.5, Rate: 400, Rounds: 1, Rows: "^(none|all) at 3$", Hold: time.Second, Window: time.Second, Out: t.TempDir(),
+		Bin: t.TempDir(), CPUs: []int{cpus[0], cpus[len(cpus)-1]}}
+	require.NoError(t, c.checkRows())
+	var log bytes.Buffer
+	require.NoError(t, c.table(ctx, &log))
+	require.Regexp(t, `^2 runs of about 8s: 16s, until .*\nrun 1 of 2, none at 3 +failed: .*\nrun 2 of 2, all at 3 +failed: `, log.String())
+	require.NoFileExists(t, filepath.Join(c.Out, "results/partial.json"), "the table is complete")
+	document, err := os.ReadFile(filepath.Join(c.Out, "results.md"))
+	require.NoError(t, err)
+	require.Contains(t, string(document), "Run 1 of all at 3 failed: ")
+	cancel()
+	require.ErrorContains(t, c.table(ctx, &log), "repeat with --resume")
+}
+
 func TestCommandLine(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
 		{"--clients 1", "--clients 1 must be between 80 and"},

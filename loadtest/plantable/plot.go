@@ -59,7 +59,7 @@ func (r *results) plot(title string, of func(measure) float64) []byte {
 			html.EscapeString(label), x.shards)
 		mid, least, most, ok := r.median(x.key(), of)
 		if !ok {
-			fmt.Fprintf(&b, `<text x="%d" y="%d">failed</text>`+"\n", labelEnd+4, y+barHeight-3)
+			fmt.Fprintf(&b, `<text x="%d" y="%d">%s</text>`+"\n", labelEnd+4, y+barHeight-3, r.missing(x.key()))
 			continue
 		}
 		fmt.Fprintf(&b, `<rect x="%d" y="%d" width="%.1f" height="%d" fill="%s"/>`+"\n", labelEnd, y, mid*scale,

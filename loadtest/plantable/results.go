@@ -16,8 +16,11 @@ import (
 type results struct {
 	*config
 	begun  time.Time
-	took   time.Duration
+	took   time.Duration        // Of all runs.
+	before time.Duration        // Of it, before --resume.
 	values map[string][]measure // By row.
+
+	incomplete bool // Whether not all rows were run.
 }
 
 // good are the runs of a row that did not fail.
@@ -79,9 +82,17 @@ func thousands(n int64) string {
 func (r *results) cell(key string, of func(measure) float64) string {
 	mid, _, _, ok := r.median(key, of)
 	if !ok {
-		return "failed"
+		return r.missing(key)
 	}
 	return format(mid)
+}
+
+// missing says why a row has no figures.
+func (r *results) missing(key string) string {
+	if len(r.values[key]) == 0 {
+		return "not run"
+	}
+	return "failed"
 }
 
 // heldCell is the number held, with its range when rounds differ.
@@ -89,7 +100,7 @@ func (r *results) heldCell(key string) string {
 	mid, least, most, ok := r.median(key, held)
 	switch {
 	case !ok:
-		return "failed"
+		return r.missing(key)
 	case least == most:
 		return thousands(int64(mid))
 	default:

@@ -99,8 +99,7 @@ func (c *Comparison) table() (list [][]string) {
 			r.Case, r.Figure, r.Unit, r.Target = "", "", "", ""
 		}
 		list = append(list, slices.Concat([]string{r.Case, r.Figure, r.Unit, r.Server, r.Yardstick.amount(),
-			r.Value.amount()},
-			r.Ratio.columns(), []string{strconv.Itoa(r.Value.Count), r.Target}))
+			r.Value.amount()}, r.Ratio.columns(), []string{strconv.Itoa(r.Value.Count), r.Target}))
 	}
 	return list
 }
@@ -147,8 +146,7 @@ func (c *Comparison) Page() *Page {
 			names, values = append(names, c.Rows[i].Server), append(values, c.Rows[i].Value.Median)
 		}
 		p.Plots = append(p.Plots, NewBars(fmt.Sprintf("%s: %s, %s (%s)", first.Case, first.Figure, first.Unit,
-			strings.Join(names, ", ")),
-			names, values))
+			strings.Join(names, ", ")), names, values))
 	}
 	setup := Section{Title: "Setup"}
 	for _, f := range c.Setup {

@@ -96,8 +96,7 @@ func NewBars(title string, names []string, values []float64) Plot {
 		}
 		h := v / yMax * plotHeight
 		p.Bars = append(p.Bars, Bar{Name: names[i], Text: short(v), Color: colors[0], X: float64(i) * width,
-			W: max(width*0.8, 0.5),
-			Y: plotHeight - h, H: h})
+			W: max(width*0.8, 0.5), Y: plotHeight - h, H: h})
 	}
 	return p
 }

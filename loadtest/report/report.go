@@ -94,7 +94,7 @@ type Clients struct {
 	Failed      int64            `json:"failed" label:"failed"`
 	GivenUp     int64            `json:"given_up" label:"given up"`
 	Held        int64            `json:"held" label:"held"`
-	OpenAtEnd   int64            `json:"open_at_end" label:"open at the end"`
+	Open        int64            `json:"open_at_end" label:"open at the end"`
 	Closed      int64            `json:"closed" label:"disconnected"`
 	Moved       int64            `json:"moved" label:"left on purpose"`
 	Rejoined    int64            `json:"rejoined" label:"came back"`
@@ -207,28 +207,28 @@ type Memory struct {
 
 // Disturbed is what the disturbing clients did and saw.
 type Disturbed struct {
-	Seed           uint64           `json:"seed" label:"seed"`
-	Sustained      Figure           `json:"sustained_per_second" label:"highest rate measured" unit:"/s"`
-	Clients        int              `json:"clients" label:"clients"`
-	Connections    int64            `json:"connections" label:"connections"`
-	Upgraded       int64            `json:"upgraded" label:"upgraded"`
-	Slows          int64            `json:"slows" label:"times reading slowly"`
-	Stops          int64            `json:"stops" label:"times not reading"`
-	CaughtUp       int64            `json:"caught_up" label:"times all records came afterwards"`
-	ResetUpgrade   int64            `json:"reset_in_upgrade" label:"reset in the upgrade"`
-	ResetClear     int64            `json:"reset_clear" label:"reset, without a reason for the server to close it"`
-	ResetBehind    int64            `json:"reset_behind" label:"reset, with a reason for the server to close it"`
-	HalfFrames     int64            `json:"half_frames" label:"reset with half a frame sent"`
-	Left           int64            `json:"left" label:"closed with a close frame"`
-	Cut            int64            `json:"cut" label:"cut by the server"`
-	ClosedByServer map[string]int64 `json:"closed_by_server" label:"closed by the server"`
-	NotUpgraded    map[string]int64 `json:"not_upgraded" label:"not upgraded"`
-	NotDialed      map[string]int64 `json:"not_dialed" label:"not connected"`
-	Deliveries     int64            `json:"deliveries" label:"received"`
-	Unread         int64            `json:"unread_connections" label:"connections that may have missed their last records"`
-	UnreadMax      uint64           `json:"unread_max" label:"max. records they missed"`
-	InKernel       int64            `json:"in_kernel_connections" label:"connections whose buffers were lost"`
-	InKernelMax    uint64           `json:"in_kernel_max" label:"max. records in these buffers"`
+	Seed         uint64           `json:"seed" label:"seed"`
+	Sustained    Figure           `json:"sustained_per_second" label:"highest rate measured" unit:"/s"`
+	Clients      int              `json:"clients" label:"clients"`
+	Connected    int64            `json:"connections" label:"connections"`
+	Upgraded     int64            `json:"upgraded" label:"upgraded"`
+	Slows        int64            `json:"slows" label:"times reading slowly"`
+	Stops        int64            `json:"stops" label:"times not reading"`
+	CaughtUp     int64            `json:"caught_up" label:"times all records came afterwards"`
+	ResetUpgrade int64            `json:"reset_in_upgrade" label:"reset in the upgrade"`
+	ResetClear   int64            `json:"reset_clear" label:"reset, without a reason for the server to close it"`
+	ResetBehind  int64            `json:"reset_behind" label:"reset, with a reason for the server to close it"`
+	HalfFrames   int64            `json:"half_frames" label:"reset with half a frame sent"`
+	Left         int64            `json:"left" label:"closed with a close frame"`
+	Cut          int64            `json:"cut" label:"cut by the server"`
+	Frames       map[string]int64 `json:"closed_by_server" label:"closed by the server"`
+	NotUpgraded  map[string]int64 `json:"not_upgraded" label:"not upgraded"`
+	NotDialed    map[string]int64 `json:"not_dialed" label:"not connected"`
+	Deliveries   int64            `json:"deliveries" label:"received"`
+	Unread       int64            `json:"unread_connections" label:"connections that may have missed their last records"`
+	UnreadMax    uint64           `json:"unread_max" label:"max. records they missed"`
+	InKernel     int64            `json:"in_kernel_connections" label:"connections whose buffers were lost"`
+	InKernelMax  uint64           `json:"in_kernel_max" label:"max. records in these buffers"`
 }
 
 // Account compares a figure of the server with what the clients know about it.
