@@ -32,6 +32,8 @@ WSD_KAFKA_CACHE  ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/wsd
 KAFKA_VERSION    := $(shell sed -n 's|^  <version>\(.*\)</version>|\1|p' internal/kafkabroker/pom.xml)
 KAFKA_HOME       := $(WSD_KAFKA_CACHE)/kafka-$(KAFKA_VERSION)
 BROKERS ?= 1
+# The programs of this repository in Go; the image has the first two.
+PROGRAMS ?= ./cmd/wsd ./loadtest ./loadtest/baseline ./loadtest/plantable
 # What make image builds, and for which platforms; empty: this machine's.
 IMAGE    ?= wsd
 PLATFORM ?=
@@ -66,7 +68,7 @@ build: programs ## Build bin/wsd, bin/loadtest, bin/baseline and bin/plantable, 
 	@if command -v gcc >/dev/null; then $(MAKE) bin/floor; else echo 'bin/floor, which only `loadtest compare` needs, is not built: gcc is missing'; fi
 
 programs: deps
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/wsd ./loadtest ./loadtest/baseline ./loadtest/plantable
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(PROGRAMS)
 
 bin/floor: $(wildcard loadtest/floor/*.[ch])
 	@command -v gcc >/dev/null || { echo 'gcc is missing: run make setup'; exit 1; }
