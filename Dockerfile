@@ -33,27 +33,20 @@ ENV GOCACHE=/cache/build GOMODCACHE=/cache/modules
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN --mount=type=cache,target=/cache go mod download
-COPY . .
-ARG VERSION=unknown
-ARG COMMIT=unknown
-RUN --mount=type=cache,target=/cache GOARCH="$TARGETARCH" make programs VERSION="$VERSION" COMMIT="$COMMIT"
 COPY --from=debian /root-of-image/var/lib/dpkg/status.d /packages
-RUN --mount=type=cache,target=/cache \
-    go run ./deploy/sbom -name wsd -version "$VERSION" -packages /packages bin/wsd bin/loadtest > bin/sbom.cdx.json
-
-FROM scratch
-COPY --from=debian /root-of-image /
-COPY --from=build /src/bin/wsd /src/bin/loadtest /usr/local/bin/
-COPY --from=build /src/bin/sbom.cdx.json /usr/share/doc/wsd/
-ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-
 ARG VERSION=unknown
 ARG COMMIT=unknown
-LABEL org.opencontainers.image.title="wsd" \
-      org.opencontainers.image.description="Kafka records to WebSocket clients, through shards that the kernel chooses" \
-      org.opencontainers.image.licenses="MIT" \
-      org.opencontainers.image.version="$VERSION" \
-      org.opencontainers.image.revision="$COMMIT"
+COPY . .
+RUN --mount=type=cache,target=/cache \
+    GOARCH="$TARGETARCH" make programs PROGRAMS='./cmd/wsd ./loadtest' VERSION="$VERSION" COMMIT="$COMMIT" \
+    && mkdir -p /out/usr/local/bin /out/usr/share/doc/wsd \
+    && mv bin/wsd bin/loadtest /out/usr/local/bin/ \
+    && go run ./deploy/sbom -name wsd -version "$VERSION" -packages /packages /out/usr/local/bin/wsd /out/usr/local/bin/loadtest \
+        > /out/usr/share/doc/wsd/sbom.cdx.json
+
+# What changes least comes first, because an engine makes everything after the first change anew.
+FROM scratch
+ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 # 8000: clients. 9000: admin; it listens on loopback by default.
 EXPOSE 8000 9000
@@ -63,3 +56,13 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 CMD ["wsd", "health"]
 ENTRYPOINT ["wsd"]
 CMD ["serve"]
+COPY --from=debian /root-of-image /
+COPY --from=build /out /
+
+ARG VERSION=unknown
+ARG COMMIT=unknown
+LABEL org.opencontainers.image.title="wsd" \
+      org.opencontainers.image.description="Kafka records to WebSocket clients, through shards that the kernel chooses" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$COMMIT"

@@ -89,7 +89,7 @@ func (in *inspector) capabilities() Result {
 	} else if (bpf || admin) && in.userNamespace() {
 		r.Status, r.Found = in.worse(Fail), r.Found+", but only in a user namespace"
 		r.Remedy = "start wsd outside the user namespace (docker run --userns=host), because bpf() needs the " +
-			"capability in the initial one"
+			"capability in the initial one, or give it a BPF token (docs/deploy.md)"
 	}
 	r.Found = in.unused(r.Found)
 	return r

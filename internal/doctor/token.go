@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"wsd/internal/host"
+	"wsd/internal/steering"
 )
 
 // tokenMin is the first kernel whose bpffs can delegate bpf() to a user namespace.
@@ -36,13 +37,18 @@ func (in *inspector) token() Result {
 			continue
 		}
 		r.Found = fmt.Sprintf("%s delegates bpf(): %s", mount[4], strings.Join(delegated, ","))
-		r.Wanted = "delegate_cmds, delegate_maps, delegate_progs and delegate_attachs"
-		for _, part := range []string{"delegate_cmds", "delegate_maps", "delegate_progs", "delegate_attachs"} {
-			if !slices.ContainsFunc(delegated, func(o string) bool { return strings.HasPrefix(o, part+"=") }) {
-				r.Status = in.worse(Warn)
-				r.Remedy = "mount the bpffs with delegate_cmds=any,delegate_maps=any,delegate_progs=any," +
-					"delegate_attachs=any"
+		var wanted, missing []string
+		for _, o := range steering.Delegation() {
+			option := o[0] + "=" + o[1]
+			wanted = append(wanted, option)
+			if !delegates(delegated, o[0], o[1]) {
+				missing = append(missing, option)
 			}
+		}
+		r.Wanted = strings.Join(wanted, ",")
+		if len(missing) > 0 {
+			r.Status = in.worse(Warn)
+			r.Remedy = "mount the bpffs with " + strings.Join(missing, ",")
 		}
 		return r
 	}
@@ -52,4 +58,21 @@ func (in *inspector) token() Result {
 		r.Found = fmt.Sprintf("kernels before %v have none", tokenMin)
 	}
 	return r
+}
+
+// delegates reports whether the options of a mount allow all names of an option. A kernel without type information
+// shows a number, which is taken to be enough.
+func delegates(options []string, option, names string) bool {
+	for _, o := range options {
+		key, value, _ := strings.Cut(o, "=")
+		if key != option {
+			continue
+		}
+		if value == "any" || strings.HasPrefix(value, "0x") {
+			return true
+		}
+		have := strings.Split(value, ":")
+		return !slices.ContainsFunc(strings.Split(names, ":"), func(n string) bool { return !slices.Contains(have, n) })
+	}
+	return false
 }

@@ -97,6 +97,7 @@ func TestOptionErrors(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(full, "x"), nil, 0o644))
 	for want, change := range map[string]func(*Options){
 		"9 brokers: there may be 1 to 5": func(o *Options) { o.Brokers = 9 },
+		"cannot be the address of 2":     func(o *Options) { o.Brokers, o.Listen = 2, "127.0.0.1:19092" },
 		"heap of 64 MB is too small":     func(o *Options) { o.HeapMB = 64 },
 		"run make kafka-fetch":           func(o *Options) { o.Home = "" },
 		"has no Kafka in lib":            func(o *Options) { o.Home = full },

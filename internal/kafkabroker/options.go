@@ -20,7 +20,9 @@ type Options struct {
 	Dir     string // The directory for the brokers' data, settings and logs. It must be empty or must not exist.
 	Brokers int    // 1 to 5. Default 1.
 	// The plain-text port of broker 1. The other brokers have the ports that follow. Default: free ports.
-	Port   int
+	Port int
+	// A second plain-text listener of the only broker as HOST:PORT, for clients in other networks. Default: none.
+	Listen string
 	HeapMB int // The heap of each broker. Default 512.
 
 	// The users' passwords by name, for SASL PLAIN and SCRAM. Empty means no SASL listener.
@@ -47,6 +49,8 @@ func (o Options) withDefaults() (Options, error) {
 	switch {
 	case o.Brokers < 1 || o.Brokers > brokersMax:
 		return o, fmt.Errorf("%d brokers: there may be 1 to %d", o.Brokers, brokersMax)
+	case o.Listen != "" && o.Brokers > 1:
+		return o, fmt.Errorf("%s cannot be the address of %d brokers: leave one of both out", o.Listen, o.Brokers)
 	case o.HeapMB < 128:
 		return o, fmt.Errorf("a heap of %d MB is too small for Kafka: at least 128", o.HeapMB)
 	case o.Home == "":

@@ -38,7 +38,7 @@ var quick = map[string]string{
 func (c *Cluster) properties(b *broker) map[string]string {
 	n := len(c.brokers)
 	listeners := []string{"PLAINTEXT://" + address(b.port), "CONTROLLER://" + address(b.controller)}
-	protocols := "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SSL"
+	protocols := "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SSL,LISTEN:PLAINTEXT"
 	voters := make([]string, n)
 	for i, v := range c.brokers {
 		voters[i] = fmt.Sprintf("%d@%s", v.id, address(v.controller))
@@ -74,6 +74,9 @@ func (c *Cluster) properties(b *broker) map[string]string {
 			prefix+"sasl.server.callback.handler.class")
 		set(c.keysURL(), prefix+"sasl.oauthbearer.jwks.endpoint.url")
 		set("3600000", prefix+"connections.max.reauth.ms") // Without it, the life of a token would not end a login.
+	}
+	if c.o.Listen != "" {
+		listeners = append(listeners, "LISTEN://"+c.o.Listen)
 	}
 	if c.identity != nil {
 		listeners = append(listeners, "TLS://"+address(b.tls))

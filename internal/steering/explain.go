@@ -50,8 +50,9 @@ func explainOn(action string, err error, f facts) error {
 			"on the binary, " +
 			"docker run --cap-add BPF, or AmbientCapabilities=CAP_BPF in a systemd unit", err}
 	case errors.Is(err, unix.EPERM) && f.userNS:
-		return &kernelError{action + ": operation not permitted: CAP_BPF counts only in the initial user namespace; " +
-			"start wsd there", err}
+		return &kernelError{action + ": operation not permitted: CAP_BPF counts only in the initial user " +
+			"namespace, or with a BPF token that delegates enough: start wsd there, or see BPF token in wsd " +
+			"doctor", err}
 	case errors.Is(err, unix.EPERM):
 		return &kernelError{action + ": operation not permitted: wsd has CAP_BPF or CAP_SYS_ADMIN, but bpf(2) is " +
 			"still refused, " +

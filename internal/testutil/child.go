@@ -23,6 +23,9 @@ func Main(m *testing.M, child func(arg string) error) {
 	if !isChild {
 		os.Exit(m.Run())
 	}
+	if os.Getenv(tokenVariable) != "" {
+		child = func(string) error { return becomeTokenChild() }
+	}
 	if err := child(arg); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

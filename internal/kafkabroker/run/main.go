@@ -34,6 +34,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	home := flags.String("home", "", "directory with Kafka's jars in lib")
 	brokers := flags.Int("brokers", 1, "how many brokers")
 	port := flags.Int("port", 9092, "port of the first broker; the others have those that follow")
+	listen := flags.String("listen", "", "HOST:PORT of a second listener, for clients in other networks")
 	dir := flags.String("dir", "", "empty directory for the data; default: one that goes when it ends")
 	prepare := flags.Bool("prepare", false, "make later starts quicker, and end")
 	if err := flags.Parse(args); err != nil {
@@ -54,7 +55,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	began := time.Now()
 	c, err := kafkabroker.Start(starting, kafkabroker.Options{
-		Home: *home, Dir: *dir, Brokers: *brokers, Port: *port,
+		Home: *home, Dir: *dir, Brokers: *brokers, Port: *port, Listen: *listen,
 		// A producer alone is then enough to try things.
 		Properties: map[string]string{"auto.create.topics.enable": "true"},
 	})
