@@ -78,6 +78,7 @@ type Options struct {
 	Slow        []SlowPolicy // The first whose pattern fits a channel applies; none: PolicyDisconnect.
 	Deflate     Deflate
 	TLS         TLS
+	Late        *Late // Shared by all shards; nil: late deliveries are not noted.
 	Recovery    RecoveryOptions
 	Auth        AuthOptions
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"wsd/internal/epoll"
+	"wsd/internal/stats"
 	"wsd/internal/wire"
 )
 
@@ -63,6 +64,7 @@ type Shard struct {
 	// Channels, and what is delivered to them.
 	channels   channels
 	gatherer   gatherer
+	latency    latency
 	recoveries recoveries
 	flows      flows
 	recalls    recalls
@@ -99,7 +101,9 @@ type Shard struct {
 type clock struct {
 	start     time.Time
 	startMono uint64 // start as CLOCK_MONOTONIC nanoseconds.
-	tick      uint32 // The turn's.
+	// start as stats.Clock has it.
+	startClock int64
+	tick       uint32 // The turn's.
 }
 
 // turnCounts collects in plain fields what is added to Stats once a turn.
@@ -140,6 +144,7 @@ func newShard(o Options) (*Shard, error) {
 	}
 	s.init()
 	s.start, s.startMono = time.Now(), epoll.Monotonic()
+	s.startClock = stats.Clock(s.start)
 	s.timer = time.AfterFunc(time.Hour, poller.Wake)
 	s.timer.Stop()
 	return s, nil
