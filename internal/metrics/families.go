@@ -9,6 +9,7 @@ import (
 	"wsd/internal/deflate"
 	"wsd/internal/kafka"
 	"wsd/internal/route"
+	"wsd/internal/routing"
 	"wsd/internal/shard"
 	"wsd/internal/source"
 )
@@ -193,6 +194,13 @@ func (o Options) loop() []family {
 			func(s *shard.Stats) float64 { return float64(s.TurnLastNanos.Load()) / 1e9 }),
 		o.shards("wsd_shard_turn_max_seconds", "Longest loop turn since the start.", gauge,
 			func(s *shard.Stats) float64 { return float64(s.TurnMaxNanos.Load()) / 1e9 }),
+		{name: "wsd_shard_turn_running_seconds", labels: []string{"shard"}, help: "How long the turn under way has " +
+			"lasted; 0 while the shard waits.",
+			values: func(emit func(float64, ...string)) {
+				for i := range o.Shards {
+					emit(o.Steering.Slot(routing.ShardID(i)).Running().Seconds(), strconv.Itoa(i))
+				}
+			}},
 		{name: "wsd_shard_long_turn_seconds", kind: histogram,
 			help: "Loop turns of at least 1 ms, all shards together.", histogram: o.longTurns},
 		o.counter("wsd_shard_batches_total", "Batches taken from the bus.",
