@@ -95,9 +95,9 @@ test-kernel: deps ## Run the root tests on Debian's kernel in qemu, or on KERNEL
 test-kafka: kafka-fetch ## Run the tests of the Kafka source on Apache Kafka, three brokers on loopback; RUN='leader' chooses
 	@WSD_TEST_KAFKA='$(KAFKA_HOME)' .ci/test $(GO) test -count=1 -p 1 -run '^TestApacheKafka(Sessions)?$$/$(RUN)' ./internal/kafkabroker ./internal/source
 
-test-alerts: kafka-fetch ## Try the rules and dashboards with Prometheus and Apache Kafka: no query is empty, alerts fire and clear
+test-alerts: kafka-fetch ## Try the rules and dashboards with Prometheus and Apache Kafka: no query is empty, alerts fire and clear, latencies agree with the load generator
 	@command -v promtool >/dev/null || { echo 'Prometheus is missing: run make setup (on Debian: apt-get install prometheus)'; exit 1; }
-	@WSD_TEST_KAFKA='$(KAFKA_HOME)' $(GO) test -count=1 -timeout 15m -run '^(TestApacheKafkaAlerts|TestPromtool|TestRulesAndDashboards)$$' -v ./internal/server | grep -v -E '^(time|=== )'
+	@WSD_TEST_KAFKA='$(KAFKA_HOME)' $(GO) test -count=1 -timeout 15m -run '^(TestApacheKafkaAlerts|TestApacheKafkaLatency|TestPromtool|TestRulesAndDashboards)$$' -v ./internal/server | grep -v -E '^(time|=== )'
 
 soak-kafka: kafka-fetch ## Kill Kafka's brokers in turn under 20,000 records/s to 2,000 clients, for 5 minutes; SOAK='-soak.duration 90s' for less
 	@WSD_TEST_KAFKA='$(KAFKA_HOME)' $(GO) test -count=1 -timeout 1h -run '^TestApacheKafkaSoak$$' ./internal/server -v -args $(SOAK) | grep -v -E ' level=(INFO|WARN) '

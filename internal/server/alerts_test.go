@@ -137,7 +137,7 @@ func newAlerting(t *testing.T) *alerting {
 	load, stop := context.WithCancel(t.Context())
 	var conns []net.Conn
 	for range alertClients {
-		c := a.join(topic)
+		c := a.dial("/ws?channel=" + topic)
 		conns = append(conns, c.conn)
 		a.running.Go(func() {
 			for _, err := c.raw(); err == nil; _, err = c.raw() {
