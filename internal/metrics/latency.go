@@ -157,7 +157,7 @@ func (m *latencyMetric) Write(out *dto.Metric) error {
 		if n == 0 {
 			continue
 		}
-		index := int32(stats.LatencyFirst + i) //nolint:gosec // It has few values.
+		index := int32(stats.LatencyFirst + i)
 		if last := len(h.PositiveSpan) - 1; last >= 0 && index == next {
 			*h.PositiveSpan[last].Length++
 		} else {

@@ -123,6 +123,7 @@ func TestApacheKafkaAlerts(t *testing.T) {
 }
 
 func newAlerting(t *testing.T) *alerting {
+	t.Helper()
 	k := kafkatest.Apache(t, 1)
 	a := &alerting{stalling: &stalling{open: make(chan struct{})}, kafka: k, tree: newMemoryTree(t)}
 	topic := k.Topic(t, 1)

@@ -202,7 +202,7 @@ func operands(expr string) (parts []string) {
 		}
 		begin = next
 	}
-	for i := 0; i < len(expr); i++ {
+	for i := range len(expr) {
 		switch c := expr[i]; {
 		case c == '"':
 			quoted = !quoted

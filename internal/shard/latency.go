@@ -163,7 +163,7 @@ func (s *Shard) noteLate(latency, inWsd time.Duration) {
 	}
 	attrs := []any{
 		"limit", late.Max, "waited_most", stageNames[longest], "topic", st.Topic.Topic, "partition", st.Partition,
-		"offset", int64(st.Offset) - 1, //nolint:gosec // Kafka's are signed.
+		"offset", int64(st.Offset) - 1,
 		"shard", s.opts.ID, "clients", l.n, "age", rounded(latency),
 	}
 	for i, d := range took {

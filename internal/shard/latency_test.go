@@ -110,7 +110,7 @@ func TestDeliveriesWaitInTheOutbox(t *testing.T) {
 	}
 	r.during(func() {
 		for range published {
-			require.Equal(t, len(value), len(c.message(wire.EventText)))
+			require.Len(t, c.message(wire.EventText), len(value))
 		}
 	})
 	r.step()

@@ -90,9 +90,8 @@ type LatencyCounts struct {
 func (c *LatencyCounts) Add(l *Latencies) {
 	c.Bounds = latencyBounds
 	c.Sum += math.Float64frombits(l.sum.Load())
-	zero, below := l.zero.Load(), uint64(0)
-	c.Zero += zero
-	below = zero
+	below := l.zero.Load() // What is at or below the end of the bucket at hand.
+	c.Zero += below
 	for i := range l.counts {
 		n, above := l.counts[i].Load(), uint64(0)
 		below += n

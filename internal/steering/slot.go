@@ -128,7 +128,7 @@ func (s *Slot) BusySince() uint64 {
 func (s *Slot) Running() time.Duration {
 	since := s.BusySince()
 	if now := monotonicNow(); since != 0 && now > since {
-		return time.Duration(now - since) //nolint:gosec // Less than the time since boot.
+		return time.Duration(now - since)
 	}
 	return 0
 }
