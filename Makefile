@@ -43,7 +43,7 @@ export GOLANGCI_VERSION CLANG_VERSION TOOLS GO FUZZTIME KAFKA_HOME VERSION COMMI
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .NOTPARALLEL:
-.PHONY: help setup deps generate generate-check build programs run test unit test-root test-race test-kernel test-kafka soak-kafka kafka kafka-fetch fuzz fmt lint bench compare plan-table shapes test-docs test-page image test-image packages test-packages release manifests test-kubernetes test-compose sizing clean
+.PHONY: help setup deps generate generate-check build programs run test unit test-root test-race test-kernel test-kafka test-alerts soak-kafka kafka kafka-fetch fuzz fmt lint bench compare plan-table shapes test-docs test-page image test-image packages test-packages release manifests test-kubernetes test-compose sizing clean
 
 help: ## Show this list
 	@echo 'make run serves a demo on :8000 (clients), 127.0.0.1:9000 (page) and 127.0.0.1:9092 (Kafka); make test tests.'
@@ -96,6 +96,10 @@ test-kernel: deps ## Run the root tests on Debian's kernel in qemu, or on KERNEL
 
 test-kafka: kafka-fetch ## Run the tests of the Kafka source on Apache Kafka, three brokers on loopback; RUN='leader' chooses
 	@WSD_TEST_KAFKA='$(KAFKA_HOME)' .ci/test $(GO) test -count=1 -p 1 -run '^TestApacheKafka(Sessions)?$$/$(RUN)' ./internal/kafkabroker ./internal/source
+
+test-alerts: kafka-fetch ## Try the rules and dashboards with Prometheus and Apache Kafka: no query is empty, alerts fire and clear, latencies agree with the load generator
+	@command -v promtool >/dev/null || { echo 'Prometheus is missing: run make setup (on Debian: apt-get install prometheus)'; exit 1; }
+	@WSD_TEST_KAFKA='$(KAFKA_HOME)' $(GO) test -count=1 -timeout 15m -run '^(TestApacheKafkaAlerts|TestApacheKafkaLatency|TestPromtool|TestRulesAndDashboards)$$' -v ./internal/server | grep -v -E '^(time|=== )'
 
 soak-kafka: kafka-fetch ## Kill Kafka's brokers in turn under 20,000 records/s to 2,000 clients, for 5 minutes; SOAK='-soak.duration 90s' for less
 	@WSD_TEST_KAFKA='$(KAFKA_HOME)' $(GO) test -count=1 -timeout 1h -run '^TestApacheKafkaSoak$$' ./internal/server -v -args $(SOAK) | grep -v -E ' level=(INFO|WARN) '

@@ -51,6 +51,7 @@ type Segment struct {
 	// The shards that had a subscriber when one of the records was routed. Others need not look the channel up.
 	Shards   routing.ShardSet
 	SlotHint uint32 // See routing.Channel.
+	Stamps   Stamps
 
 	keys    *[][]byte // The records' keys. Nil if the source does not keep keys.
 	batch   *Batch
@@ -151,7 +152,8 @@ type Batch struct {
 	Bytes    int              // The size of all values.
 	Oldest   time.Time        // The timestamp of the oldest record.
 	Sealed   time.Time        // When Seal returned it.
-	Break    *Break           // If it is not nil, the batch is a break and has no records.
+	Times    Times
+	Break    *Break // If it is not nil, the batch is a break and has no records.
 
 	// The segments of the first shard, then those of the second, and so on. Nil if most shards want most segments.
 	byShard []*Segment

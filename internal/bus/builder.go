@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"wsd/internal/routing"
+	"wsd/internal/stats"
 )
 
 // BuilderOptions bounds a batch. It is full when it reaches either limit.
@@ -22,6 +23,7 @@ type Builder struct {
 	newest   *Segment // The segment of the last record. Nil in an empty batch.
 	stretch  uint32   // Counts the stretches between messages. Segments of earlier stretches take no more records.
 	arena    []byte   // Where values are copied to. The unused rest is arena[len:cap].
+	origin   Origin   // Of the records being added.
 	next     int      // The size of the arena's next piece.
 }
 
@@ -67,6 +69,7 @@ func (b *Builder) Add(ch routing.Channel, r Record, ts time.Time) (full bool) {
 	}
 	seg.Records = append(seg.Records, r)
 	seg.Bytes += size
+	seg.Stamps.add(b.origin, ts.UnixMilli(), r.Offset)
 	batch.Records++
 	batch.Bytes += size
 	seg.Shards.Union(&ch.Shards)
@@ -141,7 +144,7 @@ func (b *Builder) Seal() *Batch {
 		return nil
 	}
 	for _, seg := range batch.Segments {
-		batch.memory += cap(seg.Records) * recordSize
+		batch.memory += cap(seg.Records)*recordSize + seg.Stamps.memory()
 		if seg.keys != nil {
 			batch.memory += cap(*seg.keys) * keySize
 		}
@@ -149,6 +152,7 @@ func (b *Builder) Seal() *Batch {
 	batch.memory += cap(batch.Segments) * pointerSize
 	batch.sort()
 	batch.Sealed = time.Now()
+	batch.Times.Sealed = stats.Clock(batch.Sealed)
 	b.batch, b.arena, b.newest = nil, nil, nil
 	clear(b.segments)
 	return batch

@@ -125,6 +125,7 @@ func (r *Ring) Publish(ctx context.Context, b *Batch) error {
 		}
 	}
 	b.Seq, b.ring, b.bytesBefore = seq, r, r.bytes.Load()
+	b.Times.Published = now()
 	r.addRetained(int64(b.memory) + b.layoutBytes.Load())
 	stats.Count(&r.bytes, b.Bytes)
 	r.slots[seq&r.mask].Store(b)

@@ -91,7 +91,7 @@ type Control struct {
 
 // Metrics is what /metrics shows.
 type Metrics struct {
-	TopicsMax int `key:"topics_max" def:"200" help:"Maximum number of topics with metrics of their own, 0 to 10000. Each has about 30 values and 5 for each partition, 1.5 KB for a topic with one. The others are summed up under the topic (unlisted), so sums over all topics stay right."`
+	TopicsMax int `key:"topics_max" def:"200" help:"Maximum number of topics with metrics of their own, 0 to 10000. Each has about 75 values and 6 for each partition, and takes 2.5 KB for each shard that delivers it. The others are summed up under the topic (unlisted), so sums over all topics stay right."`
 }
 
 // Kafka is the cluster that records are read from.

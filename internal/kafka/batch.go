@@ -38,6 +38,14 @@ const (
 // Last returns the batch's last offset. It does not change if compaction removes that record.
 func (b *Batch) Last() int64 { return b.Base + int64(b.lastDelta) }
 
+// MaxMillis returns the latest timestamp of the batch's records, in milliseconds of Unix time. It is negative if they
+// have none.
+func (b *Batch) MaxMillis() int64 { return b.maxTime }
+
+// LogAppendTime reports whether the records' timestamps are the broker's (LogAppendTime) and not the producer's
+// (CreateTime).
+func (b *Batch) LogAppendTime() bool { return b.attributes&attrLogAppendTime != 0 }
+
 // The bits of a batch's attributes.
 const (
 	attrCompression   = 7

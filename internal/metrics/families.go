@@ -9,9 +9,9 @@ import (
 	"wsd/internal/deflate"
 	"wsd/internal/kafka"
 	"wsd/internal/route"
+	"wsd/internal/routing"
 	"wsd/internal/shard"
 	"wsd/internal/source"
-	"wsd/internal/stats"
 )
 
 // families returns every metric of wsd, in the order of the documentation. It is called for each scrape, so that
@@ -19,7 +19,8 @@ import (
 func families(o Options) []family {
 	var list []family
 	for _, part := range [][]family{o.server(), o.drain(), o.connections(), o.tokens(), o.tls(), o.admission(),
-		o.steering(), o.delivery(), o.recovery(), o.compression(), o.loop(), o.bus(), o.kafka(), process()} {
+		o.steering(), o.delivery(), o.latency(), o.recovery(), o.compression(), o.loop(), o.bus(), o.kafka(),
+		process()} {
 		list = append(list, part...)
 	}
 	return list
@@ -147,18 +148,6 @@ func (o Options) delivery() []family {
 			func(s *shard.Stats) *atomic.Uint64 { return &s.FramesIn }),
 		o.counter("wsd_commands_total", "Commands of the client protocol received.",
 			func(s *shard.Stats) *atomic.Uint64 { return &s.Commands }),
-		{
-			name: "wsd_delivery_latency_seconds", kind: histogram,
-			help: "Time from the oldest record timestamp of a batch to the end of the shard's writes of it. One " +
-				"observation per batch and shard, and a second one if the shard took a part of the batch earlier.",
-			histogram: func() stats.HistogramSnapshot {
-				list := make([]stats.HistogramSnapshot, 0, len(o.Shards))
-				for _, s := range o.Shards {
-					list = append(list, s.Latency.Snapshot())
-				}
-				return sum(list)
-			},
-		},
 	}
 }
 
@@ -205,6 +194,13 @@ func (o Options) loop() []family {
 			func(s *shard.Stats) float64 { return float64(s.TurnLastNanos.Load()) / 1e9 }),
 		o.shards("wsd_shard_turn_max_seconds", "Longest loop turn since the start.", gauge,
 			func(s *shard.Stats) float64 { return float64(s.TurnMaxNanos.Load()) / 1e9 }),
+		{name: "wsd_shard_turn_running_seconds", labels: []string{"shard"}, help: "How long the turn under way has " +
+			"lasted; 0 while the shard waits.",
+			values: func(emit func(float64, ...string)) {
+				for i := range o.Shards {
+					emit(o.Steering.Slot(routing.ShardID(i)).Running().Seconds(), strconv.Itoa(i))
+				}
+			}},
 		{name: "wsd_shard_long_turn_seconds", kind: histogram,
 			help: "Loop turns of at least 1 ms, all shards together.", histogram: o.longTurns},
 		o.counter("wsd_shard_batches_total", "Batches taken from the bus.",
@@ -272,6 +268,8 @@ func (o Options) kafka() []family {
 		partition(partitions, "wsd_kafka_lag", "Offsets between the position and the end of the log; -1 until both "+
 			"are known.",
 			func(p source.PartitionStats) int64 { return p.Lag }),
+		lagTimes(partitions),
+		timestamps(s.Topics),
 		partition(partitions, "wsd_kafka_high_watermark", "End of the log; -1 until it is known.",
 			func(p source.PartitionStats) int64 { return p.HighWatermark }),
 		partition(partitions, "wsd_kafka_last_stable_offset", "End of what is committed; -1 until it is known. If "+

@@ -6,7 +6,6 @@ import (
 
 	"wsd/internal/shard"
 	"wsd/internal/source"
-	"wsd/internal/stats"
 )
 
 // shards returns a metric with a value for each shard.
@@ -88,17 +87,4 @@ func boolean(b bool) float64 {
 		return 1
 	}
 	return 0
-}
-
-// sum adds up histograms with the same bounds. It changes the first one.
-func sum(list []stats.HistogramSnapshot) stats.HistogramSnapshot {
-	total := list[0]
-	for _, s := range list[1:] {
-		for i, n := range s.Cumulative {
-			total.Cumulative[i] += n
-		}
-		total.Count += s.Count
-		total.Sum += s.Sum
-	}
-	return total
 }

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -21,7 +22,6 @@ import (
 	"wsd/internal/routing"
 	"wsd/internal/shard"
 	"wsd/internal/source"
-	"wsd/internal/stats"
 	"wsd/internal/steering"
 )
 
@@ -49,7 +49,7 @@ func optionsFor(t testing.TB, shards int, so source.Options) Options {
 		Channels: func() int { return 3 }, Ready: func() bool { return true }, Drain: func() Drain { return Drain{} },
 	}
 	for range shards {
-		o.Shards = append(o.Shards, &shard.Stats{Latency: stats.NewHistogram(stats.LatencyBounds())})
+		o.Shards = append(o.Shards, &shard.Stats{})
 	}
 	return o
 }
@@ -68,8 +68,9 @@ func TestScrape(t *testing.T) {
 	o := options(t, 2)
 	o.Shards[0].Connections.Store(5)
 	o.Shards[1].Closed[shard.ReasonSlow].Add(7)
-	o.Shards[0].Latency.Observe(0.002, 3)
-	o.Shards[1].Latency.Observe(100, 1)
+	o.Source.Topics()[0].Deliveries.Shard(0).Observe(2*time.Millisecond, 200*time.Microsecond, 3, true)
+	o.Source.Topics()[0].Deliveries.Shard(1).Observe(100*time.Second, time.Second, 1, true)
+	o.Source.Topics()[1].Deliveries.Shard(1).Observe(-time.Second, time.Second, 6, true)
 	o.Steering.Slot(1).EndTurn(7, 4, 0)
 	o.Source.Topics()[1].Records.Add(9)
 	o.Shards[0].AdmissionChecks.Add(11)
@@ -112,11 +113,17 @@ func TestScrape(t *testing.T) {
 		`wsd_steering_notes_total{note="skipped_stalled"} 0`,
 		`wsd_steering_settings_changed 0`,
 		`wsd_kafka_records_total{topic="b"} 9`,
-		`wsd_delivery_latency_seconds_bucket{le="0.001"} 0`,
-		`wsd_delivery_latency_seconds_bucket{le="0.0025"} 3`,
-		`wsd_delivery_latency_seconds_bucket{le="60"} 3`,
-		`wsd_delivery_latency_seconds_count 4`,
-		`wsd_delivery_latency_seconds_sum 100.006`,
+		`wsd_delivery_latency_seconds_bucket{topic="a",le="0.001"} 0`,
+		`wsd_delivery_latency_seconds_bucket{topic="a",le="0.0025"} 3`,
+		`wsd_delivery_latency_seconds_bucket{topic="a",le="60"} 3`,
+		`wsd_delivery_latency_seconds_count{topic="a"} 4`,
+		`wsd_delivery_latency_seconds_sum{topic="a"} 100.006`,
+		`wsd_delivery_seconds_bucket{topic="a",le="0.0001"} 0`,
+		`wsd_delivery_seconds_bucket{topic="a",le="0.00025"} 3`,
+		`wsd_delivery_ahead_total{topic="a"} 0`,
+		`wsd_delivery_ahead_total{topic="b"} 6`,
+		`wsd_delivery_late_total{shard="1",stage="outbox"} 0`,
+		`wsd_kafka_timestamps{clock="unknown",topic="a"} 1`,
 	} {
 		require.Contains(t, text, line+"\n")
 	}
@@ -134,12 +141,15 @@ func TestTopicsUnlisted(t *testing.T) {
 	for _, s := range o.Source.Topics() {
 		s.Records.Add(3)
 		s.Lost[source.LossRetention].Add(5)
+		s.Deliveries.Shard(0).Observe(time.Second, time.Second, 2, true)
 	}
 	text := scrape(t, o)
 	for _, line := range []string{
 		`wsd_kafka_records_total{topic="a"} 3`,
 		`wsd_kafka_records_total{topic="b"} 3`,
 		`wsd_kafka_records_total{topic="(unlisted)"} 2994`,
+		`wsd_delivery_latency_seconds_count{topic="a"} 2`,
+		`wsd_delivery_latency_seconds_count{topic="(unlisted)"} 1996`,
 		`wsd_kafka_lost_total{reason="retention",topic="(unlisted)"} 4990`,
 		`wsd_kafka_lost_total{reason="missing",topic="(unlisted)"} 0`,
 		`wsd_kafka_topics 1000`,

@@ -118,10 +118,12 @@ type family struct {
 	help   string
 	kind   kind
 	labels []string // Names of the labels.
-	// Calls emit for each value, with the values of the labels; nil for a histogram.
+	// Calls emit for each value, with the values of the labels; nil for histograms.
 	values func(emit func(v float64, labels ...string))
 	// Returns the histogram, which has no labels; nil for other metrics.
 	histogram func() stats.HistogramSnapshot
+	// Calls emit for each histogram of latencies, with the values of the labels; nil for other metrics.
+	latencies func(emit func(c *stats.LatencyCounts, labels ...string))
 }
 
 // collector is a prometheus.Collector over families.
@@ -149,6 +151,12 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 func (c *collector) Collect(out chan<- prometheus.Metric) {
 	for i, f := range families(c.options) {
 		desc := c.descs[i]
+		if f.latencies != nil {
+			f.latencies(func(c *stats.LatencyCounts, labels ...string) {
+				out <- newLatencyMetric(desc, f.labels, labels, c)
+			})
+			continue
+		}
 		if f.kind == histogram {
 			s := f.histogram()
 			buckets := make(map[float64]uint64, len(s.Bounds))

@@ -54,7 +54,7 @@ func TestKafkaComesLater(t *testing.T) {
 	require.Contains(t, body, `wsd_kafka_lag{partition="0",topic="a"} 0`)
 	r.eventually("counted, after the client has the record", func() bool {
 		_, body := r.get("/metrics")
-		return strings.Contains(body, "wsd_delivery_latency_seconds_count 1\n")
+		return strings.Contains(body, "wsd_delivery_latency_seconds_count{topic=\"a\"} 1\n")
 	})
 }
 

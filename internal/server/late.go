@@ -13,6 +13,17 @@ import (
 // lateWindow is how long /health remembers long turns and late deliveries.
 const lateWindow = 10 * time.Second
 
+// lateInterval is the shortest time between two lines of the log about late deliveries.
+const lateInterval = 10 * time.Second
+
+// newLate returns what shards do about deliveries that are later than health.delivery_max, or nil without it.
+func (s *Server) newLate() *shard.Late {
+	if s.cfg.Health.DeliveryMax == 0 {
+		return nil
+	}
+	return &shard.Late{Max: s.cfg.Health.DeliveryMax, Interval: lateInterval, Logger: s.log}
+}
+
 // lateProblems says which shards had turns longer than steering.stall_bound or are in one that lasts too long, and how
 // late deliveries were, now or in the last lateWindow. now is CLOCK_MONOTONIC in nanoseconds.
 func (s *Server) lateProblems(now uint64) []string {

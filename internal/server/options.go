@@ -235,6 +235,7 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int) shard.Options
 			PinnedMax: int(s.cfg.Bus.PinnedMax), Rates: s.shardRates(),
 		},
 		TLS:  s.tls.shard(len(c.Listen)),
+		Late: s.late,
 		Slow: s.slowPolicies(), Deflate: s.shardDeflate(), Recovery: s.shardRecovery(),
 		Auth:       s.shardAuth(),
 		CanFeed:    s.canFeed,

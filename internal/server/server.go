@@ -71,6 +71,7 @@ type Server struct {
 
 	memory      shard.Memory      // What connections of all shards hold, and its limit.
 	descriptors shard.Descriptors // Number of connections of all shards, and its limit.
+	late        *shard.Late       // What is done about late deliveries. Nil without health.delivery_max.
 	quotas      shard.Quotas      // What clients may take together, and what they have taken.
 	drain       drain
 	serving     atomic.Bool                  // Whether GET /healthz on the client port returns 200.
@@ -185,6 +186,7 @@ func (s *Server) buildShards(n int) error {
 	s.memory.Limit = memoryMax(s.cfg.Limits.Memory)
 	s.memory.AnswersLimit = s.cfg.Limits.AnswersMax(s.memory.Limit)
 	s.quotas.Limits = s.quotaLimits()
+	s.late = s.newLate()
 	groups := s.groups
 	s.groups = nil // From here on each shard owns its listeners, even if building it fails.
 	for id := range n {

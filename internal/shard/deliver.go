@@ -56,6 +56,9 @@ func (s *Shard) deliverSegment(p *pending, direct bool) {
 	default:
 		s.deliverToSubscribers(p, &d)
 	}
+	if p.sent > 0 {
+		s.lapDirect(p)
+	}
 	s.sender.holds.drop(p.hold)
 }
 
@@ -135,6 +138,9 @@ func (s *Shard) deliverNow(c *conn, k chunk, p *pending) {
 		s.outlet.fail(c, v)
 	case n == len(k.bytes):
 		s.sender.counts.deliveries += uint64(k.publications)
+		if p.sent++; p.sent == lapWrites {
+			s.lapDirect(p)
+		}
 		if s.secured.holds(&c.transport) {
 			s.outlet.markDirty(c)
 		}

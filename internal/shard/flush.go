@@ -18,6 +18,9 @@ func (s *Shard) flushDirty() {
 			s.doing.on(c)
 			s.flush(c)
 			c.out.wrote = 0
+			if s.sender.sinceLap >= lapWrites {
+				s.lap()
+			}
 		}
 	}
 	s.outlet.dirty = shrink.Slice(s.outlet.dirty, len(s.outlet.dirty))

@@ -16,6 +16,7 @@ type gatherer struct {
 	channels *channels
 
 	turn     uint32 // Number of the turn; it may wrap around.
+	began    int64  // When it began, see stats.Clock.
 	segments []pending
 	times    []batchTimes // Of each batch gathered in this turn.
 	aheadSeq uint64       // Next batch that ahead looks at.
@@ -30,6 +31,8 @@ type pending struct {
 	channel uint32 // Index into channels.list, toEverybody or toConnection.
 	batch   *bus.Batch
 	hold    uint32 // Index into sender.holds; 0: no chunk of it waits yet.
+	taken   int64  // When it was taken from the bus, see stats.Clock.
+	sent    uint32 // Clients that it was written to directly, and that latency has not counted yet.
 }
 
 // gather collects the segments that have a subscriber here.
@@ -99,7 +102,7 @@ func (s *Shard) brake() (hold bool) {
 
 // add has the segment delivered in this turn.
 func (g *gatherer) add(batch *bus.Batch, segment *bus.Segment, index uint32) {
-	g.segments = append(g.segments, pending{segment: segment, channel: index, batch: batch})
+	g.segments = append(g.segments, pending{segment: segment, channel: index, batch: batch, taken: g.began})
 	g.records += uint64(len(segment.Records))
 	if index < toConnection {
 		g.channels.list[index].ahead.add(g.turn, segment.Bytes)
@@ -118,16 +121,17 @@ type batchTimes struct{ oldest, sealed time.Time }
 // LateFrom is the least time that Stats remembers of the last seconds. It spares most batches the looks at the clock.
 const LateFrom = 50 * time.Millisecond
 
-// observeLatency is called after the flush.
-func (g *gatherer) observeLatency(st *Stats) {
+// noteTimes remembers how late the turn's batches were, after the flush. Now is when latency was counted last in this
+// turn; it may be zero.
+func (g *gatherer) noteTimes(st *Stats, now time.Time) {
 	if len(g.times) == 0 {
 		return
 	}
-	now := time.Now()
+	if now.IsZero() {
+		now = time.Now()
+	}
 	for _, t := range g.times {
-		latency := max(0, now.Sub(t.oldest))
-		st.Latency.Observe(latency.Seconds(), 1)
-		if latency >= LateFrom {
+		if now.Sub(t.oldest) >= LateFrom {
 			noteLate(st, t, now)
 		}
 	}

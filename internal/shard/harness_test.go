@@ -24,6 +24,7 @@ import (
 
 	"wsd/internal/bus"
 	"wsd/internal/routing"
+	"wsd/internal/stats"
 	"wsd/internal/wire"
 )
 
@@ -102,6 +103,8 @@ type rig struct {
 	stepped  bool // The test turns the loop over itself.
 	stopped  bool
 	tls      bool // Clients speak TLS, unless they say otherwise.
+
+	deliveries *stats.Deliveries // Of all that is published.
 }
 
 func testLimits() Limits {
@@ -172,6 +175,8 @@ func newIdleRig(t testing.TB, stallMax time.Duration, change func(*Options)) *ri
 		builder: bus.NewBuilder(bus.BuilderOptions{RecordsMax: 1 << 20, BytesMax: 64 << 20}),
 	}
 	r.serving.Store(true)
+	r.deliveries = stats.NewDeliveries("topic", 1)
+	r.builder.From(bus.Origin{Topic: r.deliveries, Fetched: stats.Clock(time.Now()), Partition: 7})
 	fd, address := listenTCP(t, 0)
 	r.address = address
 	ring, err := bus.New(bus.Options{

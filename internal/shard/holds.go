@@ -16,19 +16,25 @@ import (
 type hold struct {
 	batch *bus.Hold // nil: the entry is free.
 	seq   uint64    // Of the batch.
-	users int       // Chunks, and the delivery under way.
+	users int       // Chunks, the delivery under way, and latency.listed.
+
+	stamps bus.Stamps // Of the segment.
+	times  bus.Times  // Of the batch.
+	taken  int64      // When the segment was taken from the bus, see stats.Clock.
+	sent   uint32     // Chunks that were sent, and that latency has not counted yet.
 }
 
 // holds are the segments whose chunks wait in this shard. Index 0 is the null hold, which chunks without a batch have.
 type holds struct {
 	list []hold
 	free []uint32
+	sent []uint32 // Those with chunks that latency has not counted yet.
 }
 
 func newHolds() holds { return holds{list: make([]hold, 1)} }
 
-// take returns a hold of the batch with one user, who drops it.
-func (h *holds) take(b *bus.Batch) (index uint32) {
+// take returns a hold of p's batch with one user, who drops it.
+func (h *holds) take(p *pending) (index uint32) {
 	if n := len(h.free); n > 0 {
 		index = h.free[n-1]
 		h.free = h.free[:n-1]
@@ -36,7 +42,10 @@ func (h *holds) take(b *bus.Batch) (index uint32) {
 		h.list = append(h.list, hold{})
 		index = uint32(len(h.list) - 1)
 	}
-	h.list[index] = hold{batch: b.Hold(), seq: b.Seq, users: 1}
+	h.list[index] = hold{
+		batch: p.batch.Hold(), seq: p.batch.Seq, users: 1,
+		stamps: p.segment.Stamps, times: p.batch.Times, taken: p.taken,
+	}
 	return index
 }
 
@@ -45,6 +54,19 @@ func (h *holds) share(index uint32) {
 	if index != 0 {
 		h.list[index].users++
 	}
+}
+
+// dropSent ends the hold of a chunk that was sent.
+func (h *holds) dropSent(index uint32) {
+	if index == 0 {
+		return
+	}
+	e := &h.list[index]
+	if e.sent++; e.sent == 1 {
+		h.sent = append(h.sent, index) // The list takes over the chunk's hold.
+		return
+	}
+	h.drop(index)
 }
 
 // drop ends one user's hold.
@@ -84,7 +106,7 @@ func (h *holds) oldest(o *outbox) (seq uint64, released bool) {
 // holdOf returns the hold of p's batch, taken when it is first asked for; deliverSegment drops it at its end.
 func (s *sender) holdOf(p *pending) uint32 {
 	if p.hold == 0 {
-		p.hold = s.holds.take(p.batch)
+		p.hold = s.holds.take(p)
 	}
 	return p.hold
 }

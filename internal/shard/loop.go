@@ -42,6 +42,7 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 	began := time.Since(s.start)
 	s.opts.Load.BeginTurn(s.startMono + uint64(began))
 	s.tick = uint32(began / tickLength)
+	s.gatherer.began, s.latency.at = s.startClock+int64(began), time.Time{}
 	if woken {
 		s.stats.Wakeups.Add(1)
 	}
@@ -67,6 +68,7 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 	more = s.closeDue(began) || more
 	if s.closing && (!more && s.gatherer.wakeAt == 0 || int64(began) >= s.deadline.Load()) {
 		if more = s.closeSome(began); !more && s.connections == 0 {
+			s.lap()
 			s.endTurn(began)
 			s.stop()
 			return false, true
@@ -78,7 +80,8 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 	s.begin(partFlush)
 	s.limitPinned()
 	s.flushDirty()
-	s.gatherer.observeLatency(s.stats)
+	s.lap()
+	s.gatherer.noteTimes(s.stats, s.latency.at)
 	s.begin(partCounting)
 	s.endTurn(began)
 	more = more || len(events) == eventsPerTurn || len(s.completions.due) > 0 ||

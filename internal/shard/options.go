@@ -79,6 +79,7 @@ type Options struct {
 	Deflate     Deflate
 	TLS         TLS
 	Proxies     Proxies
+	Late        *Late // Shared by all shards; nil: late deliveries are not noted.
 	Recovery    RecoveryOptions
 	Auth        AuthOptions
 

@@ -34,6 +34,7 @@ type sender struct {
 	holds       holds
 	pacing      pacing
 	counts      sendCounts
+	sinceLap    int      // Writes since latency was counted.
 	singles     singles  // Of the segment being delivered.
 	layouts     *layouts // The shard's.
 
@@ -180,6 +181,7 @@ func (s *sender) writeNow(t *transport, b []byte) (n int, v verdict) {
 	case err == nil:
 		s.counts.writes++
 		s.counts.bytesOut += uint64(n)
+		s.sinceLap++
 	case err != unix.EAGAIN:
 		return 0, verdictOf(err)
 	}
@@ -224,6 +226,7 @@ func (s *sender) flush(o *outbox, t *transport) verdict {
 		case nil:
 			s.counts.writes++
 			s.counts.bytesOut += uint64(n)
+			s.sinceLap++
 			o.wrote += uint32(n)
 			if o.blocked && o.merge == nil {
 				s.pacing.progress += uint64(n)
@@ -284,7 +287,7 @@ func (s *sender) sent(o *outbox, n int) {
 		cost += k.cost()
 		s.addKind(&k, -len(k.bytes))
 		s.counts.deliveries += uint64(k.publications)
-		s.holds.drop(k.hold)
+		s.holds.dropSent(k.hold)
 		done++
 	}
 	s.add(o, -cost)

@@ -12,6 +12,7 @@ import (
 
 	"wsd/internal/epoll"
 	"wsd/internal/routing"
+	"wsd/internal/stats"
 	"wsd/internal/wire"
 )
 
@@ -64,6 +65,7 @@ type Shard struct {
 	// Channels, and what is delivered to them.
 	channels   channels
 	gatherer   gatherer
+	latency    latency
 	recoveries recoveries
 	flows      flows
 	recalls    recalls
@@ -104,7 +106,9 @@ type Shard struct {
 type clock struct {
 	start     time.Time
 	startMono uint64 // start as CLOCK_MONOTONIC nanoseconds.
-	tick      uint32 // The turn's.
+	// start as stats.Clock has it.
+	startClock int64
+	tick       uint32 // The turn's.
 }
 
 // turnCounts collects in plain fields what is added to Stats once a turn.
@@ -145,6 +149,7 @@ func newShard(o Options) (*Shard, error) {
 	}
 	s.init()
 	s.start, s.startMono = time.Now(), epoll.Monotonic()
+	s.startClock = stats.Clock(s.start)
 	s.timer = time.AfterFunc(time.Hour, poller.Wake)
 	s.timer.Stop()
 	return s, nil

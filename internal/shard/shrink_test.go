@@ -255,7 +255,7 @@ func TestOutboxesGiveMemoryBack(t *testing.T) {
 	empty := heap()
 	var o outbox
 	for range many {
-		hold := s.holds.take(batch)
+		hold := s.holds.take(&pending{batch: batch, segment: batch.Segments[0]})
 		s.push(&o, chunk{bytes: []byte("shared"), hold: hold})
 		s.holds.drop(hold) // The delivery is over.
 	}

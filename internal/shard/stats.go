@@ -71,10 +71,8 @@ type Stats struct {
 	Recovered [recoveryOriginCount]atomic.Uint64
 	// Subscriptions that wanted to recover and could not, by RecoveryOrigin.
 	Unrecovered [recoveryOriginCount]atomic.Uint64
-
-	// Seconds from a batch's oldest record timestamp to the end of its flush. Observed once a batch, and once more if a
-	// part of it was gathered ahead.
-	Latency *stats.Histogram
+	// Deliveries that were later than Options.Late.Max, by the stage that took longest.
+	Late [stageCount]atomic.Uint64
 }
 
-func newStats() *Stats { return &Stats{Latency: stats.NewHistogram(stats.LatencyBounds())} }
+func newStats() *Stats { return &Stats{} }

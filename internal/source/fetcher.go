@@ -34,6 +34,7 @@ type fetcher struct {
 	rotate   int // Which partition is first in the next request.
 	walker   *kafka.Walker
 	walked   walked
+	fetched  int64         // When the response in hand had been read, see stats.Clock.
 	walk     walk          // The one whose turn it is in take.
 	walks    []walk        // Those that were put aside, at most walksMax.
 	spare    *kafka.Walker // That of a walk that has ended, or nil.

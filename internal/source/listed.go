@@ -1,6 +1,10 @@
 package source
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"wsd/internal/stats"
+)
 
 // Topics returns the counters of every topic that is read: those configured in their order, then those that patterns
 // found.
@@ -37,6 +41,13 @@ func (s *Stats) TopicsUnlisted() int {
 	return len(s.topics) - s.listed
 }
 
+// UnlistedDeliveries returns what counts the deliveries of all topics that are not listed, or nil while there are none.
+func (s *Stats) UnlistedDeliveries() *stats.Deliveries {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.unlistedBy
+}
+
 // setTopics replaces the list of topics. New ones are listed as long as there is room.
 func (s *Stats) setTopics(topics []*topic) {
 	list := make([]*TopicStats, len(topics))
@@ -70,9 +81,13 @@ func (s *Stats) setTopics(topics []*topic) {
 		}
 		if t.Listed = s.listed < s.listedMax; t.Listed {
 			s.listed++
-		} else {
-			s.unlisted = true
+			t.Deliveries = stats.NewDeliveries(t.Name, s.shards)
+			continue
 		}
+		if s.unlisted = true; s.unlistedBy == nil {
+			s.unlistedBy = stats.NewDeliveries("", s.shards)
+		}
+		t.Deliveries = s.unlistedBy
 	}
 	s.topics, s.former = list, former
 }

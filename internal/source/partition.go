@@ -66,6 +66,7 @@ type partition struct {
 	stable   atomic.Int64 // The last stable offset at the last fetch, or -1. An open transaction keeps it back.
 	stableAt stats.Moment // When stable last moved, or was the high watermark.
 	caughtUp atomic.Bool  // The last fetch reached the end of what is committed.
+	readUpTo atomic.Int64 // See lag.go.
 	// Since when the source has not read everything that responses have. None if it has. Any goroutine may write it.
 	behindSince stats.Moment
 	leaderSeen  atomic.Int32 // The id of the broker that leads the partition, or -1.
@@ -109,6 +110,7 @@ type partition struct {
 	fetchFrom   time.Time // Nothing is fetched before, but offsets may be looked up.
 	failures    kafka.Backoff
 	progressAt  time.Time // When the position last moved, or the partition had nothing to read.
+	batchMillis int64     // The latest timestamp of the batch that was read last.
 	badOffset   int64     // The offset at which a batch could not be read, or -1.
 	badTries    int       // How often that batch was tried.
 	wanted      uint64    // How many records somebody wanted, see checkLocked.
@@ -154,6 +156,7 @@ func (s *Source) newPartition(t *topic, id int32, from Start) *partition {
 	p.vouched.Store(epochUnknown)
 	p.high.Store(-1)
 	p.stable.Store(-1)
+	p.readUpTo.Store(readNothing)
 	p.leaderSeen.Store(-1)
 	p.readSeen.Store(-1)
 	p.failures = kafka.Backoff{Min: s.o.BackoffMin, Max: s.o.BackoffMax}
@@ -180,6 +183,7 @@ func (p *partition) stats() PartitionStats {
 	if st.Lag = -1; st.Position >= 0 && st.HighWatermark >= 0 {
 		st.Lag = max(0, st.HighWatermark-st.Position)
 	}
+	st.LagTime = p.lagTime(time.Now())
 	return st
 }
 

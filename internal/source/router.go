@@ -120,6 +120,8 @@ func (f *fetcher) beginBatchLocked(w *walk, b *kafka.Batch) (err error) {
 		f.s.recent.add(&p.window, from, b.Last()+1, b.Raw)
 	}
 	w.inBatch = true
+	p.batchMillis = b.MaxMillis()
+	p.topic.stats.noteTimes(b.LogAppendTime())
 	return nil
 }
 

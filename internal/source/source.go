@@ -102,6 +102,7 @@ func New(o Options) (*Source, error) {
 		byName: make(map[string]*topic), fetchers: make(map[int32]*fetcher), kick: make(chan struct{}, 1),
 		builder: bus.NewBuilder(o.Builder),
 	}
+	s.stats.shards = o.Ring.Shards()
 	s.dialer.Reauthenticated = func() { s.stats.Reauthentications.Add(1) }
 	s.dialer.OnThrottle = s.throttled
 	s.view.seeds = o.Brokers

@@ -35,8 +35,10 @@ type Stats struct {
 	Routed      [route.ByCount]Routed
 	FetchErrors [kafka.ErrorKindCount]atomic.Uint64 // By ErrorKind. Metadata requests are included.
 
-	listedMax  int        // See TopicStats.Listed.
-	mu         sync.Mutex // Guards the lists, each of which is replaced as a whole.
+	shards     int               // How many shards deliver.
+	unlistedBy *stats.Deliveries // Counts for all topics that are not listed. Nil while there are none.
+	listedMax  int               // See TopicStats.Listed.
+	mu         sync.Mutex        // Guards the lists, each of which is replaced as a whole.
 	topics     []*TopicStats
 	partitions []*partition
 	listed     int         // How many of topics are listed.
@@ -75,6 +77,10 @@ type TopicStats struct {
 	Truncations  atomic.Uint64 // Times a new leader did not have what had been read (unclean leader election).
 	Recreations  atomic.Uint64 // Times the topic came back with another id.
 
+	// How late the topic's records were delivered. Topics that are not listed share one. Fixed like Listed.
+	Deliveries *stats.Deliveries
+	Times      atomic.Uint32 // A value of type Times: what the timestamps of the records read last say.
+
 	Lost     [lossCount]atomic.Uint64           // By LossReason: offsets never delivered.
 	Dropped  atomic.Uint64                      // Records that a rule drops.
 	Unplaced [route.UnplacedCount]atomic.Uint64 // By route.Unplaced: records that their rule or header cannot place.
@@ -93,6 +99,8 @@ type PartitionStats struct {
 	Near          bool  // The partition is read from another replica than the leader, see Options.Rack.
 	// How long the source has not been at the end of what it could read, or 0.
 	Behind time.Duration
+	// How old the newest record is that was read, or 0 if the source is at the end. -1 if it is not known.
+	LagTime time.Duration
 }
 
 // Partitions returns where every known partition stands, by topic and partition.

@@ -6,7 +6,9 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"wsd/internal/bus"
 	"wsd/internal/kafka"
+	"wsd/internal/stats"
 )
 
 // errNoRecords: the broker says that there are records, but sends none.
@@ -17,6 +19,7 @@ var errNoRecords = kafka.NewError(kafka.ErrorTimeout,
 // read. If there was something to read and nothing moved, asking again immediately is useless.
 func (f *fetcher) take(resp *kmsg.FetchResponse) (moved bool, bytes int, err error) {
 	records, starved, answered, now := uint64(0), false, 0, time.Now()
+	f.fetched = stats.Clock(now)
 	for i := range resp.Topics {
 		for j := range resp.Topics[i].Partitions {
 			bytes += len(resp.Topics[i].Partitions[j].RecordBatches)
@@ -113,6 +116,7 @@ func (f *fetcher) takeLocked(w *walk) (r taken) {
 	}
 	end := f.s.o.endOf(rp)
 	f.s.router.taken = 0
+	f.s.builder.From(bus.Origin{Topic: p.topic.stats.Deliveries, Fetched: w.fetched, Partition: p.id})
 	good, err := f.readLocked(w)
 	r.err = err
 	r.records = f.s.router.taken
@@ -124,6 +128,9 @@ func (f *fetcher) takeLocked(w *walk) (r taken) {
 	wasCaughtUp := p.caughtUp.Swap(position >= end)
 	if position >= end {
 		p.behindSince.Clear()
+		p.readUpTo.Store(readAll)
+	} else {
+		p.readUpTo.Store(p.batchMillis)
 	}
 	if good {
 		p.badOffset = -1

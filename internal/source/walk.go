@@ -27,9 +27,10 @@ const (
 // walk is a walk through one partition's part of a response. Its fetcher's goroutine owns it.
 type walk struct {
 	asked
-	rp     *kmsg.FetchResponseTopicPartition
-	walker *kafka.Walker
-	bytes  int // The size of the response that rp is a part of.
+	rp      *kmsg.FetchResponseTopicPartition
+	walker  *kafka.Walker
+	bytes   int   // The size of the response that rp is a part of.
+	fetched int64 // When that had been read, see stats.Clock.
 
 	begun   bool // There was a slice.
 	done    bool // There will be no more.
@@ -64,7 +65,7 @@ func (f *fetcher) slice(w *walk) taken {
 // takeOne takes a partition's part of a response with this many bytes. A walk that needs many slices is put aside, or
 // given up.
 func (f *fetcher) takeOne(a asked, rp *kmsg.FetchResponseTopicPartition, bytes int) (r taken) {
-	f.walk = walk{asked: a, rp: rp, walker: f.walker, bytes: bytes}
+	f.walk = walk{asked: a, rp: rp, walker: f.walker, bytes: bytes, fetched: f.fetched}
 	for n := 1; ; n++ {
 		next := f.slice(&f.walk)
 		r.moved, r.starved, r.records, r.err = r.moved || next.moved, next.starved, r.records+next.records, next.err

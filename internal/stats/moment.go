@@ -45,3 +45,7 @@ func (m *Moment) Get() time.Time {
 	}
 	return time.Time{}
 }
+
+// Clock returns t, which should have a monotonic reading, as nanoseconds of the monotonic clock since the process
+// began, for times of which many are kept. It is never 0.
+func Clock(t time.Time) int64 { return nanosOf(t) }

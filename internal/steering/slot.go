@@ -124,6 +124,15 @@ func (s *Slot) BusySince() uint64 {
 	return since
 }
 
+// Running returns how long the current turn has lasted, or 0 if the shard waits. Any goroutine may call it.
+func (s *Slot) Running() time.Duration {
+	since := s.BusySince()
+	if now := monotonicNow(); since != 0 && now > since {
+		return time.Duration(now - since)
+	}
+	return 0
+}
+
 // StallBound returns the setting stall_bound as EndTurn applies it; 0 means that there is no bound. Any goroutine may
 // call it.
 func (s *Slot) StallBound() time.Duration { return time.Duration(s.table.stallBound.Load()) }

@@ -19,6 +19,9 @@ var wallTimes = []string{
 	"internal/source/offsets.go return st.Time.UnixMilli()",            // The same, asked of the broker.
 	"internal/metrics/drain.go return float64(t.UnixMilli())",          // A gauge.
 	"internal/kafka/record.go return time.UnixMilli(r.Millis)",         // A record's timestamp.
+	"internal/bus/builder.go ts.UnixMilli(), r.Offset",                 // The same.
+	"internal/shard/latency.go l.at.UnixNano() - st.Millis*",           // How old a record is, by its timestamp.
+	"internal/source/lag.go now.Sub(time.UnixMilli(millis))",           // The same.
 	"internal/dev/trades.go now.UTC().Format(",                         // In the demo's records.
 	"internal/metrics/tls.go CertificateExpires().Unix()",              // What a certificate says.
 	"internal/auth/claims.go jwt.NewNumericDate(time.Unix(",            // What a token says; Verify makes a deadline of it once.

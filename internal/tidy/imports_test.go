@@ -78,7 +78,7 @@ var rules = map[string]rule{
 	"reload":       {},
 	"kafkaauth":    {outside: []string{kafkaGo, "github.com/aws/aws-sdk-go-v2", "github.com/aws/aws-msk-iam-sasl-signer-go", "golang.org/x/oauth2"}},
 	"config":       {own: []string{"auth", "origin", "reload", "route", "rules"}, outside: []string{"go.yaml.in/yaml/v3"}},
-	"metrics":      {own: []string{"auth", "kafka", "recovery", "route", "routing", "stats", "tlshandshake", "bus", "deflate", "shard", "source", "steering", "admission"}, outside: []string{prometheus}},
+	"metrics":      {own: []string{"auth", "kafka", "recovery", "route", "routing", "stats", "tlshandshake", "bus", "deflate", "shard", "source", "steering", "admission"}, outside: []string{prometheus, "github.com/prometheus/client_model"}},
 	"admin":        {own: []string{"httpserve"}},
 	"dev":          {outside: []string{franzGo}},
 	"server":       {own: []string{all}, outside: []string{kafkaGo, unix}},

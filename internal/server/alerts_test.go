@@ -1,0 +1,205 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sys/unix"
+
+	"wsd/internal/kafkatest"
+	"wsd/internal/testutil"
+)
+
+// Each rule leads to a paragraph of the docs, has a test of its own, and asks for metrics that there are. So do the
+// dashboards.
+func TestRulesAndDashboards(t *testing.T) {
+	runbook, err := os.ReadFile("../../docs/operations.md")
+	require.NoError(t, err)
+	tests, err := os.ReadFile("../../deploy/prometheus/wsd.rules.test.yml")
+	require.NoError(t, err)
+	table, err := os.ReadFile("../../docs/metrics.md")
+	require.NoError(t, err)
+	known := func(where, expr string) {
+		for _, name := range regexp.MustCompile(`\bwsd_\w+`).FindAllString(expr, -1) {
+			name = regexp.MustCompile(`_(bucket|sum|count)$`).ReplaceAllString(name, "")
+			require.Contains(t, string(table), "| `"+name+"` |", where)
+		}
+	}
+	for _, r := range mustRules(t) {
+		known(r.Alert, r.Expr)
+		require.Equal(t, "docs/operations.md#"+strings.ToLower(r.Alert), r.Annotations["runbook_url"])
+		require.Contains(t, string(runbook), "\n### "+r.Alert+"\n", "docs/operations.md does not explain it")
+		require.Contains(t, string(tests), "name: "+r.Alert+"\n", "no test of promtool")
+		require.Contains(t, []string{"page", "ticket", "info"}, r.Labels["severity"], r.Alert)
+	}
+	for name, exprs := range mustExpressions(t) {
+		for _, expr := range exprs {
+			known(name, expr)
+		}
+	}
+}
+
+// What promtool says of the rules, with a case in which each fires and one in which it does not.
+func TestPromtool(t *testing.T) {
+	promtool, err := exec.LookPath("promtool")
+	if err != nil {
+		t.Skip("promtool is not installed: make setup")
+	}
+	for _, args := range [][]string{
+		{"check", "rules", rulesPath}, {"test", "rules", strings.Replace(rulesPath, ".yml", ".test.yml", 1)},
+	} {
+		out, err := exec.Command(promtool, args...).CombinedOutput()
+		require.NoError(t, err, "promtool %v: %s", args, out)
+	}
+}
+
+// alerting is a wsd under load, beside a Prometheus.
+type alerting struct {
+	*stalling
+	kafka      *kafkatest.Cluster
+	prometheus *prometheus
+	tree       memoryTree
+	topic      string
+	running    sync.WaitGroup
+}
+
+const alertClients = 20
+
+// A real Prometheus scrapes a wsd under load: each expression of the dashboards and rules has a value, and nothing is
+// wrong. Then something goes wrong, one after the other: its alert fires, and clears when it is over. Make test-alerts
+// runs it.
+func TestApacheKafkaAlerts(t *testing.T) {
+	if _, err := exec.LookPath("prometheus"); err != nil {
+		t.Skip("prometheus is not installed: make test-alerts")
+	}
+	a := newAlerting(t)
+	p := a.prometheus
+	for name, exprs := range mustExpressions(t) {
+		for _, expr := range exprs {
+			p.eventually(name+": "+expr, func() bool {
+				n, err := p.series(expr)
+				require.NoError(t, err)
+				return n > 0
+			})
+		}
+		t.Logf("%s: %d expressions, none empty", name, len(exprs))
+	}
+	for _, r := range mustRules(t) {
+		parts := operands(regexp.MustCompile(`\[\d+m\]`).ReplaceAllString(r.Expr, "["+window+"]"))
+		require.NotEmpty(t, parts, r.Alert)
+		for _, part := range parts {
+			n, err := p.series(part)
+			require.NoError(t, err)
+			require.Positive(t, n, "%s: %s", r.Alert, part)
+		}
+	}
+	p.eventually("all is well", func() bool { return fmt.Sprint(p.firing()) == "[WsdNotSteering]" })
+
+	a.goesWrong("WsdSlowClients", a.slowClients)
+	a.goesWrong("WsdRefusingClients", func() func() { a.tree.use(85); return func() { a.tree.use(0) } })
+	a.goesWrong("WsdKafkaUnreachable", func() func() {
+		a.kafka.Stop(t, 1)
+		return func() { a.kafka.Start(t, 1) }
+	})
+	a.goesWrong("WsdShardStalled", func() func() { a.stall(); return a.release })
+
+	native := startPrometheus(t, a.server.AdminAddress(), "--enable-feature=native-histograms")
+	expr := "histogram_quantile(0.99, sum by (topic) (rate(wsd_delivery_latency_seconds[" + window + "])))"
+	native.eventually("the native histogram has a quantile", func() bool {
+		n, err := native.series(expr)
+		require.NoError(t, err)
+		return n == 1 && native.value(expr) > 0
+	})
+}
+
+func newAlerting(t *testing.T) *alerting {
+	t.Helper()
+	k := kafkatest.Apache(t, 1)
+	a := &alerting{stalling: &stalling{open: make(chan struct{})}, kafka: k, tree: newMemoryTree(t)}
+	topic := k.Topic(t, 1)
+	a.rig = &rig{t: t, log: &testutil.Buffer{}, hooks: hooks{positions: gated(a.open)}}
+	a.start(configure(t, map[string]any{
+		"kafka.brokers": k.Addrs(), "kafka.topics": []string{topic}, "shards": "2", "client.outbound_max": "600000",
+		"bus.stall_max": "50s", "admission.mode": "on", "admission.cgroup_root": a.tree.dir, "admission.ramp": "300ms",
+		"admission.cpu_high": "100", "admission.lag_max": "1m", // CPU time is also the clients' here.
+	}))
+	t.Cleanup(a.release)
+	a.ready()
+	load, stop := context.WithCancel(t.Context())
+	var conns []net.Conn
+	for range alertClients {
+		c := a.dial("/ws?channel=" + topic)
+		conns = append(conns, c.conn)
+		a.running.Go(func() {
+			for _, err := c.raw(); err == nil; _, err = c.raw() {
+			}
+		})
+	}
+	producer := k.Client(t, kgo.MaxBufferedRecords(100), kgo.RecordDeliveryTimeout(time.Second))
+	a.running.Go(func() {
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for n := 0; load.Err() == nil; n++ {
+			producer.TryProduce(load, &kgo.Record{Topic: topic, Value: fmt.Appendf(nil, `{"n":%d}`, n)}, nil)
+			<-tick.C
+		}
+	})
+	t.Cleanup(func() {
+		stop()
+		for _, c := range conns {
+			c.Close()
+		}
+		a.running.Wait()
+	})
+	a.prometheus = startPrometheus(t, a.server.AdminAddress())
+	a.topic = topic
+	return a
+}
+
+// goesWrong waits until an alert fires because of what trouble does, and until it has cleared after trouble's end.
+func (a *alerting) goesWrong(alert string, trouble func() (end func())) {
+	a.t.Helper()
+	require.False(a.t, a.prometheus.fires(alert), alert)
+	began := time.Now()
+	end := trouble()
+	a.prometheus.eventually(alert+" fires", func() bool { return a.prometheus.fires(alert) })
+	fired, others := time.Since(began), a.prometheus.firing()
+	end()
+	a.prometheus.eventually(alert+" clears", func() bool { return !a.prometheus.fires(alert) })
+	a.t.Logf("%s fired after %v, with %v, and cleared", alert, fired.Round(100*time.Millisecond), others)
+}
+
+// slowClients lets some clients read nothing while large records come.
+func (a *alerting) slowClients() func() {
+	var conns []net.Conn
+	for range 5 {
+		c := a.join(a.topic)
+		raw, err := c.conn.(*net.TCPConn).SyscallConn()
+		require.NoError(a.t, err)
+		require.NoError(a.t, raw.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4096)
+		}))
+		require.NoError(a.t, err)
+		conns = append(conns, c.conn)
+	}
+	producer, value := a.kafka.Client(a.t), `"`+strings.Repeat("x", 100_000)+`"`
+	a.prometheus.eventually("clients are closed as slow", func() bool {
+		require.NoError(a.t, producer.ProduceSync(a.t.Context(), &kgo.Record{Topic: a.topic, Value: []byte(value)}).FirstErr())
+		return a.metric(`wsd_closed_total{reason="slow",shard="0"}`)+a.metric(`wsd_closed_total{reason="slow",shard="1"}`) >= len(conns)
+	})
+	return func() {
+		for _, c := range conns {
+			c.Close()
+		}
+	}
+}
