@@ -1,6 +1,6 @@
 // Requests /health every second and shows it.
 
-import { byID, bytes, cells, numbers, rows, set, short, text } from "./dom.js";
+import { ask, byID, bytes, cells, numbers, rows, set, short, text } from "./dom.js";
 import { plot } from "./plots.js";
 
 const every = 1_000; // Milliseconds.
@@ -20,7 +20,7 @@ export async function follow() {
       stage = "The response of the admin port is not the health of a wsd";
       const health = await response.json(); // Status 503 has the same body.
       stage = "This page cannot show the health of this wsd, which may have another version: reload the page";
-      show(health);
+      show(health, await latency());
       failures = 0;
     } catch (error) {
       wait = Math.min(every * 2 ** failures++, retryMax);
@@ -44,7 +44,27 @@ function lost(stage, error, wait) {
   byID("health-problem").hidden = false;
 }
 
-function show(h) {
+let counted = null; // The previous answer of api/latency.
+
+// latency returns the 99th percentiles since the previous call, in milliseconds; null where nothing was delivered.
+async function latency() {
+  const past = counted;
+  counted = null;
+  try {
+    counted = await ask("api/latency");
+  } catch {} // The page says elsewhere that the admin port does not respond.
+  const p99 = (key) => {
+    if (!counted || !past) return null;
+    const since = counted[key].map((n, i) => n - past[key][i]);
+    const all = since[since.length - 1];
+    if (all <= 0) return null;
+    const i = since.findIndex((n) => n >= 0.99 * all);
+    return counted.bounds[Math.min(i, counted.bounds.length - 1)] * 1_000;
+  };
+  return { latency: p99("latency"), inWsd: p99("in_wsd") };
+}
+
+function show(h, late) {
   byID("health-problem").hidden = true;
   text("status", h.status);
   byID("status").className = `badge ${{ ok: "ok", degraded: "warn", draining: "warn" }[h.status] ?? "bad"}`;
@@ -66,6 +86,7 @@ function show(h) {
   text("uptime", duration(h.uptime_seconds));
 
   plot({
+    ...late,
     connections: h.connections,
     deliveries: rate,
     cpu: busy === null ? null : busy * 100,

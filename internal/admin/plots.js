@@ -7,12 +7,18 @@ const width = 300;
 const height = 76;
 const space = 4; // Above and below a line.
 
+function milliseconds(n) {
+  return `${n < 10 ? n.toFixed(1) : numbers.format(Math.round(n))} ms`;
+}
+
 const figures = [
   { id: "connections", name: "Connections", show: (n) => numbers.format(n) },
   { id: "deliveries", name: "Deliveries per second", show: (n) => numbers.format(Math.round(n)) },
   { id: "cpu", name: "CPU, in percent of one", show: (n) => `${Math.round(n)} %` },
   { id: "lag", name: "Kafka lag, in records", show: (n) => numbers.format(n) },
-  { id: "turn", name: "Loop lag, p99", show: (n) => `${n < 10 ? n.toFixed(1) : Math.round(n)} ms` },
+  { id: "latency", name: "Record to socket, p99", show: milliseconds },
+  { id: "inWsd", name: "Fetch to socket, p99", show: milliseconds },
+  { id: "turn", name: "Loop lag, p99", show: milliseconds },
   { id: "memory", name: "Memory", show: bytes },
 ];
 

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 
 	"wsd/internal/control"
 	"wsd/internal/doctor"
 	"wsd/internal/explain"
+	"wsd/internal/stats"
 )
 
 // recordMax bounds the record that the page asks about, as JSON.
@@ -23,6 +25,7 @@ func (s *Server) pageAPI() map[string]http.Handler {
 		"GET /api/route":        http.HandlerFunc(s.serveRoute),
 		"GET /api/steering":     control.SteeringHandler(s),
 		"GET /api/drain":        control.DrainingHandler(s),
+		"GET /api/latency":      http.HandlerFunc(s.serveLatency),
 	}
 }
 
@@ -56,6 +59,25 @@ func (s *Server) serveDoctor(w http.ResponseWriter, r *http.Request) {
 	})
 	report.Results = append([]doctor.Result{steering}, report.Results...)
 	answer(w, http.StatusOK, report)
+}
+
+// latencyCounts are deliveries of all topics since the start, by how long they took. The page takes the difference of
+// two.
+type latencyCounts struct {
+	Bounds  []float64 `json:"bounds"`  // Upper bounds of the buckets in seconds, in order; a last one has none.
+	Latency []uint64  `json:"latency"` // Deliveries up to each bound, by the time since the record's timestamp; then all.
+	InWsd   []uint64  `json:"in_wsd"`  // The same by the time since the fetch that brought the record.
+}
+
+func (s *Server) serveLatency(w http.ResponseWriter, _ *http.Request) {
+	var sum stats.DeliveryCounts
+	for _, topic := range s.source.Stats().Topics() {
+		sum.Add(topic.Deliveries)
+	}
+	cumulative := func(c *stats.LatencyCounts) []uint64 { return append(slices.Clone(c.Cumulative[:]), c.Count) }
+	answer(w, http.StatusOK, latencyCounts{
+		Bounds: stats.LatencyBounds(), Latency: cumulative(&sum.Latency), InWsd: cumulative(&sum.InWsd),
+	})
 }
 
 // serveRoute says where a record goes, which the parameter record has as JSON.

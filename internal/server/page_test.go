@@ -98,6 +98,11 @@ func TestPageInBrowser(t *testing.T) {
 	contains("status", "ok")
 	contains("connections", "7") // One is the page's own.
 	contains("plots", "Kafka lag")
+	r.produce("a", "key", `{"n":0}`)
+	var shown bool
+	do(chromedp.Poll(`Array.from(document.querySelectorAll("#plots figure")).some((f) =>
+		f.textContent.startsWith("Record to socket") && f.textContent.includes(" ms, max"))`, &shown,
+		chromedp.WithPollingTimeout(20*time.Second)))
 	open("channels-part")
 	contains("top-channels-state", "2 channels")
 	contains("top-channels", "a")
