@@ -35,7 +35,7 @@ func TestToken(t *testing.T) {
 		return func(r *http.Request) { r.Header.Set("Authorization", value) }
 	}
 	for _, isLoopback := range []bool{true, false} {
-		for _, target := range []string{"/", "/page.js", "/api/channels", "/debug/pprof/cmdline"} {
+		for _, target := range []string{"/", "/page.js", "/page/channels", "/debug/pprof/cmdline"} {
 			for name, c := range map[string]struct {
 				change func(*http.Request)
 				status int
@@ -81,7 +81,7 @@ func TestHosts(t *testing.T) {
 		"wsd.example": 200, "WSD.example:9000": 200, "admin.example:9000": 200, "localhost": 200, "192.0.2.1:9000": 200,
 		"evil.example": 403, "wsd.example.evil.example": 403, "": 403,
 	} {
-		for _, target := range []string{"/", "/api/channels", "/page.js"} {
+		for _, target := range []string{"/", "/page/channels", "/page.js"} {
 			require.Equal(t, want, get(o, true, host, target).Code, "%s %s", host, target)
 			secret := o
 			secret.Token = func() string { return token }

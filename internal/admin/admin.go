@@ -26,7 +26,7 @@ type Options struct {
 	ClientPort int
 	Channels   func() []string // Returns the channels that the page offers, in any order.
 	// What else the page asks for, by the pattern of the request, as http.ServeMux has it.
-	API map[string]http.Handler
+	Page map[string]http.Handler
 	// What the page changes, likewise. It is served only where there is a Token, and to the page's own origin.
 	Changes map[string]http.Handler
 

@@ -30,8 +30,8 @@ func newHandler(o Options, isLoopback bool) http.Handler {
 	for _, name := range scripts {
 		private.HandleFunc("GET /"+name, assetHandler(name, "text/javascript; charset=utf-8"))
 	}
-	private.Handle("GET /api/channels", channelsHandler(o))
-	for pattern, handler := range o.API {
+	private.Handle("GET /page/channels", channelsHandler(o))
+	for pattern, handler := range o.Page {
 		private.Handle(pattern, handler)
 	}
 	sameOrigin := http.NewCrossOriginProtection()
@@ -93,7 +93,7 @@ func secured(next http.Handler) http.Handler {
 	})
 }
 
-// channelList is the response to /api/channels.
+// channelList is the response to /page/channels.
 type channelList struct {
 	Channels []string `json:"channels"` // Names of channels, sorted, without duplicates.
 	More     int      `json:"more"`     // Number of channels that were left out.

@@ -24,10 +24,10 @@ func TestMetricsRouted(t *testing.T) {
 }
 
 func TestUnknownPath(t *testing.T) {
-	for _, target := range []string{"/nothing", "/page.go", "/api/", "/api/channels/x"} {
+	for _, target := range []string{"/nothing", "/page.go", "/page/", "/page/channels/x"} {
 		require.Equal(t, http.StatusNotFound, get(options(), true, "localhost", target).Code, target)
 	}
-	require.Equal(t, http.StatusMethodNotAllowed, ask(newHandler(options(), true), http.MethodPost, "localhost", "/api/channels").Code)
+	require.Equal(t, http.StatusMethodNotAllowed, ask(newHandler(options(), true), http.MethodPost, "localhost", "/page/channels").Code)
 }
 
 func TestPprof(t *testing.T) {
@@ -77,7 +77,7 @@ func TestLongProfile(t *testing.T) {
 }
 
 func TestBeyondLoopback(t *testing.T) {
-	for _, target := range []string{"/", "/page.js", "/page.css", "/api/channels", "/anything"} {
+	for _, target := range []string{"/", "/page.js", "/page.css", "/page/channels", "/anything"} {
 		w := get(options(), false, "10.0.0.1:9000", target)
 		require.Equal(t, http.StatusForbidden, w.Code, target)
 		require.Contains(t, w.Body.String(), "set admin.listen to a loopback address", target)
@@ -113,14 +113,14 @@ func TestHostNames(t *testing.T) {
 		if want == "" {
 			code = http.StatusForbidden
 		}
-		for _, target := range []string{"/", "/api/channels", "/page.js"} {
+		for _, target := range []string{"/", "/page/channels", "/page.js"} {
 			require.Equal(t, code, get(options(), true, host, target).Code, "%s %s", host, target)
 		}
 	}
 }
 
 func TestSecurityHeaders(t *testing.T) {
-	for _, target := range []string{"/", "/page.js", "/page.css", "/health", "/ready", "/metrics", "/api/channels", "/nothing", "/debug/pprof/"} {
+	for _, target := range []string{"/", "/page.js", "/page.css", "/health", "/ready", "/metrics", "/page/channels", "/nothing", "/debug/pprof/"} {
 		h := get(options(), true, "localhost", target).Header()
 		require.Equal(t, "nosniff", h.Get("X-Content-Type-Options"), target)
 		require.Equal(t, "DENY", h.Get("X-Frame-Options"), target)
@@ -148,7 +148,7 @@ func TestChannels(t *testing.T) {
 		o := options()
 		before := slices.Clone(c.given)
 		o.Channels = func() []string { return c.given }
-		w := get(o, true, "localhost", "/api/channels")
+		w := get(o, true, "localhost", "/page/channels")
 		require.Equal(t, http.StatusOK, w.Code)
 		require.Equal(t, "no-store", w.Header().Get("Cache-Control"))
 		var list channelList
@@ -161,7 +161,7 @@ func TestChannels(t *testing.T) {
 
 // On a loopback address nothing is served under another name, whatever address the port listens on.
 func TestForeignHost(t *testing.T) {
-	paths := []string{"/health", "/ready", "/metrics", "/", "/api/channels"}
+	paths := []string{"/health", "/ready", "/metrics", "/", "/page/channels"}
 	for _, target := range paths {
 		require.Equal(t, http.StatusForbidden, get(options(), true, "evil.example:9000", target).Code, target)
 		require.Equal(t, http.StatusOK, get(options(), true, "localhost:9000", target).Code, target)
@@ -185,7 +185,7 @@ func TestForeignHost(t *testing.T) {
 }
 
 func TestTrailingSlash(t *testing.T) {
-	for _, target := range []string{"/health/", "/ready/", "/metrics/", "/api/channels/", "/page.css/"} {
+	for _, target := range []string{"/health/", "/ready/", "/metrics/", "/page/channels/", "/page.css/"} {
 		require.Equal(t, http.StatusOK, get(options(), true, "localhost", target).Code, target)
 	}
 	require.Equal(t, http.StatusNotFound, get(options(), true, "localhost", "/health//").Code)

@@ -44,14 +44,14 @@ function lost(stage, error, wait) {
   byID("health-problem").hidden = false;
 }
 
-let counted = null; // The previous answer of api/latency.
+let counted = null; // The previous answer of page/latency.
 
 // latency returns the 99th percentiles since the previous call, in milliseconds; null where nothing was delivered.
 async function latency() {
   const past = counted;
   counted = null;
   try {
-    counted = await ask("api/latency");
+    counted = await ask("page/latency");
   } catch {} // The page says elsewhere that the admin port does not respond.
   const p99 = (key) => {
     if (!counted || !past) return null;

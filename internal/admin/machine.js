@@ -7,7 +7,7 @@ export async function check() {
   text("doctor-state", "checking");
   byID("doctor-state").className = "state";
   try {
-    const { results } = await ask("api/doctor");
+    const { results } = await ask("page/doctor");
     rows(byID("doctor"), results, () => cells(4, []), (row, r) => {
       const [name, word, found, remedy] = row.children;
       set(name, r.check);
@@ -45,7 +45,7 @@ async function place(event) {
   };
   let result = {};
   try {
-    result = await ask("api/route", { record: JSON.stringify(record) });
+    result = await ask("page/route", { record: JSON.stringify(record) });
   } catch (error) {
     result = { error: error.message };
   }

@@ -76,7 +76,7 @@ async function followChannels() {
   for (;;) {
     let wait = channelsEvery;
     try {
-      const response = await fetch("api/channels", { cache: "no-store", signal: AbortSignal.timeout(channelsEvery) });
+      const response = await fetch("page/channels", { cache: "no-store", signal: AbortSignal.timeout(channelsEvery) });
       if (!response.ok) throw new Error(await response.text());
       const { channels, more } = await response.json();
       offer(channels, more);

@@ -50,12 +50,12 @@ function shardRow() {
   const shard = () => Number(row.firstChild.textContent);
   weight.addEventListener("change", () => {
     if (!weight.reportValidity()) return;
-    change(`Give shard ${shard()} the weight ${weight.value}? Weights count under the policy weighted.`, "api/steering", "steering-state",
+    change(`Give shard ${shard()} the weight ${weight.value}? Weights count under the policy weighted.`, "page/steering", "steering-state",
       { setting: "weight", shard: shard(), value: weight.value });
   });
   drain.addEventListener("change", () => {
     const what = drain.checked ? `Send no new connections to shard ${shard()}? Its clients stay.` : `Send new connections to shard ${shard()} again?`;
-    change(what, "api/steering", "steering-state", { setting: "drain", shard: shard(), value: String(drain.checked) });
+    change(what, "page/steering", "steering-state", { setting: "drain", shard: shard(), value: String(drain.checked) });
   });
   row.children[5].append(weight);
   row.children[6].append(drain);
@@ -104,8 +104,8 @@ function showDrain(d) {
 
 async function refresh() {
   try {
-    show(await ask("api/steering"));
-    showDrain(await ask("api/drain"));
+    show(await ask("page/steering"));
+    showDrain(await ask("page/drain"));
   } catch (error) {
     text("steering-state", error.message);
     byID("steering-state").className = "state bad";
@@ -121,15 +121,15 @@ form.addEventListener("submit", (event) => {
   const changes = wanted.filter((c) => c.value !== in_force(c.setting));
   if (changes.length === 0) return;
   const words = { policy: (v) => `choose shards by the policy ${v}`, admission: (v) => `refuse ${v} % of new connections in the kernel` };
-  change(`From now on ${changes.map((c) => words[c.setting](c.value)).join(", and ")}?`, "api/steering", "steering-state", ...changes);
+  change(`From now on ${changes.map((c) => words[c.setting](c.value)).join(", and ")}?`, "page/steering", "steering-state", ...changes);
 });
 
 byID("drain-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const over = Number(byID("drain-form").elements.over.value);
-  change(`Refuse new clients, and close all clients evenly over ${over} s?`, "api/drain", "drain-state", { over_seconds: over });
+  change(`Refuse new clients, and close all clients evenly over ${over} s?`, "page/drain", "drain-state", { over_seconds: over });
 });
-byID("drain-stop").addEventListener("click", () => change("End the drain and accept new clients again?", "api/drain", "drain-state", { stop: true }));
+byID("drain-stop").addEventListener("click", () => change("End the drain and accept new clients again?", "page/drain", "drain-state", { stop: true }));
 
 // followSteering asks for ever for what is looked at, unless a question is open.
 export async function followSteering() {

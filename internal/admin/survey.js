@@ -24,7 +24,7 @@ let beforeAt = 0;
 
 async function channels() {
   try {
-    const answer = await ask("api/channels/top", { ...fields("channels-query"), max: most });
+    const answer = await ask("page/busy-channels", { ...fields("channels-query"), max: most });
     const now = performance.now();
     const seconds = (now - beforeAt) / 1_000;
     const rate = (c, key) => {
@@ -66,7 +66,7 @@ async function clients() {
   const query = fields("clients-query");
   if (!byID("clients-query").reportValidity()) return;
   try {
-    const answer = await ask("api/clients", { ...query, max: most });
+    const answer = await ask("page/clients", { ...query, max: most });
     rows(byID("clients"), answer.clients, clientRow, (row, c) => {
       const [id, address, user, kind, shard, count, waiting, word] = row.children;
       set(id.firstChild, c.client);

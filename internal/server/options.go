@@ -307,7 +307,7 @@ func (s *Server) adminOptions() admin.Options {
 			Drain: s.drainMetrics, TLS: s.tls.stats(), CertificateExpires: s.tls.expires,
 		}),
 		Pprof: enabled(os.Getenv("ENABLE_PPROF")), ClientPort: int(s.groups[0].Address.Port()), Channels: s.channels,
-		API: s.pageAPI(), Changes: s.pageChanges(), Hosts: s.cfg.Admin.Hosts, Logger: s.log,
+		Page: s.pageQuestions(), Changes: s.pageChanges(), Hosts: s.cfg.Admin.Hosts, Logger: s.log,
 	}
 	s.access.grant(&o)
 	if o.TLS != nil && len(s.cfg.Client.TLSListen) > 0 { // A page that came by TLS may use nothing else.

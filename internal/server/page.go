@@ -16,24 +16,24 @@ import (
 // recordMax bounds the record that the page asks about, as JSON.
 const recordMax = 64 << 10
 
-// pageAPI returns what the page asks for beside /health, by the pattern of the request.
-func (s *Server) pageAPI() map[string]http.Handler {
+// pageQuestions returns what the page asks for beside /health, by the pattern of the request.
+func (s *Server) pageQuestions() map[string]http.Handler {
 	return map[string]http.Handler{
-		"GET /api/clients":      control.ClientsHandler(s),
-		"GET /api/channels/top": control.ChannelsHandler(s),
-		"GET /api/doctor":       http.HandlerFunc(s.serveDoctor),
-		"GET /api/route":        http.HandlerFunc(s.serveRoute),
-		"GET /api/steering":     control.SteeringHandler(s),
-		"GET /api/drain":        control.DrainingHandler(s),
-		"GET /api/latency":      http.HandlerFunc(s.serveLatency),
+		"GET /page/clients":       control.ClientsHandler(s),
+		"GET /page/busy-channels": control.ChannelsHandler(s),
+		"GET /page/doctor":        http.HandlerFunc(s.serveDoctor),
+		"GET /page/route":         http.HandlerFunc(s.serveRoute),
+		"GET /page/steering":      control.SteeringHandler(s),
+		"GET /page/drain":         control.DrainingHandler(s),
+		"GET /page/latency":       http.HandlerFunc(s.serveLatency),
 	}
 }
 
 // pageChanges returns what the page changes, by the pattern of the request.
 func (s *Server) pageChanges() map[string]http.Handler {
 	return map[string]http.Handler{
-		"POST /api/steering": control.SteerHandler(s),
-		"POST /api/drain":    control.DrainHandler(s),
+		"POST /page/steering": control.SteerHandler(s),
+		"POST /page/drain":    control.DrainHandler(s),
 	}
 }
 

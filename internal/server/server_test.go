@@ -140,7 +140,7 @@ func TestAdminPort(t *testing.T) {
 	for _, want := range []string{`wsd_kafka_records_total{topic="later"} 1`, `wsd_goroutines{component="shard"} 3`, `wsd_build_info{commit="c0",version="v0"} 1`} {
 		require.Contains(t, body, want)
 	}
-	_, body = r.get("/api/channels")
+	_, body = r.get("/page/channels")
 	require.JSONEq(t, `{"channels":["a","later"],"more":0}`, body)
 
 	answer, ok, err := control.Health(t.Context(), r.server.cfg.Control.Socket)
