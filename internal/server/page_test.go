@@ -33,7 +33,7 @@ func browser(t *testing.T) (ctx context.Context, said func() []string) {
 	t.Cleanup(stop)
 	ctx, stopTab := chromedp.NewContext(allocator, chromedp.WithErrorf(t.Logf))
 	t.Cleanup(stopTab)
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	t.Cleanup(cancel)
 	lines := make(chan string, 100)
 	chromedp.ListenTarget(ctx, func(event any) {
@@ -86,7 +86,7 @@ func TestPageInBrowser(t *testing.T) {
 		var found bool
 		script, err := json.Marshal(text)
 		require.NoError(t, err)
-		do(chromedp.Poll(`document.getElementById("`+id+`").textContent.includes(`+string(script)+`)`, &found, chromedp.WithPollingTimeout(20*time.Second)))
+		do(chromedp.Poll(`document.getElementById("`+id+`").textContent.includes(`+string(script)+`)`, &found, chromedp.WithPollingTimeout(time.Minute)))
 	}
 	parts := []string{"overview", "messages-part", "channels-part", "clients-part", "steering-part", "machine-part"}
 	open := func(part string) { do(click(`#tabs a[href="#` + part + `"]`)) }
@@ -102,7 +102,7 @@ func TestPageInBrowser(t *testing.T) {
 	var shown bool
 	do(chromedp.Poll(`Array.from(document.querySelectorAll("#plots figure")).some((f) =>
 		f.textContent.startsWith("Record to socket") && f.textContent.includes(" ms, max"))`, &shown,
-		chromedp.WithPollingTimeout(20*time.Second)))
+		chromedp.WithPollingTimeout(time.Minute)))
 	open("channels-part")
 	contains("top-channels-state", "2 channels")
 	contains("top-channels", "a")
@@ -129,7 +129,7 @@ func TestPageInBrowser(t *testing.T) {
 	confirm := func(answer string) {
 		t.Helper()
 		var opened bool
-		do(chromedp.Poll(`document.getElementById("confirm").open`, &opened, chromedp.WithPollingTimeout(20*time.Second)),
+		do(chromedp.Poll(`document.getElementById("confirm").open`, &opened, chromedp.WithPollingTimeout(time.Minute)),
 			click(`#confirm button[value="`+answer+`"]`))
 	}
 	open("steering-part")
