@@ -93,7 +93,9 @@ func TestAdminAccess(t *testing.T) {
 	require.NoError(t, err)
 	r := newRig(t, map[string]any{
 		"admin.token_file": file, "admin.tls.cert_file": cert, "admin.tls.key_file": cert, "log.level": "debug",
+		"client.tls_listen": []string{"127.0.0.1:0"}, "client.tls.certificates": []string{cert},
 	})
+	page := ""
 	get := func(token string) int {
 		transport := &http.Transport{TLSClientConfig: trusting(t, cert)}
 		defer transport.CloseIdleConnections()
@@ -102,10 +104,15 @@ func TestAdminAccess(t *testing.T) {
 		request.Header.Set("Authorization", "Bearer "+token)
 		response, err := (&http.Client{Transport: transport, Timeout: waitMax}).Do(request)
 		require.NoError(t, err)
+		body, err := io.ReadAll(response.Body)
+		require.NoError(t, err)
 		require.NoError(t, response.Body.Close())
+		page = string(body)
 		return response.StatusCode
 	}
 	require.Equal(t, 200, get(first))
+	secure := r.server.Addresses()[1].Port()
+	require.Contains(t, page, fmt.Sprintf(`data-client-port="%d"`, secure), "it may open nothing but TLS")
 	require.Equal(t, 401, get(second))
 	write("token", second)
 	r.eventually("the new token is used", func() bool { return get(second) == 200 })
