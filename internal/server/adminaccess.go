@@ -49,7 +49,7 @@ func (a *adminAccess) watch(ctx context.Context) (stop func()) {
 	go func() {
 		defer close(done)
 		pprof.Do(ctx, pprof.Labels("component", "admin", "part", "files"), func(ctx context.Context) {
-			reload.Watch(ctx, watchInterval, a)
+			reload.Watch(ctx, keysInterval, a)
 		})
 	}()
 	return func() {

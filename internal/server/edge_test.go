@@ -93,7 +93,9 @@ func TestAdminAccess(t *testing.T) {
 	require.NoError(t, err)
 	r := newRig(t, map[string]any{
 		"admin.token_file": file, "admin.tls.cert_file": cert, "admin.tls.key_file": cert, "log.level": "debug",
+		"client.tls_listen": []string{"127.0.0.1:0"}, "client.tls.certificates": []string{cert},
 	})
+	page := ""
 	get := func(token string) int {
 		transport := &http.Transport{TLSClientConfig: trusting(t, cert)}
 		defer transport.CloseIdleConnections()
@@ -102,16 +104,22 @@ func TestAdminAccess(t *testing.T) {
 		request.Header.Set("Authorization", "Bearer "+token)
 		response, err := (&http.Client{Transport: transport, Timeout: waitMax}).Do(request)
 		require.NoError(t, err)
+		body, err := io.ReadAll(response.Body)
+		require.NoError(t, err)
 		require.NoError(t, response.Body.Close())
+		page = string(body)
 		return response.StatusCode
 	}
 	require.Equal(t, 200, get(first))
+	secure := r.server.Addresses()[1].Port()
+	require.Contains(t, page, fmt.Sprintf(`data-client-port="%d"`, secure), "it may open nothing but TLS")
 	require.Equal(t, 401, get(second))
 	write("token", second)
 	r.eventually("the new token is used", func() bool { return get(second) == 200 })
 	require.Equal(t, 401, get(first))
 	write("token", "short")
-	r.eventually("the log says so", func() bool { return strings.Contains(r.log.String(), "at least 16 are needed") })
+	r.server.access.Refresh()
+	require.Contains(t, r.log.String(), "at least 16 are needed")
 	require.Equal(t, 200, get(second))
 
 	next, err := dev.MakeCertificate(t.TempDir())
@@ -120,13 +128,10 @@ func TestAdminAccess(t *testing.T) {
 	require.NoError(t, err)
 	write("token", second)
 	require.NoError(t, os.WriteFile(cert, text, 0o600))
-	r.eventually("the new certificate is used", func() bool {
-		c, err := tls.Dial("tcp", r.server.AdminAddress(), trusting(t, next))
-		if err == nil {
-			_ = c.Close()
-		}
-		return err == nil
-	})
+	r.server.access.Refresh()
+	c, err := tls.Dial("tcp", r.server.AdminAddress(), trusting(t, next))
+	require.NoError(t, err)
+	require.NoError(t, c.Close())
 	for _, secret := range []string{first, second} {
 		require.NotContains(t, r.log.String(), secret)
 	}

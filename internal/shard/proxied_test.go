@@ -275,7 +275,9 @@ func TestProxyHeaderSlow(t *testing.T) {
 // A trusted proxy names its client in a field of the request; nobody else can.
 func TestTrustedProxies(t *testing.T) {
 	for _, field := range []forwarded.Field{forwarded.XForwardedFor, forwarded.Forwarded} {
+		var log testutil.Buffer
 		r := newRig(t, func(o *Options) {
+			o.Logger = slog.New(slog.NewTextHandler(&log, nil))
 			o.Proxies = Proxies{Trusted: prefixes("127.0.0.1/32", "10.0.0.0/8"), Field: field}
 			o.Quotas.Limits[QuotaAddressConnections].Max = 1
 			o.Quotas.Limits[QuotaAddressHandshakes].Max = 1
@@ -313,6 +315,7 @@ func TestTrustedProxies(t *testing.T) {
 			require.Equal(t, c.status, status, "%v: %s", c.fields, body)
 			require.Contains(t, body, c.says)
 		}
+		require.Equal(t, 1, strings.Count(log.String(), "a trusted proxy does not name its client"), "of two requests")
 	}
 }
 

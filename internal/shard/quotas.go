@@ -116,6 +116,9 @@ type Quotas struct {
 	users                   users
 	created                 channelWindow
 	logged                  [quotaCount]seldom
+
+	proxyRefused seldom // A line about a connection without its PROXY header.
+	proxyUnnamed seldom // A line about a request of a proxy that names no client.
 }
 
 // Connections returns how many upgraded connections count; 0 where limits.connections is not set.
