@@ -31,6 +31,8 @@ GOLANGCI         := $(TOOLS)/golangci-lint
 WSD_KAFKA_CACHE  ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/wsd
 KAFKA_VERSION    := $(shell sed -n 's|^  <version>\(.*\)</version>|\1|p' internal/kafkabroker/pom.xml)
 KAFKA_HOME       := $(WSD_KAFKA_CACHE)/kafka-$(KAFKA_VERSION)
+# The client libraries that test-clients uses.
+CLIENTS_HOME     := $(WSD_KAFKA_CACHE)/clients
 BROKERS ?= 1
 # What make image builds, and for which platforms; empty: this machine's.
 IMAGE    ?= wsd
@@ -41,7 +43,7 @@ export GOLANGCI_VERSION CLANG_VERSION TOOLS GO FUZZTIME KAFKA_HOME VERSION COMMI
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .NOTPARALLEL:
-.PHONY: help setup deps generate generate-check build programs run test unit test-root test-race test-kernel test-kafka soak-kafka kafka kafka-fetch fuzz fmt lint bench compare plan-table image test-image packages test-packages release manifests test-kubernetes test-compose clean
+.PHONY: help setup deps generate generate-check build programs run test unit test-root test-race test-kernel test-kafka test-clients soak-kafka kafka kafka-fetch fuzz fmt lint bench compare plan-table image test-image packages test-packages release manifests test-kubernetes test-compose clean
 
 help: ## Show this list
 	@echo 'make run serves a demo on :8000 (clients), 127.0.0.1:9000 (page) and 127.0.0.1:9092 (Kafka); make test tests.'
@@ -94,6 +96,10 @@ test-kernel: deps ## Run the root tests on Debian's kernel in qemu, or on KERNEL
 
 test-kafka: kafka-fetch ## Run the tests of the Kafka source on Apache Kafka, three brokers on loopback; RUN='leader' chooses
 	@WSD_TEST_KAFKA='$(KAFKA_HOME)' .ci/test $(GO) test -count=1 -p 1 -run '^TestApacheKafka(Sessions)?$$/$(RUN)' ./internal/kafkabroker ./internal/source
+
+test-clients: deps ## Run the published clients (npm and PyPI SDKs, Chromium, Java) against wsd with TLS and tokens; RUN='Chromium' chooses
+	@WSD_TEST_CLIENTS='$(CLIENTS_HOME)' .ci/clients-fetch
+	@WSD_TEST_CLIENTS='$(CLIENTS_HOME)' .ci/test $(GO) test -count=1 -run '^TestClients.*$(RUN)' ./internal/server
 
 soak-kafka: kafka-fetch ## Kill Kafka's brokers in turn under 20,000 records/s to 2,000 clients, for 5 minutes; SOAK='-soak.duration 90s' for less
 	@WSD_TEST_KAFKA='$(KAFKA_HOME)' $(GO) test -count=1 -timeout 1h -run '^TestApacheKafkaSoak$$' ./internal/server -v -args $(SOAK) | grep -v -E ' level=(INFO|WARN) '

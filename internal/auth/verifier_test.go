@@ -5,6 +5,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -219,5 +220,34 @@ func BenchmarkVerify(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// A client that was away while its key was replaced has a token that cannot be verified any more. It is told that the
+// token has expired, by which it asks for another one, if that is what the token says itself.
+func TestExpiredByAKeyThatIsGone(t *testing.T) {
+	v := verifierOf(t, nil)
+	other, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	for _, test := range []struct {
+		claims  jwt.MapClaims
+		expired bool
+	}{
+		{claimsOf("exp", now.Unix()-2), true},
+		{claimsOf(), false},
+		{claimsOf("exp", nil), false},
+		{claimsOf("exp", now.Unix()-2, "iss", "https://other.example"), false},
+	} {
+		token, err := jwt.NewWithClaims(jwt.SigningMethodES256, test.claims).SignedString(other)
+		require.NoError(t, err)
+		for _, keys := range []*KeyStore{v.o.Keys, {}} {
+			o := v.o
+			o.Keys = keys
+			_, err = New(o).Verify(token)
+			e, ok := errors.AsType[*Error](err)
+			require.True(t, ok)
+			require.Contains(t, []Fault{FaultKey, FaultSignature}, e.Fault)
+			require.Equal(t, test.expired, e.Expired, "%v", test.claims)
+		}
 	}
 }

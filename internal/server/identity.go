@@ -175,7 +175,7 @@ func (source *keySource) result(err error) shard.TokenResult {
 		return shard.TokenInvalid
 	}
 	switch f := e.Fault; {
-	case f == auth.FaultExpired:
+	case f == auth.FaultExpired, e.Expired:
 		return shard.TokenExpired
 	case f == auth.FaultBusy, f == auth.FaultAddress, f == auth.FaultNotYet:
 		return shard.TokenLater
