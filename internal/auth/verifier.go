@@ -133,8 +133,8 @@ func checkHeader(token string) (id string, err error) {
 // keyIDBytesMax bounds a key id, which is compared with those of keys and used for nothing else.
 const keyIDBytesMax = 1 << 10
 
-// explain returns the *Error for an error of jwt, and what is in the token, unverified. Who issued a token, and for whom, comes before when: one that has
-// expired can be replaced, one of somebody else cannot.
+// explain returns the *Error for an error of jwt, and for what is in the token, unverified. Who issued a token, and for
+// whom, comes before when: one that has expired can be replaced, one of somebody else cannot.
 func (v *Verifier) explain(err error, unverified *Claims) error {
 	e, ok := errors.AsType[*Error](err)
 	if !ok {
