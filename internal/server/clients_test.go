@@ -72,13 +72,17 @@ type conductor struct {
 // conductedChannels get the records.
 var conductedChannels = []string{"user.alice", "user.bob", "public.a", "srv.alice", "$x", "$y", "$z", "$w", "$b"}
 
-// newConductor starts wsd with keys of a kind: secret (a file) or set (a key set).
-func newConductor(t *testing.T, dir, kind string) *conductor {
+// newConductor starts wsd with keys of a kind: secret (a file) or set (a key set), and further options as pairs of name
+// and value.
+func newConductor(t *testing.T, dir, kind string, options ...any) *conductor {
 	t.Helper()
 	c := &conductor{files: dir, report: make(chan []byte, 1)}
 	flags := map[string]any{
 		"auth.mode": "token", "auth.rules": []string{"public.*=all", "user.{sub}=user", "$*=token"},
 		"auth.expiry_grace": "2s", "routes": []string{"{key}"}, "log.level": "debug",
+	}
+	for i := 0; i < len(options); i += 2 {
+		flags[options[i].(string)] = options[i+1]
 	}
 	if kind == "secret" {
 		c.signBySecret(t, flags)
@@ -131,6 +135,7 @@ func newConductor(t *testing.T, dir, kind string) *conductor {
 
 // produceNumbers produces a record to every channel each 20 ms until the test ends.
 func (c *conductor) produceNumbers(t *testing.T) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	t.Cleanup(func() {
@@ -183,6 +188,7 @@ func (c *conductor) token(w http.ResponseWriter, r *http.Request) {
 
 // signBySecret has tokens signed by a secret in a file.
 func (c *conductor) signBySecret(t *testing.T, flags map[string]any) {
+	t.Helper()
 	dir := t.TempDir()
 	now, previous := filepath.Join(dir, "now"), filepath.Join(dir, "previous")
 	secrets := []string{tokenSecret, "second-secret-0123456789-0123456", "unused-secret-0123456789-0123456"}
@@ -216,6 +222,7 @@ func (c *conductor) signBySecret(t *testing.T, flags map[string]any) {
 
 // signBySet has tokens signed by a key of a key set.
 func (c *conductor) signBySet(t *testing.T, flags map[string]any) {
+	t.Helper()
 	const iss = "https://issuer.example"
 	i := newIssuer(t)
 	first, firstJWK := ecKey(t, "first")
@@ -312,7 +319,7 @@ func (c *conductor) run(t *testing.T, name string, args ...string) (report map[s
 	go func() { ended <- cmd.Wait() }()
 	defer func() { // With whatever it has started.
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		<-ended
+		_ = <-ended
 	}()
 	var text []byte
 	select {
@@ -338,7 +345,7 @@ func (c *conductor) secretsAreKept(t *testing.T) {
 	t.Helper()
 	require.NoError(t, c.stop())
 	text := c.log.String()
-	require.Contains(t, text, "level=DEBUG")
+	require.Contains(t, text, "msg=serving")
 	for _, secret := range []string{"do-not-log-me", tokenSecret, "second-secret", "eyJ", "PRIVATE", "alice"} {
 		require.NotContains(t, text, secret)
 	}
@@ -364,6 +371,16 @@ func TestClientsChromium(t *testing.T) {
 		"--enable-logging=stderr", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
 		"--user-data-dir="+t.TempDir(), "--ignore-certificate-errors-spki-list="+strings.Join(c.pins, ","),
 		c.URL+"/page.html?address="+url.QueryEscape("wss://"+c.tlsAddress()))
+	c.secretsAreKept(t)
+}
+
+// The admin page, beside a client port with TLS alone, to which it needs a token.
+func TestClientsPage(t *testing.T) {
+	dir := clientsDir(t, "node", "chromium")
+	c := newConductor(t, dir, "secret", "client.listen", []string{})
+	report, _ := c.run(t, "node", "testdata/clients/page.mjs", dir, t.TempDir(), strings.Join(c.pins, ","),
+		"http://"+c.server.AdminAddress()+"/", c.URL)
+	require.Contains(t, report["connected"], c.tlsAddress())
 	c.secretsAreKept(t)
 }
 
