@@ -40,12 +40,12 @@ const (
 )
 
 func newKeySet(k *config.Keys, store *auth.KeyStore, log *slog.Logger) (*keySet, error) {
-	u, err := url.Parse(k.JWKSURL)
+	u, err := url.Parse(string(k.JWKSURL))
 	if err != nil {
 		return nil, errors.New("BUG: auth.jwks_url passed the checks")
 	}
 	set := &keySet{
-		address: k.JWKSURL, shown: u.Scheme + "://" + u.Host + u.Path, interval: k.JWKSInterval, store: store, log: log,
+		address: string(k.JWKSURL), shown: u.Scheme + "://" + u.Host + u.Path, interval: k.JWKSInterval, store: store, log: log,
 	}
 	if k.JWKSCAFile != "" {
 		pem, err := reload.ReadRegular(k.JWKSCAFile)

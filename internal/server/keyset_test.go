@@ -28,7 +28,7 @@ func TestKeySetAuthorityIsReplaced(t *testing.T) {
 	writeFile(t, file, other)
 	log := &testutil.Buffer{}
 	store := &auth.KeyStore{}
-	set, err := newKeySet(&config.Keys{JWKSURL: issuer.URL, JWKSCAFile: file, JWKSInterval: time.Minute}, store,
+	set, err := newKeySet(&config.Keys{JWKSURL: config.Address(issuer.URL), JWKSCAFile: file, JWKSInterval: time.Minute}, store,
 		slog.New(slog.NewTextHandler(log, nil)))
 	require.NoError(t, err)
 	require.ErrorContains(t, set.fetch(t.Context()), "unknown authority")
