@@ -199,7 +199,8 @@ func (l *loader) checkJWKS(section string, k *Keys) {
 	case strings.Contains(string(k.JWKSURL), "@"): // The value may contain a password.
 		l.complain(key, "", "contains a user name", "remove it")
 	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
-		l.complain(key, k.JWKSURL.String(), "not a URL", "write such as https://login.example.com/.well-known/jwks.json")
+		l.complain(key, k.JWKSURL.String(), "not a URL",
+			"write such as https://login.example.com/.well-known/jwks.json")
 	case u.Scheme == "http" && u.Hostname() != "localhost" && remote(net.JoinHostPort(u.Hostname(), "0")):
 		l.complain(key, k.JWKSURL.String(), "without TLS, whoever is on the way can replace the keys", "use https")
 	}

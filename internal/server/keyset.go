@@ -45,7 +45,8 @@ func newKeySet(k *config.Keys, store *auth.KeyStore, log *slog.Logger) (*keySet,
 		return nil, errors.New("BUG: auth.jwks_url passed the checks")
 	}
 	set := &keySet{
-		address: string(k.JWKSURL), shown: u.Scheme + "://" + u.Host + u.Path, interval: k.JWKSInterval, store: store, log: log,
+		address: string(k.JWKSURL), shown: u.Scheme + "://" + u.Host + u.Path, interval: k.JWKSInterval,
+		store: store, log: log,
 	}
 	if k.JWKSCAFile != "" {
 		pem, err := reload.ReadRegular(k.JWKSCAFile)
