@@ -107,6 +107,8 @@ func TestBadTokens(t *testing.T) {
 		"no audience":                  {sign(t, "HS256", claimsOf("aud", nil)), FaultAudience},
 		"aud is a number":              {sign(t, "HS256", claimsOf("aud", 1)), FaultClaims},
 		"100 KB":                       {sign(t, "HS256", claimsOf("info", strings.Repeat("x", 100_000))), FaultTooLong},
+		"b64info is no JSON":           {sign(t, "HS256", claimsOf("b64info", "aGk=")), FaultClaims},
+		"b64info is two values":        {sign(t, "HS256", claimsOf("b64info", "e30Ke30=")), FaultClaims},
 		"sub is a number":              {sign(t, "HS256", claimsOf("sub", 42)), FaultClaims},
 		"sub is long":                  {sign(t, "HS256", claimsOf("sub", strings.Repeat("u", UserBytesMax+1))), FaultClaims},
 		"sub has a lone surrogate":     {signText(t, hs, payload(``)[:7]+`"\ud800"}`), FaultClaims},

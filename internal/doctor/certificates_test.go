@@ -47,7 +47,7 @@ func writePair(t *testing.T, root string, mode os.FileMode, bits int, change fun
 	require.NoError(t, err)
 	private, err := x509.MarshalPKCS8PrivateKey(key)
 	require.NoError(t, err)
-	dir, err := os.MkdirTemp(root, "pair")
+	dir, err := os.MkdirTemp(root, "pair") //nolint:usetesting // It is below the root.
 	require.NoError(t, err)
 	below, err := filepath.Rel(root, dir)
 	require.NoError(t, err)

@@ -319,7 +319,7 @@ func (c *conductor) run(t *testing.T, name string, args ...string) (report map[s
 	go func() { ended <- cmd.Wait() }()
 	defer func() { // With whatever it has started.
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		_ = <-ended
+		<-ended //nolint:errcheck // It was killed.
 	}()
 	var text []byte
 	select {
@@ -382,6 +382,24 @@ func TestClientsPage(t *testing.T) {
 		"http://"+c.server.AdminAddress()+"/", c.URL)
 	require.Contains(t, report["connected"], c.tlsAddress())
 	c.secretsAreKept(t)
+}
+
+// sslyze tries versions, cipher suites, curves and known attacks, and compares them with Mozilla's "intermediate"
+// configuration. Only the authority, which is the test's own, may be amiss.
+func TestClientsSSLyze(t *testing.T) {
+	dir := clientsDir(t)
+	r, _ := newTLSRig(t, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*waitMax)
+	defer cancel()
+	// Its exit code is 1 unless all is as it should be.
+	out, _ := exec.CommandContext(ctx, filepath.Join(dir, "venv/bin/python"), "-W", "ignore", "-m", "sslyze",
+		"--mozilla_config=intermediate", r.tlsAddress()).CombinedOutput()
+	text := string(out)
+	require.Contains(t, text, "COMPLIANCE AGAINST TLS CONFIGURATION")
+	_, findings, _ := strings.Cut(text, "COMPLIANCE AGAINST TLS CONFIGURATION")
+	require.Equal(t, 1, strings.Count(findings, "        * "), text)
+	require.Contains(t, findings, "* certificate_path_validation:")
+	require.Contains(t, text, "The server accepted the following 3 cipher suites:")
 }
 
 // centrifuge-python with both protocols, and a raw client by the package websockets.

@@ -72,7 +72,7 @@ func Serve(ctx context.Context, o Options) error {
 	h := &http.Server{Handler: s, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0)}
 	failed := make(chan error, 1)
 	go func() { failed <- h.Serve(l) }()
-	defer h.Close()
+	defer func() { _ = h.Close() }() // Nothing is left to do if it fails.
 	delivering, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {

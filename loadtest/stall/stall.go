@@ -142,16 +142,18 @@ func clientHello() ([]byte, error) {
 	near, far := net.Pipe()
 	defer near.Close()
 	go func() {
-		_ = tls.Client(far, &tls.Config{ServerName: "localhost"}).Handshake() // It fails when the pipe is closed.
+		c := tls.Client(far, &tls.Config{ServerName: "localhost"})
+		_ = c.HandshakeContext(context.Background()) // It fails when the pipe is closed.
 		_ = far.Close()
 	}()
 	header := make([]byte, 5)
 	if _, err := io.ReadFull(near, header); err != nil {
 		return nil, fmt.Errorf("make a ClientHello: %w", err)
 	}
-	body := make([]byte, int(header[3])<<8|int(header[4]))
-	if _, err := io.ReadFull(near, body); err != nil {
+	hello := make([]byte, len(header)+int(header[3])<<8+int(header[4]))
+	copy(hello, header)
+	if _, err := io.ReadFull(near, hello[len(header):]); err != nil {
 		return nil, fmt.Errorf("make a ClientHello: %w", err)
 	}
-	return append(header, body...), nil
+	return hello, nil
 }
