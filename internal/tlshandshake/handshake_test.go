@@ -320,7 +320,7 @@ func TestAbandonedTakesNoPlace(t *testing.T) {
 }
 
 // helloOf returns the record of a ClientHello.
-func helloOf(t *testing.T) []byte {
+func helloOf(t testing.TB) []byte {
 	t.Helper()
 	near, far := net.Pipe()
 	done := make(chan struct{})
