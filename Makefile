@@ -31,6 +31,8 @@ GOLANGCI         := $(TOOLS)/golangci-lint
 WSD_KAFKA_CACHE  ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/wsd
 KAFKA_VERSION    := $(shell sed -n 's|^  <version>\(.*\)</version>|\1|p' internal/kafkabroker/pom.xml)
 KAFKA_HOME       := $(WSD_KAFKA_CACHE)/kafka-$(KAFKA_VERSION)
+# The client libraries that test-clients uses.
+CLIENTS_HOME     := $(WSD_KAFKA_CACHE)/clients
 BROKERS ?= 1
 # The programs of this repository in Go; the image has the first two.
 PROGRAMS ?= ./cmd/wsd ./loadtest ./loadtest/baseline ./loadtest/plantable
@@ -43,7 +45,7 @@ export GOLANGCI_VERSION CLANG_VERSION TOOLS GO FUZZTIME KAFKA_HOME VERSION COMMI
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .NOTPARALLEL:
-.PHONY: help setup deps generate generate-check build programs run test unit test-root test-race test-kernel test-kafka test-alerts soak-kafka kafka kafka-fetch fuzz fmt lint bench compare plan-table shapes test-docs test-page image test-image packages test-packages release manifests test-kubernetes test-compose sizing clean
+.PHONY: help setup deps generate generate-check build programs run test unit test-root test-race test-kernel test-kafka test-clients test-alerts soak-kafka kafka kafka-fetch fuzz fmt lint bench compare plan-table shapes test-docs test-page image test-image packages test-packages release manifests test-kubernetes test-compose sizing clean
 
 help: ## Show this list
 	@echo 'make run serves a demo on :8000 (clients), 127.0.0.1:9000 (page) and 127.0.0.1:9092 (Kafka); make test tests.'
@@ -100,6 +102,9 @@ test-kafka: kafka-fetch ## Run the tests of the Kafka source on Apache Kafka, th
 test-alerts: kafka-fetch ## Try the rules and dashboards with Prometheus and Apache Kafka: no query is empty, alerts fire and clear, latencies agree with the load generator
 	@command -v promtool >/dev/null || { echo 'Prometheus is missing: run make setup (on Debian: apt-get install prometheus)'; exit 1; }
 	@WSD_TEST_KAFKA='$(KAFKA_HOME)' $(GO) test -count=1 -timeout 15m -run '^(TestApacheKafkaAlerts|TestApacheKafkaLatency|TestPromtool|TestRulesAndDashboards)$$' -v ./internal/server | grep -v -E '^(time|=== )'
+test-clients: deps ## Run the published clients (npm and PyPI SDKs, Chromium, Java) against wsd with TLS and tokens; RUN='Chromium' chooses
+	@WSD_TEST_CLIENTS='$(CLIENTS_HOME)' .ci/clients-fetch
+	@WSD_TEST_CLIENTS='$(CLIENTS_HOME)' .ci/test $(GO) test -count=1 -run '^TestClients.*$(RUN)' ./internal/server
 
 soak-kafka: kafka-fetch ## Kill Kafka's brokers in turn under 20,000 records/s to 2,000 clients, for 5 minutes; SOAK='-soak.duration 90s' for less
 	@WSD_TEST_KAFKA='$(KAFKA_HOME)' $(GO) test -count=1 -timeout 1h -run '^TestApacheKafkaSoak$$' ./internal/server -v -args $(SOAK) | grep -v -E ' level=(INFO|WARN) '

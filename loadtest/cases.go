@@ -105,6 +105,14 @@ type figure struct {
 	target string                             // Value that the developers aim for, of wsd to the floor.
 }
 
+// targetsTLS are the values that the developers aim for of wsd with TLS beside the same wsd without, by case and name
+// of the figure.
+var targetsTLS = map[string]string{
+	"single CPU per delivery": "≤ 1.25",
+	"batch CPU per delivery":  "≤ 1.35",
+	"memory user space":       "≤ 4,096 B",
+}
+
 // label returns the name of the load in the report.
 func (f *figure) label() string {
 	if f.load == nameIdle {

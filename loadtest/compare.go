@@ -20,8 +20,9 @@ import (
 // compare is the command that runs several servers alternately.
 type compare struct {
 	Cases    []string      `default:"single,batch,1k,16k,compress,connect,memory,latency,spread,chain" enum:"single,batch,1k,16k,compress,connect,memory,latency,spread,chain" help:"What to measure (${default})."`
-	Servers  []string      `default:"floor,wsd" help:"Servers to run; the others are divided by the first. floor, wsd, or the name of a --server (${default})."`
-	Server   []string      `sep:"none" placeholder:"NAME=COMMAND" help:"A further server, started anew for each run; may be repeated. In the command, {address} is where it must serve WebSocket as HOST:PORT, {host} and {port} its parts, {kafka} its broker, {topic} the topic, {route} the channel of a record. The command is not given to a shell."`
+	Servers  []string      `default:"floor,wsd" help:"Servers to run; the others are divided by the first. floor, wsd, reference, or the name of a --server (${default})."`
+	TLS      bool          `name:"tls" help:"Run wsd and the reference, a server of net/http, gobwas/ws and crypto/tls, also with TLS, each after its plain form."`
+	Server   []string      `sep:"none" placeholder:"NAME=COMMAND" help:"A further server, started anew for each run; may be repeated. In the command, {address} is where it must serve WebSocket as HOST:PORT, {host} and {port} its parts, {kafka} its broker, {topic} the topic, {route} the channel of a record; with {certificate}, a file with a certificate and its key, its clients use TLS. The command is not given to a shell."`
 	Path     string        `help:"Path of the upgrade request to such a server; {channel} in it is the channel. Default: that of --protocol."`
 	Header   string        `placeholder:"NAME" help:"Header of each record with its channel, for servers that choose channels by it, such as Centrifugo's centrifugo-channels."`
 	Shards   []int         `default:"1,2,7,64" help:"Shards of wsd, each a server of its own (${default})."`
@@ -36,13 +37,29 @@ type compare struct {
 	Timeout  time.Duration `default:"30s" help:"Timeout for each step of a run except producing (${default})."`
 	JSON     bool          `name:"json" help:"Print the comparison as JSON."`
 	HTML     string        `name:"html" placeholder:"FILE" help:"Write a report with plots, in one file."`
+
+	certificate string // File with the certificate of servers with TLS, and its key.
 }
 
 // contender is one server of a comparison.
 type contender struct {
 	name    string
 	shards  int      // Shards of wsd; 0: another server.
-	command []string // Command of a --server; nil: another server.
+	command []string // Command of a --server or of the reference; nil: another server.
+	tls     bool     // Whether its clients use TLS.
+}
+
+// withTLS returns a contender in its plain form, and with TLS as well if that is asked for.
+func (c *compare) withTLS(plain contender) []contender {
+	if !c.TLS {
+		return []contender{plain}
+	}
+	secure := plain
+	secure.name, secure.tls = plain.name+", TLS", true
+	if plain.command != nil {
+		secure.command = slices.Concat(plain.command, []string{"--certificate", "{certificate}"})
+	}
+	return []contender{plain, secure}
 }
 
 // contenders returns the servers, the yardstick first.
@@ -60,12 +77,22 @@ func (c *compare) contenders() (list []contender, err error) {
 			list = append(list, contender{name: name})
 		case name == "wsd":
 			for _, n := range c.Shards {
-				list = append(list, contender{name: fmt.Sprintf("wsd --shards %d", n), shards: n})
+				list = append(list, c.withTLS(contender{name: fmt.Sprintf("wsd --shards %d", n), shards: n})...)
 			}
 		case custom[name] != nil:
-			list = append(list, contender{name: name, command: custom[name]})
+			command := custom[name]
+			secure := slices.ContainsFunc(command, func(s string) bool { return strings.Contains(s, "{certificate}") })
+			list = append(list, contender{name: name, command: command, tls: secure})
+		case name == "reference":
+			self, err := os.Executable()
+			if err != nil {
+				return nil, fmt.Errorf("find loadtest itself: %w", err)
+			}
+			list = append(list, c.withTLS(contender{name: name, command: []string{self, "reference", "--address",
+				"{address}", "--kafka", "{kafka}", "--topic", "{topic}", "--route", "{route}"}})...)
 		default:
-			return nil, fmt.Errorf("--servers: %s is neither floor nor wsd nor the name of a --server", name)
+			return nil, fmt.Errorf("--servers: %s is neither floor nor wsd nor reference nor the name of a --server",
+				name)
 		}
 	}
 	if len(list) < 2 {
@@ -168,6 +195,12 @@ func (c *compare) measure(ctx context.Context, l *live) (*report.Comparison, err
 	}
 	// Two, so that the kernel, not Go's scheduler, divides the CPU between the clients' loop and the producer.
 	runtime.GOMAXPROCS(2)
+	file, remove, err := makeCertificate()
+	if err != nil {
+		return nil, err
+	}
+	defer remove()
+	c.certificate = file
 	r := &rounds{compare: c, contenders: list, live: l, clock: newClock(),
 		values: map[string]map[string]map[int]*report.Result{}}
 	return r.run(ctx)

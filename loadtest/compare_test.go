@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -21,7 +22,8 @@ import (
 
 // A comparison starts itself as its Kafka, and keeps its process to one CPU: it runs in this program, but in a process of its own.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == "compare" || os.Args[1] == "kafka" || os.Args[1] == "workers" || os.Args[1] == "proc" || os.Args[1] == "shapes") {
+	own := []string{"compare", "kafka", "workers", "proc", "reference", "shapes"}
+	if len(os.Args) > 1 && slices.Contains(own, os.Args[1]) {
 		os.Exit(execute(context.Background(), os.Args[1:], os.Stdout, os.Stderr, false))
 	}
 	os.Exit(m.Run())
@@ -52,6 +54,7 @@ func TestCompareUsage(t *testing.T) {
 		{[]string{"--bin", t.TempDir()}, "program floor is not in"},
 		{[]string{"--servers", "wsd,other"}, "other is neither floor"},
 		{[]string{"--servers", "floor"}, "needs two"},
+		{[]string{"--servers", "floor", "--tls"}, "needs two"},
 		{[]string{"--server", "x"}, "NAME=COMMAND"},
 	} {
 		args := append([]string{"compare"}, tc.args...)
@@ -111,6 +114,37 @@ func TestCompare(t *testing.T) {
 	}
 	require.Equal(t, map[string]int{"batch": 2, "compressed": 2, "text": 2, "connect": 1, "latency 50 %": 3, "latency 90 %": 3, "spread": 2, "chain": 1}, cases)
 	require.Contains(t, errs.String(), "compare: 20 of 20")
+}
+
+// wsd and the reference, each with and without TLS. The reference needs no C compiler.
+func TestCompareTLS(t *testing.T) {
+	cpus, err := child.CPUs()
+	require.NoError(t, err)
+	if len(cpus) < 2 {
+		t.Skip("a comparison needs two CPUs")
+	}
+	dir := t.TempDir()
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "wsd"), "wsd/cmd/wsd").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0], "compare", "--bin", dir, "--rounds", "1", "--clients", "20", "--channels", "10", "--duration", "200ms",
+		"--servers", "wsd,reference", "--tls", "--shards", "1", "--cases", "single,spread", "--wsd-arg=--steering.mode=off", "--json")
+	var stdout, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &errs
+	require.NoError(t, cmd.Run(), "%s%s", &stdout, &errs)
+	var r report.Comparison
+	require.NoError(t, json.Unmarshal(stdout.Bytes(), &r))
+	require.True(t, r.Passed, r.Faults)
+	require.Equal(t, "wsd --shards 1", r.Yardstick)
+	seen := map[string]string{}
+	for _, row := range r.Rows {
+		require.Positive(t, row.Value.Median, "%+v", row)
+		if row.Case == "single" {
+			seen[row.Server] = row.Target
+		}
+	}
+	require.Equal(t, map[string]string{"wsd --shards 1, TLS": "≤ 1.25", "reference": "", "reference, TLS": ""}, seen)
 }
 
 // Connections from a shared accept queue, and by the kernel's hash. Steering needs privileges.

@@ -70,7 +70,7 @@ func (c *compare) start(ctx context.Context, of contender, sc *load, o *numberin
 	case of.command != nil:
 		return s, s.startCommand(ctx, c, of.command, sc, o)
 	case of.shards > 0:
-		return s, s.startWSD(ctx, c, of.shards, sc, o)
+		return s, s.startWSD(ctx, c, of, sc, o)
 	default:
 		return s, s.startFloor(ctx, c, sc, o, run)
 	}
@@ -88,7 +88,8 @@ func (s *server) startCommand(ctx context.Context, c *compare, command []string,
 	s.address = netip.MustParseAddrPort(l.Addr().String())
 	_ = l.Close() // The server listens there instead.
 	fill := strings.NewReplacer("{address}", s.address.String(), "{host}", s.address.Addr().String(), "{kafka}",
-		s.broker, "{port}", strconv.Itoa(int(s.address.Port())), "{topic}", compareTopic, "{route}", route(sc))
+		s.broker, "{certificate}", c.certificate, "{port}", strconv.Itoa(int(s.address.Port())),
+		"{topic}", compareTopic, "{route}", route(sc))
 	args := make([]string, len(command))
 	for i, arg := range command {
 		args[i] = fill.Replace(arg)
@@ -168,18 +169,25 @@ func (s *server) startFloor(ctx context.Context, c *compare, sc *load, o *number
 	return nil
 }
 
-func (s *server) startWSD(ctx context.Context, c *compare, shards int, sc *load, o *numbering) error {
+func (s *server) startWSD(ctx context.Context, c *compare, of contender, sc *load, o *numbering) error {
 	if err := s.startFeed(ctx, c, sc, o); err != nil {
 		return err
 	}
-	p, err := s.launch(c, 0, filepath.Join(c.Bin, "wsd"), append([]string{
+	listen := []string{"--client.listen", "127.0.0.1:0"}
+	if of.tls {
+		listen = []string{"--client.listen=", "--client.tls-listen", "127.0.0.1:0", "--client.tls.certificates",
+			c.certificate}
+	}
+	p, err := s.launch(c, 0, filepath.Join(c.Bin, "wsd"), slices.Concat([]string{
 		"serve", "--kafka.brokers", s.broker, "--kafka.topics", compareTopic, "--kafka.start", "earliest", "--routes",
 		route(sc),
-		"--client.listen", "127.0.0.1:0", "--admin.listen", "127.0.0.1:0", "--shards", strconv.Itoa(shards),
+		"--admin.listen", "127.0.0.1:0", "--shards", strconv.Itoa(of.shards),
 		"--log.format", "json",
 		"--client.kernel-send-buffer", strconv.Itoa(sendBuffer), "--client.ping-interval", pingInterval.String(),
-		"--shutdown.drain", stopDrain.String(), "--client.compression=" + strconv.FormatBool(sc.text),
-	}, c.WSDArg...)...)
+		// Handshakes of thousands of clients at once may be an overload, which would refuse some of them.
+		"--admission.mode", "off", "--shutdown.drain", stopDrain.String(),
+		"--client.compression=" + strconv.FormatBool(sc.text),
+	}, listen, c.WSDArg)...)
 	if err != nil {
 		return err
 	}
@@ -188,13 +196,18 @@ func (s *server) startWSD(ctx context.Context, c *compare, shards int, sc *load,
 		var said struct {
 			Msg, Admin, Steering, Version string
 			Clients                       []string
+			Secure                        []string `json:"clients_tls"`
 		}
 		// Other lines have other fields.
-		if json.Unmarshal(line, &said) != nil || said.Msg != "serving" || len(said.Clients) != 1 {
+		if json.Unmarshal(line, &said) != nil || said.Msg != "serving" {
+			return false
+		}
+		addresses := slices.Concat(said.Clients, said.Secure)
+		if len(addresses) != 1 {
 			return false
 		}
 		s.admin, s.steering, s.version = said.Admin, said.Steering, said.Version
-		s.address, err = netip.ParseAddrPort(said.Clients[0])
+		s.address, err = netip.ParseAddrPort(addresses[0])
 		return err == nil
 	})
 	if err != nil {

@@ -12,7 +12,9 @@ import (
 
 	"wsd/internal/command"
 	"wsd/loadtest/kafka"
+	"wsd/loadtest/reference"
 	"wsd/loadtest/report"
+	"wsd/loadtest/stall"
 	"wsd/loadtest/workers"
 )
 
@@ -22,23 +24,34 @@ func main() {
 
 // commands is the command line.
 type commands struct {
-	Capacity capacity      `cmd:"" help:"Hold many clients, each with at least one record per second, or search how many can be held."`
-	Fanout   fanout        `cmd:"" help:"Deliver many records to many clients."`
-	Storm    storm         `cmd:"" help:"All clients reconnect at once, with or without recovery, while records are delivered."`
-	Churn    churnCommand  `cmd:"" help:"Clients leave and come back at a rate, while records are delivered."`
-	Slow     slow          `cmd:"" help:"A share of the clients is slow, stopped or reset; the others must not suffer."`
-	Soak     soak          `cmd:"" help:"Deliver records for a long time while some clients are slow, stopped or reset, and check the server's counters and the slope of its memory."`
-	Skew     skew          `cmd:"" help:"Show how connections spread over shards: by the kernel's hash, from a shared accept queue, and by wsd's steering."`
-	Compare  compare       `cmd:"" help:"Run several servers alternately, such as wsd and the floor, a minimal server in C, and print ratios."`
-	Shapes   shapesCommand `cmd:"" help:"Run the loads of published measurements, scaled to this machine, against a wsd of its own."`
-	Workers  workersCmd    `cmd:"" hidden:"" help:"Run workers that share an accept queue until standard input ends, for skew."`
-	Proc     procCmd       `cmd:"" hidden:"" help:"Run a part of the clients until standard input ends, for --procs."`
-	Kafka    kafkaCmd      `cmd:"" hidden:"" help:"Run a Kafka until standard input ends, for compare."`
+	Capacity  capacity      `cmd:"" help:"Hold many clients, each with at least one record per second, or search how many can be held."`
+	Fanout    fanout        `cmd:"" help:"Deliver many records to many clients."`
+	Storm     storm         `cmd:"" help:"All clients reconnect at once, with or without recovery, while records are delivered."`
+	Churn     churnCommand  `cmd:"" help:"Clients leave and come back at a rate, while records are delivered."`
+	Slow      slow          `cmd:"" help:"A share of the clients is slow, stopped or reset; the others must not suffer."`
+	Soak      soak          `cmd:"" help:"Deliver records for a long time while some clients are slow, stopped or reset, and check the server's counters and the slope of its memory."`
+	Skew      skew          `cmd:"" help:"Show how connections spread over shards: by the kernel's hash, from a shared accept queue, and by wsd's steering."`
+	Compare   compare       `cmd:"" help:"Run several servers alternately, such as wsd and the floor, a minimal server in C, and print ratios."`
+	Shapes    shapesCommand `cmd:"" help:"Run the loads of published measurements, scaled to this machine, against a wsd of its own."`
+	Workers   workersCmd    `cmd:"" hidden:"" help:"Run workers that share an accept queue until standard input ends, for skew."`
+	Proc      procCmd       `cmd:"" hidden:"" help:"Run a part of the clients until standard input ends, for --procs."`
+	Stall     stall.Command `cmd:"" help:"Hold TLS handshakes that never end: some clients halt after their ClientHello, others send it byte by byte."`
+	Reference referenceCmd  `cmd:"" hidden:"" help:"Run the reference server until a signal ends it, for compare."`
+	Kafka     kafkaCmd      `cmd:"" hidden:"" help:"Run a Kafka until standard input ends, for compare."`
 }
 
 // kafkaCmd is the command that compare starts for each wsd.
 type kafkaCmd struct {
 	Topic string `arg:"" help:"Topic to create."`
+}
+
+// referenceCmd is the command that compare starts for the reference.
+type referenceCmd struct {
+	Address     string `required:"" help:"HOST:PORT to serve at."`
+	Kafka       string `required:"" help:"Broker."`
+	Topic       string `required:"" help:"Topic to deliver."`
+	Route       string `required:"" help:"Channel of a record."`
+	Certificate string `help:"File with a certificate and its key."`
 }
 
 // workersCmd is the command that skew starts.
@@ -88,6 +101,13 @@ func (s *session) run(ctx context.Context, c *commands, name string) error {
 		return workers.Serve(c.Workers.Count, os.Stdin, s.stdout)
 	case name == "proc":
 		return c.Proc.serve(os.Stdin, os.Stdout)
+	case name == "stall":
+		return c.Stall.Run(ctx, s.stderr)
+	case name == "reference":
+		return reference.Serve(ctx, reference.Options{
+			Address: c.Reference.Address, Broker: c.Reference.Kafka, Topic: c.Reference.Topic,
+			Route: c.Reference.Route, Certificate: c.Reference.Certificate, SendBuffer: sendBuffer,
+		})
 	case name == "kafka <topic>":
 		return kafka.Serve(ctx, c.Kafka.Topic, os.Stdin, s.stdout)
 	}

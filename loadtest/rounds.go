@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -175,6 +176,10 @@ func (r *rounds) trial(ctx context.Context, server contender, s load, every time
 	if server.name == "floor" {
 		t.target.connect.Protocol, t.target.connect.Deflate = client.Raw, false
 	}
+	if server.tls {
+		// The certificate is this program's own, and checking it is no work of the server.
+		t.target.connect.TLS = &tls.Config{InsecureSkipVerify: true}
+	}
 	if server.command != nil {
 		t.target.connect.Path = r.Path
 	}
@@ -207,8 +212,11 @@ func (r *rounds) report(ctx context.Context) *report.Comparison {
 				Value:     report.Of(slices.Collect(maps.Values(values))),
 				Ratio:     report.Of(report.Pairs(values, yardstick)),
 			}
-			if server.shards > 0 && c.Yardstick == "floor" {
+			switch {
+			case server.shards > 0 && !server.tls && c.Yardstick == "floor":
 				row.Target = f.target
+			case server.tls && server.shards > 0 && r.contenders[0].shards == server.shards:
+				row.Target = targetsTLS[f.kind+" "+f.name]
 			}
 			c.Rows = append(c.Rows, row)
 		}

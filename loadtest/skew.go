@@ -168,7 +168,7 @@ func (s *skew) wsd(mode string) func(context.Context, *compare) (*server, func()
 	return func(ctx context.Context, c *compare) (*server, func() ([]int64, error), error) {
 		c.WSDArg = []string{"--steering.mode", mode}
 		started := &server{}
-		err := started.startWSD(ctx, c, s.Shards, &load{}, &numbering{})
+		err := started.startWSD(ctx, c, contender{shards: s.Shards}, &load{}, &numbering{})
 		if err == nil && mode != "off" && !strings.HasPrefix(started.steering, "ebpf") {
 			err = fmt.Errorf("wsd steers by %q, not by eBPF, for want of privileges: see wsd doctor", started.steering)
 		}

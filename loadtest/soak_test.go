@@ -51,7 +51,7 @@ func TestSoak(t *testing.T) {
 	}}
 	s := &server{}
 	defer func() { require.NoError(t, s.stop()) }()
-	require.NoError(t, s.startWSD(t.Context(), c, 3, &load{batch: 1}, &numbering{}))
+	require.NoError(t, s.startWSD(t.Context(), c, contender{shards: 3}, &load{batch: 1}, &numbering{}))
 
 	args := []string{"soak", "--url", "ws://" + s.address.String(), "--admin", "http://" + s.admin, "--kafka", s.broker, "--clients", "60",
 		"--disturbed", "0.5", "--duration", "4s", "--rate", "50", "--size", "4096", "--stop-max", "2s", "--seed", "7", "--json"}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"wsd/internal/command"
+	"wsd/internal/config"
 	"wsd/internal/control"
 	"wsd/internal/doctor"
 )
@@ -38,6 +39,7 @@ func (c *doctorCmd) Run(e env) error {
 		SendBuffer: int64(cfg.Client.KernelSendBuffer), Connections: c.Connections, Running: wsd.privileges(),
 		Admission: cfg.Admission.Mode, AdmissionAnswer: cfg.Admission.Answer, MemoryHigh: cfg.Admission.MemoryHigh,
 		CgroupRoot: cfg.Admission.CgroupRoot,
+		Pairs:      pairs(&cfg.Client.TLS), TicketKeys: cfg.Client.TLS.TicketKeys,
 	})
 	report.Results = append(report.Results, wsd.admission()...)
 	show := report.Text
@@ -54,6 +56,15 @@ func (c *doctorCmd) Run(e env) error {
 		return command.ErrReported
 	}
 	return nil
+}
+
+// pairs returns the certificates that clients get.
+func pairs(t *config.ClientTLS) (list []doctor.Pair) {
+	files := t.Files()
+	for i := range t.Certificates {
+		list = append(list, doctor.Pair{Certificate: files[2*i], Key: files[2*i+1]})
+	}
+	return list
 }
 
 // port returns the port of the first address that clients connect to; 0 if it is not a number.

@@ -107,10 +107,25 @@ function showPart() {
 
 window.addEventListener("hashchange", showPart);
 showPart();
+
+// prepare takes what the client port asks for from the health report: TLS, and a token.
+async function prepare() {
+  try {
+    const response = await fetch("health", { cache: "no-store", signal: AbortSignal.timeout(channelsEvery) });
+    const health = await response.json();
+    if (health.client_listen.length === 0) stream.scheme = "wss";
+    byID("token-field").hidden = health.auth !== "token";
+  } catch {
+    // The page shows the state of the admin port elsewhere, and the stream finds out by itself whether it needs TLS.
+  }
+}
+
+byID("token").addEventListener("change", (event) => stream.use(event.target.value.trim()));
 select.addEventListener("change", () => choose(select.value));
 byID("stream-again").addEventListener("click", () => stream.again());
 setInterval(showWait, 500);
 follow();
 followSurveys();
 followSteering();
+await prepare();
 followChannels();

@@ -17,6 +17,7 @@ export class Stream {
     this.scheme = location.protocol === "https:" ? "wss" : "ws";
     this.onState = onState;
     this.onMessage = onMessage;
+    this.token = ""; // Of the connect command; empty: none.
     this.channel = "";
     this.socket = null;
     this.greeted = false; // Whether the connect command has got its reply.
@@ -42,6 +43,15 @@ export class Stream {
     }
   }
 
+  // use reconnects with a token.
+  use(token) {
+    this.token = token;
+    const socket = this.socket;
+    this.socket = null; // What it still brings is ignored.
+    socket?.close();
+    if (this.channel) this.open();
+  }
+
   // again reconnects now instead of waiting.
   again() {
     if (this.timer) this.open();
@@ -58,7 +68,7 @@ export class Stream {
     this.onState({ kind: "connecting", text: `connecting to ${this.url}` });
     const socket = new WebSocket(this.url);
     this.socket = socket;
-    socket.onopen = () => this.send({ id: 1, connect: { name: "wsd page" } });
+    socket.onopen = () => this.send({ id: 1, connect: { name: "wsd page", ...(this.token && { token: this.token }) } });
     socket.onmessage = (event) => {
       if (this.socket === socket && typeof event.data === "string") this.receive(event.data);
     };

@@ -26,8 +26,8 @@ type Claims struct {
 	User     string          // sub; empty: the client has no user.
 	Channel  string          // channel, of a subscription token; empty in a connection token.
 	Channels []string        // channels and the names of subs, each once, in order: subscribed to by the server.
-	Info     json.RawMessage // info, or b64info decoded; nil: none. It is valid JSON.
-	Meta     json.RawMessage // meta; nil: none.
+	Info     json.RawMessage // info, or b64info decoded; nil: none. It is valid JSON without line breaks.
+	Meta     json.RawMessage // meta, in the same form; nil: none.
 	ExpireAt time.Time       // When the connection or subscription ends; zero: never. With a monotonic reading.
 
 	// Lists are the claims that Options.Lists names, with the texts in them. A claim that a token lacks has no entry.
@@ -108,7 +108,7 @@ func (d *decoding) UnmarshalJSON(text []byte) error {
 	if err := d.readInfo(members); err != nil {
 		return err
 	}
-	d.Meta = members["meta"]
+	d.Meta = compact(members["meta"])
 	for _, name := range d.lists {
 		if _, ok := members[name]; !ok {
 			continue
@@ -154,17 +154,27 @@ func (d *decoding) readChannels(all map[string]json.RawMessage) error {
 
 // readInfo reads the claims info and b64info.
 func (d *decoding) readInfo(all map[string]json.RawMessage) error {
-	d.Info = all["info"]
+	d.Info = compact(all["info"])
 	text, err := readText(all, "b64info", math.MaxInt)
 	if err != nil || text == "" {
 		return err
 	}
 	info, decodeErr := base64.StdEncoding.DecodeString(text)
-	if decodeErr != nil {
+	if decodeErr != nil || !json.Valid(info) {
 		return claimFault("b64info")
 	}
-	d.Info = info
+	d.Info = compact(info)
 	return nil
+}
+
+// compact returns valid JSON without white space, of which line breaks would end a message of the JSON protocol.
+func compact(text json.RawMessage) json.RawMessage {
+	if text == nil {
+		return nil
+	}
+	var b bytes.Buffer
+	_ = json.Compact(&b, text) // It is valid.
+	return b.Bytes()
 }
 
 var errTwice = errors.New("a name is there twice")

@@ -55,6 +55,10 @@ func Faults() []Fault {
 type Error struct {
 	Fault Fault
 	Claim string // Of FaultClaims: the claim, if it is one that wsd knows; else empty.
+
+	// Expired says that the token could not be verified (FaultKey, FaultSignature), but that its time is over by what
+	// it says itself. A client that was away while a key was replaced has such a token, and needs another one.
+	Expired bool
 }
 
 // Error implements error.

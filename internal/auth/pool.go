@@ -18,6 +18,9 @@ type PoolOptions struct {
 	// 0: any number. With FailuresDryRun they are only counted.
 	FailuresMax    int
 	FailuresDryRun bool
+	// Exceeded is called for each token of an address with more than that, also in a dry run; it must not block. Nil:
+	// nothing is called.
+	Exceeded func(netip.Addr)
 }
 
 // Pool verifies tokens in goroutines of its own. Any goroutine may use it.
@@ -76,6 +79,9 @@ func (p *Pool) Verify(purpose Purpose, token string, address netip.Addr, answer 
 		return
 	case p.o.FailuresMax > 0 && p.failures.count(address) >= p.o.FailuresMax:
 		p.stats.OverFailure.Add(1)
+		if p.o.Exceeded != nil {
+			p.o.Exceeded(address)
+		}
 		if !p.o.FailuresDryRun {
 			refuse(FaultAddress)
 			return

@@ -86,7 +86,7 @@ func (v *Verifier) Verify(token string) (*Claims, error) {
 	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing) && v.o.Issuer != "" && c.issuer == "":
 		return nil, fault(FaultIssuer)
 	case err != nil:
-		return nil, explain(err)
+		return nil, v.explain(err, c)
 	}
 	if !c.ExpireAt.IsZero() {
 		now := v.o.Now()
@@ -133,12 +133,22 @@ func checkHeader(token string) (id string, err error) {
 // keyIDBytesMax bounds a key id, which is compared with those of keys and used for nothing else.
 const keyIDBytesMax = 1 << 10
 
-// explain returns the *Error for an error of jwt. Who issued a token, and for whom, comes before when: one that has
-// expired can be replaced, one of somebody else cannot.
-func explain(err error) error {
-	if own, ok := errors.AsType[*Error](err); ok {
-		return own
+// explain returns the *Error for an error of jwt, and for what is in the token, unverified. Who issued a token, and for
+// whom, comes before when: one that has expired can be replaced, one of somebody else cannot.
+func (v *Verifier) explain(err error, unverified *Claims) error {
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		e = &Error{Fault: faultFor(err)}
 	}
+	if e.Fault == FaultKey || e.Fault == FaultSignature {
+		e.Expired = unverified.exp != nil && !v.o.Now().Before(unverified.exp.Add(v.o.Leeway)) &&
+			(v.o.Issuer == "" || unverified.issuer == v.o.Issuer)
+	}
+	return e
+}
+
+// faultFor returns the fault for an error of jwt.
+func faultFor(err error) Fault {
 	for _, e := range []struct {
 		is    error
 		fault Fault
@@ -153,8 +163,8 @@ func explain(err error) error {
 		{jwt.ErrTokenExpired, FaultExpired},
 	} {
 		if errors.Is(err, e.is) {
-			return fault(e.fault)
+			return e.fault
 		}
 	}
-	return fault(FaultMalformed)
+	return FaultMalformed
 }

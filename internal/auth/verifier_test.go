@@ -5,6 +5,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -106,6 +107,8 @@ func TestBadTokens(t *testing.T) {
 		"no audience":                  {sign(t, "HS256", claimsOf("aud", nil)), FaultAudience},
 		"aud is a number":              {sign(t, "HS256", claimsOf("aud", 1)), FaultClaims},
 		"100 KB":                       {sign(t, "HS256", claimsOf("info", strings.Repeat("x", 100_000))), FaultTooLong},
+		"b64info is no JSON":           {sign(t, "HS256", claimsOf("b64info", "aGk=")), FaultClaims},
+		"b64info is two values":        {sign(t, "HS256", claimsOf("b64info", "e30Ke30=")), FaultClaims},
 		"sub is a number":              {sign(t, "HS256", claimsOf("sub", 42)), FaultClaims},
 		"sub is long":                  {sign(t, "HS256", claimsOf("sub", strings.Repeat("u", UserBytesMax+1))), FaultClaims},
 		"sub has a lone surrogate":     {signText(t, hs, payload(``)[:7]+`"\ud800"}`), FaultClaims},
@@ -219,5 +222,34 @@ func BenchmarkVerify(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// A client that was away while its key was replaced has a token that cannot be verified any more. It is told that the
+// token has expired, by which it asks for another one, if that is what the token says itself.
+func TestExpiredByAKeyThatIsGone(t *testing.T) {
+	v := verifierOf(t, nil)
+	other, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	for _, test := range []struct {
+		claims  jwt.MapClaims
+		expired bool
+	}{
+		{claimsOf("exp", now.Unix()-2), true},
+		{claimsOf(), false},
+		{claimsOf("exp", nil), false},
+		{claimsOf("exp", now.Unix()-2, "iss", "https://other.example"), false},
+	} {
+		token, err := jwt.NewWithClaims(jwt.SigningMethodES256, test.claims).SignedString(other)
+		require.NoError(t, err)
+		for _, keys := range []*KeyStore{v.o.Keys, {}} {
+			o := v.o
+			o.Keys = keys
+			_, err = New(o).Verify(token)
+			e, ok := errors.AsType[*Error](err)
+			require.True(t, ok)
+			require.Contains(t, []Fault{FaultKey, FaultSignature}, e.Fault)
+			require.Equal(t, test.expired, e.Expired, "%v", test.claims)
+		}
 	}
 }

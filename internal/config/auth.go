@@ -36,7 +36,7 @@ type Keys struct {
 	HMACSecretPrevious     Secret        `key:"hmac_secret_previous" secret:"true" help:"Secret that tokens may still be signed by, while the secret is replaced. Prefer hmac_secret_previous_file."`
 	HMACSecretPreviousFile string        `key:"hmac_secret_previous_file" help:"File that contains the previous secret. It is read again when it changes."`
 	PublicKeyFiles         []string      `key:"public_key_files" help:"PEM files with public keys or certificates, for tokens signed by RS, PS, ES 256, 384 and 512 or EdDSA. They are read again when they change."`
-	JWKSURL                string        `key:"jwks_url" help:"HTTPS address of a JSON Web Key Set (RFC 7517), which is fetched again at every jwks_interval. Needs issuer. While it cannot be fetched, the keys that it had stay in use."`
+	JWKSURL                Address       `key:"jwks_url" help:"HTTPS address of a JSON Web Key Set (RFC 7517), which is fetched again at every jwks_interval. Needs issuer. While it cannot be fetched, the keys that it had stay in use."`
 	JWKSInterval           time.Duration `key:"jwks_interval" def:"5m" help:"Time between two fetches of the key set, 1s to 24h. A token of a key that is not in the set yet is refused until then, with an error after which clients try again."`
 	JWKSCAFile             string        `key:"jwks_ca_file" help:"PEM file with the authorities that may sign the certificate of jwks_url. Default: the system's."`
 	Issuer                 string        `key:"issuer" help:"Issuer (claim iss) that tokens must have. Default: any."`
@@ -194,14 +194,15 @@ func (l *loader) checkKeys(section string, k *Keys) {
 
 func (l *loader) checkJWKS(section string, k *Keys) {
 	key := section + "jwks_url"
-	u, err := url.Parse(k.JWKSURL)
+	u, err := url.Parse(string(k.JWKSURL))
 	switch {
-	case strings.Contains(k.JWKSURL, "@"): // The value may contain a password.
+	case strings.Contains(string(k.JWKSURL), "@"): // The value may contain a password.
 		l.complain(key, "", "contains a user name", "remove it")
 	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
-		l.complain(key, k.JWKSURL, "not a URL", "write such as https://login.example.com/.well-known/jwks.json")
+		l.complain(key, k.JWKSURL.String(), "not a URL",
+			"write such as https://login.example.com/.well-known/jwks.json")
 	case u.Scheme == "http" && u.Hostname() != "localhost" && remote(net.JoinHostPort(u.Hostname(), "0")):
-		l.complain(key, k.JWKSURL, "without TLS, whoever is on the way can replace the keys", "use https")
+		l.complain(key, k.JWKSURL.String(), "without TLS, whoever is on the way can replace the keys", "use https")
 	}
 	if k.Issuer == "" {
 		l.complain(section+"issuer", "", "missing, and "+key+" needs it: a key set verifies tokens of its issuer only",

@@ -75,6 +75,23 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // MarshalText implements encoding.TextMarshaler.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// Address is a URL whose query may contain a secret. It prints without it.
+type Address string
+
+// String implements fmt.Stringer.
+func (a Address) String() string {
+	if at := strings.IndexAny(string(a), "?#"); at >= 0 {
+		return string(a[:at]) + "?" + redacted
+	}
+	return string(a)
+}
+
+// Format implements fmt.Formatter, because fmt would print the raw text for a verb such as %q.
+func (a Address) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, a.String()) }
+
+// LogValue implements slog.LogValuer.
+func (a Address) LogValue() slog.Value { return slog.StringValue(a.String()) }
+
 // UnmarshalText reads PATTERN=POLICY. The pattern may contain a =.
 func (p *SlowPolicy) UnmarshalText(text []byte) error {
 	separator := strings.LastIndexByte(string(text), '=')

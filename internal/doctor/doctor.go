@@ -43,6 +43,9 @@ type Options struct {
 	MemoryHigh int
 	// CgroupRoot is admission.cgroup_root. Empty: the trees that are mounted.
 	CgroupRoot string
+	// Pairs are client.tls.certificates, and TicketKeys is client.tls.ticket_keys. Empty: none.
+	Pairs      []Pair
+	TicketKeys string
 	// Running is the wsd that runs with the same configuration; nil: none does, as far as this user can see.
 	Running *Running
 	// Inside says that a wsd asks for itself, which has given up its privileges: checks of what it needs at its start
@@ -150,6 +153,9 @@ func Run(ctx context.Context, o Options) Report {
 			result.Remedy, result.Fix = "", nil // Nothing to do.
 		}
 		r.Results = append(r.Results, result)
+	}
+	if ctx.Err() == nil {
+		r.Results = append(r.Results, in.certificates()...)
 	}
 	return r
 }

@@ -14,6 +14,7 @@ import (
 	"wsd/internal/reload"
 	"wsd/internal/rules"
 	"wsd/internal/shard"
+	"wsd/internal/stats"
 )
 
 // identity is how clients say who they are. It is the shards' Authority.
@@ -23,7 +24,12 @@ type identity struct {
 	pool      *auth.Pool // Nil before start.
 	sources   []*keySource
 	log       *slog.Logger
+
+	exceeded stats.Moment // When the log said last that an address has exceeded limits.address_token_failures.
 }
+
+// exceededInterval is the least time between two lines of the log on limits.address_token_failures.
+const exceededInterval = time.Minute
 
 // keySource is where the keys of tokens of one purpose come from.
 type keySource struct {
@@ -79,7 +85,21 @@ func (id *identity) start(cfg *config.Config) {
 	id.pool = auth.NewPool(auth.PoolOptions{
 		Verifiers: id.verifiers, Workers: workers, Queue: cfg.Auth.WaitingMax,
 		FailuresMax: cfg.Limits.AddressFailures, FailuresDryRun: cfg.Limits.DryRuns("address_token_failures"),
+		Exceeded: func(address netip.Addr) {
+			id.noteExceeded(address, cfg.Limits.AddressFailures, cfg.Limits.DryRuns("address_token_failures"))
+		},
 	})
+}
+
+// noteExceeded logs that an address has sent too many bad tokens, once a minute at most. Any goroutine may call it.
+func (id *identity) noteExceeded(address netip.Addr, limit int, dryRun bool) {
+	now, last := time.Now(), id.exceeded.Get()
+	if !last.IsZero() && now.Sub(last) < exceededInterval || !id.exceeded.Replace(last, now) {
+		return
+	}
+	id.log.Warn("a limit is exceeded", "limit", "limits.address_token_failures", "value", limit, "dry_run", dryRun,
+		"client", address, "metric", "wsd_tokens_address_exceeded_total counts each time; this line comes once a "+
+			"minute at most")
 }
 
 // source builds a source of keys. The keys of files and options are in use when it returns.
@@ -175,7 +195,7 @@ func (source *keySource) result(err error) shard.TokenResult {
 		return shard.TokenInvalid
 	}
 	switch f := e.Fault; {
-	case f == auth.FaultExpired:
+	case f == auth.FaultExpired, e.Expired:
 		return shard.TokenExpired
 	case f == auth.FaultBusy, f == auth.FaultAddress, f == auth.FaultNotYet:
 		return shard.TokenLater

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -22,11 +23,13 @@ type keySet struct {
 	address  string
 	shown    string // The address without a query, which may contain a secret.
 	interval time.Duration
-	client   *http.Client
 	store    *auth.KeyStore
 	log      *slog.Logger
-	failed   bool
-	fetched  bool
+
+	authorities *reload.Value[*x509.CertPool] // Who may sign the certificate of the address; nil: the system's.
+
+	failed  bool
+	fetched bool
 }
 
 const (
@@ -37,30 +40,46 @@ const (
 )
 
 func newKeySet(k *config.Keys, store *auth.KeyStore, log *slog.Logger) (*keySet, error) {
-	u, err := url.Parse(k.JWKSURL)
+	u, err := url.Parse(string(k.JWKSURL))
 	if err != nil {
 		return nil, errors.New("BUG: auth.jwks_url passed the checks")
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // It is one.
-	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-	transport.MaxResponseHeaderBytes = 64 << 10
+	set := &keySet{
+		address: string(k.JWKSURL), shown: u.Scheme + "://" + u.Host + u.Path, interval: k.JWKSInterval,
+		store: store, log: log,
+	}
 	if k.JWKSCAFile != "" {
 		pem, err := reload.ReadRegular(k.JWKSCAFile)
 		if err != nil {
 			return nil, fmt.Errorf("auth.jwks_ca_file: %w", err)
 		}
-		if transport.TLSClientConfig.RootCAs, err = config.ParseAuthorities(pem); err != nil {
+		first, err := config.ParseAuthorities(pem)
+		if err != nil {
 			return nil, fmt.Errorf("auth.jwks_ca_file: %w", err)
 		}
+		set.authorities = reload.New(first, reload.Options[*x509.CertPool]{
+			Name: "authorities for auth.jwks_url", Paths: []string{k.JWKSCAFile}, Logger: log,
+			Parse: func(contents [][]byte) (*x509.CertPool, error) { return config.ParseAuthorities(contents[0]) },
+		})
 	}
-	return &keySet{
-		address: k.JWKSURL, shown: u.Scheme + "://" + u.Host + u.Path, interval: k.JWKSInterval, store: store, log: log,
-		client: &http.Client{
-			Timeout: keySetTimeout, Transport: transport,
-			// Only the address that is configured may say which keys are trusted.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-	}, nil
+	return set, nil
+}
+
+// client returns a client for one fetch, which trusts the authorities that are in the file then. It keeps no
+// connection, because fetches are far apart.
+func (k *keySet) client() *http.Client {
+	transport := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // It is one.
+	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	transport.MaxResponseHeaderBytes = 64 << 10
+	transport.DisableKeepAlives = true
+	if k.authorities != nil {
+		transport.TLSClientConfig.RootCAs = k.authorities.Get()
+	}
+	return &http.Client{
+		Timeout: keySetTimeout, Transport: transport,
+		// Only the address that is configured may say which keys are trusted.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 }
 
 // follow fetches the key set now and at every interval, give or take a tenth, until ctx ends.
@@ -93,7 +112,7 @@ func (k *keySet) fetch(ctx context.Context) error {
 		return errors.New("not an address")
 	}
 	request.Header.Set("Accept", "application/json, application/jwk-set+json")
-	response, err := k.client.Do(request)
+	response, err := k.client().Do(request)
 	if err != nil {
 		if e, ok := errors.AsType[*url.Error](err); ok {
 			err = e.Err // Its text has the address with its query.

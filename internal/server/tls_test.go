@@ -38,7 +38,10 @@ func newTLSRig(t *testing.T, flags map[string]any) (r *rig, file string) {
 	return r, file
 }
 
-func (r *rig) tlsAddress() string { return r.server.Addresses()[1].String() }
+func (r *rig) tlsAddress() string {
+	list := r.server.Addresses()
+	return list[len(list)-1].String()
+}
 
 // trusting returns a client's configuration that trusts the certificate in a file.
 func trusting(t *testing.T, file string) *tls.Config {

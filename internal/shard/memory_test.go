@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"crypto/tls"
 	"fmt"
 	"strings"
 	"testing"
@@ -115,4 +116,22 @@ func TestPartOfLargeMemory(t *testing.T) {
 		}
 	}
 	require.Zero(t, partOf(1<<30, 0, 0))
+}
+
+// TLS handshakes count: clients that halt in theirs do not take the memory of the others, however many may be pending.
+func TestHandshakesCountAsMemory(t *testing.T) {
+	const halted, fit = 40, 10
+	memory := &Memory{Limit: fit * handshakeBytes}
+	r := newTLSRig(t, func(o *Options) { o.Memory = memory })
+	hello := clientHello(t)
+	client := r.openTLS(&tls.Config{})
+	client.upgrade(r, "/ws?channel=a")
+	for range halted {
+		r.openPlain().write(hello)
+	}
+	eventually(t, "those that are too many were closed", func() bool { return r.reason(ReasonMemory) >= halted-fit })
+	require.LessOrEqual(t, memory.Used(), memory.Limit/100*fullPart)
+	r.publish("a", "1")
+	require.Equal(t, "1", client.message(wire.EventText))
+	require.Less(t, r.reason(ReasonMemory), uint64(halted))
 }

@@ -44,13 +44,21 @@ func (s *Shard) refreshCommand(c *conn, id uint32, r *protocol.RefreshRequest) e
 	return nil
 }
 
-// revokeUnauthorized ends subscriptions that c had by claims which its new token no longer has.
+// revokeUnauthorized ends subscriptions that c had by claims which its new token no longer has, also those that the
+// server made.
 func (s *Shard) revokeUnauthorized(c *conn, known *identity) {
 	s.work.spendPart(unitsCommand * len(c.subs))
+	var served map[string]bool
+	if len(known.server) > 0 {
+		served = make(map[string]bool, len(known.who.Channels))
+		for _, name := range known.who.Channels {
+			served[name] = true
+		}
+	}
 	for i := len(c.subs) - 1; i >= c.firstChannel(); i-- {
 		channel := c.subs[i].channel
-		if known.server[channel] || known.granted[channel] != nil ||
-			s.allows(c, s.channels.list[channel].name, false) {
+		name := s.channels.list[channel].name
+		if known.server[channel] && served[name] || known.granted[channel] != nil || s.allows(c, name, false) {
 			continue
 		}
 		s.revoke(c, channel, proto.UnsubscribeServer)

@@ -49,8 +49,25 @@ type secureConn struct {
 	fresh     bool // partial may have complete records.
 }
 
+// handshakeBytes is what a handshake takes beside that, as measured: its goroutine's stack, crypto/tls and what it has
+// read and written.
+const handshakeBytes = 26 << 10
+
 // keeps returns how many bytes sc keeps.
-func (sc *secureConn) keeps() int64 { return int64(len(sc.partial) + len(sc.unsent)) }
+func (sc *secureConn) keeps() int64 {
+	n := int64(len(sc.partial) + len(sc.unsent))
+	if sc.handshake != nil {
+		n += handshakeBytes
+	}
+	return n
+}
+
+// setHandshake notes the handshake of sc that is under way; nil: it is over.
+func (x *secured) setHandshake(sc *secureConn, h *tlshandshake.Handshake) {
+	x.bytes -= sc.keeps()
+	sc.handshake = h
+	x.bytes += sc.keeps()
+}
 
 // of returns the TLS of a connection that has it.
 func (x *secured) of(t *transport) *secureConn {
@@ -93,7 +110,7 @@ func (x *secured) abandon(t *transport) {
 	}
 	if sc := x.of(t); sc.handshake != nil {
 		sc.handshake.Abandon()
-		sc.handshake = nil
+		x.setHandshake(sc, nil)
 	}
 }
 

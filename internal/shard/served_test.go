@@ -182,3 +182,20 @@ func TestServedChannelsAreIndexed(t *testing.T) {
 	p.during(func() { require.Contains(t, c.message(wire.EventText), `"data":1`) })
 	require.EqualValues(t, len(names)-3, p.shard.Stats().Subscriptions.Load())
 }
+
+// A client that refreshes by a token which no longer names a channel of the server's loses that channel, unless a rule
+// lets it have it.
+func TestServedChannelIsLostByRefresh(t *testing.T) {
+	r := newRig(t, withAuthority(&authority{}, nil))
+	c, reply := r.login("user=alice,server=x+y+public.z")
+	require.Contains(t, reply, `"subs":{`)
+	require.Contains(t, c.ask(`{"id":2,"refresh":{"token":"user=alice,server=y"}}`), `"refresh":{`)
+	require.Equal(t, `{"push":{"channel":"x","unsubscribe":{"code":2000,"reason":"server unsubscribe"}}}`,
+		c.message(wire.EventText))
+	for _, name := range []string{"x", "y", "public.z"} {
+		r.publish(name, "1")
+	}
+	require.Contains(t, c.message(wire.EventText), `{"push":{"channel":"y"`)
+	require.Contains(t, c.message(wire.EventText), `{"push":{"channel":"public.z"`)
+	require.Contains(t, c.ask(`{"id":3,"history":{"channel":"x"}}`), `"code":103`)
+}

@@ -102,7 +102,8 @@ func (s *Shard) beginTLS(c *conn, records []byte) {
 	}
 	sc := s.secured.add(&c.transport)
 	sc.computing = true
-	if sc.handshake = s.opts.TLS.Handshakes.Begin(records, s.reportTo(k)); sc.handshake == nil {
+	s.secured.setHandshake(sc, s.opts.TLS.Handshakes.Begin(records, s.reportTo(k)))
+	if sc.handshake == nil {
 		s.inbox.done(1)
 		c.reason = ReasonTLS
 		s.abort(c)
@@ -144,7 +145,7 @@ func (s *Shard) stepTLS(c *conn, step *tlshandshake.Step) {
 		}
 		sc.handshake.Await(s.reportTo(k))
 	case step.Err != nil:
-		sc.handshake = nil
+		s.secured.setHandshake(sc, nil)
 		if s.opts.Logger.Enabled(context.Background(), slog.LevelDebug) {
 			s.opts.Logger.Debug("TLS handshake failed", "client", s.proxied.client(c), "error", step.Err,
 				"shard", s.opts.ID)
@@ -157,7 +158,8 @@ func (s *Shard) stepTLS(c *conn, step *tlshandshake.Step) {
 
 // endTLS goes on after a handshake that succeeded, with what the client has sent behind its last message.
 func (s *Shard) endTLS(c *conn, sc *secureConn, step *tlshandshake.Step) {
-	sc.handshake, sc.records, sc.fresh = nil, step.Conn, true
+	s.secured.setHandshake(sc, nil)
+	sc.records, sc.fresh = step.Conn, true
 	rest := step.Rest
 	if c.in != nil {
 		rest = append(rest, c.in.bytes...)

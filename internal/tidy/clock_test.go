@@ -30,6 +30,8 @@ var wallTimes = []string{
 	"cmd/wsd/token.go time.Now().Add(c.TTL).Unix()",                    // The same.
 	"cmd/wsd/token.go c.ExpireAt.UTC().Format(time.RFC3339)",           // For people.
 	"internal/server/tls.go at.UTC().Format(time.RFC3339)",             // The same.
+	"internal/doctor/certificates.go NotAfter.UTC().Format(",           // The same.
+	"internal/doctor/certificates.go NotBefore.UTC().Format(",          // The same.
 	"internal/epoll/poller.go past = time.Unix(1, 0)",                  // Any time in the past.
 	"internal/recovery/block.go deadline.Sub(deadlineOrigin).Truncate", // Of a duration.
 }

@@ -105,8 +105,11 @@ var rules = map[string]rule{
 	"../loadtest/baseline/shard":    {own: []string{"wire", "httpserve"}, outside: []string{"github.com/gobwas/ws", ants, unix}},
 	"../loadtest/baseline/shm":      {outside: []string{unix}},
 
-	"../loadtest/floor":   {},
-	"../loadtest/child":   {outside: []string{unix}},
+	"../loadtest/floor":     {},
+	"../loadtest/stall":     {},
+	"../loadtest/child":     {outside: []string{unix}},
+	"../loadtest/reference": {outside: []string{"github.com/gobwas/ws", franzGo, unix}},
+
 	"../loadtest/workers": {own: []string{"epoll", "wire"}, outside: []string{unix}},
 	"../loadtest/kafka":   {outside: []string{"github.com/twmb/franz-go/pkg/kfake"}},
 	"../deploy/sbom":      {},

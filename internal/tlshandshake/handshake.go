@@ -91,8 +91,8 @@ func (h *Handshake) Await(report func(Step)) {
 
 // Abandon ends a handshake whose client is gone. Its last step is still reported.
 func (h *Handshake) Abandon() {
+	h.stop(ResultGone) // Before it leaves: it must not enter again.
 	h.pool.leave(h)
-	h.stop(ResultGone)
 }
 
 func (h *Handshake) stop(why Result) {
@@ -246,7 +246,9 @@ func (h *Handshake) wait() error {
 	p := h.pool
 	<-p.slots
 	defer func() { p.slots <- struct{}{} }()
-	p.await(h)
+	if err := p.await(h); err != nil {
+		return err
+	}
 	h.tell(Step{})
 	<-h.wake
 	return h.stoppedWhy()

@@ -277,3 +277,69 @@ func BenchmarkHandshake(b *testing.B) {
 		})
 	}
 }
+
+// A handshake that is abandoned while it computes takes no place among those that wait for their client, where it would
+// end one that is in order.
+func TestAbandonedTakesNoPlace(t *testing.T) {
+	computing, goOn := make(chan struct{}), make(chan struct{})
+	config := tlshandshake.NewConfig([]tls.Certificate{testutil.Certificate("a.example")}, make([][32]byte, 1))
+	plain := config.Clone()
+	plain.SetSessionTicketKeys(make([][32]byte, 1))
+	config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		close(computing)
+		<-goOn
+		return nil, nil //nolint:nilnil // The configuration stays.
+	}
+	p, err := tlshandshake.New(tlshandshake.Options{Workers: 2, PendingMax: 1, Config: plain})
+	require.NoError(t, err)
+	hello := helloOf(t)
+	begin := func() (*tlshandshake.Handshake, chan tlshandshake.Step) {
+		steps := make(chan tlshandshake.Step, 1)
+		h := p.Begin(append([]byte(nil), hello...), func(s tlshandshake.Step) { steps <- s })
+		require.NotNil(t, h)
+		return h, steps
+	}
+	waits, steps := begin()
+	require.False(t, (<-steps).Done, "it waits for its client")
+
+	p.SetConfig(config)
+	gone, goneSteps := begin()
+	<-computing
+	gone.Abandon()
+	close(goOn)
+	last := <-goneSteps
+	require.True(t, last.Done)
+	require.Error(t, last.Err)
+	require.EqualValues(t, 0, p.Stats().Results[tlshandshake.ResultEvicted].Load())
+
+	ended := make(chan tlshandshake.Step, 1)
+	waits.Await(func(s tlshandshake.Step) { ended <- s })
+	waits.Abandon()
+	require.True(t, (<-ended).Done)
+	require.EqualValues(t, 2, p.Stats().Results[tlshandshake.ResultGone].Load())
+}
+
+// helloOf returns the record of a ClientHello.
+func helloOf(t testing.TB) []byte {
+	t.Helper()
+	near, far := net.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = tls.Client(far, &tls.Config{ServerName: "a.example"}).Handshake() // It fails when the pipe is closed.
+	}()
+	defer func() {
+		_ = near.Close()
+		_ = far.Close()
+		<-done
+	}()
+	b := make([]byte, 16<<10)
+	require.NoError(t, near.SetDeadline(time.Now().Add(waitMax)))
+	for n := 0; ; {
+		m, err := near.Read(b[n:])
+		require.NoError(t, err)
+		if n += m; n >= tlsrecord.HeaderLen && n == tlsrecord.HeaderLen+int(b[3])<<8+int(b[4]) {
+			return b[:n]
+		}
+	}
+}

@@ -70,10 +70,14 @@ func (p *Pool) Begin(records []byte, report func(Step)) *Handshake {
 	return h
 }
 
-// await puts h among those that wait for their client. If there are too many, the one that has waited longest ends.
-func (p *Pool) await(h *Handshake) {
+// await puts h among those that wait for their client. If there are too many, the one that has waited longest ends. It
+// returns an error if h itself is to end, which must not cost another one its place.
+func (p *Pool) await(h *Handshake) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if why := h.stoppedWhy(); why != nil {
+		return why
+	}
 	p.computing--
 	h.place = p.waiting.PushBack(h)
 	if p.waiting.Len() > p.o.PendingMax {
@@ -81,6 +85,7 @@ func (p *Pool) await(h *Handshake) {
 		p.leaveLocked(oldest)
 		oldest.stop(ResultEvicted)
 	}
+	return nil
 }
 
 // leave takes h out of those that wait. It is then among those that compute.
