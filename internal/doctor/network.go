@@ -83,8 +83,8 @@ func (in *inspector) tcpMemory() Result {
 	if err != nil {
 		r.Status, r.Found = Warn, unreadable(err)
 		if errors.Is(err, fs.ErrNotExist) {
-			r.Remedy = "run wsd doctor outside the container: net.ipv4.tcp_mem counts for the whole machine, and only " +
-				"its first network namespace has it"
+			r.Remedy = "run wsd doctor outside the container: net.ipv4.tcp_mem counts for the whole machine, and " +
+				"only its first network namespace has it"
 		}
 		return r
 	}
