@@ -177,7 +177,7 @@ func TestChecks(t *testing.T) {
 		{name: "tcp_mem", check: "TCP memory", machine: machine{files: map[string]string{"/proc/sys/net/ipv4/tcp_mem": "100 200 300\n"}},
 			want: Warn, found: "net.ipv4.tcp_mem", remedy: "sysctl -w net.ipv4.tcp_mem="},
 		{name: "tcp_mem missing", check: "TCP memory", machine: machine{files: map[string]string{"/proc/sys/net/ipv4/tcp_mem": missing}},
-			want: Warn, found: "not readable"},
+			want: Warn, found: "not readable", remedy: "outside the container"},
 		{name: "tcp_mem short", check: "TCP memory", machine: machine{files: map[string]string{"/proc/sys/net/ipv4/tcp_mem": "1 2\n"}},
 			want: Warn, found: `"1 2"`},
 		{name: "tcp_mem odd", check: "TCP memory", machine: machine{files: map[string]string{"/proc/sys/net/ipv4/tcp_mem": "1 b 3\n"}},

@@ -82,6 +82,10 @@ func (in *inspector) tcpMemory() Result {
 	text, err := in.read("/proc/sys/net/ipv4/tcp_mem")
 	if err != nil {
 		r.Status, r.Found = Warn, unreadable(err)
+		if errors.Is(err, fs.ErrNotExist) {
+			r.Remedy = "run wsd doctor outside the container: net.ipv4.tcp_mem counts for the whole machine, and " +
+				"only its first network namespace has it"
+		}
 		return r
 	}
 	f := strings.Fields(text)
