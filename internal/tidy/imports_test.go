@@ -106,6 +106,7 @@ var rules = map[string]rule{
 	"../loadtest/child":   {outside: []string{unix}},
 	"../loadtest/workers": {own: []string{"epoll", "wire"}, outside: []string{unix}},
 	"../loadtest/kafka":   {outside: []string{"github.com/twmb/franz-go/pkg/kfake"}},
+	"../deploy/pictures":  {},
 	"../deploy/sbom":      {},
 	"..":                  {}, // gen.go
 }
