@@ -59,6 +59,9 @@ func TestApacheKafkaLatency(t *testing.T) {
 	r.ready()
 	defer r.timestamps(k, topic, appended)
 	for _, load := range []struct{ clients, rate, batch int }{{200, 50, 1}, {1000, 10, 1}, {300, 50, 20}} {
+		r.eventually("those of the last load have gone", func() bool {
+			return r.metric(`wsd_connections{shard="0"}`)+r.metric(`wsd_connections{shard="1"}`) == 0
+		})
 		before := r.counts(topic)
 		out, err := exec.Command(program, "fanout", "--clients", strconv.Itoa(load.clients), "--rate", strconv.Itoa(load.rate),
 			"--batch", strconv.Itoa(load.batch), "--duration", "5s", "--topic", topic, "--url", "ws://"+r.server.Addresses()[0].String(),
@@ -108,10 +111,11 @@ func (r *rig) timestamps(k *kafkatest.Cluster, created, appended string) {
 		record := &kgo.Record{Topic: topic, Value: []byte("v"), Timestamp: old}
 		require.NoError(r.t, producer.ProduceSync(r.t.Context(), record).FirstErr())
 		require.Equal(r.t, "v", c.message())
-		r.eventually("counted", func() bool { return r.counts(topic).Latency.Count == before.Latency.Count+1 })
+		// Clients of the load generator that wsd does not know to have gone may get it as well.
+		r.eventually("counted", func() bool { return r.counts(topic).Latency.Count > before.Latency.Count })
 		after, last := r.counts(topic), len(before.Latency.Bounds)-1
 		recent := after.Latency.Cumulative[last] - before.Latency.Cumulative[last]
-		require.Equal(r.t, clock == "append", recent == 1, "%s: a producer's timestamp is an hour old", clock)
+		require.Equal(r.t, clock == "append", recent > 0, "%s: a producer's timestamp is an hour old", clock)
 		require.Equal(r.t, 1, r.metric(`wsd_kafka_timestamps{clock="`+clock+`",topic="`+topic+`"}`))
 	}
 }
