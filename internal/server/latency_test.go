@@ -7,8 +7,10 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"wsd/internal/kafkatest"
 	"wsd/internal/stats"
@@ -51,11 +53,15 @@ func TestApacheKafkaLatency(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "loadtest")
 	out, err := exec.Command("go", "build", "-o", program, "../../loadtest").CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	topic := k.Topic(t, 1)
+	topic, appended := k.Topic(t, 1), k.Topic(t, 1, "message.timestamp.type", "LogAppendTime")
 	r := &rig{t: t, log: &testutil.Buffer{}}
-	r.start(configure(t, map[string]any{"kafka.brokers": k.Addrs(), "kafka.topics": []string{topic}, "shards": "2"}))
+	r.start(configure(t, map[string]any{"kafka.brokers": k.Addrs(), "kafka.topics": []string{topic, appended}, "shards": "2"}))
 	r.ready()
+	defer r.timestamps(k, topic, appended)
 	for _, load := range []struct{ clients, rate, batch int }{{200, 50, 1}, {1000, 10, 1}, {300, 50, 20}} {
+		r.eventually("those of the last load have gone", func() bool {
+			return r.metric(`wsd_connections{shard="0"}`)+r.metric(`wsd_connections{shard="1"}`) == 0
+		})
 		before := r.counts(topic)
 		out, err := exec.Command(program, "fanout", "--clients", strconv.Itoa(load.clients), "--rate", strconv.Itoa(load.rate),
 			"--batch", strconv.Itoa(load.batch), "--duration", "5s", "--topic", topic, "--url", "ws://"+r.server.Addresses()[0].String(),
@@ -92,5 +98,24 @@ func TestApacheKafkaLatency(t *testing.T) {
 			require.LessOrEqual(t, got, most+1)
 			require.GreaterOrEqual(t, got, least-1)
 		}
+	}
+	r.timestamps(k, topic, appended)
+}
+
+// timestamps checks that the timestamps are the producer's or the broker's, as the topic has it, and that wsd says which.
+func (r *rig) timestamps(k *kafkatest.Cluster, created, appended string) {
+	r.t.Helper()
+	old, producer := time.Now().Add(-time.Hour), k.Client(r.t)
+	for topic, clock := range map[string]string{created: "create", appended: "append"} {
+		c, before := r.dial("/ws?channel="+topic), r.counts(topic)
+		record := &kgo.Record{Topic: topic, Value: []byte("v"), Timestamp: old}
+		require.NoError(r.t, producer.ProduceSync(r.t.Context(), record).FirstErr())
+		require.Equal(r.t, "v", c.message())
+		// Clients of the load generator that wsd does not know to have gone may get it as well.
+		r.eventually("counted", func() bool { return r.counts(topic).Latency.Count > before.Latency.Count })
+		after, last := r.counts(topic), len(before.Latency.Bounds)-1
+		recent := after.Latency.Cumulative[last] - before.Latency.Cumulative[last]
+		require.Equal(r.t, clock == "append", recent > 0, "%s: a producer's timestamp is an hour old", clock)
+		require.Equal(r.t, 1, r.metric(`wsd_kafka_timestamps{clock="`+clock+`",topic="`+topic+`"}`))
 	}
 }

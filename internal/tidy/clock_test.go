@@ -21,6 +21,8 @@ var wallTimes = []string{
 	"internal/kafka/record.go return time.UnixMilli(r.Millis)",         // A record's timestamp.
 	"internal/bus/builder.go ts.UnixMilli(), r.Offset",                 // The same.
 	"internal/shard/latency.go l.at.UnixNano() - st.Millis*",           // How old a record is, by its timestamp.
+	"deploy/pictures/main.go time.Now().Truncate(time.Second)",         // For Prometheus.
+	"deploy/pictures/query.go float64(p.begin.Unix())",                 // The same.
 	"internal/source/lag.go now.Sub(time.UnixMilli(millis))",           // The same.
 	"internal/dev/trades.go now.UTC().Format(",                         // In the demo's records.
 	"internal/metrics/tls.go CertificateExpires().Unix()",              // What a certificate says.

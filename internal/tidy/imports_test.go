@@ -112,6 +112,7 @@ var rules = map[string]rule{
 
 	"../loadtest/workers": {own: []string{"epoll", "wire"}, outside: []string{unix}},
 	"../loadtest/kafka":   {outside: []string{"github.com/twmb/franz-go/pkg/kfake"}},
+	"../deploy/pictures":  {},
 	"../deploy/sbom":      {},
 	"..":                  {}, // gen.go
 }
