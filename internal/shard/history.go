@@ -57,12 +57,12 @@ func (s *Shard) historyCommand(c *conn, id uint32, r *protocol.HistoryRequest) *
 	default:
 		q.After, q.Kind = r.Since.Offset, bus.QueryNext
 	}
-	depth, oldest := s.opts.Recovery.depth(r.Channel)
+	depth, oldest, own := s.opts.Recovery.depth(r.Channel)
 	h := &history{command: id, result: result, limit: limit, reverse: r.Reverse}
-	if q.Oldest = oldest; depth < s.opts.Recovery.HistoryMax || oldest != 0 {
+	if q.Oldest = oldest; own && depth <= s.opts.Recovery.HistoryMax {
 		// The last publications are the stream, whichever of them are asked for.
 		q.After, q.UpTo, q.Kind = 0, position, bus.QueryLast
-		q.RecordsMax = min(depth, s.opts.Recovery.HistoryMax)
+		q.RecordsMax = depth
 		h.since = r.Since
 	}
 	h.last = q.Kind == bus.QueryLast

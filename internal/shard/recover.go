@@ -48,8 +48,8 @@ type Depth struct {
 }
 
 // depth returns how many of the last publications of a channel clients may recover, and from which timestamp on in
-// milliseconds of Unix time; 0: from any.
-func (o *RecoveryOptions) depth(channel string) (publications int, oldest int64) {
+// milliseconds of Unix time; 0: from any. own reports that the channel has a depth of its own.
+func (o *RecoveryOptions) depth(channel string) (publications int, oldest int64, own bool) {
 	for i := range o.Depths {
 		d := &o.Depths[i]
 		if !fits(d.Pattern, channel) {
@@ -58,9 +58,9 @@ func (o *RecoveryOptions) depth(channel string) (publications int, oldest int64)
 		if d.Age > 0 {
 			oldest = time.Now().Add(-d.Age).UnixMilli() // Kafka's timestamps are of the wall clock.
 		}
-		return cmp.Or(d.Publications, o.PublicationsMax), oldest
+		return cmp.Or(d.Publications, o.PublicationsMax), oldest, true
 	}
-	return o.PublicationsMax, 0
+	return o.PublicationsMax, 0, false
 }
 
 func (o *RecoveryOptions) cached(channel string) bool {
