@@ -97,7 +97,7 @@ test-kernel: deps ## Run the root tests on Debian's kernel in qemu, or on KERNEL
 	@KERNEL='$(KERNEL)' MODULES='$(MODULES)' RUN='$(RUN)' .ci/test-kernel
 
 test-kafka: kafka-fetch ## Run the tests of the Kafka source on Apache Kafka, three brokers on loopback; RUN='leader' chooses
-	@WSD_TEST_KAFKA='$(KAFKA_HOME)' .ci/test $(GO) test -count=1 -p 1 -run '^TestApacheKafka(Sessions)?$$/$(RUN)' ./internal/kafkabroker ./internal/source
+	@WSD_TEST_KAFKA='$(KAFKA_HOME)' .ci/test $(GO) test -count=1 -p 1 -run '^TestApacheKafka(Sessions)?$$/$(RUN)' ./internal/kafkabroker ./internal/source ./internal/produce ./cmd/wsd
 
 test-alerts: kafka-fetch ## Try the rules and dashboards with Prometheus and Apache Kafka: no query is empty, alerts fire and clear, latencies agree with the load generator
 	@command -v promtool >/dev/null || { echo 'Prometheus is missing: run make setup (on Debian: apt-get install prometheus)'; exit 1; }

@@ -19,6 +19,7 @@ type Config struct {
 	Admission Admission    `key:"admission"`
 	Bus       Bus          `key:"bus"`
 	Recovery  Recovery     `key:"recovery"`
+	Publish   Publish      `key:"publish"`
 	Shutdown  Shutdown     `key:"shutdown"`
 	Log       Log          `key:"log"`
 	Debug     Debug        `key:"debug"`
@@ -71,6 +72,8 @@ type ClientLimits struct {
 	AddressHandshakes  int           `key:"address_handshakes" def:"0" help:"Maximum connections of one client address whose upgrade request is incomplete. Further ones get status 429. 0: no limit."`
 	Channels           int           `key:"channels" def:"1000000" help:"Maximum channels with a subscriber. Subscriptions to further ones get error 106 (raw: status 503). 0: no limit."`
 	ChannelsRate       int           `key:"channels_rate" def:"100000" help:"Maximum channels per second that get their first subscriber. Subscriptions to further ones get error 111, which is temporary (raw: status 503). 0: no limit."`
+	PublishRate        int           `key:"publish_rate" def:"50" help:"Publications per second of one client. It may save up two seconds of it, and gets error 111 for more, which is temporary (raw: 1008). 0: no limit but commands_rate."`
+	PublishUnderWay    int           `key:"publish_under_way" def:"100" help:"Publications of one client that Kafka may not have acknowledged yet. For more it gets error 111, which is temporary (raw: 1008). 0: no limit but publish.under_way_max."`
 	Age                time.Duration `key:"age" def:"0s" help:"Close a client that has been connected for this long, give or take a tenth, with 3011 (raw: 1012), so that it comes back, perhaps at another machine. At least 1s. 0: never."`
 	Idle               time.Duration `key:"idle" def:"0s" help:"Close a client of the protocol that has had no subscription for this long with 3503, after which it stays away. At least 1s. 0: never."`
 	Memory             Bytes         `key:"memory" def:"0" help:"Memory for what clients hold alone, all together: replies, recovered and merged publications, and what they have sent. From 80% on, histories and recoveries get a temporary error; from 90% on, the clients that hold most are closed. 0: an eighth of the cgroup's memory limit, or without one a quarter of the machine's memory."`
@@ -188,6 +191,7 @@ type Bus struct {
 type Recovery struct {
 	Enabled           bool          `key:"enabled" def:"true" help:"Let clients recover missed publications and ask for history."`
 	MaxPublications   int           `key:"max_publications" def:"10000" help:"Maximum publications that a client may have missed in a channel and still recover, at most 100000000. It gets them as fast as it reads, so the memory that a client takes does not depend on it."`
+	Channels          []string      `key:"channels" help:"Which part of a channel's stream clients may recover and read, as PATTERN=COUNT or PATTERN=COUNT/AGE, such as chat.*=100/5m: the last COUNT publications (0: max_publications), and none that is older than AGE by its timestamp in Kafka. PATTERN is a channel name or a prefix followed by *. The first pattern that matches decides. Default: max_publications of any age."`
 	MaxBytes          Bytes         `key:"max_bytes" def:"1MiB" help:"Maximum bytes of the publications in one history reply. Each counts 100 bytes more than its value. One is always sent, whatever its size."`
 	Timeout           time.Duration `key:"timeout" def:"3s" help:"How long a client waits for missed publications. After that it gets a temporary error, and tries again. Clients themselves give up after some seconds, the SDKs after 5."`
 	CacheBytes        Bytes         `key:"cache_bytes" def:"64MiB" help:"Memory for the most recent records, kept as Kafka sent them, so that most clients recover without reading Kafka again. 0: none."`

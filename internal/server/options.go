@@ -102,12 +102,12 @@ func (s *Server) busOptions(shards int) bus.Options {
 	}
 }
 
-func (s *Server) sourceOptions(shards int) (source.Options, error) {
+func (s *Server) sourceOptions(shards int) (o source.Options, err error) {
 	k, b := s.cfg.Kafka, s.cfg.Bus
-	if err := s.login.set(k, s.log); err != nil {
-		return source.Options{}, err
+	if err = s.login.set(k, s.log); err != nil {
+		return o, err
 	}
-	o := source.Options{
+	o = source.Options{
 		Brokers: k.Brokers, Topics: k.Topics, ClusterID: k.ClusterID,
 		ClientID: k.ClientID, TLS: s.login.tls, SASL: s.login.sasl,
 		Rack: k.Rack, ReadUncommitted: k.Isolation == "read_uncommitted",
@@ -133,6 +133,11 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 		o.Start.Mode = source.StartCommitted
 	}
 	o.Routes, o.Overrides = s.cfg.Rules(), s.cfg.RouteOverrides()
+	if s.cfg.Publish.On() {
+		if o.Published, err = published(s.cfg); err != nil {
+			return o, err
+		}
+	}
 	if s.cfg.Recovery.Enabled {
 		o.RecentBytesMax = int(s.cfg.Recovery.CacheBytes)
 	}
@@ -157,8 +162,16 @@ func (s *Server) shardRecovery() shard.RecoveryOptions {
 	r := s.cfg.Recovery
 	return shard.RecoveryOptions{
 		Recoverer: s.recovery, PublicationsMax: r.MaxPublications, HistoryMax: min(r.MaxPublications, historyMax),
-		BytesMax: int(r.MaxBytes), Cached: r.CacheChannels,
+		BytesMax: int(r.MaxBytes), Cached: r.CacheChannels, Depths: depths(r.Depths()),
 	}
+}
+
+// depths returns recovery.channels in the form of package shard.
+func depths(list []config.Depth) (out []shard.Depth) {
+	for _, d := range list {
+		out = append(out, shard.Depth(d))
+	}
+	return out
 }
 
 // historyMax bounds the publications of a reply to a history command.
@@ -238,6 +251,7 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int) shard.Options
 		Late: s.late,
 		Slow: s.slowPolicies(), Deflate: s.shardDeflate(), Recovery: s.shardRecovery(),
 		Auth:       s.shardAuth(),
+		Publish:    s.shardPublish(),
 		CanFeed:    s.canFeed,
 		PathPrefix: c.PathPrefix, Proxies: s.proxies(), AllowsOrigin: c.AllowsOrigin(),
 		Version: "wsd " + s.build.Version, ClientIDs: s.clientIDs,
@@ -266,6 +280,7 @@ func (s *Server) quotaLimits() (limits shard.QuotaLimits) {
 		shard.QuotaHead: int64(c.HeadMax), shard.QuotaMessage: int64(c.MessageMax),
 		shard.QuotaFirstMessage: int64(min(c.FirstMessageMax, c.MessageMax)), shard.QuotaOutbound: int64(c.OutboundMax),
 		shard.QuotaPinned: int64(s.cfg.Bus.PinnedMax), shard.QuotaUserConnections: int64(l.UserConnections),
+		shard.QuotaPublishRate: int64(l.PublishRate), shard.QuotaPublishUnderWay: int64(l.PublishUnderWay),
 	} {
 		limits[quota] = shard.QuotaLimit{Max: most, DryRun: l.DryRuns(quota.String())}
 	}
@@ -303,8 +318,9 @@ func (s *Server) adminOptions() admin.Options {
 			Version: s.build.Version, Commit: s.build.Commit, Shards: stats, Ring: s.ring.Stats(),
 			Source: s.source.Stats(), Recovery: recoveryStats, Deflate: s.deflate,
 			Auth: tokens, Steering: s.steering, Admission: s.admission, Memory: &s.memory, Channels: s.interest.Len,
-			Ready: func() bool { ready, _ := s.Ready(); return ready },
-			Drain: s.drainMetrics, TLS: s.tls.stats(), CertificateExpires: s.tls.expires,
+			Ready:   func() bool { ready, _ := s.Ready(); return ready },
+			Produce: s.produceStats(),
+			Drain:   s.drainMetrics, TLS: s.tls.stats(), CertificateExpires: s.tls.expires,
 		}),
 		Pprof: enabled(os.Getenv("ENABLE_PPROF")), ClientPort: int(s.groups[0].Address.Port()), Channels: s.channels,
 		Page: s.pageQuestions(), Changes: s.pageChanges(), Hosts: s.cfg.Admin.Hosts, Logger: s.log,

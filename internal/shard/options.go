@@ -82,6 +82,7 @@ type Options struct {
 	Late        *Late // Shared by all shards; nil: late deliveries are not noted.
 	Recovery    RecoveryOptions
 	Auth        AuthOptions
+	Publish     PublishOptions
 
 	// AllowsOrigin reports whether pages of an origin may connect to a host, as the request names both. Clients that
 	// are not browsers send no origin, and are not asked about. Nil: all may. Any shard's goroutine calls it.

@@ -132,18 +132,28 @@ func (w *Walker) Channel() []byte { return w.channel }
 // Offset returns the record's offset plus 1, as publications have it.
 func (w *Walker) Offset() uint64 { return uint64(w.walker.Record().Offset) + 1 }
 
+// Millis returns the record's timestamp, in milliseconds of Unix time.
+func (w *Walker) Millis() int64 { return w.walker.Record().Millis }
+
 // Bytes returns how many bytes the record counts, see bus.RecordBytes.
 func (w *Walker) Bytes() int {
 	value := w.walker.Record().Value
 	if value == nil {
 		value = jsonNull
 	}
-	return bus.RecordBytes(&bus.Record{Value: value})
+	n := bus.RecordBytes(&bus.Record{Value: value})
+	if w.st.p.topic.published {
+		n += published(w.walker.Record().Headers).Bytes()
+	}
+	return n
 }
 
 // Record returns the record as the bus has it, with memory of its own.
 func (w *Walker) Record() bus.Record {
 	r := bus.Record{Offset: w.Offset(), Value: bytes.Clone(w.walker.Record().Value), Text: true}
+	if w.st.p.topic.published {
+		r.Info = published(w.walker.Record().Headers)
+	}
 	if r.Value == nil {
 		r.JSON = jsonNull
 		return r

@@ -24,6 +24,7 @@ var wallTimes = []string{
 	"deploy/pictures/main.go time.Now().Truncate(time.Second)",         // For Prometheus.
 	"deploy/pictures/query.go float64(p.begin.Unix())",                 // The same.
 	"internal/source/lag.go now.Sub(time.UnixMilli(millis))",           // The same.
+	"internal/shard/recover.go Add(-d.Age).UnixMilli()",                // To be compared with records' timestamps.
 	"internal/dev/trades.go now.UTC().Format(",                         // In the demo's records.
 	"internal/metrics/tls.go CertificateExpires().Unix()",              // What a certificate says.
 	"internal/auth/claims.go jwt.NewNumericDate(time.Unix(",            // What a token says; Verify makes a deadline of it once.
