@@ -23,6 +23,7 @@ import (
 type clients interface {
 	Start()
 	Hold()
+	ForgetLag()
 	Reconnect(abrupt bool)
 	Churn(perSecond float64)
 	Disturb(on bool)
@@ -178,6 +179,7 @@ func (p *procs) call(method string, args any) *Sums {
 
 func (p *procs) Start()                  { p.call("Start", 0) }
 func (p *procs) Hold()                   { p.call("Hold", 0) }
+func (p *procs) ForgetLag()              { p.call("ForgetLag", 0) }
 func (p *procs) Reconnect(abrupt bool)   { p.call("Reconnect", abrupt) }
 func (p *procs) Drain(last []uint64)     { p.call("Drain", last) }
 func (p *procs) Disturb(on bool)         { p.call("Disturb", on) }
@@ -264,6 +266,7 @@ func (p *Part) Make(spec *ProcSpec, _ *Sums) error {
 
 func (p *Part) Start(_ int, _ *Sums) error           { p.engine.Start(); return nil }
 func (p *Part) Hold(_ int, _ *Sums) error            { p.engine.Hold(); return nil }
+func (p *Part) ForgetLag(_ int, _ *Sums) error       { p.engine.ForgetLag(); return nil }
 func (p *Part) Reconnect(abrupt bool, _ *Sums) error { p.engine.Reconnect(abrupt); return nil }
 func (p *Part) Churn(rate float64, _ *Sums) error    { p.engine.Churn(rate); return nil }
 func (p *Part) Disturb(on bool, _ *Sums) error       { p.engine.Disturb(on); return nil }
