@@ -202,8 +202,8 @@ func (l *loop) badDial(who int32) {
 	}
 }
 
-// badUpgrade reports whether the client goes on with the upgrade. Else it sends a part of the request, or all of it, and
-// will reset without reading.
+// badUpgrade reports whether the client goes on with the upgrade. Else it sends a part of the request, or all of it,
+// and will reset without reading.
 func (l *loop) badUpgrade(who int32) bool {
 	c := &l.conns[who]
 	b := c.bad

@@ -48,7 +48,8 @@ type config struct {
 
 const description = "plantable runs the baseline with nothing, with each planned optimisation and with all, at 3 " +
 	"and 7 shards, and wsd at 3, 7 and 64, alternating under one CPU cap, and writes results.md. The defaults take " +
-	"about 40 minutes, with --rounds 1 half of it. Ctrl-C writes what there is, and --resume goes on. It needs root, for a cgroup (version 1) with a CPU quota, and two CPUs."
+	"about 40 minutes, with --rounds 1 half of it. Ctrl-C writes what there is, and --resume goes on. It " +
+	"needs root, for a cgroup (version 1) with a CPU quota, and two CPUs."
 
 // run is the whole command, and returns its exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {

@@ -27,7 +27,8 @@ func ReadMetrics(ctx context.Context, base string) (Metrics, error) {
 	}
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("ask for the server's metrics: %s answers HTTP %s", response.Request.URL, response.Status)
+		return nil, fmt.Errorf("ask for the server's metrics: %s answers HTTP %s",
+			response.Request.URL, response.Status)
 	}
 	m := Metrics{}
 	lines := bufio.NewScanner(http.MaxBytesReader(nil, response.Body, metricsMax))
