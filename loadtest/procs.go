@@ -23,6 +23,7 @@ import (
 type clients interface {
 	Start()
 	Hold()
+	ForgetLag()
 	Reconnect(abrupt bool)
 	Churn(perSecond float64)
 	Disturb(on bool)
@@ -153,15 +154,15 @@ func (p *procs) stop() (err error) {
 	return err
 }
 
-// call calls a method of all processes at the same time, and returns the sums of their replies.
-func (p *procs) call(method string, args any) *Sums {
+// call has all processes do the same at the same time, and returns the sums of their replies.
+func (p *procs) call(what Call) *Sums {
 	var sum Sums
 	var mu sync.Mutex
 	var running sync.WaitGroup
 	for i, c := range p.calls {
 		running.Go(func() {
 			var reply Sums
-			if err := c.Call("Part."+method, args, &reply); err != nil {
+			if err := c.Call("Part.Do", &what, &reply); err != nil {
 				p.failed.Do(func() {
 					p.fail("process %d of the load generator has ended: %v: %s", i+1, err, p.children[i].Said())
 				})
@@ -176,27 +177,30 @@ func (p *procs) call(method string, args any) *Sums {
 	return &sum
 }
 
-func (p *procs) Start()                  { p.call("Start", 0) }
-func (p *procs) Hold()                   { p.call("Hold", 0) }
-func (p *procs) Reconnect(abrupt bool)   { p.call("Reconnect", abrupt) }
-func (p *procs) Drain(last []uint64)     { p.call("Drain", last) }
-func (p *procs) Disturb(on bool)         { p.call("Disturb", on) }
-func (p *procs) Churn(perSecond float64) { p.call("Churn", perSecond/float64(len(p.calls))) }
-func (p *procs) Window() client.Times    { return p.call("Window", 0).times() }
+func (p *procs) Start()                { p.call(Call{Method: "Start"}) }
+func (p *procs) Hold()                 { p.call(Call{Method: "Hold"}) }
+func (p *procs) ForgetLag()            { p.call(Call{Method: "ForgetLag"}) }
+func (p *procs) Reconnect(abrupt bool) { p.call(Call{Method: "Reconnect", On: abrupt}) }
+func (p *procs) Drain(last []uint64)   { p.call(Call{Method: "Drain", Last: last}) }
+func (p *procs) Disturb(on bool)       { p.call(Call{Method: "Disturb", On: on}) }
+func (p *procs) Window() client.Times  { return p.call(Call{Method: "Window"}).times() }
+func (p *procs) Churn(perSecond float64) {
+	p.call(Call{Method: "Churn", Rate: perSecond / float64(len(p.calls))})
+}
 
 func (p *procs) Snapshot() (n client.Counters, drained bool) {
-	s := p.call("Snapshot", 0)
+	s := p.call(Call{Method: "Snapshot"})
 	return s.N, !s.Waiting
 }
 
 func (p *procs) Disturbed() (client.Disturbed, int64) {
-	s := p.call("Snapshot", 0)
+	s := p.call(Call{Method: "Snapshot"})
 	return s.Bad, s.Active
 }
 
 // Close ends all clients at the same time, and the processes.
 func (p *procs) Close(grace time.Duration) (client.Counters, client.Times) {
-	s := p.call("Close", grace)
+	s := p.call(Call{Method: "Close", Grace: grace})
 	if err := p.stop(); err != nil {
 		p.fail("%v", err)
 	}
@@ -260,34 +264,46 @@ func (p *Part) Make(spec *ProcSpec, _ *Sums) error {
 	return err
 }
 
-// The methods of client.Engine.
-
-func (p *Part) Start(_ int, _ *Sums) error           { p.engine.Start(); return nil }
-func (p *Part) Hold(_ int, _ *Sums) error            { p.engine.Hold(); return nil }
-func (p *Part) Reconnect(abrupt bool, _ *Sums) error { p.engine.Reconnect(abrupt); return nil }
-func (p *Part) Churn(rate float64, _ *Sums) error    { p.engine.Churn(rate); return nil }
-func (p *Part) Disturb(on bool, _ *Sums) error       { p.engine.Disturb(on); return nil }
-func (p *Part) Drain(last []uint64, _ *Sums) error   { p.engine.Drain(last); return nil }
-
-// Window returns what was measured since the last call.
-func (p *Part) Window(_ int, s *Sums) error {
-	t := p.engine.Window()
-	s.Times = &t
-	return nil
+// Call is what a process's engine has to do: a method of it, and its argument.
+type Call struct {
+	Method string
+	On     bool // Of Reconnect and Disturb.
+	Rate   float64
+	Last   []uint64
+	Grace  time.Duration
 }
 
-// Close returns the last counters, and all that was measured.
-func (p *Part) Close(grace time.Duration, s *Sums) error {
-	n, t := p.engine.Close(grace)
-	s.N, s.Times = n, &t
-	return nil
-}
-
-// Snapshot returns the counters.
-func (p *Part) Snapshot(_ int, s *Sums) error {
-	var drained bool
-	s.N, drained = p.engine.Snapshot()
-	s.Waiting = !drained
-	s.Bad, s.Active = p.engine.Disturbed()
+// Do does it.
+func (p *Part) Do(c *Call, s *Sums) error {
+	var t client.Times
+	switch e := p.engine; c.Method {
+	case "Start":
+		e.Start()
+	case "Hold":
+		e.Hold()
+	case "ForgetLag":
+		e.ForgetLag()
+	case "Reconnect":
+		e.Reconnect(c.On)
+	case "Churn":
+		e.Churn(c.Rate)
+	case "Disturb":
+		e.Disturb(c.On)
+	case "Drain":
+		e.Drain(c.Last)
+	case "Window":
+		t = e.Window()
+		s.Times = &t
+	case "Close":
+		s.N, t = e.Close(c.Grace)
+		s.Times = &t
+	case "Snapshot":
+		var drained bool
+		s.N, drained = e.Snapshot()
+		s.Waiting = !drained
+		s.Bad, s.Active = e.Disturbed()
+	default:
+		return fmt.Errorf("BUG: engines have no method %q", c.Method)
+	}
 	return nil
 }

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"wsd/loadtest/serverstat"
 )
 
 // checkProfile checks that the server serves profiles, if --profile needs them, so that a run without them does not
@@ -57,12 +59,7 @@ func (r *run) profile() {
 func (r *run) fetch(ctx context.Context, what, file string) error {
 	ctx, cancel := context.WithTimeout(ctx, r.duration+30*time.Second)
 	defer cancel()
-	address := strings.TrimSuffix(r.Admin, "/") + "/debug/pprof/" + what
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return fmt.Errorf("--profile: %w", err)
-	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := serverstat.Get(ctx, r.Admin, "/debug/pprof/"+what)
 	if err != nil {
 		return fmt.Errorf("--profile: %w", err)
 	}
@@ -70,7 +67,7 @@ func (r *run) fetch(ctx context.Context, what, file string) error {
 	if response.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(response.Body, 1<<10))
 		return fmt.Errorf("--profile: %s answers HTTP %s: %s (wsd serves profiles with ENABLE_PPROF=true in its "+
-			"environment)", address, response.Status, strings.TrimSpace(string(text)))
+			"environment)", response.Request.URL, response.Status, strings.TrimSpace(string(text)))
 	}
 	f, err := os.Create(filepath.Join(r.Profile, file))
 	if err != nil {

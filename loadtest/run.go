@@ -341,6 +341,9 @@ func (r *run) deliver(ctx context.Context) error {
 		r.before += f.prior
 	}
 	r.early, _ = r.engine.Snapshot()
+	if r.RampRate == 0 { // Else the latencies of the ramp count too.
+		r.engine.ForgetLag()
+	}
 	shown := r.series.phase(r.name)
 	defer shown()
 	begin := time.Now()

@@ -310,6 +310,7 @@ func (r *shapeResults) Page() *report.Page {
 	p := &report.Page{Title: "loadtest shapes: " + r.Summary, Passed: r.Passed}
 	for i := range r.Shapes {
 		s := &r.Shapes[i]
+		p.Notes = append(p.Notes, s.Name+": "+s.sentence()+". Published: "+s.Published+".")
 		p.Sections = append(p.Sections, report.Section{Title: s.Name, Rows: s.rows()})
 		if s.Result == nil {
 			continue

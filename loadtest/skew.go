@@ -238,7 +238,7 @@ func (r *spreads) WriteText(w io.Writer) error {
 // Page draws the spreads.
 func (r *spreads) Page() *report.Page {
 	p := &report.Page{Title: "loadtest skew: " + r.Summary, Passed: r.Passed}
-	table := report.Section{Title: "Connections per shard, the fullest first"}
+	table := report.Section{Title: "Connections per shard, the fullest first", Head: []string{"way", "shards"}}
 	for _, way := range r.Ways {
 		row := []string{way.Name}
 		if way.Note != "" {
@@ -248,8 +248,8 @@ func (r *spreads) Page() *report.Page {
 		var names []string
 		var values []float64
 		for i, n := range slices.Backward(slices.Sorted(slices.Values(way.Connections))) {
-			names, values, row = append(names, fmt.Sprintf("shard %d", i)), append(values, float64(n)), append(row,
-				report.Group(n))
+			names, values = append(names, fmt.Sprintf("number %d", len(way.Connections)-i)), append(values, float64(n))
+			row = append(row, report.Group(n))
 		}
 		table.Rows = append(table.Rows, row)
 		p.Plots = append(p.Plots, report.NewBars(way.Name, names, values))

@@ -139,10 +139,11 @@ func (l *loop) connected(who int32) {
 		l.refused(who, "connect: "+err.Error(), 0)
 	case err != nil:
 		l.attemptFailed(who, "connect: "+err.Error())
-	case c.bad != nil && !l.badConnected(who):
 	default:
 		if c.bad == nil {
 			l.n.Connected++
+		} else {
+			l.bad.Connected++
 		}
 		if l.e.o.TLS != nil {
 			l.secure(who)
@@ -156,7 +157,7 @@ func (l *loop) connected(who int32) {
 func (l *loop) upgrade(who int32) {
 	c := &l.conns[who]
 	c.state = stateHandshake
-	if l.send(who, l.request(who)) {
+	if (c.bad == nil || l.badUpgrade(who)) && l.send(who, l.request(who)) {
 		if err := l.poller.Modify(int(c.fd), epoll.Readable, who, c.fd); err != nil {
 			l.attemptFailed(who, fmt.Sprintf("watch socket: %v", err))
 		}

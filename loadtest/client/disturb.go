@@ -202,20 +202,18 @@ func (l *loop) badDial(who int32) {
 	}
 }
 
-// badConnected reports whether the client goes on with the upgrade. Else it sends a part of the request, or all of it,
+// badUpgrade reports whether the client goes on with the upgrade. Else it sends a part of the request, or all of it,
 // and will reset without reading.
-func (l *loop) badConnected(who int32) bool {
+func (l *loop) badUpgrade(who int32) bool {
 	c := &l.conns[who]
 	b := c.bad
-	l.bad.Connected++
-	c.state = stateHandshake
 	if !l.e.o.Disturb.Reset || b.chance.Float64() >= chanceUpgradeReset {
 		b.whole = true
 		return true
 	}
 	request := l.request(who)
 	part := request[:b.chance.IntN(len(request)+1)]
-	b.whole, b.silent = len(part) == len(request), len(part) == 0
+	b.whole, b.silent = len(part) == len(request), len(part) == 0 && c.tls == nil
 	b.mode, b.until = modeAbort, l.now+b.chance.Int64N(int64(upgradeHoldMax))
 	if len(part) > 0 && !l.send(who, part) {
 		return false

@@ -1,6 +1,9 @@
 package client
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -125,3 +128,52 @@ func TestAdd(t *testing.T) {
 	require.Equal(t, Disturbed{Connected: 3, UnreadMax: 6, Frames: map[string]int64{"1008 slow": 3, "x": 1}, Records: Counters{Lost: 5}, Faults: []string{"a"}}, n)
 	require.Equal(t, map[string]int64{"1008 slow": 1}, c.Frames, "it is a copy")
 }
+
+// By TLS, disturbing clients too shake hands first, and reset after that.
+func TestDisturberOverTLS(t *testing.T) {
+	var plain atomic.Int32
+	said := writerFunc(func(b []byte) {
+		if strings.Contains(string(b), "does not look like a TLS handshake") || strings.Contains(string(b), "HTTP request to an HTTPS server") {
+			plain.Add(1)
+		}
+	})
+	s := newServer(t, Raw, 128, func(p *peer) { p.records(1) }, func(s *server) { s.tls, s.errors = true, said })
+	roots := x509.NewCertPool()
+	roots.AddCert(s.http.Certificate())
+	e := start(t, s, Raw, 1, func(o *Options) {
+		o.TLS = &tls.Config{RootCAs: roots, ServerName: "example.com"}
+		o.Disturb = Disturb{Count: 20, Reset: true, Seed: 7, OutboundMax: 1 << 20, StopMax: 300 * time.Millisecond}
+	})
+	t.Cleanup(func() { _, _ = e.Close(0) })
+	e.Disturb(true)
+	require.Eventually(t, func() bool { n, _ := e.Disturbed(); return n.ResetUpgrade >= 5 && n.Upgraded >= 5 }, 20*time.Second, 5*time.Millisecond)
+	e.Disturb(false)
+	require.Eventually(t, func() bool { _, active := e.Disturbed(); return active == 0 }, 8*time.Second, 5*time.Millisecond)
+	n, _ := e.Disturbed()
+	require.Zero(t, n.Refused+n.ResetSilent, "%+v", n)
+	require.Zero(t, plain.Load(), "nothing is sent before the handshake")
+}
+
+// A client that has read slowly gets what TLS holds for it, also when nothing more comes.
+func TestSlowOverTLS(t *testing.T) {
+	s := newServer(t, Raw, 128, func(p *peer) {
+		time.Sleep(150 * time.Millisecond) // Most clients have begun to read slowly, or not at all.
+		p.joined(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20)
+	}, func(s *server) { s.tls = true })
+	roots := x509.NewCertPool()
+	roots.AddCert(s.http.Certificate())
+	e := start(t, s, Raw, 1, func(o *Options) {
+		o.TLS = &tls.Config{RootCAs: roots, ServerName: "example.com"}
+		o.Disturb = Disturb{Count: 20, Slow: true, Seed: 7, OutboundMax: 1 << 20, StopMax: 300 * time.Millisecond}
+		o.Channels[0].Produced = func() uint64 { return 20 }
+	})
+	t.Cleanup(func() { _, _ = e.Close(0) })
+	e.Disturb(true)
+	require.Eventually(t, func() bool { n, _ := e.Disturbed(); return n.CaughtUp >= 60 || n.Stuck > 0 }, 40*time.Second, 5*time.Millisecond)
+	n, _ := e.Disturbed()
+	require.Zero(t, n.Stuck, "%+v", n)
+}
+
+type writerFunc func(b []byte)
+
+func (f writerFunc) Write(b []byte) (int, error) { f(b); return len(b), nil }

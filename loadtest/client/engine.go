@@ -164,6 +164,14 @@ func (e *Engine) do(f func(l *loop)) {
 	}
 }
 
+// ForgetLag forgets how late the loops were up to now, such as by the work of connecting.
+func (e *Engine) ForgetLag() {
+	e.do(func(l *loop) {
+		l.recent.Lag.Reset()
+		l.times.Lag.Reset()
+	})
+}
+
 // Hold stops connecting. Current attempts are dropped and count as failed.
 func (e *Engine) Hold() { e.advance(phaseHold) }
 

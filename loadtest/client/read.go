@@ -228,4 +228,11 @@ func (l *loop) watch(who int32, on bool) {
 	if c.bad != nil {
 		c.bad.blind = !on
 	}
+	if tls := c.tls; on && tls != nil {
+		l.post(func(l *loop) { // What TLS holds since the client read slowly is nothing that epoll knows of.
+			if l.conns[who].tls == tls {
+				l.event(who)
+			}
+		})
+	}
 }

@@ -2,6 +2,7 @@ package client
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"io"
 	"log"
@@ -36,6 +37,7 @@ type server struct {
 	commands       atomic.Pointer[string]           // The first message of the last client.
 	header         atomic.Pointer[http.Header]      // Of the last upgrade request.
 	tls            bool
+	errors         io.Writer // What the HTTP server says; nil: nobody hears it.
 	running        sync.WaitGroup
 
 	mu   sync.Mutex
@@ -50,7 +52,7 @@ func newServer(t *testing.T, protocol Protocol, size int, script func(p *peer), 
 	}
 	s.http = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
 	// It says nothing to those that reset, or fail, before they have sent their request.
-	s.http.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.http.Config.ErrorLog = log.New(cmp.Or(s.errors, io.Discard), "", 0)
 	if s.tls {
 		s.http.StartTLS()
 	} else {

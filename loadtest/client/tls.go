@@ -112,7 +112,7 @@ func (l *loop) secured(who int32, t *tlsConn, err error) {
 	t.socket.deadline = time.Time{}
 	c.tls = t
 	l.upgrade(who)
-	if c.tls != nil {
+	if c.tls != nil && (c.bad == nil || !c.bad.blind) {
 		l.event(who) // What came with the end of the handshake is in t already.
 	}
 }

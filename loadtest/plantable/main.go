@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -179,7 +180,8 @@ func (c *config) measure(ctx context.Context, stdout, log io.Writer) (err error)
 }
 
 // The share of clients that the bare baseline with 3 shards is to hold, so that a row can be better and worse. The cap
-// is moved by a factor of capStep, at most capTries times.
+// is moved by a factor of capStep, then halfway between one that held too few and one that held too many, at most
+// capTries times.
 const (
 	heldLow, heldHigh = 0.35, 0.55
 	capStep           = 1.2
@@ -189,6 +191,7 @@ const (
 // calibrate finds the cap.
 func (c *config) calibrate(ctx context.Context, stdout, log io.Writer) error {
 	fmt.Fprintf(log, "at most %d runs of about %s: %s\n", capTries, c.runTime(), capTries*c.runTime())
+	var low, high float64 // Caps with which too few and too many were held; 0: none yet.
 	for range capTries {
 		bounded, cancel := context.WithTimeout(ctx, 3*c.runTime()+time.Minute)
 		m, err := c.measureRow(bounded, row{"baseline", 0, 3})
@@ -201,15 +204,27 @@ func (c *config) calibrate(ctx context.Context, stdout, log io.Writer) error {
 			continue
 		}
 		fmt.Fprintf(log, "--cpu %.3g: %s\n", c.CPU, m)
-		switch share := float64(m.Held) / float64(c.Clients); {
-		case share < heldLow:
-			c.CPU *= capStep
-		case share > heldHigh:
-			c.CPU /= capStep
-		default:
+		share := float64(m.Held) / float64(c.Clients)
+		if share >= heldLow && share <= heldHigh {
 			fmt.Fprintf(stdout, "--cpu %.3g\n", c.CPU)
 			return nil
 		}
+		c.CPU, low, high = nextCap(c.CPU, low, high, share < heldLow)
 	}
 	return fmt.Errorf("no cap found in %d tries; the last was %.3g: start elsewhere with --cpu", capTries, c.CPU)
+}
+
+// nextCap returns the cap to try after one that held too few or too many, and the new bounds: between them, where both
+// are known.
+func nextCap(cpu, low, high float64, tooFew bool) (next, newLow, newHigh float64) {
+	step := 1 / capStep
+	if tooFew {
+		low, step = cpu, capStep
+	} else {
+		high = cpu
+	}
+	if low > 0 && high > low {
+		return math.Sqrt(low * high), low, high
+	}
+	return cpu * step, low, high
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -185,6 +186,19 @@ func TestFailingRow(t *testing.T) {
 	require.Contains(t, string(document), "Run 1 of all at 3 failed: ")
 	cancel()
 	require.ErrorContains(t, c.table(ctx, &log), "repeat with --resume")
+}
+
+// The cap is found also where a step of 1.2 jumps over it.
+func TestNextCap(t *testing.T) {
+	for _, fits := range []float64{0.1, 0.39, 0.395, 0.41, 0.8} {
+		cpu, low, high, tries := 0.36, 0.0, 0.0, 0
+		for ; math.Abs(cpu-fits) > 0.01*fits; tries++ {
+			require.Less(t, tries, 15, "%g: %g", fits, cpu)
+			cpu, low, high = nextCap(cpu, low, high, cpu < fits)
+		}
+	}
+	cpu, _, _ := nextCap(0.4, 0.5, 0, false)
+	require.InDelta(t, 0.4/capStep, cpu, 1e-9, "bounds that contradict each other, by other work of the machine, do not count")
 }
 
 func TestCommandLine(t *testing.T) {

@@ -141,12 +141,11 @@ func (c *Comparison) Page() *Page {
 	p := &Page{Title: "loadtest compare: " + c.Summary, Passed: c.Passed, Notes: slices.Concat(c.Faults, c.Notes)}
 	for i := 0; i < len(c.Rows); {
 		first := c.Rows[i]
-		names, values := []string{c.Yardstick}, []float64{first.Yardstick.Median}
+		names, values := []string{c.Yardstick}, []float64{first.Yardstick.middle()}
 		for ; i < len(c.Rows) && c.Rows[i].Case == first.Case && c.Rows[i].Figure == first.Figure; i++ {
-			names, values = append(names, c.Rows[i].Server), append(values, c.Rows[i].Value.Median)
+			names, values = append(names, c.Rows[i].Server), append(values, c.Rows[i].Value.middle())
 		}
-		p.Plots = append(p.Plots, NewBars(fmt.Sprintf("%s: %s, %s (%s)", first.Case, first.Figure, first.Unit,
-			strings.Join(names, ", ")), names, values))
+		p.Plots = append(p.Plots, NewBars(first.Case+": "+first.Figure+", "+first.Unit, names, values))
 	}
 	setup := Section{Title: "Setup"}
 	for _, f := range c.Setup {
@@ -154,6 +153,14 @@ func (c *Comparison) Page() *Page {
 	}
 	p.Sections = []Section{setup, {Title: "Figures", Head: c.head(), Rows: c.table()}}
 	return p
+}
+
+// middle is the median, or NaN if there are no values.
+func (s Spread) middle() float64 {
+	if s.Count == 0 {
+		return math.NaN()
+	}
+	return s.Median
 }
 
 // columns returns the three columns of a ratio.

@@ -43,7 +43,8 @@ type Plot struct {
 // Bar is one bar of a plot.
 type Bar struct {
 	Name, Color, Text string
-	X, Y, W, H        float64
+	Label, Value      string // Below and above the bar; empty where there is no room.
+	X, Y, W, H, Mid   float64
 }
 
 // NewPlot returns a plot of curves.
@@ -91,15 +92,27 @@ func NewBars(title string, names []string, values []float64) Plot {
 	p := Plot{Title: title, Top: short(yMax), Middle: short(yMax / 2)}
 	width := plotWidth / float64(max(len(values), 1))
 	for i, v := range values {
+		bar := Bar{Name: names[i], Text: short(v), Color: colors[0], X: float64(i) * width, W: max(width*0.8, 0.5)}
 		if math.IsNaN(v) {
-			v = 0
+			v, bar.Text = 0, notAvailable
 		}
-		h := v / yMax * plotHeight
-		p.Bars = append(p.Bars, Bar{Name: names[i], Text: short(v), Color: colors[0], X: float64(i) * width,
-			W: max(width*0.8, 0.5), Y: plotHeight - h, H: h})
+		bar.H = v / yMax * plotHeight
+		bar.Y, bar.Mid = plotHeight-bar.H, bar.X+bar.W/2
+		if len(values) <= namedBars {
+			bar.Label, bar.Value = names[i], bar.Text
+		} else if len(values) <= numberedBars {
+			bar.Label = names[i][strings.LastIndexByte(names[i], ' ')+1:]
+		}
+		p.Bars = append(p.Bars, bar)
 	}
 	return p
 }
+
+// Bars that have room for their names, and for numbers.
+const (
+	namedBars    = 8
+	numberedBars = 32
+)
 
 // nice rounds up to 1, 2 or 5 times a power of ten.
 func nice(v float64) float64 {

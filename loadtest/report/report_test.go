@@ -86,6 +86,11 @@ func TestHTML(t *testing.T) {
 	b.Reset()
 	require.NoError(t, c.Page().Write(&b))
 	require.Contains(t, b.String(), "<td>single</td>")
+	require.Regexp(t, `(?s)>floor</text><text [^>]*>2<.*>wsd</text><text [^>]*>3<`, b.String(), "bars have names and values")
+	c.Rows[0].Yardstick = Spread{}
+	b.Reset()
+	require.NoError(t, c.Page().Write(&b))
+	require.Regexp(t, `>floor</text><text [^>]*>n/a<`, b.String(), "what was not measured is not 0")
 }
 
 type full struct{}

@@ -35,24 +35,28 @@ type Health struct {
 	} `json:"process"`
 }
 
+// Get asks an admin port, whose address is like http://127.0.0.1:9000. The caller closes the body.
+func Get(ctx context.Context, base, path string) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(base, "/")+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	return http.DefaultClient.Do(request)
+}
+
 // ReadHealth asks the server whose admin port is at base, such as http://127.0.0.1:9000. A server that is not serving
 // everybody also answers; see Status.
 func ReadHealth(ctx context.Context, base string) (Health, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	address := strings.TrimSuffix(base, "/") + "/health"
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return Health{}, fmt.Errorf("ask for the server's health: %w", err)
-	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := Get(ctx, base, "/health")
 	if err != nil {
 		return Health{}, fmt.Errorf("ask for the server's health: %w", err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	var h Health
 	if err := json.NewDecoder(response.Body).Decode(&h); err != nil {
-		return Health{}, fmt.Errorf("read the answer of %s, HTTP %s: %w", address, response.Status, err)
+		return Health{}, fmt.Errorf("read the answer of %s, HTTP %s: %w", response.Request.URL, response.Status, err)
 	}
 	return h, nil
 }

@@ -21,28 +21,24 @@ type Metrics map[string]float64
 func ReadMetrics(ctx context.Context, base string) (Metrics, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	address := strings.TrimSuffix(base, "/") + "/metrics"
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return nil, fmt.Errorf("ask for the server's metrics: %w", err)
-	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := Get(ctx, base, "/metrics")
 	if err != nil {
 		return nil, fmt.Errorf("ask for the server's metrics: %w", err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("ask for the server's metrics: %s answers HTTP %s", address, response.Status)
+		return nil, fmt.Errorf("ask for the server's metrics: %s answers HTTP %s",
+			response.Request.URL, response.Status)
 	}
 	m := Metrics{}
 	lines := bufio.NewScanner(http.MaxBytesReader(nil, response.Body, metricsMax))
 	for lines.Scan() {
 		if err := m.add(lines.Text()); err != nil {
-			return nil, fmt.Errorf("read the answer of %s: %w", address, err)
+			return nil, fmt.Errorf("read the answer of %s: %w", response.Request.URL, err)
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("read the answer of %s: %w", address, err)
+		return nil, fmt.Errorf("read the answer of %s: %w", response.Request.URL, err)
 	}
 	return m, nil
 }
