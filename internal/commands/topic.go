@@ -64,6 +64,10 @@ type Stats struct {
 // fetchWait is how long a broker holds a fetch while there are no records. It adds no latency.
 const fetchWait = 500 * time.Millisecond
 
+// startSlack is how far before its start a node begins to read: the clocks of a broker and a node differ, and a command
+// of the same millisecond must not be missed.
+const startSlack = 2 * time.Second
+
 // New returns a Topic that reads nothing yet. Commands that are written from now on are read, also if Kafka cannot be
 // reached until later.
 func New(o Options) (*Topic, error) {
@@ -71,7 +75,7 @@ func New(o Options) (*Topic, error) {
 	t.contact.init(t.begin)
 	opts := append([]kgo.Opt{
 		kgo.ConsumeTopics(o.Topic),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AfterMilli(t.begin.UnixMilli())),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AfterMilli(t.begin.Add(-startSlack).UnixMilli())),
 		kgo.FetchMaxWait(fetchWait), kgo.FetchMaxBytes(1 << 20), kgo.FetchMaxPartitionBytes(1 << 20),
 		kgo.BrokerMaxReadBytes(16 << 20), kgo.MaxDecompressBatchBytes(16 << 20), kgo.MaxConcurrentFetches(1),
 		kgo.KeepRetryableFetchErrors(), kgo.UnknownTopicRetries(-1),
