@@ -74,8 +74,8 @@ func New(o Options) (*Topic, error) {
 	t := &Topic{o: o, begin: time.Now()}
 	t.contact.init(t.begin)
 	opts := append([]kgo.Opt{
-		kgo.ConsumeTopics(o.Topic),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AfterMilli(t.begin.Add(-startSlack).UnixMilli())),
+		// Of a partition that has lost what was to be read next, all is read: what is old or known is dropped.
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchMaxWait(fetchWait), kgo.FetchMaxBytes(1 << 20), kgo.FetchMaxPartitionBytes(1 << 20),
 		kgo.BrokerMaxReadBytes(16 << 20), kgo.MaxDecompressBatchBytes(16 << 20), kgo.MaxConcurrentFetches(1),
 		kgo.KeepRetryableFetchErrors(), kgo.UnknownTopicRetries(-1),
@@ -100,7 +100,10 @@ func (t *Topic) Start() {
 	t.stop, t.stopped = stop, make(chan struct{})
 	go pprof.Do(ctx, pprof.Labels("component", "commands"), func(ctx context.Context) {
 		defer close(t.stopped)
+		var locating sync.WaitGroup
+		locating.Go(func() { t.locate(ctx) })
 		t.read(ctx)
+		locating.Wait()
 	})
 }
 

@@ -25,7 +25,7 @@ func TestApacheKafka(t *testing.T) { suite(t, kafkatest.Apache(t, 3)) }
 
 func suite(t *testing.T, k *kafkatest.Cluster) {
 	for name, run := range map[string]func(*testing.T, *kafkatest.Cluster){
-		"nodes": testNodes, "hostile": testHostile, "missing": testMissing, "create": testCreate, "away": testAway,
+		"nodes": testNodes, "hostile": testHostile, "missing": testMissing, "create": testCreate, "away": testAway, "partitions": testPartitions,
 	} {
 		t.Run(name, func(t *testing.T) { run(t, k) })
 	}
@@ -174,6 +174,29 @@ func testMissing(t *testing.T, k *kafkatest.Cluster) {
 	eventually(t, "the topic is read", func() bool { return n.Late() == "" })
 	n.send("a")
 	n.has("a")
+}
+
+// Partitions that the topic gets later are read from their beginning, and so is a topic that is created again.
+func testPartitions(t *testing.T, k *kafkatest.Cluster) {
+	topic := k.Topic(t, 1)
+	n := newNode(t, k, topic, nil)
+	n.send("a")
+	n.has("a")
+	k.AddPartitions(t, topic, 3)
+	cl := k.Client(t, kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	write := func(user string, partition int32) {
+		c := &Command{ID: NewID(), Do: Disconnect, User: user}
+		value, err := c.Append(nil)
+		require.NoError(t, err)
+		kafkatest.Produce(t, cl, &kgo.Record{Topic: topic, Partition: partition, Value: value})
+	}
+	write("b", 2)
+	n.has("a", "b")
+	k.Delete(t, topic)
+	k.Create(t, topic, 1)
+	cl = k.Client(t, kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	write("c", 0)
+	n.has("a", "b", "c")
 }
 
 func testCreate(t *testing.T, k *kafkatest.Cluster) {
