@@ -24,6 +24,15 @@ const (
 	KindCount                // The number of kinds.
 )
 
+// Kinds returns every kind, for a metric that starts at zero.
+func Kinds() []Kind {
+	list := make([]Kind, KindCount)
+	for i := range list {
+		list[i] = Kind(i)
+	}
+	return list
+}
+
 // String returns the kind as metrics and logs name it.
 func (k Kind) String() string {
 	return [KindCount]string{"full", "timeout", "closed", "too_large", "unknown_topic", "denied", "broker",

@@ -210,6 +210,9 @@ func TestBounds(t *testing.T) {
 	require.Equal(t, uint64(1), p.Stats().Failed[Full].Load())
 }
 
+// TestBoundsOfBytes: the bytes under way are bounded, and those of one record.
+func TestBoundsOfBytes(t *testing.T) { testBounds(t, kafkatest.Kfake(t, 1)) }
+
 func testBounds(t *testing.T, k *kafkatest.Cluster) {
 	t.Helper()
 	topic := k.Topic(t, 1)

@@ -87,7 +87,7 @@ type Producer struct {
 	o     Options
 	cl    *kgo.Client
 	log   *throttledLog
-	stats Stats
+	stats *Stats
 
 	wake    chan struct{} // Has room for one.
 	closing chan struct{}
@@ -106,9 +106,8 @@ type Producer struct {
 func Open(o Options) (*Producer, error) {
 	p := &Producer{
 		o: o, log: &throttledLog{out: o.Logger}, wake: make(chan struct{}, 1), closing: make(chan struct{}),
-		stopped: make(chan struct{}),
+		stopped: make(chan struct{}), stats: NewStats(),
 	}
-	p.stats.init()
 	var err error
 	if p.cl, err = kgo.NewClient(p.clientOptions()...); err != nil {
 		return nil, fmt.Errorf("open producer: %w", err)
@@ -356,7 +355,7 @@ func (p *Producer) Close(ctx context.Context) error {
 }
 
 // Stats returns the Producer's counters.
-func (p *Producer) Stats() *Stats { return &p.stats }
+func (p *Producer) Stats() *Stats { return p.stats }
 
 // Usage returns the records under way and their bytes. Any goroutine may call it.
 func (p *Producer) Usage() (records, bytes int) {

@@ -34,12 +34,12 @@ type Request struct {
 	Channel string
 	Data    []byte // The Publisher keeps it.
 	JSON    bool   // Refuse data that JSON clients would not get.
-	// Who publishes. The record has both in headers, and subscribers get them as the publication's info. An empty Client
-	// means that no client does: the publication then has no info.
+	// Who publishes. The record has both in headers, and subscribers get them as the publication's info. An empty
+	// Client means that no client does: the publication then has no info.
 	Client, User string
 	Tags         map[string]string // At most TagsMax, of names and values of at most TagBytesMax bytes.
-	// If it is not empty, a second request with it and the same channel, within Options.KeysTTL, writes nothing and gets
-	// the outcome of the first. At most KeyBytesMax bytes.
+	// If it is not empty, a second request with it and the same channel, within Options.KeysTTL, writes nothing and
+	// gets the outcome of the first. At most KeyBytesMax bytes.
 	Key string
 }
 
@@ -63,11 +63,12 @@ func New(o Options) *Publisher {
 
 // Errors of Publish, beside those of package produce.
 var (
-	errTooLarge  = errors.New("the data is larger than publish.bytes_max allows")
-	errNotJSON   = errors.New("the data is not JSON that clients can read")
-	errEmpty     = errors.New("there is no data")
-	errKey       = fmt.Errorf("the idempotency key has more than %d bytes", KeyBytesMax)
-	errTags      = fmt.Errorf("more than %d tags, or one with a name or value of more than %d bytes", TagsMax, TagBytesMax)
+	errTooLarge = errors.New("the data is larger than publish.bytes_max allows")
+	errNotJSON  = errors.New("the data is not JSON that clients can read")
+	errEmpty    = errors.New("there is no data")
+	errKey      = fmt.Errorf("the idempotency key has more than %d bytes", KeyBytesMax)
+	errTags     = fmt.Errorf("more than %d tags, or one with a name or value that is not UTF-8 or has more than %d "+
+		"bytes", TagsMax, TagBytesMax)
 	errNotRouted = errors.New("no route says where records of the channel are written (wsd config check names those " +
 		"that cannot)")
 	errSameKey = errors.New("the outcome of the first request with this idempotency key is not known yet")
@@ -118,7 +119,8 @@ func validTags(tags map[string]string) bool {
 		return false
 	}
 	for name, value := range tags {
-		if name == "" || max(len(name), len(value)) > TagBytesMax || !utf8.ValidString(name) || !utf8.ValidString(value) {
+		if name == "" || max(len(name), len(value)) > TagBytesMax || !utf8.ValidString(name) ||
+			!utf8.ValidString(value) {
 			return false
 		}
 	}

@@ -54,8 +54,8 @@ func (t *Table) Invert(topics []string) (*Inverter, []NotInvertible, error) {
 		problem := r.notInvertible(pattern != nil)
 		if t.overrides != nil && (pattern != nil || t.overrides.covers(topic)) && t.overrides.takesIdentity() {
 			problem = "overrides are enabled for the topic with a header that says who published (" + HeaderClient +
-				", " + HeaderUser + " or " + HeaderTagPrefix + "...): the record would go there; give overrides other " +
-				"headers"
+				", " + HeaderUser + " or " + HeaderTagPrefix + "...): the record would go there; give overrides " +
+				"other headers"
 		}
 		one := NotInvertible{Rule: r.index, Channel: r.channel.String(), Problem: problem}
 		switch {

@@ -23,6 +23,7 @@ import (
 	"wsd/internal/deflate"
 	"wsd/internal/listen"
 	"wsd/internal/privilege"
+	"wsd/internal/produce"
 	"wsd/internal/recovery"
 	"wsd/internal/routing"
 	"wsd/internal/shard"
@@ -53,6 +54,8 @@ type Server struct {
 	login     login
 	source    *source.Source
 	recovery  *recovery.Recovery // Nil if recovery.enabled is false.
+	producer  *produce.Producer  // Nil unless something writes to Kafka.
+	publisher *publisher         // Nil if nobody may publish.
 	tls       clientTLS
 	deflate   *deflate.Pool    // Nil if client.compression is false.
 	admit     *shard.Admission // Nil if admission.mode is off, like admission.
@@ -146,6 +149,9 @@ func (s *Server) assemble() (err error) {
 	}
 	if s.identity != nil {
 		s.identity.start(cfg)
+	}
+	if err := s.openPublisher(); err != nil {
+		return err
 	}
 	s.admit = s.shardAdmission()
 	if err := s.buildShards(shards); err != nil {
@@ -395,6 +401,9 @@ func (s *Server) close() {
 		s.deflate.Close()
 	}
 	s.identity.close()
+	if s.producer != nil {
+		errs = append(errs, s.producer.Close(ctx))
+	}
 	if s.admin != nil {
 		errs = append(errs, s.admin.Close(ctx))
 	}

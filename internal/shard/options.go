@@ -80,6 +80,7 @@ type Options struct {
 	TLS         TLS
 	Recovery    RecoveryOptions
 	Auth        AuthOptions
+	Publish     PublishOptions
 
 	PathPrefix  string             // What a proxy may leave before the paths of the client port; may be empty.
 	Version     string             // In the connect result of protocol clients.
