@@ -223,6 +223,21 @@ func (r *Rules) Claims() (names []string) {
 	return slices.Compact(names)
 }
 
+// MayAllow reports whether a rule gives somebody a channel: the one of this name, or with prefix any that begins with
+// it. It may return true for channels that a rule before gives to nobody.
+func (r *Rules) MayAllow(name string, prefix bool) bool {
+	return slices.ContainsFunc(r.list, func(one rule) bool {
+		switch {
+		case !one.all && !one.anyUser && !one.token && len(one.claims) == 0:
+			return false
+		case one.prefix || one.user:
+			return strings.HasPrefix(name, one.before) || prefix && strings.HasPrefix(one.before, name)
+		default:
+			return name == one.before || prefix && strings.HasPrefix(one.before, name)
+		}
+	})
+}
+
 // NeedUsers reports whether a rule asks for more than to be anybody.
 func (r *Rules) NeedUsers() bool {
 	return slices.ContainsFunc(r.list, func(one rule) bool { return one.anyUser || one.token || len(one.claims) > 0 })

@@ -85,3 +85,22 @@ func TestParseErrors(t *testing.T) {
 		require.ErrorContains(t, err, problem)
 	}
 }
+
+func TestMayAllow(t *testing.T) {
+	r, err := Parse([]string{"chat.secret=nobody", "chat.*=all", "user.{sub}.box=user", "news=user", "none.*=nobody"})
+	require.NoError(t, err)
+	for _, test := range []struct {
+		name         string
+		prefix, want bool
+	}{
+		{"chat.a", false, true}, {"chat.", true, true}, {"ch", true, true}, {"", true, true}, {"ch", false, false},
+		{"user.a.box", false, true}, {"user.", true, true}, {"news", false, true}, {"news", true, true}, {"news.", true, false},
+		{"none.a", false, false}, {"none.", true, false}, {"x", true, false},
+	} {
+		require.Equal(t, test.want, r.MayAllow(test.name, test.prefix), "%+v", test)
+	}
+	require.True(t, r.NeedUsers())
+	public, err := Parse([]string{"a=all", "b=nobody"})
+	require.NoError(t, err)
+	require.False(t, public.NeedUsers())
+}

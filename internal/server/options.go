@@ -102,12 +102,12 @@ func (s *Server) busOptions(shards int) bus.Options {
 	}
 }
 
-func (s *Server) sourceOptions(shards int) (source.Options, error) {
+func (s *Server) sourceOptions(shards int) (o source.Options, err error) {
 	k, b := s.cfg.Kafka, s.cfg.Bus
-	if err := s.login.set(k, s.log); err != nil {
-		return source.Options{}, err
+	if err = s.login.set(k, s.log); err != nil {
+		return o, err
 	}
-	o := source.Options{
+	o = source.Options{
 		Brokers: k.Brokers, Topics: k.Topics, ClusterID: k.ClusterID,
 		ClientID: k.ClientID, TLS: s.login.tls, SASL: s.login.sasl,
 		Rack: k.Rack, ReadUncommitted: k.Isolation == "read_uncommitted",
@@ -133,12 +133,10 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 		o.Start.Mode = source.StartCommitted
 	}
 	o.Routes, o.Overrides = s.cfg.Rules(), s.cfg.RouteOverrides()
-	if s.cfg.Publish.On() || s.cfg.API.On() {
-		inverter, _, err := s.cfg.Inverter()
-		if err != nil {
+	if s.cfg.Publish.On() {
+		if o.Published, err = published(s.cfg); err != nil {
 			return o, err
 		}
-		o.Published = inverter.Writes
 	}
 	if s.cfg.Recovery.Enabled {
 		o.RecentBytesMax = int(s.cfg.Recovery.CacheBytes)
@@ -164,8 +162,16 @@ func (s *Server) shardRecovery() shard.RecoveryOptions {
 	r := s.cfg.Recovery
 	return shard.RecoveryOptions{
 		Recoverer: s.recovery, PublicationsMax: r.MaxPublications, HistoryMax: min(r.MaxPublications, historyMax),
-		BytesMax: int(r.MaxBytes), Cached: r.CacheChannels,
+		BytesMax: int(r.MaxBytes), Cached: r.CacheChannels, Depths: depths(r.Depths()),
 	}
+}
+
+// depths returns recovery.channels in the form of package shard.
+func depths(list []config.Depth) (out []shard.Depth) {
+	for _, d := range list {
+		out = append(out, shard.Depth(d))
+	}
+	return out
 }
 
 // historyMax bounds the publications of a reply to a history command.
