@@ -123,8 +123,8 @@ func (k *Key) AllowsMethod(method string) bool {
 // AllowsChannel reports whether the key is for a channel.
 func (k *Key) AllowsChannel(channel string) bool {
 	return len(k.patterns) == 0 || slices.ContainsFunc(k.patterns, func(p string) bool {
-		prefix, any := strings.CutSuffix(p, "*")
-		return channel == p || any && strings.HasPrefix(channel, prefix)
+		prefix, cut := strings.CutSuffix(p, "*")
+		return channel == p || cut && strings.HasPrefix(channel, prefix)
 	})
 }
 

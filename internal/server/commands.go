@@ -91,9 +91,11 @@ func (s *Server) connOf(client string) (conn routing.ConnID, ok bool) {
 // orderFor returns what shards are to do for a command; nil: the client is not of this process.
 func (s *Server) orderFor(c *commands.Command) *shard.Order {
 	o := &shard.Order{
-		User: c.User, Channel: c.Channel, Keep: c.Keep, Code: uint16(c.Code), Text: c.Reason, Data: c.Data,
-		DataJSON: oneLine(c.Data), Expired: c.Expired,
+		User: c.User, Channel: c.Channel, Keep: c.Keep, Text: c.Reason,
+		Code:    uint16(c.Code), //nolint:gosec // Check has limited it.
+		Expired: c.Expired,
 	}
+	o.Data, o.DataJSON = oneLine(c.Data)
 	switch c.Do {
 	case commands.Disconnect:
 		o.Kind = shard.OrderDisconnect
@@ -193,5 +195,11 @@ func (s *Server) commandsLate() func() bool {
 	return func() bool { return s.commands.Late() != "" }
 }
 
-// oneLine reports whether data may be sent to JSON clients as they are: they are JSON without a line break.
-func oneLine(data []byte) bool { return json.Valid(data) && !bytes.ContainsAny(data, "\r\n") }
+// oneLine returns data as JSON clients get them, without line breaks, or reports that they are not JSON.
+func oneLine(data []byte) (out []byte, isJSON bool) {
+	var compact bytes.Buffer
+	if json.Compact(&compact, data) != nil {
+		return data, false
+	}
+	return compact.Bytes(), true
+}
