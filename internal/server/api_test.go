@@ -121,6 +121,14 @@ func TestAPI(t *testing.T) {
 	}
 }
 
+// A response names a limited number of channels.
+func TestAPIChannelsMax(t *testing.T) {
+	r := newRig(t, map[string]any{"api.keys": []string{apiKey}, "api.channels_max": "2"})
+	r.join("a", "b", "c.d")
+	require.Contains(t, r.api("channels", `{}`), `{"error":{"code":106,"message":"limit exceeded: more than 2 channels match`)
+	require.Contains(t, r.api("channels", `{"pattern":"c.*"}`), `{"channels":{"c.d":{"num_clients":1}}`)
+}
+
 // Without a key there is no server API, also for those who guess.
 func TestNoAPI(t *testing.T) {
 	r := newRig(t, nil)
