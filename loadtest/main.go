@@ -21,17 +21,18 @@ func main() {
 
 // commands is the command line.
 type commands struct {
-	Capacity capacity     `cmd:"" help:"Hold many clients, each with at least one record per second, or search how many can be held."`
-	Fanout   fanout       `cmd:"" help:"Deliver many records to many clients."`
-	Storm    storm        `cmd:"" help:"All clients reconnect at once, with or without recovery, while records are delivered."`
-	Churn    churnCommand `cmd:"" help:"Clients leave and come back at a rate, while records are delivered."`
-	Slow     slow         `cmd:"" help:"A share of the clients is slow, stopped or reset; the others must not suffer."`
-	Soak     soak         `cmd:"" help:"Deliver records for a long time while some clients are slow, stopped or reset, and check the server's counters and the slope of its memory."`
-	Skew     skew         `cmd:"" help:"Show how connections spread over shards: by the kernel's hash, from a shared accept queue, and by wsd's steering."`
-	Compare  compare      `cmd:"" help:"Run several servers alternately, such as wsd and the floor, a minimal server in C, and print ratios."`
-	Workers  workersCmd   `cmd:"" hidden:"" help:"Run workers that share an accept queue until standard input ends, for skew."`
-	Proc     procCmd      `cmd:"" hidden:"" help:"Run a part of the clients until standard input ends, for --procs."`
-	Kafka    kafkaCmd     `cmd:"" hidden:"" help:"Run a Kafka until standard input ends, for compare."`
+	Capacity capacity       `cmd:"" help:"Hold many clients, each with at least one record per second, or search how many can be held."`
+	Fanout   fanout         `cmd:"" help:"Deliver many records to many clients."`
+	Storm    storm          `cmd:"" help:"All clients reconnect at once, with or without recovery, while records are delivered."`
+	Churn    churnCommand   `cmd:"" help:"Clients leave and come back at a rate, while records are delivered."`
+	Slow     slow           `cmd:"" help:"A share of the clients is slow, stopped or reset; the others must not suffer."`
+	Soak     soak           `cmd:"" help:"Deliver records for a long time while some clients are slow, stopped or reset, and check the server's counters and the slope of its memory."`
+	Publish  publishCommand `cmd:"" help:"Clients publish at a rate; measure acknowledgement and receipt, also beside a bare loop of Kafka and beside clients over their rate."`
+	Skew     skew           `cmd:"" help:"Show how connections spread over shards: by the kernel's hash, from a shared accept queue, and by wsd's steering."`
+	Compare  compare        `cmd:"" help:"Run several servers alternately, such as wsd and the floor, a minimal server in C, and print ratios."`
+	Workers  workersCmd     `cmd:"" hidden:"" help:"Run workers that share an accept queue until standard input ends, for skew."`
+	Proc     procCmd        `cmd:"" hidden:"" help:"Run a part of the clients until standard input ends, for --procs."`
+	Kafka    kafkaCmd       `cmd:"" hidden:"" help:"Run a Kafka until standard input ends, for compare."`
 }
 
 // kafkaCmd is the command that compare starts for each wsd.
@@ -94,6 +95,8 @@ func (s *session) run(ctx context.Context, c *commands, name string) error {
 			return err
 		}
 		return s.print(result, result, c.Skew.JSON, c.Skew.HTML, result.Passed)
+	case name == "publish":
+		return c.Publish.run(ctx, s.stdout)
 	case name == "workers <count>":
 		return workers.Serve(c.Workers.Count, os.Stdin, s.stdout)
 	case name == "proc <memory> <cells>":

@@ -119,7 +119,8 @@ func start(t *testing.T, args ...string) *process {
 		args = append(args, "--shutdown.drain", "20s")
 	}
 	p.cmd = exec.CommandContext(t.Context(), os.Args[0], args...)
-	p.cmd.Env = append(os.Environ(), asWSD+"=1")
+	isTests := func(variable string) bool { return strings.HasPrefix(variable, "WSD_TEST_") } // A fault to wsd.
+	p.cmd.Env = append(slices.DeleteFunc(os.Environ(), isTests), asWSD+"=1")
 	var err error
 	p.stdin, err = p.cmd.StdinPipe()
 	require.NoError(t, err)

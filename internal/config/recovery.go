@@ -92,8 +92,8 @@ func (l *loader) checkDepths(r *Recovery) {
 		for _, e := range earlier {
 			prefix, ok := strings.CutSuffix(e.Pattern, "*")
 			if e.Pattern == d.Pattern || ok && strings.HasPrefix(strings.TrimSuffix(d.Pattern, "*"), prefix) {
-				l.complain(key, text, fmt.Sprintf("has no effect after %q, which matches all of its channels", e.Pattern),
-					"move it before that")
+				l.complain(key, text, fmt.Sprintf("has no effect after %q, which matches all of its channels",
+					e.Pattern), "move it before that")
 				break
 			}
 		}

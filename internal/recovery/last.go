@@ -85,7 +85,8 @@ func (x *index) of(q *query) (lo, hi, bytes int, full bool) {
 	hi = sort.Search(len(x.offsets), func(i int) bool { return x.offsets[i] > published(q.edge) })
 	for lo = hi; lo > 0 && x.offsets[lo-1] > q.After; lo-- {
 		count, size := q.count+hi-lo, bytes+x.sizes[lo-1]
-		if count == q.RecordsMax || count > 0 && q.bytes+size > q.BytesMax || q.Oldest != 0 && x.times[lo-1] < q.Oldest {
+		if count == q.RecordsMax || count > 0 && q.bytes+size > q.BytesMax ||
+			q.Oldest != 0 && x.times[lo-1] < q.Oldest {
 			return lo, hi, bytes, true
 		}
 		bytes = size

@@ -19,6 +19,7 @@ var wallTimes = []string{
 	"internal/source/offsets.go return st.Time.UnixMilli()",            // The same, asked of the broker.
 	"internal/metrics/drain.go return float64(t.UnixMilli())",          // A gauge.
 	"internal/kafka/record.go return time.UnixMilli(r.Millis)",         // A record's timestamp.
+	"internal/shard/recover.go Add(-d.Age).UnixMilli()",                // To be compared with records' timestamps.
 	"internal/dev/trades.go now.UTC().Format(",                         // In the demo's records.
 	"internal/metrics/tls.go CertificateExpires().Unix()",              // What a certificate says.
 	"internal/auth/claims.go jwt.NewNumericDate(time.Unix(",            // What a token says; Verify makes a deadline of it once.

@@ -94,6 +94,7 @@ var rules = map[string]rule{
 	"../cmd/wsd":             {own: []string{"auth", "cgroup", "command", "config", "reload", "route", "routing", "rules", "server", "control", "dev", "doctor"}, outside: []string{kong, unix}},
 	"../loadtest":            {own: []string{"command", "epoll"}, outside: []string{kong, "github.com/HdrHistogram/hdrhistogram-go", unix}},
 	"../loadtest/client":     {own: []string{"wire", "epoll"}, outside: []string{centrifuge, "github.com/gobwas/ws", "github.com/HdrHistogram/hdrhistogram-go", unix}},
+	"../loadtest/publishing": {outside: []string{"github.com/gobwas/ws", "github.com/HdrHistogram/hdrhistogram-go", franzGo}},
 	"../loadtest/producer":   {outside: []string{kafkaGo}},
 	"../loadtest/report":     {outside: []string{"github.com/HdrHistogram/hdrhistogram-go"}},
 	"../loadtest/serverstat": {outside: []string{unix}},
