@@ -1,7 +1,6 @@
 package httpserve
 
 import (
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -23,7 +22,7 @@ func TestConnectionsOption(t *testing.T) {
 			entered <- struct{}{}
 			<-release
 		}),
-		Probe: func(*http.Request) bool { return false }, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Probe: func(*http.Request) bool { return false }, Logger: slog.New(slog.DiscardHandler),
 	})
 	url := "http://" + listener.Addr().String() + "/"
 	status := make(chan int, 8)
