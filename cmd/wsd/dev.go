@@ -30,6 +30,10 @@ func (c *devCmd) Run(e env) error {
 	}
 	ctx, stop := signals(e.stderr)
 	defer stop()
+	var own []string // Topics that are created and not read.
+	if cfg.Commands.Topic != "" {
+		own = append(own, cfg.Commands.Topic)
+	}
 	// Topics named exactly are created. Patterns match topics that exist now or later.
 	var names, patterns []string
 	for _, t := range cfg.Kafka.Topics {
@@ -48,7 +52,7 @@ func (c *devCmd) Run(e env) error {
 	}
 	// The feeds stop with the cluster, after the server.
 	cluster, err := dev.Start(ctx, dev.Options{
-		Listen: cfg.Dev.KafkaListen, Topics: slices.Concat(names, cfg.Dev.Topics), Rate: cfg.Dev.Rate,
+		Listen: cfg.Dev.KafkaListen, Topics: slices.Concat(names, cfg.Dev.Topics, own), Rate: cfg.Dev.Rate,
 		Stdin: cfg.Dev.Stdin,
 		In:    e.stdin, Logger: logger,
 	})
@@ -57,6 +61,7 @@ func (c *devCmd) Run(e env) error {
 	}
 	defer cluster.Stop()
 	cfg.Kafka.Brokers, cfg.Kafka.Topics = cluster.Brokers(), append(cluster.Topics(), patterns...)
+	cfg.Kafka.Topics = slices.DeleteFunc(cfg.Kafka.Topics, func(t string) bool { return slices.Contains(own, t) })
 	if !loaded.Given("kafka.start") {
 		cfg.Kafka.Start = "earliest" // This Kafka starts empty, so nothing in it is old.
 	}

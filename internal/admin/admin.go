@@ -34,6 +34,8 @@ type Options struct {
 	Token func() string // Returns the token that all but /health, /ready and /metrics needs; nil: there is none.
 	TLS   *tls.Config   // Nil: the port does not speak TLS.
 
+	// API serves POST /api and below on any address, because it asks for a key; nil: there is none.
+	API http.Handler
 	// Gets what net/http complains about, at debug level, and an error if serving ends unasked.
 	Logger *slog.Logger
 }

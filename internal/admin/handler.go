@@ -15,14 +15,19 @@ var scripts = []string{
 // channelsMax is the number of channels that the page gets at most.
 const channelsMax = 1000
 
-// newHandler routes requests. Health, readiness and metrics are for everyone, the rest for who has the token; without
-// one it is served on addresses that only this machine can reach.
+// newHandler routes requests. Health, readiness and metrics are for everyone, the server API for who has a key of it,
+// and the rest for who has the token; without one it is served on addresses that only this machine can reach.
 func newHandler(o Options, isLoopback bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /health", HealthHandler(o.Health))
 	mux.Handle("GET /ready", readyHandler(o.Ready))
 	mux.Handle("GET /metrics", o.Metrics)
 
+	if o.API != nil {
+		mux.Handle("POST /api/", o.API)
+		mux.Handle("POST /api", o.API)
+		mux.Handle("GET /api/openapi.json", o.API)
+	}
 	private := http.NewServeMux()
 	known := namesOf(&o)
 	private.HandleFunc("GET /{$}", pageHandler(known, o.ClientPort, o.Token != nil))

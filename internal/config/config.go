@@ -8,6 +8,8 @@ type Config struct {
 	Auth      Auth         `key:"auth"`
 	Limits    ClientLimits `key:"limits"`
 	Admin     Admin        `key:"admin"`
+	API       API          `key:"api"`
+	Commands  Commands     `key:"commands"`
 	Control   Control      `key:"control"`
 	Metrics   Metrics      `key:"metrics"`
 	Health    Health       `key:"health"`

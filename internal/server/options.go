@@ -320,8 +320,10 @@ func (s *Server) adminOptions() admin.Options {
 			Auth: tokens, Steering: s.steering, Admission: s.admission, Memory: &s.memory, Channels: s.interest.Len,
 			Ready:   func() bool { ready, _ := s.Ready(); return ready },
 			Produce: s.produceStats(),
-			Drain:   s.drainMetrics, TLS: s.tls.stats(), CertificateExpires: s.tls.expires,
+			API:     s.api.stats(), Commands: s.commandsStats(), CommandsLate: s.commandsLate(),
+			Drain: s.drainMetrics, TLS: s.tls.stats(), CertificateExpires: s.tls.expires,
 		}),
+		API:   s.api.adminHandler(),
 		Pprof: enabled(os.Getenv("ENABLE_PPROF")), ClientPort: int(s.groups[0].Address.Port()), Channels: s.channels,
 		Page: s.pageQuestions(), Changes: s.pageChanges(), Hosts: s.cfg.Admin.Hosts, Logger: s.log,
 	}

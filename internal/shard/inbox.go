@@ -13,6 +13,7 @@ const (
 	signalCompletions
 	signalDrain
 	signalSurvey
+	signalOrders
 )
 
 // inboxMax bounds the completions that a shard may be waiting for.

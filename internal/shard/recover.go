@@ -47,6 +47,12 @@ type Depth struct {
 	Age          time.Duration // None that is older, by its timestamp in Kafka; 0: of any age.
 }
 
+// DepthOf returns what a channel's stream is for whoever reads it: how many of the last publications, and from which
+// timestamp on in milliseconds of Unix time, 0 for any. own reports that the channel has a depth of its own.
+func (o *RecoveryOptions) DepthOf(channel string) (publications int, oldest int64, own bool) {
+	return o.depth(channel)
+}
+
 // depth returns how many of the last publications of a channel clients may recover, and from which timestamp on in
 // milliseconds of Unix time; 0: from any. own reports that the channel has a depth of its own.
 func (o *RecoveryOptions) depth(channel string) (publications int, oldest int64, own bool) {

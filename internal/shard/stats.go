@@ -77,6 +77,11 @@ type Stats struct {
 	Unrecovered [recoveryOriginCount]atomic.Uint64
 	// Deliveries that were later than Options.Late.Max, by the stage that took longest.
 	Late [stageCount]atomic.Uint64
+
+	// Orders carried out, and connections that they changed, by OrderKind.
+	Orders        [orderKinds]atomic.Uint64
+	OrdersChanged [orderKinds]atomic.Uint64
+	OrdersRefused atomic.Uint64 // Subscriptions that an order wanted and a limit refused.
 }
 
 func newStats() *Stats { return &Stats{} }

@@ -243,14 +243,6 @@ func (s *Shard) Clients(ctx context.Context, q ClientQuery) (list []ClientInfo, 
 	return list, total, nil
 }
 
-// userOf returns the user of c, "" if it has none.
-func (s *Shard) userOf(c *conn) string {
-	if c.known&knownUser == 0 {
-		return ""
-	}
-	return routing.User(s.channels.list[c.subs[0].channel].name)
-}
-
 func (s *Shard) describe(c *conn) ClientInfo {
 	return ClientInfo{
 		Client:  routing.MakeConnID(s.opts.ID, c.generation, c.slot),

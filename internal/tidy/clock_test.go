@@ -32,6 +32,8 @@ var wallTimes = []string{
 	"cmd/wsd/token.go \"iat\": time.Now().Unix()",                      // In a token, for others to read.
 	"cmd/wsd/token.go time.Now().Add(c.TTL).Unix()",                    // The same.
 	"cmd/wsd/token.go c.ExpireAt.UTC().Format(time.RFC3339)",           // For people.
+	"internal/commands/locate.go ListOffsetsAfterMilli(",               // Asked of the broker.
+	"internal/server/commands.go time.Until(time.Unix(",                // What a command says; a deadline is made of it.
 	"internal/server/tls.go at.UTC().Format(time.RFC3339)",             // The same.
 	"internal/doctor/certificates.go NotAfter.UTC().Format(",           // The same.
 	"internal/doctor/certificates.go NotBefore.UTC().Format(",          // The same.
