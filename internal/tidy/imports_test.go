@@ -55,6 +55,7 @@ var rules = map[string]rule{
 	"steering":     {own: []string{"routing", "host", "dirlock"}, outside: []string{ebpf, unix}},
 	"auth":         {outside: []string{"github.com/golang-jwt/jwt/v5", "github.com/MicahParks/keyfunc/v3"}},
 	"rules":        {},
+	"proxy":        {own: []string{"proto", "stats"}},
 	"cgroup":       {},
 	"tlsrecord":    {outside: []string{"golang.org/x/crypto/chacha20poly1305"}},
 	"tlshandshake": {own: []string{"tlsrecord", "stats"}},
