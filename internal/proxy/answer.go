@@ -108,7 +108,8 @@ func Decode(text []byte, depthMax int, now time.Time) (*Answer, error) {
 	case t.Disconnect != nil:
 		d := t.Disconnect
 		if d.Code < closeCodeLeast || d.Code > closeCodeMost {
-			return nil, fmt.Errorf("disconnect.code is %d, must be from %d to %d", d.Code, closeCodeLeast, closeCodeMost)
+			return nil, fmt.Errorf("disconnect.code is %d, must be from %d to %d", d.Code, closeCodeLeast,
+				closeCodeMost)
 		}
 		a.Disconnect = &Disconnect{Code: uint16(d.Code), Reason: shorten(d.Reason, closeReasonMax)}
 		return a, nil

@@ -23,7 +23,7 @@ type Options struct {
 	AnswerBytesMax int                // Bytes of one answer.
 	JSONDepthMax   int                // How deep JSON for clients may be nested.
 	Binary         bool               // Send data in base64, so that they may be any bytes.
-	Static         [][2]string        // Header fields of each request. Those of the client come after, and replace them.
+	Static         [][2]string        // Header fields of each request. Those of the client replace them.
 	TLS            func() *tls.Config // Called for each new connection to an https endpoint; nil: the defaults.
 	Logger         *slog.Logger
 }
