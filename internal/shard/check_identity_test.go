@@ -46,6 +46,8 @@ func checkIdentities(t testing.TB, s *Shard) {
 		if next := id.next(); c.state == stateJoined && next != 0 {
 			require.True(t, c.deadline != 0 && c.deadline <= max(next, s.tick+1), "the end of slot %d is forgotten", c.slot)
 		}
+		_, joins := s.identities.joins[c.slot]
+		require.Equal(t, id.join != nil, joins, "slot %d waits for its connect command", c.slot)
 		if j := id.join; j != nil {
 			answers += int64(j.bytes)
 			waiting := 0

@@ -116,8 +116,9 @@ func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 			return nil // It comes later, or c has ended.
 		}
 	case cmd.Connect != nil:
-		s.ignoreToken(cmd.Connect.Token)
-		reply.Connect = s.connect(c)
+		if reply = s.connectAnybody(c, cmd.Id, cmd.Connect); reply == nil {
+			return nil // It comes later, or c has ended.
+		}
 	case cmd.Subscribe != nil:
 		if cmd.Subscribe.Recover {
 			if end := s.overRate(c, RateRecoveries, 1); end != nil {

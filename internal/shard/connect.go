@@ -55,10 +55,11 @@ func (s *Shard) refuseConnect(c *conn, id uint32, e *proto.Error) *protocol.Repl
 // join makes c the client that who says, and returns the reply to its connect command; nil: c has ended, or the reply
 // is sent or comes later.
 func (s *Shard) join(c *conn, id uint32, r *protocol.ConnectRequest, who *Identity) *protocol.Reply {
-	if s.tooManyServed(who) {
+	names := s.joinNames(who, r)
+	if s.tooManyServed(names) {
 		return s.refuseConnect(c, id, proto.ErrLimitExceeded)
 	}
-	if n, settled := s.recovering(r, who); !settled {
+	if n, settled := s.recovering(r, names); !settled {
 		return s.refuseConnect(c, id, &notYet)
 	} else if n > 0 && !s.charge(c, RateRecoveries, n) {
 		return nil
@@ -70,11 +71,20 @@ func (s *Shard) join(c *conn, id uint32, r *protocol.ConnectRequest, who *Identi
 		return nil
 	}
 	known.ends = s.expiresAt(who.ExpireAt)
-	if len(who.Channels) > 0 {
-		s.serveChannels(c, id, r, who)
+	if len(names) > 0 {
+		s.serveChannels(c, id, r, names)
 		return nil
 	}
 	return &protocol.Reply{Id: id, Connect: s.connectResult(c)}
+}
+
+// connectAnybody is connectCommand where clients have no identity.
+func (s *Shard) connectAnybody(c *conn, id uint32, r *protocol.ConnectRequest) *protocol.Reply {
+	s.ignoreToken(r.Token)
+	if len(r.Subs) == 0 {
+		return &protocol.Reply{Id: id, Connect: s.connect(c)}
+	}
+	return s.join(c, id, r, &Identity{})
 }
 
 // connectResult makes c, whose identity is known, joined, and returns the result of its connect command.

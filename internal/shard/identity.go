@@ -14,6 +14,8 @@ type identities struct {
 	bytes  int64 // Memory that they take.
 
 	answers int64 // Of that, publications that replies to connect commands wait with.
+
+	joins map[uint32]struct{} // Slots of connections with a join.
 }
 
 // identity is what is known of one connection.
@@ -159,6 +161,7 @@ func (s *Shard) forgetIdentity(c *conn) {
 	if id.counted {
 		s.opts.Quotas.users.add(id.who.User, -1)
 	}
+	s.identities.endJoin(c)
 	s.identities.bytes -= s.identities.memory(c)
 	s.identities.answers -= s.identities.answersOf(c)
 	delete(s.identities.bySlot, c.slot)

@@ -12,6 +12,7 @@ const (
 	signalLayouts // A segment that this shard awaits has been compressed.
 	signalCompletions
 	signalDrain
+	signalOrders
 )
 
 // inboxMax bounds the completions that a shard may be waiting for.

@@ -53,6 +53,8 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 	s.begin(partInbox)
 	s.takeInbox()
 	s.work.beginPart()
+	s.runOrders()
+	s.work.beginPart()
 	s.recoveries.askReady()
 	s.begin(partTimers)
 	more = s.expireTimers(len(events))
@@ -79,7 +81,7 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 	s.begin(partCounting)
 	s.endTurn(began)
 	more = more || len(events) == eventsPerTurn || len(s.completions.due) > 0 ||
-		len(s.work.waiting) > 0 || len(s.flows.ready) > 0 ||
+		len(s.work.waiting) > 0 || len(s.flows.ready) > 0 || len(s.orders.queue) > 0 ||
 		s.closing && s.connections == 0
 	return more, false
 }
@@ -126,6 +128,9 @@ func (s *Shard) takeInbox() {
 	}
 	if bits&signalCompletions != 0 || len(s.completions.due) > 0 {
 		s.takeCompletions()
+	}
+	if bits&signalOrders != 0 {
+		s.orders.take()
 	}
 	if bits&signalDrain != 0 {
 		s.noteDrain()

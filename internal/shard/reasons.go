@@ -36,6 +36,7 @@ const (
 	ReasonInvalidToken             // Its token cannot be verified, or is another user's.
 	ReasonExpired                  // Its token has expired, and it has not sent another one in time.
 	ReasonUserConnections          // Its user has more connections than limits.user_connections allows.
+	ReasonOrder                    // The server API has closed it.
 	reasonCount
 )
 
@@ -83,6 +84,7 @@ var closings = [reasonCount]closing{
 	ReasonUserConnections: {
 		"user_connections", 1008, "too many connections of this user", proto.DisconnectConnectionLimit,
 	},
+	ReasonOrder: {"api", 1008, "disconnected by the server", proto.DisconnectForceNoReconnect},
 }
 
 // String is the metric label of r.

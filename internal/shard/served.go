@@ -1,13 +1,20 @@
 package shard
 
 import (
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
 	"github.com/centrifugal/protocol"
 
 	"wsd/internal/bus"
 )
 
 // A connection token may name channels, to which the server subscribes the client: the reply to the connect command
-// has the results. A client that comes back says in that command where it was, and recovers as it would by itself. Its
+// has the results. A client may name others in that command (subs), such as those that the server API subscribed it to
+// before; it gets those that it may have. A client that comes back says there where it was, and recovers as it would by
+// itself. Its
 // reply waits until the first answers for all channels that have to ask are there. Nothing of these channels may reach
 // the client before the reply: records of those that asked are parked, and the others are subscribed to at the end, in
 // the same turn as the reply. The client is held meanwhile.
@@ -18,7 +25,7 @@ import (
 // serverJoin is a connect command whose reply waits for what the client missed.
 type serverJoin struct {
 	command  uint32
-	who      *Identity
+	names    []string                              // Channels that the client gets.
 	requests map[string]*protocol.SubscribeRequest // What the client says of its channels.
 	asked    map[string]*joinAsked                 // Channels that have asked.
 	waiting  int                                   // How many of them have no answer yet.
@@ -36,30 +43,73 @@ type joinAsked struct {
 
 // serveChannels subscribes c, which has just said who it is, to the channels that its token names, and then sends the
 // reply to its connect command, in this turn or later.
-func (s *Shard) serveChannels(c *conn, command uint32, r *protocol.ConnectRequest, who *Identity) {
+func (s *Shard) serveChannels(c *conn, command uint32, r *protocol.ConnectRequest, names []string) {
 	j := &serverJoin{
-		command: command, who: who, requests: make(map[string]*protocol.SubscribeRequest),
+		command: command, names: names, requests: make(map[string]*protocol.SubscribeRequest),
 		asked: make(map[string]*joinAsked),
 	}
-	for _, name := range who.Channels {
+	for _, name := range names {
+		j.requestBytes += joinNameBytes + len(name)
 		if sub := r.Subs[name]; sub != nil && sub.Recover {
 			// Other flags are not for these.
 			j.requests[name] = &protocol.SubscribeRequest{Recover: true, Epoch: sub.Epoch, Offset: sub.Offset}
 			j.requestBytes += joinRequestBytes + len(sub.Epoch)
 		}
 	}
-	s.identities.of(c).join = j
+	s.identities.beginJoin(c, j)
 	s.identities.bytes += int64(j.requestBytes)
 	s.advanceJoin(c)
 }
 
-// joinRequestBytes is what a channel that a client wants to recover takes while its connect command waits, beside its
-// epoch.
-const joinRequestBytes = 512
+// beginJoin notes that c's connect command waits.
+func (ids *identities) beginJoin(c *conn, j *serverJoin) {
+	if ids.joins == nil {
+		ids.joins = make(map[uint32]struct{})
+	}
+	ids.joins[c.slot] = struct{}{}
+	ids.of(c).join = j
+}
 
-// servedNames returns the channels that the token names and that anything can feed.
-func (s *Shard) servedNames(who *Identity) (names []string) {
-	for _, name := range who.Channels {
+// endJoin notes that c's connect command, if it did, waits no longer.
+func (ids *identities) endJoin(c *conn) {
+	if len(ids.joins) > 0 {
+		if delete(ids.joins, c.slot); len(ids.joins) == 0 {
+			ids.joins = nil // It may have been large, after a restart.
+		}
+	}
+}
+
+// joinRequestBytes is what a channel that a client wants to recover takes while its connect command waits, beside its
+// epoch, and joinNameBytes what its name takes beside the text.
+const (
+	joinRequestBytes = 512
+	joinNameBytes    = 16
+)
+
+// joinNames returns the channels that a connect command subscribes a client to: those that the token names, and those
+// that the command names and that the client may have. Names are in order, so that they are alike each time.
+func (s *Shard) joinNames(who *Identity, r *protocol.ConnectRequest) []string {
+	if len(r.Subs) == 0 {
+		return who.Channels
+	}
+	names := slices.Clone(who.Channels)
+	named := make(map[string]bool, len(names))
+	for _, name := range names {
+		named[name] = true
+	}
+	s.work.spend(len(r.Subs))
+	for _, name := range slices.Sorted(maps.Keys(r.Subs)) {
+		if !named[name] && utf8.ValidString(name) &&
+			(!s.opts.Auth.on() || s.opts.Auth.Authority.Allows(who, name, false)) {
+			names = append(names, strings.Clone(name))
+		}
+	}
+	return names
+}
+
+// servedNames returns those of a connect command's channels that anything can feed.
+func (s *Shard) servedNames(channels []string) (names []string) {
+	for _, name := range channels {
 		if s.opts.Limits.allowName(name) && (s.opts.CanFeed == nil || s.opts.CanFeed(name)) {
 			names = append(names, name)
 		}
@@ -80,7 +130,7 @@ func (s *Shard) advanceJoin(c *conn) {
 	id := s.identities.of(c)
 	j := id.join
 	results := make(map[string]*protocol.SubscribeResult)
-	names := s.servedNames(j.who)
+	names := s.servedNames(j.names)
 	s.work.spendPart(unitsCommand * len(names))
 	for _, name := range names {
 		r := j.requests[name]
@@ -173,6 +223,7 @@ func (s *Shard) finishJoin(c *conn, id *identity, results map[string]*protocol.S
 	s.identities.bytes -= int64(j.bytes + j.requestBytes)
 	s.identities.answers -= int64(j.bytes)
 	id.join = nil
+	s.identities.endJoin(c)
 	result := s.connectResult(c)
 	result.Subs = results
 	s.outlet.sendAnswer(c, &protocol.Reply{Id: j.command, Connect: result})
@@ -189,20 +240,21 @@ func (s *Shard) finishJoin(c *conn, id *identity, results map[string]*protocol.S
 	s.flows.release(c)
 }
 
-// tooManyServed reports whether a token names more channels than a connection may have, or than there is room for.
-func (s *Shard) tooManyServed(who *Identity) bool {
-	if s.overSubscriptions(len(who.Channels)) {
+// tooManyServed reports whether a client would get more channels with its connect command than a connection may have,
+// or than there is room for.
+func (s *Shard) tooManyServed(names []string) bool {
+	if s.overSubscriptions(len(names)) {
 		return true
 	}
-	_, ok := s.admitsChannels(who.Channels)
+	_, ok := s.admitsChannels(names)
 	return !ok
 }
 
 // recovering returns how many of the channels that the server is to subscribe c to it wants to recover, and whether the
 // streams of all of them are known.
-func (s *Shard) recovering(r *protocol.ConnectRequest, who *Identity) (n int, settled bool) {
+func (s *Shard) recovering(r *protocol.ConnectRequest, names []string) (n int, settled bool) {
 	settled = true
-	for _, name := range who.Channels {
+	for _, name := range names {
 		if sub := r.Subs[name]; sub != nil && sub.Recover {
 			n++
 			settled = settled && (s.opts.Recovery.Recoverer == nil || s.channels.settled(name))

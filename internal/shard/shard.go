@@ -72,6 +72,7 @@ type Shard struct {
 	emptying emptying
 
 	completions completions
+	orders      orders
 
 	// Time.
 	clock

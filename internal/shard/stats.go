@@ -72,6 +72,11 @@ type Stats struct {
 	// Subscriptions that wanted to recover and could not, by RecoveryOrigin.
 	Unrecovered [recoveryOriginCount]atomic.Uint64
 
+	// Orders carried out, and connections that they changed, by OrderKind.
+	Orders        [orderKinds]atomic.Uint64
+	OrdersChanged [orderKinds]atomic.Uint64
+	OrdersRefused atomic.Uint64 // Subscriptions that an order wanted and a limit refused.
+
 	// Seconds from a batch's oldest record timestamp to the end of its flush. Observed once a batch, and once more if a
 	// part of it was gathered ahead.
 	Latency *stats.Histogram

@@ -74,6 +74,7 @@ var rules = map[string]rule{
 	"command":      {outside: []string{kong, unix}},
 	"handover":     {outside: []string{unix}},
 	"reload":       {},
+	"produce":      {own: []string{"stats"}, outside: []string{franzGo, kafkaGo}},
 	"kafkaauth":    {outside: []string{kafkaGo, "github.com/aws/aws-sdk-go-v2", "github.com/aws/aws-msk-iam-sasl-signer-go", "golang.org/x/oauth2"}},
 	"config":       {own: []string{"auth", "reload", "route", "rules"}, outside: []string{"go.yaml.in/yaml/v3"}},
 	"metrics":      {own: []string{"auth", "kafka", "recovery", "route", "routing", "stats", "tlshandshake", "bus", "deflate", "shard", "source", "steering", "admission"}, outside: []string{prometheus}},

@@ -1,0 +1,355 @@
+package produce
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime/pprof"
+	"sync"
+	"time"
+
+	kafkasasl "github.com/segmentio/kafka-go/sasl"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// AnyPartition is the partition of a record whose key decides, or that may be in any if it has none.
+const AnyPartition = -1
+
+// Options are the options of a Producer.
+type Options struct {
+	Brokers  []string // HOST:PORT of the brokers to learn the cluster from.
+	ClientID string
+	// Returns the configuration for one connection. An empty ServerName becomes each broker's host. Nil means plain
+	// text.
+	TLS  func() *tls.Config
+	SASL kafkasasl.Mechanism // Nil means no authentication. It is asked to start at each login.
+	// For connecting to a broker, with TLS.
+	DialTimeout time.Duration
+	// How long a broker may take to acknowledge. After that the request is made again, on another connection.
+	RequestTimeout time.Duration
+	// How long a record may wait for its acknowledgement. Then it is answered with a Timeout. What was not sent is
+	// given up then, or after a second if that is longer.
+	Timeout time.Duration
+	// The records, and the bytes of their keys, values and headers, that may be under way.
+	RecordsMax, BytesMax int
+	// Size of the largest record. Kafka's own limit (max.message.bytes of the topic) applies besides.
+	RecordBytesMax int
+	// Chooses the partition of a key, among n. Nil means murmur2, as the Java clients do.
+	Partition func(key []byte, n int32) int32
+	Logger    *slog.Logger
+}
+
+// Header is a header of a record.
+type Header struct {
+	Name  string
+	Value []byte
+}
+
+// Record is what to write. The Producer keeps its slices until the callback.
+type Record struct {
+	Topic     string
+	Partition int32  // AnyPartition: the key decides.
+	Key       []byte // Nil means none.
+	Value     []byte
+	Headers   []Header
+}
+
+// recordOverhead is what a record takes beside its bytes, roughly.
+const recordOverhead = 400
+
+// size returns what the record counts for.
+func (r *Record) size() int {
+	n := recordOverhead + len(r.Topic) + len(r.Key) + len(r.Value)
+	for i := range r.Headers {
+		n += len(r.Headers[i].Name) + len(r.Headers[i].Value)
+	}
+	return n
+}
+
+// Ack is where an acknowledged record is.
+type Ack struct {
+	Partition int32
+	Offset    int64
+}
+
+// Producer writes records to one cluster.
+type Producer struct {
+	o     Options
+	cl    *kgo.Client
+	log   *throttledLog
+	stats Stats
+
+	wake    chan struct{} // Has room for one.
+	closing chan struct{}
+	stopped chan struct{} // Closed when run has returned.
+
+	mu      sync.Mutex
+	closed  bool
+	records int      // Under way, until their outcome is known.
+	bytes   int      // Of these records.
+	fresh   []*entry // Not yet given to the client.
+	pending entryList
+	idle    chan struct{} // Close waits for it; closed when records is 0.
+}
+
+// Open returns a Producer. It connects to Kafka when there is something to write. Errors are those of the options.
+func Open(o Options) (*Producer, error) {
+	p := &Producer{
+		o: o, log: &throttledLog{out: o.Logger}, wake: make(chan struct{}, 1), closing: make(chan struct{}),
+		stopped: make(chan struct{}),
+	}
+	p.stats.init()
+	var err error
+	if p.cl, err = kgo.NewClient(p.clientOptions()...); err != nil {
+		return nil, fmt.Errorf("open producer: %w", err)
+	}
+	go pprof.Do(context.Background(), pprof.Labels("component", "produce"), func(context.Context) { p.run() })
+	return p, nil
+}
+
+// The pauses between attempts to reach a broker. After an outage the first record waits for the last pause.
+const backoffMin, backoffMax = 50 * time.Millisecond, time.Second
+
+func (p *Producer) clientOptions() []kgo.Opt {
+	o := &p.o
+	opts := []kgo.Opt{
+		kgo.SeedBrokers(o.Brokers...), kgo.ClientID(o.ClientID), kgo.WithLogger(p.log),
+		kgo.Dialer(o.dial), kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordPartitioner(partitioner{o.Partition}),
+		// Records are gathered while requests are under way, so waiting for more would add latency alone.
+		kgo.ProducerLinger(0),
+		kgo.ProducerBatchMaxBytes(int32(max(o.RecordBytesMax+batchOverhead, batchBytes))), //nolint:gosec // Checked.
+		// The Producer counts itself, so these are never reached.
+		kgo.MaxBufferedRecords(2*o.RecordsMax + 1), kgo.MaxBufferedBytes(2*o.BytesMax + 1),
+		kgo.RecordDeliveryTimeout(max(o.Timeout, time.Second)), kgo.ProduceRequestTimeout(o.RequestTimeout),
+		kgo.RetryBackoffFn(backoff), kgo.MetadataMinAge(250 * time.Millisecond), kgo.MetadataMaxAge(time.Minute),
+		kgo.DisableClientMetrics(),
+	}
+	if o.SASL != nil {
+		opts = append(opts, kgo.SASL(mechanism{o.SASL}))
+	}
+	return opts
+}
+
+// batchBytes is the size of a record batch, as Kafka's own producer has it at most. batchOverhead is what a batch may
+// have beside the bytes of a record alone in it.
+const batchBytes, batchOverhead = 1_000_012, 4096
+
+// dial connects to a broker.
+func (o *Options) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, o.DialTimeout)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+	if err != nil || o.TLS == nil {
+		return conn, err
+	}
+	cfg := o.TLS().Clone()
+	if cfg.ServerName == "" {
+		cfg.ServerName, _, _ = net.SplitHostPort(addr)
+	}
+	t := tls.Client(conn, cfg)
+	if err := t.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("TLS handshake with broker %s (does it expect TLS on this port?): %w", addr, err)
+	}
+	return t, nil
+}
+
+// Produce writes r. It never blocks. An error means that the record was not taken, and that done is never called: a
+// *Error with the kind Full, TooLarge or Closed. Otherwise done is called once, from another goroutine, within
+// Options.Timeout and a little. Its error is nil or a *Error. It must not block, and may call Produce.
+func (p *Producer) Produce(r Record, done func(Ack, error)) error {
+	size := r.size()
+	if size-recordOverhead > p.o.RecordBytesMax {
+		return p.refuse(&Error{TooLarge, fmt.Errorf("the record has %d bytes, at most %d are allowed",
+			size-recordOverhead, p.o.RecordBytesMax)})
+	}
+	e := newEntry(&r, size, done)
+	p.mu.Lock()
+	switch {
+	case p.closed:
+		p.mu.Unlock()
+		return p.refuse(errClosed)
+	case p.records >= p.o.RecordsMax || p.bytes+size > p.o.BytesMax:
+		p.mu.Unlock()
+		return p.refuse(errFull)
+	}
+	p.records++
+	p.bytes += size
+	p.note()
+	p.fresh = append(p.fresh, e)
+	p.pending.push(e)
+	first := len(p.fresh) == 1
+	p.mu.Unlock()
+	if first {
+		p.wakeUp()
+	}
+	return nil
+}
+
+func (p *Producer) wakeUp() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// refuse counts a record that was not taken.
+func (p *Producer) refuse(err *Error) error {
+	p.stats.Failed[err.Kind].Add(1)
+	return err
+}
+
+// note tells the statistics what is under way. The caller holds mu.
+func (p *Producer) note() {
+	p.stats.Records.Store(int64(p.records))
+	p.stats.Bytes.Store(int64(p.bytes))
+}
+
+// run gives records to the client, and answers those whose deadline passes. The client's own locks and its work for a
+// record so cost no caller of Produce anything.
+func (p *Producer) run() {
+	defer close(p.stopped)
+	timer := time.NewTimer(p.o.Timeout)
+	defer timer.Stop()
+	var spare []*entry
+	for {
+		select {
+		case <-p.closing:
+			return
+		case <-p.wake:
+		case <-timer.C:
+		}
+		p.mu.Lock()
+		fresh := p.fresh
+		p.fresh = spare[:0]
+		p.mu.Unlock()
+		for i, e := range fresh {
+			fresh[i] = nil
+			p.cl.TryProduce(context.Background(), &e.record, func(_ *kgo.Record, err error) { p.settle(e, err) })
+		}
+		spare = fresh
+		if cap(spare) > spareMax {
+			spare = nil
+		}
+		timer.Reset(p.expire(time.Now()))
+	}
+}
+
+// spareMax is the most records for which the list of new ones keeps its memory.
+const spareMax = 4096
+
+// expire answers the records whose deadline has passed, and returns how long the next one has left.
+func (p *Producer) expire(now time.Time) time.Duration {
+	for {
+		p.mu.Lock()
+		e := p.pending.head
+		left := p.o.Timeout
+		if e != nil {
+			left = e.began.Add(p.o.Timeout).Sub(now)
+		}
+		if e == nil || left > 0 {
+			p.mu.Unlock()
+			return left
+		}
+		p.pending.remove(e)
+		p.mu.Unlock()
+		p.answer(e, Ack{}, errTimeout)
+	}
+}
+
+// settle is called when the outcome of a record is known, perhaps after it was answered.
+func (p *Producer) settle(e *entry, err error) {
+	p.mu.Lock()
+	p.records--
+	p.bytes -= e.size
+	p.note()
+	waits := p.pending.remove(e)
+	if p.records == 0 && p.idle != nil {
+		close(p.idle)
+		p.idle = nil
+	}
+	p.mu.Unlock()
+	switch {
+	case !waits && err == nil:
+		p.stats.Late.Add(1)
+	case !waits:
+	case err != nil && e.record.Partition == noSuchPartition:
+		p.answer(e, Ack{}, errPartition)
+	case err != nil:
+		p.answer(e, Ack{}, kindOf(err))
+	default:
+		p.answer(e, Ack{e.record.Partition, e.record.Offset}, nil)
+	}
+}
+
+// answer calls the callback. Only whoever has taken e out of pending calls it.
+func (p *Producer) answer(e *entry, ack Ack, err *Error) {
+	if err != nil {
+		p.stats.Failed[err.Kind].Add(1)
+		p.log.failed(err)
+		e.done(Ack{}, err)
+		return
+	}
+	p.stats.Acked.Add(1)
+	p.stats.Latency.Observe(time.Since(e.began).Seconds(), 1)
+	p.log.succeeded()
+	e.done(ack, nil)
+}
+
+// Close takes no more records and waits until the outcome of all others is known, or until ctx ends. Then it answers
+// the rest with the kind Closed and returns ctx's error. Only the first call does anything.
+func (p *Producer) Close(ctx context.Context) error {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil
+	}
+	p.closed = true
+	var idle chan struct{}
+	if p.records > 0 {
+		idle = make(chan struct{})
+		p.idle = idle
+	}
+	p.mu.Unlock()
+	var err error
+	if idle != nil {
+		select {
+		case <-idle:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
+	close(p.closing)
+	<-p.stopped
+	for {
+		p.mu.Lock()
+		e := p.pending.head
+		if e == nil {
+			p.mu.Unlock()
+			break
+		}
+		p.pending.remove(e)
+		p.mu.Unlock()
+		p.answer(e, Ack{}, errClosed)
+	}
+	p.cl.Close()
+	return err
+}
+
+// Stats returns the Producer's counters.
+func (p *Producer) Stats() *Stats { return &p.stats }
+
+// Usage returns the records under way and their bytes. Any goroutine may call it.
+func (p *Producer) Usage() (records, bytes int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.records, p.bytes
+}
+
+// backoff is the pause before the next attempt to reach a broker.
+func backoff(failures int) time.Duration {
+	d := backoffMin << min(failures, 10)
+	return jitter(min(d, backoffMax))
+}

@@ -1,0 +1,19 @@
+package produce
+
+import (
+	"sync/atomic"
+
+	"wsd/internal/stats"
+)
+
+// Stats are the counters of a Producer. Any goroutine may read them. The Producer decides nothing by them.
+type Stats struct {
+	Acked   atomic.Uint64            // Records that Kafka has acknowledged in time.
+	Late    atomic.Uint64            // Records that it has acknowledged after they were answered with an error.
+	Failed  [KindCount]atomic.Uint64 // Records that were answered with an error, or not taken, by Kind.
+	Latency *stats.Histogram         // Seconds from Produce to the acknowledgement.
+	Records atomic.Int64             // Under way now.
+	Bytes   atomic.Int64             // Of these records.
+}
+
+func (s *Stats) init() { s.Latency = stats.NewHistogram(stats.LatencyBounds()) }
