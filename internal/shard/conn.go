@@ -69,6 +69,7 @@ type known uint8
 const (
 	knownIdentity known = 1 << iota // It has an entry in Shard.identities.
 	knownUser                       // It has a user, whose entry is the first of conn.subs.
+	knownCalls                      // It has an entry in Shard.calls.
 )
 
 // connRef names a connection, as epoll events do.

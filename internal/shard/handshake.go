@@ -49,11 +49,12 @@ type request struct {
 	channels  []string    // Of a raw client.
 	token     string      // Of a raw client. It must not be logged or sent.
 	who       *Identity   // Of a raw client whose token was verified.
+	head      []byte      // All of it; valid while it is looked at.
 }
 
 // handshake responds to the complete upgrade request in head.
 func (s *Shard) handshake(c *conn, head []byte) {
-	var req request
+	req := request{head: head}
 	decide := func(r *wire.Request) (wire.Accept, error) { return s.decide(c, r, &req) }
 	out, rejected := wire.Handshake(s.replies[:0], head, decide)
 	if rejected == verifying {
@@ -72,6 +73,9 @@ func (s *Shard) handshake(c *conn, head []byte) {
 	s.replies = out[:0]
 	s.endHandshake(c)
 	s.countClients(1)
+	if s.opts.Calls.Backend != nil && len(s.opts.Calls.Headers) > 0 {
+		s.calls.keepHeader(c, wire.Fields(head, s.opts.Calls.Headers))
+	}
 	c.deadline = 0
 	c.variant = req.variant
 	d := c.speaks()

@@ -80,6 +80,7 @@ type Options struct {
 	TLS         TLS
 	Recovery    RecoveryOptions
 	Auth        AuthOptions
+	Calls       CallOptions
 
 	PathPrefix  string             // What a proxy may leave before the paths of the client port; may be empty.
 	Version     string             // In the connect result of protocol clients.
@@ -121,6 +122,9 @@ func (o Options) validate() error {
 	if r := o.Recovery; r.Recoverer != nil && min(r.PublicationsMax, r.HistoryMax, r.BytesMax) < 1 {
 		return fmt.Errorf("BUG: shard recovers %d publications at most, with a history of %d and %d bytes",
 			r.PublicationsMax, r.HistoryMax, r.BytesMax)
+	}
+	if c := o.Calls; c.Backend != nil && c.Max < 1 {
+		return fmt.Errorf("BUG: shard with a backend and %d calls for each connection", c.Max)
 	}
 	l := o.Limits
 	for name, v := range map[string]int64{

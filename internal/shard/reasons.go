@@ -37,6 +37,7 @@ const (
 	ReasonExpired                  // Its token has expired, and it has not sent another one in time.
 	ReasonUserConnections          // Its user has more connections than limits.user_connections allows.
 	ReasonOrder                    // The server API has closed it.
+	ReasonBackend                  // The backend has it disconnected.
 	reasonCount
 )
 
@@ -84,7 +85,8 @@ var closings = [reasonCount]closing{
 	ReasonUserConnections: {
 		"user_connections", 1008, "too many connections of this user", proto.DisconnectConnectionLimit,
 	},
-	ReasonOrder: {"api", 1008, "disconnected by the server", proto.DisconnectForceNoReconnect},
+	ReasonBackend: {"backend", 1008, "disconnected by the application", proto.DisconnectForceNoReconnect},
+	ReasonOrder:   {"api", 1008, "disconnected by the server", proto.DisconnectForceNoReconnect},
 }
 
 // String is the metric label of r.

@@ -83,6 +83,7 @@ type Shard struct {
 
 	places     places
 	identities identities
+	calls      calls
 	agePace    agePace
 
 	draining draining

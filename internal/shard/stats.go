@@ -72,6 +72,9 @@ type Stats struct {
 	// Subscriptions that wanted to recover and could not, by RecoveryOrigin.
 	Unrecovered [recoveryOriginCount]atomic.Uint64
 
+	// Messages of the send command, by SendResult.
+	Sends [sendResults]atomic.Uint64
+
 	// Orders carried out, and connections that they changed, by OrderKind.
 	Orders        [orderKinds]atomic.Uint64
 	OrdersChanged [orderKinds]atomic.Uint64
