@@ -14,7 +14,7 @@ import (
 
 // Auth is how clients say who they are, and which channels they may have (docs/security.md).
 type Auth struct {
-	Mode string `key:"mode" def:"none" help:"none: everyone who reaches the client port may subscribe to every channel, and tokens are ignored. token: clients need a JSON Web Token, and may have what rules allows and nothing else."`
+	Mode string `key:"mode" def:"none" help:"none: everyone who reaches the client port may subscribe to every channel, and tokens are ignored. token: clients need a JSON Web Token, and may have what rules allows and nothing else. proxy: the backend at proxy.connect_endpoint says who clients are, instead of tokens."`
 	Keys
 	Leeway        time.Duration `key:"leeway" def:"5s" help:"How far the clocks of wsd and of the issuer of tokens may differ, at most 5m."`
 	TokenBytesMax Bytes         `key:"token_bytes_max" def:"8KiB" help:"Largest token, 256 to 64KiB. A larger one is refused without a look at it."`
@@ -22,7 +22,7 @@ type Auth struct {
 	ExpiryGrace   time.Duration `key:"expiry_grace" def:"25s" help:"How long a connection or subscription goes on after its token has expired, so that the client can refresh it, at most 1h. Ends are spread over the last quarter of it. Then the connection is closed with 3005 (raw: 1008), and a subscription ends with 2501."`
 	Workers       int           `key:"workers" def:"0" help:"Goroutines that verify tokens, at most 256. 0: half as many as the CPUs that wsd may use (GOMAXPROCS), at least one."`
 	WaitingMax    int           `key:"waiting_max" def:"10000" help:"Maximum tokens that may wait to be verified. Clients with further ones are asked to try again."`
-	Rules         []string      `key:"rules" help:"Who may have which channel, as PATTERN=WHO; the first rule whose pattern matches decides, and a channel that none matches is refused. PATTERN is a channel or a prefix followed by *, and {sub} in it stands for the client's user. WHO is all, user, claim:NAME (whoever has a token with a claim NAME that lists the channel), token (whoever has a subscription token), nobody, or several of them separated by |. Default: none, so that clients have only the channels that their tokens name."`
+	Rules         []string      `key:"rules" help:"Who may have which channel, as PATTERN=WHO; the first rule whose pattern matches decides, and a channel that none matches is refused. PATTERN is a channel or a prefix followed by *, and {sub} in it stands for the client's user. WHO is all, user, claim:NAME (whoever has a token with a claim NAME that lists the channel), token (whoever has a subscription token), proxy (whoever the backend at proxy.subscribe_endpoint allows it), nobody, or several of them separated by |. Default: none, so that clients have only the channels that their tokens name."`
 	Subscription  Subscription  `key:"subscription"`
 }
 
@@ -47,10 +47,11 @@ type Keys struct {
 const (
 	AuthNone  = "none"
 	AuthToken = "token"
+	AuthProxy = "proxy"
 )
 
-// On reports whether clients need tokens.
-func (a *Auth) On() bool { return a.Mode == AuthToken }
+// On reports whether clients have identities.
+func (a *Auth) On() bool { return a.Mode != AuthNone }
 
 // Given reports whether there is anything that verifies tokens.
 func (k *Keys) Given() bool {
@@ -117,7 +118,7 @@ func (l *loader) checkAuth(a *Auth) {
 	number(l, "auth.workers", a.Workers, 0, 256)
 	number(l, "auth.waiting_max", a.WaitingMax, 1, 1_000_000)
 	switch a.Mode {
-	case AuthToken:
+	case AuthToken, AuthProxy:
 	case AuthNone:
 		// A server that is open by mistake is worse than one that does not start. Options that have a default may be
 		// there because the file has all of them.
@@ -129,12 +130,12 @@ func (l *loader) checkAuth(a *Auth) {
 		}
 		return
 	default:
-		l.complain("auth.mode", a.Mode, "must be none or token", "")
+		l.complain("auth.mode", a.Mode, "must be none, token or proxy", "")
 		return
 	}
 	l.checkKeys(section, &a.Keys)
 	l.checkKeys("auth.subscription.", &a.Subscription.Keys)
-	if !a.Keys.Given() && len(l.faults) == 0 {
+	if a.Mode == AuthToken && !a.Keys.Given() && len(l.faults) == 0 {
 		l.complain("auth.mode", a.Mode, "needs a key that tokens are verified by",
 			"set auth.hmac_secret_file, auth.public_key_files or auth.jwks_url")
 	}

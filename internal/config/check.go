@@ -67,6 +67,8 @@ func (l *loader) check() {
 	l.checkAdmission(&c.Admission)
 	l.checkHealth(&c.Health)
 	l.checkAuth(&c.Auth)
+	l.proxied(c)
+	l.checkProxy(c)
 	l.checkChoices(c)
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -121,11 +122,27 @@ func Decode(text []byte, depthMax int, now time.Time) (*Answer, error) {
 			Code: t.Error.Code, Message: shorten(t.Error.Message, messageBytesMax), Temporary: t.Error.Temporary,
 		}
 		return a, nil
+	case t.Result == nil && !isEmpty(text):
+		return nil, errors.New("neither result, error nor disconnect")
 	case t.Result == nil:
 		return a, nil
 	}
 	a.Given = true
 	return a, a.fill(t.Result, depthMax, now)
+}
+
+// isEmpty reports whether an answer says nothing, rather than something that nobody understands.
+func isEmpty(text []byte) bool {
+	var all map[string]json.RawMessage
+	if json.Unmarshal(text, &all) != nil || all == nil {
+		return false
+	}
+	for name, raw := range all {
+		if string(raw) != "null" || !slices.Contains([]string{"result", "error", "disconnect"}, name) {
+			return false
+		}
+	}
+	return true
 }
 
 // fill reads a result.
@@ -190,6 +207,35 @@ func (a *Answer) readChannels(r *resultText, depthMax int) error {
 		}
 	}
 	return nil
+}
+
+// makeJSON makes the data fit for a client that takes JSON only.
+func (a *Answer) makeJSON(depthMax int) (err error) {
+	const fault = "the backend sent data for a client of JSON in base64 that are not JSON: %w"
+	if a.Data != nil {
+		if a.Data, err = proto.CompactJSON(nil, a.Data, depthMax); err != nil {
+			return fmt.Errorf(fault, err)
+		}
+	}
+	for name, data := range a.SubData {
+		if a.SubData[name], err = proto.CompactJSON(nil, data, depthMax); err != nil {
+			return fmt.Errorf(fault, err)
+		}
+	}
+	return nil
+}
+
+// Memory returns about how much memory the answer takes.
+func (a *Answer) Memory() int {
+	const text, entry = 16, 48 // Bytes of a string, and of an entry of a map.
+	n := len(a.User) + len(a.Info) + len(a.Meta) + len(a.Data)
+	for _, name := range a.Channels {
+		n += text + len(name)
+	}
+	for name, data := range a.SubData {
+		n += entry + len(name) + len(data)
+	}
+	return n
 }
 
 // payload returns what is given as JSON or in base64, of which the latter comes first, as Centrifugo has it. JSON is

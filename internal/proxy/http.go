@@ -110,7 +110,10 @@ func (p *Pool) try(c *call, text []byte) (a *Answer, f *Failure, safe bool) {
 	if f != nil {
 		return nil, f, f.Result == ResultBroken && c.r.Kind.isQuestion()
 	}
-	if a, err = Decode(body, p.o.JSONDepthMax, time.Now()); err != nil {
+	if a, err = Decode(body, p.o.JSONDepthMax, time.Now()); err == nil && !c.r.Binary {
+		err = a.makeJSON(p.o.JSONDepthMax)
+	}
+	if err != nil {
 		return nil, &Failure{Result: ResultMalformed, Cause: err.Error()}, false
 	}
 	return a, nil, false

@@ -40,7 +40,7 @@ type Pool struct {
 	o      Options
 	client *http.Client
 	queues [kindCount]queue
-	stats  Stats
+	stats  *Stats
 	ctx    context.Context //nolint:containedctx // It ends with the Pool.
 	close  context.CancelFunc
 	done   sync.WaitGroup // Goroutines.
@@ -58,18 +58,26 @@ type Stats struct {
 
 // New returns a Pool. It starts goroutines only for calls.
 func New(o Options) *Pool {
-	p := &Pool{o: o}
+	p := &Pool{o: o, stats: NewStats()}
 	p.ctx, p.close = context.WithCancel(context.Background())
 	p.client = newClient(&p.o)
 	for k := range p.queues {
 		p.queues[k].log = throttle{logger: o.Logger, kind: Kind(k)}
-		p.stats.Seconds[k] = stats.NewHistogram(stats.LatencyBounds())
 	}
 	return p
 }
 
+// NewStats returns counters of nothing.
+func NewStats() *Stats {
+	s := &Stats{}
+	for k := range s.Seconds {
+		s.Seconds[k] = stats.NewHistogram(stats.LatencyBounds())
+	}
+	return s
+}
+
 // Stats returns the pool's counters.
-func (p *Pool) Stats() *Stats { return &p.stats }
+func (p *Pool) Stats() *Stats { return p.stats }
 
 // Serves reports whether there is an endpoint for calls of a kind.
 func (p *Pool) Serves(kind Kind) bool {

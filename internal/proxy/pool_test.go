@@ -110,17 +110,17 @@ func TestRequestForm(t *testing.T) {
 		binary bool
 		want   string
 	}{
-		{Request{Kind: KindConnect, Client: "c1", Protocol: "json", Name: "js", Version: "v5", Data: []byte(`{"a": 1}`), Channels: []string{"x"}}, false,
+		{Request{Kind: KindConnect, Client: "c1", Name: "js", Version: "v5", Data: []byte(`{"a": 1}`), Channels: []string{"x"}}, false,
 			`{"client":"c1","transport":"websocket","protocol":"json","encoding":"json","data":{"a":1},"name":"js","version":"v5","channels":["x"]}`},
-		{Request{Kind: KindRPC, Client: "c1", Protocol: "json", User: "42", Method: "sum", Data: []byte(`[1,2]`), Meta: []byte(`{"m":true}`)}, false,
+		{Request{Kind: KindRPC, Client: "c1", User: "42", Method: "sum", Data: []byte(`[1,2]`), Meta: []byte(`{"m":true}`)}, false,
 			`{"client":"c1","transport":"websocket","protocol":"json","encoding":"json","user":"42","method":"sum","data":[1,2],"meta":{"m":true}}`},
-		{Request{Kind: KindRPC, Client: "c1", Protocol: "protobuf", Method: "sum", Data: []byte{0, 255}}, true,
+		{Request{Kind: KindRPC, Client: "c1", Binary: true, Method: "sum", Data: []byte{0, 255}}, true,
 			`{"client":"c1","transport":"websocket","protocol":"protobuf","encoding":"binary","user":"","method":"sum","b64data":"AP8="}`},
-		{Request{Kind: KindSubscribe, Client: "c1", Protocol: "json", User: "42", Channel: "chat:1", Token: "t"}, false,
+		{Request{Kind: KindSubscribe, Client: "c1", User: "42", Channel: "chat:1", Token: "t"}, false,
 			`{"client":"c1","transport":"websocket","protocol":"json","encoding":"json","user":"42","channel":"chat:1","token":"t"}`},
-		{Request{Kind: KindRefresh, Client: "c1", Protocol: "json", User: "42"}, false,
+		{Request{Kind: KindRefresh, Client: "c1", User: "42"}, false,
 			`{"client":"c1","transport":"websocket","protocol":"json","encoding":"json","user":"42"}`},
-		{Request{Kind: KindSubRefresh, Client: "c1", Protocol: "json", User: "42", Channel: "chat:1"}, false,
+		{Request{Kind: KindSubRefresh, Client: "c1", User: "42", Channel: "chat:1"}, false,
 			`{"client":"c1","transport":"websocket","protocol":"json","encoding":"json","user":"42","channel":"chat:1"}`},
 	} {
 		p := newPool(t, url, func(o *Options) {
@@ -186,6 +186,9 @@ func TestBadBackends(t *testing.T) {
 		"redirect":    {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 307) }, waitMax, ResultStatus},
 		"no content":  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, waitMax, ResultStatus},
 		"deep":        {give(`{"result":{"data":` + strings.Repeat("[", 20) + strings.Repeat("]", 20) + `}}`), waitMax, ResultMalformed},
+		"nothing":     {give(`null`), waitMax, ResultMalformed},
+		"other keys":  {give(`{"ok":true}`), waitMax, ResultMalformed},
+		"bytes":       {give(`{"result":{"b64data":"AP8="}}`), waitMax, ResultMalformed}, // The client speaks JSON.
 		"not base64":  {give(`{"result":{"b64data":"!"}}`), waitMax, ResultMalformed},
 		"close code":  {give(`{"disconnect":{"code":1000}}`), waitMax, ResultMalformed},
 		"error code":  {give(`{"error":{"message":"x"}}`), waitMax, ResultMalformed},

@@ -11,7 +11,7 @@ import (
 type Request struct {
 	Kind     Kind
 	Client   string      // Id of the client.
-	Protocol string      // Encoding of the client: json or protobuf.
+	Binary   bool        // The client speaks Protobuf and takes any bytes as data; else JSON.
 	User     string      // Empty: the client has none.
 	Method   string      // Of an RPC.
 	Channel  string      // Of subscribe and sub_refresh.
@@ -59,9 +59,12 @@ func (r *Request) bytes() int {
 // checked.
 func (r *Request) encode(binary bool) ([]byte, error) {
 	b := body{
-		Client: r.Client, Transport: "websocket", Protocol: r.Protocol, Encoding: "json", Method: r.Method,
+		Client: r.Client, Transport: "websocket", Protocol: "json", Encoding: "json", Method: r.Method,
 		Channel: r.Channel, Token: r.Token, Name: r.Name, Version: r.Version, Channels: r.Channels,
 		Meta: json.RawMessage(r.Meta),
+	}
+	if r.Binary {
+		b.Protocol = "protobuf"
 	}
 	if r.Kind != KindConnect {
 		b.User = &r.User

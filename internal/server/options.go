@@ -237,6 +237,7 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int) shard.Options
 		TLS:  s.tls.shard(len(c.Listen)),
 		Slow: s.slowPolicies(), Deflate: s.shardDeflate(), Recovery: s.shardRecovery(),
 		Auth:       s.shardAuth(),
+		Calls:      s.shardCalls(),
 		CanFeed:    s.canFeed,
 		PathPrefix: c.PathPrefix,
 		Version:    "wsd " + s.build.Version, ClientIDs: s.clientIDs,
@@ -301,7 +302,8 @@ func (s *Server) adminOptions() admin.Options {
 		Metrics: metrics.Handler(metrics.Options{
 			Version: s.build.Version, Commit: s.build.Commit, Shards: stats, Ring: s.ring.Stats(),
 			Source: s.source.Stats(), Recovery: recoveryStats, Deflate: s.deflate,
-			Auth: tokens, Steering: s.steering, Admission: s.admission, Memory: &s.memory, Channels: s.interest.Len,
+			Auth: tokens, Proxy: s.backend.stats(), Steering: s.steering, Admission: s.admission, Memory: &s.memory,
+			Channels: s.interest.Len,
 			Ready: func() bool { ready, _ := s.Ready(); return ready },
 			Drain: s.drainMetrics, TLS: s.tls.stats(), CertificateExpires: s.tls.expires,
 		}),

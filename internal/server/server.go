@@ -60,6 +60,7 @@ type Server struct {
 	admission *admission.Sampler
 	clientIDs *routing.ClientIDs
 	identity  *identity                 // Nil if auth.mode is none.
+	backend   *backend                  // Nil if nothing is asked of the application's backend.
 	canFeed   func(channel string) bool // Whether anything can ever feed a channel; nil: not asked.
 	control   *control.Server
 	admin     *admin.Server
@@ -146,6 +147,9 @@ func (s *Server) assemble() (err error) {
 	}
 	if s.identity != nil {
 		s.identity.start(cfg)
+	}
+	if s.backend, err = newBackend(cfg, s.log); err != nil {
+		return err
 	}
 	s.admit = s.shardAdmission()
 	if err := s.buildShards(shards); err != nil {
@@ -395,6 +399,7 @@ func (s *Server) close() {
 		s.deflate.Close()
 	}
 	s.identity.close()
+	s.backend.close()
 	if s.admin != nil {
 		errs = append(errs, s.admin.Close(ctx))
 	}

@@ -44,7 +44,8 @@ func (s *Shard) withEmulated(header [][2]string, fields map[string]string) [][2]
 	for name, value := range fields {
 		lower := strings.ToLower(name)
 		has := func(f [2]string) bool { return f[0] == lower }
-		if slices.Contains(s.opts.Calls.Emulated, lower) && !slices.ContainsFunc(header, has) && wire.FieldValue(value) {
+		if slices.Contains(s.opts.Calls.Emulated, lower) && !slices.ContainsFunc(header, has) &&
+			wire.FieldValue(value) {
 			header = append(header, [2]string{lower, value})
 		}
 	}

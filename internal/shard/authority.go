@@ -43,8 +43,8 @@ type TokenAnswer struct {
 	Identity *Identity // With TokenOK only.
 }
 
-// Identity is what a verified token or the backend says. It never changes, and strings in it are never parts of a larger
-// text.
+// Identity is what a verified token or the backend says. It never changes, and strings in it are never parts of a
+// larger text.
 type Identity struct {
 	User     string    // Empty: the client has no user.
 	Channel  string    // Of a token for a subscription: the one channel that it is for.

@@ -220,8 +220,8 @@ func (s *Shard) subscribeAnybody(c *conn, id uint32, r *protocol.SubscribeReques
 	return s.subscribeCommand(c, id, r, nil)
 }
 
-// subscribeCommand subscribes c, which may have the channel: by grant, which is the subscription's own token or what the
-// backend said, or without one if that is nil. It returns nil when the reply comes later.
+// subscribeCommand subscribes c, which may have the channel: by grant, which is the subscription's own token or what
+// the backend said, or without one if that is nil. It returns nil when the reply comes later.
 func (s *Shard) subscribeCommand(
 	c *conn, id uint32, r *protocol.SubscribeRequest, grant *Identity,
 ) *protocol.Reply {

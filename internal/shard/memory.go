@@ -11,8 +11,8 @@ import (
 
 // Memory is the account of what all shards hold for their connections alone: replies, recovered publications, merged
 // records, what is parked, answers on their way to the loop, what tokens said, what clients have sent and was not acted
-// on, and their calls of the backend. Messages that connections share do not count here, but in the ring or as pinned; their places in the queues
-// do. One Memory is shared by all shards.
+// on, and their calls of the backend. Messages that connections share do not count here, but in the ring or as pinned;
+// their places in the queues do. One Memory is shared by all shards.
 //
 // From tightPart of the limit on, nobody gets large answers; from fullPart on, each shard closes the connections that
 // hold most, down to its part of shedPart. A queue counts here however small it is, so that many small ones do not add

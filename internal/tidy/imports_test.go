@@ -77,7 +77,7 @@ var rules = map[string]rule{
 	"produce":      {own: []string{"stats"}, outside: []string{franzGo, kafkaGo}},
 	"kafkaauth":    {outside: []string{kafkaGo, "github.com/aws/aws-sdk-go-v2", "github.com/aws/aws-msk-iam-sasl-signer-go", "golang.org/x/oauth2"}},
 	"config":       {own: []string{"auth", "reload", "route", "rules"}, outside: []string{"go.yaml.in/yaml/v3"}},
-	"metrics":      {own: []string{"auth", "kafka", "recovery", "route", "routing", "stats", "tlshandshake", "bus", "deflate", "shard", "source", "steering", "admission"}, outside: []string{prometheus}},
+	"metrics":      {own: []string{"proxy", "auth", "kafka", "recovery", "route", "routing", "stats", "tlshandshake", "bus", "deflate", "shard", "source", "steering", "admission"}, outside: []string{prometheus}},
 	"admin":        {own: []string{"httpserve"}},
 	"dev":          {outside: []string{franzGo}},
 	"server":       {own: []string{all}, outside: []string{kafkaGo, unix}},
