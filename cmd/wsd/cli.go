@@ -121,7 +121,7 @@ func groups() []kong.Group {
 	titles := map[string]string{
 		"client": "Clients", "auth": "Identity of clients",
 		"proxy": "Calls of the application's backend", "rpc": "Methods that clients call",
-		"send": "Messages that clients send",
+		"send":   "Messages that clients send",
 		"limits": "Limits of a client", "admin": "Admin port", "control": "Control socket",
 		"metrics": "Metrics", "health": "Health", "general": "General", "kafka": "Kafka",
 		"overrides": "Header overrides", "steering": "Steering", "admission": "Admission",

@@ -10,8 +10,8 @@ import (
 
 // A connection or subscription that expires is refreshed by the backend, if that is asked (asked.go). Otherwise one
 // whose token expires goes on for AuthOptions.Grace. A client that refreshes it by another token before its end has
-// lost nothing. A connection that is not refreshed is closed with 3005, and a subscription ends with 2501; after both the
-// SDKs come back with another token.
+// lost nothing. A connection that is not refreshed is closed with 3005, and a subscription ends with 2501; after both
+// the SDKs come back with another token.
 
 // setExpiry tells the client when to refresh a subscription.
 func (*Shard) setExpiry(result *protocol.SubscribeResult, at time.Time) {

@@ -1,0 +1,123 @@
+package server
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+	"github.com/stretchr/testify/require"
+
+	"wsd/internal/testutil"
+)
+
+// examples returns the programs in the documentation, by name.
+func examples(t testing.TB, doc string) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/" + doc)
+	require.NoError(t, err)
+	list := map[string]string{}
+	for _, m := range regexp.MustCompile("(?s)<!-- example ([a-z_.]+) -->\n```[a-z]+\n(.*?)\n```\n").FindAllStringSubmatch(string(text), -1) {
+		list[m[1]] = m[2] + "\n"
+	}
+	return list
+}
+
+// interpreters say what runs a program, by the end of its name.
+var interpreters = map[string][]string{".py": {"python3"}, ".mjs": {"node"}, ".go": {"go", "run"}}
+
+// runExample runs a program until the test ends. It gets PORT, and further variables.
+func runExample(t *testing.T, name, program string, environ ...string) *testutil.Buffer {
+	t.Helper()
+	command := interpreters[filepath.Ext(name)]
+	if _, err := exec.LookPath(command[0]); err != nil {
+		t.Skip("this machine lacks " + command[0])
+	}
+	file := filepath.Join(t.TempDir(), name)
+	require.NoError(t, os.WriteFile(file, []byte(program), 0o600))
+	if command[0] == "go" { // Killing go run would leave the program.
+		built := strings.TrimSuffix(file, ".go")
+		out, err := exec.CommandContext(t.Context(), "go", "build", "-o", built, file).CombinedOutput()
+		require.NoError(t, err, string(out))
+		command, file = nil, built
+	}
+	log := &testutil.Buffer{}
+	run := exec.Command(append(command, file)[0], append(command, file)[1:]...) //nolint:gosec,noctx // Cleanup ends it.
+	run.Env = append(os.Environ(), environ...)
+	run.Stdout, run.Stderr = log, log
+	require.NoError(t, run.Start())
+	t.Cleanup(func() {
+		_ = run.Process.Kill()
+		_ = run.Wait()
+		if t.Failed() {
+			t.Log(log.String())
+		}
+	})
+	return log
+}
+
+// freePort returns a port that nobody listens at.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	require.NoError(t, err)
+	return port
+}
+
+func awaitPort(t *testing.T, port string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		conn, err := net.DialTimeout("tcp", "127.0.0.1:"+port, time.Second)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	}, waitMax, 10*time.Millisecond, "the example listens")
+}
+
+// The backends in docs/backend.md do what it says.
+func TestExampleAuthorises(t *testing.T) {
+	programs := examples(t, "backend.md")
+	for _, name := range []string{"authorise.py", "authorise.mjs", "authorise.go"} {
+		t.Run(name, func(t *testing.T) {
+			require.Contains(t, programs, name)
+			port := freePort(t)
+			runExample(t, name, programs[name], "PORT="+port)
+			awaitPort(t, port)
+			url := "http://127.0.0.1:" + port
+			r := newRig(t, map[string]any{
+				"auth.mode": "proxy", "auth.rules": []string{"room.*=proxy", "news=all"}, "proxy.connect_endpoint": url + "/connect",
+				"proxy.subscribe_endpoint": url + "/subscribe", "proxy.headers": []string{"Cookie"}, "rpc.endpoint": []string{"*=" + url + "/rpc"},
+				"proxy.timeout": "10s",
+			})
+			connect := func(cookie string) *client {
+				conn, _, _, err := ws.Dialer{Header: ws.HandshakeHeaderHTTP(http.Header{"Cookie": {cookie}})}.Dial(
+					t.Context(), "ws://"+r.server.Addresses()[0].String()+"/connection/websocket")
+				require.NoError(t, err)
+				t.Cleanup(func() { conn.Close() })
+				c := &client{t: t, conn: conn, rw: conn}
+				c.send(`{"id":1,"connect":{}}`)
+				return c
+			}
+			bob := connect("theme=dark; session=s3cret-of-bob")
+			require.Contains(t, bob.reply(), `"data":{"hello":"bob"}`)
+			for channel, want := range map[string]string{"room.art": `"subscribe":{`, "room.math": `{"code":403,"message":"not a member"}`, "news": `"subscribe":{`, "other": `"code":103`} {
+				require.Contains(t, bob.ask(fmt.Sprintf(`{"id":2,"subscribe":{"channel":%q}}`, channel)), want, channel)
+			}
+			require.Equal(t, `{"id":3,"rpc":{"data":["room.art"]}}`, bob.ask(`{"id":3,"rpc":{"method":"rooms"}}`))
+			require.Equal(t, `{"id":4,"error":{"code":404,"message":"no such method"}}`, bob.ask(`{"id":4,"rpc":{"method":"x"}}`))
+			_, err := connect("session=guess").raw()
+			require.Equal(t, 4501, closeCode(err))
+		})
+	}
+}
