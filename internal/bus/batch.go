@@ -16,6 +16,25 @@ type Record struct {
 	Value  []byte // The value as Kafka has it; nil for a Kafka null.
 	JSON   []byte // The value as compact JSON, or nil if it is not JSON. It may share Value's memory.
 	Text   bool   // Whether Value is valid UTF-8.
+	Info   *Info  // Who published the record. Nil unless its topic is one that clients publish to.
+}
+
+// Info is what the headers of a record say that was published. It never changes.
+type Info struct {
+	Client, User string      // Who published. Without a client the publication has no info.
+	Tags         [][2]string // Names and values.
+}
+
+// Bytes returns how many bytes i takes, roughly.
+func (i *Info) Bytes() int {
+	if i == nil {
+		return 0
+	}
+	n := int(unsafe.Sizeof(*i)) + len(i.Client) + len(i.User)
+	for _, tag := range i.Tags {
+		n += int(unsafe.Sizeof(tag)) + len(tag[0]) + len(tag[1])
+	}
+	return n
 }
 
 // Variant is one form that a segment takes on the wire.

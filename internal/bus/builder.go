@@ -65,6 +65,9 @@ func (b *Builder) Add(ch routing.Channel, r Record, ts time.Time) (full bool) {
 	} else {
 		r.JSON = b.keep(r.JSON)
 	}
+	if r.Info != nil {
+		batch.memory += r.Info.Bytes()
+	}
 	seg.Records = append(seg.Records, r)
 	seg.Bytes += size
 	batch.Records++

@@ -98,4 +98,6 @@ const recordOverhead = 100
 
 // RecordBytes returns how many bytes a record counts where limits speak of the bytes of records. A value and its
 // compact JSON count once, because a client gets one of them.
-func RecordBytes(r *Record) int { return max(len(r.Value), len(r.JSON)) + recordOverhead }
+func RecordBytes(r *Record) int {
+	return max(len(r.Value), len(r.JSON)) + recordOverhead + r.Info.Bytes()
+}

@@ -64,6 +64,7 @@ func (l *loader) check() {
 	l.checkSlowPolicies(c.Client.SlowPolicies)
 	l.checkSteering(c)
 	l.checkRecovery(c)
+	l.checkPublish(c)
 	l.checkAdmission(&c.Admission)
 	l.checkHealth(&c.Health)
 	l.checkAuth(&c.Auth)

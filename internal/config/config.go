@@ -22,6 +22,7 @@ type Config struct {
 	Admission Admission    `key:"admission"`
 	Bus       Bus          `key:"bus"`
 	Recovery  Recovery     `key:"recovery"`
+	Publish   Publish      `key:"publish"`
 	Shutdown  Shutdown     `key:"shutdown"`
 	Log       Log          `key:"log"`
 	Debug     Debug        `key:"debug"`
@@ -74,6 +75,8 @@ type ClientLimits struct {
 	AddressHandshakes  int           `key:"address_handshakes" def:"0" help:"Maximum connections of one client address whose upgrade request is incomplete. Further ones get status 429. 0: no limit."`
 	Channels           int           `key:"channels" def:"1000000" help:"Maximum channels with a subscriber. Subscriptions to further ones get error 106 (raw: status 503). 0: no limit."`
 	ChannelsRate       int           `key:"channels_rate" def:"100000" help:"Maximum channels per second that get their first subscriber. Subscriptions to further ones get error 111, which is temporary (raw: status 503). 0: no limit."`
+	PublishRate        int           `key:"publish_rate" def:"50" help:"Publications per second of one client. It may save up two seconds of it, and gets error 111 for more, which is temporary (raw: 1008). 0: no limit but commands_rate."`
+	PublishUnderWay    int           `key:"publish_under_way" def:"100" help:"Publications of one client that Kafka may not have acknowledged yet. For more it gets error 111, which is temporary (raw: 1008). 0: no limit but publish.under_way_max."`
 	Age                time.Duration `key:"age" def:"0s" help:"Close a client that has been connected for this long, give or take a tenth, with 3011 (raw: 1012), so that it comes back, perhaps at another machine. At least 1s. 0: never."`
 	Idle               time.Duration `key:"idle" def:"0s" help:"Close a client of the protocol that has had no subscription for this long with 3503, after which it stays away. At least 1s. 0: never."`
 	Memory             Bytes         `key:"memory" def:"0" help:"Memory for what clients hold alone, all together: replies, recovered and merged publications, and what they have sent. From 80% on, histories and recoveries get a temporary error; from 90% on, the clients that hold most are closed. 0: an eighth of the cgroup's memory limit, or without one a quarter of the machine's memory."`

@@ -102,7 +102,11 @@ func (l *Loaded) FitMemory(limit int64) (changed []any) {
 		{"recovery.cache_bytes", &c.Recovery.CacheBytes, 32, 0},
 		{"recovery.read_bytes", &c.Recovery.ReadBytes, 32, c.Recovery.MaxBytes},
 		{"limits.memory", &c.Limits.Memory, 8, 1 << 20},
+		{"publish.memory", &c.Publish.Memory, 32, max(1<<20, c.Publish.BytesMax+1<<10)},
 	} {
+		if o.key == "publish.memory" && !c.Publish.On() {
+			continue
+		}
 		fitting := max(Bytes(limit)/o.part, o.least)
 		if !l.Given(o.key) && (*o.value == 0 || fitting < *o.value) {
 			*o.value = fitting
@@ -128,7 +132,7 @@ var limitNames = []string{
 	"commands_rate", "frames_rate", "inflated_rate", "recoveries_rate", "connections", "address_connections",
 	"handshakes", "address_handshakes", "channels", "channels_rate", "age", "idle", "memory", "answers_memory",
 	"channels_max", "head_max", "message_max", "first_message_max", "outbound_max", "pinned_max",
-	"user_connections", "address_token_failures",
+	"user_connections", "address_token_failures", "publish_rate", "publish_under_way",
 }
 
 // answersPart and answersMost are what limits.answers_memory follows limits.memory by.

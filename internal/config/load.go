@@ -67,6 +67,7 @@ func Load(in Input) (*Loaded, error) {
 	}
 	l.compareLimits(&l.loaded.Config)
 	l.reviewRoutes(&l.loaded.Config)
+	l.reviewPublish(&l.loaded.Config)
 	return l.loaded, nil
 }
 

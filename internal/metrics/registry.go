@@ -14,6 +14,7 @@ import (
 	"wsd/internal/auth"
 	"wsd/internal/bus"
 	"wsd/internal/deflate"
+	"wsd/internal/produce"
 	"wsd/internal/proxy"
 	"wsd/internal/recovery"
 	"wsd/internal/shard"
@@ -30,6 +31,7 @@ type Options struct {
 	Shards    []*shard.Stats     // Counters of the shards, by id.
 	Ring      *bus.Stats         // Counters of the bus.
 	Source    *source.Stats      // Counters of the Kafka source.
+	Produce   *produce.Stats     // Counters of the producer; nil if nothing is written, and all its figures are 0.
 	Recovery  *recovery.Stats    // Counters of recovery; nil if it is disabled, and all its figures are 0.
 	Deflate   *deflate.Pool      // Compression workers; nil if compression is off, and all their figures are 0.
 	Steering  *steering.Steering // Slots and counters of the steering program.

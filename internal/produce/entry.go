@@ -1,6 +1,7 @@
 package produce
 
 import (
+	"context"
 	"math/rand/v2"
 	"time"
 
@@ -11,24 +12,68 @@ import (
 type entry struct {
 	record kgo.Record
 	done   func(Ack, error)
+	late   func(Ack, error)
 	size   int
 	began  time.Time
+	raw    *Record // What Prepare completes. Nil without Prepare, and afterwards.
 
 	listed     bool // In the list of those that are not answered.
 	prev, next *entry
 }
 
 func newEntry(r *Record, size int, done func(Ack, error)) *entry {
-	e := &entry{done: done, size: size, began: time.Now(), record: kgo.Record{
-		Topic: r.Topic, Partition: r.Partition, Key: r.Key, Value: r.Value,
-	}}
-	if len(r.Headers) > 0 {
-		e.record.Headers = make([]kgo.RecordHeader, len(r.Headers))
-		for i, h := range r.Headers {
-			e.record.Headers[i] = kgo.RecordHeader{Key: h.Name, Value: h.Value}
-		}
+	e := &entry{done: done, late: r.Late, size: size, began: time.Now()}
+	if r.Prepare != nil {
+		e.raw = r
+		return e
 	}
+	e.set(r)
 	return e
+}
+
+// complete has the record prepared. Its error is that of Prepare.
+func (e *entry) complete() error {
+	if e.raw == nil {
+		return nil
+	}
+	r := e.raw
+	e.raw = nil
+	if err := r.Prepare(r); err != nil {
+		return &preparedError{err}
+	}
+	e.set(r)
+	return nil
+}
+
+// preparedError is an error of Prepare, which goes to the callback as it is.
+type preparedError struct{ err error }
+
+func (e *preparedError) Error() string { return e.err.Error() }
+func (e *preparedError) Unwrap() error { return e.err }
+
+func (e *entry) set(r *Record) {
+	e.record = kgo.Record{Topic: r.Topic, Partition: r.Partition, Key: r.Key, Value: r.Value}
+	if r.Partition < 0 && r.Key == nil && len(r.Order) > 0 {
+		e.record.Context = context.WithValue(context.Background(), orderKey{}, r.Order)
+	}
+	if len(r.Headers) == 0 {
+		return
+	}
+	e.record.Headers = make([]kgo.RecordHeader, len(r.Headers))
+	for i, h := range r.Headers {
+		e.record.Headers[i] = kgo.RecordHeader{Key: h.Name, Value: h.Value}
+	}
+}
+
+// orderKey is the key under which a record's context has Record.Order: kgo passes nothing else to the partitioner.
+type orderKey struct{}
+
+func orderOf(r *kgo.Record) []byte {
+	if r.Context == nil {
+		return nil
+	}
+	order, _ := r.Context.Value(orderKey{}).([]byte)
+	return order
 }
 
 // entryList has the records that are not answered, oldest first. Whoever removes one answers it.
@@ -84,7 +129,7 @@ type topicPartitioner struct {
 
 // RequiresConsistency implements kgo.TopicPartitioner.
 func (p *topicPartitioner) RequiresConsistency(r *kgo.Record) bool {
-	return r.Partition >= 0 || r.Key != nil
+	return r.Partition >= 0 || r.Key != nil || orderOf(r) != nil
 }
 
 // Partition implements kgo.TopicPartitioner. A partition that the topic does not have fails the record.
@@ -97,6 +142,9 @@ func (p *topicPartitioner) Partition(r *kgo.Record, n int) int {
 		return int(r.Partition)
 	case r.Key != nil && p.byKey != nil:
 		return int(p.byKey(r.Key, int32(n))) //nolint:gosec // Kafka counts partitions in 32 bits.
+	}
+	if order := orderOf(r); order != nil && r.Key == nil {
+		return p.rest.Partition(&kgo.Record{Key: order}, n)
 	}
 	return p.rest.Partition(r, n)
 }

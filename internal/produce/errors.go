@@ -20,16 +20,29 @@ const (
 	UnknownTopic             // There is no such topic or partition.
 	Denied                   // Kafka refuses the login, or to write to the topic.
 	Failed                   // Any other error of the brokers. Temporary.
+	Refused                  // Record.Prepare refused it.
 	KindCount                // The number of kinds.
 )
 
+// Kinds returns every kind, for a metric that starts at zero.
+func Kinds() []Kind {
+	list := make([]Kind, KindCount)
+	for i := range list {
+		list[i] = Kind(i)
+	}
+	return list
+}
+
 // String returns the kind as metrics and logs name it.
 func (k Kind) String() string {
-	return [KindCount]string{"full", "timeout", "closed", "too_large", "unknown_topic", "denied", "broker"}[k]
+	return [KindCount]string{"full", "timeout", "closed", "too_large", "unknown_topic", "denied", "broker",
+		"refused"}[k]
 }
 
 // Temporary reports whether the same record may be written later, without anything being changed.
-func (k Kind) Temporary() bool { return k != TooLarge && k != UnknownTopic && k != Denied }
+func (k Kind) Temporary() bool {
+	return k != TooLarge && k != UnknownTopic && k != Denied && k != Refused
+}
 
 // Error is why a record was not written.
 type Error struct {
@@ -42,7 +55,7 @@ func (e *Error) Unwrap() error { return e.Err }
 
 var (
 	errFull      = &Error{Full, errors.New("too many records wait for Kafka (publish.under_way_max, publish.memory)")}
-	errTimeout   = &Error{Timeout, errors.New("Kafka has not acknowledged the record in time (publish.timeout)")}
+	errTimeout   = &Error{Timeout, errors.New("no acknowledgement by Kafka in time (publish.timeout)")}
 	errPartition = &Error{UnknownTopic, errors.New("the topic has no such partition")}
 	errClosed    = &Error{Closed, errors.New("the producer is closed")}
 )
@@ -50,7 +63,10 @@ var (
 // kindOf sorts an error of the client.
 func kindOf(err error) *Error {
 	kind := Failed
+	var prepared *preparedError
 	switch {
+	case errors.As(err, &prepared):
+		return &Error{Refused, prepared.err}
 	case errors.Is(err, kgo.ErrRecordTimeout), errors.Is(err, context.DeadlineExceeded):
 		kind = Timeout
 	case errors.Is(err, kgo.ErrClientClosed), errors.Is(err, context.Canceled):

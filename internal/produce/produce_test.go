@@ -25,6 +25,7 @@ func TestKfake(t *testing.T) { suite(t, kafkatest.Kfake(t, 3)) }
 func TestApacheKafka(t *testing.T) { suite(t, kafkatest.Apache(t, 3)) }
 
 func suite(t *testing.T, k *kafkatest.Cluster) {
+	t.Helper()
 	for name, run := range map[string]func(*testing.T, *kafkatest.Cluster){
 		"records": testRecords, "partitions": testPartitions, "bounds": testBounds, "outage": testOutage,
 		"refused": testRefused, "sasl": testSASL, "tls": testTLS, "leader": testLeader,
@@ -37,7 +38,7 @@ func options(k *kafkatest.Cluster) Options {
 	return Options{
 		Brokers: k.Addrs(), ClientID: "test", DialTimeout: 5 * time.Second, RequestTimeout: 5 * time.Second,
 		Timeout: kafkatest.WaitMax, RecordsMax: 10_000, BytesMax: 64 << 20, RecordBytesMax: 1 << 20,
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Logger: slog.New(slog.DiscardHandler),
 	}
 }
 
@@ -62,6 +63,7 @@ type answers struct {
 }
 
 func (a *answers) expect(t *testing.T, name string) func(Ack, error) {
+	t.Helper()
 	a.all.Add(1)
 	return func(ack Ack, err error) {
 		a.mu.Lock()
@@ -111,6 +113,7 @@ func log(t *testing.T, k *kafkatest.Cluster, topic string, partitions int32) (li
 }
 
 func testRecords(t *testing.T, k *kafkatest.Cluster) {
+	t.Helper()
 	topic := k.Topic(t, 2)
 	p := open(t, options(k))
 	var a answers
@@ -141,6 +144,7 @@ func testRecords(t *testing.T, k *kafkatest.Cluster) {
 }
 
 func testPartitions(t *testing.T, k *kafkatest.Cluster) {
+	t.Helper()
 	topic := k.Topic(t, 4)
 	o := options(k)
 	o.Partition = func(key []byte, n int32) int32 { return int32(len(key)) % n }
@@ -163,6 +167,18 @@ func testPartitions(t *testing.T, k *kafkatest.Cluster) {
 	require.Equal(t, int32(want), a.acks["murmur2"].Partition)
 	require.NoError(t, a.errs["no key"])
 	requireKind(t, UnknownTopic, a.errs["bad partition"])
+	for i := range 20 { // Without a key and a partition, records keep their order by name.
+		require.NoError(t, murmur.Produce(Record{Partition: AnyPartition, Order: []byte("21"),
+			Prepare: func(r *Record) error { r.Topic = topic; return nil }}, a.expect(t, fmt.Sprint("order", i))))
+	}
+	require.NoError(t, murmur.Produce(Record{Prepare: func(*Record) error { return io.EOF }}, a.expect(t, "refused")))
+	a.wait(t)
+	for i := range 20 {
+		require.NoError(t, a.errs[fmt.Sprint("order", i)])
+		require.Equal(t, int32(want), a.acks[fmt.Sprint("order", i)].Partition)
+	}
+	requireKind(t, Refused, a.errs["refused"])
+	require.ErrorIs(t, a.errs["refused"], io.EOF)
 }
 
 func requireKind(t *testing.T, kind Kind, err error) {
@@ -194,7 +210,11 @@ func TestBounds(t *testing.T) {
 	require.Equal(t, uint64(1), p.Stats().Failed[Full].Load())
 }
 
+// TestBoundsOfBytes: the bytes under way are bounded, and those of one record.
+func TestBoundsOfBytes(t *testing.T) { testBounds(t, kafkatest.Kfake(t, 1)) }
+
 func testBounds(t *testing.T, k *kafkatest.Cluster) {
+	t.Helper()
 	topic := k.Topic(t, 1)
 	o := options(k)
 	o.RecordBytesMax, o.BytesMax = 200, 2*recordOverhead
@@ -212,6 +232,7 @@ func testBounds(t *testing.T, k *kafkatest.Cluster) {
 // testOutage: what is answered without an error is in the log once, although Kafka is away in between; what waits is
 // answered by its deadline, and writing goes on by itself.
 func testOutage(t *testing.T, k *kafkatest.Cluster) {
+	t.Helper()
 	topic := k.Topic(t, 1)
 	o := options(k)
 	o.Timeout, o.RequestTimeout = 2*time.Second, time.Second
@@ -247,16 +268,16 @@ func testOutage(t *testing.T, k *kafkatest.Cluster) {
 		count[string(r.Value)]++
 	}
 	for name, err := range a.errs {
-		switch {
-		case err == nil:
+		if err == nil {
 			require.Equal(t, 1, count[name], "record %s was answered", name)
-		default:
+		} else {
 			require.LessOrEqual(t, count[name], 1, "record %s was answered with %v", name, err)
 		}
 	}
 }
 
 func testLeader(t *testing.T, k *kafkatest.Cluster) {
+	t.Helper()
 	topic := k.Topic(t, 1)
 	p := open(t, options(k))
 	var a answers
@@ -275,6 +296,7 @@ func testLeader(t *testing.T, k *kafkatest.Cluster) {
 }
 
 func testRefused(t *testing.T, k *kafkatest.Cluster) {
+	t.Helper()
 	p := open(t, options(k))
 	var a answers
 	require.NoError(t, p.Produce(Record{Topic: "no-such-topic", Partition: AnyPartition}, a.expect(t, "topic")))
@@ -285,6 +307,7 @@ func testRefused(t *testing.T, k *kafkatest.Cluster) {
 }
 
 func testSASL(t *testing.T, plainText *kafkatest.Cluster) {
+	t.Helper()
 	k := plainText.SASL(t)
 	topic := k.Topic(t, 1)
 	m, err := scram.Mechanism(scram.SHA512, kafkatest.User, kafkatest.Password)
@@ -307,6 +330,7 @@ func testSASL(t *testing.T, plainText *kafkatest.Cluster) {
 }
 
 func testTLS(t *testing.T, plainText *kafkatest.Cluster) {
+	t.Helper()
 	k := plainText.OverTLS(t)
 	topic := k.Topic(t, 1)
 	o := options(k)

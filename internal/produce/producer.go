@@ -54,6 +54,14 @@ type Record struct {
 	Key       []byte // Nil means none.
 	Value     []byte
 	Headers   []Header
+	// Chooses the partition of a record without a key and a partition, so that records with the same Order keep theirs.
+	Order []byte
+	// If it is not nil, it completes the record in the Producer's goroutine before it is sent, for work that the caller
+	// must not do. It may set Topic, Partition and Key, and must not block. Its error answers the record.
+	Prepare func(*Record) error
+	// If it is not nil, it is called with the outcome of a record that was answered with a Timeout, once the outcome is
+	// known. That may take as long as Kafka is away.
+	Late func(Ack, error)
 }
 
 // recordOverhead is what a record takes beside its bytes, roughly.
@@ -61,7 +69,7 @@ const recordOverhead = 400
 
 // size returns what the record counts for.
 func (r *Record) size() int {
-	n := recordOverhead + len(r.Topic) + len(r.Key) + len(r.Value)
+	n := recordOverhead + len(r.Topic) + len(r.Key) + len(r.Value) + len(r.Order)
 	for i := range r.Headers {
 		n += len(r.Headers[i].Name) + len(r.Headers[i].Value)
 	}
@@ -79,7 +87,7 @@ type Producer struct {
 	o     Options
 	cl    *kgo.Client
 	log   *throttledLog
-	stats Stats
+	stats *Stats
 
 	wake    chan struct{} // Has room for one.
 	closing chan struct{}
@@ -98,9 +106,8 @@ type Producer struct {
 func Open(o Options) (*Producer, error) {
 	p := &Producer{
 		o: o, log: &throttledLog{out: o.Logger}, wake: make(chan struct{}, 1), closing: make(chan struct{}),
-		stopped: make(chan struct{}),
+		stopped: make(chan struct{}), stats: NewStats(),
 	}
-	p.stats.init()
 	var err error
 	if p.cl, err = kgo.NewClient(p.clientOptions()...); err != nil {
 		return nil, fmt.Errorf("open producer: %w", err)
@@ -110,7 +117,7 @@ func Open(o Options) (*Producer, error) {
 }
 
 // The pauses between attempts to reach a broker. After an outage the first record waits for the last pause.
-const backoffMin, backoffMax = 50 * time.Millisecond, time.Second
+const firstPause, longestPause = 50 * time.Millisecond, time.Second
 
 func (p *Producer) clientOptions() []kgo.Opt {
 	o := &p.o
@@ -227,6 +234,10 @@ func (p *Producer) run() {
 		p.mu.Unlock()
 		for i, e := range fresh {
 			fresh[i] = nil
+			if err := e.complete(); err != nil {
+				p.settle(e, err)
+				continue
+			}
 			p.cl.TryProduce(context.Background(), &e.record, func(_ *kgo.Record, err error) { p.settle(e, err) })
 		}
 		spare = fresh
@@ -271,10 +282,15 @@ func (p *Producer) settle(e *entry, err error) {
 		p.idle = nil
 	}
 	p.mu.Unlock()
-	switch {
-	case !waits && err == nil:
+	if !waits && err == nil {
 		p.stats.Late.Add(1)
+	}
+	switch {
+	case !waits && e.late == nil:
+	case !waits && err == nil:
+		e.late(Ack{e.record.Partition, e.record.Offset}, nil)
 	case !waits:
+		e.late(Ack{}, kindOf(err))
 	case err != nil && e.record.Partition == noSuchPartition:
 		p.answer(e, Ack{}, errPartition)
 	case err != nil:
@@ -339,7 +355,7 @@ func (p *Producer) Close(ctx context.Context) error {
 }
 
 // Stats returns the Producer's counters.
-func (p *Producer) Stats() *Stats { return &p.stats }
+func (p *Producer) Stats() *Stats { return p.stats }
 
 // Usage returns the records under way and their bytes. Any goroutine may call it.
 func (p *Producer) Usage() (records, bytes int) {
@@ -350,6 +366,5 @@ func (p *Producer) Usage() (records, bytes int) {
 
 // backoff is the pause before the next attempt to reach a broker.
 func backoff(failures int) time.Duration {
-	d := backoffMin << min(failures, 10)
-	return jitter(min(d, backoffMax))
+	return jitter(min(firstPause<<min(failures, 10), longestPause))
 }

@@ -16,4 +16,5 @@ type Stats struct {
 	Bytes   atomic.Int64             // Of these records.
 }
 
-func (s *Stats) init() { s.Latency = stats.NewHistogram(stats.LatencyBounds()) }
+// NewStats returns counters that are all 0.
+func NewStats() *Stats { return &Stats{Latency: stats.NewHistogram(stats.LatencyBounds())} }

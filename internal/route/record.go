@@ -43,6 +43,22 @@ func (h Headers) Find(name string) (value []byte, exists bool) {
 	return value, exists
 }
 
+// Each calls do with each header, in order, until it returns false. It reports whether do has always returned true, and
+// the headers are well formed and not too many.
+func (h Headers) Each(do func(name, value []byte) bool) bool {
+	if h.tooMany() {
+		return false
+	}
+	n, b, ok := kafka.Varint(h)
+	for ; ok && n > 0; n-- {
+		var k, v []byte
+		if k, v, b, ok = next(b); ok {
+			ok = do(k, v)
+		}
+	}
+	return ok || len(h) == 0
+}
+
 // AppendHeaders encodes pairs of name and value.
 func AppendHeaders(dst []byte, pairs ...[2]string) Headers {
 	dst = binary.AppendVarint(dst, int64(len(pairs)))

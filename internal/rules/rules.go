@@ -244,6 +244,11 @@ func (r *Rules) NeedProxy() bool {
 	return slices.ContainsFunc(r.list, func(one rule) bool { return one.proxy })
 }
 
+// NeedUsers reports whether a rule asks for more than to be anybody.
+func (r *Rules) NeedUsers() bool {
+	return slices.ContainsFunc(r.list, func(one rule) bool { return one.anyUser || one.token || len(one.claims) > 0 })
+}
+
 // NeedTokens reports whether a rule looks at subscription tokens.
 func (r *Rules) NeedTokens() bool {
 	return slices.ContainsFunc(r.list, func(one rule) bool { return one.token })

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"runtime"
 	"runtime/pprof"
+	"slices"
 	"time"
 
 	"wsd/internal/auth"
@@ -57,10 +58,20 @@ func newIdentity(cfg *config.Config, log *slog.Logger) (*identity, error) {
 			return nil, err
 		}
 	}
+	claims := channelRules.Claims()
+	if cfg.Publish.On() {
+		publishRules, err := cfg.Publish.ChannelRules()
+		if err != nil {
+			return nil, err
+		}
+		claims = append(claims, publishRules.Claims()...)
+		slices.Sort(claims)
+		claims = slices.Compact(claims)
+	}
 	verifier := func(purpose auth.Purpose, source *keySource, k *config.Keys) *auth.Verifier {
 		return auth.New(auth.Options{
 			Purpose: purpose, Keys: &source.store, Issuer: k.Issuer, Audience: k.Audience, Leeway: a.Leeway,
-			BytesMax: int(a.TokenBytesMax), Lists: channelRules.Claims(),
+			BytesMax: int(a.TokenBytesMax), Lists: claims,
 		})
 	}
 	id.verifiers = map[auth.Purpose]*auth.Verifier{

@@ -133,6 +133,13 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 		o.Start.Mode = source.StartCommitted
 	}
 	o.Routes, o.Overrides = s.cfg.Rules(), s.cfg.RouteOverrides()
+	if s.cfg.Publish.On() {
+		inverter, _, err := s.cfg.Inverter()
+		if err != nil {
+			return o, err
+		}
+		o.Published = inverter.Writes
+	}
 	if s.cfg.Recovery.Enabled {
 		o.RecentBytesMax = int(s.cfg.Recovery.CacheBytes)
 	}
@@ -238,6 +245,7 @@ func (s *Server) shardOptions(id routing.ShardID, listeners []int) shard.Options
 		Slow: s.slowPolicies(), Deflate: s.shardDeflate(), Recovery: s.shardRecovery(),
 		Auth:       s.shardAuth(),
 		Calls:      s.shardCalls(),
+		Publish:    s.shardPublish(),
 		CanFeed:    s.canFeed,
 		PathPrefix: c.PathPrefix,
 		Version:    "wsd " + s.build.Version, ClientIDs: s.clientIDs,
@@ -266,6 +274,7 @@ func (s *Server) quotaLimits() (limits shard.QuotaLimits) {
 		shard.QuotaHead: int64(c.HeadMax), shard.QuotaMessage: int64(c.MessageMax),
 		shard.QuotaFirstMessage: int64(min(c.FirstMessageMax, c.MessageMax)), shard.QuotaOutbound: int64(c.OutboundMax),
 		shard.QuotaPinned: int64(s.cfg.Bus.PinnedMax), shard.QuotaUserConnections: int64(l.UserConnections),
+		shard.QuotaPublishRate: int64(l.PublishRate), shard.QuotaPublishUnderWay: int64(l.PublishUnderWay),
 	} {
 		limits[quota] = shard.QuotaLimit{Max: most, DryRun: l.DryRuns(quota.String())}
 	}
@@ -305,6 +314,7 @@ func (s *Server) adminOptions() admin.Options {
 			Auth: tokens, Proxy: s.backend.stats(), Steering: s.steering, Admission: s.admission, Memory: &s.memory,
 			Channels: s.interest.Len,
 			Ready:    func() bool { ready, _ := s.Ready(); return ready },
+			Produce:  s.produceStats(),
 			Drain:    s.drainMetrics, TLS: s.tls.stats(), CertificateExpires: s.tls.expires,
 		}),
 		Pprof: enabled(os.Getenv("ENABLE_PPROF")), ClientPort: int(s.groups[0].Address.Port()), Channels: s.channels,

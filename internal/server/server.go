@@ -23,6 +23,7 @@ import (
 	"wsd/internal/deflate"
 	"wsd/internal/listen"
 	"wsd/internal/privilege"
+	"wsd/internal/produce"
 	"wsd/internal/recovery"
 	"wsd/internal/routing"
 	"wsd/internal/shard"
@@ -53,6 +54,8 @@ type Server struct {
 	login     login
 	source    *source.Source
 	recovery  *recovery.Recovery // Nil if recovery.enabled is false.
+	producer  *produce.Producer  // Nil unless something writes to Kafka.
+	publisher *publisher         // Nil if nobody may publish.
 	tls       clientTLS
 	deflate   *deflate.Pool    // Nil if client.compression is false.
 	admit     *shard.Admission // Nil if admission.mode is off, like admission.
@@ -149,6 +152,9 @@ func (s *Server) assemble() (err error) {
 		s.identity.start(cfg)
 	}
 	if s.backend, err = newBackend(cfg, s.log); err != nil {
+		return err
+	}
+	if err := s.openPublisher(); err != nil {
 		return err
 	}
 	s.admit = s.shardAdmission()
@@ -400,6 +406,9 @@ func (s *Server) close() {
 	}
 	s.identity.close()
 	s.backend.close()
+	if s.producer != nil {
+		errs = append(errs, s.producer.Close(ctx))
+	}
 	if s.admin != nil {
 		errs = append(errs, s.admin.Close(ctx))
 	}

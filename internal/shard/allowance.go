@@ -104,10 +104,15 @@ func (s *Shard) overRate(c *conn, kind Rate, n int) *ending {
 // takeAllowance takes cost, in allowanceUnits, off an allowance that is whole at a time. It returns when the allowance
 // is whole again, and whether it had as much.
 func takeAllowance(whole, now uint32, cost int64) (uint32, bool) {
+	return spendAllowance(whole, now, cost, int64(allowanceWindow/allowanceUnit))
+}
+
+// spendAllowance is takeAllowance for an allowance of another window, in allowanceUnits.
+func spendAllowance(whole, now uint32, cost, window int64) (uint32, bool) {
 	spent := int64(int32(whole - now))
-	if spent < 0 || spent > int64(allowanceWindow/allowanceUnit) {
+	if spent < 0 || spent > window {
 		spent = 0 // No allowance has been used by more: what was stored is days old, and the clock has wrapped around.
 	}
 	spent += cost
-	return now + uint32(spent), spent <= int64(allowanceWindow/allowanceUnit)
+	return now + uint32(spent), spent <= window
 }

@@ -141,7 +141,11 @@ func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 		s.notify(c)
 		s.unsubscribeCommand(c, cmd.Unsubscribe.Channel)
 		reply.Unsubscribe = &protocol.UnsubscribeResult{}
-	case cmd.Publish != nil, cmd.Presence != nil, cmd.PresenceStats != nil:
+	case cmd.Publish != nil:
+		if reply = s.publishCommand(c, cmd.Id, cmd.Publish); reply == nil {
+			return nil // It comes later.
+		}
+	case cmd.Presence != nil, cmd.PresenceStats != nil:
 		reply.Error = proto.ErrNotAvailable.Reply() // Known, but not served.
 	case cmd.History != nil:
 		if end := s.overRate(c, RateRecoveries, 1); end != nil {

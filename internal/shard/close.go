@@ -77,6 +77,7 @@ func (s *Shard) leave(c *conn) {
 	s.emptying.forget(c)
 	s.flows.forget(c)
 	delete(s.dryRuns, c.slot)
+	delete(s.publishers, c.slot)
 	if c.isClient() || c.state == stateFailed {
 		s.countClients(-1)
 	}

@@ -3,6 +3,7 @@ package shard
 import (
 	"slices"
 
+	"github.com/centrifugal/protocol"
 	"github.com/gobwas/ws"
 
 	"wsd/internal/bus"
@@ -66,9 +67,12 @@ func layoutPushes(d *dialect, channel string, records []bus.Record, valueBytes, 
 			buf = append(buf, e.Separator...)
 		}
 		begin := len(buf)
-		if channel == "" {
+		switch {
+		case channel == "":
 			buf = e.AppendMessage(buf, value)
-		} else {
+		case records[i].Info != nil:
+			buf = appendPublished(buf, e, channel, value, &records[i])
+		default:
 			buf = e.AppendPublication(buf, channel, value, records[i].Offset)
 		}
 		if end > start && len(buf)-start-len(headerUsual) > messageMax {
@@ -79,6 +83,34 @@ func layoutPushes(d *dialect, channel string, records []bus.Record, valueBytes, 
 		return nil
 	}
 	return closeMessage(buf, start, d.op())
+}
+
+// appendPublished appends a publication with who published it, and its tags.
+func appendPublished(buf []byte, e *proto.Encoding, channel string, value []byte, r *bus.Record) []byte {
+	pub := &protocol.Publication{}
+	setPublication(pub, value, r)
+	out, err := e.AppendReply(buf, &protocol.Reply{Push: &protocol.Push{Channel: channel, Pub: pub}})
+	if err != nil {
+		return e.AppendPublication(buf, channel, value, r.Offset) // BUG: the value was checked.
+	}
+	return out
+}
+
+// setPublication makes pub, which is empty, what a record is with the value.
+func setPublication(pub *protocol.Publication, value []byte, r *bus.Record) {
+	pub.Data, pub.Offset = value, r.Offset
+	if r.Info == nil {
+		return
+	}
+	if r.Info.Client != "" {
+		pub.Info = &protocol.ClientInfo{Client: r.Info.Client, User: r.Info.User}
+	}
+	if len(r.Info.Tags) > 0 {
+		pub.Tags = make(map[string]string, len(r.Info.Tags))
+		for _, tag := range r.Info.Tags {
+			pub.Tags[tag[0]] = tag[1]
+		}
+	}
 }
 
 // headerUsual is room for the header of a message from 126 to 65,535 bytes.

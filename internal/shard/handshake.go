@@ -33,6 +33,7 @@ const (
 const (
 	paramChannel    = "channel"
 	paramToken      = "token"
+	paramPublish    = "publish"
 	paramNativePing = "cf_ws_frame_ping_pong"
 	paramProtocol   = "cf_protocol"
 	paramFormat     = "format"
@@ -47,6 +48,7 @@ type request struct {
 	native    bool        // Ping frames rather than in-band pings.
 	variant   bus.Variant // Of the dialect that the client speaks.
 	channels  []string    // Of a raw client.
+	publish   string      // Of a raw client: the channel that it publishes to; empty: none.
 	token     string      // Of a raw client. It must not be logged or sent.
 	who       *Identity   // Of a raw client whose token was verified.
 	head      []byte      // All of it; valid while it is looked at.
@@ -93,6 +95,7 @@ func (s *Shard) handshake(c *conn, head []byte) {
 		if req.who != nil {
 			s.joinRaw(c, req.who)
 		}
+		s.beginPublishing(c, req.publish)
 		for _, name := range req.channels {
 			s.channels.subscribe(c, name)
 		}

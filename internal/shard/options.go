@@ -81,6 +81,7 @@ type Options struct {
 	Recovery    RecoveryOptions
 	Auth        AuthOptions
 	Calls       CallOptions
+	Publish     PublishOptions
 
 	PathPrefix  string             // What a proxy may leave before the paths of the client port; may be empty.
 	Version     string             // In the connect result of protocol clients.

@@ -40,6 +40,9 @@ const (
 	QuotaPinned        // Bytes of messages that left the ring and that clients still hold.
 
 	QuotaUserConnections // Upgraded connections of one user, by its token.
+
+	QuotaPublishRate     // Publications that one client may send in a second.
+	QuotaPublishUnderWay // Publications of one client whose outcome is not known.
 	quotaCount
 )
 
@@ -65,16 +68,18 @@ var quotas = [quotaCount]struct {
 		body: "The server has as many channels as limits.channels allows; try again later."},
 	QuotaChannelsRate: {name: "channels_rate", status: 503,
 		body: "More new channels were subscribed to in this second than limits.channels_rate allows; try again later."},
-	QuotaAge:           {name: "age", often: true},
-	QuotaIdle:          {name: "idle", often: true},
-	QuotaSubscriptions: {name: "channels_max", group: "client", often: true},
-	QuotaHead:          {name: "head_max", group: "client", often: true},
-	QuotaMessage:       {name: "message_max", group: "client", often: true},
-	QuotaFirstMessage:  {name: "first_message_max", group: "client", often: true},
-	QuotaOutbound:      {name: "outbound_max", group: "client", often: true},
-	QuotaMemory:        {name: "memory"},
-	QuotaAnswers:       {name: "answers_memory"},
-	QuotaPinned:        {name: "pinned_max", group: "bus"},
+	QuotaAge:             {name: "age", often: true},
+	QuotaIdle:            {name: "idle", often: true},
+	QuotaSubscriptions:   {name: "channels_max", group: "client", often: true},
+	QuotaHead:            {name: "head_max", group: "client", often: true},
+	QuotaMessage:         {name: "message_max", group: "client", often: true},
+	QuotaFirstMessage:    {name: "first_message_max", group: "client", often: true},
+	QuotaOutbound:        {name: "outbound_max", group: "client", often: true},
+	QuotaMemory:          {name: "memory"},
+	QuotaAnswers:         {name: "answers_memory"},
+	QuotaPinned:          {name: "pinned_max", group: "bus"},
+	QuotaPublishRate:     {name: "publish_rate", often: true},
+	QuotaPublishUnderWay: {name: "publish_under_way", often: true},
 	QuotaUserConnections: {name: "user_connections", status: 429, often: true,
 		body: "Your user has as many clients here as limits.user_connections allows; close some."},
 }

@@ -10,11 +10,18 @@ import (
 // decideRaw reads the request of a raw client: its channels, its subprotocol and its token. It returns the subprotocol.
 func (s *Shard) decideRaw(c *conn, r *wire.Request, req *request) (subprotocol string, err error) {
 	var tokens []string
-	known := func(name string) bool { return name == paramChannel || name == paramToken && s.opts.Auth.on() }
+	var publishTo []string
+	known := func(name string) bool {
+		return name == paramChannel || name == paramToken && s.opts.Auth.on() ||
+			name == paramPublish && s.opts.Publish.Raw && s.opts.Publish.Publisher != nil
+	}
 	err = parameters(r.RawQuery, known, func(name, value string) {
-		if name == paramChannel {
+		switch name {
+		case paramChannel:
 			req.channels = append(req.channels, value)
-		} else {
+		case paramPublish:
+			publishTo = append(publishTo, value)
+		default:
 			tokens = append(tokens, value)
 		}
 	})
@@ -44,7 +51,10 @@ func (s *Shard) decideRaw(c *conn, r *wire.Request, req *request) (subprotocol s
 		_ = parameters(r.RawQuery, isToken, func(_, value string) { tokens = append(tokens, value) })
 		s.ignoreToken(strings.Join(tokens, ""))
 	}
-	if len(req.channels) == 0 {
+	if err := s.authorizeRawPublish(publishTo, req); err != nil {
+		return "", err
+	}
+	if len(req.channels) == 0 && req.publish == "" {
 		return "", &wire.Reject{Cause: causeChannel, Status: 400, Body: "Name at least one channel: /ws?channel=NAME."}
 	}
 	return subprotocol, nil

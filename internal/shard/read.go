@@ -309,9 +309,11 @@ func (s *Shard) frame(c *conn, event wire.Event, payload []byte) {
 		}
 		if c.speaks().takesCommands {
 			s.commands(c, payload)
+		} else if len(s.publishers) > 0 {
+			s.publishRaw(c, payload)
 		}
 	case wire.EventDeflatedText, wire.EventDeflatedBinary:
-		if c.speaks().takesCommands { // What is ignored is not worth decompressing.
+		if c.speaks().takesCommands || s.publishesRaw(c) { // What is ignored is not worth decompressing.
 			s.inflate(c, event, payload)
 		}
 	case wire.EventPing:

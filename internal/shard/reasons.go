@@ -38,6 +38,7 @@ const (
 	ReasonUserConnections          // Its user has more connections than limits.user_connections allows.
 	ReasonOrder                    // The server API has closed it.
 	ReasonBackend                  // The backend has it disconnected.
+	ReasonPublish                  // Of a raw client: what it published could not be written.
 	reasonCount
 )
 
@@ -87,6 +88,7 @@ var closings = [reasonCount]closing{
 	},
 	ReasonBackend: {"backend", 1008, "disconnected by the application", proto.DisconnectForceNoReconnect},
 	ReasonOrder:   {"api", 1008, "disconnected by the server", proto.DisconnectForceNoReconnect},
+	ReasonPublish: {"publish", 1013, "a publication was not written, reconnect", proto.Disconnect{}},
 }
 
 // String is the metric label of r.

@@ -318,7 +318,8 @@ func publicationsOf(d *dialect, records []bus.Record) []*protocol.Publication {
 	refs := make([]*protocol.Publication, 0, len(records))
 	for i := range records {
 		if value := d.value(&records[i]); value != nil {
-			list = append(list, protocol.Publication{Data: value, Offset: records[i].Offset})
+			list = append(list, protocol.Publication{})
+			setPublication(&list[len(list)-1], value, &records[i])
 			refs = append(refs, &list[len(list)-1])
 		}
 	}

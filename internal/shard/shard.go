@@ -81,6 +81,8 @@ type Shard struct {
 	timer     *time.Timer
 	timerAt   uint32 // Tick for which timer is set; 0: not set.
 
+	publishers publishers // Nil until somebody publishes.
+
 	places     places
 	identities identities
 	calls      calls

@@ -9,7 +9,7 @@ const shrinkFrom = 1024
 type peaks struct {
 	tick uint32 // Of the last look.
 
-	dryRuns, recovering, recalls, flows, emptying, resyncs, putOff, indexed, identified, held int
+	dryRuns, recovering, recalls, flows, emptying, resyncs, putOff, indexed, identified, held, publishers int
 }
 
 // shrink gives back memory that a peak of clients, channels or messages has left, once a tick and when connections have
@@ -31,6 +31,7 @@ func (s *Shard) shrink() {
 	shrink.Map(&s.channels.indexed, &p.indexed, shrinkFrom)
 	shrink.Map(&s.identities.bySlot, &p.identified, shrinkFrom)
 	shrink.Map(&s.inbound.held, &p.held, shrinkFrom)
+	shrink.Map(&s.publishers, &p.publishers, shrinkFrom)
 	s.sender.holds.shrink()
 	s.work.shrink()
 	if len(s.flows.ready) == 0 {

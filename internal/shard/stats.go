@@ -43,6 +43,10 @@ type Stats struct {
 	Reattached   atomic.Uint64 // Times the shard came back after the bus had detached it.
 	Recalled     atomic.Uint64 // Subscriptions ended as records were missed or their stream became another one.
 
+	Published      atomic.Uint64 // Publications of clients that Kafka has acknowledged.
+	PublishFailed  atomic.Uint64 // Publications of clients that were not acknowledged, or not in time.
+	PublishRefused atomic.Uint64 // Publications of clients that were refused at once.
+
 	// Turns of at least stats.DurationMin, and the longest of the last seconds in nanoseconds, at CLOCK_MONOTONIC.
 	LongTurns   stats.Durations
 	TurnsRecent stats.Recent

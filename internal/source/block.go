@@ -138,12 +138,19 @@ func (w *Walker) Bytes() int {
 	if value == nil {
 		value = jsonNull
 	}
-	return bus.RecordBytes(&bus.Record{Value: value})
+	n := bus.RecordBytes(&bus.Record{Value: value})
+	if w.st.p.topic.published {
+		n += published(w.walker.Record().Headers).Bytes()
+	}
+	return n
 }
 
 // Record returns the record as the bus has it, with memory of its own.
 func (w *Walker) Record() bus.Record {
 	r := bus.Record{Offset: w.Offset(), Value: bytes.Clone(w.walker.Record().Value), Text: true}
+	if w.st.p.topic.published {
+		r.Info = published(w.walker.Record().Headers)
+	}
 	if r.Value == nil {
 		r.JSON = jsonNull
 		return r

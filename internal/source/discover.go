@@ -15,6 +15,7 @@ const forgetAfter = 10 * time.Minute
 // addTopic adds a topic to those that the metadata is asked for.
 func (s *Source) addTopic(name string) *topic {
 	t := &topic{name: name, stats: &TopicStats{Name: name}, route: s.table.Topic(name), state: TopicUnknown}
+	t.published = s.o.Published != nil && s.o.Published(name)
 	s.topics, s.byName[name] = append(s.topics, t), t
 	return t
 }

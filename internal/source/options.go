@@ -49,6 +49,9 @@ type Options struct {
 	// A position that has not changed is committed again after one to two times this. Default 1 h.
 	CommitAgain time.Duration
 
+	// Reports whether clients publish to the topic, so that the headers of its records say who did. Nil means none.
+	Published func(topic string) bool
+
 	TopicsMax int // How many topics may be read, including those that patterns find. Default 1000.
 	// How many topics are listed one by one in Stats, see TopicStats.Listed. Negative means none. Default 200.
 	TopicsListedMax int

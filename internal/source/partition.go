@@ -17,6 +17,8 @@ type topic struct {
 	name  string
 	stats *TopicStats
 	route *route.Topic // Fixed after New.
+	// Whether the records' headers say who published them. Fixed after New.
+	published bool
 
 	denied bool      // See isDenied.
 	found  bool      // A pattern found the topic. It is forgotten some time after it is gone.

@@ -19,6 +19,12 @@ func partitionOf(by route.Partitioner, key []byte, n int) int {
 	return kafkago.Murmur2Balancer{}.Balance(kafkago.Message{Key: key}, countTo(n)...)
 }
 
+// PartitionOf returns which of n partitions a producer with this partitioner, or with murmur2 if it is not known,
+// chooses for the key. The key must have at least one byte.
+func PartitionOf(by route.Partitioner, key []byte, n int32) int32 {
+	return int32(partitionOf(by, key, int(n)))
+}
+
 // counting is 0, 1, 2 and so on.
 var counting = func() []int {
 	list := make([]int, 1024)

@@ -58,7 +58,11 @@ func (r *router) recordLocked(p *partition, rec *kafka.Record) error {
 		r.counts.routed[route.ByRule].unwanted++
 		return nil
 	}
-	return r.putLocked(ch, r.value(p, rec.Value, rec.Offset), rec, route.ByRule)
+	value := r.value(p, rec.Value, rec.Offset)
+	if p.topic.published {
+		value.Info = published(rec.Headers)
+	}
+	return r.putLocked(ch, value, rec, route.ByRule)
 }
 
 // placedLocked puts a record where r.to says.
@@ -82,6 +86,9 @@ func (r *router) placedLocked(p *partition, rec *kafka.Record) error {
 			}
 			if !checked {
 				value, checked = r.value(p, rec.Value, rec.Offset), true
+				if p.topic.published {
+					value.Info = published(rec.Headers)
+				}
 			}
 			if err := r.putLocked(ch, value, rec, by); err != nil {
 				return err

@@ -1,0 +1,92 @@
+package server
+
+import (
+	"wsd/internal/produce"
+	"wsd/internal/proto"
+	"wsd/internal/publish"
+	"wsd/internal/route"
+	"wsd/internal/rules"
+	"wsd/internal/shard"
+	"wsd/internal/source"
+)
+
+// publisher is what clients publish by. It is the shards' Publisher.
+type publisher struct {
+	rules *rules.Rules
+	to    *publish.Publisher
+}
+
+// openProducer opens the producer of this process, if that has not happened. What needs one calls it.
+func (s *Server) openProducer() (err error) {
+	if s.producer != nil {
+		return nil
+	}
+	k, p := &s.cfg.Kafka, &s.cfg.Publish
+	by := route.Partitioner(k.Partitioner)
+	s.producer, err = produce.Open(produce.Options{
+		Brokers: k.Brokers, ClientID: k.ClientID, TLS: s.login.tls, SASL: s.login.sasl,
+		DialTimeout: k.DialTimeout, RequestTimeout: k.RequestTimeout, Timeout: p.Timeout,
+		RecordsMax: p.UnderWayMax, BytesMax: int(p.Memory),
+		RecordBytesMax: int(p.BytesMax) + publishHeaders,
+		Partition:      func(key []byte, n int32) int32 { return source.PartitionOf(by, key, n) },
+		Logger:         s.log,
+	})
+	return err
+}
+
+// publishHeaders is what a publication's record may have beside its data: its key, its tags and who published.
+const publishHeaders = 2*route.ChannelBytesMax + 1024 + publish.TagsMax*2*(publish.TagBytesMax+32)
+
+// openPublisher builds what publishes to channels, if publish.rules lets anybody do that.
+func (s *Server) openPublisher() error {
+	if !s.cfg.Publish.On() {
+		return nil
+	}
+	allowed, err := s.cfg.Publish.ChannelRules()
+	if err != nil {
+		return err
+	}
+	inverter, _, err := s.cfg.Inverter()
+	if err != nil {
+		return err
+	}
+	if err := s.openProducer(); err != nil {
+		return err
+	}
+	p := &s.cfg.Publish
+	s.publisher = &publisher{rules: allowed, to: publish.New(publish.Options{
+		Producer: s.producer, Routes: inverter, BytesMax: int(p.BytesMax), JSONDepth: s.cfg.Kafka.JSONDepthMax,
+		KeysTTL: p.KeysTTL, KeysMax: p.KeysMax,
+	})}
+	return nil
+}
+
+// Allows implements shard.Publisher.
+func (p *publisher) Allows(who *shard.Identity, channel string) bool {
+	return p.rules.Allows(&rules.Client{User: who.User, Lists: who.Lists}, channel)
+}
+
+// Publish implements shard.Publisher.
+func (p *publisher) Publish(one shard.Publication, done func(*proto.Error)) *proto.Error {
+	err := p.to.Publish(publish.Request{
+		Channel: one.Channel, Data: one.Data, JSON: one.JSON, Client: one.Client, User: one.User,
+	}, func(_ produce.Ack, err error) { done(publish.ErrorOf(err)) })
+	return publish.ErrorOf(err)
+}
+
+// produceStats returns the counters of the producer, or nil without one.
+func (s *Server) produceStats() *produce.Stats {
+	if s.producer == nil {
+		return nil
+	}
+	return s.producer.Stats()
+}
+
+// shardPublish returns the options of shards. Without a publisher theirs must be a nil interface, not an interface that
+// contains a nil pointer.
+func (s *Server) shardPublish() shard.PublishOptions {
+	if s.publisher == nil {
+		return shard.PublishOptions{}
+	}
+	return shard.PublishOptions{Publisher: s.publisher, Raw: s.cfg.Publish.Raw}
+}

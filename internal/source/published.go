@@ -1,0 +1,39 @@
+package source
+
+import (
+	"strings"
+	"unicode/utf8"
+
+	"wsd/internal/bus"
+	"wsd/internal/route"
+)
+
+// What the headers of a published record may have. Records with more have no info: whatever wsd writes has less.
+const (
+	clientBytesMax = 64
+	userBytesMax   = 255
+	tagsMax        = 16
+	tagBytesMax    = 255
+)
+
+// published returns what the headers say of who published a record and of its tags, or nil if they say nothing. It is
+// only for topics that wsd itself publishes to (Options.Published): elsewhere, anybody who may produce could claim to
+// be a user.
+func published(headers route.Headers) *bus.Info {
+	client, _ := headers.Find(route.HeaderClient)
+	user, _ := headers.Find(route.HeaderUser)
+	var tags [][2]string
+	ok := headers.Each(func(name, value []byte) bool {
+		tag, isTag := strings.CutPrefix(string(name), route.HeaderTagPrefix)
+		if isTag {
+			tags = append(tags, [2]string{tag, string(value)})
+		}
+		return !isTag || len(tags) <= tagsMax && tag != "" && max(len(tag), len(value)) <= tagBytesMax &&
+			utf8.ValidString(tag) && utf8.Valid(value)
+	})
+	if !ok || len(client) > clientBytesMax || len(user) > userBytesMax || !utf8.Valid(client) || !utf8.Valid(user) ||
+		len(client) == 0 && len(tags) == 0 {
+		return nil
+	}
+	return &bus.Info{Client: string(client), User: string(user), Tags: tags}
+}
