@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -39,6 +40,7 @@ type RPC struct {
 // Send is where messages go that clients send by the send command.
 type Send struct {
 	Endpoint string `key:"endpoint" help:"HTTP address that gets what clients send by the send command, as a call without a method. Default: none."`
+	Topic    string `key:"topic" help:"Kafka topic that gets it instead, one record a message, keyed by the client's id. Limits are those of publish. Default: none."`
 }
 
 // Endpoint is one of RPC.Endpoint.
@@ -76,7 +78,7 @@ func (p *Proxy) Static() (fields [][2]string) {
 func (c *Config) Calls() bool {
 	p := &c.Proxy
 	return p.ConnectEndpoint != "" || p.RefreshEndpoint != "" || p.SubscribeEndpoint != "" ||
-		p.SubRefreshEndpoint != "" || len(c.RPC.Endpoint) > 0 || c.Send.Endpoint != ""
+		p.SubRefreshEndpoint != "" || len(c.RPC.Endpoint) > 0 || c.Send.Endpoint != "" || c.Send.Topic != ""
 }
 
 func (l *loader) checkProxy(c *Config) {
@@ -101,6 +103,15 @@ func (l *loader) checkProxy(c *Config) {
 					"set auth.mode to proxy, or to token")
 			}
 		}
+	}
+	switch {
+	case c.Send.Endpoint != "" && c.Send.Topic != "":
+		l.complain("send.topic", c.Send.Topic, "send.endpoint is set as well", "remove one of them")
+	case c.Send.Topic != "" && !topicName.MatchString(c.Send.Topic):
+		l.complain("send.topic", c.Send.Topic, "not the name of a topic", "")
+	case c.Send.Topic != "" && c.Kafka.reads(c.Send.Topic):
+		l.complain("send.topic", c.Send.Topic, "wsd reads it (kafka.topics), so that what a client sends would go to "+
+			"channels without publish.rules being asked", "set it to another topic")
 	}
 	if c.Send.Endpoint != "" {
 		l.checkEndpoint("send.endpoint", c.Send.Endpoint, c.Send.Endpoint)
@@ -147,6 +158,18 @@ func (l *loader) checkProxy(c *Config) {
 	if c.Auth.On() && len(l.faults) == 0 {
 		l.checkProxyRules(c)
 	}
+}
+
+// reads reports whether a topic is one of Topics.
+func (k *Kafka) reads(topic string) bool {
+	return slices.ContainsFunc(k.Topics, func(t string) bool {
+		expression, isPattern := strings.CutPrefix(t, "re:")
+		if !isPattern {
+			return t == topic
+		}
+		matched, err := regexp.MatchString("^(?:"+expression+")$", topic)
+		return err == nil && matched
+	})
 }
 
 // checkProxyRules compares auth.rules with the endpoint that is asked about channels.

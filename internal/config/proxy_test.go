@@ -34,6 +34,11 @@ func TestProxyFaults(t *testing.T) {
 		{map[string]any{"proxy.headers": []string{"Content-length"}}, "not the name of a header field"},
 		{map[string]any{"proxy.static_headers": []string{"hush"}}, "not NAME=VALUE"},
 		{map[string]any{"proxy.ca_file": "/missing.pem"}, "cannot be read"},
+		{map[string]any{"send.topic": "sent", "send.endpoint": url}, "send.endpoint is set as well"},
+		{map[string]any{"send.topic": "a b"}, "not the name of a topic"},
+		{map[string]any{"send.topic": "a"}, "wsd reads it (kafka.topics)"},
+		{map[string]any{"send.topic": "sent.x", "kafka.topics": []string{"re:sent.*"}}, "wsd reads it (kafka.topics)"},
+		{map[string]any{"publish.rules": []string{"a=proxy"}}, "the backend is not asked about publications"},
 		{map[string]any{"proxy.timeout": "1m"}, "must be from 10ms to 30s"},
 	} {
 		_, err := load(test.flags)

@@ -9,9 +9,11 @@ import (
 	"strings"
 
 	"wsd/internal/config"
+	"wsd/internal/produce"
 	"wsd/internal/proto"
 	"wsd/internal/proxy"
 	"wsd/internal/reload"
+	"wsd/internal/route"
 	"wsd/internal/rules"
 	"wsd/internal/shard"
 )
@@ -21,6 +23,9 @@ type backend struct {
 	pool  *proxy.Pool
 	rules *rules.Rules // Nil if clients have no identities.
 	meta  bool         // Calls have the meta of the client.
+
+	topic    string // Where what clients send goes instead; empty: nowhere else.
+	producer *produce.Producer
 }
 
 // newBackend returns nil if nothing is asked of the backend. Load has checked the options.
@@ -29,7 +34,7 @@ func newBackend(cfg *config.Config, log *slog.Logger) (*backend, error) {
 		return nil, nil //nolint:nilnil // Nil is no backend.
 	}
 	p := &cfg.Proxy
-	b := &backend{meta: p.IncludeMeta}
+	b := &backend{meta: p.IncludeMeta, topic: cfg.Send.Topic}
 	if cfg.Auth.On() {
 		var err error
 		if b.rules, err = cfg.Auth.ChannelRules(); err != nil {
@@ -87,8 +92,44 @@ var kinds = [shard.CallKinds]proxy.Kind{
 	shard.CallRPC: proxy.KindRPC, shard.CallSend: proxy.KindSend,
 }
 
+// openBackend builds what asks the application's backend, if anything does.
+func (s *Server) openBackend() (err error) {
+	if s.backend, err = newBackend(s.cfg, s.log); err != nil || s.backend == nil || s.backend.topic == "" {
+		return err
+	}
+	if err = s.openProducer(); err == nil {
+		s.backend.producer = s.producer
+	}
+	return err
+}
+
+// send writes what a client sent to the topic. Its id is the key, so that its messages stay in order.
+func (b *backend) send(k *shard.Call, answer func(*shard.CallAnswer)) {
+	record := produce.Record{
+		Topic: b.topic, Partition: produce.AnyPartition, Key: []byte(k.Client), Value: k.Data,
+		Headers: []produce.Header{
+			{Name: route.HeaderClient, Value: []byte(k.Client)}, {Name: route.HeaderUser, Value: []byte(k.User)},
+		},
+	}
+	failed := &shard.CallAnswer{Failed: true, Error: proto.ErrInternal}
+	err := b.producer.Produce(record, func(_ produce.Ack, err error) {
+		if err != nil {
+			answer(failed)
+			return
+		}
+		answer(&shard.CallAnswer{Given: true})
+	})
+	if err != nil {
+		answer(failed)
+	}
+}
+
 // Call implements shard.Backend.
 func (b *backend) Call(k *shard.Call, answer func(*shard.CallAnswer)) (cancel func()) {
+	if k.Kind == shard.CallSend && b.topic != "" {
+		b.send(k, answer)
+		return func() {} // What is written stays written.
+	}
 	r := &proxy.Request{
 		Kind: kinds[k.Kind], Client: k.Client, Binary: k.Binary, User: k.User, Method: k.Method, Channel: k.Channel,
 		Token: k.Token, Name: k.Name, Version: k.Version, Channels: k.Channels, Data: k.Data, Header: k.Header,
@@ -163,6 +204,7 @@ func (s *Server) shardCalls() shard.CallOptions {
 	for kind, of := range kinds {
 		o.Serves[kind] = s.backend.pool.Serves(of)
 	}
+	o.Serves[shard.CallSend] = o.Serves[shard.CallSend] || s.backend.topic != ""
 	return o
 }
 

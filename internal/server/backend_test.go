@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -17,6 +18,8 @@ import (
 
 	"github.com/gobwas/ws/wsutil"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // fake is an application's backend on a real HTTP server. Handlers are by path.
@@ -242,6 +245,50 @@ func TestBackendBesideTokens(t *testing.T) {
 	raw := r.dial("/ws?channel=a")
 	_ = raw
 	require.Equal(t, 2, f.count("/connect"), "raw clients are asked about, too")
+}
+
+// What clients send goes to a topic, in order, with who sent it.
+func TestSendToTopic(t *testing.T) {
+	r := newRig(t, tokenFlags(map[string]any{"send.topic": "sent"}), kfake.SeedTopics(3, "sent"))
+	r.ready()
+	c, reply := r.login(tokenFor(t, "sub", "alice"))
+	require.Contains(t, reply, `"connect":{`)
+	for i := range 10 {
+		c.send(fmt.Sprintf(`{"send":{"data":{"n":%d}}}`, i))
+	}
+	consumer, err := kgo.NewClient(kgo.SeedBrokers(r.kafka.ListenAddrs()...), kgo.ConsumeTopics("sent"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	require.NoError(t, err)
+	defer consumer.Close()
+	var got []*kgo.Record
+	ctx, cancel := context.WithTimeout(t.Context(), waitMax)
+	defer cancel()
+	for len(got) < 10 {
+		fetches := consumer.PollFetches(ctx)
+		require.NoError(t, fetches.Err())
+		got = append(got, fetches.Records()...)
+	}
+	for i, record := range got {
+		require.Equal(t, fmt.Sprintf(`{"n":%d}`, i), string(record.Value))
+		require.Equal(t, got[0].Partition, record.Partition)
+		require.Contains(t, reply, `"client":"`+string(record.Key)+`"`)
+		require.Equal(t, []kgo.RecordHeader{{Key: "wsd-client", Value: record.Key}, {Key: "wsd-user", Value: []byte("alice")}}, record.Headers)
+	}
+	r.eventually("they are counted", func() bool {
+		n := 0
+		for i := range 3 {
+			n += r.metric(fmt.Sprintf(`wsd_sends_total{result="taken",shard="%d"}`, i))
+		}
+		return n == 10
+	})
+	r.kafka.Close()
+	c.send(`{"send":{"data":"late"}}`)
+	r.eventually("Kafka is away", func() bool {
+		n := 0
+		for i := range 3 {
+			n += r.metric(fmt.Sprintf(`wsd_sends_total{result="failed",shard="%d"}`, i))
+		}
+		return n == 1
+	})
 }
 
 // Protobuf clients send and get any bytes with proxy.binary_encoding; it is refused where they cannot be sent.

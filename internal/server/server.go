@@ -151,7 +151,7 @@ func (s *Server) assemble() (err error) {
 	if s.identity != nil {
 		s.identity.start(cfg)
 	}
-	if s.backend, err = newBackend(cfg, s.log); err != nil {
+	if err := s.openBackend(); err != nil {
 		return err
 	}
 	if err := s.openPublisher(); err != nil {
