@@ -269,14 +269,24 @@ func (inv *Inverter) Goes(w *Written, rec *Record, channel string, scratch *Plac
 		bytes.Equal(scratch.Channels[0], []byte(channel))
 }
 
-// Writes reports whether something that Find returns may be in the topic.
-func (inv *Inverter) Writes(topic string) bool {
-	for _, list := range inv.fixed {
-		if slices.ContainsFunc(list, func(w Written) bool { return w.Topic == topic }) {
-			return true
+// Names are channels: one, or all that begin alike.
+type Names struct {
+	Text   string
+	Prefix bool // Text is only the beginning.
+}
+
+// Written returns the channels whose records Find may have written to the topic, or more.
+func (inv *Inverter) Written(topic string) (list []Names) {
+	for name, written := range inv.fixed {
+		if slices.ContainsFunc(written, func(w Written) bool { return w.Topic == topic }) {
+			list = append(list, Names{Text: name})
 		}
 	}
-	return slices.ContainsFunc(inv.open, func(in inverse) bool {
-		return in.topic == topic || in.pattern != nil && in.pattern.FindsTopic(topic)
-	})
+	for i := range inv.open {
+		in := &inv.open[i]
+		if in.topic == topic || in.pattern != nil && in.pattern.FindsTopic(topic) {
+			list = append(list, Names{Text: in.template.prefix(topic), Prefix: true})
+		}
+	}
+	return list
 }

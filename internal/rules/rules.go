@@ -228,20 +228,19 @@ func (r *Rules) Claims() (names []string) {
 	return slices.Compact(names)
 }
 
-// AsksProxy reports whether the rule that decides about a channel has the backend asked about clients that nothing else
-// in it lets have the channel.
-func (r *Rules) AsksProxy(channel string) bool {
-	for i := range r.list {
-		if _, ok := r.list[i].fits(channel); ok {
-			return r.list[i].proxy
+// MayAllow reports whether a rule gives somebody a channel: the one of this name, or with prefix any that begins with
+// it. It may return true for channels that a rule before gives to nobody.
+func (r *Rules) MayAllow(name string, prefix bool) bool {
+	return slices.ContainsFunc(r.list, func(one rule) bool {
+		switch {
+		case !one.all && !one.anyUser && !one.token && len(one.claims) == 0:
+			return false
+		case one.prefix || one.user:
+			return strings.HasPrefix(name, one.before) || prefix && strings.HasPrefix(one.before, name)
+		default:
+			return name == one.before || prefix && strings.HasPrefix(one.before, name)
 		}
-	}
-	return false
-}
-
-// NeedProxy reports whether a rule has the backend asked.
-func (r *Rules) NeedProxy() bool {
-	return slices.ContainsFunc(r.list, func(one rule) bool { return one.proxy })
+	})
 }
 
 // NeedUsers reports whether a rule asks for more than to be anybody.

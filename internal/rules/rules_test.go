@@ -86,19 +86,21 @@ func TestParseErrors(t *testing.T) {
 	}
 }
 
-func TestAsksProxy(t *testing.T) {
-	r, err := Parse([]string{"team.open=all", "team.*=claim:teams|proxy", "user.{sub}=proxy", "public.*=all"})
+func TestMayAllow(t *testing.T) {
+	r, err := Parse([]string{"chat.secret=nobody", "chat.*=all", "user.{sub}.box=user", "news=user", "none.*=nobody"})
 	require.NoError(t, err)
-	for channel, want := range map[string]bool{
-		"team.red": true, "team.open": false, "user.alice": true, "public.a": false, "other": false,
+	for _, test := range []struct {
+		name         string
+		prefix, want bool
+	}{
+		{"chat.a", false, true}, {"chat.", true, true}, {"ch", true, true}, {"", true, true}, {"ch", false, false},
+		{"user.a.box", false, true}, {"user.", true, true}, {"news", false, true}, {"news", true, true}, {"news.", true, false},
+		{"none.a", false, false}, {"none.", true, false}, {"x", true, false},
 	} {
-		require.Equal(t, want, r.AsksProxy(channel), channel)
-		require.Equal(t, channel == "team.open" || channel == "public.a", r.Allows(&Client{User: "alice"}, channel), channel)
+		require.Equal(t, test.want, r.MayAllow(test.name, test.prefix), "%+v", test)
 	}
-	require.True(t, r.Allows(&Client{Lists: map[string][]string{"teams": {"team.red"}}}, "team.red"))
-	require.True(t, r.NeedProxy())
-	require.Contains(t, r.Explain(&Client{User: "alice"}, "team.red").Why, "that the backend allows it")
-	r, err = Parse([]string{"*=token"})
+	require.True(t, r.NeedUsers())
+	public, err := Parse([]string{"a=all", "b=nobody"})
 	require.NoError(t, err)
-	require.False(t, r.NeedProxy())
+	require.False(t, public.NeedUsers())
 }

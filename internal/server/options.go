@@ -102,12 +102,12 @@ func (s *Server) busOptions(shards int) bus.Options {
 	}
 }
 
-func (s *Server) sourceOptions(shards int) (source.Options, error) {
+func (s *Server) sourceOptions(shards int) (o source.Options, err error) {
 	k, b := s.cfg.Kafka, s.cfg.Bus
-	if err := s.login.set(k, s.log); err != nil {
-		return source.Options{}, err
+	if err = s.login.set(k, s.log); err != nil {
+		return o, err
 	}
-	o := source.Options{
+	o = source.Options{
 		Brokers: k.Brokers, Topics: k.Topics, ClusterID: k.ClusterID,
 		ClientID: k.ClientID, TLS: s.login.tls, SASL: s.login.sasl,
 		Rack: k.Rack, ReadUncommitted: k.Isolation == "read_uncommitted",
@@ -134,11 +134,9 @@ func (s *Server) sourceOptions(shards int) (source.Options, error) {
 	}
 	o.Routes, o.Overrides = s.cfg.Rules(), s.cfg.RouteOverrides()
 	if s.cfg.Publish.On() {
-		inverter, _, err := s.cfg.Inverter()
-		if err != nil {
+		if o.Published, err = published(s.cfg); err != nil {
 			return o, err
 		}
-		o.Published = inverter.Writes
 	}
 	if s.cfg.Recovery.Enabled {
 		o.RecentBytesMax = int(s.cfg.Recovery.CacheBytes)

@@ -1,6 +1,9 @@
 package server
 
 import (
+	"slices"
+
+	"wsd/internal/config"
 	"wsd/internal/produce"
 	"wsd/internal/proto"
 	"wsd/internal/publish"
@@ -59,6 +62,23 @@ func (s *Server) openPublisher() error {
 		KeysTTL: p.KeysTTL, KeysMax: p.KeysMax,
 	})}
 	return nil
+}
+
+// published returns a function that reports whether clients may publish to a topic.
+func published(cfg *config.Config) (func(topic string) bool, error) {
+	allowed, err := cfg.Publish.ChannelRules()
+	if err != nil {
+		return nil, err
+	}
+	inverter, _, err := cfg.Inverter()
+	if err != nil {
+		return nil, err
+	}
+	return func(topic string) bool {
+		return slices.ContainsFunc(inverter.Written(topic), func(names route.Names) bool {
+			return allowed.MayAllow(names.Text, names.Prefix)
+		})
+	}, nil
 }
 
 // Allows implements shard.Publisher.
