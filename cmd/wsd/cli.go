@@ -125,8 +125,8 @@ func groups() []kong.Group {
 		"limits": "Limits of a client", "admin": "Admin port", "control": "Control socket",
 		"metrics": "Metrics", "health": "Health", "general": "General", "kafka": "Kafka",
 		"overrides": "Header overrides", "steering": "Steering", "admission": "Admission",
-		"bus": "Bus", "recovery": "Recovery", "publish": "Publishing", "shutdown": "Shutdown", "log": "Log", "debug": "Debug",
-		"dev": "wsd dev",
+		"bus": "Bus", "recovery": "Recovery", "publish": "Publishing", "shutdown": "Shutdown", "log": "Log",
+		"debug": "Debug", "dev": "wsd dev",
 	}
 	var list []kong.Group
 	seen := make(map[string]bool)

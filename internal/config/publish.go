@@ -51,8 +51,8 @@ func (l *loader) checkPublish(c *Config) {
 	case err != nil:
 		l.complain("publish.rules", strings.Join(p.Rules, ","), err.Error(), "")
 	case parsed.NeedProxy():
-		l.complain("publish.rules", strings.Join(p.Rules, ","), "the backend is not asked about publications, so proxy "+
-			"is not possible here", "write user or claim:NAME")
+		l.complain("publish.rules", strings.Join(p.Rules, ","), "the backend is not asked about publications, so "+
+			"proxy is not possible here", "write user or claim:NAME")
 	case parsed.NeedTokens():
 		l.complain("publish.rules", strings.Join(p.Rules, ","), "a publication shows no subscription token, so token "+
 			"is not possible here", "write user or claim:NAME")
