@@ -14,6 +14,7 @@ import (
 
 	"github.com/gobwas/ws"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kfake"
 
 	"wsd/internal/testutil"
 )
@@ -119,5 +120,82 @@ func TestExampleAuthorises(t *testing.T) {
 			_, err := connect("session=guess").raw()
 			require.Equal(t, 4501, closeCode(err))
 		})
+	}
+}
+
+// WSD_EXAMPLES names a directory with the packages that examples of clients need, as make test-examples leaves it:
+// node_modules, venv and go.
+const examplesVariable = "WSD_EXAMPLES"
+
+// startChat runs a chat with the SDK of its language, in a room, as a user.
+func startChat(t *testing.T, r *rig, name, program, user string) (say func(string), heard *testutil.Buffer) {
+	t.Helper()
+	packages := os.Getenv(examplesVariable)
+	if packages == "" {
+		t.Skip(examplesVariable + " is not set: make test-examples fetches the SDKs and runs this")
+	}
+	dir := filepath.Join(t.TempDir(), "chat")
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	file := filepath.Join(dir, name)
+	require.NoError(t, os.WriteFile(file, []byte(program), 0o600))
+	var command []string
+	switch filepath.Ext(name) {
+	case ".mjs":
+		require.NoError(t, os.Symlink(filepath.Join(packages, "node_modules"), filepath.Join(dir, "node_modules")))
+		command = []string{"node", file}
+	case ".py":
+		command = []string{filepath.Join(packages, "venv/bin/python"), file}
+	default:
+		built := filepath.Join(dir, "chat")
+		build := exec.CommandContext(t.Context(), "go", "build", "-o", built, file)
+		build.Dir = filepath.Join(packages, "go")
+		out, err := build.CombinedOutput()
+		require.NoError(t, err, string(out))
+		command = []string{built}
+	}
+	heard = &testutil.Buffer{}
+	run := exec.Command(command[0], append(command[1:], "math")...) //nolint:gosec,noctx // Cleanup ends it.
+	run.Env = append(os.Environ(), "TOKEN="+tokenFor(t, "sub", user),
+		"WSD=ws://"+r.server.Addresses()[0].String()+"/connection/websocket")
+	run.Stdout, run.Stderr = heard, heard
+	in, err := run.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, run.Start())
+	t.Cleanup(func() {
+		_ = run.Process.Kill()
+		_ = run.Wait()
+		if t.Failed() {
+			t.Log(name, heard.String())
+		}
+	})
+	return func(text string) {
+		_, err := fmt.Fprintln(in, text)
+		require.NoError(t, err)
+	}, heard
+}
+
+// The chats in docs/publish.md talk to each other, and say who said what.
+func TestExampleChats(t *testing.T) {
+	programs := examples(t, "publish.md")
+	r := newRig(t, map[string]any{
+		"kafka.topics": []string{"chat"}, "kafka.partitioner": "murmur2", "routes": []string{"chat=chat.{key}"}, "auth.mode": "token",
+		"auth.hmac_secret": tokenSecret, "auth.rules": []string{"chat.*=user"}, "publish.rules": []string{"chat.*=user"},
+	}, kfake.SeedTopics(2, "chat"))
+	r.ready()
+	says, hears := map[string]func(string){}, map[string]*testutil.Buffer{}
+	for name, user := range map[string]string{"chat.mjs": "ada", "chat.py": "bob", "chat.go": "cleo"} {
+		require.Contains(t, programs, name)
+		says[user], hears[user] = startChat(t, r, name, programs[name], user)
+	}
+	for user := range says {
+		r.eventually(user+" has joined", func() bool { return strings.Contains(hears[user].String(), "joined") })
+	}
+	for user, say := range says {
+		say("hello from " + user)
+		for other := range says {
+			r.eventually(other+" hears "+user, func() bool {
+				return strings.Contains(hears[other].String(), user+": hello from "+user)
+			})
+		}
 	}
 }
