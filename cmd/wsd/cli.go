@@ -18,6 +18,7 @@ type cli struct {
 	Health  healthCmd  `cmd:"" help:"Show the health of the running wsd. Exit code 1 if it does not serve clients; a degraded wsd still does."`
 	Steer   steerCmd   `cmd:"" help:"Show and change how the running wsd assigns new connections to shards."`
 	Kafka   kafkaCmd   `cmd:"" help:"Act on what the running wsd reads from Kafka."`
+	Topics  topicsCmd  `cmd:"" help:"Create the topics in Kafka that several machines need beside those that they read."`
 	Drain   drainCmd   `cmd:"" help:"Close the clients of the running wsd at an even pace, so that they connect elsewhere."`
 	Token   tokenCmd   `cmd:"" help:"Make a token for trying out, and check one."`
 	Config  configCmd  `cmd:"" help:"Check and show the configuration."`
@@ -33,7 +34,7 @@ func newCLI() *cli {
 	for _, o := range []*options{
 		&c.Serve.options, &c.Dev.options, &c.Health.options, &c.Config.Check.options, &c.Config.Show.options,
 		&c.Config.TestRoute.options, &c.Config.TestAccess.options, &c.Token.Make.options, &c.Token.Check.options,
-		&c.Doctor.options,
+		&c.Doctor.options, &c.Topics.Create.options,
 	} {
 		o.init()
 	}
@@ -123,6 +124,7 @@ func groups() []kong.Group {
 		"proxy": "Calls of the application's backend", "rpc": "Methods that clients call",
 		"send":   "Messages that clients send",
 		"limits": "Limits of a client", "admin": "Admin port", "control": "Control socket",
+		"api": "Server API", "commands": "Commands between machines",
 		"metrics": "Metrics", "health": "Health", "general": "General", "kafka": "Kafka",
 		"overrides": "Header overrides", "steering": "Steering", "admission": "Admission",
 		"bus": "Bus", "recovery": "Recovery", "publish": "Publishing", "shutdown": "Shutdown", "log": "Log",

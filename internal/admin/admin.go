@@ -24,6 +24,8 @@ type Options struct {
 	// Port to which the page opens its WebSocket, on the host that it was loaded from.
 	ClientPort int
 	Channels   func() []string // Returns the channels that the page offers, in any order.
+	// API serves POST /api and below on any address, because it asks for a key; nil: there is none.
+	API http.Handler
 	// Gets what net/http complains about, at debug level, and an error if serving ends unasked.
 	Logger *slog.Logger
 }

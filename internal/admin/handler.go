@@ -13,13 +13,18 @@ import (
 const channelsMax = 1000
 
 // newHandler routes requests. On an address that other machines can reach it serves only health, readiness and metrics,
-// because there is no authentication.
+// because there is no authentication, and the server API, which asks for a key.
 func newHandler(o Options, isLoopback bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /health", HealthHandler(o.Health))
 	mux.Handle("GET /ready", readyHandler(o.Ready))
 	mux.Handle("GET /metrics", o.Metrics)
 
+	if o.API != nil {
+		mux.Handle("POST /api/", o.API)
+		mux.Handle("POST /api", o.API)
+		mux.Handle("GET /api/openapi.json", o.API)
+	}
 	private := http.NewServeMux()
 	private.HandleFunc("GET /{$}", pageHandler(o.ClientPort))
 	private.HandleFunc("GET /page.css", assetHandler("page.css", "text/css; charset=utf-8"))

@@ -179,7 +179,7 @@ func HealthHandler(health func() Health) http.Handler {
 
 // encode returns the response for h.
 func (h *Health) encode() (code int, body []byte) {
-	h.Process = readProcess()
+	h.Process = ReadProcess()
 	// Readers of the JSON expect lists, not null.
 	h.Reasons = notNil(h.Reasons)
 	h.ClientListen, h.ClientTLSListen = notNil(h.ClientListen), notNil(h.ClientTLSListen)

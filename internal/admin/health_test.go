@@ -80,13 +80,13 @@ func TestReady(t *testing.T) {
 }
 
 func TestProcess(t *testing.T) {
-	p := readProcess()
+	p := ReadProcess()
 	require.Equal(t, os.Getpid(), p.PID)
 	require.Equal(t, runtime.GOMAXPROCS(0), p.CPUs)
 	require.Positive(t, p.Goroutines)
 	require.Positive(t, p.OpenFilesMax)
 	require.Greater(t, p.ResidentBytes, int64(1<<20), "no Go program is smaller than this")
-	require.GreaterOrEqual(t, readProcess().CPUSeconds, p.CPUSeconds)
+	require.GreaterOrEqual(t, ReadProcess().CPUSeconds, p.CPUSeconds)
 }
 
 // A value that JSON cannot hold is told, and not sent by half.

@@ -22,7 +22,8 @@ type Process struct {
 	PreemptionsTotal int64   `json:"preemptions_total"` // Context switches because another process got the CPU.
 }
 
-func readProcess() Process {
+// ReadProcess returns the resources of this process now.
+func ReadProcess() Process {
 	p := Process{PID: os.Getpid(), CPUs: runtime.GOMAXPROCS(0), Goroutines: runtime.NumGoroutine(),
 		ResidentBytes: residentBytes()}
 	var usage syscall.Rusage

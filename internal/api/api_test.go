@@ -23,6 +23,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/stretchr/testify/require"
 
+	"wsd/internal/apikey"
 	"wsd/internal/commands"
 	"wsd/internal/proto"
 )
@@ -85,10 +86,10 @@ const (
 
 func start(t *testing.T, b *backend, change func(*Options)) (*Handler, string) {
 	t.Helper()
-	keys, err := ParseKeys([]string{testKey, newsKey, shortKey, "", "# a comment"})
+	keys, err := apikey.Parse([]string{testKey, newsKey, shortKey, "", "# a comment"})
 	require.NoError(t, err)
 	require.Len(t, keys, 3)
-	o := Options{Keys: func() []Key { return keys }, Backend: b.options(), BytesMax: 1 << 20, Timeout: 10 * time.Second, Logger: slog.New(slog.DiscardHandler)}
+	o := Options{Keys: func() []apikey.Key { return keys }, Backend: b.options(), BytesMax: 1 << 20, Timeout: 10 * time.Second, Logger: slog.New(slog.DiscardHandler)}
 	if change != nil {
 		change(&o)
 	}
@@ -138,18 +139,18 @@ func TestKeys(t *testing.T) {
 		"k methods=fly": `"fly" is not a method`, "k channels=a*b": "only stand at the end", "k channels=": "lists nothing",
 		"k methods=publish|": "empty part", "k x": "not methods= or channels=",
 	} {
-		_, err := ParseKeys([]string{text})
+		_, err := apikey.Parse([]string{text})
 		require.ErrorContains(t, err, want)
 	}
-	_, err := ParseKeys([]string{"secret-one", "secret-one"})
+	_, err := apikey.Parse([]string{"secret-one", "secret-one"})
 	require.EqualError(t, err, "key 2 is there twice")
-	_, err = ParseFile([]byte("# nothing\n"))
+	_, err = apikey.ParseFile([]byte("# nothing\n"))
 	require.ErrorContains(t, err, "has no key")
-	many := make([]string, keysMax+1)
+	many := make([]string, 257)
 	for i := range many {
 		many[i] = fmt.Sprint("key", i)
 	}
-	_, err = ParseKeys(many)
+	_, err = apikey.Parse(many)
 	require.ErrorContains(t, err, "more than 256 keys")
 }
 
@@ -217,7 +218,7 @@ func TestMethods(t *testing.T) {
 	require.Equal(t, commands.Command{Do: "subscribe", User: "u", Channel: "a", Data: []byte(`{"x":1}`), Since: &commands.Position{Offset: 7, Epoch: "e"}, ExpireAt: 4e9}, b.commands[0])
 	require.Equal(t, commands.Command{Do: "disconnect", User: "u", Keep: []string{"c"}, Code: 4000, Reason: "r"}, b.commands[2])
 	var total uint64
-	h.Stats().Each(func(_ string, _ uint32, n uint64) { total += n })
+	h.Stats().EachMethod(func(_ string, n uint64) { total += n })
 	require.EqualValues(t, 23, total)
 }
 
@@ -310,12 +311,12 @@ func TestDocument(t *testing.T) {
 	}
 	slices.Sort(paths)
 	want := []string{"/api"}
-	for _, m := range Methods() {
+	for _, m := range apikey.Methods() {
 		want = append(want, "/api/"+m)
 	}
 	slices.Sort(want)
 	require.Equal(t, want, paths)
-	require.Len(t, methods, len(Methods())-1)
+	require.Len(t, methods, len(apikey.Methods())-1)
 	for _, v := range []any{
 		PublishRequest{}, BroadcastRequest{}, BroadcastResult{}, SubscribeRequest{}, UnsubscribeRequest{}, DisconnectRequest{},
 		Disconnect{}, RefreshRequest{}, CommandResult{}, ChannelRequest{}, HistoryRequest{}, HistoryResult{}, Publication{},
@@ -432,10 +433,10 @@ func FuzzBody(f *testing.F) {
 	f.Add("batch", `{"commands":[{"info":{}}],"parallel":true}`)
 	f.Add("", `{"method":"info"}{"method":"publish","params":{"channel":"x"}}`)
 	f.Add("channels", `{"pattern":"a*?**"}`)
-	keys, err := ParseKeys([]string{testKey})
+	keys, err := apikey.Parse([]string{testKey})
 	require.NoError(f, err)
 	b := &backend{}
-	h := NewHandler(Options{Keys: func() []Key { return keys }, Backend: b.options(), BytesMax: 1 << 20, Timeout: 10 * time.Second, Logger: slog.New(slog.DiscardHandler)})
+	h := NewHandler(Options{Keys: func() []apikey.Key { return keys }, Backend: b.options(), BytesMax: 1 << 20, Timeout: 10 * time.Second, Logger: slog.New(slog.DiscardHandler)})
 	f.Fuzz(func(t *testing.T, method, body string) {
 		r := httptest.NewRequest(http.MethodPost, "/api", strings.NewReader(body))
 		r.URL.Path = "/api/" + method

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 
+	"wsd/internal/apikey"
 	"wsd/internal/proto"
 )
 
@@ -22,7 +23,7 @@ const (
 )
 
 // serveBatch serves the method batch. The response has a reply for each command, in order.
-func (h *Handler) serveBatch(ctx context.Context, w http.ResponseWriter, key *Key, body []byte) {
+func (h *Handler) serveBatch(ctx context.Context, w http.ResponseWriter, key *apikey.Key, body []byte) {
 	var r struct {
 		Commands []json.RawMessage `json:"commands"`
 		Parallel bool              `json:"parallel"`
@@ -60,9 +61,9 @@ func tooManyCommands(n int) *Error {
 	return errorOf(proto.ErrLimitExceeded, fmt.Sprintf("%d commands, at most %d are allowed", n, batchMax))
 }
 
-// runCommand carries out a command of a batch, an object whose one member is a method with its parameters. The reply has
-// the result in a member of that name, or an error.
-func (h *Handler) runCommand(ctx context.Context, key *Key, command []byte) map[string]any {
+// runCommand carries out a command of a batch, an object whose one member is a method with its parameters. The reply
+// has the result in a member of that name, or an error.
+func (h *Handler) runCommand(ctx context.Context, key *apikey.Key, command []byte) map[string]any {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(command, &members); err != nil {
 		return map[string]any{"error": badRequest("the command is not an object")}
@@ -82,7 +83,7 @@ func (h *Handler) runCommand(ctx context.Context, key *Key, command []byte) map[
 
 // serveCommands serves what clients of older versions send to /api: one command after another, each with its method.
 // The response has a reply for each, a line each.
-func (h *Handler) serveCommands(ctx context.Context, w http.ResponseWriter, key *Key, body []byte) {
+func (h *Handler) serveCommands(ctx context.Context, w http.ResponseWriter, key *apikey.Key, body []byte) {
 	type command struct {
 		ID     uint32          `json:"id,omitempty"`
 		Method string          `json:"method"`

@@ -12,12 +12,13 @@ import (
 	"sync"
 	"time"
 
+	"wsd/internal/apikey"
 	"wsd/internal/proto"
 )
 
 // Options is what NewHandler needs. All fields are required.
 type Options struct {
-	Keys     func() []Key // Returns the keys of now.
+	Keys     func() []apikey.Key // Returns the keys of now.
 	Backend  Backend
 	BytesMax int64         // Bytes of a request's body.
 	Timeout  time.Duration // How long a request may take.
@@ -27,7 +28,7 @@ type Options struct {
 // Handler serves the server API, at any path that ends with /api and below.
 type Handler struct {
 	o     Options
-	stats Stats
+	stats *Stats
 
 	mu     sync.Mutex
 	logged time.Time
@@ -35,9 +36,7 @@ type Handler struct {
 
 // NewHandler returns a handler.
 func NewHandler(o Options) *Handler {
-	h := &Handler{o: o}
-	h.stats.init()
-	return h
+	return &Handler{o: o, stats: NewStats()}
 }
 
 // document is the OpenAPI document.
@@ -67,11 +66,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		header.Set("Allow", http.MethodPost)
 		http.Error(w, "use POST (docs/api.md; GET /api/openapi.json describes the API)", http.StatusMethodNotAllowed)
 		return
-	case name != "" && !methodNames[name]:
-		http.Error(w, "no such method: use one of "+strings.Join(Methods(), ", "), http.StatusNotFound)
+	case name != "" && name != apikey.Batch && methods[name] == nil:
+		http.Error(w, "no such method: use one of "+strings.Join(apikey.Methods(), ", "), http.StatusNotFound)
 		return
 	}
-	key := find(h.o.Keys(), r)
+	key := apikey.Find(h.o.Keys(), r)
 	if key == nil {
 		h.stats.Unauthorized.Add(1)
 		header.Set("WWW-Authenticate", "apikey")
@@ -94,7 +93,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch name {
 	case "":
 		h.serveCommands(ctx, w, key, body)
-	case batchMethod:
+	case apikey.Batch:
 		h.serveBatch(ctx, w, key, body)
 	default:
 		h.write(w, h.run(ctx, name, key, body), transport)
@@ -102,24 +101,24 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // run carries out one command.
-func (h *Handler) run(ctx context.Context, name string, key *Key, params []byte) response {
+func (h *Handler) run(ctx context.Context, name string, key *apikey.Key, params []byte) response {
 	do, known := methods[name]
 	var result any
 	var err error
 	switch {
 	case !known:
 		name, err = methodUnknown, errorOf(proto.ErrMethodNotFound, "")
-	case !key.allowsMethod(name):
+	case !key.AllowsMethod(name):
 		err = errorOf(proto.ErrPermissionDenied, "the key is not for this method (api.keys)")
 	default:
 		result, err = do(ctx, &call{h: h, key: key, params: params})
 	}
 	if err != nil {
 		e := h.errorFor(name, err)
-		h.stats.count(name, e.Code)
+		h.stats.count(name, e)
 		return response{Error: e}
 	}
-	h.stats.count(name, 0)
+	h.stats.count(name, nil)
 	return response{Result: result}
 }
 

@@ -6,10 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 
+	"wsd/internal/apikey"
 	"wsd/internal/commands"
 	"wsd/internal/proto"
 )
@@ -41,7 +41,7 @@ type Backend struct {
 // call is one command: a method with its parameters, by a key.
 type call struct {
 	h      *Handler
-	key    *Key
+	key    *apikey.Key
 	params []byte
 }
 
@@ -53,19 +53,6 @@ var methods = map[string]method{
 	"publish": publish, "broadcast": broadcast, "subscribe": subscribe, "unsubscribe": unsubscribe,
 	"disconnect": disconnect, "refresh": refresh, "history": history, "channels": channels, "info": info,
 	"history_remove": notAvailable, "presence": notAvailable, "presence_stats": notAvailable, "rpc": notAvailable,
-}
-
-const batchMethod = "batch"
-
-// Methods returns the names of all methods, in order, batch among them. A key for batch alone allows nothing: each
-// command needs its own method.
-func Methods() []string { return slices.Sorted(maps.Keys(methodNames)) }
-
-// methodNames is methods and batch; it is not made of methods, because that would be a cycle.
-var methodNames = map[string]bool{
-	"publish": true, "broadcast": true, "subscribe": true, "unsubscribe": true, "disconnect": true, "refresh": true,
-	"history": true, "channels": true, "info": true, "history_remove": true, "presence": true, "presence_stats": true,
-	"rpc": true, batchMethod: true,
 }
 
 // decode reads the parameters of a call.
@@ -87,7 +74,7 @@ func (c *call) mayHave(channel string) error {
 	switch {
 	case channel == "":
 		return errChannelMissing
-	case !c.key.allowsChannel(channel):
+	case !c.key.AllowsChannel(channel):
 		return errorOf(proto.ErrPermissionDenied, "the key is not for this channel (api.keys)")
 	}
 	return nil
@@ -244,7 +231,7 @@ func unsubscribe(ctx context.Context, c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.Channel == "" && !c.key.allChannels() {
+	if r.Channel == "" && !c.key.AllChannels() {
 		return nil, errorOf(proto.ErrPermissionDenied, "the key is not for all channels (api.keys): name one")
 	}
 	return c.command(ctx, &commands.Command{
@@ -298,7 +285,7 @@ func channels(ctx context.Context, c *call) (any, error) {
 	if err != nil {
 		return nil, badRequest(err.Error())
 	}
-	list, err := c.h.o.Backend.Channels(ctx, func(name string) bool { return c.key.allowsChannel(name) && fits(name) })
+	list, err := c.h.o.Backend.Channels(ctx, func(name string) bool { return c.key.AllowsChannel(name) && fits(name) })
 	if err != nil {
 		return nil, err
 	}

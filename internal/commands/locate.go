@@ -84,8 +84,9 @@ func (t *Topic) look(ctx context.Context, admin *kadm.Client, l *located) error 
 	return nil
 }
 
-// starts returns where to begin: with the first record after the process began. Without one, the offset that follows the
-// last record is where the next one will be; so it is asked for first, or records between both answers would be missed.
+// starts returns where to begin: with the first record after the process began. Without one, the offset that follows
+// the last record is where the next one will be; so it is asked for first, or records between both answers would be
+// missed.
 func (t *Topic) starts(ctx context.Context, admin *kadm.Client) (map[int32]kgo.Offset, error) {
 	ends, err := admin.ListEndOffsets(ctx, t.o.Topic)
 	if err == nil {

@@ -113,7 +113,7 @@ func (t *Topic) Stop() {
 		t.stop()
 		<-t.stopped
 	}
-	t.cl.Close()
+	t.cl.Close() // A second time does nothing.
 }
 
 // Stats returns the counters.
@@ -143,7 +143,8 @@ func (t *Topic) take(ctx context.Context, r *kgo.Record) {
 		t.warn("a command was skipped", "partition", r.Partition, "offset", r.Offset, "error", err)
 	case err != nil:
 		t.stats.Malformed.Add(1)
-		t.warn("a record of commands.topic is not a command", "partition", r.Partition, "offset", r.Offset, "error", err)
+		t.warn("a record of commands.topic is not a command", "partition", r.Partition, "offset", r.Offset, "error",
+			err)
 	case !t.seen.add(c.ID):
 		t.stats.Again.Add(1)
 	case age > t.o.AgeMax:
@@ -190,8 +191,8 @@ func (t *Topic) late(after time.Duration) string {
 	t.contact.leads(t.leaders())
 	since, err := t.contact.state(after)
 	if silent := time.Since(since); silent > after {
-		return fmt.Sprintf("the server API's commands of other machines are late: topic %s has not been read for %v: %s",
-			t.o.Topic, silent.Round(time.Second), err)
+		return fmt.Sprintf("the server API's commands of other machines are late: topic %s has not been read for %v: "+
+			"%s", t.o.Topic, silent.Round(time.Second), err)
 	}
 	return ""
 }

@@ -22,6 +22,7 @@ type Auth struct {
 	ExpiryGrace   time.Duration `key:"expiry_grace" def:"25s" help:"How long a connection or subscription goes on after its token has expired, so that the client can refresh it, at most 1h. Ends are spread over the last quarter of it. Then the connection is closed with 3005 (raw: 1008), and a subscription ends with 2501."`
 	Workers       int           `key:"workers" def:"0" help:"Goroutines that verify tokens, at most 256. 0: half as many as the CPUs that wsd may use (GOMAXPROCS), at least one."`
 	WaitingMax    int           `key:"waiting_max" def:"10000" help:"Maximum tokens that may wait to be verified. Clients with further ones are asked to try again."`
+	UserChannel   string        `key:"user_channel" help:"Channel to which every client with a user is subscribed when it connects, in which {sub} stands for the user, such as #{sub}. Clients recover it like channels of their token. Default: none."`
 	Rules         []string      `key:"rules" help:"Who may have which channel, as PATTERN=WHO; the first rule whose pattern matches decides, and a channel that none matches is refused. PATTERN is a channel or a prefix followed by *, and {sub} in it stands for the client's user. WHO is all, user, claim:NAME (whoever has a token with a claim NAME that lists the channel), token (whoever has a subscription token), proxy (whoever the backend at proxy.subscribe_endpoint allows it), nobody, or several of them separated by |. Default: none, so that clients have only the channels that their tokens name."`
 	Subscription  Subscription  `key:"subscription"`
 }
@@ -110,6 +111,9 @@ func (a *Auth) ChannelRules() (*rules.Rules, error) { return rules.Parse(a.Rules
 // Files returns the files that are read again while wsd runs.
 func (a *Auth) Files() []string { return append(a.Keys.Files(), a.Subscription.Files()...) }
 
+// userChannelMax bounds auth.user_channel in bytes.
+const userChannelMax = 100
+
 func (l *loader) checkAuth(a *Auth) {
 	const section = "auth."
 	number(l, "auth.leeway", a.Leeway, 0, 5*time.Minute)
@@ -132,6 +136,11 @@ func (l *loader) checkAuth(a *Auth) {
 	default:
 		l.complain("auth.mode", a.Mode, "must be none, token or proxy", "")
 		return
+	}
+	if c := a.UserChannel; c != "" && (strings.Count(c, "{sub}") != 1 || len(c) > userChannelMax ||
+		strings.ContainsAny(strings.ReplaceAll(c, "{sub}", ""), "{}*")) {
+		l.complain("auth.user_channel", c, "must contain {sub} once, no * or other placeholder, and few characters",
+			"write such as #{sub}")
 	}
 	l.checkKeys(section, &a.Keys)
 	l.checkKeys("auth.subscription.", &a.Subscription.Keys)

@@ -70,6 +70,8 @@ func (l *loader) check() {
 	l.checkAuth(&c.Auth)
 	l.proxied(c)
 	l.checkProxy(c)
+	l.checkAPI(c)
+	l.checkCommands(c)
 	l.checkChoices(c)
 }
 
@@ -185,7 +187,7 @@ func (l *loader) address(key, address string, listen bool) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		port := cmp.Or(map[string]string{"kafka.brokers": "9092", "dev.kafka_listen": "9092",
-			"admin.listen": "9000", "client.tls_listen": "8443"}[key], "8000")
+			"admin.listen": "9000", "api.listen": "9001", "client.tls_listen": "8443"}[key], "8000")
 		l.complain(key, address, "not HOST:PORT", fmt.Sprintf("write 127.0.0.1:%[1]s, [::1]:%[1]s or NAME:%[1]s", port))
 		return
 	}

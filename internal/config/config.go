@@ -11,6 +11,8 @@ type Config struct {
 	Send      Send         `key:"send"`
 	Limits    ClientLimits `key:"limits"`
 	Admin     Admin        `key:"admin"`
+	API       API          `key:"api"`
+	Commands  Commands     `key:"commands"`
 	Control   Control      `key:"control"`
 	Metrics   Metrics      `key:"metrics"`
 	Health    Health       `key:"health"`

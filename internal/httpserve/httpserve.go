@@ -1,6 +1,7 @@
 package httpserve
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +12,7 @@ import (
 	"time"
 )
 
-// Options is what Start needs. All fields are required.
+// Options is what Start needs. All fields but Connections are required.
 type Options struct {
 	Name      string       // Of the server in logs and errors, such as "admin port".
 	Component string       // Value of the pprof label "component" on the server's goroutines.
@@ -23,6 +24,9 @@ type Options struct {
 	Probe func(*http.Request) bool
 	// WriteTimeout bounds the time from the end of a request's header to the end of its response.
 	WriteTimeout time.Duration
+
+	// Connections bounds the open connections; 0: connectionsMax.
+	Connections int
 
 	// Logger gets what net/http complains about, at debug level, and an error if serving ends unasked.
 	Logger *slog.Logger
@@ -36,9 +40,9 @@ const (
 	headerMax     = 8 << 10
 )
 
-// connectionsMax bounds the open connections of a server. A further one takes the place of another, see
-// slotListener.victim. Requests that are not probes may be in progress on all but probesKept of them; beyond that they
-// get status 503.
+// connectionsMax bounds the open connections of a server, unless Options.Connections does. A further one takes the
+// place of another, see slotListener.victim. Requests that are not probes may be in progress on all but probesKept of
+// them; beyond that they get status 503.
 const (
 	connectionsMax = 128
 	probesKept     = 32
@@ -60,13 +64,14 @@ type Server struct {
 
 // Start serves on the listener until Close or Shutdown.
 func Start(o Options) *Server {
-	slots := newSlotListener(o.Listener, connectionsMax, grace)
+	connections := cmp.Or(o.Connections, connectionsMax)
+	slots := newSlotListener(o.Listener, connections, grace)
 	s := &Server{
 		slots:   slots,
 		name:    o.Name,
 		address: o.Listener.Addr().String(),
 		http: &http.Server{
-			Handler:           slots.keepFor(o.Probe, connectionsMax-probesKept, o.Handler),
+			Handler:           slots.keepFor(o.Probe, connections-min(probesKept, connections/4), o.Handler),
 			ConnState:         slots.note,
 			ReadHeaderTimeout: headerTimeout,
 			ReadTimeout:       readTimeout,

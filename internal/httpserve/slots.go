@@ -168,10 +168,14 @@ func sourceOf(addr net.Addr) netip.Prefix {
 
 // reset closes c so that the kernel keeps nothing of what the peer has not read.
 func (c *slotConn) reset() {
-	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+	conn := c.Conn
+	if t, ok := conn.(interface{ NetConn() net.Conn }); ok { // TLS, which would say goodbye first.
+		conn = t.NetConn()
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // Fails only on a closed socket.
 	}
-	_ = c.Conn.Close() // A displaced connection has nobody to report to.
+	_ = conn.Close() // A displaced connection has nobody to report to.
 }
 
 // Read reads and notes the progress.

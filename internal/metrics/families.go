@@ -19,7 +19,7 @@ import (
 func families(o Options) []family {
 	var list []family
 	for _, part := range [][]family{
-		o.server(), o.drain(), o.connections(), o.tokens(), o.proxy(), o.tls(), o.admission(), o.steering(),
+		o.server(), o.drain(), o.connections(), o.tokens(), o.proxy(), o.tls(), o.api(), o.admission(), o.steering(),
 		o.delivery(), o.recovery(), o.publish(), o.compression(), o.loop(), o.bus(), o.kafka(), process(),
 	} {
 		list = append(list, part...)

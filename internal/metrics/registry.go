@@ -11,8 +11,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"wsd/internal/admission"
+	"wsd/internal/api"
 	"wsd/internal/auth"
 	"wsd/internal/bus"
+	"wsd/internal/commands"
 	"wsd/internal/deflate"
 	"wsd/internal/produce"
 	"wsd/internal/proxy"
@@ -42,6 +44,10 @@ type Options struct {
 	Channels  func() int         // Returns the number of channels with a subscriber.
 	Ready     func() bool        // Returns whether new clients should be sent here, like /ready.
 	Drain     func() Drain       // Returns the state of the drain.
+
+	API          *api.Stats      // Counters of the server API; nil without it, and all its figures are 0.
+	Commands     *commands.Stats // Counters of commands.topic; nil without one, and all figures are 0.
+	CommandsLate func() bool     // Returns whether commands of other machines come late; nil without commands.topic.
 
 	TLS                *tlshandshake.Stats // Counters of TLS handshakes; nil without TLS, and all its figures are 0.
 	CertificateExpires func() time.Time    // Returns when the first certificate expires; nil without TLS.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,11 +28,17 @@ type Value[T any] struct {
 	value    T
 	contents [][]byte // What value was made from. Nil before the files were first read.
 	broken   bool     // The log says that the files cannot be used.
+
+	last atomic.Pointer[T] // A copy of value.
 }
 
 // New returns a value that is first until its files can be read. A file that is not regular, such as a pipe, can be
 // read only once: a value with such a file stays first.
-func New[T any](first T, o Options[T]) *Value[T] { return &Value[T]{o: o, value: first} }
+func New[T any](first T, o Options[T]) *Value[T] {
+	v := &Value[T]{o: o, value: first}
+	v.last.Store(&first)
+	return v
+}
 
 // Get reads the files and returns the value that they give, or the last good one. It takes as long as the files take to
 // read.
@@ -42,6 +49,11 @@ func (v *Value[T]) Get() T {
 		v.refreshLocked()
 	}
 	return v.value
+}
+
+// Last returns the value that the files gave when they were last read. It reads nothing and does not block.
+func (v *Value[T]) Last() T {
+	return *v.last.Load()
 }
 
 // Refresh reads the files again, so that a fault is logged soon after it was made.
@@ -69,6 +81,7 @@ func (v *Value[T]) refreshLocked() {
 	}
 	changed := v.contents != nil
 	v.value, v.contents = value, contents
+	v.last.Store(&value)
 	if changed && !v.broken {
 		v.o.Logger.Info("files have changed; new connections use the new ones", "what", v.o.Name, "files", v.o.Paths)
 	}

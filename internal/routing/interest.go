@@ -42,6 +42,7 @@ type Interest struct {
 	seed    maphash.Seed
 	lastID  atomic.Uint64
 	named   atomic.Int64 // How many channels have subscribers, without Reserved names.
+	users   atomic.Int64 // Users with a connection.
 	stripes [stripes]stripe
 }
 
@@ -218,20 +219,31 @@ func (t *Interest) Shards(match func(name string) bool) (shards ShardSet) {
 // Len returns how many channels have subscribers, without Reserved names. Any goroutine may call it.
 func (t *Interest) Len() int { return int(t.named.Load()) }
 
+// Users returns how many users have a connection. Any goroutine may call it.
+func (t *Interest) Users() int { return int(t.users.Load()) }
+
 // Created returns how often a channel has come into being: it got its first subscriber, with Reserved names. Any
 // goroutine may call it.
 func (t *Interest) Created() uint64 { return t.lastID.Load() }
 
 // count notes that a channel has come into being or has gone.
 func (t *Interest) count(name string, n int64) {
-	if !Reserved(name) {
+	switch {
+	case !Reserved(name):
 		t.named.Add(n)
+	case strings.HasPrefix(name, userPrefix):
+		t.users.Add(n)
 	}
 }
 
 // Names returns the names of channels with subscribers in no order, at most namesMax of them. Any goroutine may call
 // it.
 func (t *Interest) Names(namesMax int) []string {
+	return t.NamesOf(func(string) bool { return true }, namesMax)
+}
+
+// NamesOf is Names for channels for which match returns true. Match must not call the table.
+func (t *Interest) NamesOf(match func(name string) bool, namesMax int) []string {
 	var names []string
 	for i := range t.stripes {
 		p := &t.stripes[i]
@@ -240,7 +252,7 @@ func (t *Interest) Names(namesMax int) []string {
 			if len(names) == namesMax {
 				break
 			}
-			if !e.Shards.Empty() && !Reserved(name) {
+			if !e.Shards.Empty() && !Reserved(name) && match(name) {
 				names = append(names, name)
 			}
 		}

@@ -23,6 +23,7 @@ type backend struct {
 	pool  *proxy.Pool
 	rules *rules.Rules // Nil if clients have no identities.
 	meta  bool         // Calls have the meta of the client.
+	who   *identity    // Nil if clients have no identities.
 
 	topic    string // Where what clients send goes instead; empty: nowhere else.
 	producer *produce.Producer
@@ -94,8 +95,11 @@ var kinds = [shard.CallKinds]proxy.Kind{
 
 // openBackend builds what asks the application's backend, if anything does.
 func (s *Server) openBackend() (err error) {
-	if s.backend, err = newBackend(s.cfg, s.log); err != nil || s.backend == nil || s.backend.topic == "" {
+	if s.backend, err = newBackend(s.cfg, s.log); err != nil || s.backend == nil {
 		return err
+	}
+	if s.backend.who = s.identity; s.backend.topic == "" {
+		return nil
 	}
 	if err = s.openProducer(); err == nil {
 		s.backend.producer = s.producer
@@ -137,7 +141,13 @@ func (b *backend) Call(k *shard.Call, answer func(*shard.CallAnswer)) (cancel fu
 	if b.meta {
 		r.Meta = k.Meta
 	}
-	return b.pool.Call(r, func(a *proxy.Answer, f *proxy.Failure) { answer(callAnswer(a, f)) })
+	return b.pool.Call(r, func(a *proxy.Answer, f *proxy.Failure) {
+		got := callAnswer(a, f)
+		if k.Kind == shard.CallConnect && got.Given && b.who != nil {
+			b.who.addUserChannel(got.Identity)
+		}
+		answer(got)
+	})
 }
 
 // Decides implements shard.Backend.

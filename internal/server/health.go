@@ -46,6 +46,11 @@ func (s *Server) Health() admin.Health {
 	h.Kafka.Topics = topics(kafka)
 	h.Reasons = append(h.Reasons, kafkaProblems(kafka)...)
 	h.Reasons = append(h.Reasons, s.tls.problems(time.Now())...)
+	if s.commands != nil {
+		if late := s.commands.Late(); late != "" {
+			h.Reasons = append(h.Reasons, late)
+		}
+	}
 	if h.Status == admin.StatusOK && len(h.Reasons) > 0 {
 		h.Status = admin.StatusDegraded
 	}

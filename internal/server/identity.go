@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"runtime/pprof"
 	"slices"
+	"strings"
 	"time"
 
 	"wsd/internal/auth"
@@ -24,6 +25,8 @@ type identity struct {
 	pool      *auth.Pool // Nil before start.
 	sources   []*keySource
 	log       *slog.Logger
+
+	userChannel string // auth.user_channel.
 }
 
 // keySource is where the keys of tokens of one purpose come from.
@@ -46,7 +49,7 @@ func newIdentity(cfg *config.Config, log *slog.Logger) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	id := &identity{rules: channelRules, log: log}
+	id := &identity{rules: channelRules, log: log, userChannel: a.UserChannel}
 	connections, err := id.source(&a.Keys, "connection", log)
 	if err != nil {
 		return nil, err
@@ -171,7 +174,11 @@ func (id *identity) Verify(
 	}
 	id.pool.Verify(want, token, address, func(c *auth.Claims, err error) {
 		if err == nil {
-			answer(shard.TokenAnswer{Result: shard.TokenOK, Identity: identityOf(c)})
+			who := identityOf(c)
+			if purpose == shard.TokenForConnection {
+				id.addUserChannel(who)
+			}
+			answer(shard.TokenAnswer{Result: shard.TokenOK, Identity: who})
 			return
 		}
 		id.log.Debug("token refused", "client", address, "reason", err.Error())
@@ -214,6 +221,19 @@ func identityOf(c *auth.Claims) *shard.Identity {
 		}
 	}
 	return who
+}
+
+// addUserChannel adds auth.user_channel to the channels that the server subscribes a client to.
+func (id *identity) addUserChannel(who *shard.Identity) {
+	if id.userChannel == "" || who.User == "" {
+		return
+	}
+	name := strings.Replace(id.userChannel, "{sub}", who.User, 1)
+	if slices.Contains(who.Channels, name) {
+		return
+	}
+	who.Channels = append(slices.Clip(who.Channels), name)
+	who.Bytes += len(name) + 16
 }
 
 // Allows implements shard.Authority.

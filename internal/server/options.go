@@ -133,7 +133,7 @@ func (s *Server) sourceOptions(shards int) (o source.Options, err error) {
 		o.Start.Mode = source.StartCommitted
 	}
 	o.Routes, o.Overrides = s.cfg.Rules(), s.cfg.RouteOverrides()
-	if s.cfg.Publish.On() {
+	if s.cfg.Publish.On() || s.cfg.API.On() {
 		if o.Published, err = published(s.cfg); err != nil {
 			return o, err
 		}
@@ -313,8 +313,10 @@ func (s *Server) adminOptions() admin.Options {
 			Channels: s.interest.Len,
 			Ready:    func() bool { ready, _ := s.Ready(); return ready },
 			Produce:  s.produceStats(),
-			Drain:    s.drainMetrics, TLS: s.tls.stats(), CertificateExpires: s.tls.expires,
+			API:      s.api.stats(), Commands: s.commandsStats(), CommandsLate: s.commandsLate(),
+			Drain: s.drainMetrics, TLS: s.tls.stats(), CertificateExpires: s.tls.expires,
 		}),
+		API:   s.api.adminHandler(),
 		Pprof: enabled(os.Getenv("ENABLE_PPROF")), ClientPort: int(s.groups[0].Address.Port()), Channels: s.channels,
 		Logger: s.log,
 	}

@@ -40,14 +40,10 @@ func (s *Server) openProducer() (err error) {
 // publishHeaders is what a publication's record may have beside its data: its key, its tags and who published.
 const publishHeaders = 2*route.ChannelBytesMax + 1024 + publish.TagsMax*2*(publish.TagBytesMax+32)
 
-// openPublisher builds what publishes to channels, if publish.rules lets anybody do that.
+// openPublisher builds what publishes to channels, if publish.rules lets anybody do that, or the server API may.
 func (s *Server) openPublisher() error {
-	if !s.cfg.Publish.On() {
+	if !s.cfg.Publish.On() && !s.cfg.API.On() {
 		return nil
-	}
-	allowed, err := s.cfg.Publish.ChannelRules()
-	if err != nil {
-		return err
 	}
 	inverter, _, err := s.cfg.Inverter()
 	if err != nil {
@@ -57,10 +53,18 @@ func (s *Server) openPublisher() error {
 		return err
 	}
 	p := &s.cfg.Publish
-	s.publisher = &publisher{rules: allowed, to: publish.New(publish.Options{
+	s.publishing = publish.New(publish.Options{
 		Producer: s.producer, Routes: inverter, BytesMax: int(p.BytesMax), JSONDepth: s.cfg.Kafka.JSONDepthMax,
 		KeysTTL: p.KeysTTL, KeysMax: p.KeysMax,
-	})}
+	})
+	if !p.On() {
+		return nil
+	}
+	allowed, err := p.ChannelRules()
+	if err != nil {
+		return err
+	}
+	s.publisher = &publisher{rules: allowed, to: s.publishing}
 	return nil
 }
 
@@ -73,6 +77,9 @@ func published(cfg *config.Config) (func(topic string) bool, error) {
 	inverter, _, err := cfg.Inverter()
 	if err != nil {
 		return nil, err
+	}
+	if cfg.API.On() { // It may write to all of them.
+		return func(topic string) bool { return len(inverter.Written(topic)) > 0 }, nil
 	}
 	return func(topic string) bool {
 		return slices.ContainsFunc(inverter.Written(topic), func(names route.Names) bool {

@@ -7,23 +7,22 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
 	"runtime/pprof"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"wsd/internal/admin"
 	"wsd/internal/admission"
 	"wsd/internal/bus"
+	"wsd/internal/commands"
 	"wsd/internal/config"
 	"wsd/internal/control"
 	"wsd/internal/deflate"
 	"wsd/internal/listen"
 	"wsd/internal/privilege"
 	"wsd/internal/produce"
+	"wsd/internal/publish"
 	"wsd/internal/recovery"
 	"wsd/internal/routing"
 	"wsd/internal/shard"
@@ -55,18 +54,23 @@ type Server struct {
 	source    *source.Source
 	recovery  *recovery.Recovery // Nil if recovery.enabled is false.
 	producer  *produce.Producer  // Nil unless something writes to Kafka.
-	publisher *publisher         // Nil if nobody may publish.
-	tls       clientTLS
-	deflate   *deflate.Pool    // Nil if client.compression is false.
-	admit     *shard.Admission // Nil if admission.mode is off, like admission.
-	shards    []*shard.Shard
-	admission *admission.Sampler
-	clientIDs *routing.ClientIDs
-	identity  *identity                 // Nil if auth.mode is none.
-	backend   *backend                  // Nil if nothing is asked of the application's backend.
-	canFeed   func(channel string) bool // Whether anything can ever feed a channel; nil: not asked.
-	control   *control.Server
-	admin     *admin.Server
+	publisher *publisher         // Nil if no client may publish.
+	// Publishes for clients and for the server API; nil without either.
+	publishing *publish.Publisher
+	commands   *commands.Topic // Nil without commands.topic.
+	api        *serverAPI      // Nil without a key for it.
+	node       [16]byte        // Names this process, at random.
+	tls        clientTLS
+	deflate    *deflate.Pool    // Nil if client.compression is false.
+	admit      *shard.Admission // Nil if admission.mode is off, like admission.
+	shards     []*shard.Shard
+	admission  *admission.Sampler
+	clientIDs  *routing.ClientIDs
+	identity   *identity                 // Nil if auth.mode is none.
+	backend    *backend                  // Nil if nothing is asked of the application's backend.
+	canFeed    func(channel string) bool // Whether anything can ever feed a channel; nil: not asked.
+	control    *control.Server
+	admin      *admin.Server
 
 	hooks hooks
 
@@ -99,6 +103,7 @@ func newServer(cfg *config.Config, build Build, logger *slog.Logger, h hooks) (*
 	var key [16]byte
 	_, _ = rand.Read(key[:]) // Never fails.
 	s.clientIDs = routing.NewClientIDs(key)
+	_, _ = rand.Read(s.node[:])
 	s.tokenIgnored = sync.OnceFunc(func() {
 		s.log.Warn("a client sent a token, but this server does not verify tokens: it may subscribe like everyone else")
 	})
@@ -166,6 +171,12 @@ func (s *Server) assemble() (err error) {
 			return fmt.Errorf("read the limits of this process (admission.mode off does without): %w", err)
 		}
 	}
+	if err := s.openCommands(); err != nil {
+		return err
+	}
+	if s.api, err = s.newAPI(); err != nil {
+		return err
+	}
 	return s.openPorts()
 }
 
@@ -232,6 +243,9 @@ func (s *Server) openPorts() (err error) {
 		s.log.Warn("no control socket: wsd health, wsd steer and wsd drain cannot reach this server", "reason",
 			err.Error())
 	}
+	if err := s.api.listen(&s.cfg.API, s.log); err != nil {
+		return err
+	}
 	if s.cfg.Admin.Listen == "" {
 		return nil
 	}
@@ -266,6 +280,11 @@ func (s *Server) Run(ctx context.Context, served func()) error {
 	defer stopTLS()
 	stopKeys := s.identity.watch(context.WithoutCancel(ctx)) // Clients come and go during shutdown.delay, too.
 	defer stopKeys()
+	stopAPI := s.api.watch(ctx)
+	defer stopAPI()
+	if s.commands != nil {
+		s.commands.Start()
+	}
 	s.source.Start()
 	if s.recovery != nil {
 		s.recovery.Start()
@@ -356,6 +375,7 @@ func (s *Server) stop() error {
 		sh.PostStopAccepting()
 	}
 	s.leave()
+	s.stopAPI()
 	// The source gets a third of what is left of the time, the shards the rest.
 	sourceCtx, cancel := context.WithTimeout(context.Background(), time.Until(deadline)/3)
 	err := s.source.Stop(sourceCtx)
@@ -393,6 +413,7 @@ func (s *Server) discard() {
 		sh.PostShutdown(time.Now())
 		<-sh.Done()
 	}
+	s.stopAPI()
 	s.close()
 }
 
@@ -433,32 +454,6 @@ func (s *Server) clients() (n int64) {
 		n += sh.Stats().Clients.Load()
 	}
 	return n
-}
-
-// descriptorsKept is the number of descriptors reserved for other uses than clients. The admin port and the control
-// socket have at most 128 connections each, and each broker one or two.
-const descriptorsKept = 320
-
-// filesFew is a limit on open files that wsd warns of. Kernels and distributions set 4,096 or more as the hard limit.
-const filesFew = 4096
-
-// connectionsMax returns how many connections the limit on open files leaves room for, besides the files that are open
-// now.
-func connectionsMax() int64 {
-	inUse := 0
-	if open, err := os.ReadDir("/proc/self/fd"); err == nil {
-		inUse = len(open)
-	}
-	limit := int64(min(openFilesMax(), 1<<40)) // "unlimited" is the largest uint64.
-	// With a very small limit, clients get half of it.
-	return max(limit-int64(inUse)-descriptorsKept, limit/2, 1)
-}
-
-// openFilesMax returns the limit on open files.
-func openFilesMax() uint64 {
-	var files unix.Rlimit
-	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &files) // Cannot fail for the own process.
-	return files.Cur
 }
 
 // logStart logs one line about the server that has started, and a warning if everyone may subscribe.

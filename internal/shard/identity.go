@@ -162,6 +162,7 @@ func (s *Shard) forgetIdentity(c *conn) {
 		s.opts.Quotas.users.add(id.who.User, -1)
 	}
 	s.identities.endJoin(c)
+	s.joining.Store(len(s.identities.joins) > 0)
 	s.identities.bytes -= s.identities.memory(c)
 	s.identities.answers -= s.identities.answersOf(c)
 	delete(s.identities.bySlot, c.slot)

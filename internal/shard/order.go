@@ -1,7 +1,6 @@
 package shard
 
 import (
-	"encoding/json"
 	"slices"
 	"time"
 
@@ -37,6 +36,9 @@ type Order struct {
 	Offset  uint64
 	Epoch   string
 
+	Names   []string           // Of OrderCount: channels, at most a thousand or so.
+	Counted func(counts []int) // Of OrderCount: gets how many subscribers each has here, on the shard's goroutine.
+
 	Expired  bool      // Of OrderRefresh: the connection has expired, and ends.
 	ExpireAt time.Time // Of OrderSubscribe and OrderRefresh, with a monotonic reading; zero: never.
 }
@@ -51,6 +53,8 @@ const (
 	OrderUnsubscribe                  // End a subscription, whoever asked for it.
 	OrderRefresh                      // Change when the connections expire.
 	orderKinds
+
+	OrderCount // Count the subscribers of channels, and change nothing.
 )
 
 // String is the kind's metric label.
@@ -199,9 +203,4 @@ func (l *outlet) sendPush(c *conn, p *protocol.Push) {
 		return
 	}
 	l.offer(c, chunk{bytes: d.frame(payload)})
-}
-
-// ValidData reports whether b may be sent to JSON clients as it is: it is JSON without a line break.
-func ValidData(b []byte) bool {
-	return json.Valid(b) && !slices.Contains(b, '\n') && !slices.Contains(b, '\r')
 }

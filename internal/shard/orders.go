@@ -81,8 +81,12 @@ func (s *Shard) runOrders() {
 		if len(q.next) > 0 {
 			return
 		}
-		s.stats.Orders[p.order.Kind].Add(1)
-		s.stats.OrdersChanged[p.order.Kind].Add(uint64(p.changed))
+		if p.order.Kind == OrderCount {
+			s.countSubscribers(p.order)
+		} else {
+			s.stats.Orders[p.order.Kind].Add(1)
+			s.stats.OrdersChanged[p.order.Kind].Add(uint64(p.changed))
+		}
 		if p.done != nil {
 			p.done(p.changed)
 		}
@@ -94,6 +98,18 @@ func (s *Shard) runOrders() {
 		q.count--
 		q.mu.Unlock()
 	}
+}
+
+// countSubscribers carries out an OrderCount.
+func (s *Shard) countSubscribers(o *Order) {
+	s.work.spendPart(1 + len(o.Names)/unitsNoted)
+	counts := make([]int, len(o.Names))
+	for i, name := range o.Names {
+		if index, ok := s.channels.byName.Get(name); ok {
+			counts[i] = len(s.channels.list[index].subscribers)
+		}
+	}
+	o.Counted(counts)
 }
 
 // unitsNoted is how many connections can be noted in one unit of work.

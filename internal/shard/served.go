@@ -57,6 +57,7 @@ func (s *Shard) serveChannels(c *conn, command uint32, r *protocol.ConnectReques
 		}
 	}
 	s.identities.beginJoin(c, j)
+	s.joining.Store(len(s.identities.joins) > 0)
 	s.identities.bytes += int64(j.requestBytes)
 	s.advanceJoin(c)
 }
@@ -229,6 +230,7 @@ func (s *Shard) finishJoin(c *conn, id *identity, results map[string]*protocol.S
 			r.Data = data
 		}
 	}
+	s.joining.Store(len(s.identities.joins) > 0)
 	result := s.connectResult(c)
 	result.Subs = results
 	s.outlet.sendAnswer(c, &protocol.Reply{Id: j.command, Connect: result})

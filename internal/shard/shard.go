@@ -24,6 +24,7 @@ type Shard struct {
 	inbox    inbox         // Its signals, and posts of completions.
 	deadline atomic.Int64  // Of the shutdown, in nanoseconds since start.
 	done     chan struct{}
+	joining  atomic.Bool // A connect command waits for what its client missed.
 
 	// Connections.
 	slab        slab
@@ -210,6 +211,10 @@ func (s *Shard) PostWake() { s.poller.Wake() }
 
 // PostStopAccepting makes the shard accept what is in its accept queues and close its listeners. Any goroutine.
 func (s *Shard) PostStopAccepting() { s.inbox.signal(signalStopAccepting) }
+
+// Joining reports whether a client's connect command waits for what it missed, so that the interest table does not have
+// its user yet. Any goroutine may call it.
+func (s *Shard) Joining() bool { return s.joining.Load() }
 
 // PostDrain makes the shard take notice that Options.Drain has begun, changed or ended. Any goroutine.
 func (s *Shard) PostDrain() { s.inbox.signal(signalDrain) }

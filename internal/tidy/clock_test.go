@@ -27,6 +27,8 @@ var wallTimes = []string{
 	"cmd/wsd/token.go \"iat\": time.Now().Unix()",                      // In a token, for others to read.
 	"cmd/wsd/token.go time.Now().Add(c.TTL).Unix()",                    // The same.
 	"cmd/wsd/token.go c.ExpireAt.UTC().Format(time.RFC3339)",           // For people.
+	"internal/commands/locate.go ListOffsetsAfterMilli(",               // Asked of the broker.
+	"internal/server/commands.go time.Until(time.Unix(",                // What a command says; a deadline is made of it.
 	"internal/server/tls.go at.UTC().Format(time.RFC3339)",             // The same.
 	"internal/epoll/poller.go past = time.Unix(1, 0)",                  // Any time in the past.
 	"internal/recovery/block.go deadline.Sub(deadlineOrigin).Truncate", // Of a duration.

@@ -1,4 +1,6 @@
-package api
+// Package apikey is the keys of the server API, and what each allows: methods and channels. Keys are compared in
+// constant time, and kept as hashes. Any goroutine may use a Key; none changes.
+package apikey
 
 import (
 	"crypto/sha256"
@@ -10,11 +12,23 @@ import (
 	"strings"
 )
 
-// KeyBytesLeast is how many bytes a key should have at least: fewer can be guessed.
-const KeyBytesLeast = 16
+// BytesLeast is how many bytes a key should have at least: fewer can be guessed.
+const BytesLeast = 16
 
 // keysMax bounds the keys of a server: each request is compared with all of them.
 const keysMax = 256
+
+// Batch is the method that carries out a list of others.
+const Batch = "batch"
+
+// Methods returns the names of all methods of the server API, in order. A key for Batch alone allows nothing: each
+// command needs its own method.
+func Methods() []string {
+	return []string{
+		Batch, "broadcast", "channels", "disconnect", "history", "history_remove", "info", "presence", "presence_stats",
+		"publish", "refresh", "rpc", "subscribe", "unsubscribe",
+	}
+}
 
 // Key is a key of the server API, and what it allows.
 type Key struct {
@@ -24,18 +38,18 @@ type Key struct {
 	patterns []string // Of channels; empty: all. A * at the end stands for any rest.
 }
 
-// Short reports whether the key has fewer than KeyBytesLeast bytes.
+// Short reports whether the key has fewer than BytesLeast bytes.
 func (k *Key) Short() bool { return k.short }
 
-// ParseKeys parses keys in the form KEY [methods=METHOD|…] [channels=PATTERN|…]. Empty texts and those that begin with
+// Parse parses keys in the form KEY [methods=METHOD|…] [channels=PATTERN|…]. Empty texts and those that begin with
 // # are left out. An error names no part of a key.
-func ParseKeys(texts []string) (keys []Key, err error) {
+func Parse(texts []string) (keys []Key, err error) {
 	for i, text := range texts {
 		fields := strings.Fields(text)
 		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") {
 			continue
 		}
-		k := Key{hash: sha256.Sum256([]byte(fields[0])), short: len(fields[0]) < KeyBytesLeast}
+		k := Key{hash: sha256.Sum256([]byte(fields[0])), short: len(fields[0]) < BytesLeast}
 		for _, field := range fields[1:] {
 			name, value, _ := strings.Cut(field, "=")
 			list := strings.Split(value, "|")
@@ -73,15 +87,16 @@ func ParseKeys(texts []string) (keys []Key, err error) {
 
 // ParseFile parses a file with one key a line.
 func ParseFile(content []byte) ([]Key, error) {
-	keys, err := ParseKeys(strings.Split(string(content), "\n"))
+	keys, err := Parse(strings.Split(string(content), "\n"))
 	if err == nil && len(keys) == 0 {
 		err = errors.New("has no key: write one by openssl rand -hex 32")
 	}
 	return keys, err
 }
 
-// find returns the key that a request shows, nil if it shows none of keys. It takes as long for any key.
-func find(keys []Key, r *http.Request) *Key {
+// Find returns the key that a request shows, nil if it shows none of keys. It takes as long
+// for any key. A key comes in the header X-API-Key or as Authorization: apikey KEY, never in the address.
+func Find(keys []Key, r *http.Request) *Key {
 	shown := r.Header.Get("X-Api-Key")
 	if shown == "" {
 		scheme, rest, _ := strings.Cut(r.Header.Get("Authorization"), " ")
@@ -100,18 +115,18 @@ func find(keys []Key, r *http.Request) *Key {
 	return &keys[found]
 }
 
-// allowsMethod reports whether the key is for a method.
-func (k *Key) allowsMethod(method string) bool {
+// AllowsMethod reports whether the key is for a method.
+func (k *Key) AllowsMethod(method string) bool {
 	return len(k.methods) == 0 || slices.Contains(k.methods, method)
 }
 
-// allowsChannel reports whether the key is for a channel.
-func (k *Key) allowsChannel(channel string) bool {
+// AllowsChannel reports whether the key is for a channel.
+func (k *Key) AllowsChannel(channel string) bool {
 	return len(k.patterns) == 0 || slices.ContainsFunc(k.patterns, func(p string) bool {
 		prefix, any := strings.CutSuffix(p, "*")
 		return channel == p || any && strings.HasPrefix(channel, prefix)
 	})
 }
 
-// allChannels reports whether the key is for every channel.
-func (k *Key) allChannels() bool { return len(k.patterns) == 0 }
+// AllChannels reports whether the key is for every channel.
+func (k *Key) AllChannels() bool { return len(k.patterns) == 0 }
