@@ -34,8 +34,8 @@ func examples(t testing.TB, doc string) map[string]string {
 // interpreters say what runs a program, by the end of its name.
 var interpreters = map[string][]string{".py": {"python3"}, ".mjs": {"node"}, ".go": {"go", "run"}}
 
-// runExample runs a program until the test ends. It gets PORT, and further variables.
-func runExample(t *testing.T, name, program string, environ ...string) *testutil.Buffer {
+// exampleCommand returns the command that runs a program with arguments.
+func exampleCommand(t *testing.T, name, program string, args ...string) *exec.Cmd {
 	t.Helper()
 	command := interpreters[filepath.Ext(name)]
 	if _, err := exec.LookPath(command[0]); err != nil {
@@ -49,8 +49,15 @@ func runExample(t *testing.T, name, program string, environ ...string) *testutil
 		require.NoError(t, err, string(out))
 		command, file = nil, built
 	}
+	args = append(append(command, file), args...)
+	return exec.Command(args[0], args[1:]...) //nolint:gosec,noctx // The caller ends it, or it ends by itself.
+}
+
+// runExample runs a program until the test ends. It gets PORT, and further variables.
+func runExample(t *testing.T, name, program string, environ ...string) *testutil.Buffer {
+	t.Helper()
 	log := &testutil.Buffer{}
-	run := exec.Command(append(command, file)[0], append(command, file)[1:]...) //nolint:gosec,noctx // Cleanup ends it.
+	run := exampleCommand(t, name, program)
 	run.Env = append(os.Environ(), environ...)
 	run.Stdout, run.Stderr = log, log
 	require.NoError(t, run.Start())
@@ -197,5 +204,41 @@ func TestExampleChats(t *testing.T) {
 				return strings.Contains(hears[other].String(), user+": hello from "+user)
 			})
 		}
+	}
+}
+
+// The backends in docs/backend.md that push reach their user and nobody else, also one that the connect endpoint names.
+func TestExamplePushes(t *testing.T) {
+	programs := examples(t, "backend.md")
+	f := newFake(t)
+	f.Start()
+	f.says("/connect", `{"result":{"user":"bob"}}`)
+	r := newRig(t, map[string]any{
+		"kafka.topics": []string{"users"}, "kafka.partitioner": "murmur2", "routes": []string{"users=user.{key}"}, "auth.mode": "token",
+		"auth.hmac_secret": tokenSecret, "auth.user_channel": "user.{sub}", "api.keys": []string{apiKey}, "proxy.connect_endpoint": f.URL + "/connect",
+	}, kfake.SeedTopics(2, "users"))
+	r.ready()
+	ada, reply := r.login(tokenFor(t, "sub", "ada"))
+	require.Contains(t, reply, `"subs":{"user.ada":{`)
+	bob, reply := r.login("")
+	require.Contains(t, reply, `"subs":{"user.bob":{`)
+	for _, name := range []string{"push.py", "push.mjs", "push.go"} {
+		t.Run(name, func(t *testing.T) {
+			require.Contains(t, programs, name)
+			push := func(key, user, text string) (string, error) {
+				run := exampleCommand(t, name, programs[name], user, text)
+				run.Env = append(os.Environ(), "WSD_API=http://"+r.server.AdminAddress()+"/api", "WSD_API_KEY="+key)
+				out, err := run.CombinedOutput()
+				return string(out), err
+			}
+			out, err := push(apiKey, "ada", "by "+name)
+			require.NoError(t, err, out)
+			require.JSONEq(t, `{"text":"by `+name+`"}`, string(ada.publication().Push.Pub.Data))
+			out, err = push(apiKey, "bob", "for bob")
+			require.NoError(t, err, out)
+			require.JSONEq(t, `{"text":"for bob"}`, string(bob.publication().Push.Pub.Data))
+			_, err = push("wrong", "ada", "x")
+			require.Error(t, err)
+		})
 	}
 }
