@@ -171,7 +171,10 @@ func TestBackendAway(t *testing.T) {
 	}
 	f.CloseClientConnections()
 	f.Close()
-	require.Equal(t, `{"id":4,`+again, c.ask(`{"id":4,"rpc":{"method":"sum","data":1}}`))
+	unreachable := func() int { return r.metric(`wsd_proxy_calls_total{kind="rpc",result="unreachable"}`) }
+	for unreachable() == 0 { // The first ones may find connections from before.
+		require.Equal(t, `{"id":4,`+again, c.ask(`{"id":4,"rpc":{"method":"sum","data":1}}`))
+	}
 	require.Equal(t, `{"id":5,`+again, c.ask(`{"id":5,"subscribe":{"channel":"ask.x"}}`))
 	other := r.dial("/connection/websocket")
 	require.Equal(t, `{"id":1,`+again, other.ask(`{"id":1,"connect":{}}`))
@@ -180,7 +183,7 @@ func TestBackendAway(t *testing.T) {
 	require.Equal(t, 1, r.metric(`wsd_proxy_calls_total{kind="rpc",result="timeout"}`))
 	require.Equal(t, 3, r.metric(`wsd_proxy_calls_total{kind="rpc",result="malformed"}`))
 	require.Equal(t, 1, r.metric(`wsd_proxy_calls_total{kind="rpc",result="too_large"}`))
-	require.Equal(t, 1, r.metric(`wsd_proxy_retries_total{kind="rpc"}`), "only what was refused before anything was sent")
+	require.Equal(t, unreachable(), r.metric(`wsd_proxy_retries_total{kind="rpc"}`), "only what was refused before anything was sent")
 }
 
 // A client that goes cancels its calls, and so does a server that stops.
