@@ -178,13 +178,15 @@ func TestBadBackends(t *testing.T) {
 				_ = http.NewResponseController(w).Flush()
 			}
 		}, waitMax, ResultTooLarge},
-		"garbage":     {give("<html>"), waitMax, ResultMalformed},
-		"empty":       {give(""), waitMax, ResultMalformed},
-		"a list":      {give(`[]`), waitMax, ResultMalformed},
-		"wrong type":  {give(`{"result":{"user":42}}`), waitMax, ResultMalformed},
-		"status":      {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, waitMax, ResultStatus},
-		"redirect":    {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 307) }, waitMax, ResultStatus},
-		"no content":  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, waitMax, ResultStatus},
+		"garbage":    {give("<html>"), waitMax, ResultMalformed},
+		"empty":      {give(""), waitMax, ResultMalformed},
+		"a list":     {give(`[]`), waitMax, ResultMalformed},
+		"wrong type": {give(`{"result":{"user":42}}`), waitMax, ResultMalformed},
+		"status":     {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }, waitMax, ResultStatus},
+		"redirect": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+		}, waitMax, ResultStatus},
+		"no content":  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }, waitMax, ResultStatus},
 		"deep":        {give(`{"result":{"data":` + strings.Repeat("[", 20) + strings.Repeat("]", 20) + `}}`), waitMax, ResultMalformed},
 		"nothing":     {give(`null`), waitMax, ResultMalformed},
 		"other keys":  {give(`{"ok":true}`), waitMax, ResultMalformed},
@@ -402,7 +404,7 @@ func TestLog(t *testing.T) {
 	down.Store(true)
 	url := backend(t, func(w http.ResponseWriter, _ *http.Request) {
 		if down.Load() {
-			w.WriteHeader(503)
+			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
 		_, _ = io.WriteString(w, `{"result":{}}`)
