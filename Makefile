@@ -41,7 +41,7 @@ export GOLANGCI_VERSION CLANG_VERSION TOOLS GO FUZZTIME KAFKA_HOME VERSION COMMI
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .NOTPARALLEL:
-.PHONY: help setup deps generate generate-check build programs run test unit test-root test-race test-kernel test-kafka soak-kafka kafka kafka-fetch fuzz fmt lint bench compare plan-table image test-image packages test-packages release manifests test-kubernetes test-compose test-examples clean
+.PHONY: help setup deps generate generate-check build programs run test unit test-root test-race test-kernel test-kafka test-cent soak-kafka kafka kafka-fetch fuzz fmt lint bench compare plan-table image test-image packages test-packages release manifests test-kubernetes test-compose test-examples clean
 
 help: ## Show this list
 	@echo 'make run serves a demo on :8000 (clients), 127.0.0.1:9000 (page) and 127.0.0.1:9092 (Kafka); make test tests.'
@@ -93,7 +93,11 @@ test-kernel: deps ## Run the root tests on Debian's kernel in qemu, or on KERNEL
 	@KERNEL='$(KERNEL)' MODULES='$(MODULES)' RUN='$(RUN)' .ci/test-kernel
 
 test-kafka: kafka-fetch ## Run the tests of the Kafka source on Apache Kafka, three brokers on loopback; RUN='leader' chooses
-	@WSD_TEST_KAFKA='$(KAFKA_HOME)' .ci/test $(GO) test -count=1 -p 1 -run '^TestApacheKafka(Sessions)?$$/$(RUN)' ./internal/kafkabroker ./internal/source ./internal/produce
+	@WSD_TEST_KAFKA='$(KAFKA_HOME)' .ci/test $(GO) test -count=1 -p 1 -run '^TestApacheKafka(Sessions)?$$/$(RUN)' ./internal/kafkabroker ./internal/source ./internal/produce ./internal/commands
+
+test-cent: deps ## Run the server API's test with PyPI's package cent, which it installs into build/cent (needs Python 3)
+	@test -x build/cent/bin/python || { python3 -m venv build/cent && build/cent/bin/pip install -q 'cent==5.2.0'; }
+	@WSD_CENT='$(CURDIR)/build/cent/bin/python' .ci/test $(GO) test -count=1 -run '^TestCent$$' ./internal/api
 
 soak-kafka: kafka-fetch ## Kill Kafka's brokers in turn under 20,000 records/s to 2,000 clients, for 5 minutes; SOAK='-soak.duration 90s' for less
 	@WSD_TEST_KAFKA='$(KAFKA_HOME)' $(GO) test -count=1 -timeout 1h -run '^TestApacheKafkaSoak$$' ./internal/server -v -args $(SOAK) | grep -v -E ' level=(INFO|WARN) '

@@ -23,6 +23,10 @@ type Query struct {
 	// allows.
 	CountMax int
 
+	// If it is not zero, records with an earlier timestamp are as if they were gone: a QueryNext fails with ResultGone
+	// if its answer would begin with one, and a QueryLast ends there. In milliseconds of Unix time, as Kafka has it.
+	Oldest int64
+
 	Kind  QueryKind
 	Owner uint64 // Names the asker. Queries of different owners get their share of the work in turn.
 

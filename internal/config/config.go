@@ -195,6 +195,7 @@ type Bus struct {
 type Recovery struct {
 	Enabled           bool          `key:"enabled" def:"true" help:"Let clients recover missed publications and ask for history."`
 	MaxPublications   int           `key:"max_publications" def:"10000" help:"Maximum publications that a client may have missed in a channel and still recover, at most 100000000. It gets them as fast as it reads, so the memory that a client takes does not depend on it."`
+	Channels          []string      `key:"channels" help:"Which part of a channel's stream clients may recover and read, as PATTERN=COUNT or PATTERN=COUNT/AGE, such as chat.*=100/5m: the last COUNT publications (0: max_publications), and none that is older than AGE by its timestamp in Kafka. PATTERN is a channel name or a prefix followed by *. The first pattern that matches decides. Default: max_publications of any age."`
 	MaxBytes          Bytes         `key:"max_bytes" def:"1MiB" help:"Maximum bytes of the publications in one history reply. Each counts 100 bytes more than its value. One is always sent, whatever its size."`
 	Timeout           time.Duration `key:"timeout" def:"3s" help:"How long a client waits for missed publications. After that it gets a temporary error, and tries again. Clients themselves give up after some seconds, the SDKs after 5."`
 	CacheBytes        Bytes         `key:"cache_bytes" def:"64MiB" help:"Memory for the most recent records, kept as Kafka sent them, so that most clients recover without reading Kafka again. 0: none."`

@@ -11,7 +11,9 @@ import (
 // up. So a first walk notes where the records are, and a second one collects those that somebody needs.
 type index struct {
 	offsets []uint64
-	sizes   []int // The size of each record, as limits count it.
+	sizes   []int   // The size of each record, as limits count it.
+	times   []int64 // Their timestamps, while somebody asks for an age.
+	timed   bool
 	wanted  []bool
 	records []bus.Record // Those that are wanted; the others are empty.
 	next    int          // The record that the second walk comes to next.
@@ -27,11 +29,15 @@ func (p *pass) collectLast(b source.Block, list []*query) error {
 		if p.indexes[q.Channel] == nil {
 			p.indexes[q.Channel] = &index{}
 		}
+		p.indexes[q.Channel].timed = p.indexes[q.Channel].timed || q.Oldest != 0
 	}
 	for p.walker.Open(p.st.Stream, b, from, to); p.walker.Next(); p.slot.walked() {
 		if x := p.indexes[string(p.walker.Channel())]; x != nil {
 			x.offsets = append(x.offsets, p.walker.Offset())
 			x.sizes = append(x.sizes, p.walker.Bytes())
+			if x.timed {
+				x.times = append(x.times, p.walker.Millis())
+			}
 			if p.note(len(x.offsets)) && p.tooMuch() {
 				return errMemory
 			}
@@ -79,7 +85,7 @@ func (x *index) of(q *query) (lo, hi, bytes int, full bool) {
 	hi = sort.Search(len(x.offsets), func(i int) bool { return x.offsets[i] > published(q.edge) })
 	for lo = hi; lo > 0 && x.offsets[lo-1] > q.After; lo-- {
 		count, size := q.count+hi-lo, bytes+x.sizes[lo-1]
-		if count == q.RecordsMax || count > 0 && q.bytes+size > q.BytesMax {
+		if count == q.RecordsMax || count > 0 && q.bytes+size > q.BytesMax || q.Oldest != 0 && x.times[lo-1] < q.Oldest {
 			return lo, hi, bytes, true
 		}
 		bytes = size

@@ -21,6 +21,7 @@ type join struct {
 
 	records []bus.Record
 	sizes   []int    // sizes[i] is the size of records[:i].
+	times   []int64  // Their timestamps.
 	offsets []uint64 // Those of all records, while somebody counts.
 }
 
@@ -129,7 +130,7 @@ func (j *join) take(p *pass, offset uint64) (collected bool) {
 	if collected = j.wanted(offset); collected {
 		r := p.walker.Record()
 		p.collect(&r)
-		j.records = append(j.records, r)
+		j.records, j.times = append(j.records, r), append(j.times, p.walker.Millis())
 		j.sizes = append(j.sizes, j.sizes[len(j.sizes)-1]+bus.RecordBytes(&r))
 	}
 	if j.counts > 0 {
@@ -147,8 +148,12 @@ func (p *pass) settleNext(q *query, to int64) {
 		return // The walk was stopped before.
 	}
 	parts := len(q.parts)
+	first := q.count == 0
 	if !q.full {
-		q.portion(published(to))
+		if q.portion(published(to)); first && q.count > 0 && q.join.join.times[q.join.record] < q.Oldest {
+			p.settled(q, bus.Answer{Result: bus.ResultGone})
+			return
+		}
 	}
 	if q.counting {
 		list := q.join.offsets[q.join.offset:]

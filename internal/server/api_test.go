@@ -26,6 +26,8 @@ const apiKey = "0123456789abcdef0123456789abcdef"
 func apiFlags(more map[string]any) map[string]any {
 	flags := tokenFlags(map[string]any{
 		"api.keys": []string{apiKey}, "routes": []string{"a={key}"}, "auth.rules": []string{"public*=all"},
+		"publish.rules": []string{"public*=all"}, // So that subscribers get tags of the topic's records.
+
 		"kafka.partitioner": "murmur2",
 	})
 	for k, v := range more {

@@ -84,6 +84,14 @@ func (s *Server) apiHistory(ctx context.Context, r api.HistoryRequest) (result a
 	default:
 		q.After, q.Kind = r.Since.Offset, bus.QueryNext
 	}
+	options := s.shardRecovery()
+	depth, oldest := options.DepthOf(r.Channel)
+	var since *api.Position
+	if q.Oldest = oldest; depth < most || oldest != 0 {
+		// The last publications are the stream, whichever of them are asked for.
+		q.After, q.UpTo, q.Kind, q.RecordsMax = 0, position, bus.QueryLast, min(depth, most)
+		since = r.Since
+	}
 	if limit == 0 || q.After >= q.UpTo {
 		return result, nil
 	}
@@ -104,7 +112,8 @@ func (s *Server) apiHistory(ctx context.Context, r api.HistoryRequest) (result a
 		return result, api.NewError(proto.ErrInternal, "the history cannot be read now")
 	}
 	for i := range a.Records {
-		if record := &a.Records[i]; record.JSON != nil {
+		record := &a.Records[i]
+		if record.JSON != nil && follows(record.Offset, since, r.Reverse) {
 			result.Publications = append(result.Publications, apiPublication(record))
 		}
 	}
@@ -206,4 +215,15 @@ func (s *Server) apiInfo() api.Node {
 		n.NumSubs += sh.Stats().Subscriptions.Load()
 	}
 	return n
+}
+
+// follows reports whether a publication comes after a position, or in reverse before it; nil is no position.
+func follows(offset uint64, since *api.Position, reverse bool) bool {
+	switch {
+	case since == nil:
+		return true
+	case reverse:
+		return offset < since.Offset
+	}
+	return offset > since.Offset
 }

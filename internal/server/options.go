@@ -133,7 +133,7 @@ func (s *Server) sourceOptions(shards int) (o source.Options, err error) {
 		o.Start.Mode = source.StartCommitted
 	}
 	o.Routes, o.Overrides = s.cfg.Rules(), s.cfg.RouteOverrides()
-	if s.cfg.Publish.On() || s.cfg.API.On() {
+	if s.cfg.Publish.On() {
 		if o.Published, err = published(s.cfg); err != nil {
 			return o, err
 		}
@@ -162,8 +162,16 @@ func (s *Server) shardRecovery() shard.RecoveryOptions {
 	r := s.cfg.Recovery
 	return shard.RecoveryOptions{
 		Recoverer: s.recovery, PublicationsMax: r.MaxPublications, HistoryMax: min(r.MaxPublications, historyMax),
-		BytesMax: int(r.MaxBytes), Cached: r.CacheChannels,
+		BytesMax: int(r.MaxBytes), Cached: r.CacheChannels, Depths: depths(r.Depths()),
 	}
+}
+
+// depths returns recovery.channels in the form of package shard.
+func depths(list []config.Depth) (out []shard.Depth) {
+	for _, d := range list {
+		out = append(out, shard.Depth(d))
+	}
+	return out
 }
 
 // historyMax bounds the publications of a reply to a history command.

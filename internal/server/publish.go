@@ -78,9 +78,6 @@ func published(cfg *config.Config) (func(topic string) bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cfg.API.On() { // It may write to all of them.
-		return func(topic string) bool { return len(inverter.Written(topic)) > 0 }, nil
-	}
 	return func(topic string) bool {
 		return slices.ContainsFunc(inverter.Written(topic), func(names route.Names) bool {
 			return allowed.MayAllow(names.Text, names.Prefix)

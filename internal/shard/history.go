@@ -2,6 +2,7 @@ package shard
 
 import (
 	"slices"
+	"sort"
 
 	"github.com/centrifugal/protocol"
 
@@ -56,6 +57,15 @@ func (s *Shard) historyCommand(c *conn, id uint32, r *protocol.HistoryRequest) *
 	default:
 		q.After, q.Kind = r.Since.Offset, bus.QueryNext
 	}
+	depth, oldest := s.opts.Recovery.depth(r.Channel)
+	h := &history{command: id, result: result, limit: limit, reverse: r.Reverse}
+	if q.Oldest = oldest; depth < s.opts.Recovery.HistoryMax || oldest != 0 {
+		// The last publications are the stream, whichever of them are asked for.
+		q.After, q.UpTo, q.Kind = 0, position, bus.QueryLast
+		q.RecordsMax = min(depth, s.opts.Recovery.HistoryMax)
+		h.since = r.Since
+	}
+	h.last = q.Kind == bus.QueryLast
 	if limit == 0 || q.After >= q.UpTo {
 		return &protocol.Reply{Id: id, History: result}
 	}
@@ -73,7 +83,6 @@ func (s *Shard) historyCommand(c *conn, id uint32, r *protocol.HistoryRequest) *
 	f := s.flows.of(c)
 	q.Owner, q.Address, q.Canceled = s.recoveries.owner(c), f.network, f.gone
 	q.BytesMax = s.opts.Recovery.BytesMax
-	h := &history{command: id, result: result, limit: limit, reverse: r.Reverse, last: q.Kind == bus.QueryLast}
 	form, d, z := c.form(), c.speaks(), &s.compressor.Deflate
 	s.opts.Recovery.Recoverer.Ask(q, func(a bus.Answer) {
 		a = s.admit(a)
@@ -90,6 +99,8 @@ type history struct {
 	limit   int // Publications of the reply.
 	reverse bool
 	last    bool // As many of the last as can be had will do.
+	// Where the reply begins among the last publications that the stream has; nil: with the first.
+	since *protocol.StreamPosition
 }
 
 // reply makes the reply for an answer. Any goroutine.
@@ -103,7 +114,7 @@ func (h *history) reply(form bus.Variant, d *dialect, z *Deflate, a bus.Answer) 
 		reply.Error = proto.ErrUnrecoverablePosition.Reply()
 	case enough:
 		reply.History = h.result
-		list := append(h.result.Publications, publicationsOf(d, a.Records)...)
+		list := append(h.result.Publications, publicationsOf(d, h.asked(a.Records))...)
 		if h.reverse {
 			slices.Reverse(list)
 		}
@@ -124,6 +135,21 @@ func (h *history) reply(form bus.Variant, d *dialect, z *Deflate, a bus.Answer) 
 		k.bytes = z.frames(form, k.bytes)
 	}
 	return k, nil
+}
+
+// asked returns those of the last publications that are asked for.
+func (h *history) asked(records []bus.Record) []bus.Record {
+	if h.since == nil {
+		return records
+	}
+	after := sort.Search(len(records), func(i int) bool { return records[i].Offset > h.since.Offset })
+	if !h.reverse {
+		return records[after:]
+	}
+	if after > 0 && records[after-1].Offset == h.since.Offset {
+		after--
+	}
+	return records[:after]
 }
 
 // replyHistory sends the reply to a history command.

@@ -1,8 +1,10 @@
 package shard
 
 import (
+	"cmp"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/centrifugal/protocol"
 
@@ -34,7 +36,35 @@ type RecoveryOptions struct {
 	PublicationsMax int       // Publications that a client may have missed.
 	HistoryMax      int       // Publications of a history reply.
 	BytesMax        int       // Bytes of a history reply, see bus.RecordBytes.
+	Depths          []Depth   // The first whose pattern fits a channel applies to it.
 	Cached          []string  // Patterns of channels that recover the last publication only; see SlowPolicy.Pattern.
+}
+
+// Depth is how much of some channels' streams clients may recover and read.
+type Depth struct {
+	Pattern      string        // See SlowPolicy.Pattern.
+	Publications int           // At most as many of the last; 0: as RecoveryOptions has it.
+	Age          time.Duration // None that is older, by its timestamp in Kafka; 0: of any age.
+}
+
+// DepthOf returns what a channel's stream is for whoever reads it: how many of the last publications, and from which
+// timestamp on in milliseconds of Unix time, 0 for any.
+func (o *RecoveryOptions) DepthOf(channel string) (publications int, oldest int64) { return o.depth(channel) }
+
+// depth returns how many of the last publications of a channel clients may recover, and from which timestamp on in
+// milliseconds of Unix time; 0: from any.
+func (o *RecoveryOptions) depth(channel string) (publications int, oldest int64) {
+	for i := range o.Depths {
+		d := &o.Depths[i]
+		if !fits(d.Pattern, channel) {
+			continue
+		}
+		if d.Age > 0 {
+			oldest = time.Now().Add(-d.Age).UnixMilli() // Kafka's timestamps are of the wall clock.
+		}
+		return cmp.Or(d.Publications, o.PublicationsMax), oldest
+	}
+	return o.PublicationsMax, 0
 }
 
 func (o *RecoveryOptions) cached(channel string) bool {

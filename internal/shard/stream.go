@@ -126,8 +126,10 @@ func (rs *recoveries) ask(c *conn, f *flow, rec *recovery, bytesMax int) {
 		f.portion = true
 	case rec.cache:
 		q.Kind, q.RecordsMax, q.BytesMax = bus.QueryLast, 1, 0
+		_, q.Oldest = rs.opts.Recovery.depth(ch.name)
 	default:
-		q.RecordsMax, q.CountMax = replyPublications, rs.opts.Recovery.PublicationsMax
+		q.RecordsMax = replyPublications
+		q.CountMax, q.Oldest = rs.opts.Recovery.depth(ch.name)
 	}
 	prepare := rs.preparer(c, rec, ch.name)
 	rs.opts.Recovery.Recoverer.Ask(q, func(a bus.Answer) {

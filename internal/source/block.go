@@ -132,6 +132,9 @@ func (w *Walker) Channel() []byte { return w.channel }
 // Offset returns the record's offset plus 1, as publications have it.
 func (w *Walker) Offset() uint64 { return uint64(w.walker.Record().Offset) + 1 }
 
+// Millis returns the record's timestamp, in milliseconds of Unix time.
+func (w *Walker) Millis() int64 { return w.walker.Record().Millis }
+
 // Bytes returns how many bytes the record counts, see bus.RecordBytes.
 func (w *Walker) Bytes() int {
 	value := w.walker.Record().Value

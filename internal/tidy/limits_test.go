@@ -69,6 +69,7 @@ var limitTests = map[string][]string{
 	"`limits.channels_rate`":          {"TestChannelsRate"},
 	"`bus.ring_bytes_max`":            {"TestRetainedBytes"},
 	"`bus.ring_batches`":              {"TestBackPressure"},
+	"`recovery.channels`":             {"TestDepth", "TestOldest"},
 	"`recovery.waiting_max`":          {"TestOverload", "TestRecoverLater"},
 	"`recovery.waiting_address_max`":  {"TestAddressHasAShare", "TestAddressLeavesPlacesForOthers"},
 	"`recovery.max_publications`":     {"TestLimits", "TestUnrecovered"},
