@@ -216,6 +216,7 @@ func TestExamplePushes(t *testing.T) {
 	r := newRig(t, map[string]any{
 		"kafka.topics": []string{"users"}, "kafka.partitioner": "murmur2", "routes": []string{"users=user.{key}"}, "auth.mode": "token",
 		"auth.hmac_secret": tokenSecret, "auth.user_channel": "user.{sub}", "api.keys": []string{apiKey}, "proxy.connect_endpoint": f.URL + "/connect",
+		"client.ping_interval": "1h", // The clients are not read from while a program is built.
 	}, kfake.SeedTopics(2, "users"))
 	r.ready()
 	ada, reply := r.login(tokenFor(t, "sub", "ada"))
@@ -225,6 +226,7 @@ func TestExamplePushes(t *testing.T) {
 	for _, name := range []string{"push.py", "push.mjs", "push.go"} {
 		t.Run(name, func(t *testing.T) {
 			require.Contains(t, programs, name)
+			ada.t, bob.t = t, t
 			push := func(key, user, text string) (string, error) {
 				run := exampleCommand(t, name, programs[name], user, text)
 				run.Env = append(os.Environ(), "WSD_API=http://"+r.server.AdminAddress()+"/api", "WSD_API_KEY="+key)
