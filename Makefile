@@ -45,7 +45,7 @@ export GOLANGCI_VERSION CLANG_VERSION TOOLS GO FUZZTIME KAFKA_HOME VERSION COMMI
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .NOTPARALLEL:
-.PHONY: help setup deps generate generate-check build programs run test unit test-root test-race test-kernel test-kafka test-cent test-clients test-alerts soak-kafka kafka kafka-fetch fuzz fmt lint bench compare plan-table shapes test-docs test-page image test-image packages test-packages release manifests test-kubernetes test-compose sizing clean
+.PHONY: help setup deps generate generate-check build programs run test unit test-root test-race test-kernel test-kafka test-cent test-clients test-alerts soak-kafka kafka kafka-fetch fuzz fmt lint bench compare plan-table shapes test-docs test-page image test-image packages test-packages release manifests test-kubernetes test-compose test-examples sizing clean
 
 help: ## Show this list
 	@echo 'make run serves a demo on :8000 (clients), 127.0.0.1:9000 (page) and 127.0.0.1:9092 (Kafka); make test tests.'
@@ -175,6 +175,13 @@ test-compose: programs kafka-fetch ## Judge deploy/compose.yaml, and try wsd wit
 
 sizing: programs ## Measure the figures of docs/deploy.md with 10,000 and 18,000 clients (3 minutes, a quiet machine); SIZES=10000 chooses
 	@.ci/sizing
+test-examples: ## Run the programs in docs/publish.md and docs/backend.md with the published SDKs, which this fetches
+	@mkdir -p build/examples/go
+	@npm --prefix build/examples --no-fund --no-audit --silent install centrifuge@5.7.4 ws@8.18.3
+	@test -x build/examples/venv/bin/python || python3 -m venv build/examples/venv
+	@build/examples/venv/bin/pip --quiet --disable-pip-version-check install centrifuge-python==0.7.0
+	@cd build/examples/go && (test -f go.mod || $(GO) mod init examples) && $(GO) get github.com/centrifugal/centrifuge-go@v0.12.1
+	@WSD_EXAMPLES='$(CURDIR)/build/examples' $(GO) test -count=1 -run '^TestExample' ./internal/server
 
 clean: ## Remove what was built here
 	rm -rf bin build

@@ -128,6 +128,8 @@ func (o *options) input(e env) config.Input {
 func groups() []kong.Group {
 	titles := map[string]string{
 		"client": "Clients", "auth": "Identity of clients",
+		"proxy": "Calls of the application's backend", "rpc": "Methods that clients call",
+		"send":   "Messages that clients send",
 		"limits": "Limits of a client", "admin": "Admin port", "control": "Control socket",
 		"api": "Server API", "commands": "Commands between machines",
 		"metrics": "Metrics", "health": "Health", "general": "General", "kafka": "Kafka",

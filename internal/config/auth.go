@@ -14,7 +14,7 @@ import (
 
 // Auth is how clients say who they are, and which channels they may have (docs/security.md).
 type Auth struct {
-	Mode string `key:"mode" def:"none" help:"none: everyone who reaches the client port may subscribe to every channel, and tokens are ignored. token: clients need a JSON Web Token, and may have what rules allows and nothing else."`
+	Mode string `key:"mode" def:"none" help:"none: everyone who reaches the client port may subscribe to every channel, and tokens are ignored. token: clients need a JSON Web Token, and may have what rules allows and nothing else. proxy: the backend at proxy.connect_endpoint says who clients are, instead of tokens."`
 	Keys
 	Leeway        time.Duration `key:"leeway" def:"5s" help:"How far the clocks of wsd and of the issuer of tokens may differ, at most 5m."`
 	TokenBytesMax Bytes         `key:"token_bytes_max" def:"8KiB" help:"Largest token, 256 to 64KiB. A larger one is refused without a look at it."`
@@ -23,7 +23,7 @@ type Auth struct {
 	Workers       int           `key:"workers" def:"0" help:"Goroutines that verify tokens, at most 256. 0: half as many as the CPUs that wsd may use (GOMAXPROCS), at least one."`
 	WaitingMax    int           `key:"waiting_max" def:"10000" help:"Maximum tokens that may wait to be verified. Clients with further ones are asked to try again."`
 	UserChannel   string        `key:"user_channel" help:"Channel to which every client with a user is subscribed when it connects, in which {sub} stands for the user, such as #{sub}. Clients recover it like channels of their token. Default: none."`
-	Rules         []string      `key:"rules" help:"Who may have which channel, as PATTERN=WHO; the first rule whose pattern matches decides, and a channel that none matches is refused. PATTERN is a channel or a prefix followed by *, and {sub} in it stands for the client's user. WHO is all, user, claim:NAME (whoever has a token with a claim NAME that lists the channel), token (whoever has a subscription token), nobody, or several of them separated by |. Default: none, so that clients have only the channels that their tokens name."`
+	Rules         []string      `key:"rules" help:"Who may have which channel, as PATTERN=WHO; the first rule whose pattern matches decides, and a channel that none matches is refused. PATTERN is a channel or a prefix followed by *, and {sub} in it stands for the client's user. WHO is all, user, claim:NAME (whoever has a token with a claim NAME that lists the channel), token (whoever has a subscription token), proxy (whoever the backend at proxy.subscribe_endpoint allows it), nobody, or several of them separated by |. Default: none, so that clients have only the channels that their tokens name."`
 	Subscription  Subscription  `key:"subscription"`
 }
 
@@ -48,10 +48,11 @@ type Keys struct {
 const (
 	AuthNone  = "none"
 	AuthToken = "token"
+	AuthProxy = "proxy"
 )
 
-// On reports whether clients need tokens.
-func (a *Auth) On() bool { return a.Mode == AuthToken }
+// On reports whether clients have identities.
+func (a *Auth) On() bool { return a.Mode != AuthNone }
 
 // Given reports whether there is anything that verifies tokens.
 func (k *Keys) Given() bool {
@@ -121,7 +122,7 @@ func (l *loader) checkAuth(a *Auth) {
 	number(l, "auth.workers", a.Workers, 0, 256)
 	number(l, "auth.waiting_max", a.WaitingMax, 1, 1_000_000)
 	switch a.Mode {
-	case AuthToken:
+	case AuthToken, AuthProxy:
 	case AuthNone:
 		// A server that is open by mistake is worse than one that does not start. Options that have a default may be
 		// there because the file has all of them.
@@ -133,7 +134,7 @@ func (l *loader) checkAuth(a *Auth) {
 		}
 		return
 	default:
-		l.complain("auth.mode", a.Mode, "must be none or token", "")
+		l.complain("auth.mode", a.Mode, "must be none, token or proxy", "")
 		return
 	}
 	if c := a.UserChannel; c != "" && (strings.Count(c, "{sub}") != 1 || len(c) > userChannelMax ||
@@ -143,7 +144,7 @@ func (l *loader) checkAuth(a *Auth) {
 	}
 	l.checkKeys(section, &a.Keys)
 	l.checkKeys("auth.subscription.", &a.Subscription.Keys)
-	if !a.Keys.Given() && len(l.faults) == 0 {
+	if a.Mode == AuthToken && !a.Keys.Given() && len(l.faults) == 0 {
 		l.complain("auth.mode", a.Mode, "needs a key that tokens are verified by",
 			"set auth.hmac_secret_file, auth.public_key_files or auth.jwks_url")
 	}

@@ -29,7 +29,7 @@ func TestAuth(t *testing.T) {
 		{map[string]any{"mode": "token", "public_key_files": []string{key}, "subscription.hmac_secret_file": secret, "rules": []string{"$*=token"}}, ""},
 		{map[string]any{"mode": "token", "jwks_url": jwks, "issuer": "i"}, ""},
 		{map[string]any{"mode": "token", "jwks_url": "http://127.0.0.1:1/keys", "issuer": "i"}, ""},
-		{map[string]any{"mode": "jwt"}, "auth.mode = jwt (flag --auth.mode): must be none or token"},
+		{map[string]any{"mode": "jwt"}, "auth.mode = jwt (flag --auth.mode): must be none, token or proxy"},
 		{map[string]any{"mode": "token"}, "needs a key that tokens are verified by"},
 		{map[string]any{"hmac_secret_file": secret}, "has no effect, because auth.mode is none; set auth.mode to token, or remove it"},
 		{map[string]any{"rules": []string{"a=all"}}, "auth.rules = a=all (flag --auth.rules): has no effect, because auth.mode is none"},

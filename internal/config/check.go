@@ -70,6 +70,8 @@ func (l *loader) check() {
 	l.checkAdmission(&c.Admission)
 	l.checkHealth(&c.Health)
 	l.checkAuth(&c.Auth)
+	l.proxied(c)
+	l.checkProxy(c)
 	l.checkAPI(c)
 	l.checkCommands(c)
 	l.checkChoices(c)

@@ -6,6 +6,9 @@ import "time"
 type Config struct {
 	Client    Client       `key:"client"`
 	Auth      Auth         `key:"auth"`
+	Proxy     Proxy        `key:"proxy"`
+	RPC       RPC          `key:"rpc"`
+	Send      Send         `key:"send"`
 	Limits    ClientLimits `key:"limits"`
 	Admin     Admin        `key:"admin"`
 	API       API          `key:"api"`
@@ -51,6 +54,7 @@ type Client struct {
 	ProgressTimeout  time.Duration `key:"progress_timeout" def:"30s" help:"Close a client for which bytes wait and whose kernel has acknowledged none for this long, whatever pongs it sends (TCP_USER_TIMEOUT)."`
 	ChannelsMax      int           `key:"channels_max" def:"128" help:"Maximum number of subscriptions per connection."`
 	UnknownChannels  string        `key:"unknown_channels" def:"accept" help:"What to do with a subscription to a channel that no topic of kafka.topics, rule or header can ever feed. accept: it stays silent. refuse: error 102 (raw: status 400)."`
+	IgnoreSend       bool          `key:"ignore_send" def:"false" help:"Drop and count (wsd_sends_total) what clients send by the send command while neither send.endpoint nor send.topic is set, rather than close them with 3508."`
 	ChannelLengthMax int           `key:"channel_length_max" def:"255" help:"Maximum length of a channel name in bytes."`
 	Edge
 

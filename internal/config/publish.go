@@ -50,6 +50,9 @@ func (l *loader) checkPublish(c *Config) {
 	switch {
 	case err != nil:
 		l.complain("publish.rules", strings.Join(p.Rules, ","), err.Error(), "")
+	case parsed.NeedProxy():
+		l.complain("publish.rules", strings.Join(p.Rules, ","), "the backend is not asked about publications, so "+
+			"proxy is not possible here", "write user or claim:NAME")
 	case parsed.NeedTokens():
 		l.complain("publish.rules", strings.Join(p.Rules, ","), "a publication shows no subscription token, so token "+
 			"is not possible here", "write user or claim:NAME")

@@ -18,10 +18,10 @@ import (
 // metrics which share a costly figure read it once.
 func families(o Options) []family {
 	var list []family
-	for _, part := range [][]family{o.server(), o.drain(), o.connections(), o.tokens(), o.tls(), o.api(),
-		o.admission(), o.steering(), o.delivery(), o.latency(), o.recovery(), o.publish(), o.compression(), o.loop(),
-		o.bus(), o.kafka(),
-		process()} {
+	for _, part := range [][]family{
+		o.server(), o.drain(), o.connections(), o.tokens(), o.proxy(), o.tls(), o.api(), o.admission(), o.steering(),
+		o.delivery(), o.latency(), o.recovery(), o.publish(), o.compression(), o.loop(), o.bus(), o.kafka(), process(),
+	} {
 		list = append(list, part...)
 	}
 	return list

@@ -17,6 +17,7 @@ import (
 	"wsd/internal/commands"
 	"wsd/internal/deflate"
 	"wsd/internal/produce"
+	"wsd/internal/proxy"
 	"wsd/internal/recovery"
 	"wsd/internal/shard"
 	"wsd/internal/source"
@@ -38,6 +39,7 @@ type Options struct {
 	Steering  *steering.Steering // Slots and counters of the steering program.
 	Memory    *shard.Memory      // What connections hold.
 	Auth      *auth.Stats        // Counters of tokens; nil if auth.mode is none, and all figures are 0.
+	Proxy     *proxy.Stats       // Counters of calls of the backend; nil without one, and all figures are 0.
 	Admission *admission.Sampler // Nil if admission is off, and all its figures are 0.
 	Channels  func() int         // Returns the number of channels with a subscriber.
 	Ready     func() bool        // Returns whether new clients should be sent here, like /ready.
@@ -128,10 +130,12 @@ type family struct {
 	labels []string // Names of the labels.
 	// Calls emit for each value, with the values of the labels; nil for histograms.
 	values func(emit func(v float64, labels ...string))
-	// Returns the histogram, which has no labels; nil for other metrics.
+	// Returns the histogram, if it has no labels; nil for other metrics.
 	histogram func() stats.HistogramSnapshot
 	// Calls emit for each histogram of latencies, with the values of the labels; nil for other metrics.
 	latencies func(emit func(c *stats.LatencyCounts, labels ...string))
+	// Calls emit for each histogram, with the values of the labels; nil for other metrics.
+	histograms func(emit func(s stats.HistogramSnapshot, labels ...string))
 }
 
 // collector is a prometheus.Collector over families.
@@ -166,12 +170,18 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 			continue
 		}
 		if f.kind == histogram {
-			s := f.histogram()
-			buckets := make(map[float64]uint64, len(s.Bounds))
-			for j, bound := range s.Bounds {
-				buckets[bound] = s.Cumulative[j]
+			emit := func(s stats.HistogramSnapshot, labels ...string) {
+				buckets := make(map[float64]uint64, len(s.Bounds))
+				for j, bound := range s.Bounds {
+					buckets[bound] = s.Cumulative[j]
+				}
+				out <- prometheus.MustNewConstHistogram(desc, s.Count, s.Sum, buckets, labels...)
 			}
-			out <- prometheus.MustNewConstHistogram(desc, s.Count, s.Sum, buckets)
+			if f.histograms != nil {
+				f.histograms(emit)
+			} else {
+				emit(f.histogram())
+			}
 			continue
 		}
 		valueType := prometheus.GaugeValue

@@ -30,12 +30,12 @@ type rule struct {
 	user          bool // It contains {sub}.
 	prefix        bool // It ends with *, which is not part of before or after.
 
-	all, anyUser, token bool
-	claims              []string
+	all, anyUser, token, proxy bool
+	claims                     []string
 }
 
 const accepted = "write PATTERN=WHO: a channel or a prefix that ends with *, in which {sub} may stand for the user, " +
-	"and all, user, claim:NAME, token or nobody, or several parted by |"
+	"and all, user, claim:NAME, token, proxy or nobody, or several parted by |"
 
 // Parse reads rules in the form PATTERN=WHO. The pattern may contain a =.
 func Parse(texts []string) (*Rules, error) {
@@ -84,6 +84,8 @@ func parse(text string) (r rule, err error) {
 			r.anyUser = true
 		case one == "token":
 			r.token = true
+		case one == "proxy":
+			r.proxy = true
 		case one == "nobody" && who == one:
 		case isClaim && name != "":
 			r.claims = append(r.claims, name)
@@ -207,6 +209,9 @@ func (r *rule) lacks(user string) string {
 	}
 	if r.token {
 		who = append(who, "a client may have it with a subscription token for it")
+	}
+	if r.proxy {
+		who = append(who, "a client may have it that the backend allows it")
 	}
 	if len(who) == 0 {
 		return "nobody may have it"

@@ -225,8 +225,11 @@ func (source *keySource) result(err error) shard.TokenResult {
 // identityOf returns what shards are to know of a token.
 func identityOf(c *auth.Claims) *shard.Identity {
 	const text, entry = 16, 48 // Bytes of a string, and of an entry of a map.
-	who := &shard.Identity{User: c.User, Channel: c.Channel, Channels: c.Channels, ExpireAt: c.ExpireAt, Lists: c.Lists}
-	who.Bytes = len(c.User) + len(c.Channel)
+	who := &shard.Identity{
+		User: c.User, Channel: c.Channel, Channels: c.Channels, ExpireAt: c.ExpireAt, Lists: c.Lists, Info: c.Info,
+		Meta: c.Meta,
+	}
+	who.Bytes = len(c.User) + len(c.Channel) + len(c.Info) + len(c.Meta)
 	for _, name := range c.Channels {
 		who.Bytes += text + len(name)
 	}

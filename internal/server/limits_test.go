@@ -21,10 +21,10 @@ func TestLimitsReachShards(t *testing.T) {
 				"limits.idle": "12s", "limits.recoveries_rate": "13", "client.channels_max": "8", "client.head_max": "15000",
 				"client.message_max": "17000", "client.first_message_max": "16000", "client.outbound_max": "2000000",
 				"limits.memory": "19000000", "limits.answers_memory": "18000000", "bus.pinned_max": "20000000",
-				"limits.user_connections": "21", "auth.mode": "token", "auth.hmac_secret": tokenSecret, "auth.anonymous": "true",
+				"limits.user_connections": "21", "limits.publish_rate": "22", "limits.publish_under_way": "23", "auth.mode": "token", "auth.hmac_secret": tokenSecret, "auth.anonymous": "true",
 				"auth.rules": []string{"*=all"},
 			}
-			want := []int64{5, 6, 7, 8, 9, 10, 11e9, 12e9, 8, 15000, 17000, 16000, 2000000, 19000000, 18000000, 20000000, 21}
+			want := []int64{5, 6, 7, 8, 9, 10, 11e9, 12e9, 8, 15000, 17000, 16000, 2000000, 19000000, 18000000, 20000000, 21, 22, 23}
 			if dry {
 				names := []string{"recoveries_rate"}
 				for _, quota := range shard.AllQuotas() {

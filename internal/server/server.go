@@ -68,6 +68,7 @@ type Server struct {
 	admission  *admission.Sampler
 	clientIDs  *routing.ClientIDs
 	identity   *identity                 // Nil if auth.mode is none.
+	backend    *backend                  // Nil if nothing is asked of the application's backend.
 	canFeed    func(channel string) bool // Whether anything can ever feed a channel; nil: not asked.
 	control    *control.Server
 	admin      *admin.Server
@@ -159,6 +160,9 @@ func (s *Server) assemble() (err error) {
 	}
 	if s.identity != nil {
 		s.identity.start(cfg)
+	}
+	if err := s.openBackend(); err != nil {
+		return err
 	}
 	if err := s.openPublisher(); err != nil {
 		return err
@@ -430,6 +434,7 @@ func (s *Server) close() {
 		s.deflate.Close()
 	}
 	s.identity.close()
+	s.backend.close()
 	if s.producer != nil {
 		errs = append(errs, s.producer.Close(ctx))
 	}

@@ -34,6 +34,7 @@ const (
 	TokenOK                         // It was verified.
 	TokenExpired                    // It was good once: the client is to get another one.
 	TokenLater                      // It was not looked at, because there is too much work: the client is to try again.
+	TokenRefused                    // There is none, and the backend refuses the client.
 )
 
 // TokenAnswer is the answer to Authority.Verify.
@@ -42,14 +43,20 @@ type TokenAnswer struct {
 	Identity *Identity // With TokenOK only.
 }
 
-// Identity is what a verified token says. It never changes, and strings in it are never parts of a larger text.
+// Identity is what a verified token or the backend says. It never changes, and strings in it are never parts of a
+// larger text.
 type Identity struct {
 	User     string    // Empty: the client has no user.
 	Channel  string    // Of a token for a subscription: the one channel that it is for.
 	Channels []string  // Channels that the server subscribes the client to, each once.
 	ExpireAt time.Time // When the connection or subscription expires, with a monotonic reading; zero: never.
 	Lists    map[string][]string
-	Bytes    int // Memory that all of this takes, for Memory; at least an estimate.
+	Info     []byte            // What others may know of the client; nil: nothing.
+	Meta     []byte            // What calls of the backend have of it, as JSON; nil: nothing.
+	Asked    bool              // The backend said it, so that no token of the client can extend it.
+	Data     []byte            // For the reply to the connect or subscribe command, in a form that the client takes.
+	SubData  map[string][]byte // The same for the channels of a connect command.
+	Bytes    int               // Memory that all of this takes, for Memory; at least an estimate.
 }
 
 // AuthOptions is how clients say who they are.

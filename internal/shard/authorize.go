@@ -34,6 +34,8 @@ func (s *Shard) authorizedSubscribe(c *conn, id uint32, r *protocol.SubscribeReq
 		return refuse(proto.ErrAlreadySubscribed)
 	case s.allows(c, r.Channel, false):
 		return s.subscribeCommand(c, id, r, nil)
+	case s.asks(r.Channel) && (r.Token == "" || !s.allows(c, r.Channel, true)):
+		return s.askSubscribe(c, id, r)
 	case r.Token == "" || !s.allows(c, r.Channel, true):
 		return refuse(proto.ErrPermissionDenied)
 	}
@@ -66,7 +68,7 @@ func (s *Shard) grants(c *conn, channel string, a TokenAnswer) *proto.Error {
 		return proto.ErrTokenExpired
 	case TokenLater:
 		return proto.ErrTooManyRequests
-	case TokenInvalid:
+	case TokenInvalid, TokenRefused:
 	}
 	return proto.ErrPermissionDenied
 }
@@ -79,6 +81,8 @@ var verifying = &wire.Reject{Cause: wire.CauseInternal, Status: 500, Body: "BUG:
 func (s *Shard) authorizeRaw(c *conn, req *request) error {
 	id := s.identities.find(c)
 	switch {
+	case id == nil && req.token == "" && s.opts.Calls.serves(CallConnect):
+		return s.askRaw(c, req.head)
 	case id == nil && req.token == "" && !s.opts.Auth.Anonymous:
 		return &wire.Reject{Cause: causeUnauthorized, Status: 401, Header: bearer,
 			Body: "A token is needed: send it as Authorization: Bearer, as a subprotocol wsd.token.TOKEN, or as " +
@@ -101,6 +105,8 @@ func (s *Shard) authorizeRaw(c *conn, req *request) error {
 		return verificationBusy()
 	case TokenExpired:
 		return &wire.Reject{Cause: causeUnauthorized, Status: 401, Header: bearer, Body: "The token has expired."}
+	case TokenRefused:
+		return &wire.Reject{Cause: causeForbidden, Status: 403, Body: "The application refuses this client."}
 	default:
 		return &wire.Reject{Cause: causeUnauthorized, Status: 401, Header: bearer, Body: "The token is not valid."}
 	}

@@ -64,6 +64,28 @@ func checkIdentities(t testing.TB, s *Shard) {
 	require.LessOrEqual(t, len(s.inbound.held), held)
 }
 
+// checkCalls is check for calls of the backend.
+func checkCalls(t testing.TB, s *Shard) {
+	t.Helper()
+	total := int64(0)
+	s.slab.each(func(c *conn) {
+		of := s.calls.bySlot[c.slot]
+		require.Equal(t, c.known&knownCalls != 0, of != nil, "calls of slot %d", c.slot)
+		if of == nil {
+			return
+		}
+		bytes := callsBytes + fieldsBytes(of.header)
+		for _, u := range of.list {
+			bytes += u.bytes
+		}
+		require.Equal(t, bytes, of.bytes, "memory of the calls of slot %d", c.slot)
+		require.False(t, len(of.list) == 0 && of.header == nil, "slot %d has no calls", c.slot)
+		require.False(t, of.held && (len(of.list) == 0 || c.input != inputHeld), "slot %d waits for no call", c.slot)
+		total += bytes
+	})
+	require.Equal(t, total, s.calls.bytes, "memory of calls")
+}
+
 // waitingOf returns how often c is in the list.
 func (w *work) waitingOf(c *conn) (n int) {
 	for _, ref := range w.waiting {

@@ -117,10 +117,11 @@ func check(t testing.TB, s *Shard) {
 	s.slab.each(func(c *conn) { inbound += s.inbound.memory(c) })
 	require.Equal(t, inbound, s.inbound.bytes, "memory of input")
 	checkIdentities(t, s)
+	checkCalls(t, s)
 	flagged := map[string]int{}
 	s.slab.each(func(c *conn) {
 		for name, on := range map[string]bool{
-			"recalled": c.recalled, "waiting": c.input != inputNone && c.input != inputHeld, "identified": c.known&knownIdentity != 0, "emptying": c.emptying, "flow": c.hasFlow, "put off": c.hasPutOff,
+			"recalled": c.recalled, "waiting": c.input != inputNone && c.input != inputHeld, "identified": c.known&knownIdentity != 0, "emptying": c.emptying, "flow": c.hasFlow, "put off": c.hasPutOff, "calls": c.known&knownCalls != 0,
 		} {
 			if on {
 				flagged[name]++
@@ -142,7 +143,7 @@ func check(t testing.TB, s *Shard) {
 	}
 	for name, n := range map[string]int{
 		"recalled": len(s.recalls.channels), "waiting": len(waiting), "emptying": len(s.emptying),
-		"flow": len(s.flows.bySlot), "put off": len(s.completions.putOff), "identified": len(s.identities.bySlot),
+		"flow": len(s.flows.bySlot), "put off": len(s.completions.putOff), "identified": len(s.identities.bySlot), "calls": len(s.calls.bySlot),
 	} {
 		if name == "recalled" { // Raw clients have a flag alone.
 			require.LessOrEqual(t, n, flagged[name], name)

@@ -155,9 +155,11 @@ func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 			return nil // It comes later.
 		}
 	case cmd.Rpc != nil:
-		reply.Error = proto.ErrNotAvailable.Reply()
+		if reply = s.rpcCommand(c, cmd.Id, cmd.Rpc); reply == nil {
+			return nil // It comes later.
+		}
 	case cmd.Send != nil:
-		return errSendNotServed // It has no reply that could say so.
+		return s.sendCommand(c, cmd.Send)
 	case cmd.Refresh != nil && s.opts.Auth.on():
 		return s.refreshCommand(c, cmd.Id, cmd.Refresh)
 	case cmd.SubRefresh != nil && s.opts.Auth.on():
@@ -222,8 +224,8 @@ func (s *Shard) subscribeAnybody(c *conn, id uint32, r *protocol.SubscribeReques
 	return s.subscribeCommand(c, id, r, nil)
 }
 
-// subscribeCommand subscribes c, which may have the channel: by grant, the subscription's own token, or without one if
-// that is nil. It returns nil when the reply comes later.
+// subscribeCommand subscribes c, which may have the channel: by grant, which is the subscription's own token or what
+// the backend said, or without one if that is nil. It returns nil when the reply comes later.
 func (s *Shard) subscribeCommand(
 	c *conn, id uint32, r *protocol.SubscribeRequest, grant *Identity,
 ) *protocol.Reply {
@@ -254,9 +256,11 @@ func (s *Shard) subscribeCommand(
 	}
 	result := s.recoveries.subscribed(s.channels.subscribe(c, r.Channel))
 	if grant != nil {
-		e := s.expiresAt(grant.ExpireAt)
+		e := s.grantEnds(grant.ExpireAt)
 		s.identities.grant(c, c.subs[len(c.subs)-1].channel, e)
-		s.setExpiry(result, e.at)
+		if result.Data = grant.Data; !grant.Asked && !s.opts.Calls.serves(CallSubRefresh) {
+			s.setExpiry(result, e.at)
+		}
 		s.endsBy(c, e.end)
 	}
 	if r.Recover {
@@ -296,6 +300,7 @@ var notYet = proto.Error{Code: proto.ErrNotAvailable.Code, Message: "not availab
 
 // unsubscribeCommand ends a subscription. If its reply is still to come, that is sent first.
 func (s *Shard) unsubscribeCommand(c *conn, channel string) {
+	s.takeBackSubscribe(c, channel)
 	i := s.channels.find(c, channel)
 	if i < 0 {
 		return

@@ -70,6 +70,7 @@ func (s *Shard) leave(c *conn) {
 	s.secured.abandon(&c.transport)
 	s.channels.unsubscribeAll(c)
 	s.forgetIdentity(c)
+	s.calls.forget(c)
 	s.inbox.done(len(s.completions.takePutOff(c)))
 	s.recalls.forget(c)
 	s.resyncs.forget(c)

@@ -73,6 +73,7 @@ const (
 	knownIdentity known = 1 << iota // It has an entry in Shard.identities.
 	knownProxied                    // Its peer is a proxy: it has an entry in Shard.proxied.
 	knownUser                       // It has a user, whose entry is the first of conn.subs.
+	knownCalls                      // It has an entry in Shard.calls.
 )
 
 // connRef names a connection, as epoll events do.

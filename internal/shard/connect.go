@@ -13,6 +13,9 @@ var errConnectRefused = &ending{ReasonBadRequest, "the connect command was refus
 // token; else connectCommand returns it.
 func (s *Shard) connectCommand(c *conn, id uint32, r *protocol.ConnectRequest) *protocol.Reply {
 	if r.Token == "" {
+		if s.opts.Calls.serves(CallConnect) {
+			return s.askConnect(c, id, r)
+		}
 		if s.opts.Auth.Anonymous {
 			return s.join(c, id, r, &Identity{})
 		}
@@ -70,7 +73,7 @@ func (s *Shard) join(c *conn, id uint32, r *protocol.ConnectRequest, who *Identi
 		s.end(c, ReasonUserConnections)
 		return nil
 	}
-	known.ends = s.expiresAt(who.ExpireAt)
+	known.ends = s.connectionEnds(who.ExpireAt)
 	if len(names) > 0 {
 		s.serveChannels(c, id, r, names)
 		return nil
@@ -94,7 +97,11 @@ func (s *Shard) connectResult(c *conn) *protocol.ConnectResult {
 		s.setUser(c, id.who.User)
 	}
 	result := s.connect(c)
-	if at := id.ends.at; !at.IsZero() {
+	if id.who.Data != nil || id.who.SubData != nil {
+		result.Data = id.who.Data
+		s.identities.set(id, id.who.withoutData())
+	}
+	if at := id.ends.at; !at.IsZero() && !id.who.Asked && !s.opts.Calls.serves(CallRefresh) {
 		result.Expires, result.Ttl = true, ttlOf(at)
 	}
 	return result

@@ -8,9 +8,10 @@ import (
 	"wsd/internal/proto"
 )
 
-// A connection or subscription whose token expires goes on for AuthOptions.Grace. A client that refreshes it by another
-// token before its end has lost nothing. A connection that is not refreshed is closed with 3005, and a subscription
-// ends with 2501; after both the SDKs come back with another token.
+// A connection or subscription that expires is refreshed by the backend, if that is asked (asked.go). Otherwise one
+// whose token expires goes on for AuthOptions.Grace. A client that refreshes it by another token before its end has
+// lost nothing. A connection that is not refreshed is closed with 3005, and a subscription ends with 2501; after both
+// the SDKs come back with another token.
 
 // setExpiry tells the client when to refresh a subscription.
 func (*Shard) setExpiry(result *protocol.SubscribeResult, at time.Time) {
@@ -23,16 +24,43 @@ func (*Shard) setExpiry(result *protocol.SubscribeResult, at time.Time) {
 // of c whose tokens have.
 func (s *Shard) endExpired(c *conn) bool {
 	id := s.identities.find(c)
-	if s.expired(&id.ends) {
+	switch {
+	case s.opts.Calls.serves(CallRefresh):
+		if s.askDue(&id.ends) {
+			s.askRefresh(c)
+		}
+	case s.expired(&id.ends):
 		s.end(c, ReasonExpired)
 		return true
 	}
 	for channel, e := range id.granted {
-		if s.expired(e) {
+		switch {
+		case s.opts.Calls.serves(CallSubRefresh):
+			if s.askDue(e) {
+				s.askSubRefresh(c, channel, e)
+			}
+		case s.expired(e):
 			s.revoke(c, channel, proto.UnsubscribeExpired)
 		}
 	}
 	return false
+}
+
+// connectionEnds returns what follows when a connection expires at a time: it ends after the grace, or the backend is
+// asked.
+func (s *Shard) connectionEnds(at time.Time) expiry {
+	if s.opts.Calls.serves(CallRefresh) {
+		return s.asksAt(at)
+	}
+	return s.expiresAt(at)
+}
+
+// grantEnds is connectionEnds for a subscription.
+func (s *Shard) grantEnds(at time.Time) expiry {
+	if s.opts.Calls.serves(CallSubRefresh) {
+		return s.asksAt(at)
+	}
+	return s.expiresAt(at)
 }
 
 // revoke ends a subscription of c, which is a client of the protocol, and notifies it. A reply that is still to come is

@@ -51,12 +51,13 @@ type request struct {
 	publish   string      // Of a raw client: the channel that it publishes to; empty: none.
 	token     string      // Of a raw client. It must not be logged or sent.
 	who       *Identity   // Of a raw client whose token was verified.
+	head      []byte      // All of it; valid while it is looked at.
 }
 
 // handshake responds to the complete upgrade request in head.
 func (s *Shard) handshake(c *conn, head []byte) {
-	var req request
-	decide := func(r *wire.Request) (wire.Accept, error) { return s.decide(c, r, head, &req) }
+	req := request{head: head}
+	decide := func(r *wire.Request) (wire.Accept, error) { return s.decide(c, r, &req) }
 	out, rejected := wire.Handshake(s.replies[:0], head, decide)
 	if rejected == verifying {
 		return
@@ -74,6 +75,9 @@ func (s *Shard) handshake(c *conn, head []byte) {
 	s.replies = out[:0]
 	s.endHandshake(c)
 	s.countClients(1)
+	if s.opts.Calls.Backend != nil && len(s.opts.Calls.Headers) > 0 {
+		s.calls.keepHeader(c, wire.Fields(head, s.opts.Calls.Headers))
+	}
 	c.deadline = 0
 	c.variant = req.variant
 	d := c.speaks()
@@ -110,9 +114,9 @@ func (s *Shard) handshake(c *conn, head []byte) {
 }
 
 // decide accepts or rejects a request.
-func (s *Shard) decide(c *conn, r *wire.Request, head []byte, req *request) (accept wire.Accept, err error) {
+func (s *Shard) decide(c *conn, r *wire.Request, req *request) (accept wire.Accept, err error) {
 	path := s.path(r.Path)
-	if err := s.nameClient(c, r, head); err != nil {
+	if err := s.nameClient(c, r, req.head); err != nil {
 		return accept, err
 	}
 	if !r.Upgrade {

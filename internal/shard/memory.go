@@ -10,9 +10,9 @@ import (
 )
 
 // Memory is the account of what all shards hold for their connections alone: replies, recovered publications, merged
-// records, what is parked, answers on their way to the loop, what tokens said, TLS handshakes, and what clients have
-// sent and was not acted on. Messages that connections share do not count here, but in the ring or as pinned; their
-// places in the queues do. One Memory is shared by all shards.
+// records, what is parked, answers on their way to the loop, what tokens said, TLS handshakes, what clients have sent
+// and was not acted on, and their calls of the backend. Messages that connections share do not count here, but in the
+// ring or as pinned; their places in the queues do. One Memory is shared by all shards.
 //
 // From tightPart of the limit on, nobody gets large answers; from fullPart on, each shard closes the connections that
 // hold most, down to its part of shedPart. A queue counts here however small it is, so that many small ones do not add
@@ -82,7 +82,7 @@ func (m *Memory) over(part int64) bool { return m.used.Load() > m.Limit/100*part
 // ownMemory returns what the shard's connections hold alone.
 func (s *Shard) ownMemory() int64 {
 	return s.sender.bytes - s.sender.shared + int64(s.sender.parkedBytes) + s.inbound.bytes +
-		s.secured.bytes + s.identities.bytes
+		s.secured.bytes + s.identities.bytes + s.calls.bytes
 }
 
 // ownAnswers returns what the shard's connections hold of answers.
@@ -206,7 +206,7 @@ func (s *Shard) heldAnswers(c *conn) (n int64) {
 
 // held returns what c holds alone.
 func (s *Shard) held(c *conn) int64 {
-	n := s.inbound.memory(c) + s.secured.memory(&c.transport) + s.identities.memory(c)
+	n := s.inbound.memory(c) + s.secured.memory(&c.transport) + s.identities.memory(c) + s.calls.memory(c)
 	for i := range c.out.chunks {
 		if k := &c.out.chunks[i]; k.hold == 0 {
 			n += int64(k.cost())

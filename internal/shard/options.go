@@ -82,6 +82,7 @@ type Options struct {
 	Late        *Late // Shared by all shards; nil: late deliveries are not noted.
 	Recovery    RecoveryOptions
 	Auth        AuthOptions
+	Calls       CallOptions
 	Publish     PublishOptions
 
 	// AllowsOrigin reports whether pages of an origin may connect to a host, as the request names both. Clients that
@@ -128,6 +129,9 @@ func (o Options) validate() error {
 	if r := o.Recovery; r.Recoverer != nil && min(r.PublicationsMax, r.HistoryMax, r.BytesMax) < 1 {
 		return fmt.Errorf("BUG: shard recovers %d publications at most, with a history of %d and %d bytes",
 			r.PublicationsMax, r.HistoryMax, r.BytesMax)
+	}
+	if c := o.Calls; c.Backend != nil && c.Max < 1 {
+		return fmt.Errorf("BUG: shard with a backend and %d calls for each connection", c.Max)
 	}
 	l := o.Limits
 	for name, v := range map[string]int64{

@@ -111,7 +111,7 @@ func (s *Shard) orderSubscribe(c *conn, o *Order) bool {
 	index := c.subs[len(c.subs)-1].channel
 	s.identities.serve(c, index)
 	if !o.ExpireAt.IsZero() {
-		e := s.expiresAt(o.ExpireAt)
+		e := s.grantEnds(o.ExpireAt)
 		s.identities.grant(c, index, e)
 		s.endsBy(c, e.end)
 	}
@@ -170,7 +170,7 @@ func (s *Shard) orderRefresh(c *conn, o *Order) bool {
 		return true
 	}
 	s.work.spendPart(unitsCommand)
-	s.identities.of(c).ends = s.expiresAt(o.ExpireAt)
+	s.identities.of(c).ends = s.connectionEnds(o.ExpireAt)
 	s.rescheduleEnd(c)
 	if c.speaks().encoding == nil {
 		return true

@@ -92,5 +92,5 @@ func (s *Shard) joinRaw(c *conn, who *Identity) {
 	if who.User != "" {
 		s.setUser(c, who.User)
 	}
-	id.ends = s.expiresAt(who.ExpireAt)
+	id.ends = s.connectionEnds(who.ExpireAt)
 }

@@ -37,6 +37,7 @@ const (
 	ReasonExpired                  // Its token has expired, and it has not sent another one in time.
 	ReasonUserConnections          // Its user has more connections than limits.user_connections allows.
 	ReasonOrder                    // The server API has closed it.
+	ReasonBackend                  // The backend has it disconnected.
 	ReasonPublish                  // Of a raw client: what it published could not be written.
 	reasonCount
 )
@@ -85,6 +86,7 @@ var closings = [reasonCount]closing{
 	ReasonUserConnections: {
 		"user_connections", 1008, "too many connections of this user", proto.DisconnectConnectionLimit,
 	},
+	ReasonBackend: {"backend", 1008, "disconnected by the application", proto.DisconnectForceNoReconnect},
 	ReasonOrder:   {"api", 1008, "disconnected by the server", proto.DisconnectForceNoReconnect},
 	ReasonPublish: {"publish", 1013, "a publication was not written, reconnect", proto.Disconnect{}},
 }

@@ -32,7 +32,7 @@ func (s *Shard) refreshCommand(c *conn, id uint32, r *protocol.RefreshRequest) e
 			return
 		}
 		s.identities.set(known, a.Identity)
-		known.ends = s.expiresAt(a.Identity.ExpireAt)
+		known.ends = s.connectionEnds(a.Identity.ExpireAt)
 		s.rescheduleEnd(c)
 		result := &protocol.RefreshResult{Client: s.clientID(c), Version: s.opts.Version}
 		if at := known.ends.at; !at.IsZero() {
@@ -96,7 +96,7 @@ func (s *Shard) subRefreshCommand(c *conn, id uint32, r *protocol.SubRefreshRequ
 			s.outlet.sendReply(c, refuse(e))
 			return
 		}
-		e := s.expiresAt(a.Identity.ExpireAt)
+		e := s.grantEnds(a.Identity.ExpireAt)
 		s.identities.grant(c, channel, e)
 		s.endsBy(c, e.end)
 		result := &protocol.SubRefreshResult{}

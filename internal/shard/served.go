@@ -225,6 +225,11 @@ func (s *Shard) finishJoin(c *conn, id *identity, results map[string]*protocol.S
 	s.identities.answers -= int64(j.bytes)
 	id.join = nil
 	s.identities.endJoin(c)
+	for name, data := range id.who.SubData {
+		if r := results[name]; r != nil {
+			r.Data = data
+		}
+	}
 	s.joining.Store(len(s.identities.joins) > 0)
 	result := s.connectResult(c)
 	result.Subs = results

@@ -90,6 +90,7 @@ type Shard struct {
 	places     places
 	proxied    proxied
 	identities identities
+	calls      calls
 	agePace    agePace
 
 	draining draining

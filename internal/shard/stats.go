@@ -78,6 +78,9 @@ type Stats struct {
 	// Deliveries that were later than Options.Late.Max, by the stage that took longest.
 	Late [stageCount]atomic.Uint64
 
+	// Messages of the send command, by SendResult.
+	Sends [sendResults]atomic.Uint64
+
 	// Orders carried out, and connections that they changed, by OrderKind.
 	Orders        [orderKinds]atomic.Uint64
 	OrdersChanged [orderKinds]atomic.Uint64

@@ -66,7 +66,7 @@ const (
 	inputNone   inputState = iota // It does not wait.
 	inputSocket                   // Its socket is to be read.
 	inputBuffer                   // What it has in conn.in is to be acted on first.
-	inputHeld                     // Its token is being verified, see hold.go. It is in no list.
+	inputHeld                     // It waits for an answer about it, see hold.go. It is in no list.
 )
 
 // begin begins a turn.
