@@ -42,7 +42,9 @@ func browser(t *testing.T) (ctx context.Context, said func() []string) {
 		case *cdruntime.EventExceptionThrown:
 			line = e.ExceptionDetails.Error()
 		case *log.EventEntryAdded:
-			line = e.Entry.Text + " " + e.Entry.URL
+			if e.Entry.Level == log.LevelError || e.Entry.Level == log.LevelWarning { // Others are advice.
+				line = e.Entry.Text + " " + e.Entry.URL
+			}
 		}
 		if line != "" && len(lines) < cap(lines) {
 			lines <- line
