@@ -50,7 +50,7 @@ func exampleCommand(t *testing.T, name, program string, args ...string) *exec.Cm
 		command, file = nil, built
 	}
 	args = append(append(command, file), args...)
-	return exec.Command(args[0], args[1:]...) //nolint:noctx // The caller ends it, or it ends by itself.
+	return exec.Command(args[0], args[1:]...) // The caller ends it, or it ends by itself.
 }
 
 // runExample runs a program until the test ends. It gets PORT, and further variables.
@@ -161,7 +161,7 @@ func startChat(t *testing.T, r *rig, name, program, user string) (say func(strin
 		command = []string{built}
 	}
 	heard = &testutil.Buffer{}
-	run := exec.Command(command[0], append(command[1:], "math")...) //nolint:noctx // Cleanup ends it.
+	run := exec.Command(command[0], append(command[1:], "math")...) // Cleanup ends it.
 	run.Env = append(os.Environ(), "TOKEN="+tokenFor(t, "sub", user),
 		"WSD=ws://"+r.server.Addresses()[0].String()+"/connection/websocket")
 	run.Stdout, run.Stderr = heard, heard
