@@ -19,6 +19,8 @@ type cli struct {
 	Top     topCmd     `cmd:"" help:"Show the running wsd: shards, busy channels, and clients for which bytes wait."`
 	Clients clientsCmd `cmd:"" help:"Show clients of the running wsd."`
 
+	Disconnect disconnectCmd `cmd:"" help:"Close the connections of a user, or one client."`
+
 	Channels channelsCmd `cmd:"" help:"Show channels of the running wsd."`
 
 	Steer   steerCmd   `cmd:"" help:"Show and change how the running wsd assigns new connections to shards."`
@@ -46,6 +48,7 @@ func newCLI() *cli {
 	// The others are accepted, too, but only these two options say which wsd is meant.
 	for _, o := range []*options{
 		&c.Steer.options, &c.Kafka.options, &c.Drain.options, &c.Top.options, &c.Clients.options, &c.Channels.options,
+		&c.Disconnect.options,
 	} {
 		o.init("client.listen", "control.socket")
 	}

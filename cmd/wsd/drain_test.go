@@ -42,7 +42,7 @@ func (f *fakeDrainer) Drain(change control.DrainChange) error {
 // drains serves f, and returns a function that calls `wsd drain` with the words of args.
 func drains(t *testing.T, f *fakeDrainer) func(args string) (code int, stdout, stderr string) {
 	t.Helper()
-	socket := serveControl(t, control.NewHandler(http.NotFoundHandler(), nil, nil, f, nil))
+	socket := serveControl(t, control.NewHandler(http.NotFoundHandler(), nil, nil, f, nil, nil))
 	return func(args string) (int, string, string) {
 		return call(append(append([]string{"drain"}, strings.Fields(args)...), "--control.socket", socket)...)
 	}

@@ -119,7 +119,7 @@ func (f *fakeSteerer) set(name string, entry int, value uint32) {
 // serveSteerer serves f until the test ends, and returns the socket.
 func serveSteerer(t *testing.T, f *fakeSteerer) string {
 	t.Helper()
-	return serveControl(t, control.NewHandler(http.NotFoundHandler(), f, f, nil, nil))
+	return serveControl(t, control.NewHandler(http.NotFoundHandler(), f, f, nil, nil, nil))
 }
 
 // serveControl serves a handler on a control socket until the test ends, and returns the socket.

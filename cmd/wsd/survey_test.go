@@ -37,7 +37,7 @@ func TestClients(t *testing.T) {
 		{Client: "ab", Shard: 3, Address: "10.0.0.1:5", User: "a\x1b[2J", Dialect: "json", TLS: true, Channels: 2, WaitingBytes: 77, Blocked: true,
 			Subscribed: []control.ClientInState{{Channel: "news", Offset: 5, Epoch: "e"}, {Channel: "x", Server: true}}},
 	}}}
-	socket := serveControl(t, control.NewHandler(http.NotFoundHandler(), nil, nil, nil, f))
+	socket := serveControl(t, control.NewHandler(http.NotFoundHandler(), nil, nil, nil, f, nil))
 	code, stdout, stderr := call("clients", "--waiting", "--max", "5", "--control.socket", socket)
 	require.Equal(t, command.OK, code, stderr)
 	require.Equal(t, []any{control.ClientsQuery{Waiting: true, Max: 5}}, f.asked)
@@ -69,7 +69,7 @@ func TestChannels(t *testing.T) {
 	f := &fakeSurveyor{channels: control.ChannelsState{Total: 3, Channels: []control.ChannelState{
 		{Channel: "news", Subscribers: 4, Shards: 2, Records: 10, Deliveries: 38},
 	}}}
-	socket := serveControl(t, control.NewHandler(http.NotFoundHandler(), nil, nil, nil, f))
+	socket := serveControl(t, control.NewHandler(http.NotFoundHandler(), nil, nil, nil, f, nil))
 	code, stdout, stderr := call("channels", "--traffic", "--prefix", "n", "--control.socket", socket)
 	require.Equal(t, command.OK, code, stderr)
 	require.Equal(t, []any{control.ChannelsQuery{Prefix: "n", ByTraffic: true, Max: 100}}, f.asked)
@@ -115,4 +115,40 @@ func TestTop(t *testing.T) {
 			require.LessOrEqual(t, len(strings.ReplaceAll(line, eraseRight, "")), 80+len(cursorHome+eraseBelow))
 		}
 	}
+}
+
+// fakeDisconnecter notes what it was asked.
+type fakeDisconnecter struct {
+	asked []control.DisconnectRequest
+	scope string
+}
+
+func (f *fakeDisconnecter) Disconnect(_ context.Context, r control.DisconnectRequest) (control.DisconnectResult, error) {
+	f.asked = append(f.asked, r)
+	return control.DisconnectResult{Scope: f.scope}, nil
+}
+
+func TestDisconnect(t *testing.T) {
+	const id = "00112233445566778899aabbccddeeff"
+	f := &fakeDisconnecter{scope: "node"}
+	socket := serveControl(t, control.NewHandler(http.NotFoundHandler(), nil, nil, nil, nil, f))
+	for args, want := range map[string]control.DisconnectRequest{
+		"ann":                            {User: "ann", Code: 3503},
+		id:                               {Client: id, Code: 3503},
+		"--user " + id:                   {User: id, Code: 3503},
+		"ann --code 4000 --reason=again": {User: "ann", Code: 4000, Reason: "again"},
+	} {
+		f.asked = nil
+		code, stdout, stderr := call(append(append([]string{"disconnect"}, strings.Fields(args)...), "--control.socket", socket)...)
+		require.Equal(t, command.OK, code, stderr)
+		require.Equal(t, []control.DisconnectRequest{want}, f.asked)
+		require.Contains(t, stdout, "at this wsd, if there were any")
+	}
+	f.scope = "cluster"
+	code, stdout, _ := call("disconnect", "ann", "--control.socket", socket)
+	require.Equal(t, command.OK, code)
+	require.Contains(t, stdout, "at every wsd that reads commands.topic")
+	code, _, stderr := call("disconnect", "--control.socket", socket)
+	require.Equal(t, command.Usage, code)
+	require.Contains(t, stderr, "user|client")
 }

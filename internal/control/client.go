@@ -27,6 +27,8 @@ const (
 	ClientsPath = "/clients"
 	// ChannelsPath is the path that Channels requests.
 	ChannelsPath = "/channels"
+	// DisconnectPath is the path that Disconnect requests.
+	DisconnectPath = "/disconnect"
 
 	bodyMax    = 16 << 20         // Largest response, in bytes.
 	requestMax = 10 * time.Second // Time for a request and its response.

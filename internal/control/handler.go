@@ -12,10 +12,12 @@ const changeMax = 4 << 10
 
 // NewHandler returns a handler for the requests of this package's client: it serves GET /health with health, GET and
 // POST /steering with steerer, POST /kafka/skip with skipper, GET and POST /drain with drainer, and GET /clients and
-// GET /channels with surveyor. Other paths get status 404, other methods 405.
+// GET /channels with surveyor, and POST /disconnect with disconnecter. Other paths get status 404, other methods 405.
 func NewHandler(health http.Handler, steerer Steerer, skipper Skipper, drainer Drainer, surveyor Surveyor,
+	disconnecter Disconnecter,
 ) http.Handler {
 	mux := http.NewServeMux()
+	mux.Handle("POST "+DisconnectPath, DisconnectHandler(disconnecter))
 	mux.Handle("GET "+ClientsPath, ClientsHandler(surveyor))
 	mux.Handle("GET "+ChannelsPath, ChannelsHandler(surveyor))
 	mux.Handle("GET "+HealthPath, health)

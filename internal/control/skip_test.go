@@ -23,7 +23,7 @@ func (s *skipper) Skip(r SkipRequest) (SkipResult, error) {
 
 func TestSkipRoundTrip(t *testing.T) {
 	path, s, to := filepath.Join(t.TempDir(), "s"), &skipper{}, int64(5)
-	start(t, path, NewHandler(answer(http.StatusOK, "well"), &steerer{}, s, nil, nil))
+	start(t, path, NewHandler(answer(http.StatusOK, "well"), &steerer{}, s, nil, nil, nil))
 	for _, r := range []SkipRequest{{Topic: "a", Partition: 2, To: &to}, {Topic: "a"}, {Topic: "a", End: true}} {
 		result, err := Skip(t.Context(), path, r)
 		require.NoError(t, err)
@@ -45,7 +45,7 @@ func TestSkipBadRequests(t *testing.T) {
 		`{"topic":"` + strings.Repeat("a", 5<<10) + `"}`: "too large",
 	} {
 		s, w := &skipper{}, httptest.NewRecorder()
-		NewHandler(answer(http.StatusOK, ""), &steerer{}, s, nil, nil).ServeHTTP(w, httptest.NewRequest(http.MethodPost, SkipPath, strings.NewReader(body)))
+		NewHandler(answer(http.StatusOK, ""), &steerer{}, s, nil, nil, nil).ServeHTTP(w, httptest.NewRequest(http.MethodPost, SkipPath, strings.NewReader(body)))
 		require.GreaterOrEqual(t, w.Code, 400)
 		require.Contains(t, w.Body.String(), want)
 		require.Empty(t, s.asked)

@@ -42,7 +42,7 @@ func (s *steerer) Steer(change SteerChange) error {
 // send asks the handler without a socket.
 func send(s *steerer, method, path, body string) (code int, answered string) {
 	w := httptest.NewRecorder()
-	NewHandler(answer(http.StatusOK, "well"), s, nil, nil, nil).ServeHTTP(w, httptest.NewRequest(method, path, strings.NewReader(body)))
+	NewHandler(answer(http.StatusOK, "well"), s, nil, nil, nil, nil).ServeHTTP(w, httptest.NewRequest(method, path, strings.NewReader(body)))
 	return w.Code, w.Body.String()
 }
 
@@ -102,7 +102,7 @@ func TestSteerRoundTrip(t *testing.T) {
 		Exempt:   []string{"10.0.0.0/8"}, Ends: []SteerCount{{"placed", 1}}, Notes: []SteerCount{{"skipped_stalled", 2}},
 	}}
 	path := socketPath(t)
-	start(t, path, NewHandler(answer(http.StatusOK, "well"), s, nil, nil, nil))
+	start(t, path, NewHandler(answer(http.StatusOK, "well"), s, nil, nil, nil, nil))
 	got, err := Steering(t.Context(), path)
 	require.NoError(t, err)
 	require.Equal(t, s.state, got)
@@ -121,7 +121,7 @@ func TestSteerRoundTrip(t *testing.T) {
 func TestSteerRefused(t *testing.T) {
 	s := &steerer{state: SteerState{Mode: "hash"}}
 	path := socketPath(t)
-	start(t, path, NewHandler(answer(http.StatusOK, "well"), s, nil, nil, nil))
+	start(t, path, NewHandler(answer(http.StatusOK, "well"), s, nil, nil, nil, nil))
 	for _, status := range []int{http.StatusBadRequest, http.StatusConflict} {
 		s.steerErr = fmt.Errorf("wrapped: %w", &Refusal{Status: status, Text: "no"})
 		_, err := Steer(t.Context(), path, SteerChange{Setting: "policy", Value: "p2c"})
@@ -157,7 +157,7 @@ func TestHandlerHalfBody(t *testing.T) {
 	s := &steerer{}
 	w := httptest.NewRecorder()
 	body := io.MultiReader(strings.NewReader(`{"setting":`), failing{})
-	NewHandler(answer(http.StatusOK, ""), s, nil, nil, nil).ServeHTTP(w, httptest.NewRequest(http.MethodPost, SteerPath, body))
+	NewHandler(answer(http.StatusOK, ""), s, nil, nil, nil, nil).ServeHTTP(w, httptest.NewRequest(http.MethodPost, SteerPath, body))
 	require.Equal(t, http.StatusBadRequest, w.Code)
 	require.Empty(t, s.asked)
 }

@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
+	"net/http"
 	"time"
 
 	"wsd/internal/api"
 	"wsd/internal/commands"
+	"wsd/internal/control"
 	"wsd/internal/produce"
 	"wsd/internal/proto"
 	"wsd/internal/routing"
@@ -76,6 +79,22 @@ func (s *Server) command(ctx context.Context, c *commands.Command) (scope string
 		return "", api.NewError(proto.ErrInternal, "the command cannot be written to commands.topic: "+err.Error())
 	}
 	return api.ScopeCluster, nil
+}
+
+// Disconnect closes connections for `wsd disconnect`. Any goroutine may call it.
+func (s *Server) Disconnect(ctx context.Context, r control.DisconnectRequest) (control.DisconnectResult, error) {
+	c := &commands.Command{
+		Do: commands.Disconnect, User: r.User, Client: r.Client, Code: r.Code, Reason: r.Reason,
+	}
+	err := c.Check()
+	if _, here := s.connOf(r.Client); err == nil && r.Client != "" && !here && s.commands == nil {
+		err = fmt.Errorf("client %q: not the id of a client of this process", r.Client)
+	}
+	if err != nil {
+		return control.DisconnectResult{}, &control.Refusal{Status: http.StatusBadRequest, Text: err.Error()}
+	}
+	scope, err := s.command(ctx, c)
+	return control.DisconnectResult{Scope: scope}, err
 }
 
 // connOf returns the connection of a client of this process.

@@ -59,7 +59,7 @@ func FuzzControl(f *testing.F) {
 		s := &steersNothing{t: t}
 		idle := &Server{}
 		idle.setStage(admin.StatusStarting)
-		h := control.NewHandler(http.NotFoundHandler(), s, s, idle, idle)
+		h := control.NewHandler(http.NotFoundHandler(), s, s, idle, idle, idle)
 		path := []string{control.SteerPath, control.SkipPath, control.DrainPath}[which%3]
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(http.MethodPost, path, strings.NewReader(body)))

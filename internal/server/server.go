@@ -240,7 +240,7 @@ func (s *Server) openPorts() (err error) {
 		path = control.DefaultPath(int(s.groups[0].Address.Port()))
 	}
 	s.control, err = control.Start(control.Options{
-		Path: path, Handler: control.NewHandler(health, s, s, s, s), Logger: s.log,
+		Path: path, Handler: control.NewHandler(health, s, s, s, s, s), Logger: s.log,
 	})
 	if err != nil {
 		if s.cfg.Control.Socket != "" {

@@ -1,9 +1,12 @@
 package server
 
 import (
+	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 
+	"github.com/gobwas/ws/wsutil"
 	"github.com/stretchr/testify/require"
 
 	"wsd/internal/control"
@@ -61,5 +64,56 @@ func TestSurvey(t *testing.T) {
 		require.ErrorAs(t, err, &refusal)
 		require.Equal(t, http.StatusBadRequest, refusal.Status)
 		require.Contains(t, refusal.Text, want)
+	}
+}
+
+// `wsd disconnect` closes all connections of a user, or one client, with the code and text that it is given.
+func TestDisconnect(t *testing.T) {
+	r := newRig(t, tokenFlags(nil))
+	r.ready()
+	var ann []*client
+	for range 3 {
+		c, reply := r.login(tokenFor(t, "sub", "ann"))
+		require.Contains(t, reply, `"client":`)
+		ann = append(ann, c)
+	}
+	bob, reply := r.login(tokenFor(t, "sub", "bob"))
+	var id string
+	_, err := fmt.Sscanf(reply[strings.Index(reply, `"client":`):], `"client":%q`, &id)
+	require.NoError(t, err)
+	closed := func(c *client, code int, reason string) {
+		t.Helper()
+		for {
+			_, err := c.raw()
+			if err == nil {
+				continue
+			}
+			var end wsutil.ClosedError
+			require.ErrorAs(t, err, &end)
+			require.Equal(t, []any{code, reason}, []any{int(end.Code), end.Reason})
+			return
+		}
+	}
+	result, err := control.Disconnect(t.Context(), r.socket(), control.DisconnectRequest{User: "ann", Code: 4001, Reason: "bye"})
+	require.NoError(t, err)
+	require.Equal(t, "node", result.Scope)
+	for _, c := range ann {
+		closed(c, 4001, "bye")
+	}
+	require.Contains(t, bob.ask(`{"id":2,"subscribe":{"channel":"a"}}`), `"subscribe":{`)
+	_, err = control.Disconnect(t.Context(), r.socket(), control.DisconnectRequest{Client: id})
+	require.NoError(t, err)
+	closed(bob, 3503, "force disconnect")
+
+	for want, request := range map[string]control.DisconnectRequest{
+		"name either a user or a client":                    {},
+		"name either a user or a client ":                   {User: "a", Client: "b"},
+		"code is 1000, must be from 3000 to 4999":           {User: "a", Code: 1000},
+		`client "x": not the id of a client of this proces`: {Client: "x"},
+	} {
+		_, err := control.Disconnect(t.Context(), r.socket(), request)
+		var refusal *control.Refusal
+		require.ErrorAs(t, err, &refusal)
+		require.Contains(t, refusal.Text, strings.TrimSpace(want))
 	}
 }
