@@ -31,11 +31,11 @@ func (c *disconnectCmd) Run(e env) error {
 		return err
 	}
 	request := control.DisconnectRequest{Code: c.Code, Reason: c.Reason}
-	what := ""
+	what := fmt.Sprintf("connections of user %q", c.Who)
 	if _, isClient := routing.ParseClientID([]byte(c.Who)); isClient && !c.User {
 		request.Client, what = c.Who, "client "+c.Who
 	} else {
-		request.User, what = c.Who, fmt.Sprintf("connections of user %q", c.Who)
+		request.User = c.Who
 	}
 	result, err := control.Disconnect(context.Background(), path, request)
 	if err != nil {

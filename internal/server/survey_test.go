@@ -106,10 +106,10 @@ func TestDisconnect(t *testing.T) {
 	closed(bob, 3503, "force disconnect")
 
 	for want, request := range map[string]control.DisconnectRequest{
-		"name either a user or a client":                    {},
-		"name either a user or a client ":                   {User: "a", Client: "b"},
-		"code is 1000, must be from 3000 to 4999":           {User: "a", Code: 1000},
-		`client "x": not the id of a client of this proces`: {Client: "x"},
+		"name either a user or a client":                     {},
+		"name either a user or a client ":                    {User: "a", Client: "b"},
+		"code is 1000, must be from 3000 to 4999":            {User: "a", Code: 1000},
+		`client "x": not the id of a client of this process`: {Client: "x"},
 	} {
 		_, err := control.Disconnect(t.Context(), r.socket(), request)
 		var refusal *control.Refusal
