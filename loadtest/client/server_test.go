@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"io"
 	"log"
 	"maps"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/centrifugal/protocol"
@@ -85,6 +87,9 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 	defer s.running.Done()
 	s.header.Store(&r.Header)
 	conn, rw, _, err := ws.UpgradeHTTP(r, w)
+	if errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+		return // A client may leave at any time, also before it has its response.
+	}
 	if !assert.NoError(s.t, err) {
 		return
 	}
