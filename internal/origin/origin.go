@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -70,10 +71,16 @@ func parsePattern(entry string) (p pattern, err error) {
 	if host == "*" {
 		p.host, p.below = "", true
 	} else if below, ok := strings.CutPrefix(host, "*."); ok {
+		if below == "" { // Which would be all hosts.
+			return p, errors.New("names no host after *. (https://* stands for all hosts)")
+		}
 		p.host, p.below = below, true
 	}
 	if strings.Contains(p.host, "*") {
 		return p, errors.New("has a * that is not the first part of its host")
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); port != "" && port != "*" && (err != nil || n == 0) {
+		return p, fmt.Errorf("has the port %q; write a number from 1 to 65535, or * for any", port)
 	}
 	return p, nil
 }

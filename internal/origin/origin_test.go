@@ -56,6 +56,9 @@ func TestParseErrors(t *testing.T) {
 		"": "is not an origin", "a.example": "is not an origin", "https://a.example/": "is not an origin", "*": "is not an origin",
 		"https://a.*.example": "is not the first part", "https://*a.example": "is not the first part", "https://": "is not an origin",
 		"https://" + strings.Repeat("a", 400): "at most 300",
+		"https://*.":                          "names no host after *.", "https://*.:*": "names no host after *.",
+		"https://a.example:abc": "has the port \"abc\"", "https://a.example:99999": "has the port \"99999\"",
+		"https://a.example:0": "has the port \"0\"", "http://*.:3000": "names no host after *.",
 	} {
 		_, err := Parse([]string{entry})
 		require.ErrorContains(t, err, says, entry)
