@@ -82,13 +82,15 @@ const (
 	testKey  = "0123456789abcdef0123456789abcdef"
 	newsKey  = "news-key-news-key methods=publish|history|channels|unsubscribe channels=news.*"
 	shortKey = "short"
+	// channelKey names no methods: those that are about no channel are not among them.
+	channelKey = "channel-key-channel-key channels=news.*"
 )
 
 func start(t *testing.T, b *backend, change func(*Options)) (*Handler, string) {
 	t.Helper()
-	keys, err := apikey.Parse([]string{testKey, newsKey, shortKey, "", "# a comment"})
+	keys, err := apikey.Parse([]string{testKey, newsKey, shortKey, channelKey, "", "# a comment"})
 	require.NoError(t, err)
-	require.Len(t, keys, 3)
+	require.Len(t, keys, 4)
 	o := Options{Keys: func() []apikey.Key { return keys }, Backend: b.options(), BytesMax: 1 << 20, Timeout: 10 * time.Second, Logger: slog.New(slog.DiscardHandler)}
 	if change != nil {
 		change(&o)
@@ -177,6 +179,17 @@ func TestScopes(t *testing.T) {
 	}
 	_, got := ask(t, url, key, `{"method":"info"}`)
 	require.Contains(t, got, `"code":103`)
+	for body, want := range map[string]string{
+		`disconnect {"user":"x"}`:      "disconnect is not about one: name it in methods=",
+		`refresh {"user":"x"}`:         "refresh is not about one",
+		`info {}`:                      "info is not about one",
+		`history {"channel":"news.a"}`: `"result":`,
+		`channels {}`:                  `"news.a"`,
+	} {
+		name, params, _ := strings.Cut(body, " ")
+		_, got := ask(t, url+"/"+name, strings.Fields(channelKey)[0], params)
+		require.Contains(t, got, want, body)
+	}
 	require.Len(t, b.commands, 1)
 	require.Len(t, b.published, 1)
 }

@@ -211,6 +211,16 @@ func (c *call) command(ctx context.Context, command *commands.Command, session s
 	return CommandResult{Scope: scope}, nil
 }
 
+// beyondChannels returns an error if a method that acts on whole clients, or on the node, is not for the key: a key for
+// certain channels has to name it.
+func (c *call) beyondChannels(name string) error {
+	if c.key.AllChannels() || c.key.NamesMethod(name) {
+		return nil
+	}
+	return errorOf(proto.ErrPermissionDenied, "the key is for certain channels, and "+name+" is not about one: name "+
+		"it in methods= (api.keys)")
+}
+
 func subscribe(ctx context.Context, c *call) (any, error) {
 	r, err := decode[SubscribeRequest](c)
 	if err != nil {
@@ -244,6 +254,9 @@ func disconnect(ctx context.Context, c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.beyondChannels("disconnect"); err != nil {
+		return nil, err
+	}
 	command := &commands.Command{Do: commands.Disconnect, User: r.User, Client: r.Client, Keep: r.Whitelist}
 	if d := r.Disconnect; d != nil {
 		command.Code, command.Reason = d.Code, d.Reason
@@ -254,6 +267,9 @@ func disconnect(ctx context.Context, c *call) (any, error) {
 func refresh(ctx context.Context, c *call) (any, error) {
 	r, err := decode[RefreshRequest](c)
 	if err != nil {
+		return nil, err
+	}
+	if err := c.beyondChannels("refresh"); err != nil {
 		return nil, err
 	}
 	return c.command(ctx, &commands.Command{
@@ -296,6 +312,9 @@ func channels(ctx context.Context, c *call) (any, error) {
 }
 
 func info(_ context.Context, c *call) (any, error) {
+	if err := c.beyondChannels("info"); err != nil {
+		return nil, err
+	}
 	return InfoResult{Nodes: []Node{c.h.o.Backend.Info()}, Scope: ScopeNode}, nil
 }
 

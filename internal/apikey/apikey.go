@@ -120,6 +120,9 @@ func (k *Key) AllowsMethod(method string) bool {
 	return len(k.methods) == 0 || slices.Contains(k.methods, method)
 }
 
+// NamesMethod reports whether the key names a method that it is for, and is not only for every method.
+func (k *Key) NamesMethod(method string) bool { return slices.Contains(k.methods, method) }
+
 // AllowsChannel reports whether the key is for a channel.
 func (k *Key) AllowsChannel(channel string) bool {
 	return len(k.patterns) == 0 || slices.ContainsFunc(k.patterns, func(p string) bool {

@@ -9,6 +9,7 @@ import (
 
 	"wsd/internal/apikey"
 	"wsd/internal/reload"
+	"wsd/internal/route"
 )
 
 // API is the server API (docs/api.md).
@@ -161,8 +162,9 @@ func checkCommandsTopic(topic string, read []string) error {
 		return errors.New("not the name of a topic")
 	}
 	for _, other := range read {
-		if other == topic {
-			return errors.New("listed in kafka.topics, which would deliver commands to clients")
+		if found, err := route.ParseTopic(other); err == nil && found.FindsTopic(topic) {
+			return fmt.Errorf("found by %q in kafka.topics, which would deliver commands to clients, and take "+
+				"commands from clients that may publish there", other)
 		}
 	}
 	return nil

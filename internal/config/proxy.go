@@ -109,6 +109,9 @@ func (l *loader) checkProxy(c *Config) {
 		l.complain("send.topic", c.Send.Topic, "send.endpoint is set as well", "remove one of them")
 	case c.Send.Topic != "" && !topicName.MatchString(c.Send.Topic):
 		l.complain("send.topic", c.Send.Topic, "not the name of a topic", "")
+	case c.Send.Topic != "" && c.Send.Topic == c.Commands.Topic:
+		l.complain("send.topic", c.Send.Topic, "it is commands.topic, so that clients could send commands",
+			"name another one")
 	case c.Send.Topic != "" && c.Kafka.reads(c.Send.Topic):
 		l.complain("send.topic", c.Send.Topic, "wsd reads it (kafka.topics), so that what a client sends would go to "+
 			"channels without publish.rules being asked", "set it to another topic")

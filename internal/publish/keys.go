@@ -11,7 +11,7 @@ import (
 )
 
 // keys remembers the outcomes of requests with an idempotency key: a bounded number, for a bounded time. One that fails
-// is forgotten, so that it can be tried again; one whose outcome is not known is kept until it is.
+// is forgotten, so that it can be tried again. One whose outcome is not known gives way to no other.
 type keys struct {
 	ttl time.Duration
 	max int
@@ -31,6 +31,7 @@ type outcome struct {
 	known   bool // It was acknowledged, with ack.
 	late    bool // It was answered with a timeout, and may be written yet.
 	settled bool // Its late outcome is known, perhaps before the answer was given.
+	full    bool // Of what begin returns.
 	ack     produce.Ack
 	waiting []func(produce.Ack, error)
 }
@@ -47,20 +48,16 @@ func keyOf(channel, key string) string { return strconv.Itoa(len(channel)) + " "
 
 // begin notes a request. If it is the first with its key, mine is not nil, and the caller has to call answer or abandon
 // with it. Otherwise known says that the first was acknowledged (ack), or that its outcome is uncertain (late); if it
-// is nil, done will be called with the outcome.
+// is nil, done will be called with the outcome. full says that there is no place for another key.
 func (k *keys) begin(key string, done func(produce.Ack, error)) (mine, known *outcome) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := k.now()
-	for front := k.oldest.Front(); front != nil; front = k.oldest.Front() {
-		o := front.Value.(*outcome)
-		if now.Before(o.ends) && len(k.byKey) < k.max {
-			break
-		}
-		k.forget(o)
-	}
+	k.expire(now)
 	o := k.byKey[key]
 	switch {
+	case o == nil && !k.makeRoom():
+		return nil, &outcome{full: true}
 	case o == nil:
 		o = &outcome{key: key, ends: now.Add(k.ttl), waiting: []func(produce.Ack, error){done}}
 		o.element = k.oldest.PushBack(o)
@@ -73,6 +70,43 @@ func (k *keys) begin(key string, done func(produce.Ack, error)) (mine, known *ou
 	}
 	o.waiting = append(o.waiting, done)
 	return nil, nil
+}
+
+// looksMax is how many of the oldest outcomes one request looks at for what it may forget.
+const looksMax = 64
+
+// expire forgets outcomes whose time is over, unless somebody waits for them.
+func (k *keys) expire(now time.Time) {
+	e := k.oldest.Front()
+	for range looksMax {
+		if e == nil || now.Before(e.Value.(*outcome).ends) {
+			return
+		}
+		o := e.Value.(*outcome)
+		if e = e.Next(); len(o.waiting) == 0 {
+			k.forget(o)
+		}
+	}
+}
+
+// makeRoom forgets an old outcome that is known if there is no place for another one. It returns false if it finds none
+// among the oldest.
+func (k *keys) makeRoom() bool {
+	if len(k.byKey) < k.max {
+		return true
+	}
+	e := k.oldest.Front()
+	for range looksMax {
+		if e == nil {
+			break
+		}
+		if o := e.Value.(*outcome); o.known {
+			k.forget(o)
+			return true
+		}
+		e = e.Next()
+	}
+	return false
 }
 
 // answer gives the answer to a request to everybody who waits for it.

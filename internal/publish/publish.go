@@ -72,6 +72,7 @@ var (
 	errNotRouted = errors.New("no route says where records of the channel are written (wsd config check names those " +
 		"that cannot)")
 	errSameKey = errors.New("the outcome of the first request with this idempotency key is not known yet")
+	errKeys    = errors.New("too many requests with an idempotency key are under way (publish.keys_max)")
 )
 
 // Publish writes r. It never blocks. An error means that nothing is written and that done is never called; otherwise
@@ -99,6 +100,8 @@ func (p *Publisher) Publish(r Request, done func(produce.Ack, error)) error {
 	case mine != nil:
 	case known == nil:
 		return nil // The outcome of the first is awaited, and is that of this one.
+	case known.full:
+		return errKeys
 	case known.late:
 		return errSameKey
 	default:
@@ -176,7 +179,7 @@ func ErrorOf(err error) *proto.Error {
 		return refused(proto.ErrBadRequest, err.Error())
 	case errors.Is(err, errNotRouted):
 		return refused(proto.ErrNotAvailable, "publishing is not available in this channel")
-	case errors.Is(err, errSameKey):
+	case errors.Is(err, errSameKey), errors.Is(err, errKeys):
 		return refused(proto.ErrInternal, err.Error())
 	}
 	var e *produce.Error

@@ -149,17 +149,31 @@ func TestIdempotencyKeys(t *testing.T) {
 	require.NoError(t, <-results)
 	require.Len(t, h.records, 3)
 
-	// Keys end by time and by number. Whoever waits is answered all the same.
+	// Keys end by time and by number, but not while their outcome is awaited.
 	now = now.Add(2 * time.Minute)
-	for i := range 6 {
+	for i := range 4 {
 		require.NoError(t, publish("chat.c", fmt.Sprint(i)))
 	}
-	require.LessOrEqual(t, len(p.keys.byKey), 4)
-	require.Equal(t, len(p.keys.byKey), p.keys.oldest.Len())
-	for i := range 6 {
+	require.ErrorIs(t, publish("chat.c", "4"), errKeys)
+	now = now.Add(2 * time.Minute)
+	require.ErrorIs(t, publish("chat.c", "4"), errKeys)
+	require.Len(t, p.keys.byKey, 4)
+	for i := range 4 {
 		h.done[3+i](produce.Ack{}, nil)
 		require.NoError(t, <-results)
 	}
+	now = now.Add(-2 * time.Minute)
+	// The oldest key is not forgotten for its own sake when the table is full.
+	require.NoError(t, publish("chat.c", "0"))
+	require.NoError(t, <-results)
+	require.Len(t, h.records, 7)
+	for i := range 2 {
+		require.NoError(t, publish("chat.c", fmt.Sprint(10+i)))
+		h.done[7+i](produce.Ack{}, nil)
+		require.NoError(t, <-results)
+	}
+	require.Len(t, p.keys.byKey, 4)
+	require.Equal(t, len(p.keys.byKey), p.keys.oldest.Len())
 	h.full = true
 	require.Error(t, publish("chat.d", "k"))
 	h.full = false

@@ -27,7 +27,7 @@ func main() {
 type config struct {
 	Rounds    int           `default:"2" help:"Rounds, of 20 minutes with all rows. In each, every row runs once, in the other order than in the round before (${default})."`
 	Clients   int           `default:"8000" help:"Clients that dial (${default})."`
-	CPU       float64       `name:"cpu" default:"0.36" help:"CPU cap of the server with all its processes, in CPUs; 0: none (${default})."`
+	CPU       float64       `name:"cpu" default:"0.4" help:"CPU cap of the server with all its processes, in CPUs; 0: none (${default})."`
 	Rate      float64       `default:"400" help:"Clients that dial first, per second (${default})."`
 	Messages  float64       `default:"2" help:"Records per second on each of the channels that many clients share (${default})."`
 	Own       float64       `default:"0.5" help:"Records per second on each channel that one client has for itself (${default})."`
