@@ -3,6 +3,7 @@ package kafkatest
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -185,19 +187,27 @@ func (c *Cluster) Configure(t testing.TB, topic, key, value string) {
 	})
 }
 
-// Range returns the offset of the first record in a partition and the offset of the next record to come.
+// Range returns the offset of the first record in a partition and the offset of the next record to come. After an
+// election it waits until the leader knows them.
 func (c *Cluster) Range(t testing.TB, topic string, partition int32) (first, next int64) {
 	t.Helper()
 	c.admin(t, func(ctx context.Context, a *kadm.Client) {
-		starts, err := a.ListStartOffsets(ctx, topic)
-		require.NoError(t, err)
-		ends, err := a.ListEndOffsets(ctx, topic)
-		require.NoError(t, err)
-		start, _ := starts.Lookup(topic, partition)
-		end, _ := ends.Lookup(topic, partition)
-		require.NoError(t, start.Err)
-		require.NoError(t, end.Err)
-		first, next = start.Offset, end.Offset
+		for {
+			starts, err := a.ListStartOffsets(ctx, topic)
+			require.NoError(t, err)
+			ends, err := a.ListEndOffsets(ctx, topic)
+			require.NoError(t, err)
+			start, _ := starts.Lookup(topic, partition)
+			end, _ := ends.Lookup(topic, partition)
+			if err := errors.Join(start.Err, end.Err); err == nil {
+				first, next = start.Offset, end.Offset
+				return
+			} else if ctx.Err() != nil || start.Err != nil && !kerr.IsRetriable(start.Err) ||
+				end.Err != nil && !kerr.IsRetriable(end.Err) {
+				require.NoError(t, err)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
 	})
 	return first, next
 }
