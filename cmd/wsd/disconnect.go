@@ -39,7 +39,7 @@ func (c *disconnectCmd) Run(e env) error {
 	}
 	result, err := control.Disconnect(context.Background(), path, request)
 	if err != nil {
-		return surveyError(err)
+		return steerError(err)
 	}
 	if c.JSON {
 		return printJSON(e.stdout, result)

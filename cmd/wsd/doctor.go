@@ -4,13 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net"
-	"strconv"
 
 	"wsd/internal/command"
-	"wsd/internal/config"
 	"wsd/internal/control"
 	"wsd/internal/doctor"
+	"wsd/internal/server"
 )
 
 type doctorCmd struct {
@@ -32,15 +30,9 @@ func (c *doctorCmd) Run(e env) error {
 	cfg := loaded.Config
 	ctx := context.Background()
 	wsd := c.running(ctx, e)
-	report := doctor.Run(ctx, doctor.Options{
-		PinDir: cfg.Steering.PinDir, Steering: cfg.Steering.Mode, Shards: cfg.ShardCount(),
-		SourcesMax: cfg.Steering.Limits.SourcesMax,
-		Port:       port(cfg.Client.Listen),
-		SendBuffer: int64(cfg.Client.KernelSendBuffer), Connections: c.Connections, Running: wsd.privileges(),
-		Admission: cfg.Admission.Mode, AdmissionAnswer: cfg.Admission.Answer, MemoryHigh: cfg.Admission.MemoryHigh,
-		CgroupRoot: cfg.Admission.CgroupRoot,
-		Pairs:      pairs(&cfg.Client.TLS), TicketKeys: cfg.Client.TLS.TicketKeys,
-	})
+	options := server.DoctorOptions(&cfg)
+	options.Connections, options.Running = c.Connections, wsd.privileges()
+	report := doctor.Run(ctx, options)
 	report.Results = append(report.Results, wsd.admission()...)
 	show := report.Text
 	switch {
@@ -56,28 +48,6 @@ func (c *doctorCmd) Run(e env) error {
 		return command.ErrReported
 	}
 	return nil
-}
-
-// pairs returns the certificates that clients get.
-func pairs(t *config.ClientTLS) (list []doctor.Pair) {
-	files := t.Files()
-	for i := range t.Certificates {
-		list = append(list, doctor.Pair{Certificate: files[2*i], Key: files[2*i+1]})
-	}
-	return list
-}
-
-// port returns the port of the first address that clients connect to; 0 if it is not a number.
-func port(listen []string) int {
-	if len(listen) == 0 {
-		return 0
-	}
-	_, text, err := net.SplitHostPort(listen[0])
-	if err != nil {
-		return 0
-	}
-	n, _ := strconv.Atoi(text) // Without a number doctor takes the default.
-	return n
 }
 
 // runningWSD is what doctor wants of the health of a running wsd.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -27,9 +26,7 @@ func (c *drainCmd) show(e env, asJSON bool, state control.DrainState, err error)
 		return steerError(err)
 	}
 	if asJSON {
-		encoder := json.NewEncoder(e.stdout)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(state)
+		return printJSON(e.stdout, state)
 	}
 	_, err = fmt.Fprintln(e.stdout, drainLine(state, time.Now()))
 	return err

@@ -13,7 +13,6 @@ import (
 
 	"github.com/gobwas/ws/wsutil"
 	"github.com/stretchr/testify/require"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"wsd/internal/kafkatest"
 )
@@ -186,20 +185,8 @@ func TestApacheKafka(t *testing.T) {
 // readAll returns the values of a topic of which one partition has records.
 func readAll(t *testing.T, k *kafkatest.Cluster, topic string, partitions int32) (values []string) {
 	t.Helper()
-	from := map[int32]kgo.Offset{}
-	want := int64(0)
-	for p := range partitions {
-		from[p] = kgo.NewOffset().AtStart()
-		first, next := k.Range(t, topic, p)
-		want += next - first
-	}
-	cl := k.Client(t, kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}))
-	ctx, cancel := context.WithTimeout(t.Context(), kafkatest.WaitMax)
-	defer cancel()
-	for int64(len(values)) < want {
-		fetches := cl.PollFetches(ctx)
-		require.NoError(t, fetches.Err0())
-		fetches.EachRecord(func(r *kgo.Record) { values = append(values, strings.Trim(string(r.Value), `"`)) })
+	for _, r := range k.Records(t, topic, partitions) {
+		values = append(values, strings.Trim(string(r.Value), `"`))
 	}
 	return values
 }

@@ -2,14 +2,12 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"wsd/internal/command"
@@ -60,9 +58,7 @@ func (c *steerStatusCmd) Run(e env, steer *steerCmd) error {
 		return err
 	}
 	if c.JSON {
-		encoder := json.NewEncoder(e.stdout)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(state)
+		return printJSON(e.stdout, state)
 	}
 	return printState(e.stdout, state)
 }
@@ -78,13 +74,13 @@ func printState(w io.Writer, state control.SteerState) error {
 	}
 	fmt.Fprint(w, "\n\n")
 
-	columns := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(columns, "SHARD\tCONNECTIONS\tLOAD\tPENDING\tWEIGHT\tSTATE")
+	table := columns(w)
+	fmt.Fprintln(table, "SHARD\tCONNECTIONS\tLOAD\tPENDING\tWEIGHT\tSTATE")
 	for _, s := range state.Shards {
-		fmt.Fprintf(columns, "%d\t%d\t%d\t%d\t%d\t%s\n", s.ID, s.Connections, s.Load, s.Pending, s.Weight,
+		fmt.Fprintf(table, "%d\t%d\t%d\t%d\t%d\t%s\n", s.ID, s.Connections, s.Load, s.Pending, s.Weight,
 			shardState(s, state.Policy))
 	}
-	if err := columns.Flush(); err != nil {
+	if err := table.Flush(); err != nil {
 		return err
 	}
 
@@ -93,18 +89,18 @@ func printState(w io.Writer, state control.SteerState) error {
 	for _, s := range state.Settings {
 		if s.Changed || s.Ignored {
 			differ++
-			fmt.Fprintf(columns, "  %s\t%s\t%s\n", settingName(s), s.Text, remark(s))
+			fmt.Fprintf(table, "  %s\t%s\t%s\n", settingName(s), s.Text, remark(s))
 		}
 	}
 	if state.AdmissionWsd != 0 {
 		differ++
-		fmt.Fprintf(columns, "  admission by wsd itself\t%d\t(the higher of this and admission applies)\n",
+		fmt.Fprintf(table, "  admission by wsd itself\t%d\t(the higher of this and admission applies)\n",
 			state.AdmissionWsd)
 	}
 	if differ == 0 {
-		fmt.Fprintln(columns, "  none")
+		fmt.Fprintln(table, "  none")
 	}
-	if err := columns.Flush(); err != nil {
+	if err := table.Flush(); err != nil {
 		return err
 	}
 
@@ -113,13 +109,13 @@ func printState(w io.Writer, state control.SteerState) error {
 	for _, c := range slices.Concat(state.Ends, state.Notes) {
 		if c.Count > 0 {
 			counted++
-			fmt.Fprintf(columns, "  %s\t%d\n", c.Name, c.Count)
+			fmt.Fprintf(table, "  %s\t%d\n", c.Name, c.Count)
 		}
 	}
 	if counted == 0 {
-		fmt.Fprintln(columns, "  none")
+		fmt.Fprintln(table, "  none")
 	}
-	return columns.Flush()
+	return table.Flush()
 }
 
 // shardState lists everything that keeps new connections away from a shard.

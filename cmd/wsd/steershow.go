@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"wsd/internal/config"
 	"wsd/internal/control"
@@ -25,14 +24,14 @@ func (c *steerShowCmd) Run(e env, steer *steerCmd) error {
 		_, err := fmt.Fprint(e.stdout, section(state))
 		return err
 	}
-	columns := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+	table := columns(e.stdout)
 	for _, s := range state.Settings {
-		fmt.Fprintf(columns, "%s\t%s\t%s\n", settingName(s), s.Text, remark(s))
+		fmt.Fprintf(table, "%s\t%s\t%s\n", settingName(s), s.Text, remark(s))
 	}
 	for _, prefix := range state.Exempt {
-		fmt.Fprintf(columns, "source_exempt\t%s\n", prefix)
+		fmt.Fprintf(table, "source_exempt\t%s\n", prefix)
 	}
-	return columns.Flush()
+	return table.Flush()
 }
 
 // section returns the current settings as the steering section of a configuration file.

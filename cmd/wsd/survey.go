@@ -42,7 +42,7 @@ func (c *clientsCmd) Run(e env) error {
 		Client: c.Client, User: c.User, Channel: c.Channel, Waiting: c.Waiting, Max: c.Max,
 	})
 	if err != nil {
-		return surveyError(err)
+		return steerError(err)
 	}
 	if c.JSON {
 		return printJSON(e.stdout, state)
@@ -104,7 +104,7 @@ func (c *channelsCmd) Run(e env) error {
 		Prefix: c.Prefix, ByTraffic: c.Traffic, Max: c.Max,
 	})
 	if err != nil {
-		return surveyError(err)
+		return steerError(err)
 	}
 	if c.JSON {
 		return printJSON(e.stdout, state)
@@ -128,8 +128,6 @@ func checkMax(n int) error {
 	}
 	return nil
 }
-
-func surveyError(err error) error { return steerError(err) }
 
 func columns(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 0, 2, ' ', 0) }
 

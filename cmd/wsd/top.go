@@ -149,10 +149,10 @@ func readTop(ctx context.Context, path string) (r topReading, err error) {
 	}
 	r.channels, err = control.Channels(ctx, path, control.ChannelsQuery{ByTraffic: true, Max: control.SurveyMax})
 	if err != nil {
-		return r, surveyError(err)
+		return r, steerError(err)
 	}
 	r.clients, err = control.Clients(ctx, path, control.ClientsQuery{Waiting: true, Max: topClients})
-	return r, surveyError(err)
+	return r, steerError(err)
 }
 
 // topClients and topChannels bound what an update has of them.

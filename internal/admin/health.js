@@ -1,6 +1,6 @@
 // Requests /health every second and shows it.
 
-import { ask, byID, bytes, cells, numbers, rows, set, short, text } from "./dom.js";
+import { ask, byID, bytes, cells, numbers, rows, set, short, sleep, text } from "./dom.js";
 import { plot } from "./plots.js";
 
 const every = 1_000; // Milliseconds.
@@ -26,7 +26,7 @@ export async function follow() {
       wait = Math.min(every * 2 ** failures++, retryMax);
       lost(stage, error, wait);
     }
-    await new Promise((resolve) => setTimeout(resolve, wait));
+    await sleep(wait);
   }
 }
 

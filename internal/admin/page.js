@@ -1,7 +1,7 @@
 // The main script of the page: its parts, the list of channels, and the connection between the stream of messages and
 // the table.
 
-import { byID } from "./dom.js";
+import { byID, sleep } from "./dom.js";
 import { follow } from "./health.js";
 import { check } from "./machine.js";
 import { Messages } from "./messages.js";
@@ -87,7 +87,7 @@ async function followChannels() {
     } catch {
       wait = channelsRetry; // The page shows the state of the admin port elsewhere.
     }
-    await new Promise((resolve) => setTimeout(resolve, wait));
+    await sleep(wait);
   }
 }
 

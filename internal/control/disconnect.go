@@ -50,10 +50,6 @@ func DisconnectHandler(disconnecter Disconnecter) http.Handler {
 		if err == nil {
 			result, err = disconnecter.Disconnect(r.Context(), asked)
 		}
-		if err != nil {
-			writeError(w, err)
-			return
-		}
-		writeJSON(w, http.StatusOK, result)
+		Answer(w, result, err)
 	})
 }

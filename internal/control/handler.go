@@ -42,7 +42,7 @@ func SteerHandler(steerer Steerer) http.Handler {
 			err = steerer.Steer(change)
 		}
 		if err != nil {
-			writeError(w, err)
+			Answer(w, nil, err)
 			return
 		}
 		writeState(w, steerer)
@@ -52,7 +52,7 @@ func SteerHandler(steerer Steerer) http.Handler {
 // DrainingHandler serves requests for the state of the drain.
 func DrainingHandler(drainer Drainer) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, drainer.DrainState())
+		Answer(w, drainer.DrainState(), nil)
 	})
 }
 
@@ -63,11 +63,7 @@ func DrainHandler(drainer Drainer) http.Handler {
 		if err == nil {
 			err = drainer.Drain(change)
 		}
-		if err != nil {
-			writeError(w, err)
-			return
-		}
-		writeJSON(w, http.StatusOK, drainer.DrainState())
+		Answer(w, drainer.DrainState(), err)
 	})
 }
 
@@ -94,16 +90,22 @@ func readBody[T any](w http.ResponseWriter, r *http.Request, kind, example strin
 
 func writeState(w http.ResponseWriter, steerer Steerer) {
 	state, err := steerer.SteerState()
-	if err != nil {
-		writeError(w, err)
-		return
-	}
-	writeJSON(w, http.StatusOK, state)
+	Answer(w, state, err)
 }
 
 // problem is the body of a response with another status than 200.
 type problem struct {
 	Error string `json:"error"`
+}
+
+// Answer writes the response to a request: body as JSON, or what is wrong, with the status of a *Refusal.
+func Answer(w http.ResponseWriter, body any, err error) {
+	w.Header().Set("Cache-Control", "no-store")
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, body)
 }
 
 func writeError(w http.ResponseWriter, err error) {

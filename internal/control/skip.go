@@ -48,9 +48,5 @@ func handleSkip(w http.ResponseWriter, r *http.Request, skipper Skipper) {
 	if err == nil {
 		result, err = skipper.Skip(asked)
 	}
-	if err != nil {
-		writeError(w, err)
-		return
-	}
-	writeJSON(w, http.StatusOK, result)
+	Answer(w, result, err)
 }

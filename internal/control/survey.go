@@ -117,16 +117,12 @@ func survey[T any](ask func(ctx context.Context, p *parameters) (T, error)) http
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		values, err := url.ParseQuery(r.URL.RawQuery)
 		if err != nil {
-			writeError(w, &Refusal{Status: http.StatusBadRequest,
+			Answer(w, nil, &Refusal{Status: http.StatusBadRequest,
 				Text: "the query of the address is not valid: " + err.Error()})
 			return
 		}
 		state, err := ask(r.Context(), &parameters{values: values})
-		if err != nil {
-			writeError(w, err)
-			return
-		}
-		writeJSON(w, http.StatusOK, state)
+		Answer(w, state, err)
 	})
 }
 

@@ -212,6 +212,27 @@ func (c *Cluster) Range(t testing.TB, topic string, partition int32) (first, nex
 	return first, next
 }
 
+// Records reads all records that the partitions of a topic have now, from their beginning.
+func (c *Cluster) Records(t testing.TB, topic string, partitions int32) (list []*kgo.Record) {
+	t.Helper()
+	from := map[int32]kgo.Offset{}
+	want := int64(0)
+	for p := range partitions {
+		from[p] = kgo.NewOffset().AtStart()
+		first, next := c.Range(t, topic, p)
+		want += next - first
+	}
+	cl := c.Client(t, kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}))
+	ctx, cancel := context.WithTimeout(context.Background(), WaitMax)
+	defer cancel()
+	for int64(len(list)) < want {
+		fetches := cl.PollFetches(ctx)
+		require.NoError(t, fetches.Err0())
+		fetches.EachRecord(func(r *kgo.Record) { list = append(list, r) })
+	}
+	return list
+}
+
 // Leader returns the broker that leads a partition, or -1.
 func (c *Cluster) Leader(t testing.TB, topic string, partition int32) (leader int32) {
 	t.Helper()

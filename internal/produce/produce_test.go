@@ -91,27 +91,6 @@ func (a *answers) wait(t *testing.T) {
 	}
 }
 
-// log reads all records of a topic's partitions from their beginning.
-func log(t *testing.T, k *kafkatest.Cluster, topic string, partitions int32) (list []*kgo.Record) {
-	t.Helper()
-	from := map[int32]kgo.Offset{}
-	want := int64(0)
-	for p := range partitions {
-		from[p] = kgo.NewOffset().AtStart()
-		first, next := k.Range(t, topic, p)
-		want += next - first
-	}
-	cl := k.Client(t, kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}))
-	ctx, cancel := context.WithTimeout(context.Background(), kafkatest.WaitMax)
-	defer cancel()
-	for int64(len(list)) < want {
-		fetches := cl.PollFetches(ctx)
-		require.NoError(t, fetches.Err0())
-		fetches.EachRecord(func(r *kgo.Record) { list = append(list, r) })
-	}
-	return list
-}
-
 func testRecords(t *testing.T, k *kafkatest.Cluster) {
 	t.Helper()
 	topic := k.Topic(t, 2)
@@ -129,7 +108,7 @@ func testRecords(t *testing.T, k *kafkatest.Cluster) {
 	require.Zero(t, p.Stats().Records.Load())
 	require.Zero(t, p.Stats().Bytes.Load())
 	next := map[int32]int{0: 0, 1: 1}
-	list := log(t, k, topic, 2)
+	list := k.Records(t, topic, 2)
 	require.Len(t, list, records)
 	for _, r := range list {
 		name := string(r.Value)
@@ -264,7 +243,7 @@ func testOutage(t *testing.T, k *kafkatest.Cluster) {
 	}
 	require.NoError(t, p.Close(t.Context()))
 	count := map[string]int{}
-	for _, r := range log(t, k, topic, 1) {
+	for _, r := range k.Records(t, topic, 1) {
 		count[string(r.Value)]++
 	}
 	for name, err := range a.errs {
@@ -292,7 +271,7 @@ func testLeader(t *testing.T, k *kafkatest.Cluster) {
 	for name, err := range a.errs {
 		require.NoError(t, err, name)
 	}
-	require.Len(t, log(t, k, topic, 1), 150)
+	require.Len(t, k.Records(t, topic, 1), 150)
 }
 
 func testRefused(t *testing.T, k *kafkatest.Cluster) {

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
-	"runtime/pprof"
 	"sync/atomic"
 
 	"wsd/internal/admin"
@@ -44,18 +43,7 @@ func (a *adminAccess) watch(ctx context.Context) (stop func()) {
 	if a.files == nil {
 		return func() {}
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		pprof.Do(ctx, pprof.Labels("component", "admin", "part", "files"), func(ctx context.Context) {
-			reload.Watch(ctx, keysInterval, a)
-		})
-	}()
-	return func() {
-		cancel()
-		<-done
-	}
+	return watchFiles(ctx, "admin", "files", keysInterval, a)
 }
 
 // grant sets the options of the admin port. Whether there is a token, and a certificate, does not change later.

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"runtime/pprof"
 	"time"
 
 	"wsd/internal/api"
@@ -112,18 +111,7 @@ func (a *serverAPI) watch(ctx context.Context) (stop func()) {
 	if a.certs != nil {
 		values = append(values, a.certs)
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		pprof.Do(ctx, pprof.Labels("component", "api", "part", "files"), func(ctx context.Context) {
-			reload.Watch(ctx, keysInterval, values...)
-		})
-	}()
-	return func() {
-		cancel()
-		<-done
-	}
+	return watchFiles(ctx, "api", "files", keysInterval, values...)
 }
 
 // close ends open requests when ctx does.

@@ -66,33 +66,14 @@ func (s *Server) apiHistory(ctx context.Context, r api.HistoryRequest) (result a
 		return result, api.NewError(proto.ErrUnrecoverablePosition, "")
 	}
 	result.Position = api.Position{Offset: position, Epoch: epoch}
-	most := min(s.cfg.Recovery.MaxPublications, historyMax)
-	limit := most
-	if r.Limit >= 0 {
-		limit = min(limit, r.Limit)
-	}
-	q := bus.Query{
-		Channel: r.Channel, Epoch: epoch, UpTo: position, RecordsMax: limit, BytesMax: int(s.cfg.Recovery.MaxBytes),
-		Kind: bus.QueryLast, Owner: apiOwner,
-	}
-	switch {
-	case r.Since == nil && !r.Reverse:
-		q.RecordsMax = most // The first of the last.
-	case r.Since == nil:
-	case r.Reverse:
-		q.UpTo = min(position, max(r.Since.Offset, 1)-1)
-	default:
-		q.After, q.Kind = r.Since.Offset, bus.QueryNext
+	asked := shard.HistoryRange{Limit: r.Limit, Reverse: r.Reverse}
+	if r.Since != nil {
+		asked.Since = &r.Since.Offset
 	}
 	options := s.shardRecovery()
-	depth, oldest, own := options.DepthOf(r.Channel)
-	var since *api.Position
-	if q.Oldest = oldest; own && depth <= most {
-		// The last publications are the stream, whichever of them are asked for.
-		q.After, q.UpTo, q.Kind, q.RecordsMax = 0, position, bus.QueryLast, depth
-		since = r.Since
-	}
-	if limit == 0 || q.After >= q.UpTo {
+	q := options.HistoryQuery(r.Channel, epoch, position, &asked)
+	q.Owner = apiOwner
+	if asked.Limit == 0 || q.After >= q.UpTo {
 		return result, nil
 	}
 	answers := make(chan bus.Answer, 1)
@@ -111,16 +92,12 @@ func (s *Server) apiHistory(ctx context.Context, r api.HistoryRequest) (result a
 	default:
 		return result, api.NewError(proto.ErrInternal, "the history cannot be read now")
 	}
-	for i := range a.Records {
-		record := &a.Records[i]
-		if record.JSON != nil && follows(record.Offset, since, r.Reverse) {
-			result.Publications = append(result.Publications, apiPublication(record))
+	for _, record := range asked.Of(a.Records) {
+		if record.JSON != nil {
+			result.Publications = append(result.Publications, apiPublication(&record))
 		}
 	}
-	if r.Reverse {
-		slices.Reverse(result.Publications)
-	}
-	result.Publications = result.Publications[:min(limit, len(result.Publications))]
+	result.Publications = shard.Cut(&asked, result.Publications)
 	return result, nil
 }
 
@@ -215,15 +192,4 @@ func (s *Server) apiInfo() api.Node {
 		n.NumSubs += sh.Stats().Subscriptions.Load()
 	}
 	return n
-}
-
-// follows reports whether a publication comes after a position, or in reverse before it; nil is no position.
-func follows(offset uint64, since *api.Position, reverse bool) bool {
-	switch {
-	case since == nil:
-		return true
-	case reverse:
-		return offset < since.Offset
-	}
-	return offset > since.Offset
 }

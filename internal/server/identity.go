@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"runtime"
-	"runtime/pprof"
 	"slices"
 	"strings"
 	"time"
@@ -27,12 +26,9 @@ type identity struct {
 	sources   []*keySource
 	log       *slog.Logger
 
-	exceeded    stats.Moment // When the log said last that an address has exceeded limits.address_token_failures.
+	exceeded    stats.Seldom // A line about an address that has exceeded limits.address_token_failures.
 	userChannel string       // auth.user_channel.
 }
-
-// exceededInterval is the least time between two lines of the log on limits.address_token_failures.
-const exceededInterval = time.Minute
 
 // keySource is where the keys of tokens of one purpose come from.
 type keySource struct {
@@ -106,8 +102,7 @@ func (id *identity) start(cfg *config.Config) {
 
 // noteExceeded logs that an address has sent too many bad tokens, once a minute at most. Any goroutine may call it.
 func (id *identity) noteExceeded(address netip.Addr, limit int, dryRun bool) {
-	now, last := time.Now(), id.exceeded.Get()
-	if !last.IsZero() && now.Sub(last) < exceededInterval || !id.exceeded.Replace(last, now) {
+	if !id.exceeded.Allows() {
 		return
 	}
 	id.log.Warn("a limit is exceeded", "limit", "limits.address_token_failures", "value", limit, "dry_run", dryRun,
@@ -157,28 +152,18 @@ func (id *identity) watch(ctx context.Context) (stop func()) {
 	if id == nil {
 		return func() {}
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	var running []chan struct{}
-	run := func(do func(context.Context)) {
-		done := make(chan struct{})
-		running = append(running, done)
-		go func() {
-			defer close(done)
-			pprof.Do(ctx, pprof.Labels("component", "auth", "part", "keys"), do)
-		}()
-	}
+	var stops []func()
 	for _, source := range id.sources {
 		if source.files != nil {
-			run(func(ctx context.Context) { reload.Watch(ctx, keysInterval, source.files) })
+			stops = append(stops, watchFiles(ctx, "auth", "keys", keysInterval, source.files))
 		}
 		if source.set != nil {
-			run(source.set.follow)
+			stops = append(stops, beside(ctx, "auth", "keys", source.set.follow))
 		}
 	}
 	return func() {
-		cancel()
-		for _, done := range running {
-			<-done
+		for _, stop := range stops {
+			stop()
 		}
 	}
 }

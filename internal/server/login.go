@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
-	"runtime/pprof"
 	"time"
 
 	"github.com/segmentio/kafka-go/sasl"
@@ -43,20 +42,7 @@ func (l *login) set(k config.Kafka, log *slog.Logger) (err error) {
 
 // watch notices broken files until the returned function is called, which returns when that has ended.
 func (l *login) watch(ctx context.Context) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		pprof.Do(ctx, pprof.Labels("component", "source", "part", "login"), func(ctx context.Context) {
-			if len(l.files) > 0 {
-				reload.Watch(ctx, watchInterval, l.files...)
-			}
-		})
-	}()
-	return func() {
-		cancel()
-		<-done
-	}
+	return watchFiles(ctx, "source", "login", watchInterval, l.files...)
 }
 
 // follow returns a function that returns what parse makes of the files, at first the value that Load has made of them.

@@ -162,7 +162,7 @@ func (s *Server) shardRecovery() shard.RecoveryOptions {
 	r := s.cfg.Recovery
 	return shard.RecoveryOptions{
 		Recoverer: s.recovery, PublicationsMax: r.MaxPublications, HistoryMax: min(r.MaxPublications, historyMax),
-		BytesMax: int(r.MaxBytes), Cached: r.CacheChannels, Depths: depths(r.Depths()),
+		BytesMax: int(r.MaxBytes), Cached: r.CacheChannels, Depths: s.depths,
 	}
 }
 

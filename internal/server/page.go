@@ -47,18 +47,15 @@ func (s *Server) serveDoctor(w http.ResponseWriter, r *http.Request) {
 		steering.Remedy = "run wsd doctor on this machine: it can try what this process no longer can, " +
 			"which has given up its privileges"
 	}
-	report := doctor.Run(r.Context(), doctor.Options{
-		Inside: true, Steering: cfg.Steering.Mode, Shards: len(s.shards), Port: int(s.groups[0].Address.Port()),
-		SendBuffer: int64(cfg.Client.KernelSendBuffer),
-		Admission:  cfg.Admission.Mode, AdmissionAnswer: cfg.Admission.Answer, MemoryHigh: cfg.Admission.MemoryHigh,
-		CgroupRoot: cfg.Admission.CgroupRoot,
-		Running: &doctor.Running{
-			PID: os.Getpid(), Capabilities: h.Privileges.Capabilities, Kept: h.Privileges.Kept,
-			NoNewPrivs: h.Privileges.NoNewPrivs, Problem: h.Privileges.Problem,
-		},
-	})
+	options := DoctorOptions(cfg)
+	options.Inside, options.Port = true, int(s.groups[0].Address.Port())
+	options.Running = &doctor.Running{
+		PID: os.Getpid(), Capabilities: h.Privileges.Capabilities, Kept: h.Privileges.Kept,
+		NoNewPrivs: h.Privileges.NoNewPrivs, Problem: h.Privileges.Problem,
+	}
+	report := doctor.Run(r.Context(), options)
 	report.Results = append([]doctor.Result{steering}, report.Results...)
-	answer(w, http.StatusOK, report)
+	control.Answer(w, report, nil)
 }
 
 // latencyCounts are deliveries of all topics since the start, by how long they took. The page takes the difference of
@@ -75,40 +72,30 @@ func (s *Server) serveLatency(w http.ResponseWriter, _ *http.Request) {
 		sum.Add(topic.Deliveries)
 	}
 	cumulative := func(c *stats.LatencyCounts) []uint64 { return append(slices.Clone(c.Cumulative[:]), c.Count) }
-	answer(w, http.StatusOK, latencyCounts{
+	control.Answer(w, latencyCounts{
 		Bounds: stats.LatencyBounds(), Latency: cumulative(&sum.Latency), InWsd: cumulative(&sum.InWsd),
-	})
+	}, nil)
 }
 
 // serveRoute says where a record goes, which the parameter record has as JSON.
 func (s *Server) serveRoute(w http.ResponseWriter, r *http.Request) {
-	var rec explain.Record
-	text := r.URL.Query().Get("record")
+	placed, err := s.placeRecord(r.URL.Query().Get("record"))
+	control.Answer(w, placed, err)
+}
+
+func (s *Server) placeRecord(text string) (placed explain.Placed, err error) {
 	if len(text) > recordMax {
-		answer(w, http.StatusRequestEntityTooLarge,
-			problem{fmt.Sprintf("the record has more than %d bytes", recordMax)})
-		return
+		return placed, &control.Refusal{Status: http.StatusRequestEntityTooLarge,
+			Text: fmt.Sprintf("the record has more than %d bytes", recordMax)}
 	}
-	if err := json.Unmarshal([]byte(text), &rec); err != nil {
-		answer(w, http.StatusBadRequest, problem{"the record is not valid: " + err.Error()})
-		return
+	var rec explain.Record
+	if err = json.Unmarshal([]byte(text), &rec); err != nil {
+		err = fmt.Errorf("the record is not valid: %w", err)
+	} else {
+		placed, err = explain.Place(s.cfg, rec)
 	}
-	placed, err := explain.Place(s.cfg, rec)
 	if err != nil {
-		answer(w, http.StatusBadRequest, problem{err.Error()})
-		return
+		return placed, &control.Refusal{Status: http.StatusBadRequest, Text: err.Error()}
 	}
-	answer(w, http.StatusOK, placed)
-}
-
-// problem is the body of a response that refuses.
-type problem struct {
-	Error string `json:"error"`
-}
-
-func answer(w http.ResponseWriter, status int, body any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // Fails only if the browser has closed the connection.
+	return placed, nil
 }

@@ -53,6 +53,7 @@ type Server struct {
 	login     login
 	source    *source.Source
 	recovery  *recovery.Recovery // Nil if recovery.enabled is false.
+	depths    []shard.Depth      // recovery.channels.
 	producer  *produce.Producer  // Nil unless something writes to Kafka.
 	publisher *publisher         // Nil if no client may publish.
 	// Publishes for clients and for the server API; nil without either.
@@ -105,6 +106,7 @@ func newServer(cfg *config.Config, build Build, logger *slog.Logger, h hooks) (*
 	var key [16]byte
 	_, _ = rand.Read(key[:]) // Never fails.
 	s.clientIDs = routing.NewClientIDs(key)
+	s.depths = depths(cfg.Recovery.Depths())
 	_, _ = rand.Read(s.node[:])
 	s.tokenIgnored = sync.OnceFunc(func() {
 		s.log.Warn("a client sent a token, but this server does not verify tokens: it may subscribe like everyone else")

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
-	"runtime/pprof"
 	"sync"
 	"time"
 
@@ -99,18 +98,7 @@ func (t *clientTLS) watch(ctx context.Context) (stop func()) {
 	if t.pool == nil {
 		return func() {}
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		pprof.Do(ctx, pprof.Labels("component", "tls", "part", "files"), func(ctx context.Context) {
-			reload.Watch(ctx, watchInterval, t)
-		})
-	}()
-	return func() {
-		cancel()
-		<-done
-	}
+	return watchFiles(ctx, "tls", "files", watchInterval, t)
 }
 
 // shard returns the TLS options of shards, whose first listeners are plain.

@@ -120,14 +120,13 @@ func (s *Shard) asks(channel string) bool {
 
 // askSubscribe asks the backend whether c may subscribe to a channel. It returns nil when the reply comes later.
 func (s *Shard) askSubscribe(c *conn, id uint32, r *protocol.SubscribeRequest) *protocol.Reply {
-	refuse := func(e *proto.Error) *protocol.Reply { return &protocol.Reply{Id: id, Error: e.Reply()} }
 	switch {
 	case s.calls.pending(c, r.Channel) != nil:
-		return refuse(proto.ErrAlreadySubscribed)
+		return errorReply(id, proto.ErrAlreadySubscribed)
 	case s.overSubscriptions(len(c.subs) - c.firstChannel() + s.calls.pendingCount(c) + 1):
-		return refuse(proto.ErrLimitExceeded)
+		return errorReply(id, proto.ErrLimitExceeded)
 	case s.opts.CanFeed != nil && !s.opts.CanFeed(r.Channel):
-		return refuse(proto.ErrUnknownChannel)
+		return errorReply(id, proto.ErrUnknownChannel)
 	}
 	k := s.newCall(c, CallSubscribe)
 	k.Channel, k.Token, k.Data = r.Channel, r.Token, r.Data
@@ -138,9 +137,9 @@ func (s *Shard) askSubscribe(c *conn, id uint32, r *protocol.SubscribeRequest) *
 		case a.Disconnect != nil:
 			s.endForBackend(c, a.Disconnect)
 		case a.Error != nil:
-			reply = refuse(a.Error)
+			reply = errorReply(id, a.Error)
 		case hasPassed(a.ExpireAt):
-			reply = refuse(proto.ErrExpired)
+			reply = errorReply(id, proto.ErrExpired)
 		default:
 			reply = s.subscribeCommand(c, id, r, &Identity{ExpireAt: a.ExpireAt, Data: a.Data, Asked: true})
 		}
@@ -149,7 +148,7 @@ func (s *Shard) askSubscribe(c *conn, id uint32, r *protocol.SubscribeRequest) *
 		}
 	}})
 	if e != nil {
-		return refuse(e)
+		return errorReply(id, e)
 	}
 	return nil
 }
@@ -162,7 +161,7 @@ func (s *Shard) takeBackSubscribe(c *conn, channel string) {
 	if u := s.calls.pending(c, channel); u != nil {
 		u.over = true
 		u.cancel()
-		s.outlet.sendReply(c, &protocol.Reply{Id: u.command, Error: errTakenBack.Reply()})
+		s.outlet.sendReply(c, errorReply(u.command, &errTakenBack))
 	}
 }
 

@@ -26,18 +26,17 @@ func (s *Shard) allows(c *conn, channel string, token bool) bool {
 
 // authorizedSubscribe is subscribeCommand where clients have identities: it asks first whether c may have the channel.
 func (s *Shard) authorizedSubscribe(c *conn, id uint32, r *protocol.SubscribeRequest) *protocol.Reply {
-	refuse := func(e *proto.Error) *protocol.Reply { return &protocol.Reply{Id: id, Error: e.Reply()} }
 	switch {
 	case !s.opts.Limits.allowName(r.Channel):
-		return refuse(proto.ErrBadRequest)
+		return errorReply(id, proto.ErrBadRequest)
 	case s.channels.find(c, r.Channel) >= 0:
-		return refuse(proto.ErrAlreadySubscribed)
+		return errorReply(id, proto.ErrAlreadySubscribed)
 	case s.allows(c, r.Channel, false):
 		return s.subscribeCommand(c, id, r, nil)
 	case s.asks(r.Channel) && (r.Token == "" || !s.allows(c, r.Channel, true)):
 		return s.askSubscribe(c, id, r)
 	case r.Token == "" || !s.allows(c, r.Channel, true):
-		return refuse(proto.ErrPermissionDenied)
+		return errorReply(id, proto.ErrPermissionDenied)
 	}
 	s.verify(c, TokenForSubscription, r.Token, func(c *conn, a TokenAnswer) {
 		if !c.isClient() {
@@ -46,7 +45,7 @@ func (s *Shard) authorizedSubscribe(c *conn, id uint32, r *protocol.SubscribeReq
 		s.notify(c)
 		var reply *protocol.Reply
 		if e := s.grants(c, r.Channel, a); e != nil {
-			reply = refuse(e)
+			reply = errorReply(id, e)
 		} else {
 			reply = s.subscribeCommand(c, id, r, a.Identity)
 		}

@@ -155,9 +155,9 @@ func (cs *calls) pendingCount(c *conn) (n int) {
 
 // newCall returns a call of c with what all kinds have.
 func (s *Shard) newCall(c *conn, kind CallKind) *Call {
-	k := &Call{Kind: kind, Client: s.clientID(c), Binary: c.variant == bus.VariantProtobuf}
-	if id := s.identities.find(c); id != nil && id.who != nil {
-		k.User, k.Meta = id.who.User, id.who.Meta
+	who := s.who(c)
+	k := &Call{
+		Kind: kind, Client: s.clientID(c), Binary: c.variant == bus.VariantProtobuf, User: who.User, Meta: who.Meta,
 	}
 	if of := s.calls.find(c); of != nil {
 		k.Header = of.header

@@ -252,7 +252,7 @@ func (s *Shard) subscribeCommand(
 		refusal = s.refuseChannel(r.Channel)
 	}
 	if refusal != nil {
-		return &protocol.Reply{Id: id, Error: refusal.Reply()}
+		return errorReply(id, refusal)
 	}
 	result := s.recoveries.subscribed(s.channels.subscribe(c, r.Channel))
 	if grant != nil {
@@ -297,6 +297,11 @@ func (s *Shard) refuseChannel(channel string) *proto.Error {
 // notYet is for what needs the stream's position while reading has not begun: after a restart clients are back before
 // Kafka has answered. They try again by themselves.
 var notYet = proto.Error{Code: proto.ErrNotAvailable.Code, Message: "not available yet", Temporary: true}
+
+// errorReply returns the reply to a command that is refused.
+func errorReply(command uint32, e *proto.Error) *protocol.Reply {
+	return &protocol.Reply{Id: command, Error: e.Reply()}
+}
 
 // unsubscribeCommand ends a subscription. If its reply is still to come, that is sent first.
 func (s *Shard) unsubscribeCommand(c *conn, channel string) {

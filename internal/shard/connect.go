@@ -52,7 +52,7 @@ func (s *Shard) connectVerified(c *conn, id uint32, r *protocol.ConnectRequest, 
 // else it sends ends it.
 func (s *Shard) refuseConnect(c *conn, id uint32, e *proto.Error) *protocol.Reply {
 	s.identities.of(c).refused = true
-	return &protocol.Reply{Id: id, Error: e.Reply()}
+	return errorReply(id, e)
 }
 
 // join makes c the client that who says, and returns the reply to its connect command; nil: c has ended, or the reply

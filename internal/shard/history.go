@@ -1,9 +1,6 @@
 package shard
 
 import (
-	"slices"
-	"sort"
-
 	"github.com/centrifugal/protocol"
 
 	"wsd/internal/bus"
@@ -18,71 +15,52 @@ var errTryAgain = proto.Error{Code: proto.ErrInternal.Code, Message: "history ca
 
 // historyCommand answers with what the channel's stream holds. It returns nil when the reply comes later.
 //
-// Without a position the history is that of the last publications, at most RecoveryOptions.PublicationsMax. It may
-// reach back less far when they are few in a large log. With a position it is what follows it, or reversed what
-// precedes it.
+// Without a position the history is that of the last publications. It may reach back less far when they are few in a
+// large log. With a position it is what follows it, or reversed what precedes it.
 func (s *Shard) historyCommand(c *conn, id uint32, r *protocol.HistoryRequest) *protocol.Reply {
-	refuse := func(e *proto.Error) *protocol.Reply { return &protocol.Reply{Id: id, Error: e.Reply()} }
 	if !s.opts.Limits.allowName(r.Channel) {
-		return refuse(proto.ErrBadRequest)
+		return errorReply(id, proto.ErrBadRequest)
 	}
 	if !s.mayRead(c, r.Channel) {
-		return refuse(proto.ErrPermissionDenied)
+		return errorReply(id, proto.ErrPermissionDenied)
 	}
 	if s.opts.Recovery.Recoverer == nil {
-		return refuse(proto.ErrNotAvailable)
+		return errorReply(id, proto.ErrNotAvailable)
 	}
 	position, epoch, known := s.opts.Positions.Position(r.Channel)
 	switch {
 	case !known && !s.opts.Positions.Settled(r.Channel):
-		return refuse(&notYet)
+		return errorReply(id, &notYet)
 	case !known:
-		return refuse(proto.ErrNotAvailable)
+		return errorReply(id, proto.ErrNotAvailable)
 	case r.Since != nil && r.Since.Epoch != "" && r.Since.Epoch != epoch:
-		return refuse(proto.ErrUnrecoverablePosition)
+		return errorReply(id, proto.ErrUnrecoverablePosition)
 	}
 	// SDKs accept no null for a list.
 	result := &protocol.HistoryResult{Publications: []*protocol.Publication{}, Epoch: epoch, Offset: position}
-	limit := s.opts.Recovery.HistoryMax
-	if r.Limit >= 0 {
-		limit = min(limit, int(r.Limit))
+	asked := HistoryRange{Limit: int(r.Limit), Reverse: r.Reverse}
+	if r.Since != nil {
+		asked.Since = &r.Since.Offset
 	}
-	q := bus.Query{Channel: r.Channel, Epoch: epoch, UpTo: position, RecordsMax: limit, Kind: bus.QueryLast}
-	switch {
-	case r.Since == nil && !r.Reverse:
-		q.RecordsMax = s.opts.Recovery.HistoryMax // The first of the last.
-	case r.Since == nil:
-	case r.Reverse:
-		q.UpTo = min(position, max(r.Since.Offset, 1)-1)
-	default:
-		q.After, q.Kind = r.Since.Offset, bus.QueryNext
-	}
-	depth, oldest, own := s.opts.Recovery.depth(r.Channel)
-	h := &history{command: id, result: result, limit: limit, reverse: r.Reverse}
-	if q.Oldest = oldest; own && depth <= s.opts.Recovery.HistoryMax {
-		// The last publications are the stream, whichever of them are asked for.
-		q.After, q.UpTo, q.Kind = 0, position, bus.QueryLast
-		q.RecordsMax = depth
-		h.since = r.Since
-	}
+	q := s.opts.Recovery.HistoryQuery(r.Channel, epoch, position, &asked)
+	h := &history{command: id, result: result, asked: asked}
 	h.last = q.Kind == bus.QueryLast
-	if limit == 0 || q.After >= q.UpTo {
+	if asked.Limit == 0 || q.After >= q.UpTo {
 		return &protocol.Reply{Id: id, History: result}
 	}
 	if s.refusesAnswers() {
-		return refuse(&errTryAgain)
+		return errorReply(id, &errTryAgain)
 	}
 	if c.histories == historyMax {
-		return refuse(proto.ErrTooManyRequests)
+		return errorReply(id, proto.ErrTooManyRequests)
 	}
 	work := s.inbox.begin(c)
 	if work == nil {
-		return refuse(&errTryAgain)
+		return errorReply(id, &errTryAgain)
 	}
 	c.histories++
 	f := s.flows.of(c)
 	q.Owner, q.Address, q.Canceled = s.recoveries.owner(c), f.network, f.gone
-	q.BytesMax = s.opts.Recovery.BytesMax
 	form, d, z := c.form(), c.speaks(), &s.compressor.Deflate
 	s.opts.Recovery.Recoverer.Ask(q, func(a bus.Answer) {
 		a = s.admit(a)
@@ -96,11 +74,8 @@ func (s *Shard) historyCommand(c *conn, id uint32, r *protocol.HistoryRequest) *
 type history struct {
 	command uint32 // To be replied to.
 	result  *protocol.HistoryResult
-	limit   int // Publications of the reply.
-	reverse bool
+	asked   HistoryRange
 	last    bool // As many of the last as can be had will do.
-	// Where the reply begins among the last publications that the stream has; nil: with the first.
-	since *protocol.StreamPosition
 }
 
 // reply makes the reply for an answer. Any goroutine.
@@ -114,11 +89,8 @@ func (h *history) reply(form bus.Variant, d *dialect, z *Deflate, a bus.Answer) 
 		reply.Error = proto.ErrUnrecoverablePosition.Reply()
 	case enough:
 		reply.History = h.result
-		list := append(h.result.Publications, publicationsOf(d, h.asked(a.Records))...)
-		if h.reverse {
-			slices.Reverse(list)
-		}
-		h.result.Publications = list[:min(h.limit, len(list))]
+		list := append(h.result.Publications, publicationsOf(d, h.asked.Of(a.Records))...)
+		h.result.Publications = Cut(&h.asked, list)
 	case a.Result == bus.ResultOK, a.Result == bus.ResultTimeout, a.Result == bus.ResultOverload,
 		a.Result == bus.ResultShare, a.Result == bus.ResultError, h.last:
 		reply.Error = errTryAgain.Reply()
@@ -137,21 +109,6 @@ func (h *history) reply(form bus.Variant, d *dialect, z *Deflate, a bus.Answer) 
 	return k, nil
 }
 
-// asked returns those of the last publications that are asked for.
-func (h *history) asked(records []bus.Record) []bus.Record {
-	if h.since == nil {
-		return records
-	}
-	after := sort.Search(len(records), func(i int) bool { return records[i].Offset > h.since.Offset })
-	if !h.reverse {
-		return records[after:]
-	}
-	if after > 0 && records[after-1].Offset == h.since.Offset {
-		after--
-	}
-	return records[:after]
-}
-
 // replyHistory sends the reply to a history command.
 func (s *Shard) replyHistory(c *conn, h *history, k chunk, err error, room bool) {
 	c.histories--
@@ -160,7 +117,7 @@ func (s *Shard) replyHistory(c *conn, h *history, k chunk, err error, room bool)
 		s.outlet.encodeFailed(c, err)
 		return
 	case !room:
-		s.outlet.sendReply(c, &protocol.Reply{Id: h.command, Error: errTryAgain.Reply()})
+		s.outlet.sendReply(c, errorReply(h.command, &errTryAgain))
 	default:
 		if h.result.Publications != nil && k.publications > 0 {
 			s.stats.Histories.Add(1)

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"wsd/internal/shrink"
@@ -16,6 +17,8 @@ type identities struct {
 	answers int64 // Of that, publications that replies to connect commands wait with.
 
 	joins map[uint32]struct{} // Slots of connections with a join.
+	// Whether there are any, for other goroutines.
+	joining atomic.Bool
 }
 
 // identity is what is known of one connection.
@@ -61,6 +64,17 @@ func (ids *identities) find(c *conn) *identity {
 	}
 	return ids.bySlot[c.slot]
 }
+
+// who returns what is known of the client of c.
+func (s *Shard) who(c *conn) *Identity {
+	if id := s.identities.find(c); id != nil && id.who != nil {
+		return id.who
+	}
+	return &nobody
+}
+
+// nobody is a client that has no token.
+var nobody Identity
 
 // memory returns how much of the sum is c's.
 func (ids *identities) memory(c *conn) (n int64) {
@@ -162,7 +176,6 @@ func (s *Shard) forgetIdentity(c *conn) {
 		s.opts.Quotas.users.add(id.who.User, -1)
 	}
 	s.identities.endJoin(c)
-	s.joining.Store(len(s.identities.joins) > 0)
 	s.identities.bytes -= s.identities.memory(c)
 	s.identities.answers -= s.identities.answersOf(c)
 	delete(s.identities.bySlot, c.slot)

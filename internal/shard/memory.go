@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"wsd/internal/bus"
+	"wsd/internal/stats"
 )
 
 // Memory is the account of what all shards hold for their connections alone: replies, recovered publications, merged
@@ -26,7 +27,7 @@ type Memory struct {
 	AnswersLimit int64 // The same for answers; 0: none but Limit. Fixed.
 	used         atomic.Int64
 	answers      atomic.Int64
-	logged       seldom
+	logged       stats.Seldom
 }
 
 // Parts of the limit, in percent.
@@ -181,7 +182,7 @@ func (s *Shard) closeHolders(quota Quota, most int64, own func() int64, held fun
 		closed++
 	}
 	s.settle()
-	if m.logged.allows() {
+	if m.logged.Allows() {
 		s.opts.Logger.Warn("memory for clients is short: closed those that hold most", "option", quota.Option(),
 			"shard", s.opts.ID, "closed", closed, "used", m.Used(), "limit", m.Limit,
 			"answers", m.Answers(), "answers_limit", m.AnswersLimit,

@@ -144,12 +144,4 @@ func (s *Shard) concerned(list []connRef, o *Order) []connRef {
 }
 
 // userOf returns the user of c, "" if it has none.
-func (s *Shard) userOf(c *conn) string {
-	if id := s.identities.find(c); id != nil && id.who != nil {
-		return id.who.User
-	}
-	if c.known&knownUser == 0 {
-		return ""
-	}
-	return routing.User(s.channels.list[c.subs[0].channel].name)
-}
+func (s *Shard) userOf(c *conn) string { return s.who(c).User }

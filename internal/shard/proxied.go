@@ -130,7 +130,7 @@ func (s *Shard) refuseProxied(c *conn, b []byte, err error) {
 	if !errors.Is(err, forwarded.ErrNoHeader) {
 		what = fmt.Sprintf("The connection from the proxy %v is refused (client.proxy_protocol): %v.", peer, err)
 	}
-	if s.opts.Quotas.proxyRefused.allows() {
+	if s.opts.Quotas.proxyRefused.Allows() {
 		s.opts.Logger.Warn("a connection of a proxy is refused", "peer", peer, "error", err, "shard", s.opts.ID,
 			"option", "client.proxy_protocol",
 			"metric", "wsd_handshakes_rejected_total counts each time; this line comes once a minute at most")
@@ -161,7 +161,7 @@ func (s *Shard) nameClient(c *conn, r *wire.Request, head []byte) error {
 		return &wire.Reject{Cause: causeForwarded, Status: 400, Body: fmt.Sprintf("The field %s of a proxy in "+
 			"client.trusted_proxies %v: the proxy must append the address of its client.", field.Name(), err)}
 	}
-	if len(lines) == 0 && r.Upgrade && s.opts.Quotas.proxyUnnamed.allows() {
+	if len(lines) == 0 && r.Upgrade && s.opts.Quotas.proxyUnnamed.Allows() {
 		s.opts.Logger.Warn("a trusted proxy does not name its client: limits per address do not apply to it", "peer",
 			c.peer().Addr(), "field", field.Name(), "remedy", "have the proxy set the field, choose the other one by "+
 				"client.trusted_header, or remove the proxy from client.trusted_proxies", "shard", s.opts.ID,

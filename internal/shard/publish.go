@@ -56,7 +56,7 @@ type publishers map[uint32]publisher
 func (s *Shard) publishCommand(c *conn, id uint32, r *protocol.PublishRequest) *protocol.Reply {
 	refuse := func(e *proto.Error) *protocol.Reply {
 		s.stats.PublishRefused.Add(1)
-		return &protocol.Reply{Id: id, Error: e.Reply()}
+		return errorReply(id, e)
 	}
 	switch {
 	case s.opts.Publish.Publisher == nil || r.Type != typeStream:
@@ -69,7 +69,7 @@ func (s *Shard) publishCommand(c *conn, id uint32, r *protocol.PublishRequest) *
 	if e := s.publish(c, r.Channel, r.Data, func(s *Shard, c *conn, e *proto.Error) {
 		reply := &protocol.Reply{Id: id, Publish: &protocol.PublishResult{}}
 		if e != nil {
-			reply = &protocol.Reply{Id: id, Error: e.Reply()}
+			reply = errorReply(id, e)
 		}
 		s.outlet.sendReply(c, reply)
 	}); e != nil {
@@ -77,17 +77,6 @@ func (s *Shard) publishCommand(c *conn, id uint32, r *protocol.PublishRequest) *
 	}
 	return nil
 }
-
-// who returns what is known of the client of c.
-func (s *Shard) who(c *conn) *Identity {
-	if id := s.identities.find(c); id != nil && id.who != nil {
-		return id.who
-	}
-	return &nobody
-}
-
-// nobody is a client that has no token.
-var nobody Identity
 
 // publish has data written that c may publish to a channel. An error means that nothing is written; otherwise answered
 // is called with the outcome, unless c has ended.

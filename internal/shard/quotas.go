@@ -120,10 +120,10 @@ type Quotas struct {
 	addresses               addresses
 	users                   users
 	created                 channelWindow
-	logged                  [quotaCount]seldom
+	logged                  [quotaCount]stats.Seldom
 
-	proxyRefused seldom // A line about a connection without its PROXY header.
-	proxyUnnamed seldom // A line about a request of a proxy that names no client.
+	proxyRefused stats.Seldom // A line about a connection without its PROXY header.
+	proxyUnnamed stats.Seldom // A line about a request of a proxy that names no client.
 }
 
 // Connections returns how many upgraded connections count; 0 where limits.connections is not set.
@@ -132,22 +132,12 @@ func (q *Quotas) Connections() int64 { return q.connections.Load() }
 // Handshakes returns how many connections wait for their upgrade request to be complete.
 func (q *Quotas) Handshakes() int64 { return q.handshakes.Load() }
 
-// seldom lets something be logged once a minute at most. Its zero value is ready to use; any goroutine may.
-type seldom struct {
-	last stats.Moment // Time of the last line.
-}
-
-func (l *seldom) allows() bool {
-	now, last := time.Now(), l.last.Get()
-	return (last.IsZero() || now.Sub(last) >= time.Minute) && l.last.Replace(last, now)
-}
-
 // exceeded counts and logs that a quota is exceeded, and reports whether that has consequences. Any goroutine.
 func (s *Shard) exceeded(quota Quota) bool {
 	s.stats.Exceeded[quota].Add(1)
 	q := s.opts.Quotas
 	limit := q.Limits[quota]
-	if q.logged[quota].allows() {
+	if q.logged[quota].Allows() {
 		level := slog.LevelWarn
 		switch {
 		case quotas[quota].often && limit.DryRun:

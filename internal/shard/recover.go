@@ -47,12 +47,6 @@ type Depth struct {
 	Age          time.Duration // None that is older, by its timestamp in Kafka; 0: of any age.
 }
 
-// DepthOf returns what a channel's stream is for whoever reads it: how many of the last publications, and from which
-// timestamp on in milliseconds of Unix time, 0 for any. own reports that the channel has a depth of its own.
-func (o *RecoveryOptions) DepthOf(channel string) (publications int, oldest int64, own bool) {
-	return o.depth(channel)
-}
-
 // depth returns how many of the last publications of a channel clients may recover, and from which timestamp on in
 // milliseconds of Unix time; 0: from any. own reports that the channel has a depth of its own.
 func (o *RecoveryOptions) depth(channel string) (publications int, oldest int64, own bool) {
@@ -255,7 +249,7 @@ func (rs *recoveries) beginRecovery(
 	}
 	if rs.refuses() {
 		rs.channels.unsubscribe(c, len(c.subs)-1, false)
-		return &protocol.Reply{Id: command, Error: errRecoverLater.Reply()}
+		return errorReply(command, &errRecoverLater)
 	}
 	rs.begin(rec)
 	rs.flows.add(c, rec)

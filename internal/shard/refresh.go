@@ -22,7 +22,7 @@ func (s *Shard) refreshCommand(c *conn, id uint32, r *protocol.RefreshRequest) e
 		known := s.identities.of(c)
 		switch {
 		case a.Result == TokenLater:
-			s.outlet.sendReply(c, &protocol.Reply{Id: id, Error: proto.ErrTooManyRequests.Reply()})
+			s.outlet.sendReply(c, errorReply(id, proto.ErrTooManyRequests))
 			return
 		case a.Result == TokenExpired:
 			s.end(c, ReasonExpired)
@@ -67,7 +67,6 @@ func (s *Shard) revokeUnauthorized(c *conn, known *identity) {
 
 // subRefreshCommand gives a subscription of c another token. The reply comes later, unless it is returned.
 func (s *Shard) subRefreshCommand(c *conn, id uint32, r *protocol.SubRefreshRequest) *protocol.Reply {
-	refuse := func(e *proto.Error) *protocol.Reply { return &protocol.Reply{Id: id, Error: e.Reply()} }
 	find := func(c *conn) (channel uint32, ok bool) {
 		i := s.channels.find(c, r.Channel)
 		if i < 0 || s.identities.of(c).granted[c.subs[i].channel] == nil {
@@ -76,7 +75,7 @@ func (s *Shard) subRefreshCommand(c *conn, id uint32, r *protocol.SubRefreshRequ
 		return c.subs[i].channel, true
 	}
 	if _, ok := find(c); !ok || r.Token == "" { // It has nothing that a token could extend.
-		return refuse(proto.ErrPermissionDenied)
+		return errorReply(id, proto.ErrPermissionDenied)
 	}
 	s.verify(c, TokenForSubscription, r.Token, func(c *conn, a TokenAnswer) {
 		if !c.isClient() {
@@ -84,16 +83,16 @@ func (s *Shard) subRefreshCommand(c *conn, id uint32, r *protocol.SubRefreshRequ
 		}
 		channel, ok := find(c)
 		if !ok { // It has ended meanwhile.
-			s.outlet.sendReply(c, refuse(proto.ErrPermissionDenied))
+			s.outlet.sendReply(c, errorReply(id, proto.ErrPermissionDenied))
 			return
 		}
 		switch e := s.grants(c, r.Channel, a); e {
 		case nil:
 		case proto.ErrTokenExpired:
-			s.endUnrefreshed(c, channel, refuse(e))
+			s.endUnrefreshed(c, channel, errorReply(id, e))
 			return
 		default:
-			s.outlet.sendReply(c, refuse(e))
+			s.outlet.sendReply(c, errorReply(id, e))
 			return
 		}
 		e := s.grantEnds(a.Identity.ExpireAt)

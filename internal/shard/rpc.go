@@ -8,9 +8,8 @@ import (
 
 // rpcCommand calls a method of the backend. It returns nil when the reply comes later.
 func (s *Shard) rpcCommand(c *conn, id uint32, r *protocol.RPCRequest) *protocol.Reply {
-	refuse := func(e *proto.Error) *protocol.Reply { return &protocol.Reply{Id: id, Error: e.Reply()} }
 	if !s.opts.Calls.serves(CallRPC) {
-		return refuse(proto.ErrNotAvailable)
+		return errorReply(id, proto.ErrNotAvailable)
 	}
 	k := s.newCall(c, CallRPC)
 	k.Method, k.Data = r.Method, r.Data
@@ -38,14 +37,14 @@ func (s *Shard) rpcCommand(c *conn, id uint32, r *protocol.RPCRequest) *protocol
 			case failed != nil:
 				s.outlet.encodeFailed(c, failed)
 			case !room:
-				s.outlet.sendReply(c, refuse(proto.ErrInternal))
+				s.outlet.sendReply(c, errorReply(id, proto.ErrInternal))
 			default:
 				s.outlet.queueReply(c, chunk{bytes: frame, kind: kindAnswer})
 			}
 		},
 	})
 	if e != nil {
-		return refuse(e)
+		return errorReply(id, e)
 	}
 	return nil
 }

@@ -11,13 +11,12 @@ import (
 	"wsd/internal/bus"
 )
 
-// A connection token may name channels, to which the server subscribes the client: the reply to the connect command
-// has the results. A client may name others in that command (subs), such as those that the server API subscribed it to
+// A connection token may name channels, to which the server subscribes the client: the reply to the connect command has
+// the results. A client may name others in that command (subs), such as those that the server API subscribed it to
 // before; it gets those that it may have. A client that comes back says there where it was, and recovers as it would by
-// itself. Its
-// reply waits until the first answers for all channels that have to ask are there. Nothing of these channels may reach
-// the client before the reply: records of those that asked are parked, and the others are subscribed to at the end, in
-// the same turn as the reply. The client is held meanwhile.
+// itself. Its reply waits until the first answers for all channels that have to ask are there. Nothing of these
+// channels may reach the client before the reply: records of those that asked are parked, and the others are subscribed
+// to at the end, in the same turn as the reply. The client is held meanwhile.
 //
 // The SDKs do not subscribe to such a channel again by themselves. So what would end another subscription ends the
 // connection, after which they reconnect and recover.
@@ -57,7 +56,6 @@ func (s *Shard) serveChannels(c *conn, command uint32, r *protocol.ConnectReques
 		}
 	}
 	s.identities.beginJoin(c, j)
-	s.joining.Store(len(s.identities.joins) > 0)
 	s.identities.bytes += int64(j.requestBytes)
 	s.advanceJoin(c)
 }
@@ -68,6 +66,7 @@ func (ids *identities) beginJoin(c *conn, j *serverJoin) {
 		ids.joins = make(map[uint32]struct{})
 	}
 	ids.joins[c.slot] = struct{}{}
+	ids.joining.Store(true)
 	ids.of(c).join = j
 }
 
@@ -76,6 +75,7 @@ func (ids *identities) endJoin(c *conn) {
 	if len(ids.joins) > 0 {
 		if delete(ids.joins, c.slot); len(ids.joins) == 0 {
 			ids.joins = nil // It may have been large, after a restart.
+			ids.joining.Store(false)
 		}
 	}
 }
@@ -230,7 +230,6 @@ func (s *Shard) finishJoin(c *conn, id *identity, results map[string]*protocol.S
 			r.Data = data
 		}
 	}
-	s.joining.Store(len(s.identities.joins) > 0)
 	result := s.connectResult(c)
 	result.Subs = results
 	s.outlet.sendAnswer(c, &protocol.Reply{Id: j.command, Connect: result})

@@ -26,7 +26,6 @@ type Shard struct {
 	inbox    inbox         // Its signals, and posts of completions.
 	deadline atomic.Int64  // Of the shutdown, in nanoseconds since start.
 	done     chan struct{}
-	joining  atomic.Bool // A connect command waits for what its client missed.
 
 	// Connections.
 	slab        slab
@@ -228,7 +227,7 @@ func (s *Shard) PostStopAccepting() { s.inbox.signal(signalStopAccepting) }
 
 // Joining reports whether a client's connect command waits for what it missed, so that the interest table does not have
 // its user yet. Any goroutine may call it.
-func (s *Shard) Joining() bool { return s.joining.Load() }
+func (s *Shard) Joining() bool { return s.identities.joining.Load() }
 
 // PostDrain makes the shard take notice that Options.Drain has begun, changed or ended. Any goroutine.
 func (s *Shard) PostDrain() { s.inbox.signal(signalDrain) }

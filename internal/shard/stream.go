@@ -300,7 +300,7 @@ func (rs *recoveries) failedForNow(c *conn, f *flow, rec *recovery) {
 	if !rec.started {
 		i := rs.channels.indexIn(c, rec.key.channel)
 		rs.channels.unsubscribe(c, i, false)
-		rs.outlet.sendReply(c, &protocol.Reply{Id: rec.command, Error: errRecoverLater.Reply()})
+		rs.outlet.sendReply(c, errorReply(rec.command, &errRecoverLater))
 		return
 	}
 	rs.outlet.sender.discardParked(&rec.parked)

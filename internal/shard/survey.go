@@ -179,16 +179,21 @@ type most[T any] struct {
 	total int // Of those that were offered.
 }
 
-func (m *most[T]) offer(t T) {
+// offer takes t into account, and returns what that took in units of work.
+func (m *most[T]) offer(t T) (units int) {
 	m.total++
 	if m.list = append(m.list, t); len(m.list) >= 2*m.max {
-		m.trim()
+		return m.trim()
 	}
+	return unitsSurveyed
 }
 
-func (m *most[T]) trim() {
+// trim leaves those that come first, in their order, and returns what that took.
+func (m *most[T]) trim() (units int) {
+	units = len(m.list) * unitsSurveyed
 	slices.SortStableFunc(m.list, m.order)
 	m.list = m.list[:min(len(m.list), m.max)]
+	return units
 }
 
 // Clients describes the clients that q asks for, those with the most bytes waiting first, and returns how many there
@@ -227,15 +232,16 @@ func (s *Shard) Clients(ctx context.Context, q ClientQuery) (list []ClientInfo, 
 		}
 		// Blocks may be given back, and others made, between turns.
 		if end = s.slab.end(); slot < end {
+			units = unitsSurveyed
 			if c := s.slab.at(slot); fits(c) {
-				found.offer(candidate{connRef{c.slot, c.generation}, c.out.cost})
+				units = found.offer(candidate{connRef{c.slot, c.generation}, c.out.cost})
 			}
 			slot++
-			return unitsSurveyed, true
+			return units, true
 		}
-		found.trim()
+		units = found.trim()
 		total, described = found.total, 0
-		return len(found.list) * unitsSurveyed, true
+		return units, true
 	})
 	if err != nil {
 		return nil, 0, err
@@ -280,13 +286,12 @@ func (s *Shard) Channels(ctx context.Context, q ChannelQuery) (list []ChannelInf
 	next := 0
 	err = s.survey(ctx, func() (units int, more bool) {
 		if next >= len(s.channels.list) {
-			found.trim()
-			return len(found.list) * unitsSurveyed, false
+			return found.trim(), false
 		}
 		ch := &s.channels.list[next]
 		next++
 		if len(ch.subscribers) > 0 && !routing.Reserved(ch.name) && strings.HasPrefix(ch.name, q.Prefix) {
-			found.offer(ChannelInfo{ch.name, len(ch.subscribers), ch.records, ch.deliveries})
+			return found.offer(ChannelInfo{ch.name, len(ch.subscribers), ch.records, ch.deliveries}), true
 		}
 		return unitsSurveyed, true
 	})

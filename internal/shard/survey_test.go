@@ -11,11 +11,14 @@ import (
 )
 
 func TestSurveyClients(t *testing.T) {
-	r := newStepped(t, nil)
-	r.place.set("a", 7)
-	ann := r.withUser("ann", pathProtocol)
-	r.withUser("bob", pathRaw+"?channel=a&channel=b")
-	r.during(func() { r.join("a") })
+	r := newStepped(t, withAuthority(&authority{}, func(o *Options) { o.Auth.Anonymous = true }))
+	r.place.set("publica", 7)
+	var ann *client
+	r.during(func() {
+		ann, _ = r.login("user=ann")
+		r.dial(pathRaw + "?channel=publica&channel=publicb&token=user=bob")
+		r.join("publica")
+	})
 	clients := func(q ClientQuery) (list []ClientInfo, total int) {
 		r.during(func() {
 			var err error
@@ -37,7 +40,7 @@ func TestSurveyClients(t *testing.T) {
 	require.Equal(t, ClientInfo{
 		Client: found.Client, Address: ann.conn.LocalAddr().String(), User: "ann", Dialect: "json", TLS: r.tls,
 	}, found)
-	list, _ = clients(ClientQuery{Max: 10, Channel: "b"})
+	list, _ = clients(ClientQuery{Max: 10, Channel: "publicb"})
 	require.Len(t, list, 1)
 	require.Equal(t, []any{"bob", "raw", 2}, []any{list[0].User, list[0].Dialect, list[0].Channels})
 	bob := list[0].Client
@@ -45,7 +48,8 @@ func TestSurveyClients(t *testing.T) {
 	require.Empty(t, list)
 	list, total = clients(ClientQuery{Client: bob})
 	require.Equal(t, 1, total)
-	require.ElementsMatch(t, []ClientSub{{Channel: "a", Offset: 7, Epoch: "epoch"}, {Channel: "b"}}, list[0].Subscribed)
+	require.ElementsMatch(t, []ClientSub{{Channel: "publica", Offset: 7, Epoch: "epoch"}, {Channel: "publicb"}},
+		list[0].Subscribed)
 	for _, gone := range []routing.ConnID{routing.MakeConnID(0, 1<<20, 1), routing.MakeConnID(0, 1, 1<<23)} {
 		list, total = clients(ClientQuery{Client: gone})
 		require.Empty(t, list)
