@@ -50,22 +50,18 @@ type Outcome struct {
 
 // Create makes the topic, unless it exists or dry is set. It changes no topic that exists, but says how it differs.
 func Create(ctx context.Context, connect []kgo.Opt, p Plan, dry bool) (o Outcome, err error) {
-	cl, err := kgo.NewClient(connect...)
+	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.MetadataMinAge(lookInterval)}, connect...)...)
 	if err != nil {
 		return o, fmt.Errorf("create topic %s: %w", p.Topic, err)
 	}
 	defer cl.Close()
 	admin := kadm.NewClient(cl)
-	topics, err := admin.ListTopics(ctx, p.Topic)
-	if err != nil {
-		return o, fmt.Errorf("look for topic %s: %w", p.Topic, err)
-	}
-	switch found := topics[p.Topic]; {
-	case found.Err == nil:
+	found, err := look(ctx, admin, p.Topic)
+	if err == nil {
 		o.Exists = true
 		return o, p.compare(ctx, admin, found, &o)
-	case !errors.Is(found.Err, kerr.UnknownTopicOrPartition):
-		return o, fmt.Errorf("look for topic %s: %w", p.Topic, found.Err)
+	} else if !errors.Is(err, kerr.UnknownTopicOrPartition) {
+		return o, err
 	}
 	verb := "created"
 	if dry {
@@ -89,11 +85,53 @@ func Create(ctx context.Context, connect []kgo.Opt, p Plan, dry bool) (o Outcome
 	if err == nil {
 		err = explain(responses[p.Topic])
 	}
+	if errors.Is(err, kerr.TopicAlreadyExists) {
+		// It was made a moment ago, and the broker that was asked first had not heard of it.
+		err = known(ctx, func() (err error) { found, err = look(ctx, admin, p.Topic); return err })
+		if err == nil {
+			o = Outcome{Exists: true}
+			return o, p.compare(ctx, admin, found, &o)
+		}
+	}
 	if err != nil {
 		return Outcome{}, fmt.Errorf("create topic %s: %w", p.Topic, err)
 	}
 	o.Created = !dry
 	return o, nil
+}
+
+// look returns what a broker knows about a topic.
+func look(ctx context.Context, admin *kadm.Client, topic string) (kadm.TopicDetail, error) {
+	topics, err := admin.ListTopics(ctx, topic)
+	if err == nil {
+		err = topics[topic].Err
+	}
+	if err != nil {
+		return kadm.TopicDetail{}, fmt.Errorf("look for topic %s: %w", topic, err)
+	}
+	return topics[topic], nil
+}
+
+const (
+	knownMax     = 10 * time.Second // How long a topic that exists may be unknown to some brokers.
+	lookInterval = 50 * time.Millisecond
+)
+
+// known asks about a topic that exists, again while the broker that answers has not heard of it.
+func known(ctx context.Context, ask func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, knownMax)
+	defer cancel()
+	for {
+		err := ask()
+		if !errors.Is(err, kerr.UnknownTopicOrPartition) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(lookInterval):
+		}
+	}
 }
 
 func explain(r kadm.CreateTopicResponse) error {
@@ -107,14 +145,17 @@ func explain(r kadm.CreateTopicResponse) error {
 func (p *Plan) compare(ctx context.Context, admin *kadm.Client, found kadm.TopicDetail, o *Outcome) error {
 	o.Lines = append(o.Lines, fmt.Sprintf("topic %s exists, with %d partitions; wsd does not change it", p.Topic,
 		len(found.Partitions)))
-	configs, err := admin.DescribeTopicConfigs(ctx, p.Topic)
-	if err != nil {
-		return fmt.Errorf("read the settings of topic %s: %w", p.Topic, err)
-	}
-	of, err := configs.On(p.Topic, nil)
-	if err == nil {
-		err = of.Err
-	}
+	var of kadm.ResourceConfig
+	err := known(ctx, func() error {
+		configs, err := admin.DescribeTopicConfigs(ctx, p.Topic)
+		if err != nil {
+			return err
+		}
+		if of, err = configs.On(p.Topic, nil); err != nil {
+			return err
+		}
+		return of.Err
+	})
 	if err != nil {
 		return fmt.Errorf("read the settings of topic %s: %w", p.Topic, err)
 	}

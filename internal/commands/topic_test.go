@@ -11,7 +11,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"wsd/internal/kafkatest"
 	"wsd/internal/produce"
@@ -228,6 +231,57 @@ func testCreate(t *testing.T, k *kafkatest.Cluster) {
 	p.Topic, p.Replicas = "other-"+topic, 9
 	_, err := Create(t.Context(), po.Connection(), p, true)
 	require.ErrorContains(t, err, "create topic other-")
+}
+
+// A broker may not have heard of a topic that another has made.
+func TestCreateUnknownYet(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
+	require.NoError(t, err)
+	t.Cleanup(cluster.Close)
+	connect := []kgo.Opt{kgo.SeedBrokers(cluster.ListenAddrs()...)}
+	p := Plan{Topic: "commands", Partitions: 1, Replicas: 1, Retention: time.Hour}
+	o, err := Create(t.Context(), connect, p, false)
+	require.NoError(t, err)
+	require.True(t, o.Created)
+	unknown := kerr.UnknownTopicOrPartition.Code
+	// The first look and the one after the refusal find nothing.
+	looks := 0
+	cluster.ControlKey(int16(kmsg.Metadata), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		r := req.(*kmsg.MetadataRequest)
+		if len(r.Topics) == 0 || looks == 2 {
+			cluster.KeepControl()
+			return nil, nil, false
+		}
+		looks++
+		cluster.KeepControl()
+		resp := r.ResponseKind().(*kmsg.MetadataResponse)
+		for _, asked := range r.Topics {
+			topic := kmsg.NewMetadataResponseTopic()
+			topic.Topic, topic.ErrorCode = asked.Topic, unknown
+			resp.Topics = append(resp.Topics, topic)
+		}
+		return resp, nil, true
+	})
+	described := false
+	cluster.ControlKey(int16(kmsg.DescribeConfigs), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		if described {
+			return nil, nil, false
+		}
+		described = true
+		resp := req.ResponseKind().(*kmsg.DescribeConfigsResponse)
+		for _, asked := range req.(*kmsg.DescribeConfigsRequest).Resources {
+			r := kmsg.NewDescribeConfigsResponseResource()
+			r.ResourceType, r.ResourceName, r.ErrorCode = asked.ResourceType, asked.ResourceName, unknown
+			resp.Resources = append(resp.Resources, r)
+		}
+		return resp, nil, true
+	})
+	o, err = Create(t.Context(), connect, p, false)
+	require.NoError(t, err)
+	require.Equal(t, 2, looks)
+	require.True(t, described)
+	require.True(t, o.Exists)
+	require.False(t, o.Created || o.Differs, "%v", o.Lines)
 }
 
 // While Kafka is away, commands are late. What is sent meanwhile comes when Kafka is back, to every node, once.
