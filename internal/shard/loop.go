@@ -64,7 +64,8 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 	s.begin(partEnd)
 	s.work.beginPart()
 	more = s.notifyRecalled() || more
-	s.endFailed()
+	s.work.beginPart()
+	more = s.endFailed() || more
 	s.begin(partClose)
 	s.work.beginPart()
 	more = s.closeDue(began) || more
