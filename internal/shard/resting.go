@@ -12,8 +12,9 @@ import (
 
 const (
 	// restAfter is for how long ciphers stay at least when nothing uses them; they go after twice that at most. A
-	// connection that gets a record more often never makes them anew.
-	restAfter = time.Second
+	// connection that gets a record more often never makes them anew. It is short because of crowds: of those that
+	// connect at thousands a second, as after a restart, most have rested before the last ones come.
+	restAfter = 250 * time.Millisecond
 	// restedUnit is how many connections are looked at for a unit of work.
 	restedUnit = 16
 )
