@@ -105,9 +105,9 @@ func Reset(fd int) {
 	Close(fd)
 }
 
-// SetLowWater has a socket reported as readable only from n bytes on, or when its peer has sent its end or it has failed
-// (socket(7), SO_RCVLOWAT). n is at least 1, which is what a new socket has. Reads are not affected. If the kernel
-// refuses, the socket is reported as before.
+// SetLowWater has a TCP socket reported as readable only from n bytes on, or when its peer has sent its end or it has
+// failed (socket(7), SO_RCVLOWAT). n is at least 1, which is what a new socket has. Reads are not affected. If the
+// kernel refuses, the socket is reported as before.
 func SetLowWater(fd, n int) {
 	value := int32(n) //nolint:gosec // At most a few KiB.
 	_, _, _ = unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT,

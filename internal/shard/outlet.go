@@ -9,7 +9,7 @@ type outlet struct {
 	stats  *Stats
 	sender *sender
 
-	dirty  []uint32 // Slots of connections that the flush looks at.
+	dirty  []uint32  // Slots of connections that the flush looks at.
 	failed []connRef // Connections that end at the end of the turn, or of one of the next turns if they are many.
 }
 

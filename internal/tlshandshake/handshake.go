@@ -36,7 +36,7 @@ type Info struct {
 
 // The errors of a handshake that ended for another reason than what the client sent.
 var (
-	ErrEvicted = errors.New("too many TLS handshakes are under way, and this one has waited longest for its client")
+	ErrEvicted = errors.New("too many TLS handshakes are under way, and this one has waited longest")
 	errGone    = errors.New("the client is gone")
 )
 

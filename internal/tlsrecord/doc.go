@@ -6,8 +6,8 @@
 // Everything that a Conn knows is in its State, which is plain data: another process can go on with it.
 //
 // It follows KeyUpdate messages in both directions, changes its own key before the limit of AES-GCM, or reports that it
-// cannot (Worn), answers nothing else than data and alerts, and refuses renegotiation. Only AEAD cipher suites are supported. All cryptography is that
-// of the standard library and of golang.org/x/crypto.
+// cannot (Worn), answers nothing else than data and alerts, and refuses renegotiation. Only AEAD cipher suites are
+// supported. All cryptography is that of the standard library and of golang.org/x/crypto.
 //
 // Thread rule: a Conn belongs to one goroutine.
 package tlsrecord

@@ -17,8 +17,8 @@ type State struct {
 	Said      bool // We have sent an alert, after which nothing may follow.
 	UpdateDue bool // The client has asked for a KeyUpdate that was not sent yet.
 
-	// Limit is how many records a key of AES-GCM protects before it is replaced, or Conn.Worn reports true. 0: less than
-	// 2^24, by a random part.
+	// Limit is how many records a key of AES-GCM protects before it is replaced, or Conn.Worn reports true. 0: less
+	// than 2^24, by a random part.
 	Limit uint32
 }
 
@@ -106,7 +106,9 @@ func (h *half) set(s *suite, from Half) error {
 
 func (h *half) state(s *suite) Half {
 	if s.version == tls.VersionTLS12 {
-		return Half{Secret: bytes.Clone(h.key[:s.keyBytes]), IV: bytes.Clone(h.iv[:ivSize-s.explicit]), Number: h.number}
+		return Half{
+			Secret: bytes.Clone(h.key[:s.keyBytes]), IV: bytes.Clone(h.iv[:ivSize-s.explicit]), Number: h.number,
+		}
 	}
 	return Half{Secret: bytes.Clone(h.secret[:s.hash.Size()]), Number: h.number}
 }
