@@ -204,6 +204,64 @@ func TestReadWrite(t *testing.T) {
 	require.Equal(t, unix.EBADF, err)
 }
 
+// tcpPair returns both ends of a TCP connection over loopback.
+func tcpPair(t testing.TB) (a, b int) {
+	t.Helper()
+	listener, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer Close(listener)
+	require.NoError(t, unix.Bind(listener, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	require.NoError(t, unix.Listen(listener, 1))
+	name, err := unix.Getsockname(listener)
+	require.NoError(t, err)
+	b, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { Close(b) })
+	require.NoError(t, unix.SetsockoptInt(b, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1))
+	require.NoError(t, unix.Connect(b, name))
+	a, err = Accept(listener)
+	require.NoError(t, err)
+	t.Cleanup(func() { Close(a) })
+	return a, b
+}
+
+// A socket with a low-water mark is reported when that many bytes are there, and at the end.
+func TestLowWater(t *testing.T) {
+	p := newPoller(t, 8)
+	a, b := tcpPair(t)
+	const mark = 30 // The kernel sends no more of such segments until it has an acknowledgement, which may take 40 ms.
+	SetLowWater(a, mark)
+	require.NoError(t, p.Add(a, Readable, 1, 0))
+	ready := func() bool {
+		events, _, err := p.Wait(false)
+		require.NoError(t, err)
+		return len(events) > 0
+	}
+	becomesReady := func() {
+		for wait := time.Now().Add(20 * time.Second); !ready(); time.Sleep(time.Millisecond) {
+			require.True(t, time.Now().Before(wait))
+		}
+	}
+	for n := range mark {
+		require.False(t, ready(), n)
+		_, err := Write(b, []byte("x"))
+		require.NoError(t, err)
+	}
+	becomesReady()
+	n, err := Read(a, make([]byte, 4096))
+	require.NoError(t, err)
+	require.Equal(t, mark, n)
+	_, err = Write(b, []byte("x"))
+	require.NoError(t, err)
+	require.False(t, ready())
+	SetLowWater(a, 1)
+	becomesReady()
+	SetLowWater(a, mark)
+	require.False(t, ready())
+	CloseWrite(b)
+	becomesReady()
+}
+
 func TestAcceptReset(t *testing.T) {
 	listener, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	require.NoError(t, err)

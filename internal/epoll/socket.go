@@ -105,6 +105,15 @@ func Reset(fd int) {
 	Close(fd)
 }
 
+// SetLowWater has a TCP socket reported as readable only from n bytes on, or when its peer has sent its end or it has
+// failed (socket(7), SO_RCVLOWAT). n is at least 1, which is what a new socket has. Reads are not affected. If the
+// kernel refuses, the socket is reported as before.
+func SetLowWater(fd, n int) {
+	value := int32(n) //nolint:gosec // At most a few KiB.
+	_, _, _ = unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT,
+		uintptr(unsafe.Pointer(&value)), unsafe.Sizeof(value), 0)
+}
+
 // Peer returns the address of the peer of a TCP socket, or one that is not valid if the socket is no longer connected.
 // An IPv4 address is never mapped to IPv6. Peer makes a system call and allocates.
 func Peer(fd int) netip.AddrPort {

@@ -47,6 +47,7 @@ func TestAcceptsByNeed(t *testing.T) {
 
 // A request that came with its connection, and the commands behind it, are answered in the turn that accepts.
 func TestReadsWhatItAccepts(t *testing.T) {
+	notByTLS(t, manyReads)
 	const timeout = 50 * time.Millisecond
 	r := newStepped(t, func(o *Options) { o.Limits.HandshakeTimeout = timeout })
 	c := r.open()
@@ -83,6 +84,7 @@ func TestAcceptsTheGone(t *testing.T) {
 
 // A client that is slow in its first read already ends with the part of the turn that accepts it, also behind a pause.
 func TestAcceptsTheSlow(t *testing.T) {
+	notByTLS(t, manyReads)
 	r := newStepped(t, func(o *Options) { o.Limits.OutboundMax = 100 })
 	command := func(json string) []byte { return wire.AppendMasked(nil, ws.OpText, []byte(json), [4]byte{}) }
 	c := r.open()

@@ -119,6 +119,7 @@ func TestAdmissionLevel(t *testing.T) {
 
 // While wsd stops, a client that waited in the kernel learns of that, and not of an overload.
 func TestAdmissionWhileStopping(t *testing.T) {
+	notByTLS(t, manyReads)
 	a := NewAdmission(AnswerReset, false, time.Second)
 	r := newStepped(t, func(o *Options) { o.Admission = a })
 	a.Refuse(100)

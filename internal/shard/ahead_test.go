@@ -9,7 +9,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"wsd/internal/epoll"
 	"wsd/internal/routing"
 	"wsd/internal/wire"
 )
@@ -126,7 +125,6 @@ func testAheadOrder(t *testing.T, rnd *rand.Rand) {
 			o.next[name] = len(published[name]) // Nothing is published while it joins.
 		}
 		r.during(func() { o.c = r.join(list...) })
-		o.fd = rawFD(t, o.c.conn)
 		readers = append(readers, o)
 	}
 	join()
@@ -174,7 +172,6 @@ func testAheadOrder(t *testing.T, rnd *rand.Rand) {
 // orderReader is a client that knows what is to come next.
 type orderReader struct {
 	c      *client
-	fd     int
 	next   map[string]int // By channel, index into what was published.
 	closed bool
 }
@@ -182,7 +179,7 @@ type orderReader struct {
 func (o *orderReader) read(t *testing.T, published map[string][]uint64) {
 	t.Helper()
 	buf := make([]byte, 256<<10)
-	n, err := epoll.Read(o.fd, buf)
+	n, err := o.c.readNow(buf)
 	if err == nil && n == 0 {
 		o.closed = true
 	}

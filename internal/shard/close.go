@@ -13,7 +13,8 @@ import (
 //
 //   - end: an orderly close. What is queued stays or goes as the reason says, a close frame follows, our side is shut
 //     when all is sent, and the socket is closed when the peer has closed too, or after CloseGrace.
-//   - fail: the same, put off to the end of the turn, for code that is walking a channel's subscribers.
+//   - fail: the same, put off to the end of the turn, for code that is walking a channel's subscribers. If many fail at
+//     once, some end in the next turns.
 //   - abort: at once. Unsent bytes are dropped and the peer gets a reset.
 //
 // Whichever it is, leave undoes what the shard keeps for a connection, and sender.discard what it was to be sent.

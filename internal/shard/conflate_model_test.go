@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wsd/internal/bus"
-	"wsd/internal/epoll"
 	"wsd/internal/wire"
 )
 
@@ -41,7 +40,6 @@ type listener struct {
 	m        *model
 	conn     *conn
 	alive    uint32 // The generation of conn.
-	fd       int
 	protocol bool
 	follows  map[string]*followed // By channel.
 	leaving  string               // The channel of the last unsubscribe command.
@@ -73,7 +71,6 @@ func (m *model) join() {
 	tcp := tcp(l.client.conn)
 	require.NoError(m.t, tcp.SetDeadline(time.Time{}))
 	require.NoError(m.t, tcp.SetReadBuffer(32<<10)) // Less, and the kernel waits for its timers.
-	l.fd = rawFD(m.t, tcp)
 	port := tcp.LocalAddr().(*net.TCPAddr).Port
 	m.shard.slab.each(func(c *conn) {
 		peer, err := unix.Getpeername(int(c.fd))
@@ -95,7 +92,7 @@ func (l *listener) ended() bool { return l.conn.generation != l.alive || !l.conn
 // drain reads up to n bytes, takes note of what came, and returns whether there was something.
 func (l *listener) drain(n int) bool {
 	buf := make([]byte, n)
-	n, err := epoll.Read(l.fd, buf)
+	n, err := l.client.readNow(buf)
 	if n <= 0 || err != nil {
 		return false
 	}

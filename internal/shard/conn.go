@@ -16,7 +16,7 @@ const (
 	stateJoining                  // Upgraded, but the connect command of its dialect has not come yet.
 	stateJoined                   // A client that has said whatever it must say first.
 	stateClosing                  // The last bytes are queued or sent; what comes in is discarded.
-	stateFailed                   // Ends at the end of the turn, see outlet.fail.
+	stateFailed                   // Ends at the end of this turn or of one of the next, see outlet.fail.
 	stateCount
 )
 

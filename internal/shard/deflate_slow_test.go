@@ -7,7 +7,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"wsd/internal/epoll"
 	"wsd/internal/wire"
 )
 
@@ -107,9 +106,9 @@ func TestDeflateConflating(t *testing.T) {
 	for ; stats.Slow[PolicyConflate].Load() == 0; n++ {
 		keyed(n)
 	}
-	fd, buf := rawFD(t, c.conn), make([]byte, 64<<10)
+	buf := make([]byte, 64<<10)
 	eventually(t, "only what waits for the pool is left", func() bool {
-		_, _ = epoll.Read(fd, buf)
+		_, _ = c.readNow(buf)
 		r.step()
 		return conn.out.chunks[0].deferred
 	})
@@ -119,7 +118,7 @@ func TestDeflateConflating(t *testing.T) {
 		keyed(n)
 	}
 	eventually(t, "back to normal", func() bool {
-		_, _ = epoll.Read(fd, buf)
+		_, _ = c.readNow(buf)
 		r.step()
 		return conn.out.merge == nil && conn.out.chunks == nil
 	})

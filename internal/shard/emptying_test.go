@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"wsd/internal/epoll"
 	"wsd/internal/wire"
 )
 
@@ -19,7 +18,6 @@ type slowReader struct {
 	*rig
 	client *client
 	conn   *conn
-	fd     int
 	buf    []byte
 }
 
@@ -38,7 +36,7 @@ func newSlowReader(t *testing.T, change func(*Options)) *slowReader {
 		}
 	})
 	require.NoError(t, tcp(s.client.conn).SetReadBuffer(4096))
-	s.conn, s.fd = r.shard.slab.get(0), rawFD(t, s.client.conn)
+	s.conn = r.shard.slab.get(0)
 	for s.conn.out.cost < 1<<20 {
 		r.publish("a", strings.Repeat("1", 16<<10))
 		r.step()
@@ -56,7 +54,7 @@ func (s *slowReader) after(d time.Duration) {
 func (s *slowReader) read() {
 	before, _ := s.conn.acked()
 	eventually(s.t, "bytes leave", func() bool {
-		n, _ := epoll.Read(s.fd, s.buf)
+		n, _ := s.client.readNow(s.buf)
 		s.client.buf = append(s.client.buf, s.buf[:max(n, 0)]...)
 		s.step()
 		acked, _ := s.conn.acked()

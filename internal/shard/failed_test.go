@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/gobwas/ws"
 	"github.com/stretchr/testify/require"
 
 	"wsd/internal/bus"
@@ -294,4 +295,66 @@ func TestParkedIsBounded(t *testing.T) {
 		return done
 	})
 	require.Zero(t, r.reason(ReasonSlow))
+}
+
+// Connections that fail at once, as clients do whose channels the server subscribed them to, end in turns that are
+// bounded, in their order. Those that wait take part in nothing, whatever happens to them meanwhile.
+func TestFailuresTakeTurns(t *testing.T) {
+	const perTurn = workPart/(unitsEnd+2*unitsLeave) + 1 // Each has its user's entry and one channel.
+	const clients = 3*perTurn + 10
+	p := newPastRig(t, withAuthority(&authority{}, nil))
+	p.place.set("a", 0)
+	all := make([]*client, clients)
+	p.during(func() {
+		for i := range all {
+			all[i], _ = p.login("user=alice,server=a")
+		}
+	})
+	p.breakStream(bus.Break{Channel: "a"})
+	p.publish("a", "1") // From behind the break.
+	s := p.shard
+	p.step()
+	inState := func(state connState) (n int) {
+		s.slab.each(func(c *conn) {
+			if c.state == state {
+				n++
+			}
+		})
+		return n
+	}
+	ended := clients - inState(stateFailed)
+	require.InDelta(t, perTurn, ended, 1)
+	first, last := s.slab.get(clients-1), s.slab.get(0) // A break begins with the last subscriber.
+	require.Equal(t, stateClosing, first.state)
+	require.Equal(t, stateFailed, last.state)
+
+	// One that waits sends something, another one is reset, and what is left of the turn is too short for any.
+	all[0].send(ws.OpText, `{"id":9,"rpc":{}}`)
+	require.NoError(t, tcp(all[1].conn).SetLinger(0))
+	require.NoError(t, all[1].conn.Close())
+	commands := s.stats.Commands.Load()
+	s.work.over = true
+	s.work.beginPart()
+	require.True(t, s.endFailed())
+	require.InDelta(t, ended+leastPart/(unitsEnd+2*unitsLeave), clients-inState(stateFailed), 1)
+	for turns := 1; inState(stateFailed) > 0; turns++ {
+		before := inState(stateFailed)
+		p.step()
+		require.LessOrEqual(t, before-inState(stateFailed), perTurn)
+		require.LessOrEqual(t, turns, clients/perTurn+1)
+	}
+	require.Empty(t, s.outlet.failed)
+	require.Equal(t, commands, s.stats.Commands.Load())
+	p.during(func() {
+		for i, c := range all {
+			if i == 1 {
+				continue
+			}
+			code, _ := c.closed()
+			require.EqualValues(t, 3010, code)
+			_ = c.conn.Close()
+		}
+	})
+	eventually(t, "all have gone", func() bool { p.step(); return s.stats.Connections.Load() == 0 })
+	require.EqualValues(t, clients, p.reason(ReasonInsufficientState)+p.reason(ReasonGone))
 }

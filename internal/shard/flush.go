@@ -70,15 +70,29 @@ func (s *Shard) watch(c *conn) {
 	}
 }
 
-// endFailed ends the connections that failed in this turn.
-func (s *Shard) endFailed() {
-	for i := 0; i < len(s.outlet.failed); i++ { //nolint:intrange // It grows meanwhile.
-		// One whose peer has closed meanwhile has ended already, which abort and end see.
-		if c := s.slab.get(s.outlet.failed[i]); c.reason.aborts() {
+// endFailed ends connections that failed, in their order, as many as the part of the turn allows. It returns whether
+// there are others, which end in the next turns.
+func (s *Shard) endFailed() (more bool) {
+	n := 0
+	for ; n < len(s.outlet.failed) && s.work.goesOn(); n++ { // It grows meanwhile.
+		ref := s.outlet.failed[n]
+		c := s.slab.find(ref.slot, ref.generation)
+		if c == nil || c.state != stateFailed {
+			s.work.spendPart(1)
+			continue // Its peer has closed it, or a shutdown, and it has ended.
+		}
+		s.doing.on(c)
+		s.work.spendPart(unitsOfEnd(c))
+		if c.reason.aborts() {
 			s.abort(c)
 		} else {
 			s.end(c, c.reason)
 		}
 	}
-	s.outlet.failed = shrink.Slice(s.outlet.failed, len(s.outlet.failed))
+	if n < len(s.outlet.failed) {
+		s.outlet.failed = s.outlet.failed[n:] // Those that fail meanwhile come after them.
+		return true
+	}
+	s.outlet.failed = shrink.Slice(s.outlet.failed, n)
+	return false
 }

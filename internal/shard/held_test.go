@@ -80,9 +80,7 @@ func TestHeldByTLSEnds(t *testing.T) {
 // A client that shows a token and exceeds a limit in what came with its connection is closed for the limit, although its
 // socket is not watched yet.
 func TestHeldWhileAccepted(t *testing.T) {
-	if *everythingTLS {
-		t.Skip("a handshake takes more than one read")
-	}
+	notByTLS(t, manyReads)
 	a := &authority{hold: true}
 	r := newStepped(t, withAuthority(a, func(o *Options) { o.Limits.Rates[RateCommands] = RateLimit{PerSecond: 1} }))
 	c := r.openPlain()

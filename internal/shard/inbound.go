@@ -21,6 +21,7 @@ type incomplete struct {
 	bytes    []byte
 	headSeen int    // Of a request: bytes already searched for its end.
 	commands []byte // Of a complete message: those that a turn has left for the next one. They come before bytes.
+	lowWater bool   // The socket is reported only when the rest of a record is there, see awaitRecord.
 }
 
 func (in *incomplete) memory() int64 {

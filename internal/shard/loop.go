@@ -64,7 +64,9 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 	s.begin(partEnd)
 	s.work.beginPart()
 	more = s.notifyRecalled() || more
-	s.endFailed()
+	s.endWorn()
+	s.work.beginPart()
+	more = s.endFailed() || more
 	s.begin(partClose)
 	s.work.beginPart()
 	more = s.closeDue(began) || more
@@ -82,12 +84,13 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 	s.begin(partFlush)
 	s.limitPinned()
 	s.flushDirty()
+	more = s.restTLS() || more
 	s.lap()
 	s.gatherer.noteTimes(s.stats, s.latency.at)
 	s.begin(partCounting)
 	s.endTurn(began)
 	more = more || len(events) == eventsPerTurn || len(s.completions.due) > 0 ||
-		len(s.work.waiting) > 0 || len(s.flows.ready) > 0 || len(s.orders.queue) > 0 ||
+		len(s.work.waiting) > 0 || len(s.secured.worn) > 0 || len(s.flows.ready) > 0 || len(s.orders.queue) > 0 ||
 		s.closing && s.connections == 0
 	return more, false
 }
@@ -195,6 +198,7 @@ func (s *Shard) setTimer() {
 	earlier(s.flows.pauses.wakeAt())
 	earlier(s.draining.wakeAt(s.clients))
 	earlier(s.answersFull)
+	earlier(s.secured.restAt)
 	if s.closing {
 		earlier(ticks(time.Duration(max(1, s.deadline.Load()))))
 	}

@@ -9,8 +9,8 @@ type outlet struct {
 	stats  *Stats
 	sender *sender
 
-	dirty  []uint32 // Slots of connections that the flush looks at.
-	failed []uint32 // Slots of connections that end at the end of the turn.
+	dirty  []uint32  // Slots of connections that the flush looks at.
+	failed []connRef // Connections that end at the end of the turn, or of one of the next turns if they are many.
 }
 
 // queue has k sent by the turn's flush, whatever waits already: for what a connection must get.
@@ -77,8 +77,8 @@ func (l *outlet) encodeFailed(c *conn, err error) {
 }
 
 // fail ends c for the verdict of an operation on its outbox, at the end of the turn: whoever asked may be walking a
-// channel's subscribers, which the end of a connection changes. Until then nothing is queued for it, and nothing that
-// it sends is read.
+// channel's subscribers, which the end of a connection changes. If more connections fail than a turn ends, c waits for
+// one of the next turns. Until then nothing is queued for it, and nothing that it sends is read.
 func (l *outlet) fail(c *conn, v verdict) { l.failFor(c, v.reason()) }
 
 // failFor is fail for a reason of the caller's.
@@ -90,5 +90,5 @@ func (l *outlet) failFor(c *conn, reason Reason) {
 		l.stats.Slow[PolicyDisconnect].Add(1)
 	}
 	c.state, c.reason = stateFailed, reason
-	l.failed = append(l.failed, c.slot)
+	l.failed = append(l.failed, connRef{c.slot, c.generation})
 }

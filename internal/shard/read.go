@@ -25,6 +25,8 @@ func (s *Shard) readable(c *conn) {
 		return
 	case c.input != inputNone:
 		return // It is in the list.
+	case c.state == stateFailed:
+		return // It ends in one of the next turns, and nothing that it sends matters.
 	case s.work.over && c.state == stateClosing:
 		return // It comes again with the next turn's events.
 	case s.work.over:

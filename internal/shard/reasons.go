@@ -39,6 +39,7 @@ const (
 	ReasonOrder                    // The server API has closed it.
 	ReasonBackend                  // The backend has it disconnected.
 	ReasonPublish                  // Of a raw client: what it published could not be written.
+	ReasonTLSKeys                  // Its TLS 1.2 keys have protected as many records as they should.
 	reasonCount
 )
 
@@ -88,6 +89,7 @@ var closings = [reasonCount]closing{
 	},
 	ReasonBackend: {"backend", 1008, "disconnected by the application", proto.DisconnectForceNoReconnect},
 	ReasonOrder:   {"api", 1008, "disconnected by the server", proto.DisconnectForceNoReconnect},
+	ReasonTLSKeys: {"tls_keys", 1012, "TLS keys are used up, reconnect", proto.DisconnectForceReconnect},
 	ReasonPublish: {"publish", 1013, "a publication was not written, reconnect", proto.Disconnect{}},
 }
 

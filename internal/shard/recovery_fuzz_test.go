@@ -103,6 +103,7 @@ type recoveryClient struct {
 func newRecoveryWorld(t *testing.T) *recoveryWorld {
 	t.Helper()
 	r := newStreamRig(t, 0, 0, func(o *Options) {
+		o.TLS = TLS{} // It writes past TLS.
 		o.Logger = slog.New(slog.DiscardHandler)
 		o.Recovery.PublicationsMax, o.Recovery.HistoryMax = fuzzRecords+40, 50
 		o.Limits.OutboundMax = 128 << 10

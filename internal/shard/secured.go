@@ -21,6 +21,11 @@ type secured struct {
 	bytes  int64          // What all connections keep.
 	out    []byte         // For sealing.
 	opened int            // Records since takeOpened, see tlsrecord.Conn.Opened.
+
+	awake    []*secureConn // Those that have ciphers, see resting.go.
+	restAt   uint32        // Tick at which they are looked through next; 0: none has any.
+	restNext int           // How many of them are still to be looked at.
+	worn     []uint32      // Slots of connections that end because their keys are worn.
 }
 
 // takeOpened returns how many records were opened since its last call.
@@ -47,6 +52,9 @@ type secureConn struct {
 	computing bool // The handshake is at a step: nothing is read for it.
 	paused    bool // The socket is not watched meanwhile.
 	fresh     bool // partial may have complete records.
+	gone      bool // The connection has ended.
+	worn      bool // It is in secured.worn, or was.
+	warmth    warmth
 }
 
 // handshakeBytes is what a handshake takes beside that, as measured: its goroutine's stack, crypto/tls and what it has
@@ -94,7 +102,9 @@ func (x *secured) forget(t *transport) {
 	if !t.secure {
 		return
 	}
-	x.bytes -= x.of(t).keeps()
+	sc := x.of(t)
+	x.bytes -= sc.keeps()
+	sc.gone = true
 	block := t.slot >> blockBits
 	b := x.blocks[block]
 	b.conns[t.slot&(blockSlots-1)], t.secure = nil, false
@@ -158,10 +168,11 @@ func (x *secured) read(t *transport, b []byte) (n int, err error) {
 		return 0, nil
 	}
 	sc.fresh = false
-	plain, rest, end := sc.records.Open(b[:kept+n])
+	plain, rest, end := x.using(sc).Open(b[:kept+n])
 	x.opened += sc.records.Opened()
 	x.keepPartial(sc, rest)
 	sc.err = end
+	x.noteWorn(t, sc)
 	if err := x.sendDue(t, sc); err != nil {
 		return 0, err
 	}
@@ -197,7 +208,8 @@ func (x *secured) write(t *transport, b []byte) (taken int, err error) {
 		part := b[taken:min(len(b), taken+tlsrecord.ContentMax)]
 		sc, err := x.ready(t)
 		if err == nil {
-			x.out = sc.records.Seal(x.out[:0], part)
+			x.out = x.using(sc).Seal(x.out[:0], part)
+			x.noteWorn(t, sc)
 			err = x.send(t, sc, x.out)
 		}
 		switch {
@@ -217,7 +229,8 @@ func (x *secured) writeParts(t *transport, parts [][]byte) (taken int, err error
 	if err != nil {
 		return 0, err
 	}
-	x.out = sc.records.SealParts(x.out[:0], parts)
+	x.out = x.using(sc).SealParts(x.out[:0], parts)
+	x.noteWorn(t, sc)
 	if err := x.send(t, sc, x.out); err != nil {
 		return 0, err
 	}
@@ -278,7 +291,7 @@ func (x *secured) sendDue(t *transport, sc *secureConn) error {
 	if sc.records == nil || !sc.records.Due() || len(sc.unsent) > 0 {
 		return nil
 	}
-	x.out = sc.records.SealDue(x.out[:0], false)
+	x.out = x.using(sc).SealDue(x.out[:0], false)
 	return x.send(t, sc, x.out)
 }
 
@@ -291,7 +304,7 @@ func (x *secured) say(t *transport, a tlsrecord.Alert) {
 	if sc.records == nil {
 		return
 	}
-	if x.out = sc.records.SealAlert(x.out[:0], a); len(x.out) > 0 {
+	if x.out = x.using(sc).SealAlert(x.out[:0], a); len(x.out) > 0 {
 		_ = x.send(t, sc, x.out) // An error means that the client is gone.
 	}
 }

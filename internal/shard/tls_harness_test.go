@@ -3,12 +3,17 @@ package shard
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
 	"flag"
+	"io"
 	"net"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
+	"wsd/internal/epoll"
 	"wsd/internal/testutil"
 	"wsd/internal/tlshandshake"
 )
@@ -55,7 +60,7 @@ func (r *rig) openTLS(config *tls.Config) *client {
 // startTLS makes a client speak TLS; its handshake is still to come.
 func startTLS(c *client, config *tls.Config) *tls.Conn {
 	config.InsecureSkipVerify, config.ServerName = true, "wsd.test"
-	conn := tls.Client(c.conn, config)
+	conn := tls.Client(&polled{Conn: c.conn}, config)
 	c.conn, c.in = conn, bufio.NewReader(conn)
 	return conn
 }
@@ -65,5 +70,70 @@ func tcp(c net.Conn) *net.TCPConn {
 	if secure, ok := c.(*tls.Conn); ok {
 		c = secure.NetConn()
 	}
+	if p, ok := c.(*polled); ok {
+		c = p.Conn
+	}
 	return c.(*net.TCPConn)
 }
+
+// polled is a connection whose reads do not wait while now is set.
+type polled struct {
+	net.Conn
+	now bool
+}
+
+func (p *polled) Read(b []byte) (int, error) {
+	if !p.now {
+		return p.Conn.Read(b)
+	}
+	raw, err := p.Conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	n, errno := 0, error(nil)
+	if err := raw.Control(func(fd uintptr) { n, errno = epoll.Read(int(fd), b) }); err != nil {
+		return 0, err
+	}
+	switch {
+	case errno == unix.EAGAIN:
+		return 0, os.ErrDeadlineExceeded // After which crypto/tls goes on reading.
+	case errno == nil && n == 0:
+		return 0, io.EOF
+	}
+	return n, errno
+}
+
+// readNow reads what has come, without waiting, as epoll.Read does: 0 bytes without an error are the end. It reads past
+// c.in, which must be empty.
+func (c *client) readNow(b []byte) (n int, err error) {
+	secure, ok := c.conn.(*tls.Conn)
+	if !ok {
+		return epoll.Read(rawFD(c.t, c.conn), b)
+	}
+	below, _ := secure.NetConn().(*polled)
+	below.now = true
+	defer func() { below.now = false }()
+	for n < len(b) && err == nil { // One record at a time.
+		var k int
+		k, err = secure.Read(b[n:])
+		n += k
+	}
+	switch {
+	case n > 0, errors.Is(err, io.EOF):
+		return n, nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return 0, unix.EAGAIN
+	}
+	return 0, err
+}
+
+// notByTLS skips a test of what there is not, or cannot be seen, when all clients speak TLS.
+func notByTLS(t testing.TB, why string) {
+	t.Helper()
+	if *everythingTLS {
+		t.Skip(why)
+	}
+}
+
+// manyReads is why a test that counts turns or reads cannot be by TLS.
+const manyReads = "a handshake takes more than one read"

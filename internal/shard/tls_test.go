@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -323,33 +322,6 @@ func TestTLSSlowClient(t *testing.T) {
 		})
 		r.during(func() { eventually(t, "it is gone", func() bool { return r.shard.Stats().Connections.Load() == 0 }) })
 	}
-}
-
-// What an idle TLS connection holds in memory, beside its entry in the slab.
-func TestTLSIdleMemory(t *testing.T) {
-	const connections = 4096
-	var x secured
-	for _, suite := range []uint16{tls.TLS_AES_128_GCM_SHA256, tls.TLS_AES_256_GCM_SHA384, tls.TLS_CHACHA20_POLY1305_SHA256} {
-		x = secured{}
-		transports := make([]transport, connections)
-		before := heap()
-		for i := range transports {
-			transports[i].slot = uint32(i)
-			sc := x.add(&transports[i])
-			secret := make([]byte, 32)
-			if suite == tls.TLS_AES_256_GCM_SHA384 {
-				secret = make([]byte, 48)
-			}
-			var err error
-			sc.records, err = tlsrecord.New(tlsrecord.From13(suite, secret, bytes.Clone(secret), 0))
-			require.NoError(t, err)
-		}
-		each := float64(heap()-before) / connections
-		t.Logf("%s: %.0f bytes", tls.CipherSuiteName(suite), each)
-		require.Less(t, each, 4096.0)
-		runtime.KeepAlive(transports)
-	}
-	runtime.KeepAlive(x)
 }
 
 // BenchmarkFanoutTLS compares a delivery by TLS with a plain one, in CPU of the process. Nobody opens the records.

@@ -31,6 +31,7 @@ var limitTests = map[string][]string{
 	"`client.head_max`":               {"TestHeadMaxInDryRun", "TestHTTPAnswers"},
 	"`client.stale_close_delay`":      {"TestStale"},
 	"`limits.age`":                    {"TestAge"},
+	"records under one AES-GCM key":   {"TestTLSKeysWearOut"},
 	"`limits.idle`":                   {"TestIdle"},
 	"`client.pong_timeout`":           {"TestPings"},
 	"`client.progress_timeout`":       {"TestNoProgress"},

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
+	"runtime/pprof"
 	"sync"
 	"time"
 
@@ -34,7 +36,7 @@ type Info struct {
 
 // The errors of a handshake that ended for another reason than what the client sent.
 var (
-	ErrEvicted = errors.New("too many TLS handshakes are under way, and this one has waited longest for its client")
+	ErrEvicted = errors.New("too many TLS handshakes are under way, and this one has waited longest")
 	errGone    = errors.New("the client is gone")
 )
 
@@ -44,9 +46,12 @@ type Handshake struct {
 	began time.Time
 
 	// Under the pool's lock.
-	place *list.Element // In Pool.waiting.
+	place  *list.Element // In Pool.waiting.
+	queued *list.Element // In Pool.turns.
+	begun  bool          // It has had a turn.
 
 	wake chan struct{} // Has an element when the client has sent something, or stopped is set.
+	turn chan struct{} // Has an element when it has waited for a turn and has one.
 
 	mu      sync.Mutex
 	in      []byte     // Whole records that were fed and not read.
@@ -54,7 +59,8 @@ type Handshake struct {
 	owed    *Step      // A report that waits for Await.
 	stopped Result     // ResultEvicted or ResultGone: it is to end.
 
-	// Of the handshake's own goroutine.
+	// Of the handshake's own goroutine, once it runs.
+	has     bool   // It has a turn.
 	body    int    // Bytes that are left of the record being read.
 	written []byte // All that was written.
 	sent    int    // Bytes of written that were reported.
@@ -93,6 +99,9 @@ func (h *Handshake) Await(report func(Step)) {
 func (h *Handshake) Abandon() {
 	h.stop(ResultGone) // Before it leaves: it must not enter again.
 	h.pool.leave(h)
+	if h.pool.leaveFresh(h) {
+		go h.run() // To its end.
+	}
 }
 
 func (h *Handshake) stop(why Result) {
@@ -127,12 +136,16 @@ func (h *Handshake) tell(s Step) {
 	}
 }
 
-// run is the handshake's goroutine.
+// run is the handshake's goroutine. It has a turn, or is to end.
 func (h *Handshake) run() {
+	pprof.Do(context.Background(), pprof.Labels("component", "tls"), func(context.Context) { h.finish() })
+}
+
+func (h *Handshake) finish() {
 	p := h.pool
-	p.slots <- struct{}{}
+	runtime.Gosched()
 	step := h.shake()
-	<-p.slots
+	p.pass(h)
 	h.mu.Lock()
 	step.Done, step.Rest = true, h.in
 	stopped := h.stopped
@@ -244,12 +257,11 @@ func (s stream) Write(b []byte) (int, error) {
 // wait reports a step and waits until the client has sent more. Another handshake may compute meanwhile.
 func (h *Handshake) wait() error {
 	p := h.pool
-	<-p.slots
-	defer func() { p.slots <- struct{}{} }()
+	p.pass(h)
 	if err := p.await(h); err != nil {
 		return err
 	}
 	h.tell(Step{})
 	<-h.wake
-	return h.stoppedWhy()
+	return p.take(h)
 }

@@ -2,10 +2,8 @@ package tlshandshake
 
 import (
 	"container/list"
-	"context"
 	"crypto/tls"
 	"fmt"
-	"runtime/pprof"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,19 +21,20 @@ type Pool struct {
 	o      Options
 	config atomic.Pointer[tls.Config]
 	stats  *Stats
-	slots  chan struct{} // One for each handshake that computes.
 
 	mu        sync.Mutex
+	turns     turns
 	computing int       // Handshakes that compute or wait to.
 	waiting   list.List // Of *Handshake: those that wait for their client, the longest first.
 }
 
-// New returns a Pool. It starts no goroutine; each handshake has one of its own until it ends.
+// New returns a Pool. It starts no goroutine; each handshake has one of its own from when it begins to compute until it
+// ends.
 func New(o Options) (*Pool, error) {
 	if o.Workers < 1 || o.PendingMax < 1 || o.Config == nil {
 		return nil, fmt.Errorf("BUG: TLS handshakes with %d workers, at most %d", o.Workers, o.PendingMax)
 	}
-	p := &Pool{o: o, stats: NewStats(), slots: make(chan struct{}, o.Workers)}
+	p := &Pool{o: o, stats: NewStats(), turns: turns{free: o.Workers, patience: patience}}
 	p.SetConfig(o.Config)
 	return p, nil
 }
@@ -52,21 +51,23 @@ func (p *Pool) Config() *tls.Config { return p.config.Load() }
 func (p *Pool) Stats() *Stats { return p.stats }
 
 // Begin begins a handshake with the client's first records, which must be whole; the Handshake takes over the slice. It
-// returns nil when too many handshakes compute or wait to compute. report is called once, by another goroutine, for the
-// first step: see Handshake.Await.
+// returns nil when too many handshakes compute or wait to compute, unless one of them has waited so long that it gives
+// way. report is called once, by another goroutine, for the first step: see Handshake.Await.
 func (p *Pool) Begin(records []byte, report func(Step)) *Handshake {
-	h := &Handshake{pool: p, in: records, report: report, began: time.Now(), wake: make(chan struct{}, 1)}
+	h := &Handshake{pool: p, in: records, report: report, began: time.Now(), wake: make(chan struct{}, 1),
+		turn: make(chan struct{}, 1)}
 	h.secrets.hello(records)
-	p.mu.Lock()
-	if p.computing >= p.o.PendingMax {
-		p.mu.Unlock()
+	p.stats.Pending.Add(1)
+	gives, ok := p.start(h)
+	if !ok {
+		p.stats.Pending.Add(-1)
 		p.stats.Results[ResultRefused].Add(1)
 		return nil
 	}
-	p.computing++
-	p.mu.Unlock()
-	p.stats.Pending.Add(1)
-	go pprof.Do(context.Background(), pprof.Labels("component", "tls"), func(context.Context) { h.run() })
+	if gives != nil {
+		gives.stop(ResultEvicted)
+		go gives.run()
+	}
 	return h
 }
 

@@ -16,7 +16,7 @@ const (
 	ResultFailed                // Client and server did not agree, or the client broke the protocol.
 	ResultGone                  // The client went away, or took longer than client.handshake_timeout.
 	ResultEvicted               // It gave way to a new one, as too many were under way.
-	ResultRefused               // It did not begin, as too many were under way and none waited for its client.
+	ResultRefused               // It did not begin, as too many were to compute, and none of them was late.
 	resultCount
 )
 

@@ -109,6 +109,9 @@ func exchange(t *testing.T, p *peer, updates bool) {
 			require.Equal(t, "before", string(out[:6]))
 			p.write(out[6:])
 		}
+		if random.IntN(5) == 0 {
+			p.conn.Rest()
+		}
 		if random.IntN(10) == 0 {
 			state := p.conn.State()
 			var err error

@@ -15,7 +15,7 @@ const (
 
 // Opened returns how much work the last call of Open did: the records that it opened, however short they were. A
 // KeyUpdate counts as the 32 records that take as long.
-func (c *Conn) Opened() int { return c.opened }
+func (c *Conn) Opened() int { return int(c.opened) }
 
 // Open opens the complete records at the start of b, where they are, and returns their content, which is at the start
 // of b, and the incomplete record behind them. With an error, plain is what came before, and all later calls return the
@@ -74,7 +74,7 @@ func (c *Conn) recordLen(b []byte) (int, error) {
 	}
 	n := int(b[3])<<8 + int(b[4])
 	most := RecordMax - HeaderLen
-	if c.version == tls.VersionTLS13 {
+	if c.suite.version == tls.VersionTLS13 {
 		most = ContentMax + 256 // RFC 8446 §5.2.
 	}
 	if n > most {
@@ -90,29 +90,29 @@ func (c *Conn) recordLen(b []byte) (int, error) {
 func (c *Conn) open(record []byte) (content []byte, typ byte, err error) {
 	typ = record[0]
 	h, explicit := &c.in, c.suite.explicit
-	sealed := record[HeaderLen:]
-	if c.version == tls.VersionTLS13 && typ != typeData {
+	aead, sealed := h.cipher(c.suite), record[HeaderLen:]
+	if c.suite.version == tls.VersionTLS13 && typ != typeData {
 		return nil, 0, violation(AlertUnexpectedMessage, "a TLS record that is not encrypted")
 	}
-	if len(sealed) < explicit+h.aead.Overhead() {
+	if len(sealed) < explicit+aead.Overhead() {
 		return nil, 0, violation(AlertBadRecordMAC, "a TLS record that is too short")
 	}
 	additional := record[:HeaderLen]
-	if c.version == tls.VersionTLS12 {
-		additional = c.additional(h.number, typ, len(sealed)-explicit-h.aead.Overhead())
+	if c.suite.version == tls.VersionTLS12 {
+		additional = c.additional(h.number, typ, len(sealed)-explicit-aead.Overhead())
 	}
 	nonce := h.nonce(c.suite)
 	if explicit > 0 {
 		copy(nonce[ivSize-8:], sealed) // The client may choose it, and only its own secrecy depends on it.
 		sealed = sealed[explicit:]
 	}
-	content, err = h.aead.Open(sealed[:0], nonce, sealed, additional)
+	content, err = aead.Open(sealed[:0], nonce, sealed, additional)
 	h.restore(c.suite)
 	if err != nil {
 		return nil, 0, violation(AlertBadRecordMAC, "a TLS record that was changed on its way")
 	}
 	h.number++
-	if c.version == tls.VersionTLS13 {
+	if c.suite.version == tls.VersionTLS13 {
 		if len(content) > ContentMax+1 {
 			return nil, 0, violation(AlertRecordOverflow, "a TLS record with too much content")
 		}
@@ -156,7 +156,7 @@ func (c *Conn) takeAlert(level byte, a Alert) error {
 	switch {
 	case a == AlertCloseNotify:
 		return ErrEnded
-	case a == AlertUserCanceled, c.version == tls.VersionTLS12 && level == levelWarning:
+	case a == AlertUserCanceled, c.suite.version == tls.VersionTLS12 && level == levelWarning:
 		return nil
 	default: // In TLS 1.3 the level means nothing.
 		return &PeerAlert{a}
@@ -167,9 +167,9 @@ func (c *Conn) takeAlert(level byte, a Alert) error {
 // another key (RFC 8446 §5.1); no known client sends it in pieces.
 func (c *Conn) takeHandshake(content []byte) error {
 	switch {
-	case c.version == tls.VersionTLS12 && content[0] == messageClientHello:
+	case c.suite.version == tls.VersionTLS12 && content[0] == messageClientHello:
 		return violation(AlertNoRenegotiation, "renegotiation is not supported")
-	case c.version == tls.VersionTLS12 || content[0] != messageKeyUpdate:
+	case c.suite.version == tls.VersionTLS12 || content[0] != messageKeyUpdate:
 		return violation(AlertUnexpectedMessage, "a handshake message that has no place here")
 	case len(content) != keyUpdateLen || content[1] != 0 || content[2] != 0 || content[3] != 1:
 		return violation(AlertDecodeError, "a malformed KeyUpdate")

@@ -28,11 +28,11 @@ func (c *Conn) begin(dst []byte) (grown []byte, start int) {
 	if c.said {
 		panic("BUG: a TLS record after an alert")
 	}
-	if c.updateDue || c.suite.sealMax > 0 && c.out.number >= c.suite.sealMax {
+	if c.updateDue || c.limit != 0 && c.out.number >= uint64(c.limit) && c.suite.version == tls.VersionTLS13 {
 		dst = c.SealDue(dst, true)
 	}
 	var header [HeaderLen + 8]byte
-	return append(dst, header[:c.prefix]...), len(dst)
+	return append(dst, header[:c.prefix()]...), len(dst)
 }
 
 // Due reports whether the client has asked for a KeyUpdate that waits to be sealed. Seal does that too, but there may
@@ -69,7 +69,7 @@ func (c *Conn) SealAlert(dst []byte, a Alert) []byte {
 	}
 	start := len(dst)
 	var header [HeaderLen + 8]byte
-	dst = append(dst, header[:c.prefix]...)
+	dst = append(dst, header[:c.prefix()]...)
 	dst = c.finish(append(dst, a.level(), byte(a)), start, typeAlert)
 	c.said = true
 	return dst
@@ -77,16 +77,17 @@ func (c *Conn) SealAlert(dst []byte, a Alert) []byte {
 
 // finish seals the record that begins at start, whose content is complete.
 func (c *Conn) finish(dst []byte, start int, typ byte) []byte {
-	header, content := start, start+int(c.prefix)
+	header, content := start, start+c.prefix()
 	n := len(dst) - content
 	if n > ContentMax {
 		panic("BUG: a TLS record of more than 16 KiB")
 	}
 	h := &c.out
-	dst = slices.Grow(dst, 1+h.aead.Overhead())
+	aead := h.cipher(c.suite)
+	dst = slices.Grow(dst, 1+aead.Overhead())
 	nonce := h.nonce(c.suite)
 	var additional []byte
-	if c.version == tls.VersionTLS13 {
+	if c.suite.version == tls.VersionTLS13 {
 		dst = append(dst, typ)
 		typ = typeData
 		n++
@@ -95,13 +96,13 @@ func (c *Conn) finish(dst []byte, start int, typ byte) []byte {
 	}
 	dst[header], dst[header+1], dst[header+2] = typ, 3, 3
 	//nolint:gosec // At most RecordMax.
-	binary.BigEndian.PutUint16(dst[header+3:], uint16(c.suite.explicit+n+h.aead.Overhead()))
-	if c.version == tls.VersionTLS13 {
+	binary.BigEndian.PutUint16(dst[header+3:], uint16(c.suite.explicit+n+aead.Overhead()))
+	if c.suite.version == tls.VersionTLS13 {
 		additional = dst[header : header+HeaderLen]
 	} else if c.suite.explicit > 0 {
 		copy(dst[header+HeaderLen:], nonce[ivSize-8:])
 	}
-	sealed := h.aead.Seal(dst[content:content], nonce, dst[content:], additional)
+	sealed := aead.Seal(dst[content:content], nonce, dst[content:], additional)
 	h.restore(c.suite)
 	h.number++
 	return dst[:content+len(sealed)] // There was room for the tag.

@@ -16,6 +16,10 @@ type State struct {
 	Ended     bool // The client has sent close_notify.
 	Said      bool // We have sent an alert, after which nothing may follow.
 	UpdateDue bool // The client has asked for a KeyUpdate that was not sent yet.
+
+	// Limit is how many records a key of AES-GCM protects before it is replaced, or Conn.Worn reports true. 0: less
+	// than 2^24, by a random part.
+	Limit uint32
 }
 
 // Half is one direction of a connection.
@@ -74,54 +78,79 @@ func CountSealed(suiteID uint16, secret, written []byte) (uint64, error) {
 
 // half is one direction of a Conn.
 type half struct {
-	aead   cipher.AEAD
-	secret []byte
-	iv     [ivSize]byte // Changed by the number while a nonce is in use.
+	aead   cipher.AEAD // Of key; nil: it has to be made, see cipher.
 	number uint64
+	secret [secretMax]byte // TLS 1.3: the traffic secret, as long as the suite's hash.
+	key    [keyMax]byte    // As long as the suite has it.
+	iv     [ivSize]byte    // Changed by the number while a nonce is in use.
 }
 
-// ivSize is the length of the nonce of every AEAD here.
-const ivSize = 12
+const (
+	secretMax = 48 // SHA-384.
+	keyMax    = 32 // AES-256 and ChaCha20.
+	ivSize    = 12 // The length of the nonce of every AEAD here.
+)
 
 func (h *half) set(s *suite, from Half) error {
-	h.secret, h.number = from.Secret, from.Number
-	key := from.Secret
+	h.number = from.Number
 	if from.IV == nil {
-		return h.derive(s)
+		return h.derive(s, from.Secret)
 	}
-	if len(key) != s.keyBytes || len(from.IV) != ivSize-s.explicit {
+	if len(from.Secret) != s.keyBytes || len(from.IV) != ivSize-s.explicit {
 		return errSecret
 	}
+	copy(h.key[:], from.Secret)
 	copy(h.iv[:], from.IV)
-	var err error
-	h.aead, err = s.make(key)
-	return err
+	return nil
+}
+
+func (h *half) state(s *suite) Half {
+	if s.version == tls.VersionTLS12 {
+		return Half{
+			Secret: bytes.Clone(h.key[:s.keyBytes]), IV: bytes.Clone(h.iv[:ivSize-s.explicit]), Number: h.number,
+		}
+	}
+	return Half{Secret: bytes.Clone(h.secret[:s.hash.Size()]), Number: h.number}
+}
+
+// cipher returns the AEAD, made if there is none.
+func (h *half) cipher(s *suite) cipher.AEAD {
+	if h.aead == nil {
+		aead, err := s.make(h.key[:s.keyBytes])
+		if err != nil {
+			panic("BUG: a TLS key of the wrong length: " + err.Error())
+		}
+		h.aead = aead
+	}
+	return h.aead
 }
 
 // derive makes key and nonce of a traffic secret of TLS 1.3 (RFC 8446 §7.3).
-func (h *half) derive(s *suite) error {
-	if len(h.secret) != s.hash.Size() {
+func (h *half) derive(s *suite, secret []byte) error {
+	if len(secret) != s.hash.Size() {
 		return errSecret
 	}
-	key, err := s.expandLabel(h.secret, "key", s.keyBytes)
+	key, err := s.expandLabel(secret, "key", s.keyBytes)
 	if err != nil {
 		return err
 	}
-	iv, err := s.expandLabel(h.secret, "iv", ivSize)
+	iv, err := s.expandLabel(secret, "iv", ivSize)
 	if err != nil {
 		return err
 	}
+	copy(h.secret[:], secret)
+	copy(h.key[:], key)
 	copy(h.iv[:], iv)
-	h.aead, err = s.make(key)
-	return err
+	h.aead = nil
+	return nil
 }
 
 // update goes on to the next traffic secret (RFC 8446 §7.2).
 func (h *half) update(s *suite) error {
-	secret, err := s.expandLabel(h.secret, "traffic upd", s.hash.Size())
+	secret, err := s.expandLabel(h.secret[:s.hash.Size()], "traffic upd", s.hash.Size())
 	if err != nil {
 		return err
 	}
-	h.secret, h.number = secret, 0
-	return h.derive(s)
+	h.number = 0
+	return h.derive(s, secret)
 }

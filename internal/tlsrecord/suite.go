@@ -16,38 +16,61 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
-// suite is what the record layer needs to know of a cipher suite.
+// suite is what the record layer needs to know of a cipher suite and the version that it belongs to.
 type suite struct {
-	hash     crypto.Hash
-	keyBytes int
-	make     func(key []byte) (cipher.AEAD, error)
-	// sealMax is how many records one key may seal; 0: any number. RFC 8446 §5.5 allows 2^24.5 for AES-GCM.
-	sealMax uint64
+	id, version uint16
+	hash        crypto.Hash
+	keyBytes    int
+	make        func(key []byte) (cipher.AEAD, error)
+	// limited says that a key may protect 2^24.5 records and no more: AES-GCM, RFC 8446 §5.5. RFC 9325 §4.4 has the
+	// same number for TLS 1.2.
+	limited bool
 	// explicit is the number of bytes of the nonce that stand in each record: TLS 1.2 with AES-GCM (RFC 5288 §3).
 	explicit int
 }
 
-const gcmSealMax = 1 << 24
+const (
+	// recordsMax is how many records a key of AES-GCM protects before it is replaced, or its connection ends. Up to
+	// 2^24.5 there is room for millions of others, such as those that end a connection.
+	recordsMax = 1 << 24
+	// recordsSpread is by how much a connection stays below that, at random: those that get the same records do not
+	// change their keys, or end, at the same moment.
+	recordsSpread = recordsMax / 4
+)
 
-var suites = map[uint16]*suite{
-	tls.TLS_AES_128_GCM_SHA256:       {hash: crypto.SHA256, keyBytes: 16, make: gcm, sealMax: gcmSealMax},
-	tls.TLS_AES_256_GCM_SHA384:       {hash: crypto.SHA384, keyBytes: 32, make: gcm, sealMax: gcmSealMax},
-	tls.TLS_CHACHA20_POLY1305_SHA256: {hash: crypto.SHA256, keyBytes: 32, make: chacha20poly1305.New},
+// suites are those of both versions, by their id.
+var suites = byID(
+	gcm13(tls.TLS_AES_128_GCM_SHA256, crypto.SHA256, 16),
+	gcm13(tls.TLS_AES_256_GCM_SHA384, crypto.SHA384, 32),
+	chacha(tls.VersionTLS13, tls.TLS_CHACHA20_POLY1305_SHA256),
 
-	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256:       gcm12(crypto.SHA256, 16),
-	tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256:         gcm12(crypto.SHA256, 16),
-	tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384:       gcm12(crypto.SHA384, 32),
-	tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384:         gcm12(crypto.SHA384, 32),
-	tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256: chacha12(),
-	tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256:   chacha12(),
+	gcm12(tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, crypto.SHA256, 16),
+	gcm12(tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, crypto.SHA256, 16),
+	gcm12(tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, crypto.SHA384, 32),
+	gcm12(tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, crypto.SHA384, 32),
+	chacha(tls.VersionTLS12, tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256),
+	chacha(tls.VersionTLS12, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256),
+)
+
+func byID(list ...*suite) map[uint16]*suite {
+	m := make(map[uint16]*suite, len(list))
+	for _, s := range list {
+		m[s.id] = s
+	}
+	return m
 }
 
-func gcm12(h crypto.Hash, keyBytes int) *suite {
-	return &suite{hash: h, keyBytes: keyBytes, make: gcm, explicit: 8}
+func gcm13(id uint16, h crypto.Hash, keyBytes int) *suite {
+	return &suite{id: id, version: tls.VersionTLS13, hash: h, keyBytes: keyBytes, make: gcm, limited: true}
 }
 
-func chacha12() *suite {
-	return &suite{hash: crypto.SHA256, keyBytes: chacha20poly1305.KeySize, make: chacha20poly1305.New}
+func gcm12(id uint16, h crypto.Hash, keyBytes int) *suite {
+	return &suite{id: id, version: tls.VersionTLS12, hash: h, keyBytes: keyBytes, make: gcm, limited: true, explicit: 8}
+}
+
+func chacha(version, id uint16) *suite {
+	return &suite{id: id, version: version, hash: crypto.SHA256, keyBytes: chacha20poly1305.KeySize,
+		make: chacha20poly1305.New}
 }
 
 // Suites12 returns the cipher suites of TLS 1.2 that a Conn can use, the preferred ones first. Those of TLS 1.3 all
@@ -96,8 +119,7 @@ func (s *suite) prf(secret []byte, label string, seed []byte, n int) []byte {
 
 func lookup(version, id uint16) (*suite, error) {
 	s := suites[id]
-	is13 := id>>8 == 0x13 // RFC 8446 §B.4 numbers the suites of TLS 1.3 so.
-	if s == nil || is13 != (version == tls.VersionTLS13) || version != tls.VersionTLS12 && version != tls.VersionTLS13 {
+	if s == nil || s.version != version {
 		return nil, fmt.Errorf("no record layer for %s with %s", tls.VersionName(version), tls.CipherSuiteName(id))
 	}
 	return s, nil
