@@ -42,6 +42,13 @@ func (w *writer) Publish(p Publication, done func(*proto.Error)) *proto.Error {
 	return nil
 }
 
+// refuseAll refuses what comes from now on; nil: nothing.
+func (w *writer) refuseAll(e *proto.Error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.refuse = e
+}
+
 // answer answers the publications that wait, and returns how many they were.
 func (w *writer) answer(e *proto.Error) int {
 	w.mu.Lock()
@@ -97,7 +104,7 @@ func TestPublish(t *testing.T) {
 	} {
 		require.Equal(t, `{"id":4,`+want+`}`, c.ask(command), command)
 	}
-	w.refuse = proto.ErrLimitExceeded
+	w.refuseAll(proto.ErrLimitExceeded)
 	require.Equal(t, `{"id":5,"error":{"code":106,"message":"limit exceeded"}}`,
 		c.ask(`{"id":5,"publish":{"channel":"chat.a","data":1}}`))
 	require.Equal(t, uint64(1), r.shard.Stats().Published.Load())
@@ -223,12 +230,12 @@ func TestPublishRaw(t *testing.T) {
 	eventually(t, "the reason", func() bool { return r.reason(ReasonPublish) == 1 })
 
 	c = r.dial("/ws?token=user%3Dalice&publish=chat")
-	w.refuse = proto.ErrTooManyRequests
+	w.refuseAll(proto.ErrTooManyRequests)
 	c.send(ws.OpText, "x")
 	code, text = c.closed()
 	require.EqualValues(t, 1008, code)
 	require.Contains(t, text, "limits.publish_rate")
-	w.refuse = nil
+	w.refuseAll(nil)
 
 	off := newRig(t, withWriter(w, nil))
 	c = off.dial("/ws?channel=a&publish=chat")
