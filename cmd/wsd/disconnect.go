@@ -13,7 +13,7 @@ type disconnectCmd struct {
 	options
 	Who    string `arg:"" name:"user|client" help:"User whose connections are closed, or id of one client, as wsd clients prints it."`
 	User   bool   `help:"Take the argument for a user, even if it looks like the id of a client."`
-	Code   int    `default:"3503" help:"Code of the close frame, 3000 to 4999. SDKs reconnect by themselves after 3000 to 3499 and 4000 to 4499."`
+	Code   int    `default:"3503" help:"Code of the close frame, 3000 to 4999; 3000 sends none. SDKs reconnect by themselves after 3000 to 3499 and 4000 to 4499."`
 	Reason string `help:"Text of the close frame, at most 123 bytes."`
 	JSON   bool   `help:"Print the response as JSON."`
 }

@@ -11,7 +11,7 @@ import (
 type DisconnectRequest struct {
 	User   string `json:"user,omitempty"`   // Whose connections, if Client is empty.
 	Client string `json:"client,omitempty"` // Id of the one connection.
-	Code   int    `json:"code,omitempty"`   // Of the close frame, from 3000 to 4999; 0: 3503.
+	Code   int    `json:"code,omitempty"`   // Of the close frame, from 3000 to 4999; 0: 3503; 3000: none.
 	Reason string `json:"reason,omitempty"` // Text of the close frame.
 }
 

@@ -63,7 +63,7 @@ func (t *Table) feedsByPattern(pattern *Pattern, channel string) bool {
 			if pattern.FindsTopic(channel) && (r.anyTopic || r.topic.MatchString(channel)) {
 				return true
 			}
-		case r.channel.canBe(channel, AnyTopic, AnyPartition):
+		case r.canName(channel, AnyTopic, AnyPartition):
 			return true
 		}
 		if r.anyTopic && r.unconditional() {

@@ -18,6 +18,8 @@ func TestFeeds(t *testing.T) {
 	}{
 		{"default", nil, nil, []string{"a", "b"}, []string{"a", "b"}, []string{"c", "", "a.1", "A"}},
 		{"key", []Rule{user}, nil, []string{"users", "a"}, []string{"user.1"}, []string{"user.", "user", "a", "users"}},
+		{"keys", []Rule{{Topic: "a", Key: "re:[^:]*|ns:.*", Channel: "{key}"}, {Topic: "b", Key: "x", Channel: "b.{key}"}}, nil, []string{"a", "b"}, []string{"1", "ns:1", "b.x"}, []string{"other:1", ":"}},
+		{"keys of topics by pattern", []Rule{{Key: "re:[0-9]+", Channel: "k.{key}"}, {Key: "re:[0-9]+", Channel: "{topic}.{key}"}}, nil, []string{"re:t.*"}, []string{"k.1", "t.1", "t.x"}, []string{"k."}},
 		{"topic not read", []Rule{user}, nil, []string{"a"}, nil, []string{"user.1", "a"}},
 		{"partition", []Rule{{Channel: "{topic}.{partition}"}}, nil, []string{"a"}, []string{"a.0", "a.17"}, []string{"b.0", "a"}},
 		{"drop", []Rule{{Topic: "a", Drop: true}, {Channel: "{topic}"}}, nil, []string{"a", "b"}, []string{"b"}, []string{"a"}},

@@ -54,7 +54,7 @@ func (t *template) key(channel, topic string) (key string, ok bool) {
 		switch p := &t.parts[i]; {
 		case p.kind == partKey && !ok:
 			ok = true
-		case p.open() || p.kind == partPartition:
+		case p.unknown(topic, AnyPartition):
 			return "", false
 		case ok:
 			after += p.fill(topic, AnyPartition)

@@ -69,7 +69,7 @@ func (t *Topic) CanFill(channel string) bool {
 		return true
 	}
 	for _, r := range t.rules {
-		if !r.channel.fixed() && r.channel.canBe(channel, t.name, AnyPartition) {
+		if !r.channel.fixed() && r.canName(channel, t.name, AnyPartition) {
 			return true
 		}
 	}
@@ -115,11 +115,24 @@ func (t *Topic) CanName(partition int32, channel string) bool {
 		return true
 	}
 	for _, r := range t.rules {
-		if !r.drop && r.channel.canBe(channel, t.name, partition) || r.fallsBackTo(channel) {
+		if r.canName(channel, t.name, partition) || r.fallsBackTo(channel) {
 			return true
 		}
 	}
 	return false
+}
+
+// canName reports whether a record that the rule matches may go to the channel. Where the channel says which key the
+// record has, the rule has to be for that key.
+func (r *rule) canName(channel, topic string, partition int32) bool {
+	if r.drop || !r.channel.canBe(channel, topic, partition) {
+		return false
+	}
+	if r.anyKey {
+		return true
+	}
+	key, ok := r.channel.key(channel, topic)
+	return !ok || r.key.MatchString(key)
 }
 
 // canBe reports whether the template can name the channel. A part that a record fills stands for any text except the

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -104,6 +105,19 @@ func TestRPC(t *testing.T) {
 	code, reason := c.closed()
 	require.EqualValues(t, 4501, code)
 	require.Equal(t, "enough", reason)
+	eventually(t, "it is counted", func() bool { return r.reason(ReasonBackend) == 1 })
+}
+
+// A backend's code 3000 says nothing about why: there is no close frame.
+func TestBackendDisconnectSaysNothing(t *testing.T) {
+	a := &application{}
+	r := newRig(t, withApplication(a, nil))
+	c, _ := r.login("user=alice")
+	c.send(ws.OpText, `{"id":2,"rpc":{"method":"bye"}}`)
+	r.awaitCalls(a, 1)
+	a.give(0, &CallAnswer{Disconnect: &proto.Disconnect{Code: 3000, Reason: "x"}})
+	_, _, err := c.next()
+	require.ErrorIs(t, err, io.EOF)
 	eventually(t, "it is counted", func() bool { return r.reason(ReasonBackend) == 1 })
 }
 

@@ -238,5 +238,5 @@ func (s *Shard) callEnded(
 
 // endForBackend closes c as the backend wants it.
 func (s *Shard) endForBackend(c *conn, d *proto.Disconnect) {
-	s.endWith(c, ReasonBackend, d.Code, d.Reason)
+	s.endAsTold(c, ReasonBackend, d.Code, d.Reason)
 }

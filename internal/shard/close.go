@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 
+	"wsd/internal/proto"
 	"wsd/internal/shrink"
 	"wsd/internal/tlsrecord"
 	"wsd/internal/wire"
@@ -48,6 +49,15 @@ func (s *Shard) endWith(c *conn, reason Reason, code uint16, text string) {
 		return
 	}
 	s.outlet.markDirty(c) // The flush shuts our side.
+}
+
+// endAsTold is endWith with a code that the application chose. Code 3000 says nothing about why: it sends no close
+// frame, so that clients take it for a lost connection, as with Centrifugo.
+func (s *Shard) endAsTold(c *conn, reason Reason, code uint16, text string) {
+	if code == proto.DisconnectClosed.Code {
+		code = 0
+	}
+	s.endWith(c, reason, code, text)
 }
 
 // beginClosing takes c out of everything but the flush and the wheel.

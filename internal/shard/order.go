@@ -23,7 +23,7 @@ type Order struct {
 	Keep    []string // Of OrderDisconnect: ids of clients that stay.
 
 	// Of OrderDisconnect: the code and text of the close frame, from 3000 to 4999. Code 0 means 3503, and 1008 for raw
-	// clients.
+	// clients. Code 3000 says nothing about why: there is no close frame, as if the connection had been lost.
 	Code uint16
 	Text string
 
@@ -92,7 +92,7 @@ func (s *Shard) orderDisconnect(c *conn, o *Order) bool {
 	if o.Code != 0 {
 		code, text = o.Code, o.Text
 	}
-	s.endWith(c, ReasonOrder, code, text)
+	s.endAsTold(c, ReasonOrder, code, text)
 	return true
 }
 

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -68,6 +69,19 @@ func TestOrderDisconnect(t *testing.T) {
 	other.closed()
 	require.Zero(t, r.order(&Order{Kind: OrderDisconnect, HasConn: true, Conn: connOf(t, otherReply)}), "it has gone")
 	eventually(t, "closes are counted", func() bool { return r.shard.Stats().Closed[ReasonOrder].Load() == 4 })
+}
+
+// Code 3000 ends a connection without a close frame: clients take that for a lost connection, and come back.
+func TestOrderDisconnectSaysNothing(t *testing.T) {
+	r := newRig(t, withAuthority(&authority{}, nil))
+	one, _ := r.login("user=alice")
+	raw := r.dial("/ws?channel=public.a&token=user=alice")
+	require.Equal(t, 2, r.order(&Order{Kind: OrderDisconnect, User: "alice", Code: 3000, Text: "test"}))
+	for _, c := range []*client{one, raw} {
+		_, _, err := c.next()
+		require.ErrorIs(t, err, io.EOF)
+	}
+	eventually(t, "closes are counted", func() bool { return r.shard.Stats().Closed[ReasonOrder].Load() == 2 })
 }
 
 // What an order subscribes a client to, it gets from then on; the rules are not asked.
