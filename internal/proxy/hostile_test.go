@@ -171,3 +171,28 @@ func TestErrorsKeepTheConnection(t *testing.T) {
 	}
 	require.EqualValues(t, 1, connections.Load())
 }
+
+// A backend that answers every other call, or one of two, does not fill the log.
+func TestLogOfEveryOtherCall(t *testing.T) {
+	var calls atomic.Int32
+	good := backend(t, give(`{"result":{}}`))
+	url := backend(t, func(w http.ResponseWriter, _ *http.Request) {
+		if calls.Add(1)%2 == 1 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = io.WriteString(w, `{"result":{}}`)
+	})
+	log := &testutil.Buffer{}
+	p := newPool(t, url, func(o *Options) {
+		o.Endpoints = []Endpoint{{KindRPC, "good", good}, {KindRPC, "*", url}}
+		o.Logger = slog.New(slog.NewJSONHandler(log, nil))
+	})
+	for range 50 {
+		require.Nil(t, ask(t, p, &Request{Kind: KindRPC, Method: "good"}).f)
+		ask(t, p, &Request{Kind: KindRPC, Method: "bad"})
+	}
+	require.Equal(t, 2, strings.Count(log.String(), "\n"), log.String())
+	require.Equal(t, 2, strings.Count(log.String(), `"kind":"rpc"`), log.String())
+	require.NotContains(t, log.String(), good)
+}

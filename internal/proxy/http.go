@@ -115,7 +115,7 @@ func (p *Pool) make(c *call) (*Answer, *Failure) {
 // was sent, or it is a question whose connection has ended.
 func (p *Pool) try(c *call, text []byte) (a *Answer, f *Failure, safe bool) {
 	ctx := context.WithValue(c.ctx, callKey{}, c.ctx)
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.endpoint.URL, bytes.NewReader(text))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.target.URL, bytes.NewReader(text))
 	if err != nil {
 		return nil, &Failure{Result: ResultUnreachable, Cause: "not an address"}, false
 	}

@@ -35,16 +35,23 @@ type Endpoint struct {
 	URL     string
 }
 
+// target is an Endpoint with what is logged of it.
+type target struct {
+	Endpoint
+	log throttle
+}
+
 // Pool makes calls.
 type Pool struct {
-	o      Options
-	client *http.Client
-	queues [kindCount]queue
-	stats  *Stats
-	bytes  atomic.Int64    // Of requests and answers of all calls.
-	ctx    context.Context //nolint:containedctx // It ends with the Pool.
-	close  context.CancelFunc
-	done   sync.WaitGroup // Goroutines.
+	o       Options
+	client  *http.Client
+	targets []*target
+	queues  [kindCount]queue
+	stats   *Stats
+	bytes   atomic.Int64    // Of requests and answers of all calls.
+	ctx     context.Context //nolint:containedctx // It ends with the Pool.
+	close   context.CancelFunc
+	done    sync.WaitGroup // Goroutines.
 }
 
 // Stats counts what a Pool does. Any goroutine may read it.
@@ -62,8 +69,8 @@ func New(o Options) *Pool {
 	p := &Pool{o: o, stats: NewStats()}
 	p.ctx, p.close = context.WithCancel(context.Background())
 	p.client = newClient(&p.o)
-	for k := range p.queues {
-		p.queues[k].log = throttle{logger: o.Logger, kind: Kind(k)}
+	for _, e := range o.Endpoints {
+		p.targets = append(p.targets, &target{Endpoint: e, log: throttle{logger: o.Logger}})
 	}
 	return p
 }
@@ -90,10 +97,9 @@ func (p *Pool) Serves(kind Kind) bool {
 	return false
 }
 
-// endpoint returns the first endpoint that fits a request, nil if none does.
-func (p *Pool) endpoint(r *Request) *Endpoint {
-	for i := range p.o.Endpoints {
-		e := &p.o.Endpoints[i]
+// target returns the first endpoint that fits a request, nil if none does.
+func (p *Pool) target(r *Request) *target {
+	for _, e := range p.targets {
 		if e.Kind == r.Kind && (r.Kind != KindRPC || fits(e.Pattern, r.Method)) {
 			return e
 		}
@@ -111,13 +117,13 @@ func fits(pattern, method string) bool {
 
 // call is a Request under way.
 type call struct {
-	r        *Request
-	endpoint *Endpoint
-	began    time.Time
-	answer   func(*Answer, *Failure)
-	ctx      context.Context //nolint:containedctx // It ends with the call.
-	cancel   context.CancelFunc
-	bytes    int64 // Of Pool.bytes.
+	r      *Request
+	target *target // Nil: there is none.
+	began  time.Time
+	answer func(*Answer, *Failure)
+	ctx    context.Context //nolint:containedctx // It ends with the call.
+	cancel context.CancelFunc
+	bytes  int64 // Of Pool.bytes.
 
 	number uint64      // Among the calls of its kind that have waited.
 	place  int         // In queue.waiting, or placeNone.
@@ -129,10 +135,10 @@ type call struct {
 func (p *Pool) Call(r *Request, answer func(*Answer, *Failure)) (cancel func()) {
 	c := &call{r: r, began: time.Now(), answer: answer, place: placeNone}
 	c.ctx, c.cancel = context.WithTimeout(p.ctx, p.o.Timeout)
-	c.endpoint = p.endpoint(r)
+	c.target = p.target(r)
 	fits := p.addBytes(c, int64(r.bytes()))
 	switch {
-	case c.endpoint == nil:
+	case c.target == nil:
 		p.end(c, nil, &Failure{Result: ResultNoEndpoint})
 	case !p.o.Binary && !dataFit(r.Data):
 		p.end(c, nil, &Failure{Result: ResultBadData})
@@ -193,7 +199,9 @@ func (p *Pool) end(c *call, a *Answer, f *Failure) {
 	p.stats.Results[k][result].Add(1)
 	if result != ResultCanceled {
 		p.stats.Seconds[k].Observe(time.Since(c.began).Seconds(), 1)
-		p.queues[k].log.note(c.endpoint, f)
+		if c.target != nil {
+			c.target.log.note(&c.target.Endpoint, f)
+		}
 	}
 	c.answer(a, f)
 	p.addBytes(c, -c.bytes)

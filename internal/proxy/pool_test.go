@@ -425,7 +425,8 @@ func TestLog(t *testing.T) {
 	ask(t, p, &Request{Kind: KindRPC})
 	ask(t, p, &Request{Kind: KindRPC})
 	require.Equal(t, 1, strings.Count(log.String(), "answers again"))
-	require.Contains(t, log.String(), "failed_before=4")
+	require.Contains(t, log.String(), "failed_since=4")
+	require.Contains(t, log.String(), "kind=rpc")
 	for _, secret := range []string{"hush", "private", "somebody"} {
 		require.NotContains(t, log.String(), secret)
 	}

@@ -9,7 +9,6 @@ import (
 
 // queue is the calls of one kind: some under way, others waiting.
 type queue struct {
-	log   throttle
 	bytes atomic.Int64 // Of Pool.bytes.
 
 	mu      sync.Mutex
