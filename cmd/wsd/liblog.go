@@ -12,8 +12,8 @@ import (
 const libraryLogInterval = 30 * time.Second
 
 // libraryLog is where lines go that libraries write by package log. net/http writes one for each answer of a backend
-// that nobody asked for, with a part of it, which may repeat what a client sent: what is quoted is left out, and most of
-// such lines are only counted.
+// that nobody asked for, with a part of it, which may repeat what a client sent: what is quoted is left out, and most
+// lines are only counted.
 type libraryLog struct {
 	logger *slog.Logger
 

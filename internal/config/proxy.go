@@ -131,8 +131,8 @@ func (l *loader) checkProxy(c *Config) {
 		covered := slices.ContainsFunc(earlier, func(other Endpoint) bool { return covers(other.Pattern, e.Pattern) })
 		switch {
 		case !ok || strings.Contains(strings.TrimSuffix(e.Pattern, "*"), "*"):
-			l.complain("rpc.endpoint", text.String(), "not PATTERN=URL, where PATTERN is a method, or a prefix followed by *",
-				"write such as orders.*=http://127.0.0.1:3000/rpc")
+			l.complain("rpc.endpoint", text.String(), "not PATTERN=URL, where PATTERN is a method, or a prefix "+
+				"followed by *", "write such as orders.*=http://127.0.0.1:3000/rpc")
 		case covered:
 			l.complain("rpc.endpoint", e.Pattern, "has no effect after a pattern that matches all of its methods",
 				"move it before that, or remove it")

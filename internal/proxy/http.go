@@ -81,8 +81,9 @@ func newClient(o *Options) *http.Client {
 			}
 			return secured, nil
 		},
-		MaxIdleConnsPerHost: o.Concurrency * int(kindCount), IdleConnTimeout: idleTimeout, MaxResponseHeaderBytes: headerBytesMax,
-		DisableCompression: true, // An answer is bounded by what is received.
+		MaxIdleConnsPerHost: o.Concurrency * int(kindCount), IdleConnTimeout: idleTimeout,
+		MaxResponseHeaderBytes: headerBytesMax,
+		DisableCompression:     true, // An answer is bounded by what is received.
 	}
 	return &http.Client{
 		Transport: transport,

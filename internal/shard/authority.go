@@ -33,7 +33,7 @@ const (
 	TokenInvalid    TokenResult = iota // It cannot be verified, and never will be.
 	TokenOK                            // It was verified.
 	TokenExpired                       // It was good once: the client is to get another one.
-	TokenLater                         // It was not looked at, because there is too much work: the client is to try again.
+	TokenLater                         // It was not looked at, because there is too much work: to be tried again.
 	TokenRefused                       // There is none, and the backend refuses the client.
 	TokenUnanswered                    // There is none, and the backend does not answer.
 )
