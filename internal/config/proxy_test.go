@@ -2,6 +2,7 @@ package config
 
 import (
 	"maps"
+	"os"
 	"strings"
 	"testing"
 
@@ -81,4 +82,14 @@ func TestProxyFaults(t *testing.T) {
 	none, err := load(nil)
 	require.NoError(t, err)
 	require.False(t, none.Config.Calls())
+}
+
+// A remedy names no option that does not exist.
+func TestStaticHeadersInAPublicFile(t *testing.T) {
+	public := tempFile(t, "wsd.yaml", "kafka: {topics: [a]}\nrpc: {endpoint: ['*=http://a/']}\nproxy: {static_headers: [X-Key=hush]}\n")
+	require.NoError(t, os.Chmod(public, 0o644))
+	text := faults(t, Input{File: public})
+	require.Contains(t, text, "everybody can read the configuration file, and the static headers with it; run chmod o-r FILE")
+	require.NotContains(t, text, "static_headers_file")
+	require.NotContains(t, text, "hush")
 }

@@ -201,6 +201,7 @@ func (s *Shard) askDue(e *expiry) bool {
 // askRefresh asks the backend whether c may go on.
 func (s *Shard) askRefresh(c *conn) {
 	k := s.newCall(c, CallRefresh)
+	asked := s.identities.of(c).who
 	// If it cannot be asked now, it is in refreshAgain.
 	_ = s.call(c, k, callWay{server: true, answered: func(c *conn, a *CallAnswer, _ bool) {
 		if !c.isClient() {
@@ -208,6 +209,8 @@ func (s *Shard) askRefresh(c *conn) {
 		}
 		id := s.identities.of(c)
 		switch {
+		case id.who != asked:
+			return // The client has another token meanwhile, which says when it expires.
 		case a.Disconnect != nil:
 			s.endForBackend(c, a.Disconnect)
 			return
@@ -252,8 +255,8 @@ func (s *Shard) askSubRefresh(c *conn, channel uint32, e *expiry) {
 			return
 		}
 		i := s.channels.find(c, k.Channel)
-		if i < 0 || s.identities.of(c).granted[c.subs[i].channel] == nil {
-			return // It has ended meanwhile.
+		if i < 0 || s.identities.of(c).granted[c.subs[i].channel] != e {
+			return // It has ended meanwhile, and may have begun anew.
 		}
 		channel, next := c.subs[i].channel, s.asksAt(a.ExpireAt)
 		switch {

@@ -134,3 +134,43 @@ func TestEmulatedFieldsOfAnybody(t *testing.T) {
 	require.Equal(t, "[[x-token upper]]", fmt.Sprint(a.give(0, &CallAnswer{Given: true}).Header))
 	r.during(func() { require.Contains(t, c.message(wire.EventText), `"connect":{`) })
 }
+
+// An answer about a subscription that has ended meanwhile says nothing about the next one to the same channel, and one
+// about a connection nothing when its client has another token.
+func TestAnswersAboutWhatHasEnded(t *testing.T) {
+	a := &application{}
+	r := newStepped(t, withApplication(a, func(o *Options) { o.Calls.Serves[CallRefresh], o.Calls.Serves[CallSubRefresh] = true, true }))
+	var c *client
+	r.during(func() { c, _ = r.login("user=alice,ttl=1h") })
+	calls := func(n int) {
+		for deadline := time.Now().Add(waitMax); a.count() < n; r.step() {
+			require.False(t, time.Now().After(deadline), "the backend is not asked")
+		}
+	}
+	reply := func(want string) { r.during(func() { require.Equal(t, want, c.message(wire.EventText)) }) }
+	c.send(ws.OpText, `{"id":2,"subscribe":{"channel":"ask.a"}}`)
+	calls(1)
+	a.give(0, &CallAnswer{Given: true, ExpireAt: time.Now().Add(200 * time.Millisecond)})
+	reply(`{"id":2,"subscribe":{}}`)
+	calls(2)
+	c.send(ws.OpText, `{"id":3,"unsubscribe":{"channel":"ask.a"}}`)
+	reply(`{"id":3,"unsubscribe":{}}`)
+	c.send(ws.OpText, `{"id":4,"subscribe":{"channel":"ask.a"}}`)
+	calls(3)
+	a.give(2, &CallAnswer{Given: true, ExpireAt: time.Now().Add(time.Hour)})
+	reply(`{"id":4,"subscribe":{}}`)
+	require.Equal(t, CallSubRefresh, a.give(1, &CallAnswer{Given: true, Expired: true}).Kind)
+
+	id := r.shard.identities.bySlot[0]
+	id.ends = r.shard.asksAt(time.Now())
+	r.shard.rescheduleEnd(r.shard.slab.get(0))
+	calls(4)
+	c.send(ws.OpText, `{"id":5,"refresh":{"token":"user=alice,ttl=1h"}}`)
+	r.during(func() { require.Contains(t, c.message(wire.EventText), `{"id":5,"refresh":{`) })
+	require.Equal(t, CallRefresh, a.give(3, &CallAnswer{Given: true, Expired: true}).Kind)
+	for r.shard.inbox.expected > 0 {
+		r.step()
+	}
+	c.send(ws.OpText, `{"id":6,"history":{"channel":"ask.a"}}`)
+	r.during(func() { require.NotContains(t, c.message(wire.EventText), `"code":103`, "it is subscribed") })
+}
