@@ -19,7 +19,7 @@ type Proxy struct {
 	SubscribeEndpoint  Address       `key:"subscribe_endpoint" help:"HTTP address that is asked whether a client may subscribe to a channel that a rule of auth.rules gives to proxy. Default: none."`
 	SubRefreshEndpoint Address       `key:"sub_refresh_endpoint" help:"The same as refresh_endpoint for subscriptions that expire. Default: none."`
 	Timeout            time.Duration `key:"timeout" def:"1s" help:"Time from a client's command to the end of the backend's answer, 10ms to 30s. Beyond it the client gets error 100, which is temporary."`
-	Concurrency        int           `key:"concurrency" def:"64" help:"Maximum calls of one kind (connect, refresh, subscribe, sub_refresh, rpc, send) under way at the same time, each over its own connection, 1 to 4096."`
+	Concurrency        int           `key:"concurrency" def:"64" help:"Maximum calls of one kind (connect, refresh, subscribe, sub_refresh, rpc, send) under way at the same time, each over its own connection, 1 to 4096. Clients leave as many open files."`
 	WaitingMax         int           `key:"waiting_max" def:"10000" help:"Maximum calls of one kind that wait for others to end. Further ones get error 100."`
 	BytesMax           Bytes         `key:"bytes_max" def:"64MiB" help:"Maximum bytes of the requests and answers of all calls, at least 1MiB; calls of one kind have at most half of it, so that others have room. Beyond it, calls get error 100."`
 	AnswerBytesMax     Bytes         `key:"answer_bytes_max" def:"1MiB" help:"Largest answer, 1KiB to 64MiB."`

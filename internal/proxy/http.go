@@ -81,7 +81,8 @@ func newClient(o *Options) *http.Client {
 			}
 			return secured, nil
 		},
-		MaxIdleConnsPerHost: o.Concurrency * int(kindCount), IdleConnTimeout: idleTimeout,
+		MaxIdleConns: o.Concurrency * int(kindCount), MaxIdleConnsPerHost: o.Concurrency * int(kindCount),
+		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: headerBytesMax,
 		DisableCompression:     true, // An answer is bounded by what is received.
 	}

@@ -97,6 +97,16 @@ func (p *Pool) Serves(kind Kind) bool {
 	return false
 }
 
+// Connections returns how many connections the calls under way may need.
+func (p *Pool) Connections() (n int) {
+	for _, k := range Kinds() {
+		if p.Serves(k) {
+			n += p.o.Concurrency
+		}
+	}
+	return n
+}
+
 // target returns the first endpoint that fits a request, nil if none does.
 func (p *Pool) target(r *Request) *target {
 	for _, e := range p.targets {

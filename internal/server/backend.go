@@ -189,6 +189,14 @@ var failures = map[proxy.Result]*proto.Error{
 	proxy.ResultBadData: proto.ErrBadRequest, proxy.ResultNoEndpoint: proto.ErrMethodNotFound,
 }
 
+// connections returns how many connections to the backend there may be.
+func (b *backend) connections() int64 {
+	if b == nil {
+		return 0
+	}
+	return int64(b.pool.Connections())
+}
+
 // close ends all calls. Shards must have ended.
 func (b *backend) close() {
 	if b != nil {

@@ -335,3 +335,13 @@ func TestBackendAuthorities(t *testing.T) {
 	write(f.Certificate().Raw)
 	require.Contains(t, r.dial("/connection/websocket").ask(`{"id":1,"connect":{}}`), `"connect":{`)
 }
+
+// Clients leave open files for calls of the backend.
+func TestBackendHasFiles(t *testing.T) {
+	f := newFake(t)
+	f.Start()
+	r := newRig(t, proxyFlags(f, map[string]any{"proxy.concurrency": "4096"}))
+	require.EqualValues(t, 4*4096, r.server.backend.connections(), "connect, subscribe, rpc and send")
+	require.InDelta(t, connectionsMax(4*4096), r.server.descriptors.Max, 500)
+	require.Zero(t, (*backend)(nil).connections())
+}
