@@ -33,23 +33,14 @@ type dialError struct{ error }
 
 func (e *dialError) Unwrap() error { return e.error }
 
-// callKey is the key of a call's context in the context of the connection that is made for it.
-type callKey struct{}
-
-// untilCall returns ctx, which is net/http's for a new connection, with the end of the call that it is made for.
-// net/http goes on making connections for calls that have ended, so that others can use them. While a backend neither
-// accepts nor refuses connections, there would be more and more of them.
-func untilCall(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	call, ok := ctx.Value(callKey{}).(context.Context)
-	if !ok {
-		return ctx, cancel
-	}
-	stop := context.AfterFunc(call, cancel)
-	return ctx, func() { stop(); cancel() }
-}
-
 func newClient(o *Options) *http.Client {
+	// net/http goes on making a connection when its call has ended, so that others can use it, for as long as that takes.
+	// With a backend that neither accepts nor refuses connections there would be more and more of them. The call itself
+	// has taken too long before its connection has.
+	limit := func(ctx context.Context) (context.Context, context.CancelFunc) {
+		return context.WithTimeout(ctx, 2*o.Timeout)
+	}
+	connectionsMax := o.Concurrency * int(kindCount)
 	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := new(net.Dialer).DialContext(ctx, network, address)
 		if err != nil {
@@ -59,12 +50,12 @@ func newClient(o *Options) *http.Client {
 	}
 	transport := &http.Transport{
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			ctx, cancel := untilCall(ctx)
+			ctx, cancel := limit(ctx)
 			defer cancel()
 			return dial(ctx, network, address)
 		},
 		DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			ctx, cancel := untilCall(ctx)
+			ctx, cancel := limit(ctx)
 			defer cancel()
 			conn, err := dial(ctx, network, address)
 			if err != nil {
@@ -81,7 +72,7 @@ func newClient(o *Options) *http.Client {
 			}
 			return secured, nil
 		},
-		MaxIdleConns: o.Concurrency * int(kindCount), MaxIdleConnsPerHost: o.Concurrency * int(kindCount),
+		MaxConnsPerHost: connectionsMax, MaxIdleConnsPerHost: connectionsMax, MaxIdleConns: connectionsMax,
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: headerBytesMax,
 		DisableCompression:     true, // An answer is bounded by what is received.
@@ -116,8 +107,7 @@ func (p *Pool) make(c *call) (*Answer, *Failure) {
 // try sends a request and reads the answer. safe reports whether a request that failed may be sent again: nothing of it
 // was sent, or it is a question whose connection has ended.
 func (p *Pool) try(c *call, text []byte) (a *Answer, f *Failure, safe bool) {
-	ctx := context.WithValue(c.ctx, callKey{}, c.ctx)
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.target.URL, bytes.NewReader(text))
+	request, err := http.NewRequestWithContext(c.ctx, http.MethodPost, c.target.URL, bytes.NewReader(text))
 	if err != nil {
 		return nil, &Failure{Result: ResultUnreachable, Cause: "not an address"}, false
 	}
