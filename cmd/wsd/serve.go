@@ -35,6 +35,7 @@ func (c *serveCmd) Run(e env) error {
 // calls served, which may be nil, when the server is up.
 func serve(ctx context.Context, loaded *config.Loaded, logger *slog.Logger, drop bool,
 	served func(*server.Server)) error {
+	takeLibraryLog(logger)
 	if loaded.File != "" {
 		logger.Info("read the configuration file", "file", loaded.File)
 	}

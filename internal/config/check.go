@@ -335,7 +335,11 @@ func (l *loader) checkFileMode() {
 			continue
 		}
 		name := key[strings.LastIndexByte(key, '.')+1:]
+		remedy := "run chmod o-r " + l.loaded.File
+		if _, ok := l.options[key+"_file"]; ok {
+			remedy += ", or use " + key + "_file"
+		}
 		l.complain(key, "", "everybody can read the configuration file, and the "+strings.ReplaceAll(name, "_", " ")+
-			" with it", "run chmod o-r "+l.loaded.File+", or use "+key+"_file")
+			" with it", remedy)
 	}
 }

@@ -14,18 +14,18 @@ import (
 
 // Proxy is the application's backend, which is asked in the form of Centrifugo's HTTP proxy (docs/backend.md).
 type Proxy struct {
-	ConnectEndpoint    string        `key:"connect_endpoint" help:"HTTP address that is asked who a client is that sends no token. Needs auth.mode proxy, or token. Default: none."`
-	RefreshEndpoint    string        `key:"refresh_endpoint" help:"HTTP address that is asked whether a connection may go on when it expires, so that clients need not refresh it. While there is no answer it goes on for a minute at a time. Default: none."`
-	SubscribeEndpoint  string        `key:"subscribe_endpoint" help:"HTTP address that is asked whether a client may subscribe to a channel that a rule of auth.rules gives to proxy. Default: none."`
-	SubRefreshEndpoint string        `key:"sub_refresh_endpoint" help:"The same as refresh_endpoint for subscriptions that expire. Default: none."`
+	ConnectEndpoint    Address       `key:"connect_endpoint" help:"HTTP address that is asked who a client is that sends no token. Needs auth.mode proxy, or token. Default: none."`
+	RefreshEndpoint    Address       `key:"refresh_endpoint" help:"HTTP address that is asked whether a connection may go on when it expires, so that clients need not refresh it. While there is no answer it goes on for a minute at a time. Default: none."`
+	SubscribeEndpoint  Address       `key:"subscribe_endpoint" help:"HTTP address that is asked whether a client may subscribe to a channel that a rule of auth.rules gives to proxy. Default: none."`
+	SubRefreshEndpoint Address       `key:"sub_refresh_endpoint" help:"The same as refresh_endpoint for subscriptions that expire. Default: none."`
 	Timeout            time.Duration `key:"timeout" def:"1s" help:"Time from a client's command to the end of the backend's answer, 10ms to 30s. Beyond it the client gets error 100, which is temporary."`
-	Concurrency        int           `key:"concurrency" def:"64" help:"Maximum calls of one kind (connect, refresh, subscribe, sub_refresh, rpc, send) under way at the same time, each over its own connection, 1 to 4096."`
+	Concurrency        int           `key:"concurrency" def:"64" help:"Maximum calls of one kind (connect, refresh, subscribe, sub_refresh, rpc, send) under way at the same time, each over its own connection, 1 to 4096. Clients leave as many open files."`
 	WaitingMax         int           `key:"waiting_max" def:"10000" help:"Maximum calls of one kind that wait for others to end. Further ones get error 100."`
-	BytesMax           Bytes         `key:"bytes_max" def:"64MiB" help:"Maximum bytes of the requests and answers of all calls, at least 1MiB. Beyond it, calls get error 100."`
+	BytesMax           Bytes         `key:"bytes_max" def:"64MiB" help:"Maximum bytes of the requests and answers of all calls, at least 1MiB; calls of one kind have at most half of it, so that others have room. Beyond it, calls get error 100."`
 	AnswerBytesMax     Bytes         `key:"answer_bytes_max" def:"1MiB" help:"Largest answer, 1KiB to 64MiB."`
 	ClientCallsMax     int           `key:"client_calls_max" def:"16" help:"Maximum calls of one client under way, 1 to 1000. What it sends beyond that waits until one has ended."`
 	Headers            []string      `key:"headers" help:"Header fields of clients' upgrade requests that the backend gets, such as Cookie or X-Real-Ip. A client can send anything in them, unless a proxy in front of wsd sets them. Default: none."`
-	EmulatedHeaders    []string      `key:"emulated_headers" help:"Header fields that the backend gets from the connect command of clients that cannot send them, such as browsers (headers of the SDKs). Only for connect_endpoint. Default: none."`
+	EmulatedHeaders    []string      `key:"emulated_headers" help:"Header fields that the backend gets from the connect command of clients that cannot send them, such as browsers (headers of the SDKs). All calls of the connection have them. Default: none."`
 	StaticHeaders      []Secret      `key:"static_headers" secret:"true" help:"Header fields of every request to the backend, as NAME=VALUE, such as a key by which it knows wsd. Default: none."`
 	BinaryEncoding     bool          `key:"binary_encoding" def:"false" help:"Send the data of clients in base64 (b64data), so that they may be any bytes. Otherwise they must be JSON, and clients that send others get error 107."`
 	IncludeMeta        bool          `key:"include_meta" def:"false" help:"Send with each call the meta that the connect endpoint, or the client's token, gave."`
@@ -34,13 +34,13 @@ type Proxy struct {
 
 // RPC is where methods are that clients call.
 type RPC struct {
-	Endpoint []string `key:"endpoint" help:"Where calls of the rpc command go, as PATTERN=URL; the first rule whose pattern matches the method decides, and a method that none matches gets error 104. PATTERN is a method, or a prefix followed by *. Default: none, and rpc gets error 108."`
+	Endpoint []Address `key:"endpoint" help:"Where calls of the rpc command go, as PATTERN=URL; the first rule whose pattern matches the method decides, and a method that none matches gets error 104. PATTERN is a method, or a prefix followed by *. Default: none, and rpc gets error 108."`
 }
 
 // Send is where messages go that clients send by the send command.
 type Send struct {
-	Endpoint string `key:"endpoint" help:"HTTP address that gets what clients send by the send command, as a call without a method. Default: none."`
-	Topic    string `key:"topic" help:"Kafka topic that gets it instead, one record a message, keyed by the client's id. Limits are those of publish. Default: none."`
+	Endpoint Address `key:"endpoint" help:"HTTP address that gets what clients send by the send command, as a call without a method. Default: none."`
+	Topic    string  `key:"topic" help:"Kafka topic that gets it instead, one record a message, keyed by the client's id. Limits are those of publish. Default: none."`
 }
 
 // Endpoint is one of RPC.Endpoint.
@@ -49,21 +49,22 @@ type Endpoint struct{ Pattern, URL string }
 // Endpoints returns the endpoints. Load has checked them.
 func (r *RPC) Endpoints() (list []Endpoint) {
 	for _, text := range r.Endpoint {
-		e, _ := parseEndpoint(text)
+		e, _ := parseEndpoint(string(text))
 		list = append(list, e)
 	}
 	return list
 }
 
-// parseEndpoint reads PATTERN=URL. Both may contain a =.
+// parseEndpoint reads PATTERN=URL. Both may contain a =: the first one that a scheme follows separates them.
 func parseEndpoint(text string) (e Endpoint, ok bool) {
-	for _, scheme := range []string{"=http://", "=https://"} {
-		if i := strings.Index(text, scheme); i >= 0 {
-			return Endpoint{Pattern: text[:i], URL: text[i+1:]}, i > 0
-		}
+	i := endpointURL.FindStringIndex(text)
+	if i == nil {
+		return e, false
 	}
-	return e, false
+	return Endpoint{Pattern: text[:i[0]], URL: text[i[0]+1:]}, i[0] > 0
 }
+
+var endpointURL = regexp.MustCompile("=https?://")
 
 // Static returns StaticHeaders as names and values. Load has checked them.
 func (p *Proxy) Static() (fields [][2]string) {
@@ -89,7 +90,12 @@ func (l *loader) checkProxy(c *Config) {
 	number(l, "proxy.bytes_max", p.BytesMax, 1<<20, 1<<40)
 	number(l, "proxy.answer_bytes_max", p.AnswerBytesMax, 1<<10, 64<<20)
 	number(l, "proxy.client_calls_max", p.ClientCallsMax, 1, 1000)
-	asksIdentity := map[string]string{
+	if p.AnswerBytesMax > p.BytesMax/2 {
+		l.warn("proxy.answer_bytes_max", p.AnswerBytesMax.String(), fmt.Sprintf("larger than half of "+
+			"proxy.bytes_max (%v), which calls of one kind may have, so that large answers are dropped", p.BytesMax),
+			"raise proxy.bytes_max, or lower it")
+	}
+	asksIdentity := map[string]Address{
 		"proxy.connect_endpoint": p.ConnectEndpoint, "proxy.refresh_endpoint": p.RefreshEndpoint,
 		"proxy.subscribe_endpoint": p.SubscribeEndpoint, "proxy.sub_refresh_endpoint": p.SubRefreshEndpoint,
 	}
@@ -97,9 +103,9 @@ func (l *loader) checkProxy(c *Config) {
 		"proxy.connect_endpoint", "proxy.refresh_endpoint", "proxy.subscribe_endpoint", "proxy.sub_refresh_endpoint",
 	} {
 		if address := asksIdentity[key]; address != "" {
-			l.checkEndpoint(key, address, address)
+			l.checkEndpoint(key, address.String(), string(address))
 			if c.Auth.Mode == AuthNone {
-				l.complain(key, shownURL(address), "has no effect, because auth.mode is none",
+				l.complain(key, address.String(), "has no effect, because auth.mode is none",
 					"set auth.mode to proxy, or to token")
 			}
 		}
@@ -117,21 +123,21 @@ func (l *loader) checkProxy(c *Config) {
 			"channels without publish.rules being asked", "set it to another topic")
 	}
 	if c.Send.Endpoint != "" {
-		l.checkEndpoint("send.endpoint", c.Send.Endpoint, c.Send.Endpoint)
+		l.checkEndpoint("send.endpoint", c.Send.Endpoint.String(), string(c.Send.Endpoint))
 	}
 	var earlier []Endpoint
 	for _, text := range c.RPC.Endpoint {
-		e, ok := parseEndpoint(text)
+		e, ok := parseEndpoint(string(text))
 		covered := slices.ContainsFunc(earlier, func(other Endpoint) bool { return covers(other.Pattern, e.Pattern) })
 		switch {
 		case !ok || strings.Contains(strings.TrimSuffix(e.Pattern, "*"), "*"):
-			l.complain("rpc.endpoint", text, "not PATTERN=URL, where PATTERN is a method, or a prefix followed by *",
-				"write such as orders.*=http://127.0.0.1:3000/rpc")
+			l.complain("rpc.endpoint", text.String(), "not PATTERN=URL, where PATTERN is a method, or a prefix "+
+				"followed by *", "write such as orders.*=http://127.0.0.1:3000/rpc")
 		case covered:
 			l.complain("rpc.endpoint", e.Pattern, "has no effect after a pattern that matches all of its methods",
 				"move it before that, or remove it")
 		default:
-			l.checkEndpoint("rpc.endpoint", text, e.URL)
+			l.checkEndpoint("rpc.endpoint", text.String(), e.URL)
 		}
 		earlier = append(earlier, e)
 	}
@@ -150,6 +156,7 @@ func (l *loader) checkProxy(c *Config) {
 			l.complain("proxy.static_headers", "", "not NAME=VALUE, where NAME is a header field", "")
 		}
 	}
+	l.compareHeaders(p)
 	if p.CAFile != "" {
 		pem, err := reload.ReadRegular(p.CAFile)
 		if err != nil {
@@ -184,26 +191,35 @@ func (l *loader) checkProxyRules(c *Config) {
 		l.complain("auth.rules", strings.Join(c.Auth.Rules, ","), "a rule gives channels to proxy, and "+
 			"proxy.subscribe_endpoint is not set", "set it")
 	case !parsed.NeedProxy() && c.Proxy.SubscribeEndpoint != "":
-		l.warn("proxy.subscribe_endpoint", shownURL(c.Proxy.SubscribeEndpoint), "no rule asks it",
+		l.warn("proxy.subscribe_endpoint", c.Proxy.SubscribeEndpoint.String(), "no rule asks it",
 			"add a rule to auth.rules, such as chat.*=proxy")
 	}
 }
 
-// checkEndpoint checks an address of the backend; value is the option's.
-func (l *loader) checkEndpoint(key, value, address string) {
-	u, err := url.Parse(address)
-	switch {
-	case strings.Contains(address, "@"): // The value may contain a password.
-		l.complain(key, "", "contains a user name", "set proxy.static_headers to Authorization=… instead")
-	case err != nil || u.Host == "" || u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http":
-		l.complain(key, shownURL(value), "not an HTTP URL", "write such as http://127.0.0.1:3000/centrifugo/connect")
+// compareHeaders warns of fields by which the backend knows wsd, and which clients may replace.
+func (l *loader) compareHeaders(p *Proxy) {
+	warn := func(key string, names []string, static string) {
+		isIt := func(name string) bool { return strings.EqualFold(name, static) }
+		if i := slices.IndexFunc(names, isIt); i >= 0 {
+			l.warn(key, names[i], "it is in proxy.static_headers, too, whose value a client that sends the field "+
+				"replaces", "remove it from one of them")
+		}
+	}
+	for _, field := range p.Static() {
+		warn("proxy.headers", p.Headers, field[0])
+		warn("proxy.emulated_headers", p.EmulatedHeaders, field[0])
 	}
 }
 
-// shownURL returns an address without its query, which may contain a secret.
-func shownURL(address string) string {
-	shown, _, _ := strings.Cut(address, "?")
-	return shown
+// checkEndpoint checks an address of the backend. shown is the option's value without what may be a secret.
+func (l *loader) checkEndpoint(key, shown, address string) {
+	u, err := url.Parse(address)
+	switch {
+	case strings.Contains(address, "@") && (err != nil || u.User != nil || u.Host == ""): // There may be a password.
+		l.complain(key, "", "contains a user name", "set proxy.static_headers to Authorization=… instead")
+	case err != nil || u.Host == "" || u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http":
+		l.complain(key, shown, "not an HTTP URL", "write such as http://127.0.0.1:3000/centrifugo/connect")
+	}
 }
 
 // covers reports whether every method that fits other fits pattern as well.
@@ -216,7 +232,7 @@ func covers(pattern, other string) bool {
 }
 
 // fieldName reports whether a header field of that name may be passed on: it is a token (RFC 9110 §5.1), and not one
-// that says how the request itself is sent.
+// that says how the request itself or its answer is sent. net/http sends a request with an idempotency key twice.
 func fieldName(name string) bool {
 	const others = "!#$%&'*+-.^_`|~"
 	for _, c := range []byte(name) {
@@ -226,7 +242,9 @@ func fieldName(name string) bool {
 		}
 	}
 	return name != "" && !slices.Contains([]string{
-		"Connection", "Content-Length", "Content-Type", "Host", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+		"Accept-Encoding", "Connection", "Content-Encoding", "Content-Length", "Content-Type", "Expect", "Host",
+		"Idempotency-Key", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+		"X-Idempotency-Key",
 	}, http.CanonicalHeaderKey(name))
 }
 

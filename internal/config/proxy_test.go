@@ -2,6 +2,7 @@ package config
 
 import (
 	"maps"
+	"os"
 	"strings"
 	"testing"
 
@@ -27,7 +28,14 @@ func TestProxyFaults(t *testing.T) {
 		{map[string]any{"auth.mode": "proxy", "proxy.connect_endpoint": "http://user:hush@a/"}, "contains a user name; set proxy.static_headers"},
 		{map[string]any{"auth.mode": "proxy", "proxy.connect_endpoint": url, "auth.rules": []string{"a=proxy"}}, "proxy.subscribe_endpoint is not set; set it"},
 		{map[string]any{"rpc.endpoint": []string{url}}, "not PATTERN=URL"},
-		{map[string]any{"rpc.endpoint": []string{"a*b=" + url}}, "not PATTERN=URL"},
+		{map[string]any{"rpc.endpoint": []string{"a*b=" + url + "?key=hush"}}, "not PATTERN=URL"},
+		{map[string]any{"rpc.endpoint": []string{"a=b?key=hush"}}, "not PATTERN=URL"},
+		{map[string]any{"rpc.endpoint": []string{"a=http://?key=hush"}}, "not an HTTP URL"},
+		{map[string]any{"auth.mode": "proxy", "proxy.connect_endpoint": "user:hush@a/"}, "contains a user name"},
+		{map[string]any{"auth.mode": "proxy", "proxy.connect_endpoint": "ftp://a/?key=hush"}, "not an HTTP URL"},
+		{map[string]any{"proxy.connect_endpoint": url + "?key=hush"}, "has no effect, because auth.mode is none"},
+		{map[string]any{"proxy.headers": []string{"idempotency-key"}}, "not the name of a header field"},
+		{map[string]any{"proxy.emulated_headers": []string{"Accept-encoding"}}, "not the name of a header field"},
 		{map[string]any{"rpc.endpoint": []string{"a.*=" + url, "a.b=" + url}}, "a.b (flag --rpc.endpoint): has no effect after a pattern"},
 		{map[string]any{"rpc.endpoint": []string{"a=http://"}}, "not an HTTP URL"},
 		{map[string]any{"proxy.headers": []string{"X Y"}}, "not the name of a header field"},
@@ -49,19 +57,39 @@ func TestProxyFaults(t *testing.T) {
 		require.NotContains(t, err.Error(), "hush")
 	}
 	loaded, err := load(map[string]any{
-		"auth.mode": "proxy", "proxy.connect_endpoint": url, "proxy.subscribe_endpoint": url + "?a=b", "auth.rules": []string{"a=user"},
-		"rpc.endpoint": []string{"a=b=" + url, "*=" + url + "?c=d"}, "proxy.static_headers": []string{"Authorization=Bearer hush=="},
+		"auth.mode": "proxy", "proxy.connect_endpoint": url, "proxy.subscribe_endpoint": url + "?a=hush", "auth.rules": []string{"a=user"},
+		"rpc.endpoint": []string{"a=b=" + url, "m=https://a/@?b=http://c", "*=" + url + "?c=hush"}, "proxy.static_headers": []string{"Authorization=Bearer hush=="},
 	})
 	require.NoError(t, err)
-	require.Equal(t, []Endpoint{{"a=b", url}, {"*", url + "?c=d"}}, loaded.Config.RPC.Endpoints())
+	require.Equal(t, []Endpoint{{"a=b", url}, {"m", "https://a/@?b=http://c"}, {"*", url + "?c=hush"}}, loaded.Config.RPC.Endpoints())
 	require.Equal(t, [][2]string{{"Authorization", "Bearer hush=="}}, loaded.Config.Proxy.Static())
 	require.True(t, loaded.Config.Calls())
 	require.Len(t, loaded.Warnings, 1)
 	require.Contains(t, loaded.Warnings[0].String(), "no rule asks it")
+	require.NotContains(t, loaded.Warnings[0].String(), "hush")
 	var b strings.Builder
 	require.NoError(t, loaded.Show(&b))
 	require.NotContains(t, b.String(), "hush")
+	loaded, err = load(map[string]any{
+		"rpc.endpoint": []string{"*=" + url}, "proxy.static_headers": []string{"Authorization=hush", "X-Key=hush"},
+		"proxy.headers": []string{"cookie", "x-key"}, "proxy.emulated_headers": []string{"authorization"}, "proxy.answer_bytes_max": "33MiB",
+	})
+	require.NoError(t, err)
+	require.Len(t, loaded.Warnings, 3)
+	require.Contains(t, loaded.Warnings[0].String(), "larger than half of proxy.bytes_max (64MiB)")
+	require.Contains(t, loaded.Warnings[1].String(), "authorization (flag --proxy.emulated-headers): it is in proxy.static_headers, too")
+	require.Contains(t, loaded.Warnings[2].String(), "x-key (flag --proxy.headers): it is in proxy.static_headers, too")
 	none, err := load(nil)
 	require.NoError(t, err)
 	require.False(t, none.Config.Calls())
+}
+
+// A remedy names no option that does not exist.
+func TestStaticHeadersInAPublicFile(t *testing.T) {
+	public := tempFile(t, "wsd.yaml", "kafka: {topics: [a]}\nrpc: {endpoint: ['*=http://a/']}\nproxy: {static_headers: [X-Key=hush]}\n")
+	require.NoError(t, os.Chmod(public, 0o644))
+	text := faults(t, Input{File: public})
+	require.Contains(t, text, "everybody can read the configuration file, and the static headers with it; run chmod o-r FILE")
+	require.NotContains(t, text, "static_headers_file")
+	require.NotContains(t, text, "hush")
 }

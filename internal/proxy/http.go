@@ -10,7 +10,9 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/textproto"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -21,6 +23,9 @@ const (
 	retryPause = 25 * time.Millisecond
 	// answerRoom is how much room the first read of an answer has.
 	answerRoom = 4 << 10
+	// refusedBytesMax is how much is read of what follows a status other than 200, so that the connection can be used
+	// again.
+	refusedBytesMax = 4 << 10
 )
 
 // dialError is for a connection that could not be made: nothing of a request was sent.
@@ -29,6 +34,13 @@ type dialError struct{ error }
 func (e *dialError) Unwrap() error { return e.error }
 
 func newClient(o *Options) *http.Client {
+	// net/http goes on making a connection when its call has ended, so that others can use it, for as long as that takes.
+	// With a backend that neither accepts nor refuses connections there would be more and more of them. The call itself
+	// has taken too long before its connection has.
+	limit := func(ctx context.Context) (context.Context, context.CancelFunc) {
+		return context.WithTimeout(ctx, 2*o.Timeout)
+	}
+	connectionsMax := o.Concurrency * int(kindCount)
 	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := new(net.Dialer).DialContext(ctx, network, address)
 		if err != nil {
@@ -37,8 +49,14 @@ func newClient(o *Options) *http.Client {
 		return conn, nil
 	}
 	transport := &http.Transport{
-		DialContext: dial,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			ctx, cancel := limit(ctx)
+			defer cancel()
+			return dial(ctx, network, address)
+		},
 		DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			ctx, cancel := limit(ctx)
+			defer cancel()
 			conn, err := dial(ctx, network, address)
 			if err != nil {
 				return nil, err
@@ -54,8 +72,10 @@ func newClient(o *Options) *http.Client {
 			}
 			return secured, nil
 		},
-		MaxIdleConnsPerHost: o.Concurrency, IdleConnTimeout: idleTimeout, MaxResponseHeaderBytes: headerBytesMax,
-		DisableCompression: true, // An answer is bounded by what is received.
+		MaxConnsPerHost: connectionsMax, MaxIdleConnsPerHost: connectionsMax, MaxIdleConns: connectionsMax,
+		IdleConnTimeout:        idleTimeout,
+		MaxResponseHeaderBytes: headerBytesMax,
+		DisableCompression:     true, // An answer is bounded by what is received.
 	}
 	return &http.Client{
 		Transport: transport,
@@ -87,16 +107,11 @@ func (p *Pool) make(c *call) (*Answer, *Failure) {
 // try sends a request and reads the answer. safe reports whether a request that failed may be sent again: nothing of it
 // was sent, or it is a question whose connection has ended.
 func (p *Pool) try(c *call, text []byte) (a *Answer, f *Failure, safe bool) {
-	request, err := http.NewRequestWithContext(c.ctx, http.MethodPost, c.endpoint.URL, bytes.NewReader(text))
+	request, err := http.NewRequestWithContext(c.ctx, http.MethodPost, c.target.URL, bytes.NewReader(text))
 	if err != nil {
 		return nil, &Failure{Result: ResultUnreachable, Cause: "not an address"}, false
 	}
-	for _, fields := range [][][2]string{p.o.Static, c.r.Header} {
-		for _, field := range fields {
-			request.Header.Set(field[0], field[1])
-		}
-	}
-	request.Header.Set("Content-Type", "application/json")
+	request.Header = p.header(c.r)
 	response, err := p.client.Do(request)
 	if err != nil {
 		f, safe = failed(c, err)
@@ -104,19 +119,38 @@ func (p *Pool) try(c *call, text []byte) (a *Answer, f *Failure, safe bool) {
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
+		if n := response.ContentLength; n > 0 && n <= refusedBytesMax {
+			_, _ = io.CopyN(io.Discard, response.Body, n)
+		}
 		return nil, &Failure{Result: ResultStatus, Cause: fmt.Sprintf("status %d", response.StatusCode)}, false
 	}
 	body, f := p.read(c, response)
 	if f != nil {
 		return nil, f, f.Result == ResultBroken && c.r.Kind.isQuestion()
 	}
-	if a, err = Decode(body, p.o.JSONDepthMax, time.Now()); err == nil && !c.r.Binary {
+	if a, err = Decode(c.r.Kind, body, p.o.JSONDepthMax, time.Now()); err == nil && !c.r.Binary {
 		err = a.makeJSON(p.o.JSONDepthMax)
 	}
 	if err != nil {
 		return nil, &Failure{Result: ResultMalformed, Cause: err.Error()}, false
 	}
 	return a, nil, false
+}
+
+// header returns the header fields of a request. Those of the client replace static ones of the same name.
+func (p *Pool) header(r *Request) http.Header {
+	h := make(http.Header, len(p.o.Static)+len(r.Header)+1)
+	for _, f := range p.o.Static {
+		h.Set(f[0], f[1])
+	}
+	for _, f := range r.Header {
+		h.Del(f[0])
+	}
+	for _, f := range r.Header {
+		h.Add(f[0], f[1])
+	}
+	h.Set("Content-Type", "application/json")
+	return h
 }
 
 // failed returns why a request has no response, and whether it may be sent again.
@@ -128,10 +162,23 @@ func failed(c *call, err error) (f *Failure, safe bool) {
 		return whyOver(c.ctx), false
 	}
 	if e, ok := errors.AsType[*dialError](err); ok {
-		return &Failure{Result: ResultUnreachable, Cause: e.Error()}, true
+		return &Failure{Result: ResultUnreachable, Cause: shorten(e.Error(), causeBytesMax)}, true
 	}
-	return &Failure{Result: ResultBroken, Cause: err.Error()}, c.r.Kind.isQuestion()
+	return &Failure{Result: ResultBroken, Cause: withoutValues(err)}, c.r.Kind.isQuestion()
 }
+
+// withoutValues returns the text of an error without what the backend has sent, in which it may repeat what a client
+// has. net/http quotes that, but for lines of a header.
+func withoutValues(err error) string {
+	if _, ok := errors.AsType[textproto.ProtocolError](err); ok {
+		return "malformed header"
+	}
+	text, _, _ := strings.Cut(err.Error(), `"`)
+	return shorten(strings.TrimRight(text, " :"), causeBytesMax)
+}
+
+// causeBytesMax bounds the text of an error in bytes.
+const causeBytesMax = 200
 
 // read reads an answer. Its bytes count while the call is under way.
 func (p *Pool) read(c *call, response *http.Response) ([]byte, *Failure) {
@@ -150,9 +197,8 @@ func (p *Pool) read(c *call, response *http.Response) ([]byte, *Failure) {
 				return nil, tooLarge
 			}
 			more := int64(room - cap(text))
-			c.bytes += more
-			if p.stats.Bytes.Add(more) > p.o.BytesMax {
-				return nil, &Failure{Result: ResultBusy, Cause: "calls take too many bytes (proxy.bytes_max)"}
+			if !p.addBytes(c, more) {
+				return nil, tooManyBytes()
 			}
 			grown := make([]byte, len(text), room)
 			copy(grown, text)
@@ -168,7 +214,7 @@ func (p *Pool) read(c *call, response *http.Response) ([]byte, *Failure) {
 		case err != nil && c.ctx.Err() != nil:
 			return nil, whyOver(c.ctx)
 		case err != nil:
-			return nil, &Failure{Result: ResultBroken, Cause: err.Error()}
+			return nil, &Failure{Result: ResultBroken, Cause: withoutValues(err)}
 		}
 	}
 }

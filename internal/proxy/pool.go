@@ -19,7 +19,7 @@ type Options struct {
 	Timeout        time.Duration      // From Call to the end of the answer, waiting included.
 	Concurrency    int                // Calls of one kind that are under way at the same time.
 	WaitingMax     int                // Calls of one kind that may wait for that.
-	BytesMax       int64              // Bytes of requests and answers of all calls.
+	BytesMax       int64              // Bytes of requests and answers of all calls; half of it for those of one kind.
 	AnswerBytesMax int                // Bytes of one answer.
 	JSONDepthMax   int                // How deep JSON for clients may be nested.
 	Binary         bool               // Send data in base64, so that they may be any bytes.
@@ -35,15 +35,23 @@ type Endpoint struct {
 	URL     string
 }
 
+// target is an Endpoint with what is logged of it.
+type target struct {
+	Endpoint
+	log throttle
+}
+
 // Pool makes calls.
 type Pool struct {
-	o      Options
-	client *http.Client
-	queues [kindCount]queue
-	stats  *Stats
-	ctx    context.Context //nolint:containedctx // It ends with the Pool.
-	close  context.CancelFunc
-	done   sync.WaitGroup // Goroutines.
+	o       Options
+	client  *http.Client
+	targets []*target
+	queues  [kindCount]queue
+	stats   *Stats
+	bytes   atomic.Int64    // Of requests and answers of all calls.
+	ctx     context.Context //nolint:containedctx // It ends with the Pool.
+	close   context.CancelFunc
+	done    sync.WaitGroup // Goroutines.
 }
 
 // Stats counts what a Pool does. Any goroutine may read it.
@@ -61,8 +69,8 @@ func New(o Options) *Pool {
 	p := &Pool{o: o, stats: NewStats()}
 	p.ctx, p.close = context.WithCancel(context.Background())
 	p.client = newClient(&p.o)
-	for k := range p.queues {
-		p.queues[k].log = throttle{logger: o.Logger, kind: Kind(k)}
+	for _, e := range o.Endpoints {
+		p.targets = append(p.targets, &target{Endpoint: e, log: throttle{logger: o.Logger}})
 	}
 	return p
 }
@@ -89,10 +97,19 @@ func (p *Pool) Serves(kind Kind) bool {
 	return false
 }
 
-// endpoint returns the first endpoint that fits a request, nil if none does.
-func (p *Pool) endpoint(r *Request) *Endpoint {
-	for i := range p.o.Endpoints {
-		e := &p.o.Endpoints[i]
+// Connections returns how many connections the calls under way may need.
+func (p *Pool) Connections() (n int) {
+	for _, k := range Kinds() {
+		if p.Serves(k) {
+			n += p.o.Concurrency
+		}
+	}
+	return n
+}
+
+// target returns the first endpoint that fits a request, nil if none does.
+func (p *Pool) target(r *Request) *target {
+	for _, e := range p.targets {
 		if e.Kind == r.Kind && (r.Kind != KindRPC || fits(e.Pattern, r.Method)) {
 			return e
 		}
@@ -110,116 +127,50 @@ func fits(pattern, method string) bool {
 
 // call is a Request under way.
 type call struct {
-	r        *Request
-	endpoint *Endpoint
-	began    time.Time
-	answer   func(*Answer, *Failure)
-	ctx      context.Context //nolint:containedctx // It ends with the call.
-	cancel   context.CancelFunc
-	bytes    int64 // Of Stats.Bytes.
+	r      *Request
+	target *target // Nil: there is none.
+	began  time.Time
+	answer func(*Answer, *Failure)
+	ctx    context.Context //nolint:containedctx // It ends with the call.
+	cancel context.CancelFunc
+	bytes  int64 // Of Pool.bytes.
 
-	prev, next *call       // In the queue.
-	waits      bool        // It is in the queue.
-	stop       func() bool // Has the end of ctx not take it out of the queue any longer.
+	number uint64      // Among the calls of its kind that have waited.
+	place  int         // In queue.waiting, or placeNone.
+	stop   func() bool // Has the end of ctx not take it out of the queue any longer.
 }
 
 // Call makes a call and gives answer what came of it: an Answer, or why there is none. It calls answer exactly once,
 // perhaps before it returns, else from another goroutine. cancel, which may be called at any time, ends the call early.
 func (p *Pool) Call(r *Request, answer func(*Answer, *Failure)) (cancel func()) {
-	c := &call{r: r, began: time.Now(), answer: answer, bytes: int64(r.bytes())}
+	c := &call{r: r, began: time.Now(), answer: answer, place: placeNone}
 	c.ctx, c.cancel = context.WithTimeout(p.ctx, p.o.Timeout)
-	c.endpoint = p.endpoint(r)
-	over := p.stats.Bytes.Add(c.bytes) > p.o.BytesMax
+	c.target = p.target(r)
+	fits := p.addBytes(c, int64(r.bytes()))
 	switch {
-	case c.endpoint == nil:
+	case c.target == nil:
 		p.end(c, nil, &Failure{Result: ResultNoEndpoint})
 	case !p.o.Binary && !dataFit(r.Data):
 		p.end(c, nil, &Failure{Result: ResultBadData})
-	case over:
-		p.end(c, nil, &Failure{Result: ResultBusy, Cause: "calls take too many bytes (proxy.bytes_max)"})
+	case !fits:
+		p.end(c, nil, tooManyBytes())
 	default:
 		p.enter(c)
 	}
 	return c.cancel
 }
 
-// queue is the calls of one kind: some under way, others waiting, in order.
-type queue struct {
-	log throttle
-
-	mu          sync.Mutex
-	running     int
-	waiting     int
-	first, last *call
+// addBytes counts n more bytes of a call, and reports whether there is room for them. Calls of a kind may take as much
+// as is free: those of one kind alone half of BytesMax, so that there is always some room for other kinds.
+func (p *Pool) addBytes(c *call, n int64) bool {
+	c.bytes += n
+	p.stats.Bytes.Add(n)
+	all, own := p.bytes.Add(n), p.queues[c.r.Kind].bytes.Add(n)
+	return own <= p.o.BytesMax-all
 }
 
-// enter has a call made now, or when others have ended.
-func (p *Pool) enter(c *call) {
-	k := c.r.Kind
-	q := &p.queues[k]
-	q.mu.Lock()
-	switch {
-	case p.ctx.Err() != nil:
-		q.mu.Unlock()
-		p.end(c, nil, &Failure{Result: ResultCanceled})
-	case q.running < p.o.Concurrency:
-		q.running++
-		p.done.Add(1)
-		q.mu.Unlock()
-		go p.run(c)
-	case q.waiting >= p.o.WaitingMax:
-		q.mu.Unlock()
-		p.end(c, nil, &Failure{Result: ResultBusy, Cause: "too many calls wait (proxy.waiting_max)"})
-	default:
-		q.push(c)
-		p.stats.Waiting[k].Store(int64(q.waiting))
-		c.stop = context.AfterFunc(c.ctx, func() { p.leave(c) })
-		q.mu.Unlock()
-	}
-}
-
-// leave takes a call that waits out of the queue, because it has taken too long or its client has gone.
-func (p *Pool) leave(c *call) {
-	k := c.r.Kind
-	q := &p.queues[k]
-	q.mu.Lock()
-	waits := c.waits
-	if waits {
-		q.remove(c)
-		p.stats.Waiting[k].Store(int64(q.waiting))
-		p.done.Add(1)
-	}
-	q.mu.Unlock()
-	if waits {
-		p.end(c, nil, whyOver(c.ctx))
-		p.done.Done()
-	}
-}
-
-func (q *queue) push(c *call) {
-	c.waits, c.prev = true, q.last
-	if q.last == nil {
-		q.first = c
-	} else {
-		q.last.next = c
-	}
-	q.last = c
-	q.waiting++
-}
-
-func (q *queue) remove(c *call) {
-	if c.prev == nil {
-		q.first = c.next
-	} else {
-		c.prev.next = c.next
-	}
-	if c.next == nil {
-		q.last = c.prev
-	} else {
-		c.next.prev = c.prev
-	}
-	c.waits, c.prev, c.next = false, nil, nil
-	q.waiting--
+func tooManyBytes() *Failure {
+	return &Failure{Result: ResultBusy, Cause: "calls take too many bytes (proxy.bytes_max)"}
 }
 
 // run makes a call, and then those that wait, until none does.
@@ -233,11 +184,7 @@ func (p *Pool) run(c *call) {
 			a, f := p.make(c)
 			p.end(c, a, f)
 			q.mu.Lock()
-			if c = q.first; c != nil {
-				c.stop()
-				q.remove(c)
-				p.stats.Waiting[k].Store(int64(q.waiting))
-			} else {
+			if c = p.next(k); c == nil {
 				q.running--
 			}
 			q.mu.Unlock()
@@ -262,10 +209,12 @@ func (p *Pool) end(c *call, a *Answer, f *Failure) {
 	p.stats.Results[k][result].Add(1)
 	if result != ResultCanceled {
 		p.stats.Seconds[k].Observe(time.Since(c.began).Seconds(), 1)
-		p.queues[k].log.note(c.endpoint, f)
+		if c.target != nil {
+			c.target.log.note(&c.target.Endpoint, f)
+		}
 	}
 	c.answer(a, f)
-	p.stats.Bytes.Add(-c.bytes)
+	p.addBytes(c, -c.bytes)
 }
 
 // whyOver returns why a context has ended.
@@ -280,24 +229,18 @@ func whyOver(ctx context.Context) *Failure {
 func (p *Pool) Close() {
 	p.close()
 	for k := range p.queues {
-		q := &p.queues[k]
-		for c := q.take(); c != nil; c = q.take() {
+		for c := p.takeNext(Kind(k)); c != nil; c = p.takeNext(Kind(k)) {
 			p.end(c, nil, &Failure{Result: ResultCanceled})
 		}
-		p.stats.Waiting[k].Store(0)
 	}
 	p.done.Wait()
 	p.client.CloseIdleConnections()
 }
 
-// take removes the call that has waited longest, and returns it; nil: none waits.
-func (q *queue) take() *call {
+// takeNext is next for who has not locked the queue.
+func (p *Pool) takeNext(k Kind) *call {
+	q := &p.queues[k]
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	c := q.first
-	if c != nil {
-		c.stop()
-		q.remove(c)
-	}
-	return c
+	return p.next(k)
 }

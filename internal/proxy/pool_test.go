@@ -55,9 +55,11 @@ func newPool(t testing.TB, url string, change func(*Options)) *Pool {
 	t.Cleanup(func() {
 		p.Close()
 		require.Zero(t, p.stats.Bytes.Load(), "bytes of no call")
+		require.Zero(t, p.bytes.Load())
 		for k := range p.queues {
 			require.Zero(t, p.queues[k].running)
-			require.Zero(t, p.queues[k].waiting)
+			require.Empty(t, p.queues[k].waiting)
+			require.Zero(t, p.queues[k].bytes.Load())
 		}
 	})
 	return p
@@ -181,7 +183,7 @@ func TestBadBackends(t *testing.T) {
 		"garbage":    {give("<html>"), waitMax, ResultMalformed},
 		"empty":      {give(""), waitMax, ResultMalformed},
 		"a list":     {give(`[]`), waitMax, ResultMalformed},
-		"wrong type": {give(`{"result":{"user":42}}`), waitMax, ResultMalformed},
+		"wrong type": {give(`{"result":{"b64data":42}}`), waitMax, ResultMalformed},
 		"status":     {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }, waitMax, ResultStatus},
 		"redirect": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
@@ -347,12 +349,15 @@ func TestWaitingTimesOut(t *testing.T) {
 
 func TestBytesAreBounded(t *testing.T) {
 	g := &gate{open: make(chan struct{})}
-	p := newPool(t, backend(t, g.serve), func(o *Options) { o.BytesMax = 40 << 10 })
+	p := newPool(t, backend(t, g.serve), func(o *Options) { o.BytesMax = 80 << 10 })
 	data := []byte(`"` + strings.Repeat("x", 18<<10) + `"`)
 	first, _ := begin(p, &Request{Kind: KindRPC, Data: data})
 	second, _ := begin(p, &Request{Kind: KindRPC, Data: data})
 	require.Equal(t, ResultBusy, ask(t, p, &Request{Kind: KindRPC, Data: data}).f.Result)
+	other, _ := begin(p, &Request{Kind: KindConnect})
+	eventually(t, "there is room for other kinds", func() bool { return g.came.Load() == 3 })
 	close(g.open)
+	require.Nil(t, get(t, other).f)
 	require.Equal(t, ResultOK, func() Result {
 		for _, result := range []chan outcome{first, second} {
 			if f := get(t, result).f; f != nil && f.Result != ResultBusy { // There may be no room for its answer.
@@ -420,7 +425,8 @@ func TestLog(t *testing.T) {
 	ask(t, p, &Request{Kind: KindRPC})
 	ask(t, p, &Request{Kind: KindRPC})
 	require.Equal(t, 1, strings.Count(log.String(), "answers again"))
-	require.Contains(t, log.String(), "failed_before=4")
+	require.Contains(t, log.String(), "failed_since=4")
+	require.Contains(t, log.String(), "kind=rpc")
 	for _, secret := range []string{"hush", "private", "somebody"} {
 		require.NotContains(t, log.String(), secret)
 	}

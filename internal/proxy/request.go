@@ -21,7 +21,8 @@ type Request struct {
 	Channels []string    // Of connect: server-side channels that the client wants to recover or to have.
 	Data     []byte      // What the client sent with its command; empty: nothing.
 	Meta     []byte      // What the backend said of the connection before, as JSON; empty: nothing.
-	Header   [][2]string // Header fields of the client that the backend is to get.
+	Header   [][2]string // Header fields of the client that the backend is to get. A name may come more than once.
+	Ahead    int         // Calls that the client has under way already: of calls that wait, those with fewer go first.
 }
 
 // body is a Request in the form of Centrifugo's proxy (its proxy.proto).

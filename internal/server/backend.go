@@ -48,9 +48,11 @@ func newBackend(cfg *config.Config, log *slog.Logger) (*backend, error) {
 		Static: p.Static(), Logger: log,
 	}
 	for _, e := range []proxy.Endpoint{
-		{Kind: proxy.KindConnect, URL: p.ConnectEndpoint}, {Kind: proxy.KindRefresh, URL: p.RefreshEndpoint},
-		{Kind: proxy.KindSubscribe, URL: p.SubscribeEndpoint},
-		{Kind: proxy.KindSubRefresh, URL: p.SubRefreshEndpoint}, {Kind: proxy.KindSend, URL: cfg.Send.Endpoint},
+		{Kind: proxy.KindConnect, URL: string(p.ConnectEndpoint)},
+		{Kind: proxy.KindRefresh, URL: string(p.RefreshEndpoint)},
+		{Kind: proxy.KindSubscribe, URL: string(p.SubscribeEndpoint)},
+		{Kind: proxy.KindSubRefresh, URL: string(p.SubRefreshEndpoint)},
+		{Kind: proxy.KindSend, URL: string(cfg.Send.Endpoint)},
 	} {
 		if e.URL != "" {
 			o.Endpoints = append(o.Endpoints, e)
@@ -137,6 +139,7 @@ func (b *backend) Call(k *shard.Call, answer func(*shard.CallAnswer)) (cancel fu
 	r := &proxy.Request{
 		Kind: kinds[k.Kind], Client: k.Client, Binary: k.Binary, User: k.User, Method: k.Method, Channel: k.Channel,
 		Token: k.Token, Name: k.Name, Version: k.Version, Channels: k.Channels, Data: k.Data, Header: k.Header,
+		Ahead: k.Ahead,
 	}
 	if b.meta {
 		r.Meta = k.Meta
@@ -184,6 +187,14 @@ var failures = map[proxy.Result]*proto.Error{
 	proxy.ResultTooLarge: proto.ErrInternal, proxy.ResultMalformed: proto.ErrInternal,
 	proxy.ResultCanceled: proto.ErrInternal, proxy.ResultBusy: proto.ErrInternal,
 	proxy.ResultBadData: proto.ErrBadRequest, proxy.ResultNoEndpoint: proto.ErrMethodNotFound,
+}
+
+// connections returns how many connections to the backend there may be.
+func (b *backend) connections() int64 {
+	if b == nil {
+		return 0
+	}
+	return int64(b.pool.Connections())
 }
 
 // close ends all calls. Shards must have ended.

@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -20,6 +21,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"wsd/internal/testutil"
 )
 
 // fake is an application's backend on a real HTTP server. Handlers are by path.
@@ -313,4 +316,32 @@ func TestBackendBinary(t *testing.T) {
 		require.NoError(t, err)
 		require.Contains(t, got, want)
 	}
+}
+
+// A file of authorities that has changed is in use with the next connection.
+func TestBackendAuthorities(t *testing.T) {
+	f := newFake(t)
+	f.StartTLS()
+	f.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	f.says("/connect", `{"result":{"user":"ada"}}`)
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	write := func(der []byte) {
+		require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
+	}
+	write(testutil.Certificate("other.example").Leaf.Raw)
+	r := newRig(t, proxyFlags(f, map[string]any{"proxy.ca_file": file}))
+	require.Contains(t, r.dial("/connection/websocket").ask(`{"id":1,"connect":{}}`), `"code":100`)
+	require.Equal(t, 1, r.metric(`wsd_proxy_calls_total{kind="connect",result="unreachable"}`))
+	write(f.Certificate().Raw)
+	require.Contains(t, r.dial("/connection/websocket").ask(`{"id":1,"connect":{}}`), `"connect":{`)
+}
+
+// Clients leave open files for calls of the backend.
+func TestBackendHasFiles(t *testing.T) {
+	f := newFake(t)
+	f.Start()
+	r := newRig(t, proxyFlags(f, map[string]any{"proxy.concurrency": "4096"}))
+	require.EqualValues(t, 4*4096, r.server.backend.connections(), "connect, subscribe, rpc and send")
+	require.InDelta(t, connectionsMax(4*4096), r.server.descriptors.Max, 500)
+	require.Zero(t, (*backend)(nil).connections())
 }

@@ -14,15 +14,15 @@ const descriptorsKept = 320
 const filesFew = 4096
 
 // connectionsMax returns how many connections the limit on open files leaves room for, besides the files that are open
-// now.
-func connectionsMax() int64 {
+// now and those to the backend.
+func connectionsMax(backend int64) int64 {
 	inUse := 0
 	if open, err := os.ReadDir("/proc/self/fd"); err == nil {
 		inUse = len(open)
 	}
 	limit := int64(min(openFilesMax(), 1<<40)) // "unlimited" is the largest uint64.
 	// With a very small limit, clients get half of it.
-	return max(limit-int64(inUse)-descriptorsKept, limit/2, 1)
+	return max(limit-int64(inUse)-descriptorsKept-backend, limit/2, 1)
 }
 
 // openFilesMax returns the limit on open files.

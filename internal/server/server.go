@@ -205,7 +205,7 @@ func (s *Server) listen(shards int) error {
 
 func (s *Server) buildShards(n int) error {
 	// Shards may run before Run: if something fails later, discard lets them end in order.
-	s.descriptors.Max = connectionsMax()
+	s.descriptors.Max = connectionsMax(s.backend.connections())
 	s.memory.Limit = memoryMax(s.cfg.Limits.Memory)
 	s.memory.AnswersLimit = s.cfg.Limits.AnswersMax(s.memory.Limit)
 	s.quotas.Limits = s.quotaLimits()
@@ -281,7 +281,7 @@ func (s *Server) AdminAddress() string {
 // Run serves until ctx ends and for shutdown.delay more, and then stops within shutdown.drain. It returns an error only
 // if a shard did not stop in time. It calls served, which may be nil, when everything has started.
 func (s *Server) Run(ctx context.Context, served func()) error {
-	s.descriptors.Max = connectionsMax()
+	s.descriptors.Max = connectionsMax(s.backend.connections())
 	stopWatching := s.login.watch(context.WithoutCancel(ctx))
 	defer stopWatching()
 	stopTLS := s.tls.watch(ctx)

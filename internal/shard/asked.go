@@ -20,7 +20,6 @@ func (s *Shard) askConnect(c *conn, id uint32, r *protocol.ConnectRequest) *prot
 	k := s.newCall(c, CallConnect)
 	k.Name, k.Version, k.Data = r.Name, r.Version, r.Data
 	k.Channels = slices.Sorted(maps.Keys(r.Subs))
-	k.Header = s.withEmulated(k.Header, r.Headers)
 	e := s.call(c, k, callWay{hold: true, answered: func(c *conn, a *CallAnswer, _ bool) {
 		if !c.isClient() {
 			return
@@ -35,21 +34,25 @@ func (s *Shard) askConnect(c *conn, id uint32, r *protocol.ConnectRequest) *prot
 	return nil
 }
 
-// withEmulated returns header with fields that a connect command names. What the upgrade request said comes first.
-func (s *Shard) withEmulated(header [][2]string, fields map[string]string) [][2]string {
-	if len(fields) == 0 || len(s.opts.Calls.Emulated) == 0 {
-		return header
+// keepEmulated keeps the fields that c's connect command names for those that a browser cannot send. Calls have them
+// like those of the upgrade request, which come first.
+func (s *Shard) keepEmulated(c *conn, fields map[string]string) {
+	if len(fields) == 0 || s.opts.Calls.Backend == nil || len(s.opts.Calls.Emulated) == 0 {
+		return
 	}
-	header = slices.Clone(header)
-	for name, value := range fields {
+	var header [][2]string
+	if of := s.calls.find(c); of != nil {
+		header = slices.Clone(of.header)
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		lower := strings.ToLower(name)
+		i := slices.Index(s.opts.Calls.Emulated, lower)
 		has := func(f [2]string) bool { return f[0] == lower }
-		if slices.Contains(s.opts.Calls.Emulated, lower) && !slices.ContainsFunc(header, has) &&
-			wire.FieldValue(value) {
-			header = append(header, [2]string{lower, value})
+		if i >= 0 && !slices.ContainsFunc(header, has) && wire.FieldValue(fields[name]) {
+			header = append(header, [2]string{s.opts.Calls.Emulated[i], strings.Clone(fields[name])})
 		}
 	}
-	return header
+	s.calls.keepHeader(c, header)
 }
 
 // connectAnswered returns the reply to a connect command that the backend was asked about; nil: c has ended, or the
@@ -66,8 +69,7 @@ func (s *Shard) connectAnswered(c *conn, id uint32, r *protocol.ConnectRequest, 
 	case !a.Given:
 		return s.refuseConnect(c, id, proto.ErrUnauthorized)
 	case hasPassed(a.Identity.ExpireAt):
-		s.end(c, ReasonExpired)
-		return nil
+		return s.refuseConnect(c, id, proto.ErrExpired)
 	}
 	return s.join(c, id, r, a.Identity)
 }
@@ -84,7 +86,7 @@ func (s *Shard) askRaw(c *conn, head []byte) error {
 		answer := &TokenAnswer{Result: TokenRefused}
 		switch {
 		case a.Failed:
-			answer.Result = TokenLater
+			answer.Result = TokenUnanswered
 		case a.Error != nil, a.Disconnect != nil, a.Given && hasPassed(a.Identity.ExpireAt):
 		case a.Given:
 			answer = &TokenAnswer{Result: TokenOK, Identity: a.Identity.withoutData()}
@@ -94,9 +96,15 @@ func (s *Shard) askRaw(c *conn, head []byte) error {
 		s.identities.of(c).answer = answer
 	}})
 	if e != nil {
-		return verificationBusy()
+		return backendAway()
 	}
 	return verifying
+}
+
+// backendAway is the response to a raw client about whom the backend cannot be asked, or says nothing.
+func backendAway() *wire.Reject {
+	return rejectForNow(causeVerification, 503, "The application that knows its clients does not answer; try again "+
+		"later.", retryAfterLeast)
 }
 
 // withoutData returns who without what is for the client alone, which it has got.
@@ -193,6 +201,7 @@ func (s *Shard) askDue(e *expiry) bool {
 // askRefresh asks the backend whether c may go on.
 func (s *Shard) askRefresh(c *conn) {
 	k := s.newCall(c, CallRefresh)
+	asked := s.identities.of(c).who
 	// If it cannot be asked now, it is in refreshAgain.
 	_ = s.call(c, k, callWay{server: true, answered: func(c *conn, a *CallAnswer, _ bool) {
 		if !c.isClient() {
@@ -200,6 +209,8 @@ func (s *Shard) askRefresh(c *conn) {
 		}
 		id := s.identities.of(c)
 		switch {
+		case id.who != asked:
+			return // The client has another token meanwhile, which says when it expires.
 		case a.Disconnect != nil:
 			s.endForBackend(c, a.Disconnect)
 			return
@@ -244,8 +255,8 @@ func (s *Shard) askSubRefresh(c *conn, channel uint32, e *expiry) {
 			return
 		}
 		i := s.channels.find(c, k.Channel)
-		if i < 0 || s.identities.of(c).granted[c.subs[i].channel] == nil {
-			return // It has ended meanwhile.
+		if i < 0 || s.identities.of(c).granted[c.subs[i].channel] != e {
+			return // It has ended meanwhile, and may have begun anew.
 		}
 		channel, next := c.subs[i].channel, s.asksAt(a.ExpireAt)
 		switch {

@@ -30,11 +30,12 @@ type TokenResult uint8
 
 // The results.
 const (
-	TokenInvalid TokenResult = iota // It cannot be verified, and never will be.
-	TokenOK                         // It was verified.
-	TokenExpired                    // It was good once: the client is to get another one.
-	TokenLater                      // It was not looked at, because there is too much work: the client is to try again.
-	TokenRefused                    // There is none, and the backend refuses the client.
+	TokenInvalid    TokenResult = iota // It cannot be verified, and never will be.
+	TokenOK                            // It was verified.
+	TokenExpired                       // It was good once: the client is to get another one.
+	TokenLater                         // It was not looked at, because there is too much work: to be tried again.
+	TokenRefused                       // There is none, and the backend refuses the client.
+	TokenUnanswered                    // There is none, and the backend does not answer.
 )
 
 // TokenAnswer is the answer to Authority.Verify.

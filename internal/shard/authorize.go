@@ -67,7 +67,7 @@ func (s *Shard) grants(c *conn, channel string, a TokenAnswer) *proto.Error {
 		return proto.ErrTokenExpired
 	case TokenLater:
 		return proto.ErrTooManyRequests
-	case TokenInvalid, TokenRefused:
+	case TokenInvalid, TokenRefused, TokenUnanswered:
 	}
 	return proto.ErrPermissionDenied
 }
@@ -102,6 +102,8 @@ func (s *Shard) authorizeRaw(c *conn, req *request) error {
 	case TokenOK:
 	case TokenLater:
 		return verificationBusy()
+	case TokenUnanswered:
+		return backendAway()
 	case TokenExpired:
 		return &wire.Reject{Cause: causeUnauthorized, Status: 401, Header: bearer, Body: "The token has expired."}
 	case TokenRefused:

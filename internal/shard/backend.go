@@ -44,7 +44,8 @@ type Call struct {
 	Channels []string    // Of CallConnect: channels that the command names.
 	Data     []byte      // What the client sent with it; empty: nothing.
 	Meta     []byte      // Identity.Meta.
-	Header   [][2]string // Fields of CallOptions.Headers that the client sent. They must not be logged.
+	Header   [][2]string // Fields of CallOptions.Headers and Emulated that the client sent. They must not be logged.
+	Ahead    int         // Calls of the client that are under way already. Those of clients with fewer go first.
 }
 
 // CallAnswer is what came of a Call. Nothing in it changes any longer.
@@ -60,6 +61,9 @@ type CallAnswer struct {
 	Expired  bool      // Of CallRefresh and CallSubRefresh: it may not go on.
 }
 
+// bytes returns about how much memory a takes.
+func (a *CallAnswer) bytes() int { return len(a.Data) + int(a.Identity.memory()) }
+
 // CallOptions says what clients may ask of the backend.
 type CallOptions struct {
 	Backend Backend         // Nil: there is none.
@@ -69,6 +73,7 @@ type CallOptions struct {
 	// Headers are the header fields of upgrade requests that calls have, in lower case.
 	Headers []string
 	// Emulated are the fields that a connect command may name for those that a browser cannot send, in lower case.
+	// The connection's calls have them from then on.
 	Emulated []string
 	// IgnoreSend drops what clients send by the send command, where CallSend is not served, rather than close them.
 	IgnoreSend bool

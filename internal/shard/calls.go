@@ -19,7 +19,7 @@ type calls struct {
 
 // callsOf is what is known of one connection's calls.
 type callsOf struct {
-	header [][2]string // Of its upgrade request.
+	header [][2]string // Of its upgrade request and its connect command.
 	list   []*callUnderWay
 	held   bool // The connection is held until a call ends.
 	bytes  int64
@@ -70,19 +70,25 @@ func (cs *calls) memory(c *conn) int64 {
 	return 0
 }
 
+// holds reports whether c is held because of its calls.
+func (cs *calls) holds(c *conn) bool {
+	of := cs.find(c)
+	return of != nil && of.held
+}
+
 func (cs *calls) add(of *callsOf, n int64) {
 	of.bytes += n
 	cs.bytes += n
 }
 
-// keepHeader keeps the fields of c's upgrade request that calls have.
+// keepHeader keeps the fields that c's calls have, in place of those that it had before.
 func (cs *calls) keepHeader(c *conn, fields [][2]string) {
 	if len(fields) == 0 {
 		return
 	}
 	of := cs.of(c)
+	cs.add(of, fieldsBytes(fields)-fieldsBytes(of.header))
 	of.header = fields
-	cs.add(of, fieldsBytes(fields))
 }
 
 func fieldsBytes(fields [][2]string) (n int64) {
@@ -160,7 +166,7 @@ func (s *Shard) newCall(c *conn, kind CallKind) *Call {
 		Kind: kind, Client: s.clientID(c), Binary: c.variant == bus.VariantProtobuf, User: who.User, Meta: who.Meta,
 	}
 	if of := s.calls.find(c); of != nil {
-		k.Header = of.header
+		k.Header, k.Ahead = of.header, len(of.list)
 	}
 	return k
 }
@@ -206,11 +212,11 @@ func (s *Shard) call(c *conn, k *Call, way callWay) *proto.Error {
 		s.hold(c)
 	}
 	u.cancel = s.opts.Calls.Backend.Call(k, func(a *CallAnswer) {
-		bytes := 0
+		bytes := a.bytes()
 		if way.prepare != nil {
 			bytes = way.prepare(a)
 		}
-		work.post(bytes, true, func(c *conn, room bool) { s.callEnded(c, u, a, room, way.answered) })
+		work.post(bytes, way.prepare != nil, func(c *conn, room bool) { s.callEnded(c, u, a, room, way.answered) })
 	})
 	return nil
 }

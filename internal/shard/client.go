@@ -112,10 +112,12 @@ func (s *Shard) command(c *conn, cmd *protocol.Command) error {
 	case !proto.ValidNames(cmd):
 		reply.Error = proto.ErrBadRequest.Reply()
 	case cmd.Connect != nil && s.opts.Auth.on():
+		s.keepEmulated(c, cmd.Connect.Headers)
 		if reply = s.connectCommand(c, cmd.Id, cmd.Connect); reply == nil {
 			return nil // It comes later, or c has ended.
 		}
 	case cmd.Connect != nil:
+		s.keepEmulated(c, cmd.Connect.Headers)
 		if reply = s.connectAnybody(c, cmd.Id, cmd.Connect); reply == nil {
 			return nil // It comes later, or c has ended.
 		}

@@ -36,6 +36,9 @@ func (*Shard) hold(c *conn) { c.input = inputHeld }
 func (s *Shard) unhold(c *conn) {
 	s.inbound.release(c)
 	c.input = inputNone
+	if c.isClient() && c.pings > 0 {
+		s.pings.await(c) // Its pong may be in its socket, behind what was not read meanwhile.
+	}
 	if c.state != stateFree && c.fd >= 0 {
 		s.watch(c)
 	}

@@ -129,6 +129,9 @@ func (s *Shard) due(c *conn) {
 	switch {
 	case c.state == stateFree || c.state == stateFailed:
 		return
+	case c.state == stateJoined && s.calls.holds(c):
+		s.dueHeld(c)
+		return
 	case c.input != inputNone && c.state != stateClosing:
 		s.wheel.arm(c, now+1) // What it owes may be in its socket.
 		return
@@ -172,6 +175,21 @@ func (s *Shard) due(c *conn) {
 			s.end(c, ReasonNoPong)
 			return
 		}
+	}
+	s.wheel.rearm(c)
+}
+
+// dueHeld acts on the deadlines of a client that its calls hold, which may be for as long as it has calls. What it owes
+// may be in its socket, which is not read; but it expires like others, and is pinged, as clients time pings.
+func (s *Shard) dueHeld(c *conn) {
+	if c.deadline != 0 && s.tick >= c.deadline {
+		c.deadline = 0
+		if s.endLife(c) {
+			return
+		}
+	}
+	if c.pingAt != 0 && s.tick >= c.pingAt && c.pings == 0 {
+		s.pings.ping(c)
 	}
 	s.wheel.rearm(c)
 }

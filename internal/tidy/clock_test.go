@@ -28,7 +28,7 @@ var wallTimes = []string{
 	"internal/dev/trades.go now.UTC().Format(",                         // In the demo's records.
 	"internal/metrics/tls.go CertificateExpires().Unix()",              // What a certificate says.
 	"internal/auth/claims.go jwt.NewNumericDate(time.Unix(",            // What a token says; Verify makes a deadline of it once.
-	"internal/proxy/answer.go now.Add(time.Unix(",                      // What a backend says; a deadline is made of it at once.
+	"internal/proxy/decode.go d.now.Add(time.Unix(",                    // What a backend says; a deadline is made of it at once.
 	"internal/auth/claims.go expireAt.Unix() != 0",                     // The same.
 	"cmd/wsd/token.go \"iat\": time.Now().Unix()",                      // In a token, for others to read.
 	"cmd/wsd/token.go time.Now().Add(c.TTL).Unix()",                    // The same.
