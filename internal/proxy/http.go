@@ -34,9 +34,9 @@ type dialError struct{ error }
 func (e *dialError) Unwrap() error { return e.error }
 
 func newClient(o *Options) *http.Client {
-	// net/http goes on making a connection when its call has ended, so that others can use it, for as long as that takes.
-	// With a backend that neither accepts nor refuses connections there would be more and more of them. The call itself
-	// has taken too long before its connection has.
+	// net/http goes on making a connection when its call has ended, so that others can use it, for as long as that
+	// takes. With a backend that neither accepts nor refuses connections there would be more and more of them. The call
+	// itself has taken too long before its connection has.
 	limit := func(ctx context.Context) (context.Context, context.CancelFunc) {
 		return context.WithTimeout(ctx, 2*o.Timeout)
 	}
