@@ -248,8 +248,8 @@ func (s *Server) openPorts() (err error) {
 		if s.cfg.Control.Socket != "" {
 			return err
 		}
-		s.log.Warn("no control socket: wsd health, wsd steer and wsd drain cannot reach this server", "reason",
-			err.Error())
+		s.log.Warn("no control socket: wsd health, top, steer, drain and others cannot reach this server", "reason",
+			err.Error(), "remedy", "set control.socket to a path that this user may create, for those commands too")
 	}
 	if err := s.api.listen(&s.cfg.API, s.log); err != nil {
 		return err
