@@ -249,7 +249,7 @@ func (s *Server) openPorts() (err error) {
 			return err
 		}
 		s.log.Warn("no control socket: wsd health, top, steer, drain and others cannot reach this server", "reason",
-			err.Error(), "remedy", "set control.socket to a path that this user may create, for those commands too")
+			err.Error())
 	}
 	if err := s.api.listen(&s.cfg.API, s.log); err != nil {
 		return err
