@@ -130,12 +130,16 @@ func TestDrainWait(t *testing.T) {
 	require.Contains(t, stderr, "the drain was stopped")
 }
 
-// A drain refuses new clients whatever admission says, so wsd health does not say that all are accepted.
+// A drain refuses new clients whatever admission says, so wsd health and wsd top do not say that all are accepted.
 func TestHealthOfADrain(t *testing.T) {
 	for status, admission := range map[string]bool{"ok": true, "draining": false} {
 		var out bytes.Buffer
 		require.NoError(t, summarise(env{stdout: &out}, []byte(`{"status":"`+status+`","admission":{"state":"accepting"}}`)))
 		require.Contains(t, out.String(), status+": wsd")
+		require.Equal(t, admission, strings.Contains(out.String(), "admission:"), out.String())
+
+		out.Reset()
+		require.NoError(t, drawTop(&out, topUpdate{Status: status, Admission: "accepting all new clients"}, 25, 80))
 		require.Equal(t, admission, strings.Contains(out.String(), "admission:"), out.String())
 	}
 }
