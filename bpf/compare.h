@@ -22,10 +22,10 @@ const volatile __u32 cpu_count = 1;   /* at least 1 */
 /*
  * A rank combines blemishes, load and position of a shard in one signed number. The shard with the
  * smallest rank is the choice. The load is in bits 8 to 55. The blemishes are above it, so that a
- * shard without a blemish comes before all others; their order is the documented order of
- * preference if all shards have one (docs/steering.md): a ramping shard before a full one, a
- * stalled one and a draining one. Below the load is the distance of the shard from `start`. It
- * differs for every shard and so decides between equal loads.
+ * shard without a blemish comes before all others. If all shards have one, their order decides
+ * (docs/steering-reference.md): a ramping shard comes before a full one, a stalled one and a
+ * draining one. Below the load is the distance of the shard from `start`. It differs for every
+ * shard and so decides between equal loads.
  */
 #define DISTANCE_BITS 8
 #define DISTANCE_MASK (SHARDS_MAX - 1)

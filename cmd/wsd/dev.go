@@ -67,8 +67,14 @@ func (c *devCmd) Run(e env) error {
 	}
 	return serve(ctx, loaded, logger, e.own, func(s *server.Server) {
 		page := "http://" + s.AdminAddress() + "/"
-		if address, err := netip.ParseAddrPort(s.AdminAddress()); err != nil || !address.Addr().IsLoopback() {
-			page = "no demo page: it is served on loopback addresses only"
+		secret := cfg.Admin.Token != "" || cfg.Admin.TokenFile != ""
+		switch address, err := netip.ParseAddrPort(s.AdminAddress()); {
+		case cfg.Admin.Listen == "":
+			page = "no demo page: admin.listen is empty"
+		case !secret && (err != nil || !address.Addr().IsLoopback()):
+			page = "no demo page: without admin.token_file it is served on loopback addresses only"
+		case cfg.Admin.TLS.CertFile != "":
+			page = "https://" + s.AdminAddress() + "/"
 		}
 		logger.Info("demo: open the page to see messages arrive; produce records with any Kafka client", "page", page,
 			"kafka", cluster.Brokers())

@@ -44,10 +44,10 @@ func (c *disconnectCmd) Run(e env) error {
 	if c.JSON {
 		return printJSON(e.stdout, result)
 	}
-	where := "at this wsd, if there were any"
+	where := "this wsd has closed"
 	if result.Scope != "node" {
-		where = "at every wsd that reads commands.topic, as soon as it has read this"
+		where = "each wsd that reads commands.topic closes, as soon as it has read this,"
 	}
-	_, err = fmt.Fprintf(e.stdout, "closed: %s, %s\n", what, where)
+	_, err = fmt.Fprintf(e.stdout, "%s %s, if it had any\n", where, what)
 	return err
 }

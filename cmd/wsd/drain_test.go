@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -127,4 +128,18 @@ func TestDrainWait(t *testing.T) {
 	code, _, stderr = drain("--over 1h --wait")
 	require.Equal(t, command.Failed, code)
 	require.Contains(t, stderr, "the drain was stopped")
+}
+
+// A drain refuses new clients whatever admission says, so wsd health and wsd top do not say that all are accepted.
+func TestHealthOfADrain(t *testing.T) {
+	for status, admission := range map[string]bool{"ok": true, "draining": false} {
+		var out bytes.Buffer
+		require.NoError(t, summarise(env{stdout: &out}, []byte(`{"status":"`+status+`","admission":{"state":"accepting"}}`)))
+		require.Contains(t, out.String(), status+": wsd")
+		require.Equal(t, admission, strings.Contains(out.String(), "admission:"), out.String())
+
+		out.Reset()
+		require.NoError(t, drawTop(&out, topUpdate{Status: status, Admission: "accepting all new clients"}, 25, 80))
+		require.Equal(t, admission, strings.Contains(out.String(), "admission:"), out.String())
+	}
 }

@@ -53,7 +53,7 @@ func summarise(e env, body []byte) error {
 	}
 	fmt.Fprintf(e.stdout, "%s: wsd %s, %d connections on %d shards, steering %s\n", h.Status, h.Version, h.Connections,
 		len(h.Shards), h.Steering.Mode)
-	if h.Admission.State != "" { // Older servers have none.
+	if h.Admission.State != "" && h.Status != "draining" { // Older servers have none. A drain refuses whatever it says.
 		fmt.Fprintf(e.stdout, "  admission: %s\n", h.Admission)
 	}
 	for _, reason := range h.Reasons {

@@ -216,7 +216,15 @@ func TestSteerChanges(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
 		{"drain 2", "Shard 2 is now draining. This ends when wsd restarts; it cannot be configured.\n"},
 		{"undrain 2", "Shard 2 is no longer draining.\n"},
-		{"set policy least-loaded", "policy: weighted → least-loaded, as configured\n"},
+		{"drain 0", "Shard 0 is now draining. This ends when wsd restarts; it cannot be configured.\n"},
+		{"drain 1", "Shard 1 is now draining. This ends when wsd restarts; it cannot be configured.\n"},
+		{"drain 2", "Shard 2 is now draining. This ends when wsd restarts; it cannot be configured. All shards are draining, " +
+			"so new connections are spread as if none were; to refuse them, use wsd drain or wsd steer set admission 100.\n"},
+		{"undrain 2", "Shard 2 is no longer draining.\n"},
+		{"set policy hash", "policy: weighted → hash" + fmt.Sprintf(keep, "steering.policy") + "\n"},
+		{"drain 2", "Shard 2 is now draining. This ends when wsd restarts; it cannot be configured. No effect yet: the policy is " +
+			"hash, which ignores drains.\n"},
+		{"set policy least-loaded", "policy: hash → least-loaded, as configured\n"},
 	} {
 		code, stdout, stderr := steer(socket, c.args)
 		require.Equal(t, command.OK, code, stderr)

@@ -136,8 +136,20 @@ func outcome(was, now control.SteerSetting) string {
 		configKey(now.Name))
 }
 
-// condition says so if a setting has no effect under the current policy.
+// condition says so if a setting has no effect, or another one than it seems to: under the current policy, or because
+// every shard drains.
 func condition(state control.SteerState, setting string) string {
+	if setting == "drain" {
+		drains := func(s control.SteerShard) bool { return s.Drain || s.Draining }
+		switch {
+		case state.Policy == "hash":
+			return " No effect yet: the policy is hash, which ignores drains."
+		case !slices.ContainsFunc(state.Shards, func(s control.SteerShard) bool { return !drains(s) }):
+			return " All shards are draining, so new connections are spread as if none were; to refuse them, use wsd " +
+				"drain or wsd steer set admission 100."
+		}
+		return ""
+	}
 	policy, only := map[string]string{"weight": "weighted", "cpu_local_bound": "cpu-local"}[setting]
 	if !only || policy == state.Policy {
 		return ""

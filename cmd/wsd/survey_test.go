@@ -142,12 +142,12 @@ func TestDisconnect(t *testing.T) {
 		code, stdout, stderr := call(append(append([]string{"disconnect"}, strings.Fields(args)...), "--control.socket", socket)...)
 		require.Equal(t, command.OK, code, stderr)
 		require.Equal(t, []control.DisconnectRequest{want}, f.asked)
-		require.Contains(t, stdout, "at this wsd, if there were any")
+		require.Regexp(t, "^this wsd has closed .*, if it had any\n$", stdout)
 	}
 	f.scope = "cluster"
 	code, stdout, _ := call("disconnect", "ann", "--control.socket", socket)
 	require.Equal(t, command.OK, code)
-	require.Contains(t, stdout, "at every wsd that reads commands.topic")
+	require.Contains(t, stdout, "each wsd that reads commands.topic closes")
 	code, _, stderr := call("disconnect", "--control.socket", socket)
 	require.Equal(t, command.Usage, code)
 	require.Contains(t, stderr, "user|client")

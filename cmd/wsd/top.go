@@ -261,7 +261,9 @@ func drawTop(w io.Writer, u topUpdate, lines, width int) error {
 		time.Duration(u.UptimeSeconds)*time.Second, u.Time.Format(time.TimeOnly), u.Steering)
 	fmt.Fprintf(&b, "%d clients  %d subscriptions  %.0f deliveries/s  CPU %.0f%% of %d  memory %s  lag %d\n", u.Clients,
 		u.Subscriptions, u.DeliveriesRate, u.CPU*100, u.CPUs, mebibytes(u.MemoryBytes), u.Lag)
-	fmt.Fprintf(&b, "admission: %s\n", u.Admission)
+	if u.Status != "draining" { // A drain refuses whatever admission says. The reasons have it.
+		fmt.Fprintf(&b, "admission: %s\n", u.Admission)
+	}
 	for _, reason := range u.Reasons[:min(len(u.Reasons), 3)] {
 		fmt.Fprintf(&b, "! %s\n", reason)
 	}

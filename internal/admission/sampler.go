@@ -161,7 +161,7 @@ func (s *Sampler) logEdges(before int, st *Status, now time.Time) {
 		s.all = true
 		log.Warn("refusing all new clients", st.figures()...)
 	case st.Level == 0:
-		log.Info("new clients are welcome again", append(st.figures(), "after", now.Sub(s.since))...)
+		log.Info("accepting all new clients again", append(st.figures(), "after", now.Sub(s.since))...)
 	}
 }
 

@@ -90,7 +90,7 @@ func TestSamplerMemory(t *testing.T) {
 	require.Len(t, lines, 3, r.log.String())
 	require.Contains(t, lines[0], `level=WARN msg="refusing a rising part of the new clients" percent=10 reason="memory is scarce: 80 %`)
 	require.Contains(t, lines[1], `level=WARN msg="refusing all new clients" percent=100`)
-	require.Contains(t, lines[2], `level=INFO msg="new clients are welcome again" percent=0`)
+	require.Contains(t, lines[2], `level=INFO msg="accepting all new clients again" percent=0`)
 	require.Contains(t, lines[2], "after=7.4s") // 1.4 s over the mark, 5 s between, 1 s of ramp.
 }
 

@@ -85,8 +85,11 @@ func (l *loader) checkSteering(c *Config) {
 	number(l, "steering.limits.source_prefix4", limits.SourcePrefix4, 0, 32)
 	number(l, "steering.limits.source_prefix6", limits.SourcePrefix6, 0, 128)
 	number(l, "steering.limits.sources_max", limits.SourcesMax, 1024, 4_000_000)
-	for _, w := range s.Weights {
-		number(l, "steering.weights", w, 0, weightMax)
+	for shard, w := range s.Weights {
+		if w < 0 || w > weightMax {
+			l.complain("steering.weights", fmt.Sprint(w),
+				fmt.Sprintf("the weight of shard %d must be from 0 to %d", shard, weightMax), "")
+		}
 	}
 	if n := len(s.Weights); !l.bad["shards"] && c.Shards > 0 && n > c.Shards {
 		l.complain("steering.weights", joined(c.Steering.Weights),

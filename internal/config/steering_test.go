@@ -59,7 +59,7 @@ func TestSteeringChecks(t *testing.T) {
 		{map[string]any{"steering.pin_group": "4294967295"}, "no such group"},
 		{map[string]any{"steering.pin_group": "-1"}, "no such group"},
 		{map[string]any{"steering.pin_group": "4294967294"}, ""},
-		{map[string]any{"steering.weights": "100,10001"}, "steering.weights = 10001 (flag --steering.weights): must be from 0 to 10000"},
+		{map[string]any{"steering.weights": "100,10001"}, "steering.weights = 10001 (flag --steering.weights): the weight of shard 1 must be from 0 to 10000"},
 		{map[string]any{"steering.weights": "-1"}, "must be from 0 to 10000"},
 		{map[string]any{"steering.weights": "1,,2"}, "steering.weights = 1,,2 (flag --steering.weights): not a whole number"},
 		{map[string]any{"steering.weights": "1,2,3", "shards": "2"}, "has 3 weights, but shards is 2; remove some"},

@@ -45,11 +45,10 @@ func (o Options) steering() []family {
 		slot("wsd_steering_pending", "Pending connections of the shard: picked, but not accepted yet.", gauge,
 			func(f steering.Figures) float64 { return float64(f.Pending()) }),
 		{
-			name: "wsd_steering_outcomes_total", help: "Runs of the program, by outcome (docs/steering.md explains " +
-				"each).", kind: counter,
+			name: "wsd_steering_outcomes_total", help: "Runs of the program, by outcome " +
+				"(docs/steering-reference.md explains each).", kind: counter,
 			labels: []string{"outcome"}, values: func(emit func(float64, ...string)) {
-				ends,
-					_ := outcomes()
+				ends, _ := outcomes()
 				emitCounters(emit, ends)
 			},
 		},
@@ -67,10 +66,9 @@ func (o Options) steering() []family {
 		},
 		{
 			name: "wsd_steering_notes_total", help: "Conditions that runs of the program met, whatever their outcome " +
-				"(docs/steering.md explains each).", kind: counter,
+				"(docs/steering-reference.md explains each).", kind: counter,
 			labels: []string{"note"}, values: func(emit func(float64, ...string)) {
-				_,
-					notes := outcomes()
+				_, notes := outcomes()
 				emitCounters(emit, notes)
 			},
 		},

@@ -1,5 +1,7 @@
 package proxy
 
+import "log/slog"
+
 // Kind is a kind of call.
 type Kind uint8
 
@@ -18,6 +20,9 @@ var kindNames = [kindCount]string{"connect", "refresh", "subscribe", "sub_refres
 
 // String is the metric label of k.
 func (k Kind) String() string { return kindNames[k] }
+
+// LogValue implements slog.LogValuer, without which the log in JSON has the number.
+func (k Kind) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
 // Kinds lists every kind.
 func Kinds() []Kind {

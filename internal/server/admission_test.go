@@ -118,7 +118,7 @@ func TestAdmissionInTheKernel(t *testing.T) {
 	r.produce("a", "", "two")
 	require.Equal(t, "two", connected.message())
 	log := r.log.String()
-	for _, text := range []string{"refusing a rising part of the new clients", "refusing all new clients", "new clients are welcome again"} {
+	for _, text := range []string{"refusing a rising part of the new clients", "refusing all new clients", "accepting all new clients again"} {
 		require.Equal(t, 1, strings.Count(log, text), text)
 	}
 }

@@ -248,7 +248,7 @@ func (s *Server) openPorts() (err error) {
 		if s.cfg.Control.Socket != "" {
 			return err
 		}
-		s.log.Warn("no control socket: wsd health, wsd steer and wsd drain cannot reach this server", "reason",
+		s.log.Warn("no control socket: wsd health, top, steer, drain and others cannot reach this server", "reason",
 			err.Error())
 	}
 	if err := s.api.listen(&s.cfg.API, s.log); err != nil {

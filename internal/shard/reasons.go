@@ -1,6 +1,10 @@
 package shard
 
-import "wsd/internal/proto"
+import (
+	"log/slog"
+
+	"wsd/internal/proto"
+)
 
 // Reason says why a connection ended. The list is closed: a reason is the metric label, the log field and, through
 // its codes, what the client sees.
@@ -95,6 +99,9 @@ var closings = [reasonCount]closing{
 
 // String is the metric label of r.
 func (r Reason) String() string { return closings[r].label }
+
+// LogValue implements slog.LogValuer, without which the log in JSON has the number.
+func (r Reason) LogValue() slog.Value { return slog.StringValue(r.String()) }
 
 // dropsQueue reports whether what waits for the connection goes with it, as the client does not read.
 func (r Reason) dropsQueue() bool { return r == ReasonSlow || r == ReasonNoPong }

@@ -94,7 +94,7 @@ func (c *chooser) setLoad(shard int, load, pending int64, r *rand.Rand) {
 
 const second = int64(1e9)
 
-// The model: the choice as bpf/settings.h and docs/steering.md describe it.
+// The model: the choice as bpf/settings.h and docs/steering-reference.md describe it.
 
 // rank orders the shards of a question: by what speaks against them, then by load.
 type rank struct {

@@ -86,22 +86,6 @@ func TestPackagesAreDocumented(t *testing.T) {
 	}
 }
 
-// Links between documents break silently when a file moves.
-func TestDocumentLinks(t *testing.T) {
-	link := regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
-	for _, name := range files(t) {
-		if filepath.Ext(name) != ".md" {
-			continue
-		}
-		for _, m := range link.FindAllSubmatch(content(t, name), -1) {
-			target := filepath.Join(root, filepath.Dir(name), string(m[1]))
-			if _, err := os.Stat(target); err != nil {
-				t.Errorf("%s links to %s, which does not exist", name, m[1])
-			}
-		}
-	}
-}
-
 // The image is built with the Go that the module asks for.
 func TestImageUsesTheModulesGo(t *testing.T) {
 	version := regexp.MustCompile(`(?m)^go (\S+)$`).FindSubmatch(content(t, "go.mod"))
