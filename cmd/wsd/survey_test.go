@@ -33,7 +33,7 @@ func (f *fakeSurveyor) Channels(_ context.Context, q control.ChannelsQuery) (con
 }
 
 func TestClients(t *testing.T) {
-	f := &fakeSurveyor{clients: control.ClientsState{Total: 9, Missing: []int{2}, Clients: []control.ClientState{
+	f := &fakeSurveyor{clients: control.ClientsState{Total: 9, AtLeast: true, Unheard: control.Unheard{Missing: []int{2}, Busy: []int{3, 4}}, Clients: []control.ClientState{
 		{Client: "ab", Shard: 3, Address: "10.0.0.1:5", User: "a\x1b[2J", Dialect: "json", TLS: true, Channels: 2, WaitingBytes: 77, Blocked: true,
 			Subscribed: []control.ClientInState{{Channel: "news", Offset: 5, Epoch: "e"}, {Channel: "x", Server: true}}},
 	}}}
@@ -42,7 +42,8 @@ func TestClients(t *testing.T) {
 	require.Equal(t, command.OK, code, stderr)
 	require.Equal(t, []any{control.ClientsQuery{Waiting: true, Max: 5}}, f.asked)
 	require.Contains(t, stdout, `ab      3      10.0.0.1:5  "a\x1b[2J"  json+tls  2         77       blocked`)
-	require.Contains(t, stdout, "and 8 more clients: see --max\nno answer from shards [2] in time")
+	require.Contains(t, stdout, "and at least 8 more clients: see --max\nno answer from shards [2] in time")
+	require.Contains(t, stdout, "shards [3 4] are asked too much at the same time")
 	require.NotContains(t, stdout, "news")
 
 	code, stdout, stderr = call("clients", "--client", "ab", "--user", "u", "--channel", "c", "--control.socket", socket)
