@@ -88,8 +88,8 @@ type channelsCmd struct {
 // Help explains the columns.
 func (channelsCmd) Help() string {
 	return "Only channels with subscribers are printed. RECORDS came since a channel has had subscribers; DELIVERIES " +
-		"are these, times the subscribers that there were. With several shards, each proposes its first 1,000 channels: one " +
-		"that is nowhere among them is left out, however many subscribers all shards together have."
+		"are these, times the subscribers that there were. With several shards, each proposes its first 1,000 " +
+		"channels: one that is nowhere among them is left out, however many subscribers all shards together have."
 }
 
 // Run prints the channels of the running wsd.
@@ -175,12 +175,12 @@ func printMore(w io.Writer, printed, total int, atLeast bool, what string, unhea
 // unheardLines says which shards gave no answer, and why.
 func unheardLines(u control.Unheard) (lines []string) {
 	if len(u.Missing) > 0 {
-		lines = append(lines, fmt.Sprintf("no answer from shards %v in time: they are in a long turn, or wsd is stopping",
-			u.Missing))
+		lines = append(lines, fmt.Sprintf("no answer from shards %v in time: they are in a long turn, or wsd is "+
+			"stopping", u.Missing))
 	}
 	if len(u.Busy) > 0 {
-		lines = append(lines, fmt.Sprintf("shards %v are asked too much at the same time, by this command and by pages: "+
-			"try again", u.Busy))
+		lines = append(lines, fmt.Sprintf("shards %v are asked too much at the same time, by this command and by "+
+			"pages: try again", u.Busy))
 	}
 	return lines
 }

@@ -9,10 +9,12 @@ import (
 	"io"
 	"math"
 	"os"
+	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 
@@ -57,10 +59,22 @@ func (c *topCmd) Run(e env) error {
 	return err
 }
 
+// follow prints updates. Once wsd has answered, it may stop and come back: updates for which it does not answer count,
+// and the error is that of the last one.
 func (c *topCmd) follow(ctx context.Context, e env, path string) error {
 	last, err := readTop(ctx, path)
 	if err != nil {
 		return err
+	}
+	shown := topUpdate{}
+	resized := make(chan os.Signal, 1)
+	if e.screen {
+		signal.Notify(resized, unix.SIGWINCH)
+		defer signal.Stop(resized)
+	}
+	redraw := func(problem error) error {
+		lines, columns := terminalSize()
+		return drawTop(e.stdout, shown, problem, lines, columns)
 	}
 	if !e.screen && !c.JSON {
 		fmt.Fprintf(e.stdout, "%-8s %-9s %9s %12s %6s %10s %8s %8s\n", "TIME", "STATUS", "CLIENTS", "DELIVERIES/S",
@@ -68,34 +82,52 @@ func (c *topCmd) follow(ctx context.Context, e env, path string) error {
 	}
 	tick := time.NewTicker(c.Interval)
 	defer tick.Stop()
-	for n := 0; c.Count == 0 || n < c.Count; n++ {
+	var problem error // Why there was no answer to the last question.
+	for n := 0; c.Count == 0 || n < c.Count; {
 		select {
 		case <-tick.C:
+		case <-resized:
+			if shown.Version != "" {
+				if err = redraw(problem); err != nil {
+					return err
+				}
+			}
+			continue
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		now, err := readTop(ctx, path)
-		if err != nil {
-			return err
+		n++
+		now, asked := readTop(ctx, path)
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
-		update := topOf(last, now)
-		last = now
+		if asked == nil {
+			update := topOf(last, now)
+			if now.health.Short { // The next rates span this update as well.
+				update.keep(shown)
+			} else {
+				last = now
+			}
+			shown = update
+		}
 		switch {
+		case e.screen && !c.JSON:
+			err = redraw(asked)
+		case asked != nil && problem == nil:
+			fmt.Fprintf(e.stderr, "%s no update: %v; trying again\n", time.Now().Format(time.TimeOnly), asked)
+		case asked != nil:
 		case c.JSON:
-			err = json.NewEncoder(e.stdout).Encode(update)
-		case e.screen:
-			lines, width := terminalSize()
-			err = drawTop(e.stdout, update, lines, width)
+			err = json.NewEncoder(e.stdout).Encode(shown)
 		default:
 			_, err = fmt.Fprintf(e.stdout, "%-8s %-9s %9d %12.0f %5.0f%% %10s %8d %8d\n",
-				now.read.Format(time.TimeOnly), update.Status, update.Clients, update.DeliveriesRate, update.CPU*100,
-				mebibytes(update.MemoryBytes), update.Lag, update.WaitingClients)
+				now.read.Format(time.TimeOnly), shown.Status, shown.Clients, shown.DeliveriesRate, shown.CPU*100,
+				mebibytes(shown.MemoryBytes), shown.Lag, shown.WaitingClients)
 		}
-		if err != nil {
+		if problem = asked; err != nil {
 			return err
 		}
 	}
-	return nil
+	return problem
 }
 
 // topReading is what wsd said at a time.
@@ -155,32 +187,45 @@ func readTop(ctx context.Context, path string) (r topReading, err error) {
 	return r, steerError(err)
 }
 
+// keep takes from the update before what a short answer of wsd leaves out.
+func (u *topUpdate) keep(last topUpdate) {
+	u.Shards, u.Clients, u.Subscriptions = last.Shards, last.Clients, last.Subscriptions
+	u.DeliveriesRate, u.Lag = last.DeliveriesRate, last.Lag
+}
+
+// union returns what is in either of two lists of shards, sorted.
+func union(a, b []int) []int {
+	all := append(append([]int{}, a...), b...)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
 // topClients and topChannels bound what an update has of them.
 const topClients, topChannels = 50, 50
 
 // topUpdate is one update, as --json prints it.
 type topUpdate struct {
-	Time           time.Time             `json:"time"`
-	Status         string                `json:"status"`
-	Reasons        []string              `json:"reasons"`
-	Version        string                `json:"version"`
-	UptimeSeconds  float64               `json:"uptime_seconds"`
-	Steering       string                `json:"steering"` // Mode and policy.
-	Admission      string                `json:"admission"`
-	Clients        int64                 `json:"clients"`
-	Subscriptions  int64                 `json:"subscriptions"`
-	DeliveriesRate float64               `json:"deliveries_per_second"`
-	CPU            float64               `json:"cpu"` // CPUs in use.
-	CPUs           int                   `json:"cpus"`
-	MemoryBytes    uint64                `json:"memory_bytes"`
-	Lag            int64                 `json:"lag"` // Offsets that are not read yet, of all topics.
-	KafkaError     string                `json:"kafka_error,omitempty"`
-	Shards         []topShard            `json:"shards"`   // Those that deliver most first.
-	Channels       []topChannel          `json:"channels"` // Those with the most deliveries a second first.
-	ChannelsTotal  int                   `json:"channels_total"`
-	WaitingClients int                   `json:"waiting_clients"` // Clients for which bytes wait.
-	Waiting        []control.ClientState `json:"waiting"`         // Those for which most waits first.
-	Missing        []int                 `json:"missing"`         // Shards that did not answer in time.
+	Time            time.Time             `json:"time"`
+	Status          string                `json:"status"`
+	Reasons         []string              `json:"reasons"`
+	Version         string                `json:"version"`
+	UptimeSeconds   float64               `json:"uptime_seconds"`
+	Steering        string                `json:"steering"` // Mode and policy.
+	Admission       string                `json:"admission"`
+	Clients         int64                 `json:"clients"`
+	Subscriptions   int64                 `json:"subscriptions"`
+	DeliveriesRate  float64               `json:"deliveries_per_second"`
+	CPU             float64               `json:"cpu"` // CPUs in use.
+	CPUs            int                   `json:"cpus"`
+	MemoryBytes     uint64                `json:"memory_bytes"`
+	Lag             int64                 `json:"lag"` // Offsets that are not read yet, of all topics.
+	KafkaError      string                `json:"kafka_error,omitempty"`
+	Shards          []topShard            `json:"shards"`   // Those that deliver most first.
+	Channels        []topChannel          `json:"channels"` // Those with the most deliveries a second first.
+	ChannelsTotal   int                   `json:"channels_total"`
+	WaitingClients  int                   `json:"waiting_clients"` // Clients for which bytes wait.
+	Waiting         []control.ClientState `json:"waiting"`         // Those for which most waits first.
+	control.Unheard                       // The shards that said nothing of channels or of clients.
 }
 
 type topShard struct {
@@ -214,7 +259,10 @@ func topOf(last, now topReading) topUpdate {
 		Steering: h.Steering.Mode + ", " + h.Steering.Policy, Admission: h.Admission.String(),
 		CPUs: h.Process.CPUs, MemoryBytes: h.Process.ResidentBytes, KafkaError: h.Kafka.Error,
 		Shards: []topShard{}, Channels: []topChannel{}, ChannelsTotal: now.channels.Total,
-		WaitingClients: now.clients.Total, Waiting: now.clients.Clients, Missing: now.channels.Missing,
+		WaitingClients: now.clients.Total, Waiting: now.clients.Clients,
+		Unheard: control.Unheard{
+			Missing: union(now.channels.Missing, now.clients.Missing), Busy: union(now.channels.Busy, now.clients.Busy),
+		},
 	}
 	if !restarted {
 		u.CPU = math.Round((h.Process.CPUSeconds-last.health.Process.CPUSeconds)/seconds*1000) / 1000
@@ -227,8 +275,12 @@ func topOf(last, now topReading) topUpdate {
 		delivered[s.ID] = s.Deliveries
 	}
 	for _, s := range h.Shards {
+		was, known := delivered[s.ID]
+		if !known { // The reading before was short.
+			was = s.Deliveries
+		}
 		shard := topShard{ID: s.ID, Clients: s.Clients, Load: s.Load, Subscriptions: s.Subscriptions,
-			LagBatches: s.LagBatches, DeliveriesRate: rate(s.Deliveries, delivered[s.ID])}
+			LagBatches: s.LagBatches, DeliveriesRate: rate(s.Deliveries, was)}
 		u.Shards = append(u.Shards, shard)
 		u.Clients += s.Clients
 		u.Subscriptions += s.Subscriptions
@@ -254,9 +306,13 @@ func topOf(last, now topReading) topUpdate {
 	return u
 }
 
-// drawTop prints an update over the one before, in one write, on at most so many lines of at most width characters.
-func drawTop(w io.Writer, u topUpdate, lines, width int) error {
+// drawTop prints an update over the one before, in one write, on at most so many lines of at most so many columns. With
+// a problem there was no answer, and the update is an old one.
+func drawTop(w io.Writer, u topUpdate, problem error, lines, columnsMax int) error {
 	var b bytes.Buffer
+	if problem != nil {
+		fmt.Fprintf(&b, "! no answer, what follows is old: %v\n", problem)
+	}
 	fmt.Fprintf(&b, "wsd %s  %s  up %v  %s  %s; press Ctrl-C to stop\n", u.Version, u.Status,
 		time.Duration(u.UptimeSeconds)*time.Second, u.Time.Format(time.TimeOnly), u.Steering)
 	fmt.Fprintf(&b, "%d clients  %d subscriptions  %.0f deliveries/s  CPU %.0f%% of %d  memory %s  lag %d\n", u.Clients,
@@ -267,6 +323,9 @@ func drawTop(w io.Writer, u topUpdate, lines, width int) error {
 	}
 	if u.KafkaError != "" {
 		fmt.Fprintf(&b, "! Kafka: %s\n", u.KafkaError)
+	}
+	for _, line := range unheardLines(u.Unheard) {
+		fmt.Fprintf(&b, "! %s\n", line)
 	}
 	// What is left is shared out: a third for shards, and what they leave for channels and clients.
 	left := max(0, lines-bytes.Count(b.Bytes(), []byte("\n"))-7)
@@ -293,14 +352,39 @@ func drawTop(w io.Writer, u topUpdate, lines, width int) error {
 		_ = printClients(&b, u.Waiting[:waiting])
 	}
 	var out strings.Builder
-	for line := range strings.SplitSeq(strings.TrimSuffix(b.String(), "\n"), "\n") {
-		if runes := []rune(line); len(runes) > width {
-			line = string(runes[:width])
+	for i, line := range strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n") {
+		if i == lines {
+			break
 		}
-		out.WriteString(line + eraseRight + "\n")
+		out.WriteString(cut(line, columnsMax) + eraseRight + "\n")
 	}
 	_, err := fmt.Fprint(w, cursorHome, strings.TrimSuffix(out.String(), "\n"), eraseBelow)
 	return err
+}
+
+// cut returns as much of line as fits into so many columns of a terminal.
+func cut(line string, columns int) string {
+	for i, r := range line {
+		if columns -= columnsOf(r); columns < 0 {
+			return line[:i]
+		}
+	}
+	return line
+}
+
+// columnsOf returns how many columns of a terminal a character takes: two if it is wide, as Chinese ones are, and none
+// if it combines with the one before.
+func columnsOf(r rune) int {
+	const symbols, fullFirst, fullLast, emoji = '\u3000', '\uff00', '\uff60', '\U0001f000'
+	switch {
+	case unicode.In(r, unicode.Mn, unicode.Me):
+		return 0
+	case unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul, unicode.Yi),
+		r >= symbols && r < symbols+0x40, r >= fullFirst && r <= fullLast, r >= emoji:
+		return 2
+	default:
+		return 1
+	}
 }
 
 // terminalSize returns how many lines and columns the terminal at standard output has.

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// scriptHeader marks the requests of the page's scripts. Where the token has changed, they say so on the page: a challenge
-// would have the browser prompt for a password with each of them.
+// scriptHeader marks the requests of the page's scripts. Where the token has changed, they say so on the page: a
+// challenge would have the browser prompt for a password with each of them.
 const scriptHeader = "X-Wsd-Page"
 
 // authorised passes on requests that have the token: as Authorization: Bearer, or, because a browser cannot send that

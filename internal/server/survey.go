@@ -103,7 +103,8 @@ type channelSums struct {
 }
 
 // sumChannels asks all shards for channels. It sets what state says of the answers.
-func (s *Server) sumChannels(ctx context.Context, q shard.ChannelQuery, state *control.ChannelsState) (channelSums, error) {
+func (s *Server) sumChannels(ctx context.Context, q shard.ChannelQuery, state *control.ChannelsState,
+) (channelSums, error) {
 	all := channelSums{byName: make(map[string]*control.ChannelState)}
 	unheard, err := each(ctx, s.shards, func(ctx context.Context, sh *shard.Shard) (shard.ChannelList, error) {
 		return sh.Channels(ctx, q)
@@ -151,7 +152,8 @@ func union(a, b []int) []int {
 
 // each asks all shards at once and calls take for each answer, one after the other. It returns the shards that gave
 // none. The error is that of ctx, which whoever asked has ended.
-func each[T any](ctx context.Context, shards []*shard.Shard, ask func(ctx context.Context, sh *shard.Shard) (T, error), take func(T),
+func each[T any](ctx context.Context, shards []*shard.Shard,
+	ask func(ctx context.Context, sh *shard.Shard) (T, error), take func(T),
 ) (unheard control.Unheard, err error) {
 	limited, cancel := context.WithTimeout(ctx, surveyTime)
 	defer cancel()

@@ -286,7 +286,7 @@ func (s *Shard) describeChannels(c *conn) []ClientSub {
 type ChannelList struct {
 	Described []ChannelInfo
 	Found     int // Channels that fit the query, also beyond those described.
-	// Those of Found that no shard with a lower id has subscribers of. The sum over all shards counts each channel once.
+	// Those of Found that no shard with a lower id has subscribers of. The sum over all shards has each channel once.
 	First int
 }
 
