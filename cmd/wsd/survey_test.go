@@ -105,6 +105,11 @@ func TestTop(t *testing.T) {
 	require.EqualValues(t, 5, u.Lag)
 	require.Equal(t, "ebpf, p2c", u.Steering)
 
+	// Where the last subscribers on a shard have left, its part of the counts is missing.
+	u = topOf(reading(0, 100, 70), reading(10, 200, 50))
+	require.Zero(t, u.Channels[0].DeliveriesRate)
+	require.Zero(t, u.Channels[1].DeliveriesRate)
+
 	// After a restart the counts begin anew.
 	restarted := reading(20, 10, 7)
 	restarted.health.Process.PID = 8
