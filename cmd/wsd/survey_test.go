@@ -162,7 +162,7 @@ func TestTopGoesOn(t *testing.T) {
 	answers := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) })
 	dir, err := os.MkdirTemp("", "wsd") //nolint:usetesting // A socket's path is short, and t.TempDir holds the test's name.
 	require.NoError(t, err)
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	path := filepath.Join(dir, "wsd.sock")
 	serve := func() *control.Server {
 		s, err := control.Start(control.Options{
