@@ -139,7 +139,7 @@ func TestHealthOfADrain(t *testing.T) {
 		require.Equal(t, admission, strings.Contains(out.String(), "admission:"), out.String())
 
 		out.Reset()
-		require.NoError(t, drawTop(&out, topUpdate{Status: status, Admission: "accepting all new clients"}, 25, 80))
+		require.NoError(t, drawTop(&out, topUpdate{Status: status, Admission: "accepting all new clients"}, nil, 25, 80))
 		require.Equal(t, admission, strings.Contains(out.String(), "admission:"), out.String())
 	}
 }

@@ -72,7 +72,7 @@ func (c *clientsCmd) Run(e env) error {
 			return err
 		}
 	}
-	printMore(e.stdout, len(state.Clients), state.Total, "clients", state.Missing)
+	printMore(e.stdout, len(state.Clients), state.Total, state.AtLeast, "clients", state.Unheard)
 	return nil
 }
 
@@ -88,7 +88,8 @@ type channelsCmd struct {
 // Help explains the columns.
 func (channelsCmd) Help() string {
 	return "Only channels with subscribers are printed. RECORDS came since a channel has had subscribers; DELIVERIES " +
-		"are these, times the subscribers that there were. With several shards, each names its first 1,000 channels."
+		"are these, times the subscribers that there were. With several shards, each proposes its first 1,000 " +
+		"channels: one that is nowhere among them is left out, however many subscribers all shards together have."
 }
 
 // Run prints the channels of the running wsd.
@@ -118,7 +119,7 @@ func (c *channelsCmd) Run(e env) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	printMore(e.stdout, len(state.Channels), state.Total, "channels", state.Missing)
+	printMore(e.stdout, len(state.Channels), state.Total, state.AtLeast, "channels", state.Unheard)
 	return nil
 }
 
@@ -158,13 +159,30 @@ func printClients(w io.Writer, list []control.ClientState) error {
 }
 
 // printMore says what a table leaves out.
-func printMore(w io.Writer, printed, total int, what string, missing []int) {
+func printMore(w io.Writer, printed, total int, atLeast bool, what string, unheard control.Unheard) {
 	if total > printed {
-		fmt.Fprintf(w, "and %d more %s: see --max\n", total-printed, what)
+		least := ""
+		if atLeast {
+			least = "at least "
+		}
+		fmt.Fprintf(w, "and %s%d more %s: see --max\n", least, total-printed, what)
 	}
-	if len(missing) > 0 {
-		fmt.Fprintf(w, "no answer from shards %v in time: they are in a long turn, or wsd is stopping\n", missing)
+	for _, line := range unheardLines(unheard) {
+		fmt.Fprintln(w, line)
 	}
+}
+
+// unheardLines says which shards gave no answer, and why.
+func unheardLines(u control.Unheard) (lines []string) {
+	if len(u.Missing) > 0 {
+		lines = append(lines, fmt.Sprintf("no answer from shards %v in time: they are in a long turn, or wsd is "+
+			"stopping", u.Missing))
+	}
+	if len(u.Busy) > 0 {
+		lines = append(lines, fmt.Sprintf("shards %v are asked too much at the same time, by this command and by "+
+			"pages: try again", u.Busy))
+	}
+	return lines
 }
 
 func printJSON(w io.Writer, v any) error {

@@ -4,7 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
+	"log/slog"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +17,7 @@ import (
 
 	"wsd/internal/command"
 	"wsd/internal/control"
+	"wsd/internal/testutil"
 )
 
 // fakeSurveyor says what the test wants, and notes what it was asked.
@@ -33,7 +38,7 @@ func (f *fakeSurveyor) Channels(_ context.Context, q control.ChannelsQuery) (con
 }
 
 func TestClients(t *testing.T) {
-	f := &fakeSurveyor{clients: control.ClientsState{Total: 9, Missing: []int{2}, Clients: []control.ClientState{
+	f := &fakeSurveyor{clients: control.ClientsState{Total: 9, AtLeast: true, Unheard: control.Unheard{Missing: []int{2}, Busy: []int{3, 4}}, Clients: []control.ClientState{
 		{Client: "ab", Shard: 3, Address: "10.0.0.1:5", User: "a\x1b[2J", Dialect: "json", TLS: true, Channels: 2, WaitingBytes: 77, Blocked: true,
 			Subscribed: []control.ClientInState{{Channel: "news", Offset: 5, Epoch: "e"}, {Channel: "x", Server: true}}},
 	}}}
@@ -42,7 +47,8 @@ func TestClients(t *testing.T) {
 	require.Equal(t, command.OK, code, stderr)
 	require.Equal(t, []any{control.ClientsQuery{Waiting: true, Max: 5}}, f.asked)
 	require.Contains(t, stdout, `ab      3      10.0.0.1:5  "a\x1b[2J"  json+tls  2         77       blocked`)
-	require.Contains(t, stdout, "and 8 more clients: see --max\nno answer from shards [2] in time")
+	require.Contains(t, stdout, "and at least 8 more clients: see --max\nno answer from shards [2] in time")
+	require.Contains(t, stdout, "shards [3 4] are asked too much at the same time")
 	require.NotContains(t, stdout, "news")
 
 	code, stdout, stderr = call("clients", "--client", "ab", "--user", "u", "--channel", "c", "--control.socket", socket)
@@ -99,21 +105,99 @@ func TestTop(t *testing.T) {
 	require.EqualValues(t, 5, u.Lag)
 	require.Equal(t, "ebpf, p2c", u.Steering)
 
+	// Where the last subscribers on a shard have left, its part of the counts is missing.
+	u = topOf(reading(0, 100, 70), reading(10, 200, 50))
+	require.Zero(t, u.Channels[0].DeliveriesRate)
+	require.Zero(t, u.Channels[1].DeliveriesRate)
+
 	// After a restart the counts begin anew.
 	restarted := reading(20, 10, 7)
 	restarted.health.Process.PID = 8
 	u = topOf(reading(10, 200, 70), restarted)
 	require.InDelta(t, 63, u.Shards[0].DeliveriesRate, 0.01)
 	require.InDelta(t, 2.1, u.Channels[0].DeliveriesRate, 0.01)
-	for _, lines := range []int{1, 12, 24, 60, 300} {
+	// What a client or a record has chosen may be wide, or combine.
+	u.Channels[0].Channel = strings.Repeat("世界", 60) + strings.Repeat("é", 60)
+	u.Missing, u.Busy = []int{5}, []int{6}
+	for _, lines := range []int{1, 5, 12, 24, 60, 300} {
 		var b bytes.Buffer
-		require.NoError(t, drawTop(&b, u, lines, 80))
+		require.NoError(t, drawTop(&b, u, nil, lines, 80))
 		text := b.String()
 		require.True(t, strings.HasPrefix(text, cursorHome))
-		require.LessOrEqual(t, strings.Count(text, "\n")+1, max(lines, 11), "%d lines", lines)
-		for line := range strings.SplitSeq(text, "\n") {
-			require.LessOrEqual(t, len(strings.ReplaceAll(line, eraseRight, "")), 80+len(cursorHome+eraseBelow))
+		require.LessOrEqual(t, strings.Count(text, "\n")+1, lines, "%d lines", lines)
+		if lines >= 24 {
+			require.Contains(t, text, "! no answer from shards [5] in time")
+			require.Contains(t, text, "! shards [6] are asked too much")
+			require.NotContains(t, text, strings.Repeat("世界", 20)) // That is 80 columns, beside the quote.
 		}
+		for line := range strings.SplitSeq(text, "\n") {
+			columns := 0
+			for _, r := range strings.NewReplacer(eraseRight, "", cursorHome, "", eraseBelow, "").Replace(line) {
+				columns += columnsOf(r)
+			}
+			require.LessOrEqual(t, columns, 80)
+		}
+	}
+}
+
+// A short answer leaves out shards and topics. Then those of the update before stand, and no rate is made up.
+func TestTopOfShortHealth(t *testing.T) {
+	short := reading(10, 0, 70)
+	short.health.Short, short.health.Shards, short.health.Kafka.Topics = true, nil, nil
+	shown := topOf(reading(0, 100, 50), reading(10, 200, 70))
+	u := topOf(reading(0, 100, 50), short)
+	require.Empty(t, u.Shards)
+	u.keep(shown)
+	require.Equal(t, shown.Shards, u.Shards)
+	require.Equal(t, shown.DeliveriesRate, u.DeliveriesRate)
+	require.EqualValues(t, 5, u.Lag)
+	u = topOf(short, reading(20, 200, 90))
+	require.Len(t, u.Shards, 64)
+	require.Zero(t, u.DeliveriesRate)
+}
+
+// A wsd that stops and comes back is said so once, and followed on.
+func TestTopGoesOn(t *testing.T) {
+	body := `{"status":"ok","version":"v1","uptime_seconds":1,"process":{"pid":7,"cpus":2}}`
+	answers := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) })
+	dir, err := os.MkdirTemp("", "wsd") //nolint:usetesting // A socket's path is short, and t.TempDir holds the test's name.
+	require.NoError(t, err)
+	defer func() { _ = os.RemoveAll(dir) }()
+	path := filepath.Join(dir, "wsd.sock")
+	serve := func() *control.Server {
+		s, err := control.Start(control.Options{
+			Path: path, Handler: control.NewHandler(answers, nil, nil, nil, &fakeSurveyor{}, nil), Logger: slog.New(slog.DiscardHandler),
+		})
+		require.NoError(t, err)
+		return s
+	}
+	for _, screen := range []bool{false, true} {
+		var out, errs testutil.Buffer
+		server := serve()
+		ended := make(chan error, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			c := topCmd{Interval: 20 * time.Millisecond}
+			ended <- c.follow(ctx, env{stdout: &out, stderr: &errs, screen: screen}, path)
+		}()
+		says := func(b *testutil.Buffer, text string, times int) {
+			t.Helper()
+			require.Eventually(t, func() bool { return strings.Count(b.String(), text) >= times }, waitMax, time.Millisecond, text)
+		}
+		says(&out, "ok", 2)
+		require.NoError(t, server.Close())
+		if screen {
+			says(&out, "! no answer, what follows is old: ", 2)
+		} else {
+			says(&errs, "no update: ", 1)
+		}
+		seen := strings.Count(out.String(), "ok")
+		server = serve()
+		says(&out, "ok", seen+2)
+		cancel()
+		require.ErrorIs(t, <-ended, context.Canceled)
+		require.NoError(t, server.Close())
+		require.LessOrEqual(t, strings.Count(errs.String(), "no update: "), 1)
 	}
 }
 

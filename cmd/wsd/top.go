@@ -1,17 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math"
 	"os"
+	"os/signal"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -57,10 +54,22 @@ func (c *topCmd) Run(e env) error {
 	return err
 }
 
+// follow prints updates. Once wsd has answered, it may stop and come back: updates for which it does not answer count,
+// and the error is that of the last one.
 func (c *topCmd) follow(ctx context.Context, e env, path string) error {
 	last, err := readTop(ctx, path)
 	if err != nil {
 		return err
+	}
+	shown := topUpdate{}
+	resized := make(chan os.Signal, 1)
+	if e.screen {
+		signal.Notify(resized, unix.SIGWINCH)
+		defer signal.Stop(resized)
+	}
+	redraw := func(problem error) error {
+		lines, columns := terminalSize()
+		return drawTop(e.stdout, shown, problem, lines, columns)
 	}
 	if !e.screen && !c.JSON {
 		fmt.Fprintf(e.stdout, "%-8s %-9s %9s %12s %6s %10s %8s %8s\n", "TIME", "STATUS", "CLIENTS", "DELIVERIES/S",
@@ -68,34 +77,69 @@ func (c *topCmd) follow(ctx context.Context, e env, path string) error {
 	}
 	tick := time.NewTicker(c.Interval)
 	defer tick.Stop()
-	for n := 0; c.Count == 0 || n < c.Count; n++ {
+	var problem error // Why there was no answer to the last question.
+	type answer struct {
+		reading topReading
+		err     error
+	}
+	// A busy wsd takes seconds to answer. The terminal may be resized meanwhile.
+	answers, asking := make(chan answer, 1), false
+	for n := 0; c.Count == 0 || n < c.Count; {
+		var a answer
 		select {
 		case <-tick.C:
+			if !asking {
+				asking = true
+				go func() {
+					now, err := readTop(ctx, path)
+					answers <- answer{now, err}
+				}()
+			}
+			continue
+		case a = <-answers:
+			asking = false
+		case <-resized:
+			if shown.Version != "" {
+				if err = redraw(problem); err != nil {
+					return err
+				}
+			}
+			continue
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		now, err := readTop(ctx, path)
-		if err != nil {
-			return err
+		n++
+		now, asked := a.reading, a.err
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
-		update := topOf(last, now)
-		last = now
+		if asked == nil {
+			update := topOf(last, now)
+			if now.health.Short { // The next rates span this update as well.
+				update.keep(shown)
+			} else {
+				last = now
+			}
+			shown = update
+		}
 		switch {
+		case e.screen && !c.JSON:
+			err = redraw(asked)
+		case asked != nil && problem == nil:
+			fmt.Fprintf(e.stderr, "%s no update: %v; trying again\n", time.Now().Format(time.TimeOnly), asked)
+		case asked != nil:
 		case c.JSON:
-			err = json.NewEncoder(e.stdout).Encode(update)
-		case e.screen:
-			lines, width := terminalSize()
-			err = drawTop(e.stdout, update, lines, width)
+			err = json.NewEncoder(e.stdout).Encode(shown)
 		default:
 			_, err = fmt.Fprintf(e.stdout, "%-8s %-9s %9d %12.0f %5.0f%% %10s %8d %8d\n",
-				now.read.Format(time.TimeOnly), update.Status, update.Clients, update.DeliveriesRate, update.CPU*100,
-				mebibytes(update.MemoryBytes), update.Lag, update.WaitingClients)
+				now.read.Format(time.TimeOnly), shown.Status, shown.Clients, shown.DeliveriesRate, shown.CPU*100,
+				mebibytes(shown.MemoryBytes), shown.Lag, shown.WaitingClients)
 		}
-		if err != nil {
+		if problem = asked; err != nil {
 			return err
 		}
 	}
-	return nil
+	return problem
 }
 
 // topReading is what wsd said at a time.
@@ -155,32 +199,45 @@ func readTop(ctx context.Context, path string) (r topReading, err error) {
 	return r, steerError(err)
 }
 
+// keep takes from the update before what a short answer of wsd leaves out.
+func (u *topUpdate) keep(last topUpdate) {
+	u.Shards, u.Clients, u.Subscriptions = last.Shards, last.Clients, last.Subscriptions
+	u.DeliveriesRate, u.Lag = last.DeliveriesRate, last.Lag
+}
+
+// union returns what is in either of two lists of shards, sorted.
+func union(a, b []int) []int {
+	all := append(append([]int{}, a...), b...)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
 // topClients and topChannels bound what an update has of them.
 const topClients, topChannels = 50, 50
 
 // topUpdate is one update, as --json prints it.
 type topUpdate struct {
-	Time           time.Time             `json:"time"`
-	Status         string                `json:"status"`
-	Reasons        []string              `json:"reasons"`
-	Version        string                `json:"version"`
-	UptimeSeconds  float64               `json:"uptime_seconds"`
-	Steering       string                `json:"steering"` // Mode and policy.
-	Admission      string                `json:"admission"`
-	Clients        int64                 `json:"clients"`
-	Subscriptions  int64                 `json:"subscriptions"`
-	DeliveriesRate float64               `json:"deliveries_per_second"`
-	CPU            float64               `json:"cpu"` // CPUs in use.
-	CPUs           int                   `json:"cpus"`
-	MemoryBytes    uint64                `json:"memory_bytes"`
-	Lag            int64                 `json:"lag"` // Offsets that are not read yet, of all topics.
-	KafkaError     string                `json:"kafka_error,omitempty"`
-	Shards         []topShard            `json:"shards"`   // Those that deliver most first.
-	Channels       []topChannel          `json:"channels"` // Those with the most deliveries a second first.
-	ChannelsTotal  int                   `json:"channels_total"`
-	WaitingClients int                   `json:"waiting_clients"` // Clients for which bytes wait.
-	Waiting        []control.ClientState `json:"waiting"`         // Those for which most waits first.
-	Missing        []int                 `json:"missing"`         // Shards that did not answer in time.
+	Time            time.Time             `json:"time"`
+	Status          string                `json:"status"`
+	Reasons         []string              `json:"reasons"`
+	Version         string                `json:"version"`
+	UptimeSeconds   float64               `json:"uptime_seconds"`
+	Steering        string                `json:"steering"` // Mode and policy.
+	Admission       string                `json:"admission"`
+	Clients         int64                 `json:"clients"`
+	Subscriptions   int64                 `json:"subscriptions"`
+	DeliveriesRate  float64               `json:"deliveries_per_second"`
+	CPU             float64               `json:"cpu"` // CPUs in use.
+	CPUs            int                   `json:"cpus"`
+	MemoryBytes     uint64                `json:"memory_bytes"`
+	Lag             int64                 `json:"lag"` // Offsets that are not read yet, of all topics.
+	KafkaError      string                `json:"kafka_error,omitempty"`
+	Shards          []topShard            `json:"shards"`   // Those that deliver most first.
+	Channels        []topChannel          `json:"channels"` // Those with the most deliveries a second first.
+	ChannelsTotal   int                   `json:"channels_total"`
+	WaitingClients  int                   `json:"waiting_clients"` // Clients for which bytes wait.
+	Waiting         []control.ClientState `json:"waiting"`         // Those for which most waits first.
+	control.Unheard                       // The shards that said nothing of channels or of clients.
 }
 
 type topShard struct {
@@ -199,13 +256,16 @@ type topChannel struct {
 	DeliveriesRate float64 `json:"deliveries_per_second"`
 }
 
-// topOf compares two readings. Lower counts than before mean that wsd, or a channel's subscribers, have begun anew.
+// topOf compares two readings.
 func topOf(last, now topReading) topUpdate {
 	h, seconds := now.health, now.read.Sub(last.read).Seconds()
 	restarted := h.Process.PID != last.health.Process.PID || h.UptimeSeconds < last.health.UptimeSeconds
 	rate := func(now, before uint64) float64 {
-		if restarted || now < before {
+		switch {
+		case restarted:
 			before = 0
+		case now < before: // The last subscribers on a shard have left, and its part of the counts with them.
+			return 0
 		}
 		return math.Round(float64(now-before)/seconds*10) / 10
 	}
@@ -214,7 +274,10 @@ func topOf(last, now topReading) topUpdate {
 		Steering: h.Steering.Mode + ", " + h.Steering.Policy, Admission: h.Admission.String(),
 		CPUs: h.Process.CPUs, MemoryBytes: h.Process.ResidentBytes, KafkaError: h.Kafka.Error,
 		Shards: []topShard{}, Channels: []topChannel{}, ChannelsTotal: now.channels.Total,
-		WaitingClients: now.clients.Total, Waiting: now.clients.Clients, Missing: now.channels.Missing,
+		WaitingClients: now.clients.Total, Waiting: now.clients.Clients,
+		Unheard: control.Unheard{
+			Missing: union(now.channels.Missing, now.clients.Missing), Busy: union(now.channels.Busy, now.clients.Busy),
+		},
 	}
 	if !restarted {
 		u.CPU = math.Round((h.Process.CPUSeconds-last.health.Process.CPUSeconds)/seconds*1000) / 1000
@@ -227,8 +290,12 @@ func topOf(last, now topReading) topUpdate {
 		delivered[s.ID] = s.Deliveries
 	}
 	for _, s := range h.Shards {
+		was, known := delivered[s.ID]
+		if !known { // The reading before was short.
+			was = s.Deliveries
+		}
 		shard := topShard{ID: s.ID, Clients: s.Clients, Load: s.Load, Subscriptions: s.Subscriptions,
-			LagBatches: s.LagBatches, DeliveriesRate: rate(s.Deliveries, delivered[s.ID])}
+			LagBatches: s.LagBatches, DeliveriesRate: rate(s.Deliveries, was)}
 		u.Shards = append(u.Shards, shard)
 		u.Clients += s.Clients
 		u.Subscriptions += s.Subscriptions
@@ -253,65 +320,3 @@ func topOf(last, now topReading) topUpdate {
 	u.Channels = u.Channels[:min(len(u.Channels), topChannels)]
 	return u
 }
-
-// drawTop prints an update over the one before, in one write, on at most so many lines of at most width characters.
-func drawTop(w io.Writer, u topUpdate, lines, width int) error {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "wsd %s  %s  up %v  %s  %s; press Ctrl-C to stop\n", u.Version, u.Status,
-		time.Duration(u.UptimeSeconds)*time.Second, u.Time.Format(time.TimeOnly), u.Steering)
-	fmt.Fprintf(&b, "%d clients  %d subscriptions  %.0f deliveries/s  CPU %.0f%% of %d  memory %s  lag %d\n", u.Clients,
-		u.Subscriptions, u.DeliveriesRate, u.CPU*100, u.CPUs, mebibytes(u.MemoryBytes), u.Lag)
-	if u.Status != "draining" { // A drain refuses whatever admission says. The reasons have it.
-		fmt.Fprintf(&b, "admission: %s\n", u.Admission)
-	}
-	for _, reason := range u.Reasons[:min(len(u.Reasons), 3)] {
-		fmt.Fprintf(&b, "! %s\n", reason)
-	}
-	if u.KafkaError != "" {
-		fmt.Fprintf(&b, "! Kafka: %s\n", u.KafkaError)
-	}
-	// What is left is shared out: a third for shards, and what they leave for channels and clients.
-	left := max(0, lines-bytes.Count(b.Bytes(), []byte("\n"))-7)
-	shards := min(len(u.Shards), max(left/3, left-len(u.Channels)-len(u.Waiting)))
-	channels := min(len(u.Channels), max((left-shards)/2, left-shards-len(u.Waiting)))
-	waiting := min(len(u.Waiting), left-shards-channels)
-
-	table := columns(&b)
-	fmt.Fprintln(table, "\nSHARD\tCLIENTS\tLOAD\tSUBSCRIPTIONS\tDELIVERIES/S\tBATCHES BEHIND")
-	for _, s := range u.Shards[:shards] {
-		fmt.Fprintf(table, "%d\t%d\t%d\t%d\t%.0f\t%d\n", s.ID, s.Clients, s.Load, s.Subscriptions, s.DeliveriesRate,
-			s.LagBatches)
-	}
-	_ = table.Flush() // To memory.
-	table = columns(&b)
-	fmt.Fprintf(table, "\nCHANNEL (%d)\tSUBSCRIBERS\tRECORDS/S\tDELIVERIES/S\n", u.ChannelsTotal)
-	for _, c := range u.Channels[:channels] {
-		fmt.Fprintf(table, "%s\t%d\t%.1f\t%.0f\n", strconv.QuoteToGraphic(c.Channel), c.Subscribers, c.RecordsRate,
-			c.DeliveriesRate)
-	}
-	_ = table.Flush()
-	fmt.Fprintf(&b, "\nBytes wait for %d clients\n", u.WaitingClients)
-	if waiting > 0 {
-		_ = printClients(&b, u.Waiting[:waiting])
-	}
-	var out strings.Builder
-	for line := range strings.SplitSeq(strings.TrimSuffix(b.String(), "\n"), "\n") {
-		if runes := []rune(line); len(runes) > width {
-			line = string(runes[:width])
-		}
-		out.WriteString(line + eraseRight + "\n")
-	}
-	_, err := fmt.Fprint(w, cursorHome, strings.TrimSuffix(out.String(), "\n"), eraseBelow)
-	return err
-}
-
-// terminalSize returns how many lines and columns the terminal at standard output has.
-func terminalSize() (lines, columns int) {
-	size, err := unix.IoctlGetWinsize(int(os.Stdout.Fd()), unix.TIOCGWINSZ)
-	if err != nil || size.Row == 0 || size.Col == 0 {
-		return 24, 80
-	}
-	return int(size.Row), int(size.Col)
-}
-
-func mebibytes(n uint64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }

@@ -10,6 +10,10 @@ import (
 	"strings"
 )
 
+// scriptHeader marks the requests of the page's scripts. Where the token has changed, they say so on the page: a
+// challenge would have the browser prompt for a password with each of them.
+const scriptHeader = "X-Wsd-Page"
+
 // authorised passes on requests that have the token: as Authorization: Bearer, or, because a browser cannot send that
 // by itself, as the password of basic authentication, with any user name. A browser also sends the
 // password for requests of other pages: responses are for this origin only, and so is what changes something.
@@ -17,7 +21,9 @@ func authorised(token func() string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !tokenGiven(r, token()) {
 			w.Header().Set("Cache-Control", "no-store")
-			w.Header().Add("WWW-Authenticate", `Basic realm="wsd admin port: any user, and the token as the password"`)
+			if r.Header.Get(scriptHeader) == "" {
+				w.Header().Add("WWW-Authenticate", `Basic realm="wsd admin port: any user, and the token as the password"`)
+			}
 			w.Header().Add("WWW-Authenticate", `Bearer realm="wsd admin port"`)
 			http.Error(w, "this needs the token of the admin port (admin.token_file), as Authorization: Bearer TOKEN "+
 				"or as the password; /health, /ready and /metrics do not", http.StatusUnauthorized)

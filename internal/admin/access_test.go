@@ -58,6 +58,12 @@ func TestToken(t *testing.T) {
 					require.Contains(t, strings.Join(w.Header().Values("WWW-Authenticate"), "\n"), "Basic realm")
 					require.Contains(t, strings.Join(w.Header().Values("WWW-Authenticate"), "\n"), "Bearer realm")
 					require.Contains(t, w.Body.String(), "admin.token_file")
+					byScript := asked(o, isLoopback, "localhost", target, func(r *http.Request) {
+						c.change(r)
+						r.Header.Set(scriptHeader, "1")
+					})
+					require.Equal(t, 401, byScript.Code)
+					require.NotContains(t, strings.Join(byScript.Header().Values("WWW-Authenticate"), "\n"), "Basic", "the browser would prompt")
 					require.NotContains(t, w.Body.String(), token)
 				}
 			}

@@ -39,11 +39,27 @@ export function bytes(n) {
   return `${n >= 100 || i === 0 ? Math.round(n) : n.toFixed(1)} ${units[i]}`;
 }
 
-// ask requests a path and returns the response, decoded. Its error is what the server says is wrong.
-export async function ask(path, parameters = {}) {
-  const given = Object.entries(parameters).filter(([, value]) => value !== "");
-  const response = await fetch(`${path}?${new URLSearchParams(given)}`, { cache: "no-store", signal: AbortSignal.timeout(10_000) });
-  const body = await response.text();
+const responseMax = 10_000; // Milliseconds.
+
+// locked says that this port no longer takes the token that the browser has. The page then asks for nothing more that
+// needs it: the browser would prompt for a password each time.
+let locked = false;
+
+async function request(path, options) {
+  if (locked) throw new Error("the token of this port has changed: reload the page");
+  let response = null;
+  let body = "";
+  try {
+    const headers = { "X-Wsd-Page": "1", ...options.headers }; // So that the browser does not prompt for a password.
+    response = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(responseMax), ...options, headers });
+    body = await response.text();
+  } catch (error) {
+    throw new Error(error.name === "TimeoutError" ? `no response within ${responseMax / 1_000} s` : "wsd does not respond");
+  }
+  if (response.status === 401) {
+    locked = true;
+    byID("token-problem").hidden = false;
+  }
   let value = null;
   try {
     value = JSON.parse(body);
@@ -54,22 +70,19 @@ export async function ask(path, parameters = {}) {
   return value;
 }
 
-// send posts a change and returns the response, decoded. Its error is what the server says is wrong.
-export async function send(path, change) {
-  const response = await fetch(path, {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify(change),
-    signal: AbortSignal.timeout(10_000),
-  });
-  const body = await response.text();
-  if (response.ok) return JSON.parse(body);
-  let error = body;
-  try {
-    error = JSON.parse(body).error;
-  } catch {} // It is no JSON: the text says what is wrong.
-  throw new Error(error || `status ${response.status}`);
+// ask requests a path and returns the response, decoded. Its error is what is wrong, in words.
+export function ask(path, parameters = {}) {
+  const given = Object.entries(parameters).filter(([, value]) => value !== "");
+  return request(`${path}?${new URLSearchParams(given)}`, {});
 }
+
+// send posts a change and returns the response, decoded. Its error is what is wrong, in words.
+export function send(path, change) {
+  return request(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(change) });
+}
+
+// counted returns a number with the word for what it counts, such as "1 client" or "2 clients".
+export const counted = (n, word) => `${numbers.format(n)} ${word}${n === 1 ? "" : "s"}`;
 
 // sleep waits for so many milliseconds.
 export const sleep = (wait) => new Promise((resolve) => setTimeout(resolve, wait));

@@ -85,8 +85,8 @@ const (
 	AdmissionRefusing  = "refusing"  // A part of the new clients is refused, or would be but for a dry run.
 )
 
-// Admission is whether new clients are refused, and the last sample of what decides that. Figures are 0 while
-// nothing is measured.
+// Admission is whether new clients are refused, and the last sample of what decides that. While nothing is measured,
+// figures are 0 but for DescriptorsLeft.
 type Admission struct {
 	Mode    string `json:"mode"`    // admission.mode: on, dry-run or off.
 	Answer  string `json:"answer"`  // admission.answer: reset or http.

@@ -1,6 +1,6 @@
 // Requests /health every second and shows it.
 
-import { ask, byID, bytes, cells, numbers, rows, set, short, sleep, text } from "./dom.js";
+import { ask, byID, bytes, cells, numbers, rows, set, short as compact, sleep, text } from "./dom.js";
 import { plot } from "./plots.js";
 
 const every = 1_000; // Milliseconds.
@@ -10,17 +10,19 @@ const responseMax = 4_000;
 let before = null; // The previous response, for figures per second.
 let failures = 0;
 
-// follow requests the health for ever, and less often while there is no response.
-export async function follow() {
+// follow requests the health for ever, and less often while there is no response. It calls seen with each response.
+export async function follow(seen) {
   for (;;) {
     let wait = every;
     let stage = "wsd does not respond on its admin port";
     try {
+      const late = latency();
       const response = await fetch("health", { cache: "no-store", signal: AbortSignal.timeout(responseMax) });
       stage = "The response of the admin port is not the health of a wsd";
       const health = await response.json(); // Status 503 has the same body.
       stage = "This page cannot show the health of this wsd, which may have another version: reload the page";
-      show(health, await latency());
+      seen(health);
+      show(health, await late);
       failures = 0;
     } catch (error) {
       wait = Math.min(every * 2 ** failures++, retryMax);
@@ -32,8 +34,10 @@ export async function follow() {
 
 function lost(stage, error, wait) {
   before = null;
+  plot({}); // A gap.
   text("status", "no response");
   byID("status").className = "badge bad";
+  document.title = "wsd: no response";
   const what = error.name === "TimeoutError" ? `no response within ${responseMax / 1_000} s` : error.message;
   text("health-problem-title", stage);
   text(
@@ -72,13 +76,14 @@ function show(h, late) {
   text("version", `version ${h.version}`);
   reasons(h);
 
+  // A short response lacks shards and topics: what the page shows of them stays, and the next rates span both.
   const seconds = before ? h.uptime_seconds - before.uptime_seconds : 0;
   const restarted = before && (seconds <= 0 || h.process.pid !== before.process.pid);
   const per = (now, past) => (seconds > 0 && !restarted ? (now - past) / seconds : null);
   text("connections", numbers.format(h.connections));
   const delivered = (a) => a.shards.reduce((sum, s) => sum + s.deliveries, 0);
-  const rate = per(delivered(h), before ? delivered(before) : 0);
-  text("delivery-rate", rate === null ? "–" : numbers.format(Math.round(rate)));
+  const rate = h.short ? null : per(delivered(h), before ? delivered(before) : 0);
+  if (!h.short) text("delivery-rate", rate === null ? "–" : numbers.format(Math.round(rate)));
   const busy = per(h.process.cpu_seconds, before?.process.cpu_seconds);
   text("cpu", busy === null ? "–" : `${Math.round((busy * 100) / h.process.cpus)} %`);
   text("cpu-of", `of ${h.process.cpus} CPU${h.process.cpus === 1 ? "" : "s"}`);
@@ -90,21 +95,21 @@ function show(h, late) {
     connections: h.connections,
     deliveries: rate,
     cpu: busy === null ? null : busy * 100,
-    lag: h.kafka.topics.reduce((sum, t) => sum + Math.max(0, t.lag), 0),
+    lag: h.short ? null : h.kafka.topics.reduce((sum, t) => sum + Math.max(0, t.lag), 0),
     turn: h.admission.loop_lag_seconds * 1_000,
     memory: h.process.resident_bytes,
   });
-  shards(h.shards);
+  if (!h.short) shards(h.shards);
   text("steering", h.steering.mode);
   const pins = h.steering.pin_path ? `pinned in ${h.steering.pin_path}` : "";
   text("steering-reason", [h.steering.reason, pins].filter(Boolean).join("; "));
-  kafka(h.kafka);
+  kafka(h.kafka, h.short);
   text("listen", h.client_listen.join(", ") || "–");
   text("commit", h.commit || "–");
   text("pid", String(h.process.pid));
   text("files", numbers.format(h.process.open_files_max));
   text("goroutines", numbers.format(h.process.goroutines));
-  before = h;
+  if (!h.short) before = h;
 }
 
 function reasons(h) {
@@ -125,7 +130,7 @@ function shards(list) {
     track.firstChild.style.width = `${(s.connections * 100) / top}%`;
     set(count, numbers.format(s.connections));
     set(load, numbers.format(s.load));
-    set(deliveries, short.format(s.deliveries));
+    set(deliveries, compact.format(s.deliveries));
     const behind = s.lag_batches > 0 ? `, ${numbers.format(s.lag_batches)} batches behind` : "";
     row.title = `${numbers.format(s.clients)} clients, ${numbers.format(s.subscriptions)} subscriptions, ${numbers.format(s.deliveries)} deliveries${behind}`;
   });
@@ -145,11 +150,12 @@ function shardRow() {
   return row;
 }
 
-function kafka(k) {
+function kafka(k, short) {
   text("kafka-state", k.ready ? "ready" : "not ready");
   byID("kafka-state").className = `state ${k.ready ? "ok" : "warn"}`;
   text("kafka-error", k.error ?? "");
   byID("kafka-error").hidden = !k.error;
+  if (short) return;
   rows(byID("topics"), k.topics, () => cells(4, [2, 3]), (row, t) => {
     const [name, state, partitions, lag] = row.children;
     const error = t.error || t.partitions.find((p) => p.error)?.error || "";

@@ -1,6 +1,6 @@
 // The part of the page about the machine, and the one that places a record.
 
-import { ask, byID, cells, rows, set, text } from "./dom.js";
+import { ask, byID, cells, counted, rows, set, text } from "./dom.js";
 
 // check shows the results of the checks.
 export async function check() {
@@ -18,7 +18,7 @@ export async function check() {
     });
     const bad = results.filter((r) => r.status === "FAIL").length;
     const warned = results.filter((r) => r.status === "WARN").length;
-    text("doctor-state", bad + warned > 0 ? `${bad} failed, ${warned} warnings` : "nothing is missing");
+    text("doctor-state", bad + warned > 0 ? `${bad} failed, ${counted(warned, "warning")}` : "nothing is missing");
     byID("doctor-state").className = `state ${bad > 0 ? "bad" : warned > 0 ? "warn" : "ok"}`;
   } catch (error) {
     text("doctor-state", error.message);

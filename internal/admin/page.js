@@ -1,7 +1,7 @@
 // The main script of the page: its parts, the list of channels, and the connection between the stream of messages and
 // the table.
 
-import { byID, sleep } from "./dom.js";
+import { ask, byID, sleep } from "./dom.js";
 import { follow } from "./health.js";
 import { check } from "./machine.js";
 import { Messages } from "./messages.js";
@@ -76,9 +76,7 @@ async function followChannels() {
   for (;;) {
     let wait = channelsEvery;
     try {
-      const response = await fetch("page/channels", { cache: "no-store", signal: AbortSignal.timeout(channelsEvery) });
-      if (!response.ok) throw new Error(await response.text());
-      const { channels, more } = await response.json();
+      const { channels, more } = await ask("page/channels");
       offer(channels, more);
       if (channels.length === 0) {
         byID("stream-state").textContent = "No channels yet. They appear once a topic has records or a client subscribes.";
@@ -108,24 +106,24 @@ function showPart() {
 window.addEventListener("hashchange", showPart);
 showPart();
 
-// prepare takes what the client port asks for from the health report: TLS, and a token.
-async function prepare() {
-  try {
-    const response = await fetch("health", { cache: "no-store", signal: AbortSignal.timeout(channelsEvery) });
-    const health = await response.json();
-    if (health.client_listen.length === 0) stream.scheme = "wss";
-    byID("token-field").hidden = health.auth !== "token";
-  } catch {
-    // The page shows the state of the admin port elsewhere, and the stream finds out by itself whether it needs TLS.
-  }
+// prepare takes what the client port asks for from the health report: TLS, and a token. Both may change with a restart.
+function prepare(health) {
+  if (health.client_listen.length === 0) stream.scheme = "wss";
+  byID("token-field").hidden = health.auth !== "token";
 }
 
 byID("token").addEventListener("change", (event) => stream.use(event.target.value.trim()));
 select.addEventListener("change", () => choose(select.value));
 byID("stream-again").addEventListener("click", () => stream.again());
 setInterval(showWait, 500);
-follow();
+byID("token-again").addEventListener("click", () => location.reload());
 followSurveys();
 followSteering();
-await prepare();
+const prepared = new Promise((resolve) => {
+  follow((health) => {
+    prepare(health);
+    resolve();
+  });
+});
+await Promise.race([prepared, sleep(channelsRetry)]); // Without a report the stream finds out by itself what it needs.
 followChannels();

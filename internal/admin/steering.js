@@ -20,15 +20,33 @@ function confirm(question) {
   });
 }
 
-// change asks, sends the changes one after the other, and shows what came of them.
+// What went wrong with a change is shown in place of a state, until then.
+const complaint = { id: "", until: 0 };
+const complainFor = 6_000; // Milliseconds.
+
+// say shows a state, unless something has gone wrong there just now.
+function say(id, words, kind) {
+  if (complaint.id === id && performance.now() < complaint.until) return;
+  text(id, words);
+  byID(id).className = `state ${kind}`;
+}
+
+// change asks, sends the changes one after the other, and shows what came of them. Where nothing came of them, the fields
+// show what is in force again.
 async function change(question, path, state, ...changes) {
-  if (!(await confirm(question))) return refresh();
-  try {
-    for (const one of changes) await send(path, one);
-  } catch (error) {
-    text(state, error.message);
-    byID(state).className = "state bad";
-    await sleep(4_000);
+  let done = false;
+  if (await confirm(question)) {
+    complaint.until = 0;
+    try {
+      for (const one of changes) await send(path, one);
+      done = true;
+    } catch (error) {
+      say(state, error.message, "bad");
+      Object.assign(complaint, { id: state, until: performance.now() + complainFor });
+    }
+  }
+  if (!done) {
+    for (const weight of byID("steering-shards").querySelectorAll("input[type=number]")) weight.blur();
   }
   return refresh();
 }
@@ -65,8 +83,8 @@ function shardRow() {
 function show(state) {
   now = state;
   const hash = state.mode === "hash";
-  text("steering-state", hash ? `the kernel's hash chooses: ${state.reason}` : `${state.mode}, ${state.policy}`);
-  byID("steering-state").className = `state ${hash ? "warn" : "ok"}`;
+  if (hash) say("steering-state", `the kernel's hash chooses: ${state.reason}`, "warn");
+  else say("steering-state", `${state.mode}, ${state.policy}`, "ok");
   const setting = (name) => state.settings.find((s) => s.name === name && s.shard === null)?.in_force_text;
   if (!edited) {
     form.elements.policy.value = setting("policy") ?? "";
@@ -96,8 +114,8 @@ function show(state) {
 
 function showDrain(d) {
   const left = `${numbers.format(d.clients)} of ${numbers.format(d.clients_at_start)} clients left`;
-  text("drain-state", d.status === "off" ? "serving" : `${d.status}: ${left}`);
-  byID("drain-state").className = `state ${d.status === "off" ? "ok" : "warn"}`;
+  if (d.status === "off") say("drain-state", "serving", "ok");
+  else say("drain-state", `${d.status}: ${left}`, "warn");
   for (const element of byID("drain-form").elements) element.disabled = !allowed;
   byID("drain-stop").disabled = !allowed || d.status === "off";
 }
@@ -107,11 +125,11 @@ async function refresh() {
     show(await ask("page/steering"));
     showDrain(await ask("page/drain"));
   } catch (error) {
-    text("steering-state", error.message);
-    byID("steering-state").className = "state bad";
+    say("steering-state", error.message, "bad");
   }
 }
 
+form.addEventListener("input", () => (edited = true)); // While it is typed, too: the next answer must not replace it.
 form.addEventListener("change", () => (edited = true));
 form.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -119,7 +137,11 @@ form.addEventListener("submit", (event) => {
   const in_force = (name) => now?.settings.find((s) => s.name === name && s.shard === null)?.in_force_text;
   const wanted = ["policy", "admission"].map((name) => ({ setting: name, value: form.elements[name].value }));
   const changes = wanted.filter((c) => c.value !== in_force(c.setting));
-  if (changes.length === 0) return;
+  if (changes.length === 0) {
+    say("steering-state", "this is in force already", "");
+    Object.assign(complaint, { id: "steering-state", until: performance.now() + complainFor });
+    return;
+  }
   const words = { policy: (v) => `choose shards by the policy ${v}`, admission: (v) => `refuse ${v} % of new connections in the kernel` };
   change(`From now on ${changes.map((c) => words[c.setting](c.value)).join(", and ")}?`, "page/steering", "steering-state", ...changes);
 });

@@ -6,6 +6,9 @@ const replyMax = 10_000; // Time for the handshake and the reply to connect.
 const pingGrace = 10_000; // How much later than announced a ping may arrive.
 const stableAfter = 5_000; // After a connection of at least this duration, the next one is tried soon.
 const probeMax = 3_000;
+const unauthorized = 101;
+const subscribeAgain = 1_000;
+const againFrom = 2500; // After an unsubscribe push with such a code clients subscribe again: records were lost.
 
 // Stream follows one channel. It calls, on the page's thread:
 //   onState(state): state.kind is "connecting", "subscribing", "open", "refused" or "down"; state.text describes it in words.
@@ -46,10 +49,16 @@ export class Stream {
   // use reconnects with a token.
   use(token) {
     this.token = token;
-    const socket = this.socket;
-    this.socket = null; // What it still brings is ignored.
-    socket?.close();
+    this.leave();
     if (this.channel) this.open();
+  }
+
+  // leave closes the connection, if there is one, and ignores what it still brings.
+  leave() {
+    const socket = this.socket;
+    this.socket = null;
+    this.greeted = false;
+    socket?.close();
   }
 
   // again reconnects now instead of waiting.
@@ -109,7 +118,7 @@ export class Stream {
     if (push.pub) {
       if (push.channel === this.channel) this.onMessage(push.pub, line);
     } else if (push.unsubscribe && push.channel === this.channel) {
-      this.onState({ kind: "refused", text: `wsd ended the subscription: ${reason(push.unsubscribe)}` });
+      this.refused(`wsd ended the subscription: ${reason(push.unsubscribe)}`, push.unsubscribe.code >= againFrom);
     } else if (push.disconnect) {
       this.ended = reason(push.disconnect);
     }
@@ -117,6 +126,11 @@ export class Stream {
 
   replied(reply) {
     if (reply.id === 1) {
+      if (reply.error?.code === unauthorized && !this.token) {
+        this.leave();
+        this.onState({ kind: "refused", text: "enter a token, as clients use it" });
+        return;
+      }
       if (reply.error) {
         this.end(`wsd refuses connections: ${reason(reply.error)}`);
         return;
@@ -127,9 +141,19 @@ export class Stream {
       this.silenceMax = ping > 0 ? ping * 1_000 + pingGrace : Infinity;
       this.subscribe();
     } else if (reply.id === this.subscribeID) {
-      if (reply.error) this.onState({ kind: "refused", text: `wsd refuses ${this.channel}: ${reason(reply.error)}` });
+      if (reply.error) this.refused(`wsd refuses ${this.channel}: ${reason(reply.error)}`, reply.error.temporary);
       else this.onState({ kind: "open", text: `connected to ${this.url}` });
     }
+  }
+
+  // refused says that there is no subscription, and tries again later if that may help.
+  refused(why, passing = false) {
+    this.onState({ kind: "refused", text: passing ? `${why}; trying again` : why });
+    const { socket, channel } = this;
+    if (!passing) return;
+    setTimeout(() => {
+      if (this.greeted && this.socket === socket && this.channel === channel) this.subscribe();
+    }, subscribeAgain);
   }
 
   // watch ends a connection on which nothing arrives any more, not even pings.

@@ -26,9 +26,16 @@ type ClientsQuery struct {
 
 // ClientsState describes clients, those with the most bytes waiting first.
 type ClientsState struct {
-	Total   int           `json:"total"`   // How many there are, also beyond those described.
-	Clients []ClientState `json:"clients"` // In order.
-	Missing []int         `json:"missing"` // Shards that did not answer in time, or have ended.
+	Total   int           `json:"total"`              // How many there are, also beyond those described.
+	AtLeast bool          `json:"at_least,omitempty"` // There may be more than Total: some shards gave no answer.
+	Clients []ClientState `json:"clients"`            // In order.
+	Unheard
+}
+
+// Unheard are the shards that gave no answer.
+type Unheard struct {
+	Missing []int `json:"missing"` // Shards that did not answer in time, or have ended.
+	Busy    []int `json:"busy"`    // Shards of which too many surveys were asked at the same time.
 }
 
 // ClientState describes a client.
@@ -64,11 +71,11 @@ type ChannelsQuery struct {
 
 // ChannelsState describes channels.
 type ChannelsState struct {
-	// How many there are, also beyond those described. A channel with subscribers on several shards counts once if it
-	// is described.
+	// How many there are, also beyond those described. A channel with subscribers on several shards counts once.
 	Total    int            `json:"total"`
-	Channels []ChannelState `json:"channels"` // In the order that was asked for.
-	Missing  []int          `json:"missing"`  // Shards that did not answer in time, or have ended.
+	AtLeast  bool           `json:"at_least,omitempty"` // There may be more than Total: some shards gave no answer.
+	Channels []ChannelState `json:"channels"`           // In the order that was asked for.
+	Unheard
 }
 
 // ChannelState describes a channel.

@@ -7,7 +7,8 @@ import (
 	"wsd/internal/shard"
 )
 
-// admission returns the metrics of admission. All of them are 0 while it is off.
+// admission returns the metrics of admission. While it is off, all of them are 0 but the descriptors that are left: an
+// alert asks for those.
 func (o Options) admission() []family {
 	s, status := new(admission.Stats), admission.Status{}
 	if o.Admission != nil {
@@ -54,7 +55,7 @@ func (o Options) admission() []family {
 		value("wsd_admission_tcp_memory_ratio", "Part of net.ipv4.tcp_mem that the TCP sockets of the machine use; 0 "+
 			"if the limit is not visible.", status.TCPMemory.Share()),
 		value("wsd_admission_descriptors_left", "Connections that the limit on open files still leaves room for.",
-			float64(status.DescriptorsLeft)),
+			float64(o.Files.Left())),
 	}
 }
 

@@ -45,6 +45,7 @@ func optionsFor(t testing.TB, shards int, so source.Options) Options {
 	})
 	require.NoError(t, err)
 	o := Options{
+		Files:   &shard.Descriptors{Max: 123},
 		Version: "v1", Commit: "c", Ring: ring.Stats(), Source: src.Stats(), Steering: steer, Memory: &shard.Memory{},
 		Channels: func() int { return 3 }, Ready: func() bool { return true }, Drain: func() Drain { return Drain{} },
 	}
@@ -92,6 +93,7 @@ func TestScrape(t *testing.T) {
 		`wsd_admission_refused_total{answer="dry_run",shard="0"} 4`,
 		`wsd_admission_overloads_total{cause="cpu"} 0`,
 		`wsd_admission_refusing_ratio 0`,
+		`wsd_admission_descriptors_left 123`, // Also while admission is off.
 		`wsd_build_info{commit="c",version="v1"} 1`,
 		`wsd_connections{shard="0"} 5`,
 		`wsd_connections{shard="1"} 0`,

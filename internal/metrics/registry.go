@@ -41,6 +41,7 @@ type Options struct {
 	Auth      *auth.Stats        // Counters of tokens; nil if auth.mode is none, and all figures are 0.
 	Proxy     *proxy.Stats       // Counters of calls of the backend; nil without one, and all figures are 0.
 	Admission *admission.Sampler // Nil if admission is off, and all its figures are 0.
+	Files     *shard.Descriptors // How many connections there may be; counted with admission and without.
 	Channels  func() int         // Returns the number of channels with a subscriber.
 	Ready     func() bool        // Returns whether new clients should be sent here, like /ready.
 	Drain     func() Drain       // Returns the state of the drain.

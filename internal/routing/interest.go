@@ -200,6 +200,19 @@ func (t *Interest) Lookup(name []byte) (Channel, bool) {
 	return e.Channel, true
 }
 
+// First returns the lowest shard that has a subscriber of the channel. It allocates nothing. Any goroutine may call it.
+func (t *Interest) First(name string) (s ShardID, ok bool) {
+	p := t.stripe(name)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e := p.channels[name]; e != nil {
+		for id := range e.Shards.All() {
+			return id, true
+		}
+	}
+	return 0, false
+}
+
 // Shards returns the shards that have a subscriber of a channel for which match returns true. It looks at every
 // channel, so it is for rare events. Any goroutine may call it. Match must not call the table.
 func (t *Interest) Shards(match func(name string) bool) (shards ShardSet) {

@@ -88,7 +88,8 @@ func (s *shedder) Shed(level int) {
 // describeAdmission adds the state of admission. Refusing clients counts as a problem.
 func (s *Server) describeAdmission(h *admin.Health) {
 	c := s.cfg.Admission
-	h.Admission = admin.Admission{Mode: c.Mode, Answer: c.Answer, State: admin.AdmissionOff}
+	h.Admission = admin.Admission{Mode: c.Mode, Answer: c.Answer, State: admin.AdmissionOff,
+		DescriptorsLeft: s.descriptors.Left()}
 	if s.admission == nil {
 		return
 	}
@@ -102,7 +103,6 @@ func (s *Server) describeAdmission(h *admin.Health) {
 	a.CPU, a.CPUs, a.LoopLagSeconds, a.TurnSeconds = st.CPU, st.CPUs, st.Lag.Seconds(), st.Turn.Seconds()
 	a.MemoryBytes, a.MemoryLimitBytes = st.Memory.Used, st.Memory.Max
 	a.TCPMemoryBytes, a.TCPMemoryLimitBytes = st.TCPMemory.Used, st.TCPMemory.Max
-	a.DescriptorsLeft = st.DescriptorsLeft
 	if problem := s.admissionProblem(st); problem != "" {
 		h.Reasons = append(h.Reasons, problem)
 	}

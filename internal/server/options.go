@@ -318,7 +318,8 @@ func (s *Server) adminOptions() admin.Options {
 		Metrics: metrics.Handler(metrics.Options{
 			Version: s.build.Version, Commit: s.build.Commit, Shards: stats, Ring: s.ring.Stats(),
 			Source: s.source.Stats(), Recovery: recoveryStats, Deflate: s.deflate,
-			Auth: tokens, Proxy: s.backend.stats(), Steering: s.steering, Admission: s.admission, Memory: &s.memory,
+			Auth: tokens, Proxy: s.backend.stats(), Steering: s.steering, Admission: s.admission, Files: &s.descriptors,
+			Memory:   &s.memory,
 			Channels: s.interest.Len,
 			Ready:    func() bool { ready, _ := s.Ready(); return ready },
 			Produce:  s.produceStats(),

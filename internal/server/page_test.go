@@ -109,7 +109,7 @@ func TestPageInBrowser(t *testing.T) {
 	contains("top-channels-state", "2 channels")
 	contains("top-channels", "a")
 	do(enter("channels-query", "prefix", "b"))
-	contains("top-channels-state", "1 channels")
+	contains("top-channels-state", "1 channel")
 	open("clients-part")
 	contains("clients-state", "7 clients")
 	do(click(`#clients tr:first-child button`))

@@ -145,6 +145,64 @@ func (p *prometheus) fires(alert string) bool {
 	return slices.Contains(p.firing(), alert)
 }
 
+// goesWrong waits until all of the alerts fire at the same time because of what trouble does, and until they have cleared
+// after its end.
+func (p *prometheus) goesWrong(trouble func() (end func()), alerts ...string) {
+	p.t.Helper()
+	for _, alert := range alerts {
+		require.False(p.t, p.fires(alert), alert)
+	}
+	began := time.Now()
+	end := trouble()
+	p.fire(alerts...)
+	fired, others := time.Since(began), p.firing()
+	end()
+	p.clear(alerts...)
+	p.t.Logf("%v fired after %v, with %v, and cleared", alerts, fired.Round(100*time.Millisecond), others)
+}
+
+// fire waits until all of the alerts fire at the same time.
+func (p *prometheus) fire(alerts ...string) {
+	p.t.Helper()
+	p.eventually(fmt.Sprint(alerts, " fire"), func() bool {
+		firing := p.firing()
+		return !slices.ContainsFunc(alerts, func(alert string) bool { return !slices.Contains(firing, alert) })
+	})
+}
+
+// clear waits until none of the alerts fires.
+func (p *prometheus) clear(alerts ...string) {
+	p.t.Helper()
+	p.eventually(fmt.Sprint(alerts, " clear"), func() bool {
+		firing := p.firing()
+		return !slices.ContainsFunc(alerts, func(alert string) bool { return slices.Contains(firing, alert) })
+	})
+}
+
+// only waits until these alerts fire, and no other one.
+func (p *prometheus) only(alerts ...string) {
+	p.t.Helper()
+	deadline := time.Now().Add(2 * waitMax)
+	for firing := p.firing(); !slices.Equal(firing, alerts); firing = p.firing() {
+		require.True(p.t, time.Now().Before(deadline), "%v fire, and not %v", firing, alerts)
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// fired waits until Prometheus has recorded of each of the alerts that it fired, and until none does.
+func (p *prometheus) fired(alerts ...string) {
+	p.t.Helper()
+	for _, alert := range alerts {
+		p.eventually(alert+" has fired", func() bool {
+			n, err := p.series(`last_over_time(ALERTS{alertstate="firing",alertname="` + alert + `"}[5m])`)
+			require.NoError(p.t, err)
+			return n > 0
+		})
+	}
+	p.clear(alerts...)
+	p.t.Logf("%v fired and cleared", alerts)
+}
+
 // rule is an alert.
 type rule struct {
 	Alert, Expr, For string

@@ -3,6 +3,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -32,21 +33,27 @@ func (s *Server) Clients(ctx context.Context, q control.ClientsQuery) (control.C
 		shards = shards[conn.Shard() : conn.Shard()+1]
 	}
 	state := control.ClientsState{Clients: []control.ClientState{}}
-	missing, err := each(ctx, shards, func(ctx context.Context, sh *shard.Shard) (list []shard.ClientInfo, total int,
-		err error) {
-		return sh.Clients(ctx, ask)
-	}, func(list []shard.ClientInfo, total int) {
-		state.Total += total
-		for i := range list {
-			state.Clients = append(state.Clients, s.clientState(&list[i]))
+	type found struct {
+		list  []shard.ClientInfo
+		total int
+	}
+	unheard, err := each(ctx, shards, func(ctx context.Context, sh *shard.Shard) (f found, err error) {
+		f.list, f.total, err = sh.Clients(ctx, ask)
+		return f, err
+	}, func(f found) {
+		state.Total += f.total
+		for i := range f.list {
+			state.Clients = append(state.Clients, s.clientState(&f.list[i]))
 		}
 	})
 	if err != nil {
 		return control.ClientsState{}, err
 	}
-	state.Missing = missing
+	state.Unheard = unheard
+	state.AtLeast = len(state.Missing)+len(state.Busy) > 0
+	// Shards answer in any order. Of one shard the order stays.
 	slices.SortStableFunc(state.Clients, func(a, b control.ClientState) int {
-		return cmp.Compare(b.WaitingBytes, a.WaitingBytes)
+		return cmp.Or(cmp.Compare(b.WaitingBytes, a.WaitingBytes), cmp.Compare(a.Shard, b.Shard))
 	})
 	state.Clients = state.Clients[:min(len(state.Clients), q.Max)]
 	return state, nil
@@ -65,71 +72,111 @@ func (s *Server) clientState(c *shard.ClientInfo) control.ClientState {
 }
 
 // Channels describes channels for the control socket and the admin port. Each shard names those of its own that come
-// first, so one that comes first only in the sum of many shards may be left out. Any goroutine may call it.
+// first; then all shards are asked for these, so what is said of a channel is the sum of all. One that comes first only
+// in the sum of many shards may be left out. Any goroutine may call it.
 func (s *Server) Channels(ctx context.Context, q control.ChannelsQuery) (control.ChannelsState, error) {
 	ask := shard.ChannelQuery{Prefix: q.Prefix, ByTraffic: q.ByTraffic, Max: shard.SurveyMax}
-	total := 0
-	byName := make(map[string]*control.ChannelState)
-	missing, err := each(ctx, s.shards, func(ctx context.Context, sh *shard.Shard) (list []shard.ChannelInfo, total int,
-		err error) {
-		return sh.Channels(ctx, ask)
-	}, func(list []shard.ChannelInfo, found int) {
-		total += found
-		for _, c := range list {
-			state := byName[c.Channel]
-			if state == nil {
-				state = &control.ChannelState{Channel: c.Channel}
-				byName[c.Channel] = state
-			} else {
-				total--
-			}
-			state.Shards++
-			state.Subscribers += c.Subscribers
-			state.Records = max(state.Records, c.Records) // The same ones on each shard.
-			state.Deliveries += c.Deliveries
+	state := control.ChannelsState{Channels: []control.ChannelState{}}
+	all, err := s.sumChannels(ctx, ask, &state)
+	if err == nil && all.cut {
+		ask.Names = make([]string, 0, shard.SurveyMax)
+		for _, c := range all.first(q.ByTraffic, shard.SurveyMax) {
+			ask.Names = append(ask.Names, c.Channel)
 		}
-	})
+		again := control.ChannelsState{}
+		if all, err = s.sumChannels(ctx, ask, &again); err == nil {
+			state.Missing, state.Busy = union(state.Missing, again.Missing), union(state.Busy, again.Busy)
+		}
+	}
 	if err != nil {
 		return control.ChannelsState{}, err
 	}
-	state := control.ChannelsState{Total: total, Missing: missing, Channels: []control.ChannelState{}}
-	for _, c := range byName {
-		state.Channels = append(state.Channels, *c)
+	state.Channels = all.first(q.ByTraffic, q.Max)
+	state.AtLeast = len(state.Missing)+len(state.Busy) > 0
+	return state, nil
+}
+
+// channelSums are what the shards together say of channels.
+type channelSums struct {
+	byName map[string]*control.ChannelState
+	cut    bool // A shard has more channels than it has described.
+}
+
+// sumChannels asks all shards for channels. It sets what state says of the answers.
+func (s *Server) sumChannels(ctx context.Context, q shard.ChannelQuery, state *control.ChannelsState,
+) (channelSums, error) {
+	all := channelSums{byName: make(map[string]*control.ChannelState)}
+	unheard, err := each(ctx, s.shards, func(ctx context.Context, sh *shard.Shard) (shard.ChannelList, error) {
+		return sh.Channels(ctx, q)
+	}, func(list shard.ChannelList) {
+		state.Total += list.First
+		all.cut = all.cut || list.Found > len(list.Described)
+		for _, c := range list.Described {
+			sum := all.byName[c.Channel]
+			if sum == nil {
+				sum = &control.ChannelState{Channel: c.Channel}
+				all.byName[c.Channel] = sum
+			}
+			sum.Shards++
+			sum.Subscribers += c.Subscribers
+			sum.Records = max(sum.Records, c.Records) // The same ones on each shard.
+			sum.Deliveries += c.Deliveries
+		}
+	})
+	state.Unheard = unheard
+	return all, err
+}
+
+// first returns the channels that come first, in their order.
+func (a *channelSums) first(byTraffic bool, most int) []control.ChannelState {
+	list := make([]control.ChannelState, 0, len(a.byName))
+	for _, c := range a.byName {
+		list = append(list, *c)
 	}
-	slices.SortFunc(state.Channels, func(a, b control.ChannelState) int {
+	slices.SortFunc(list, func(a, b control.ChannelState) int {
 		first := cmp.Compare(b.Subscribers, a.Subscribers)
-		if q.ByTraffic {
+		if byTraffic {
 			first = cmp.Compare(b.Deliveries, a.Deliveries)
 		}
 		return cmp.Or(first, cmp.Compare(a.Channel, b.Channel))
 	})
-	state.Channels = state.Channels[:min(len(state.Channels), q.Max)]
-	return state, nil
+	return list[:min(len(list), most)]
 }
 
-// each asks all shards at once and calls take for each answer, one after the other. It returns the shards that did not
-// answer in time. The error is that of ctx, which whoever asked has ended.
+// union returns what is in either of two sorted lists of shards.
+func union(a, b []int) []int {
+	all := slices.Concat(a, b)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// each asks all shards at once and calls take for each answer, one after the other. It returns the shards that gave
+// none. The error is that of ctx, which whoever asked has ended.
 func each[T any](ctx context.Context, shards []*shard.Shard,
-	ask func(ctx context.Context, sh *shard.Shard) (list []T, total int, err error), take func(list []T, total int),
-) (missing []int, err error) {
+	ask func(ctx context.Context, sh *shard.Shard) (T, error), take func(T),
+) (unheard control.Unheard, err error) {
 	limited, cancel := context.WithTimeout(ctx, surveyTime)
 	defer cancel()
 	var mu sync.Mutex
 	var all sync.WaitGroup
-	missing = []int{}
+	unheard = control.Unheard{Missing: []int{}, Busy: []int{}}
 	for _, sh := range shards {
 		all.Go(func() {
-			list, total, err := ask(limited, sh)
+			answer, err := ask(limited, sh)
 			mu.Lock()
 			defer mu.Unlock()
-			if err != nil {
-				missing = append(missing, int(sh.ID()))
-				return
+			switch {
+			case err == nil:
+				take(answer)
+			case errors.Is(err, shard.ErrSurveys):
+				unheard.Busy = append(unheard.Busy, int(sh.ID()))
+			default:
+				unheard.Missing = append(unheard.Missing, int(sh.ID()))
 			}
-			take(list, total)
 		})
 	}
 	all.Wait()
-	slices.Sort(missing)
-	return missing, ctx.Err()
+	slices.Sort(unheard.Missing)
+	slices.Sort(unheard.Busy)
+	return unheard, ctx.Err()
 }

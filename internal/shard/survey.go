@@ -59,9 +59,10 @@ type ClientSub struct {
 
 // ChannelQuery says which channels a survey is to find.
 type ChannelQuery struct {
-	Prefix    string // Of their names.
-	ByTraffic bool   // Describe those with the most deliveries, not those with the most subscribers.
-	Max       int    // How many to describe; at most SurveyMax.
+	Prefix    string   // Of their names.
+	ByTraffic bool     // Describe those with the most deliveries, not those with the most subscribers.
+	Names     []string // Describe these alone, in this order, as far as they have subscribers; nil: all.
+	Max       int      // How many to describe; at most SurveyMax.
 }
 
 // ChannelInfo describes a channel on a shard.
@@ -72,8 +73,12 @@ type ChannelInfo struct {
 	Deliveries  uint64 // Those, times the subscribers that there were.
 }
 
-// ErrSurveys says that a shard takes no survey: too many wait, or it has ended.
-var ErrSurveys = errors.New("too many surveys are being made, or wsd is stopping: try again")
+var (
+	// ErrSurveys says that a shard takes no survey, because too many wait.
+	ErrSurveys = errors.New("too many surveys are being made: try again")
+	// ErrSurveyEnded says that a shard makes no survey, because it has ended.
+	ErrSurveyEnded = errors.New("the shard has ended")
+)
 
 // survey is one that a shard was asked for.
 type survey struct {
@@ -93,15 +98,18 @@ type surveys struct {
 	ended bool      // The loop has ended.
 }
 
-// add queues a survey. It returns false if too many wait, or the loop has ended.
-func (q *surveys) add(v *survey) bool {
+// add queues a survey.
+func (q *surveys) add(v *survey) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.ended || len(q.queue) >= surveysMax {
-		return false
+	switch {
+	case q.ended:
+		return ErrSurveyEnded
+	case len(q.queue) >= surveysMax:
+		return ErrSurveys
 	}
 	q.queue = append(q.queue, v)
-	return true
+	return nil
 }
 
 // first returns the survey to go on with, nil if there is none.
@@ -157,8 +165,8 @@ func (s *Shard) goOnSurveying() (more bool) {
 // takes no survey; look may then still be called. Any goroutine but the shard's.
 func (s *Shard) survey(ctx context.Context, look looker) error {
 	v := &survey{ctx: ctx, look: look, done: make(chan struct{})}
-	if !s.surveys.add(v) {
-		return ErrSurveys
+	if err := s.surveys.add(v); err != nil {
+		return err
 	}
 	s.inbox.signal(signalSurvey)
 	select {
@@ -167,7 +175,7 @@ func (s *Shard) survey(ctx context.Context, look looker) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-s.done:
-		return ErrSurveys
+		return ErrSurveyEnded
 	}
 }
 
@@ -197,7 +205,7 @@ func (m *most[T]) trim() (units int) {
 }
 
 // Clients describes the clients that q asks for, those with the most bytes waiting first, and returns how many there
-// are in all. Its errors are those of ctx, and ErrSurveys. Any goroutine but the shard's; after Start.
+// are in all. Its errors are those of ctx, ErrSurveys and ErrSurveyEnded. Any goroutine but the shard's; after Start.
 func (s *Shard) Clients(ctx context.Context, q ClientQuery) (list []ClientInfo, total int, err error) {
 	type candidate struct {
 		connRef
@@ -274,29 +282,68 @@ func (s *Shard) describeChannels(c *conn) []ClientSub {
 	return list
 }
 
-// Channels describes the channels that q asks for, and returns how many there are in all. Its errors are those of
+// ChannelList is what a survey has found of a shard's channels.
+type ChannelList struct {
+	Described []ChannelInfo
+	Found     int // Channels that fit the query, also beyond those described.
+	// Those of Found that no shard with a lower id has subscribers of. The sum over all shards has each channel once.
+	First int
+}
+
+// Channels describes the channels that q asks for, of equal ones those whose names come first. Its errors are those of
 // Clients. Any goroutine but the shard's; after Start.
-func (s *Shard) Channels(ctx context.Context, q ChannelQuery) (list []ChannelInfo, total int, err error) {
+func (s *Shard) Channels(ctx context.Context, q ChannelQuery) (ChannelList, error) {
+	if q.Names != nil {
+		return s.channelsOf(ctx, q.Names)
+	}
 	found := most[ChannelInfo]{max: max(1, min(q.Max, SurveyMax)), order: func(a, b ChannelInfo) int {
+		more := cmp.Compare(b.Subscribers, a.Subscribers)
 		if q.ByTraffic {
-			return cmp.Compare(b.Deliveries, a.Deliveries)
+			more = cmp.Compare(b.Deliveries, a.Deliveries)
 		}
-		return cmp.Compare(b.Subscribers, a.Subscribers)
+		return cmp.Or(more, strings.Compare(a.Channel, b.Channel))
 	}}
-	next := 0
-	err = s.survey(ctx, func() (units int, more bool) {
+	next, first := 0, 0
+	err := s.survey(ctx, func() (units int, more bool) {
 		if next >= len(s.channels.list) {
 			return found.trim(), false
 		}
 		ch := &s.channels.list[next]
 		next++
-		if len(ch.subscribers) > 0 && !routing.Reserved(ch.name) && strings.HasPrefix(ch.name, q.Prefix) {
-			return found.offer(ChannelInfo{ch.name, len(ch.subscribers), ch.records, ch.deliveries}), true
+		if len(ch.subscribers) == 0 || routing.Reserved(ch.name) || !strings.HasPrefix(ch.name, q.Prefix) {
+			return unitsSurveyed, true
 		}
+		if id, ok := s.opts.Interest.First(ch.name); ok && id == s.opts.ID {
+			first++
+		}
+		return found.offer(ch.info()), true
+	})
+	if err != nil {
+		return ChannelList{}, err
+	}
+	return ChannelList{found.list, found.total, first}, nil
+}
+
+func (ch *channel) info() ChannelInfo {
+	return ChannelInfo{ch.name, len(ch.subscribers), ch.records, ch.deliveries}
+}
+
+// channelsOf describes those of the named channels that have subscribers.
+func (s *Shard) channelsOf(ctx context.Context, names []string) (list ChannelList, err error) {
+	next := 0
+	err = s.survey(ctx, func() (units int, more bool) {
+		if next >= min(len(names), SurveyMax) {
+			return unitsSurveyed, false
+		}
+		if index, ok := s.channels.byName.Get(names[next]); ok && !routing.Reserved(names[next]) {
+			list.Described = append(list.Described, s.channels.list[index].info())
+		}
+		next++
 		return unitsSurveyed, true
 	})
 	if err != nil {
-		return nil, 0, err
+		return ChannelList{}, err
 	}
-	return found.list, found.total, nil
+	list.Found = len(list.Described)
+	return list, nil
 }

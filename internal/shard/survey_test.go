@@ -102,14 +102,26 @@ func TestSurveyChannels(t *testing.T) {
 	r.publish("c0", "4", "5", "6", "7")
 	r.publish("c1", "1")
 	eventually(t, "delivered", func() bool { return r.shard.Stats().Deliveries.Load() == 9 })
-	list, total, err := r.shard.Channels(t.Context(), ChannelQuery{Max: 2})
+	r.interest.Add("c2", r.shard.ID()+1, 0) // Other shards have these as well.
+	defer r.interest.Remove("c2", r.shard.ID()+1)
+	for query, want := range map[*ChannelQuery]ChannelList{
+		{Max: 2}:                                {[]ChannelInfo{{"other", 6, 0, 0}, {"c2", 3, 0, 0}}, 4, 4},
+		{Max: 10, Prefix: "c", ByTraffic: true}: {[]ChannelInfo{{"c0", 1, 7, 7}, {"c1", 2, 1, 2}, {"c2", 3, 0, 0}}, 3, 3},
+		{Names: []string{"none", "c1", "c0"}}:   {[]ChannelInfo{{"c1", 2, 1, 2}, {"c0", 1, 7, 7}}, 2, 0},
+		{Names: []string{}}:                     {},
+	} {
+		list, err := r.shard.Channels(t.Context(), *query)
+		require.NoError(t, err)
+		require.Equal(t, want, list)
+	}
+	// One that a shard before this one has is that shard's to count.
+	before := newRig(t, func(o *Options) { o.ID = 1 })
+	before.join("a", "b")
+	before.interest.Add("a", 0, 0)
+	defer before.interest.Remove("a", 0)
+	list, err := before.shard.Channels(t.Context(), ChannelQuery{Max: 10})
 	require.NoError(t, err)
-	require.Equal(t, 4, total)
-	require.Equal(t, []ChannelInfo{{"other", 6, 0, 0}, {"c2", 3, 0, 0}}, list)
-	list, total, err = r.shard.Channels(t.Context(), ChannelQuery{Max: 10, Prefix: "c", ByTraffic: true})
-	require.NoError(t, err)
-	require.Equal(t, 3, total)
-	require.Equal(t, []ChannelInfo{{"c0", 1, 7, 7}, {"c1", 2, 1, 2}, {"c2", 3, 0, 0}}, list)
+	require.Equal(t, ChannelList{[]ChannelInfo{{"a", 1, 0, 0}, {"b", 1, 0, 0}}, 2, 1}, list)
 }
 
 // Whoever no longer waits is not worked for, and a shard that has ended, or has too many to make, says so.
@@ -119,7 +131,7 @@ func TestSurveyEnds(t *testing.T) {
 	errs := make(chan error)
 	for range surveysMax + 1 {
 		go func() {
-			_, _, err := r.shard.Channels(ctx, ChannelQuery{Max: 1})
+			_, err := r.shard.Channels(ctx, ChannelQuery{Max: 1})
 			errs <- err
 		}()
 	}
@@ -141,8 +153,8 @@ func TestSurveyEnds(t *testing.T) {
 	r.stop(0)
 	err := <-errs
 	if err != nil { // The last turn may have made it.
-		require.ErrorIs(t, err, ErrSurveys)
+		require.ErrorIs(t, err, ErrSurveyEnded)
 	}
 	_, _, err = r.shard.Clients(t.Context(), ClientQuery{Max: 1})
-	require.ErrorIs(t, err, ErrSurveys)
+	require.ErrorIs(t, err, ErrSurveyEnded)
 }
