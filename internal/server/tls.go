@@ -55,7 +55,7 @@ func (t *clientTLS) set(c *config.Client, log *slog.Logger) error {
 	t.used = t.keys.Get()
 	t.rotate()
 	t.pool, err = tlshandshake.New(tlshandshake.Options{
-		Workers: workers, PendingMax: c.TLS.HandshakesMax,
+		Workers: workers, PendingMax: c.TLS.HandshakesMax, Patience: c.HandshakeTimeout / 2,
 		Config: tlshandshake.NewConfig(t.used.Certificates, t.ticketKeys()),
 	})
 	return err

@@ -78,6 +78,7 @@ func TestDeflateConflate(t *testing.T) {
 
 // One that conflates is not closed either for what waits for the pool: beyond half of its limit it goes out plain.
 func TestDeflateConflating(t *testing.T) {
+	notByTLS(t, "it goes by what plain sockets leave in the queue")
 	d := &slowDeflater{room: -1}
 	r := newStepped(t, func(o *Options) {
 		o.Deflate = Deflate{Deflater: d, Least: testLeast, Inline: testInline}

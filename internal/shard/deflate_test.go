@@ -2,6 +2,7 @@ package shard
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -409,8 +410,11 @@ func TestDeflateOrder(t *testing.T) {
 // An independent client: gobwas/ws with its own extension and another inflater.
 func TestDeflateGobwas(t *testing.T) {
 	r, _ := newDeflateRig(t, nil)
-	dialer := ws.Dialer{Extensions: []httphead.Option{wsflate.DefaultParameters.Option()}}
-	conn, buffered, hs, err := dialer.Dial(t.Context(), "ws://"+r.address+"/ws?channel=a")
+	dialer := ws.Dialer{
+		Extensions: []httphead.Option{wsflate.DefaultParameters.Option()}, TLSConfig: &tls.Config{InsecureSkipVerify: true},
+	}
+	conn, buffered, hs, err := dialer.Dial(t.Context(), map[bool]string{false: "ws://", true: "wss://"}[r.tls]+r.address+
+		"/ws?channel=a")
 	require.NoError(t, err)
 	require.Nil(t, buffered)
 	defer conn.Close()

@@ -95,7 +95,7 @@ func TestPingOvertakesBacklog(t *testing.T) {
 	s.client.send(ws.OpPong, "")
 	eventually(t, "the pong is seen", func() bool { s.step(); return s.conn.pings == 0 })
 	require.False(t, s.conn.emptying)
-	require.Empty(t, s.shard.emptying)
+	require.NotContains(t, s.shard.emptying, s.conn.slot)
 }
 
 // The close frame reaches a client that reads slowly; one that reads nothing is reset after CloseGrace, and none goes

@@ -23,6 +23,7 @@ func (r *rig) failing(calls ...testutil.FailedCall) {
 // When the kernel has no memory for a connection, clients wait in the backlog, those that are connected are served, and
 // the shard goes on when it has.
 func TestAcceptFails(t *testing.T) {
+	notByTLS(t, handshakeWaits)
 	for _, errno := range []unix.Errno{unix.ENOMEM, unix.ENOBUFS, unix.ENFILE} {
 		t.Run(errno.Error(), func(t *testing.T) {
 			var log testutil.Buffer
@@ -67,6 +68,7 @@ func TestAcceptFails(t *testing.T) {
 // When the kernel cannot watch what it has accepted, that connection ends, and the others wait in the backlog rather
 // than end like it.
 func TestWatchFails(t *testing.T) {
+	notByTLS(t, handshakeWaits)
 	for _, errno := range []unix.Errno{unix.ENOMEM, unix.ENOSPC} {
 		t.Run(errno.Error(), func(t *testing.T) {
 			var log testutil.Buffer
@@ -124,6 +126,9 @@ func TestSendFails(t *testing.T) {
 			"handshake": func(r *rig) *client { return r.open() },
 		} {
 			t.Run(errno.Error()+" "+name, func(t *testing.T) {
+				if name == "handshake" {
+					notByTLS(t, handshakeWaits)
+				}
 				r := newStepped(t, nil)
 				var other, victim *client
 				r.during(func() { other = r.dial("/ws?channel=a") })

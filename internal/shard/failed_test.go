@@ -3,6 +3,7 @@ package shard
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/gobwas/ws"
 	"github.com/stretchr/testify/require"
@@ -301,7 +302,7 @@ func TestParkedIsBounded(t *testing.T) {
 // bounded, in their order. Those that wait take part in nothing, whatever happens to them meanwhile.
 func TestFailuresTakeTurns(t *testing.T) {
 	const perTurn = workPart/(unitsEnd+2*unitsLeave) + 1 // Each has its user's entry and one channel.
-	const clients = 3*perTurn + 10
+	const clients = 2*perTurn + 40
 	p := newPastRig(t, withAuthority(&authority{}, nil))
 	p.place.set("a", 0)
 	all := make([]*client, clients)
@@ -329,6 +330,7 @@ func TestFailuresTakeTurns(t *testing.T) {
 	require.Equal(t, stateFailed, last.state)
 
 	// One that waits sends something, another one is reset, and what is left of the turn is too short for any.
+	require.NoError(t, all[0].conn.SetDeadline(time.Now().Add(waitMax))) // That of its dial may be over.
 	all[0].send(ws.OpText, `{"id":9,"rpc":{}}`)
 	require.NoError(t, tcp(all[1].conn).SetLinger(0))
 	require.NoError(t, all[1].conn.Close())

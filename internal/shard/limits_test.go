@@ -287,7 +287,7 @@ func TestAnswersHaveAPart(t *testing.T) {
 // abandon closes the sockets of clients.
 func (p *pastRig) abandon(list []*client) error {
 	for _, c := range list {
-		if err := c.conn.Close(); err != nil {
+		if err := tcp(c.conn).Close(); err != nil {
 			return err
 		}
 	}

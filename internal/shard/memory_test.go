@@ -33,6 +33,7 @@ func TestMergedOfLeftChannel(t *testing.T) {
 
 // When connections hold too much, those that hold most are closed first, and the others go on.
 func TestLargestHoldersAreClosed(t *testing.T) {
+	notByTLS(t, "its answers pass 90 % of the limit by how much plain sockets take of them")
 	const clients, limit = 8, 1 << 20
 	memory := &Memory{Limit: limit}
 	p := newPastRig(t, func(o *Options) {
@@ -69,6 +70,7 @@ func TestLargestHoldersAreClosed(t *testing.T) {
 
 // While memory is tight, large answers are refused for now.
 func TestTightMemory(t *testing.T) {
+	notByTLS(t, "its limit is less than one handshake counts for")
 	memory := &Memory{Limit: 1000}
 	p := newPastRig(t, func(o *Options) { o.Memory = memory })
 	p.numbers(1, 6)
@@ -130,7 +132,8 @@ func TestHandshakesCountAsMemory(t *testing.T) {
 		r.openPlain().write(hello)
 	}
 	eventually(t, "those that are too many were closed", func() bool { return r.reason(ReasonMemory) >= halted-fit })
-	require.LessOrEqual(t, memory.Used(), memory.Limit/100*fullPart)
+	// A turn counts what has come before it closes what is too much.
+	eventually(t, "there is room", func() bool { return memory.Used() <= memory.Limit/100*fullPart })
 	r.publish("a", "1")
 	require.Equal(t, "1", client.message(wire.EventText))
 	require.Less(t, r.reason(ReasonMemory), uint64(halted))

@@ -99,6 +99,7 @@ func TestAddressesAreCounted(t *testing.T) {
 // Beyond so many requests that are not complete, in all or of an address, the next one is refused before it is, and its
 // socket is free at once. A request that comes complete never counts, and one that becomes complete makes room.
 func TestHandshakesLimit(t *testing.T) {
+	notByTLS(t, "before the handshake there is no way to say why a client is refused")
 	for quota, status := range map[Quota]int{QuotaHandshakes: 503, QuotaAddressHandshakes: 429} {
 		t.Run(quota.String(), func(t *testing.T) {
 			dryOrNot(t, func(t *testing.T, dry bool) {

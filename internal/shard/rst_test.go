@@ -13,6 +13,7 @@ import (
 
 // A peer that resets or half-closes its connection costs the shard that connection alone, whatever state it is in.
 func TestPeerEndsInEveryState(t *testing.T) {
+	notByTLS(t, handshakeWaits)
 	states := map[string]func(r *rig, c *client){
 		"silent": func(*rig, *client) {},
 		"head":   func(_ *rig, c *client) { c.write([]byte("GET /ws HTTP/1.1\r\n")) },

@@ -86,21 +86,26 @@ func (p *polled) Read(b []byte) (int, error) {
 	if !p.now {
 		return p.Conn.Read(b)
 	}
-	raw, err := p.Conn.(*net.TCPConn).SyscallConn()
+	n, err := readSocket(p.Conn, b)
+	switch {
+	case errors.Is(err, unix.EAGAIN):
+		return 0, os.ErrDeadlineExceeded // After which crypto/tls goes on reading.
+	case err == nil && n == 0:
+		return 0, io.EOF
+	}
+	return n, err
+}
+
+// readSocket is epoll.Read of a connection's socket, which may be closed.
+func readSocket(c net.Conn, b []byte) (n int, err error) {
+	raw, err := tcp(c).SyscallConn()
 	if err != nil {
 		return 0, err
 	}
-	n, errno := 0, error(nil)
-	if err := raw.Control(func(fd uintptr) { n, errno = epoll.Read(int(fd), b) }); err != nil {
+	if err := raw.Control(func(fd uintptr) { n, err = epoll.Read(int(fd), b) }); err != nil {
 		return 0, err
 	}
-	switch {
-	case errno == unix.EAGAIN:
-		return 0, os.ErrDeadlineExceeded // After which crypto/tls goes on reading.
-	case errno == nil && n == 0:
-		return 0, io.EOF
-	}
-	return n, errno
+	return n, err
 }
 
 // readNow reads what has come, without waiting, as epoll.Read does: 0 bytes without an error are the end. It reads past
@@ -108,7 +113,7 @@ func (p *polled) Read(b []byte) (int, error) {
 func (c *client) readNow(b []byte) (n int, err error) {
 	secure, ok := c.conn.(*tls.Conn)
 	if !ok {
-		return epoll.Read(rawFD(c.t, c.conn), b)
+		return readSocket(c.conn, b)
 	}
 	below, _ := secure.NetConn().(*polled)
 	below.now = true
@@ -135,5 +140,8 @@ func notByTLS(t testing.TB, why string) {
 	}
 }
 
-// manyReads is why a test that counts turns or reads cannot be by TLS.
-const manyReads = "a handshake takes more than one read"
+// Why tests cannot be by TLS.
+const (
+	manyReads      = "a handshake takes more than one read"
+	handshakeWaits = "a client writes before the loop turns, and its handshake would wait for that"
+)

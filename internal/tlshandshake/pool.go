@@ -1,6 +1,7 @@
 package tlshandshake
 
 import (
+	"cmp"
 	"container/list"
 	"crypto/tls"
 	"fmt"
@@ -14,6 +15,9 @@ type Options struct {
 	Workers    int         // Handshakes that compute at the same time, at least 1.
 	PendingMax int         // Handshakes that wait for their client, and as many that compute or wait to; at least 1.
 	Config     *tls.Config // See SetConfig.
+	// Patience is how long a handshake may wait to begin and still be in time, so that the first to come is the first
+	// to begin: half of the time that clients have. 0: 2.5 s.
+	Patience time.Duration
 }
 
 // Pool does handshakes.
@@ -34,7 +38,7 @@ func New(o Options) (*Pool, error) {
 	if o.Workers < 1 || o.PendingMax < 1 || o.Config == nil {
 		return nil, fmt.Errorf("BUG: TLS handshakes with %d workers, at most %d", o.Workers, o.PendingMax)
 	}
-	p := &Pool{o: o, stats: NewStats(), turns: turns{free: o.Workers, patience: patience}}
+	p := &Pool{o: o, stats: NewStats(), turns: turns{free: o.Workers, patience: cmp.Or(o.Patience, patience)}}
 	p.SetConfig(o.Config)
 	return p, nil
 }

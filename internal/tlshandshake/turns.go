@@ -16,8 +16,8 @@ import (
 // A handshake that has its turn lets other goroutines that are ready run first, so that event loops never wait for
 // a series of handshakes: those hand their turn to one another.
 
-// patience is how long a handshake may wait to begin, for the first to come to be the first to begin.
-const patience = time.Second
+// patience is Options.Patience where that is 0: half of what client.handshake_timeout is by default.
+const patience = 2500 * time.Millisecond
 
 // turns are the handshakes that wait for a turn. They are under the pool's lock.
 type turns struct {

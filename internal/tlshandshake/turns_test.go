@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -58,7 +59,7 @@ func (g *gated) begin(name string) *tlshandshake.Handshake {
 	require.NoError(g.t, err)
 	steps := make(chan tlshandshake.Step, 1)
 	g.steps[name] = steps
-	return g.Begin(append(header, body...), func(s tlshandshake.Step) { steps <- s })
+	return g.Begin(slices.Concat(header, body), func(s tlshandshake.Step) { steps <- s })
 }
 
 // end abandons a handshake, and returns its last step.
