@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -247,4 +248,17 @@ func TestWire(t *testing.T) {
 		require.EqualValues(t, i+1, got.Result.Offset)
 	}
 	require.Len(t, b.published, 3)
+}
+
+// A port that serves other things, too, may allow less time for a response than a request may take.
+func TestOwnWriteDeadline(t *testing.T) {
+	b := &backend{hold: true}
+	h, _ := start(t, b, func(o *Options) { o.Timeout = time.Second })
+	s := httptest.NewUnstartedServer(h)
+	s.Config.WriteTimeout = 100 * time.Millisecond
+	s.Start()
+	t.Cleanup(s.Close)
+	status, got := ask(t, s.URL+"/api/publish", testKey, `{"channel":"a","data":1}`)
+	require.Equal(t, http.StatusOK, status)
+	require.Contains(t, got, "not done within api.timeout")
 }
