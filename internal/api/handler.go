@@ -37,12 +37,13 @@ type Handler struct {
 	o        Options
 	stats    *Stats
 	problems throttle.Log
+	foundMax int64 // The constant; a test has less.
 }
 
 // NewHandler returns a handler.
 func NewHandler(o Options) *Handler {
 	const interval = 10 * time.Second
-	return &Handler{o: o, stats: NewStats(), problems: throttle.Log{Interval: interval}}
+	return &Handler{o: o, stats: NewStats(), problems: throttle.Log{Interval: interval}, foundMax: foundMax}
 }
 
 // document is the OpenAPI document.
@@ -84,7 +85,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			http.StatusUnauthorized)
 		return
 	}
-	rq := &request{key: key, memory: h.o.Memory}
+	rq := &request{key: key, memory: h.o.Memory, foundMax: h.foundMax}
 	defer rq.end()
 	body, status, problem := h.read(w, r, rq)
 	if problem != "" {

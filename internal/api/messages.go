@@ -122,8 +122,10 @@ type Publication struct {
 
 // ClientInfo says who published.
 type ClientInfo struct {
-	User   string `json:"user"`
-	Client string `json:"client"`
+	User     string          `json:"user"`
+	Client   string          `json:"client"`
+	ConnInfo json.RawMessage `json:"conn_info,omitempty"`
+	ChanInfo json.RawMessage `json:"chan_info,omitempty"`
 }
 
 // ChannelsRequest is the parameters of channels.

@@ -35,8 +35,9 @@ type Memory interface {
 
 // request is one HTTP request. Commands of a batch may use it from several goroutines.
 type request struct {
-	key    *apikey.Key
-	memory Memory
+	key      *apikey.Key
+	memory   Memory
+	foundMax int64
 
 	published, found, reserved atomic.Int64 // What its commands have taken of the limits, and bytes of memory.
 }
@@ -72,10 +73,10 @@ func (r *request) finds(result any) (any, error) {
 		return nil, fmt.Errorf("encode a result: %w", err)
 	}
 	n := int64(len(text))
-	if r.found.Add(n) > foundMax {
+	if r.found.Add(n) > r.foundMax {
 		r.found.Add(-n)
-		return nil, errorOf(proto.ErrLimitExceeded, fmt.Sprintf("a response has at most %d MiB of what was read, "+
-			"over all commands: ask for less in one request", foundMax>>20))
+		return nil, errorOf(proto.ErrLimitExceeded, fmt.Sprintf("a response has at most %d KiB of what was read, "+
+			"over all commands: ask for less in one request", r.foundMax>>10))
 	}
 	if !r.reserve(n) {
 		return nil, errMemory

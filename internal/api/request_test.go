@@ -52,8 +52,10 @@ func batchOf(command string, n int) string {
 
 // A batch multiplies neither what a broadcast may publish nor what a history may read.
 func TestLimitsOfARequest(t *testing.T) {
-	b := &backend{large: 1 << 20}
-	_, url := start(t, b, nil)
+	b := &backend{large: 2 << 10}
+	h, url := start(t, b, func(o *Options) { o.Timeout = time.Minute })
+	require.EqualValues(t, foundMax, h.foundMax)
+	h.foundMax = 64 << 10
 	channels, err := json.Marshal(make([]string, publicationsMax/2))
 	require.NoError(t, err)
 	some := strings.ReplaceAll(string(channels), `""`, `"a"`)
@@ -63,8 +65,8 @@ func TestLimitsOfARequest(t *testing.T) {
 	require.Equal(t, publicationsMax, b.asked)
 
 	_, got = ask(t, url+"/batch", testKey, batchOf(`{"history":{"channel":"large","limit":1}}`, 50))
-	require.Equal(t, 31, strings.Count(got, `"publications":`), "each takes a bit more than a MiB")
-	require.Equal(t, 19, strings.Count(got, `"code":106,"message":"limit exceeded: a response has at most 32 MiB`))
+	require.Equal(t, 31, strings.Count(got, `"publications":`), "each takes a bit more than 2 KiB")
+	require.Equal(t, 19, strings.Count(got, `"code":106,"message":"limit exceeded: a response has at most 64 KiB`))
 	var lines []string
 	_, got = ask(t, url, testKey, strings.Repeat(`{"method":"history","params":{"channel":"large","limit":1}}`, 50))
 	for line := range strings.Lines(got) {
