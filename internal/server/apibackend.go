@@ -165,7 +165,9 @@ func apiPublication(r *bus.Record) api.Publication {
 		return p
 	}
 	if r.Info.Client != "" {
-		p.Info = &api.ClientInfo{User: r.Info.User, Client: r.Info.Client}
+		p.Info = &api.ClientInfo{
+			User: r.Info.User, Client: r.Info.Client, ConnInfo: r.Info.ConnInfo, ChanInfo: r.Info.ChanInfo,
+		}
 	}
 	for _, tag := range r.Info.Tags {
 		if p.Tags == nil {

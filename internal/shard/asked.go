@@ -248,6 +248,10 @@ func (s *Shard) askSubRefresh(c *conn, channel uint32, e *expiry) {
 			return // It has ended meanwhile.
 		}
 		channel, next := c.subs[i].channel, s.asksAt(a.ExpireAt)
+		info := s.identities.of(c).granted[channel].info
+		if a.Identity != nil && a.Identity.Info != nil {
+			info = a.Identity.Info
+		}
 		switch {
 		case a.Disconnect != nil:
 			s.endForBackend(c, a.Disconnect)
@@ -258,7 +262,7 @@ func (s *Shard) askSubRefresh(c *conn, channel uint32, e *expiry) {
 			s.revoke(c, channel, proto.UnsubscribeExpired)
 			return
 		}
-		s.identities.grant(c, channel, next)
+		s.identities.grant(c, channel, next, info)
 		s.endsBy(c, next.end)
 	}})
 }

@@ -124,7 +124,7 @@ func (s *Shard) orderSubscribe(c *conn, o *Order) bool {
 	s.identities.serve(c, index)
 	if !o.ExpireAt.IsZero() {
 		e := s.grantEnds(o.ExpireAt)
-		s.identities.grant(c, index, e)
+		s.identities.grant(c, index, e, nil)
 		s.endsBy(c, e.end)
 	}
 	if c.speaks().encoding == nil {
