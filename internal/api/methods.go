@@ -77,6 +77,9 @@ func (c *call) mayHave(channel string) error {
 	switch {
 	case channel == "":
 		return errChannelMissing
+	case len(channel) > commands.ChannelMax:
+		return badRequest(fmt.Sprintf("the channel's name has %d bytes, at most %d are allowed", len(channel),
+			commands.ChannelMax))
 	case !c.key.AllowsChannel(channel):
 		return errorOf(proto.ErrPermissionDenied, "the key is not for this channel (api.keys)")
 	}
