@@ -110,21 +110,23 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // read reads a request's body, or returns the status and text of the response that says why not.
 func (h *Handler) read(w http.ResponseWriter, r *http.Request, rq *request) (body []byte, status int, problem string) {
 	const tooLarge = "the body is larger than api.body_max allows"
-	size := r.ContentLength
-	switch {
+	const noMemory = "there is no memory for the request now (limits.memory): try again"
+	from := io.Reader(http.MaxBytesReader(w, r.Body, h.o.BytesMax))
+	switch size := r.ContentLength; {
 	case size > h.o.BytesMax:
 		return nil, http.StatusRequestEntityTooLarge, tooLarge
-	case size < 0:
-		size = h.o.BytesMax
+	case size < 0: // It comes in chunks.
+		from = &reserving{from, rq}
+	case !rq.reserve(bodyFactor * size):
+		return nil, http.StatusServiceUnavailable, noMemory
 	}
-	if !rq.reserve(bodyFactor * size) {
-		return nil, http.StatusServiceUnavailable, "there is no memory for the request now (limits.memory): try again"
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.o.BytesMax))
+	body, err := io.ReadAll(from)
 	_, large := errors.AsType[*http.MaxBytesError](err)
 	switch {
 	case large:
 		return nil, http.StatusRequestEntityTooLarge, tooLarge
+	case errors.Is(err, errMemory):
+		return nil, http.StatusServiceUnavailable, noMemory
 	case err != nil:
 		return nil, http.StatusBadRequest, "the body cannot be read"
 	case !utf8.Valid(body): // Names would become other ones, with U+FFFD in them.

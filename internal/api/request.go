@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"sync/atomic"
 
 	"wsd/internal/apikey"
@@ -55,6 +56,21 @@ func (r *request) reserve(n int64) bool {
 func (r *request) end() { r.memory.Release(r.reserved.Load()) }
 
 var errMemory = errorOf(proto.ErrInternal, "there is no memory for it now (limits.memory): try again")
+
+// reserving is a body of unknown size, whose memory is reserved as it comes.
+type reserving struct {
+	from io.Reader
+	rq   *request
+}
+
+// Read implements io.Reader.
+func (r *reserving) Read(p []byte) (n int, err error) {
+	n, err = r.from.Read(p)
+	if !r.rq.reserve(bodyFactor * int64(n)) {
+		return 0, errMemory
+	}
+	return n, err
+}
 
 // publishes takes n publications off what the request may have.
 func (r *request) publishes(n int) error {

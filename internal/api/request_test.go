@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -100,6 +101,19 @@ func TestMemoryOfRequests(t *testing.T) {
 	require.Equal(t, http.StatusOK, status)
 	require.Equal(t, 4, strings.Count(got, `"publications":`))
 	require.Equal(t, 6, strings.Count(got, `"code":100,"message":"internal server error: there is no memory`))
+	free()
+	chunked := func(body string) int {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/publish", io.MultiReader(strings.NewReader(body)))
+		require.NoError(t, err)
+		r.Header.Set("X-API-Key", testKey)
+		res, err := http.DefaultClient.Do(r)
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+		return res.StatusCode
+	}
+	require.Equal(t, http.StatusOK, chunked(`{"channel":"a","data":1}`), "it counts as what it is, not as what it might be")
+	require.Equal(t, http.StatusServiceUnavailable, chunked(body))
 	free()
 	status, _ = ask(t, url+"/publish", "wrong", body)
 	require.Equal(t, http.StatusUnauthorized, status, "before anything is read")
