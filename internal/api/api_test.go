@@ -35,13 +35,16 @@ type backend struct {
 	commands  []commands.Command
 	fail      error
 	hold      bool // Publish answers nothing.
+	asked     int  // How often it was called.
+	large     int  // Bytes of a history.
 }
 
 func (b *backend) options() Backend {
 	return Backend{
-		Publish: func(p Publish, done func(Position, error)) {
+		Publish: func(_ context.Context, p Publish, done func(Position, error)) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
+			b.asked++
 			if b.hold {
 				return
 			}
@@ -55,8 +58,11 @@ func (b *backend) options() Backend {
 			return ScopeCluster, b.fail
 		},
 		History: func(_ context.Context, r HistoryRequest) (HistoryResult, error) {
-			if r.Channel == "none" {
+			switch r.Channel {
+			case "none":
 				return HistoryResult{}, NewError(proto.ErrNotAvailable, "no stream")
+			case "large":
+				return HistoryResult{Publications: []Publication{{Data: json.RawMessage(`"` + strings.Repeat("x", b.large) + `"`)}}}, nil
 			}
 			return HistoryResult{
 				Publications: []Publication{{Data: json.RawMessage(`{"a":1}`), Offset: 7, Info: &ClientInfo{User: "u"}, Tags: map[string]string{"t": "v"}}},
@@ -91,7 +97,10 @@ func start(t *testing.T, b *backend, change func(*Options)) (*Handler, string) {
 	keys, err := apikey.Parse([]string{testKey, newsKey, shortKey, channelKey, "", "# a comment"})
 	require.NoError(t, err)
 	require.Len(t, keys, 4)
-	o := Options{Keys: func() []apikey.Key { return keys }, Backend: b.options(), BytesMax: 1 << 20, Timeout: 10 * time.Second, Logger: slog.New(slog.DiscardHandler)}
+	o := Options{
+		Keys: func() []apikey.Key { return keys }, Backend: b.options(), BytesMax: 1 << 20, JSONDepth: 128, Timeout: 10 * time.Second,
+		Memory: &account{most: 1 << 30}, Logger: slog.New(slog.DiscardHandler),
+	}
 	if change != nil {
 		change(&o)
 	}
@@ -264,17 +273,17 @@ func TestBadRequests(t *testing.T) {
 	status, _ := ask(t, url+"/publish", testKey, `{}`, "X-Centrifugo-Error-Mode", "transport")
 	require.Equal(t, http.StatusBadRequest, status)
 	status, _ = ask(t, url+"/presence", testKey, `{}`, "X-Centrifugo-Error-Mode", "transport")
-	require.Equal(t, http.StatusNotFound, status)
+	require.Equal(t, http.StatusBadRequest, status, "as Centrifugo has it for 108")
 }
 
 func TestBatchLimits(t *testing.T) {
 	_, url := start(t, &backend{}, nil)
-	many := strings.TrimSuffix(strings.Repeat(`{"info":{}},`, batchMax+1), ",")
+	many := strings.TrimSuffix(strings.Repeat(`{"info":{}},`, commandsMax+1), ",")
 	_, got := ask(t, url+"/batch", testKey, `{"commands":[`+many+`]}`)
 	require.Contains(t, got, "at most 1000 are allowed")
-	status, _ := ask(t, url, testKey, strings.Repeat(`{"method":"info"}`, batchMax+1))
+	status, _ := ask(t, url, testKey, strings.Repeat(`{"method":"info"}`, commandsMax+1))
 	require.Equal(t, http.StatusBadRequest, status)
-	list, err := json.Marshal(map[string]any{"channels": make([]string, broadcastMax+1), "data": 1})
+	list, err := json.Marshal(map[string]any{"channels": make([]string, publicationsMax+1), "data": 1})
 	require.NoError(t, err)
 	_, got = ask(t, url+"/broadcast", testKey, string(list))
 	require.Contains(t, got, `"code":106`)
@@ -283,7 +292,7 @@ func TestBatchLimits(t *testing.T) {
 // A request ends in time, whatever the backend does; errors of the backend are not shown.
 func TestTimeout(t *testing.T) {
 	b := &backend{hold: true}
-	_, url := start(t, b, func(o *Options) { o.Timeout = time.Millisecond })
+	_, url := start(t, b, func(o *Options) { o.Timeout = time.Second })
 	_, got := ask(t, url+"/broadcast", testKey, `{"channels":["a",""],"data":1}`)
 	require.Contains(t, got, `{"error":{"code":100,"message":"internal server error: not done within api.timeout`)
 	require.Contains(t, got, `name a channel`)
@@ -449,7 +458,7 @@ func FuzzBody(f *testing.F) {
 	keys, err := apikey.Parse([]string{testKey})
 	require.NoError(f, err)
 	b := &backend{}
-	h := NewHandler(Options{Keys: func() []apikey.Key { return keys }, Backend: b.options(), BytesMax: 1 << 20, Timeout: 10 * time.Second, Logger: slog.New(slog.DiscardHandler)})
+	h := NewHandler(Options{Keys: func() []apikey.Key { return keys }, Backend: b.options(), BytesMax: 1 << 20, JSONDepth: 128, Timeout: 10 * time.Second, Memory: &account{most: 1 << 30}, Logger: slog.New(slog.DiscardHandler)})
 	f.Fuzz(func(t *testing.T, method, body string) {
 		r := httptest.NewRequest(http.MethodPost, "/api", strings.NewReader(body))
 		r.URL.Path = "/api/" + method

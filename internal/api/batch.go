@@ -5,39 +5,34 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"slices"
 	"sync"
 
-	"wsd/internal/apikey"
 	"wsd/internal/proto"
 )
 
-const (
-	// batchMax bounds the commands of a request.
-	batchMax = 1000
-	// parallelMax bounds how many commands of a batch are under way at the same time.
-	parallelMax = 32
-)
+// parallelMax bounds how many commands of a batch are under way at the same time.
+const parallelMax = 32
 
 // serveBatch serves the method batch. The response has a reply for each command, in order.
-func (h *Handler) serveBatch(ctx context.Context, w http.ResponseWriter, key *apikey.Key, body []byte) {
+func (h *Handler) serveBatch(ctx context.Context, w http.ResponseWriter, rq *request, body []byte) {
 	var r struct {
-		Commands []json.RawMessage `json:"commands"`
-		Parallel bool              `json:"parallel"`
+		Commands commandList `json:"commands"`
+		Parallel bool        `json:"parallel"`
 	}
-	if err := json.Unmarshal(body, &r); err != nil {
+	err := json.Unmarshal(body, &r)
+	if many, ok := errors.AsType[*tooMany](err); ok {
+		h.write(w, response{Error: errorOf(proto.ErrLimitExceeded, many.Error())}, false)
+		return
+	}
+	if err != nil {
 		http.Error(w, "the body is not a batch: "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	if len(r.Commands) > batchMax {
-		h.write(w, response{Error: tooManyCommands(len(r.Commands))}, false)
-		return
-	}
 	replies := make([]map[string]any, len(r.Commands))
-	one := func(i int) { replies[i] = h.runCommand(ctx, key, r.Commands[i]) }
+	one := func(i int) { replies[i] = h.runCommand(ctx, rq, r.Commands[i]) }
 	if !r.Parallel {
 		for i := range r.Commands {
 			one(i)
@@ -57,13 +52,9 @@ func (h *Handler) serveBatch(ctx context.Context, w http.ResponseWriter, key *ap
 	h.write(w, map[string]any{"replies": replies}, false)
 }
 
-func tooManyCommands(n int) *Error {
-	return errorOf(proto.ErrLimitExceeded, fmt.Sprintf("%d commands, at most %d are allowed", n, batchMax))
-}
-
 // runCommand carries out a command of a batch, an object whose one member is a method with its parameters. The reply
 // has the result in a member of that name, or an error.
-func (h *Handler) runCommand(ctx context.Context, key *apikey.Key, command []byte) map[string]any {
+func (h *Handler) runCommand(ctx context.Context, rq *request, command []byte) map[string]any {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(command, &members); err != nil {
 		return map[string]any{"error": badRequest("the command is not an object")}
@@ -74,7 +65,7 @@ func (h *Handler) runCommand(ctx context.Context, key *apikey.Key, command []byt
 			name = member
 		}
 	}
-	r := h.run(ctx, name, key, members[name])
+	r := h.run(ctx, name, rq, members[name])
 	if r.Error != nil {
 		return map[string]any{"error": r.Error}
 	}
@@ -83,7 +74,7 @@ func (h *Handler) runCommand(ctx context.Context, key *apikey.Key, command []byt
 
 // serveCommands serves what clients of older versions send to /api: one command after another, each with its method.
 // The response has a reply for each, a line each.
-func (h *Handler) serveCommands(ctx context.Context, w http.ResponseWriter, key *apikey.Key, body []byte) {
+func (h *Handler) serveCommands(ctx context.Context, w http.ResponseWriter, rq *request, body []byte) {
 	type command struct {
 		ID     uint32          `json:"id,omitempty"`
 		Method string          `json:"method"`
@@ -104,8 +95,8 @@ func (h *Handler) serveCommands(ctx context.Context, w http.ResponseWriter, key 
 			http.Error(w, "the body is not commands: "+err.Error(), http.StatusBadRequest)
 			return
 		}
-		if list = append(list, c); len(list) > batchMax {
-			http.Error(w, tooManyCommands(len(list)).Message, http.StatusBadRequest)
+		if list = append(list, c); len(list) > commandsMax {
+			http.Error(w, (&tooMany{commandsMax, "commands"}).Error(), http.StatusBadRequest)
 			return
 		}
 	}
@@ -115,7 +106,7 @@ func (h *Handler) serveCommands(ctx context.Context, w http.ResponseWriter, key 
 	}
 	lines := make([][]byte, 0, len(list))
 	for _, c := range list {
-		line, err := json.Marshal(reply{ID: c.ID, response: h.run(ctx, c.Method, key, c.Params)})
+		line, err := json.Marshal(reply{ID: c.ID, response: h.run(ctx, c.Method, rq, c.Params)})
 		if err != nil {
 			h.problem("response", err)
 			http.Error(w, "the response cannot be encoded", http.StatusInternalServerError)

@@ -28,16 +28,16 @@ func NewError(e *proto.Error, what string) *Error { return errorOf(e, what) }
 
 func badRequest(what string) *Error { return errorOf(proto.ErrBadRequest, what) }
 
-// status is the HTTP status of an error in the error mode transport.
+// status is the HTTP status of an error in the error mode transport: that of Centrifugo, for codes that its API has.
 func (e *Error) status() int {
 	switch proto.ErrorCode(e.Code) {
 	case proto.ErrUnauthorized.Code:
 		return http.StatusUnauthorized
 	case proto.ErrPermissionDenied.Code:
 		return http.StatusForbidden
-	case proto.ErrUnknownChannel.Code, proto.ErrMethodNotFound.Code, proto.ErrNotAvailable.Code:
+	case proto.ErrUnknownChannel.Code, proto.ErrMethodNotFound.Code:
 		return http.StatusNotFound
-	case proto.ErrBadRequest.Code, proto.ErrLimitExceeded.Code:
+	case proto.ErrBadRequest.Code, proto.ErrNotAvailable.Code, proto.ErrLimitExceeded.Code:
 		return http.StatusBadRequest
 	case proto.ErrTooManyRequests.Code:
 		return http.StatusTooManyRequests

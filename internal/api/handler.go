@@ -9,34 +9,41 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
+	"unicode/utf8"
 
 	"wsd/internal/apikey"
 	"wsd/internal/proto"
+	"wsd/internal/throttle"
 )
 
 // Options is what NewHandler needs. All fields are required.
 type Options struct {
-	Keys     func() []apikey.Key // Returns the keys of now.
-	Backend  Backend
-	BytesMax int64         // Bytes of a request's body.
-	Timeout  time.Duration // How long a request may take.
-	Logger   *slog.Logger
+	Keys      func() []apikey.Key // Returns the keys of now.
+	Backend   Backend
+	BytesMax  int64         // Bytes of a request's body.
+	JSONDepth int           // How deep arrays and objects may be nested in data to publish.
+	Timeout   time.Duration // How long a request may take.
+	Memory    Memory        // What bodies and responses are counted in.
+	Logger    *slog.Logger
 }
+
+// writeTimeout is how long a client may take to read a response, beside Options.Timeout and the time that it had to
+// send the request.
+const writeTimeout = 10 * time.Second
 
 // Handler serves the server API, at any path that ends with /api and below.
 type Handler struct {
-	o     Options
-	stats *Stats
-
-	mu     sync.Mutex
-	logged time.Time
+	o        Options
+	stats    *Stats
+	problems throttle.Log
+	foundMax int64 // The constant; a test has less.
 }
 
 // NewHandler returns a handler.
 func NewHandler(o Options) *Handler {
-	return &Handler{o: o, stats: NewStats()}
+	const interval = 10 * time.Second
+	return &Handler{o: o, stats: NewStats(), problems: throttle.Log{Interval: interval}, foundMax: foundMax}
 }
 
 // document is the OpenAPI document.
@@ -78,40 +85,70 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			http.StatusUnauthorized)
 		return
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.o.BytesMax))
-	if err != nil {
-		status, text := http.StatusBadRequest, "the body cannot be read"
-		if _, large := errors.AsType[*http.MaxBytesError](err); large {
-			status, text = http.StatusRequestEntityTooLarge, "the body is larger than api.body_max allows"
-		}
-		http.Error(w, text, status)
+	rq := &request{key: key, memory: h.o.Memory, foundMax: h.foundMax}
+	defer rq.end()
+	body, status, problem := h.read(w, r, rq)
+	if problem != "" {
+		http.Error(w, problem, status)
 		return
 	}
+	// A port that serves other things, too, may have a shorter limit for all.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(h.o.Timeout + writeTimeout))
 	ctx, cancel := context.WithTimeout(r.Context(), h.o.Timeout)
 	defer cancel()
 	transport := r.Header.Get("X-Centrifugo-Error-Mode") == "transport"
 	switch name {
 	case "":
-		h.serveCommands(ctx, w, key, body)
+		h.serveCommands(ctx, w, rq, body)
 	case apikey.Batch:
-		h.serveBatch(ctx, w, key, body)
+		h.serveBatch(ctx, w, rq, body)
 	default:
-		h.write(w, h.run(ctx, name, key, body), transport)
+		h.write(w, h.run(ctx, name, rq, body), transport)
 	}
 }
 
+// read reads a request's body, or returns the status and text of the response that says why not.
+func (h *Handler) read(w http.ResponseWriter, r *http.Request, rq *request) (body []byte, status int, problem string) {
+	const tooLarge = "the body is larger than api.body_max allows"
+	const noMemory = "there is no memory for the request now (limits.memory): try again"
+	from := io.Reader(http.MaxBytesReader(w, r.Body, h.o.BytesMax))
+	switch size := r.ContentLength; {
+	case size > h.o.BytesMax:
+		return nil, http.StatusRequestEntityTooLarge, tooLarge
+	case size < 0: // It comes in chunks.
+		from = &reserving{from, rq}
+	case !rq.reserve(bodyFactor * size):
+		return nil, http.StatusServiceUnavailable, noMemory
+	}
+	body, err := io.ReadAll(from)
+	_, large := errors.AsType[*http.MaxBytesError](err)
+	switch {
+	case large:
+		return nil, http.StatusRequestEntityTooLarge, tooLarge
+	case errors.Is(err, errMemory):
+		return nil, http.StatusServiceUnavailable, noMemory
+	case err != nil:
+		return nil, http.StatusBadRequest, "the body cannot be read"
+	case !utf8.Valid(body): // Names would become other ones, with U+FFFD in them.
+		return nil, http.StatusBadRequest, "the body is not UTF-8, which JSON must be: send other data as b64data"
+	}
+	return body, 0, ""
+}
+
 // run carries out one command.
-func (h *Handler) run(ctx context.Context, name string, key *apikey.Key, params []byte) response {
+func (h *Handler) run(ctx context.Context, name string, rq *request, params []byte) response {
 	do, known := methods[name]
 	var result any
 	var err error
 	switch {
 	case !known:
 		name, err = methodUnknown, errorOf(proto.ErrMethodNotFound, "")
-	case !key.AllowsMethod(name):
+	case !rq.key.AllowsMethod(name):
 		err = errorOf(proto.ErrPermissionDenied, "the key is not for this method (api.keys)")
+	case ctx.Err() != nil:
+		err = errNotBegun
 	default:
-		result, err = do(ctx, &call{h: h, key: key, params: params})
+		result, err = do(ctx, &call{h: h, request: rq, params: params})
 	}
 	if err != nil {
 		e := h.errorFor(name, err)
@@ -139,11 +176,5 @@ func (h *Handler) write(w http.ResponseWriter, r any, transport bool) {
 
 // problem logs an error that no client has caused, once in a while.
 func (h *Handler) problem(name string, err error) {
-	const interval = 10 * time.Second
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if now := time.Now(); h.logged.IsZero() || now.Sub(h.logged) >= interval {
-		h.logged = now
-		h.o.Logger.Warn("a request of the server API failed", "method", name, "error", err)
-	}
+	h.problems.Fail(h.o.Logger, "a request of the server API failed", "method", name, "error", err)
 }

@@ -25,7 +25,7 @@ type PublishRequest struct {
 
 // BroadcastRequest is the parameters of broadcast.
 type BroadcastRequest struct {
-	Channels       []string          `json:"channels"`
+	Channels       channelList       `json:"channels"`
 	Data           json.RawMessage   `json:"data"`
 	B64Data        string            `json:"b64data"`
 	Tags           map[string]string `json:"tags"`
@@ -62,7 +62,7 @@ type DisconnectRequest struct {
 	User       string      `json:"user"`
 	Client     string      `json:"client"`
 	Session    string      `json:"session"`
-	Whitelist  []string    `json:"whitelist"`
+	Whitelist  clientList  `json:"whitelist"`
 	Disconnect *Disconnect `json:"disconnect"`
 }
 
@@ -122,8 +122,10 @@ type Publication struct {
 
 // ClientInfo says who published.
 type ClientInfo struct {
-	User   string `json:"user"`
-	Client string `json:"client"`
+	User     string          `json:"user"`
+	Client   string          `json:"client"`
+	ConnInfo json.RawMessage `json:"conn_info,omitempty"`
+	ChanInfo json.RawMessage `json:"chan_info,omitempty"`
 }
 
 // ChannelsRequest is the parameters of channels.

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"sync"
 
-	"wsd/internal/apikey"
 	"wsd/internal/commands"
 	"wsd/internal/proto"
 )
@@ -25,9 +24,9 @@ type Publish struct {
 // Backend carries requests out. Functions return an *Error, or an error that is logged and shown as internal. They end
 // when ctx does.
 type Backend struct {
-	// Publish publishes, and calls done once with the outcome, from any goroutine. It does not block. Nil: not
-	// available.
-	Publish func(p Publish, done func(Position, error))
+	// Publish publishes, and calls done once with the outcome, from any goroutine. It waits until there is room for p,
+	// or ctx ends. Nil: not available.
+	Publish func(ctx context.Context, p Publish, done func(Position, error))
 	// Command acts on clients, and returns how far it reaches.
 	Command func(ctx context.Context, c *commands.Command) (scope string, err error)
 	// History returns what a channel's stream holds.
@@ -40,8 +39,8 @@ type Backend struct {
 
 // call is one command: a method with its parameters, by a key.
 type call struct {
+	*request
 	h      *Handler
-	key    *apikey.Key
 	params []byte
 }
 
@@ -61,7 +60,11 @@ func decode[T any](c *call) (*T, error) {
 	if len(c.params) == 0 {
 		return r, nil
 	}
-	if err := json.Unmarshal(c.params, r); err != nil {
+	err := json.Unmarshal(c.params, r)
+	if many, ok := errors.AsType[*tooMany](err); ok {
+		return nil, errorOf(proto.ErrLimitExceeded, many.Error())
+	}
+	if err != nil {
 		return nil, badRequest(err.Error())
 	}
 	return r, nil
@@ -74,6 +77,9 @@ func (c *call) mayHave(channel string) error {
 	switch {
 	case channel == "":
 		return errChannelMissing
+	case len(channel) > commands.ChannelMax:
+		return badRequest(fmt.Sprintf("the channel's name has %d bytes, at most %d are allowed", len(channel),
+			commands.ChannelMax))
 	case !c.key.AllowsChannel(channel):
 		return errorOf(proto.ErrPermissionDenied, "the key is not for this channel (api.keys)")
 	}
@@ -100,8 +106,11 @@ func publish(ctx context.Context, c *call) (any, error) {
 	if err := c.mayHave(r.Channel); err != nil {
 		return nil, err
 	}
-	data, err := dataOf(r.Data, r.B64Data)
+	data, err := c.toPublish(r.Data, r.B64Data)
 	if err != nil {
+		return nil, err
+	}
+	if err := c.publishes(1); err != nil {
 		return nil, err
 	}
 	list := c.publishAll(ctx, []string{r.Channel}, Publish{Data: data, Tags: r.Tags, Key: r.IdempotencyKey})
@@ -111,23 +120,32 @@ func publish(ctx context.Context, c *call) (any, error) {
 	return list[0].Result, nil
 }
 
-// broadcastMax bounds the channels of a broadcast.
-const broadcastMax = 10_000
+// toPublish returns the data of a publication. JSON that is nested deeper than clients get it is refused.
+func (c *call) toPublish(raw json.RawMessage, b64 string) ([]byte, error) {
+	data, err := dataOf(raw, b64)
+	if err != nil || b64 != "" || len(data) == 0 {
+		return data, err
+	}
+	if _, err := proto.CompactJSON(nil, data, c.h.o.JSONDepth); err != nil {
+		return nil, badRequest(fmt.Sprintf("clients do not get such data: at most %d levels (kafka.json_depth_max), "+
+			"and numbers of at most %d digits", c.h.o.JSONDepth, proto.NumberBytesMax))
+	}
+	return data, nil
+}
 
 func broadcast(ctx context.Context, c *call) (any, error) {
 	r, err := decode[BroadcastRequest](c)
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case len(r.Channels) == 0:
+	if len(r.Channels) == 0 {
 		return nil, badRequest("name channels")
-	case len(r.Channels) > broadcastMax:
-		return nil, errorOf(proto.ErrLimitExceeded, fmt.Sprintf("%d channels, at most %d are allowed", len(r.Channels),
-			broadcastMax))
 	}
-	data, err := dataOf(r.Data, r.B64Data)
+	data, err := c.toPublish(r.Data, r.B64Data)
 	if err != nil {
+		return nil, err
+	}
+	if err := c.publishes(len(r.Channels)); err != nil {
 		return nil, err
 	}
 	list := c.publishAll(ctx, r.Channels, Publish{Data: data, Tags: r.Tags, Key: r.IdempotencyKey})
@@ -162,8 +180,10 @@ func (c *call) publishAll(ctx context.Context, names []string, p Publish) []resp
 			err = errPublishOff
 		case len(p.Data) == 0:
 			err = badRequest("there is no data")
+		case ctx.Err() != nil:
+			err = errNotBegun
 		default:
-			c.h.o.Backend.Publish(Publish{Channel: name, Data: p.Data, Tags: p.Tags, Key: p.Key},
+			c.h.o.Backend.Publish(ctx, Publish{Channel: name, Data: p.Data, Tags: p.Tags, Key: p.Key},
 				func(at Position, err error) { answer(i, at, err) })
 			continue
 		}
@@ -188,6 +208,7 @@ func (c *call) publishAll(ctx context.Context, names []string, p Publish) []resp
 var (
 	errPublishOff = errorOf(proto.ErrNotAvailable, "publishing is off (publish)")
 	errTimeout    = errorOf(proto.ErrInternal, "not done within api.timeout; it may be done later")
+	errNotBegun   = errorOf(proto.ErrInternal, "not begun within api.timeout")
 	errSession    = errorOf(proto.ErrNotAvailable, "clients of wsd have no session: name a user or a client")
 )
 
@@ -286,10 +307,13 @@ func history(ctx context.Context, c *call) (any, error) {
 		return nil, err
 	}
 	result, err := c.h.o.Backend.History(ctx, *r)
+	if err != nil {
+		return nil, err
+	}
 	if result.Publications == nil {
 		result.Publications = []Publication{} // Clients expect a list.
 	}
-	return result, err
+	return c.finds(result)
 }
 
 func channels(ctx context.Context, c *call) (any, error) {
@@ -308,7 +332,7 @@ func channels(ctx context.Context, c *call) (any, error) {
 	if list == nil {
 		list = map[string]ChannelInfo{}
 	}
-	return ChannelsResult{Channels: list, Scope: ScopeNode}, nil
+	return c.finds(ChannelsResult{Channels: list, Scope: ScopeNode})
 }
 
 func info(_ context.Context, c *call) (any, error) {

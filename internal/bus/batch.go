@@ -21,8 +21,10 @@ type Record struct {
 
 // Info is what the headers of a record say that was published. It never changes.
 type Info struct {
-	Client, User string      // Who published. Without a client the publication has no info.
-	Tags         [][2]string // Names and values.
+	Client, User string // Who published. Without a client the publication has no info.
+	// What subscribers may know of the client, and of it in this channel, as JSON on one line. Nil: nothing.
+	ConnInfo, ChanInfo []byte
+	Tags               [][2]string // Names and values.
 }
 
 // Bytes returns how many bytes i takes, roughly.
@@ -30,7 +32,7 @@ func (i *Info) Bytes() int {
 	if i == nil {
 		return 0
 	}
-	n := int(unsafe.Sizeof(*i)) + len(i.Client) + len(i.User)
+	n := int(unsafe.Sizeof(*i)) + len(i.Client) + len(i.User) + len(i.ConnInfo) + len(i.ChanInfo)
 	for _, tag := range i.Tags {
 		n += int(unsafe.Sizeof(tag)) + len(tag[0]) + len(tag[1])
 	}

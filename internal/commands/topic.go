@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"wsd/internal/produce"
+	"wsd/internal/throttle"
 )
 
 // Producer is what writes records. *produce.Producer is one.
@@ -29,8 +30,9 @@ type Options struct {
 	AgeMax   time.Duration // Commands that are older are dropped.
 	// LateAfter is how long no broker may have answered before Late says that commands come late.
 	LateAfter time.Duration
-	// Apply acts on a command. It may block until ctx ends, and reading waits for it.
-	Apply  func(ctx context.Context, c *Command)
+	// Apply acts on a command, and reports whether all whom it concerns have it. It may block until ctx ends, and
+	// reading waits for it.
+	Apply  func(ctx context.Context, c *Command) bool
 	Logger *slog.Logger
 }
 
@@ -42,8 +44,14 @@ type Topic struct {
 
 	begin   time.Time
 	contact contact
-	seen    window
-	problem throttle
+	ages    ages
+	problem problems
+	// By how many nanoseconds this machine's clock is ahead of the brokers', as far as that is known.
+	skew atomic.Int64
+
+	// Of the goroutine that reads.
+	seen      window
+	timesOnce sync.Once
 
 	stop    context.CancelFunc
 	stopped chan struct{} // Nil before Start.
@@ -55,10 +63,13 @@ type Stats struct {
 	SendFailed atomic.Uint64 // Commands of this node that were refused, or not acknowledged in time.
 
 	Applied   atomic.Uint64 // Commands read and acted on.
+	Missed    atomic.Uint64 // Read, but some whom it concerned did not get it.
 	Old       atomic.Uint64 // Dropped: older than Options.AgeMax.
 	Again     atomic.Uint64 // Dropped: their id had been read before.
 	Malformed atomic.Uint64 // Dropped: not a command.
 	Unknown   atomic.Uint64 // Dropped: of another version.
+
+	Skew atomic.Int64 // Nanoseconds by which this machine's clock is ahead of the brokers', at least.
 }
 
 // fetchWait is how long a broker holds a fetch while there are no records. It adds no latency.
@@ -71,7 +82,7 @@ const startSlack = 2 * time.Second
 // New returns a Topic that reads nothing yet. Commands that are written from now on are read, also if Kafka cannot be
 // reached until later.
 func New(o Options) (*Topic, error) {
-	t := &Topic{o: o, begin: time.Now()}
+	t := &Topic{o: o, begin: time.Now(), ages: ages{window: o.AgeMax}, problem: newProblems()}
 	t.contact.init(t.begin)
 	opts := append([]kgo.Opt{
 		// Of a partition that has lost what was to be read next, all is read: what is old or known is dropped.
@@ -126,7 +137,8 @@ func (t *Topic) read(ctx context.Context) {
 		fetches.EachError(func(_ string, partition int32, err error) {
 			if ctx.Err() == nil {
 				t.contact.failPartition(err, t.o.LateAfter)
-				t.warn("commands of other machines cannot be read", "partition", partition, "error", err)
+				t.problem.reading.Fail(t.o.Logger, "commands of other machines cannot be read", "topic", t.o.Topic,
+					"partition", partition, "error", err)
 			}
 		})
 		fetches.EachRecord(func(r *kgo.Record) { t.take(ctx, r) })
@@ -136,24 +148,26 @@ func (t *Topic) read(ctx context.Context) {
 // take acts on a record.
 func (t *Topic) take(ctx context.Context, r *kgo.Record) {
 	c, err := Parse(r.Value)
-	age := time.Since(r.Timestamp) // By the wall clock of the broker, or of the node that wrote it.
+	age := t.ageOf(r, time.Now())
+	where := []any{"topic", t.o.Topic, "partition", r.Partition, "offset", r.Offset}
 	switch {
 	case errors.Is(err, errVersion):
 		t.stats.Unknown.Add(1)
-		t.warn("a command was skipped", "partition", r.Partition, "offset", r.Offset, "error", err)
+		t.problem.skipped.Fail(t.o.Logger, "a command was skipped", append(where, "error", err)...)
 	case err != nil:
 		t.stats.Malformed.Add(1)
-		t.warn("a record of commands.topic is not a command", "partition", r.Partition, "offset", r.Offset, "error",
-			err)
+		t.problem.skipped.Fail(t.o.Logger, "a record of commands.topic is not a command", append(where, "error",
+			err)...)
 	case !t.seen.add(c.ID):
 		t.stats.Again.Add(1)
 	case age > t.o.AgeMax:
 		t.stats.Old.Add(1)
-		t.warn("a command was dropped, because it is older than commands.age_max", "do", c.Do, "origin", c.Origin,
-			"age", age.Round(time.Millisecond))
-	default:
-		t.o.Apply(ctx, c)
+		t.problem.old.Fail(t.o.Logger, "a command was dropped, because it is older than commands.age_max", append(where,
+			"do", c.Do, "origin", c.Origin, "age", age.Round(time.Millisecond))...)
+	case t.o.Apply(ctx, c):
 		t.stats.Applied.Add(1)
+	default:
+		t.stats.Missed.Add(1)
 	}
 }
 
@@ -213,29 +227,14 @@ func (t *Topic) leaders() (list []int32) {
 	return list
 }
 
-// warn logs a problem, once in a while.
-func (t *Topic) warn(message string, args ...any) {
-	if more, ok := t.problem.allows(time.Now()); ok {
-		t.o.Logger.Warn(message, append(args, "topic", t.o.Topic, "not_logged", more)...)
+// problems are what is logged once in a while.
+type problems struct{ reading, looking, skipped, old, clock throttle.Log }
+
+func newProblems() problems {
+	const interval = 30 * time.Second
+	return problems{
+		reading: throttle.Log{Interval: interval}, looking: throttle.Log{Interval: interval},
+		skipped: throttle.Log{Interval: interval}, old: throttle.Log{Interval: interval},
+		clock: throttle.Log{Interval: interval},
 	}
-}
-
-// throttle lets something be logged once in logInterval.
-type throttle struct {
-	mu   sync.Mutex
-	last time.Time
-	left int
-}
-
-const logInterval = 30 * time.Second
-
-func (l *throttle) allows(now time.Time) (left int, ok bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.last.IsZero() && now.Sub(l.last) < logInterval {
-		l.left++
-		return 0, false
-	}
-	left, l.left, l.last = l.left, 0, now
-	return left, true
 }

@@ -78,6 +78,8 @@ type System struct {
 	Load func(shards, sourcesMax int) error
 	// Counters returns the counters of the driver of a network card.
 	Counters func(card string) (map[string]uint64, error)
+	// Synchronized reports whether something keeps the machine's clock right.
+	Synchronized func() (bool, error)
 }
 
 // inspector is one run of the checks. Its options have their defaults filled in.
@@ -142,6 +144,7 @@ func Run(ctx context.Context, o Options) Report {
 		in.memory,
 		in.admission,
 		in.localPorts,
+		in.clock,
 	)
 	var r Report
 	for _, check := range checks {

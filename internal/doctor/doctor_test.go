@@ -198,6 +198,10 @@ func TestChecks(t *testing.T) {
 			want: Warn, found: "100 (50000 to 50099)", remedy: `"1024 65535"`},
 		{name: "ports missing", check: "local ports", machine: machine{files: map[string]string{"/proc/sys/net/ipv4/ip_local_port_range": missing}},
 			want: Warn, found: "not readable"},
+		{name: "clock", check: "clock", machine: machine{unsynced: true}, want: Warn, found: "not synchronized", remedy: "chrony"},
+		{name: "clock unknown", check: "clock", machine: machine{clock: unix.EPERM}, want: OK, found: "operation not permitted"},
+		{name: "clock broken", check: "clock", machine: machine{clock: unix.EFAULT}, want: Warn, found: "bad address", remedy: "chrony"},
+
 		{name: "ports odd", check: "local ports", machine: machine{files: map[string]string{"/proc/sys/net/ipv4/ip_local_port_range": "9 1"}},
 			want: Warn, found: `"9 1"`},
 	})

@@ -27,6 +27,9 @@ func (s System) orKernel() System {
 	if s.Counters == nil {
 		s.Counters = counters
 	}
+	if s.Synchronized == nil {
+		s.Synchronized = synchronized
+	}
 	return s
 }
 
@@ -57,6 +60,15 @@ func reachBPF() error {
 		return nil
 	}
 	return fmt.Errorf("call bpf(): %w", errno)
+}
+
+// synchronized asks the kernel, whom whatever keeps the clock right tells so (adjtimex(2)). It changes nothing.
+func synchronized() (bool, error) {
+	var t unix.Timex
+	if _, err := unix.Adjtimex(&t); err != nil {
+		return false, fmt.Errorf("ask for the state of the clock: %w", err)
+	}
+	return t.Status&unix.STA_UNSYNC == 0, nil
 }
 
 // refused reports whether the kernel or a filter refused this process, as opposed to not supporting the call at all.

@@ -65,6 +65,8 @@ type machine struct {
 	options  Options
 	driver   string // Of eth0.
 	counters map[string]uint64
+	unsynced bool
+	clock    error
 }
 
 // examine runs every check on the fake and returns the named one's result.
@@ -106,6 +108,8 @@ func (m machine) report(tb testing.TB) Report {
 		Reach:      func() error { return m.reach },
 		Load:       func(int, int) error { return m.load },
 		Counters:   func(string) (map[string]uint64, error) { return m.counters, nil },
+
+		Synchronized: func() (bool, error) { return !m.unsynced, m.clock },
 	}
 	return Run(context.Background(), o)
 }

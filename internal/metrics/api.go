@@ -3,6 +3,7 @@ package metrics
 import (
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"wsd/internal/api"
 	"wsd/internal/commands"
@@ -42,6 +43,8 @@ func (o Options) api() []family {
 		},
 		single("wsd_api_unauthorized_total", "Requests to the server API without a valid key.", counter,
 			s.Unauthorized.Load),
+		single("wsd_api_memory_bytes", "Part of wsd_clients_memory_bytes that requests of the server API hold.", gauge,
+			o.Memory.Requests),
 		o.orders("wsd_orders_total", "Orders of the server API that a shard has carried out, by kind: disconnect, "+
 			"subscribe, unsubscribe or refresh.", func(s *shard.Stats, k shard.OrderKind) *atomic.Uint64 {
 			return &s.Orders[k]
@@ -52,11 +55,12 @@ func (o Options) api() []family {
 			func(s *shard.Stats) *atomic.Uint64 { return &s.OrdersRefused }),
 		{
 			name: "wsd_cluster_commands_total",
-			help: "Records read from commands.topic, by result: applied, old (older than commands.age_max), again " +
-				"(read before), malformed or unknown (of another version).",
+			help: "Records read from commands.topic, by result: applied, missed (by a shard with too many orders), " +
+				"old (older than commands.age_max), again (read before), malformed or unknown (of another version).",
 			kind: counter, labels: []string{"result"},
 			values: func(emit func(float64, ...string)) {
 				emit(float64(c.Applied.Load()), "applied")
+				emit(float64(c.Missed.Load()), "missed")
 				emit(float64(c.Old.Load()), "old")
 				emit(float64(c.Again.Load()), "again")
 				emit(float64(c.Malformed.Load()), "malformed")
@@ -73,6 +77,12 @@ func (o Options) api() []family {
 			values: func(emit func(float64, ...string)) {
 				emit(boolean(o.CommandsLate != nil && o.CommandsLate()))
 			},
+		},
+		{
+			name: "wsd_cluster_clock_skew_seconds",
+			help: "By how much at least this machine's clock is ahead of the Kafka brokers' (below 0: behind), as of " +
+				"the last record of commands.topic.",
+			values: func(emit func(float64, ...string)) { emit(time.Duration(c.Skew.Load()).Seconds()) },
 		},
 	}
 }

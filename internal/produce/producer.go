@@ -86,7 +86,7 @@ type Ack struct {
 type Producer struct {
 	o     Options
 	cl    *kgo.Client
-	log   *throttledLog
+	log   *failureLog
 	stats *Stats
 
 	wake    chan struct{} // Has room for one.
@@ -105,7 +105,7 @@ type Producer struct {
 // Open returns a Producer. It connects to Kafka when there is something to write. Errors are those of the options.
 func Open(o Options) (*Producer, error) {
 	p := &Producer{
-		o: o, log: &throttledLog{out: o.Logger}, wake: make(chan struct{}, 1), closing: make(chan struct{}),
+		o: o, log: newFailureLog(o.Logger), wake: make(chan struct{}, 1), closing: make(chan struct{}),
 		stopped: make(chan struct{}), stats: NewStats(),
 	}
 	var err error

@@ -37,7 +37,10 @@ type Request struct {
 	// Who publishes. The record has both in headers, and subscribers get them as the publication's info. An empty
 	// Client means that no client does: the publication then has no info.
 	Client, User string
-	Tags         map[string]string // At most TagsMax, of names and values of at most TagBytesMax bytes.
+	// What subscribers may know of the client, and of it in this channel, as JSON on one line. What is longer than
+	// InfoBytesMax is left out.
+	ConnInfo, ChanInfo []byte
+	Tags               map[string]string // At most TagsMax, of names and values of at most TagBytesMax bytes.
 	// If it is not empty, a second request with it and the same channel, within Options.KeysTTL, writes nothing and
 	// gets the outcome of the first. At most KeyBytesMax bytes.
 	Key string
@@ -49,6 +52,9 @@ const (
 	TagBytesMax = 255
 	KeyBytesMax = 128
 )
+
+// InfoBytesMax bounds each info of a publication.
+const InfoBytesMax = 4096
 
 // Publisher publishes to channels.
 type Publisher struct {
@@ -135,6 +141,12 @@ func headers(r *Request) (list []produce.Header) {
 	if r.Client != "" {
 		list = append(list, produce.Header{Name: route.HeaderClient, Value: []byte(r.Client)},
 			produce.Header{Name: route.HeaderUser, Value: []byte(r.User)})
+		if len(r.ConnInfo) > 0 && len(r.ConnInfo) <= InfoBytesMax {
+			list = append(list, produce.Header{Name: route.HeaderConnInfo, Value: r.ConnInfo})
+		}
+		if len(r.ChanInfo) > 0 && len(r.ChanInfo) <= InfoBytesMax {
+			list = append(list, produce.Header{Name: route.HeaderChanInfo, Value: r.ChanInfo})
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Tags)) {
 		list = append(list, produce.Header{Name: route.HeaderTagPrefix + name, Value: []byte(r.Tags[name])})

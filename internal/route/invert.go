@@ -14,6 +14,9 @@ const (
 	HeaderClient    = "wsd-client" // The id of the client's connection.
 	HeaderUser      = "wsd-user"   // The client's user.
 	HeaderTagPrefix = "wsd-tag-"   // Followed by a tag's name.
+
+	// What others may know of the client, and of it in this channel, as JSON.
+	HeaderConnInfo, HeaderChanInfo = "wsd-conn-info", "wsd-chan-info"
 )
 
 // Written is where a record has to be written to go to a channel.
@@ -105,7 +108,8 @@ func (t *Table) Invert(topics []string) (*Inverter, []NotInvertible, error) {
 // takesIdentity reports whether a header that says who published would choose a record's receivers.
 func (o *overrides) takesIdentity() bool {
 	return slices.ContainsFunc([]string{o.channels, o.client, o.user, o.everybody}, func(name string) bool {
-		return name == HeaderClient || name == HeaderUser || strings.HasPrefix(name, HeaderTagPrefix)
+		return name == HeaderClient || name == HeaderUser || name == HeaderConnInfo || name == HeaderChanInfo ||
+			strings.HasPrefix(name, HeaderTagPrefix)
 	})
 }
 

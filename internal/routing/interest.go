@@ -255,23 +255,33 @@ func (t *Interest) Names(namesMax int) []string {
 	return t.NamesOf(func(string) bool { return true }, namesMax)
 }
 
-// NamesOf is Names for channels for which match returns true. Match must not call the table.
+// NamesOf is Names for channels for which match returns true. Match may take long: nobody waits for it.
 func (t *Interest) NamesOf(match func(name string) bool, namesMax int) []string {
-	var names []string
+	var names, of []string
 	for i := range t.stripes {
-		p := &t.stripes[i]
-		p.mu.Lock()
-		for name, e := range p.channels {
+		of = t.stripes[i].appendNames(of[:0])
+		for _, name := range of {
 			if len(names) == namesMax {
-				break
+				return names
 			}
-			if !e.Shards.Empty() && !Reserved(name) && match(name) {
+			if match(name) {
 				names = append(names, name)
 			}
 		}
-		p.mu.Unlock()
 	}
 	return names
+}
+
+// appendNames appends the names of channels with subscribers.
+func (p *stripe) appendNames(list []string) []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for name, e := range p.channels {
+		if !e.Shards.Empty() && !Reserved(name) {
+			list = append(list, name)
+		}
+	}
+	return list
 }
 
 func (t *Interest) stripe(name string) *stripe {

@@ -52,7 +52,8 @@ func (s *Server) newAPI() (*serverAPI, error) {
 		})
 	}
 	a.handler = api.NewHandler(api.Options{
-		Keys: a.keys.Last, Backend: s.apiBackend(), BytesMax: int64(o.BodyMax), Timeout: o.Timeout, Logger: s.log,
+		Keys: a.keys.Last, Backend: s.apiBackend(), BytesMax: int64(o.BodyMax), JSONDepth: s.cfg.Kafka.JSONDepthMax,
+		Timeout: o.Timeout, Memory: &s.memory, Logger: s.log,
 	})
 	return a, nil
 }

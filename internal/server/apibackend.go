@@ -8,22 +8,79 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"wsd/internal/admin"
 	"wsd/internal/api"
 	"wsd/internal/bus"
+	"wsd/internal/config"
 	"wsd/internal/produce"
 	"wsd/internal/proto"
 	"wsd/internal/publish"
+	"wsd/internal/route"
 	"wsd/internal/shard"
 )
 
 // apiBackend returns what carries requests of the server API out.
 func (s *Server) apiBackend() api.Backend {
-	b := api.Backend{Command: s.command, History: s.apiHistory, Channels: s.apiChannels, Info: s.apiInfo}
+	counting := make(chan struct{}, 1)
+	b := api.Backend{
+		Command: s.command, History: s.apiHistory, Info: s.apiInfo,
+		Channels: func(ctx context.Context, match func(string) bool) (map[string]api.ChannelInfo, error) {
+			select {
+			case counting <- struct{}{}: // One at a time: it may take a core, and a place in the queue of each shard.
+				defer func() { <-counting }()
+				return s.apiChannels(ctx, match)
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		},
+	}
 	if s.publishing != nil {
-		b.Publish = s.apiPublish
+		room := newPublishRoom(&s.cfg.Publish)
+		b.Publish = func(ctx context.Context, p api.Publish, done func(api.Position, error)) {
+			release, err := room.wait(ctx, &p)
+			if err != nil {
+				done(api.Position{}, err)
+				return
+			}
+			s.apiPublish(p, func(at api.Position, err error) {
+				release()
+				done(at, err)
+			})
+		}
 	}
 	return b
+}
+
+// publishRoom is the room that publications of the server API have in the producer: half of it. A broadcast to
+// thousands of channels waits for its own publications, instead of taking all room from clients and then failing.
+type publishRoom struct {
+	free        *semaphore.Weighted // Of bytes.
+	all, lowest int64               // Its size, and what a small publication takes, so that their number is limited.
+}
+
+func newPublishRoom(o *config.Publish) *publishRoom {
+	r := &publishRoom{all: int64(o.Memory) / 2, lowest: int64(o.Memory) / int64(o.UnderWayMax)}
+	r.free = semaphore.NewWeighted(r.all)
+	return r
+}
+
+// publishOverhead is what a publication takes in the producer beside its data and tags: what it is known by, its
+// channel's name and its key.
+const publishOverhead = 512 + 2*route.ChannelBytesMax
+
+// wait returns when there is room for p, or when ctx ends.
+func (r *publishRoom) wait(ctx context.Context, p *api.Publish) (release func(), err error) {
+	size := int64(publishOverhead + len(p.Data))
+	for name, value := range p.Tags {
+		size += int64(len(name) + len(value))
+	}
+	size = min(max(size, r.lowest), r.all)
+	if err := r.free.Acquire(ctx, size); err != nil {
+		return nil, err
+	}
+	return func() { r.free.Release(size) }, nil
 }
 
 // apiPublish publishes for the server API. Whoever has a key for a channel may publish to it.
@@ -108,7 +165,9 @@ func apiPublication(r *bus.Record) api.Publication {
 		return p
 	}
 	if r.Info.Client != "" {
-		p.Info = &api.ClientInfo{User: r.Info.User, Client: r.Info.Client}
+		p.Info = &api.ClientInfo{
+			User: r.Info.User, Client: r.Info.Client, ConnInfo: r.Info.ConnInfo, ChanInfo: r.Info.ChanInfo,
+		}
 	}
 	for _, tag := range r.Info.Tags {
 		if p.Tags == nil {
@@ -128,8 +187,11 @@ const countAtOnce = 1000
 // apiChannels returns the channels of this node that match, with their clients.
 func (s *Server) apiChannels(ctx context.Context, match func(string) bool) (map[string]api.ChannelInfo, error) {
 	most := s.cfg.API.ChannelsMax
-	names := s.interest.NamesOf(match, most+1)
-	if len(names) > most {
+	names := s.interest.NamesOf(func(name string) bool { return ctx.Err() == nil && match(name) }, most+1)
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case len(names) > most:
 		return nil, api.NewError(proto.ErrLimitExceeded, fmt.Sprintf("more than %d channels match (api.channels_max): "+
 			"give a narrower pattern", most))
 	}

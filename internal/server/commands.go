@@ -15,11 +15,15 @@ import (
 	"wsd/internal/proto"
 	"wsd/internal/routing"
 	"wsd/internal/shard"
+	"wsd/internal/throttle"
 )
 
 // commandsLateAfter is how long commands.topic may not have been read before /health says so. A broker answers twice a
 // second.
 const commandsLateAfter = 5 * time.Second
+
+// missedInterval is the time between two lines of the log about commands that a shard has missed.
+const missedInterval = 10 * time.Second
 
 // openCommands builds the topic of commands, if there is one.
 func (s *Server) openCommands() (err error) {
@@ -30,6 +34,8 @@ func (s *Server) openCommands() (err error) {
 		return err
 	}
 	o := s.connection()
+	s.handOver.full = make(map[*shard.Shard]bool)
+	s.handOver.missed.Interval = missedInterval
 	s.commands, err = commands.New(commands.Options{
 		Topic: s.cfg.Commands.Topic, Origin: s.nodeName(), Connect: o.Connection(), Producer: s.producer,
 		AgeMax: s.cfg.Commands.AgeMax, LateAfter: commandsLateAfter, Apply: s.applyCommand, Logger: s.log,
@@ -179,23 +185,59 @@ func (s *Server) carryOut(ctx context.Context, c *commands.Command) error {
 	return nil
 }
 
-// applyCommand acts on a command that was read from the topic. It returns when the shards have it, and so waits while
-// too many orders do.
-func (s *Server) applyCommand(ctx context.Context, c *commands.Command) {
-	const pause = 5 * time.Millisecond
+// orderWait is how long a shard that has too many orders holds up the commands for all others.
+const orderWait = time.Second
+
+// handOver gives commands that were read from the topic to shards. Its fields are of the goroutine that reads.
+type handOver struct {
+	full   map[*shard.Shard]bool // Shards that have missed the last one for them.
+	missed throttle.Log
+}
+
+// applyCommand acts on a command that was read from the topic, and reports whether all shards that it is for have it.
+// One that has had no room for an order for orderWait misses it, and so what comes until it has: others must not wait
+// for it.
+func (s *Server) applyCommand(ctx context.Context, c *commands.Command) bool {
 	o := s.orderFor(c)
 	if o == nil {
-		return
+		return true
 	}
+	var full []*shard.Shard
 	for _, sh := range s.shardsOf(o) {
-		for !sh.PostOrder(o, nil) {
-			select {
-			case <-time.After(pause):
-			case <-ctx.Done():
-				return
-			}
+		if !sh.PostOrder(o, nil) {
+			full = append(full, sh)
+		} else if s.handOver.full[sh] {
+			delete(s.handOver.full, sh)
+			s.handOver.missed.OK(s.log, "a shard takes commands of other machines again")
 		}
 	}
+	late := time.Now().Add(orderWait)
+	missed := false
+	for _, sh := range full {
+		missed = !s.handOver.wait(ctx, sh, o, late) || missed
+	}
+	if missed && ctx.Err() == nil {
+		s.handOver.missed.Fail(s.log, "a shard has too many orders to take commands of other machines: its clients do "+
+			"not get them", "do", c.Do, "origin", c.Origin, "metric", "wsd_cluster_commands_total{result=\"missed\"}")
+	}
+	return !missed
+}
+
+// wait gives a shard an order as soon as there is room for it, until a deadline.
+func (h *handOver) wait(ctx context.Context, sh *shard.Shard, o *shard.Order, late time.Time) bool {
+	const pause = 5 * time.Millisecond
+	for !sh.PostOrder(o, nil) {
+		if h.full[sh] || !time.Now().Before(late) {
+			h.full[sh] = true
+			return false
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
 }
 
 // commandsStats returns the counters of the topic, nil if there is none.

@@ -47,8 +47,10 @@ func (s *Server) Health() admin.Health {
 	h.Reasons = append(h.Reasons, kafkaProblems(kafka)...)
 	h.Reasons = append(h.Reasons, s.tls.problems(time.Now())...)
 	if s.commands != nil {
-		if late := s.commands.Late(); late != "" {
-			h.Reasons = append(h.Reasons, late)
+		for _, problem := range []string{s.commands.Late(), s.commands.Clock()} {
+			if problem != "" {
+				h.Reasons = append(h.Reasons, problem)
+			}
 		}
 	}
 	if h.Status == admin.StatusOK && len(h.Reasons) > 0 {

@@ -38,7 +38,8 @@ func (s *Server) openProducer() (err error) {
 }
 
 // publishHeaders is what a publication's record may have beside its data: its key, its tags and who published.
-const publishHeaders = 2*route.ChannelBytesMax + 1024 + publish.TagsMax*2*(publish.TagBytesMax+32)
+const publishHeaders = 2*route.ChannelBytesMax + 1024 + publish.TagsMax*2*(publish.TagBytesMax+32) +
+	2*publish.InfoBytesMax
 
 // openPublisher builds what publishes to channels, if publish.rules lets anybody do that, or the server API may.
 func (s *Server) openPublisher() error {
@@ -94,6 +95,7 @@ func (p *publisher) Allows(who *shard.Identity, channel string) bool {
 func (p *publisher) Publish(one shard.Publication, done func(*proto.Error)) *proto.Error {
 	err := p.to.Publish(publish.Request{
 		Channel: one.Channel, Data: one.Data, JSON: one.JSON, Client: one.Client, User: one.User,
+		ConnInfo: one.ConnInfo, ChanInfo: one.ChanInfo,
 	}, func(_ produce.Ack, err error) { done(publish.ErrorOf(err)) })
 	return publish.ErrorOf(err)
 }

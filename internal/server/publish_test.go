@@ -31,7 +31,11 @@ type fullPush struct {
 		Pub     struct {
 			Data   json.RawMessage
 			Offset uint64
-			Info   *struct{ User, Client string }
+			Info   *struct {
+				User, Client string
+				ConnInfo     json.RawMessage `json:"conn_info"`
+				ChanInfo     json.RawMessage `json:"chan_info"`
+			}
 			Tags   map[string]string
 		}
 	}
@@ -176,4 +180,67 @@ func TestPublishOutlivesStop(t *testing.T) {
 	require.NoError(t, err)
 	defer consumer.Close()
 	require.NotZero(t, consumer.PollFetches(ctx).NumRecords())
+}
+
+// TestPublishInfo: subscribers get what the publisher's tokens say that others may know, live, in history and by the
+// server API, and never what somebody else wrote in its place.
+func TestPublishInfo(t *testing.T) {
+	r := newRig(t, map[string]any{
+		"routes": []string{"a=chat.{key}"}, "publish.rules": []string{"chat.*=user"}, "kafka.partitioner": "murmur2", "api.keys": []string{apiKey},
+		"auth.mode": "token", "auth.hmac_secret": tokenSecret, "auth.rules": []string{"chat.open=user", "chat.*=token"},
+	})
+	r.ready()
+	long := strings.Repeat("x", 4096)
+	c, reply := r.login(tokenFor(t, "sub", "alice", "info", map[string]any{"name": "Alice\n"}))
+	require.Contains(t, reply, `"connect":{`)
+	c.send(fmt.Sprintf(`{"id":2,"subscribe":{"channel":"chat.x","token":%q}}`, tokenFor(t, "sub", "alice", "channel", "chat.x", "info", map[string]any{"role": "host"})))
+	require.Contains(t, c.reply(), `"subscribe":{`)
+	c.send(`{"id":3,"subscribe":{"channel":"chat.open"}}`)
+	require.Contains(t, c.reply(), `"subscribe":{`)
+	push := func(do string) fullPush {
+		t.Helper()
+		c.send(do)
+		for _, line := range []string{c.reply(), c.reply()} { // The reply may come after the push.
+			if strings.Contains(line, `"push"`) {
+				var p fullPush
+				require.NoError(t, json.Unmarshal([]byte(line), &p))
+				return p
+			}
+			require.Contains(t, line, `"publish":{}`)
+		}
+		require.FailNow(t, "no push")
+		return fullPush{}
+	}
+	p := push(`{"id":4,"publish":{"channel":"chat.x","data":1}}`)
+	require.Equal(t, "alice", p.Push.Pub.Info.User)
+	require.JSONEq(t, `{"name":"Alice\n"}`, string(p.Push.Pub.Info.ConnInfo))
+	require.JSONEq(t, `{"role":"host"}`, string(p.Push.Pub.Info.ChanInfo))
+	p = push(`{"id":5,"publish":{"channel":"chat.open","data":1}}`)
+	require.JSONEq(t, `{"name":"Alice\n"}`, string(p.Push.Pub.Info.ConnInfo))
+	require.Nil(t, p.Push.Pub.Info.ChanInfo)
+	const want = `"conn_info":{"name":"Alice\n"},"chan_info":{"role":"host"}`
+	require.Contains(t, c.ask(`{"id":6,"history":{"channel":"chat.x","limit":10}}`), want)
+	require.Contains(t, r.api("history", `{"channel":"chat.x","limit":10}`), want)
+
+	// A refresh may change it. What is too long is left out.
+	require.Contains(t, c.ask(fmt.Sprintf(`{"id":7,"sub_refresh":{"channel":"chat.x","token":%q}}`, tokenFor(t, "sub", "alice", "channel", "chat.x", "info", long))), `"sub_refresh"`)
+	p = push(`{"id":8,"publish":{"channel":"chat.x","data":1}}`)
+	require.JSONEq(t, `{"name":"Alice\n"}`, string(p.Push.Pub.Info.ConnInfo))
+	require.Nil(t, p.Push.Pub.Info.ChanInfo)
+
+	// Whoever may write to the topic can say who published, but cannot break the message.
+	for _, info := range []string{"{", "1\n2", `"` + long + `"`, "\xff"} {
+		record := &kgo.Record{Topic: "a", Key: []byte("x"), Value: []byte("2"), Headers: []kgo.RecordHeader{
+			{Key: "wsd-client", Value: []byte("c")}, {Key: "wsd-user", Value: []byte("u")}, {Key: "wsd-conn-info", Value: []byte(info)},
+		}}
+		require.NoError(t, r.producer.ProduceSync(t.Context(), record).FirstErr())
+		p := c.published()
+		require.Equal(t, "2", string(p.Push.Pub.Data))
+		require.Nil(t, p.Push.Pub.Info)
+	}
+	record := &kgo.Record{Topic: "a", Key: []byte("x"), Value: []byte("3"), Headers: []kgo.RecordHeader{
+		{Key: "wsd-client", Value: []byte("c")}, {Key: "wsd-conn-info", Value: []byte("{\n\"a\":\n1}")},
+	}}
+	require.NoError(t, r.producer.ProduceSync(t.Context(), record).FirstErr())
+	require.Equal(t, `{"a":1}`, string(c.published().Push.Pub.Info.ConnInfo))
 }

@@ -59,6 +59,7 @@ type Server struct {
 	// Publishes for clients and for the server API; nil without either.
 	publishing *publish.Publisher
 	commands   *commands.Topic // Nil without commands.topic.
+	handOver   handOver        // Of commands that were read.
 	api        *serverAPI      // Nil without a key for it.
 	node       [16]byte        // Names this process, at random.
 	tls        clientTLS

@@ -243,9 +243,9 @@ func (who *Identity) refreshed(by *Identity) *Identity {
 }
 
 // askSubRefresh asks the backend whether a subscription of c may go on, or does so in a second if c has too many calls.
-func (s *Shard) askSubRefresh(c *conn, channel uint32, e *expiry) {
+func (s *Shard) askSubRefresh(c *conn, channel uint32, g *grant) {
 	if of := s.calls.find(c); of != nil && len(of.list) >= s.opts.Calls.Max {
-		e.end = s.endTick(time.Now().Add(time.Second))
+		g.end = s.endTick(time.Now().Add(time.Second))
 		return
 	}
 	k := s.newCall(c, CallSubRefresh)
@@ -255,10 +255,14 @@ func (s *Shard) askSubRefresh(c *conn, channel uint32, e *expiry) {
 			return
 		}
 		i := s.channels.find(c, k.Channel)
-		if i < 0 || s.identities.of(c).granted[c.subs[i].channel] != e {
+		if i < 0 || s.identities.of(c).granted[c.subs[i].channel] != g {
 			return // It has ended meanwhile, and may have begun anew.
 		}
 		channel, next := c.subs[i].channel, s.asksAt(a.ExpireAt)
+		info := s.identities.of(c).granted[channel].info
+		if a.Identity != nil && a.Identity.Info != nil {
+			info = a.Identity.Info
+		}
 		switch {
 		case a.Disconnect != nil:
 			s.endForBackend(c, a.Disconnect)
@@ -269,7 +273,7 @@ func (s *Shard) askSubRefresh(c *conn, channel uint32, e *expiry) {
 			s.revoke(c, channel, proto.UnsubscribeExpired)
 			return
 		}
-		s.identities.grant(c, channel, next)
+		s.identities.grant(c, channel, next, info)
 		s.endsBy(c, next.end)
 	}})
 }

@@ -259,7 +259,7 @@ func (s *Shard) subscribeCommand(
 	result := s.recoveries.subscribed(s.channels.subscribe(c, r.Channel))
 	if grant != nil {
 		e := s.grantEnds(grant.ExpireAt)
-		s.identities.grant(c, c.subs[len(c.subs)-1].channel, e)
+		s.identities.grant(c, c.subs[len(c.subs)-1].channel, e, grant.Info)
 		if result.Data = grant.Data; !grant.Asked && !s.opts.Calls.serves(CallSubRefresh) {
 			s.setExpiry(result, e.at)
 		}

@@ -103,7 +103,9 @@ func setPublication(pub *protocol.Publication, value []byte, r *bus.Record) {
 		return
 	}
 	if r.Info.Client != "" {
-		pub.Info = &protocol.ClientInfo{Client: r.Info.Client, User: r.Info.User}
+		pub.Info = &protocol.ClientInfo{
+			Client: r.Info.Client, User: r.Info.User, ConnInfo: r.Info.ConnInfo, ChanInfo: r.Info.ChanInfo,
+		}
 	}
 	if len(r.Info.Tags) > 0 {
 		pub.Tags = make(map[string]string, len(r.Info.Tags))

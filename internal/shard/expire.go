@@ -33,11 +33,11 @@ func (s *Shard) endExpired(c *conn) bool {
 		s.end(c, ReasonExpired)
 		return true
 	}
-	for channel, e := range id.granted {
-		switch {
+	for channel, g := range id.granted {
+		switch e := &g.expiry; {
 		case s.opts.Calls.serves(CallSubRefresh):
 			if s.askDue(e) {
-				s.askSubRefresh(c, channel, e)
+				s.askSubRefresh(c, channel, g)
 			}
 		case s.expired(e):
 			s.revoke(c, channel, proto.UnsubscribeExpired)

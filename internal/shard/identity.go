@@ -28,11 +28,18 @@ type identity struct {
 	answer  *TokenAnswer // Of a raw client: what became of its token, until its request is looked at again.
 	counted bool         // It counts as a connection of its user in Quotas.
 	ends    expiry       // Of the connection.
-	granted map[uint32]*expiry
+	granted map[uint32]*grant
 	server  map[uint32]bool // Channels, by index, that the server subscribed the client to.
 	join    *serverJoin     // Its connect command waits for what it missed; nil: none does.
 
+	infoBytes               int // Of infos in granted.
 	grantedPeak, serverPeak int // See shrink.Map.
+}
+
+// grant is what a client has a channel by.
+type grant struct {
+	expiry
+	info []byte // What others may know of the client in the channel, as JSON; nil: nothing.
 }
 
 // expiry is when a connection or subscription has expired, and until when it goes on.
@@ -85,7 +92,8 @@ func (ids *identities) memory(c *conn) (n int64) {
 	if id.join != nil {
 		n += int64(id.join.bytes + id.join.requestBytes)
 	}
-	return n + identityBytes + id.who.memory() + int64(len(id.granted)+len(id.server))*identityGrantBytes
+	return n + identityBytes + id.who.memory() + int64(len(id.granted)+len(id.server))*identityGrantBytes +
+		int64(id.infoBytes)
 }
 
 // identityGrantBytes is what an entry of identity.granted or identity.server takes.
@@ -104,16 +112,34 @@ func (ids *identities) set(id *identity, who *Identity) {
 	id.who = who
 }
 
-// grant notes that c has a channel by a token of its own, which expires.
-func (ids *identities) grant(c *conn, channel uint32, e expiry) {
+// grant notes that c has a channel by a token of its own, which expires, and what others may know of it there.
+func (ids *identities) grant(c *conn, channel uint32, e expiry, info []byte) {
 	id := ids.of(c)
 	if id.granted == nil {
-		id.granted = make(map[uint32]*expiry)
+		id.granted = make(map[uint32]*grant)
 	}
-	if id.granted[channel] == nil {
+	more := len(info)
+	if before := id.granted[channel]; before == nil {
 		ids.bytes += identityGrantBytes
+	} else {
+		more -= len(before.info)
 	}
-	id.granted[channel] = &e
+	id.infoBytes += more
+	ids.bytes += int64(more)
+	id.granted[channel] = &grant{e, info}
+}
+
+// channelInfo returns what others may know of c in a channel, nil if that is nothing.
+func (s *Shard) channelInfo(c *conn, channel string) []byte {
+	id := s.identities.find(c)
+	if id == nil || id.infoBytes == 0 {
+		return nil
+	}
+	i := s.channels.find(c, channel)
+	if i < 0 || id.granted[c.subs[i].channel] == nil {
+		return nil
+	}
+	return id.granted[c.subs[i].channel].info
 }
 
 // serve notes that the server has subscribed c to a channel.
@@ -137,7 +163,9 @@ func (ids *identities) serves(c *conn, channel uint32) bool {
 // left notes that c has left a channel.
 func (ids *identities) left(c *conn, channel uint32) {
 	id := ids.bySlot[c.slot]
-	if id.granted[channel] != nil {
+	if g := id.granted[channel]; g != nil {
+		id.infoBytes -= len(g.info)
+		ids.bytes -= int64(len(g.info))
 		id.grantedPeak = max(id.grantedPeak, len(id.granted))
 		delete(id.granted, channel)
 		shrink.Map(&id.granted, &id.grantedPeak, channelsKept)

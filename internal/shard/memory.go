@@ -12,8 +12,9 @@ import (
 
 // Memory is the account of what all shards hold for their connections alone: replies, recovered publications, merged
 // records, what is parked, answers on their way to the loop, what tokens said, TLS handshakes, what clients have sent
-// and was not acted on, and their calls of the backend. Messages that connections share do not count here, but in the
-// ring or as pinned; their places in the queues do. One Memory is shared by all shards.
+// and was not acted on, and their calls of the backend. Requests of the server API count here, too. Messages that
+// connections share do not, but in the ring or as pinned; their places in the queues do. One Memory is shared by all
+// shards.
 //
 // From tightPart of the limit on, nobody gets large answers; from fullPart on, each shard closes the connections that
 // hold most, down to its part of shedPart. A queue counts here however small it is, so that many small ones do not add
@@ -27,14 +28,16 @@ type Memory struct {
 	AnswersLimit int64 // The same for answers; 0: none but Limit. Fixed.
 	used         atomic.Int64
 	answers      atomic.Int64
+	requests     atomic.Int64 // What Reserve has counted.
 	logged       stats.Seldom
 }
 
 // Parts of the limit, in percent.
 const (
-	shedPart  = 75
-	tightPart = 80
-	fullPart  = 90
+	shedPart     = 75
+	tightPart    = 80
+	fullPart     = 90
+	requestsPart = 25 // What requests of the server API may have together.
 )
 
 // answersPatience is for how long answers may be full before those that hold most of them are closed.
@@ -76,6 +79,26 @@ func (m *Memory) addAnswer(n int64) {
 		m.answers.Add(n)
 	}
 }
+
+// Reserve counts n bytes that requests of the server API hold. It returns false, and counts nothing, if they would hold
+// more than their part, or if there is no memory for clients' answers either. Any goroutine.
+func (m *Memory) Reserve(n int64) bool {
+	if m.requests.Add(n) > m.Limit/100*requestsPart || m.over(tightPart) {
+		m.requests.Add(-n)
+		return false
+	}
+	m.used.Add(n)
+	return true
+}
+
+// Release counts n bytes less that requests of the server API hold. Any goroutine.
+func (m *Memory) Release(n int64) {
+	m.requests.Add(-n)
+	m.used.Add(-n)
+}
+
+// Requests returns how many bytes requests of the server API hold.
+func (m *Memory) Requests() int64 { return m.requests.Load() }
 
 // over reports whether more than a part of the limit is used.
 func (m *Memory) over(part int64) bool { return m.used.Load() > m.Limit/100*part }

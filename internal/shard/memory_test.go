@@ -138,3 +138,38 @@ func TestHandshakesCountAsMemory(t *testing.T) {
 	require.Equal(t, "1", client.message(wire.EventText))
 	require.Less(t, r.reason(ReasonMemory), uint64(halted))
 }
+
+// Requests of the server API have a part of the memory, and nothing of what clients need.
+func TestReserve(t *testing.T) {
+	m := &Memory{Limit: 1000}
+	require.True(t, m.Reserve(200))
+	require.False(t, m.Reserve(51))
+	require.True(t, m.Reserve(50))
+	require.EqualValues(t, 250, m.Used())
+	m.Release(250)
+	m.add(801)
+	require.False(t, m.Reserve(1), "clients have the rest")
+	m.add(-801)
+	require.True(t, m.Reserve(250))
+	m.Release(250)
+	require.Zero(t, m.Used())
+	require.Zero(t, m.Requests())
+}
+
+// Orders are bounded in bytes as well as in number, but one alone may have any size.
+func TestOrdersBytesBounded(t *testing.T) {
+	r := newStepped(t, nil)
+	large := &Order{Kind: OrderSubscribe, User: "x", Channel: "a", Data: make([]byte, ordersBytesMax)}
+	require.True(t, r.shard.PostOrder(large, nil))
+	require.False(t, r.shard.PostOrder(&Order{Kind: OrderDisconnect, User: "x"}, nil))
+	r.step()
+	small := &Order{Kind: OrderSubscribe, User: "x", Channel: "a", Data: make([]byte, 64<<10)}
+	n := 0
+	for ; r.shard.PostOrder(small, nil); n++ {
+	}
+	require.Equal(t, ordersBytesMax/small.size(), n)
+	for r.shard.orders.count > 0 {
+		r.step()
+	}
+	require.Zero(t, r.shard.orders.bytes)
+}

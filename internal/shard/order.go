@@ -67,6 +67,18 @@ func OrderKinds() []OrderKind {
 	return []OrderKind{OrderDisconnect, OrderSubscribe, OrderUnsubscribe, OrderRefresh}
 }
 
+// size returns how many bytes o takes, roughly.
+func (o *Order) size() int {
+	const own, text = 256, 16
+	n := own + len(o.User) + len(o.Channel) + len(o.Text) + len(o.Data) + len(o.Epoch)
+	for _, list := range [][]string{o.Keep, o.Names} {
+		for _, s := range list {
+			n += text + len(s)
+		}
+	}
+	return n
+}
+
 // carryOut does what o wants done with c, and reports whether it changed anything.
 func (s *Shard) carryOut(c *conn, o *Order) bool {
 	switch {
@@ -112,7 +124,7 @@ func (s *Shard) orderSubscribe(c *conn, o *Order) bool {
 	s.identities.serve(c, index)
 	if !o.ExpireAt.IsZero() {
 		e := s.grantEnds(o.ExpireAt)
-		s.identities.grant(c, index, e)
+		s.identities.grant(c, index, e, nil)
 		s.endsBy(c, e.end)
 	}
 	if c.speaks().encoding == nil {

@@ -10,14 +10,18 @@ import (
 // Orders come from other goroutines, a bounded number at a time. A user may have any number of connections, so an order
 // notes which they are when its turn comes, and acts on as many in a turn as the part of the turn goes.
 
-// ordersMax bounds the orders that a shard has not carried out.
-const ordersMax = 4096
+// ordersMax bounds the orders that a shard has not carried out, and ordersBytesMax their size.
+const (
+	ordersMax      = 4096
+	ordersBytesMax = 16 << 20
+)
 
 // orders are those that the shard has not carried out yet.
 type orders struct {
 	mu     sync.Mutex
 	posted []posted
 	count  int // Of those that wait, in posted and queue.
+	bytes  int // Of these.
 
 	// Of the shard's goroutine.
 	queue []posted
@@ -38,11 +42,13 @@ type posted struct {
 func (s *Shard) PostOrder(o *Order, done func(changed int)) bool {
 	q := &s.orders
 	q.mu.Lock()
-	if q.count >= ordersMax {
+	size := o.size()
+	if q.count >= ordersMax || q.count > 0 && q.bytes+size > ordersBytesMax {
 		q.mu.Unlock()
 		return false
 	}
 	q.count++
+	q.bytes += size
 	q.posted = append(q.posted, posted{order: o, done: done})
 	q.mu.Unlock()
 	s.inbox.signal(signalOrders)
@@ -90,12 +96,14 @@ func (s *Shard) runOrders() {
 		if p.done != nil {
 			p.done(p.changed)
 		}
+		size := p.order.size()
 		q.queue[0] = posted{}
 		if q.queue, q.begun = q.queue[1:], false; len(q.queue) == 0 {
 			q.queue, q.next = nil, shrink.Slice(q.next, cap(q.next))
 		}
 		q.mu.Lock()
 		q.count--
+		q.bytes -= size
 		q.mu.Unlock()
 	}
 }

@@ -26,6 +26,8 @@ type Publication struct {
 	Data         []byte
 	JSON         bool   // The client speaks JSON, so that Data has to be JSON.
 	Client, User string // Who publishes.
+	// What others may know of the client, and of it in this channel, as JSON; nil: nothing. They never change.
+	ConnInfo, ChanInfo []byte
 }
 
 // PublishOptions is what clients may publish.
@@ -91,13 +93,14 @@ func (s *Shard) publish(
 		return proto.ErrTooManyRequests
 	}
 	s.work.spend(unitsAsk + len(data)/bytesUnitCommand)
-	size := int64(publishOverhead + len(channel) + len(data))
-	memory, stats := s.opts.Memory, s.stats
-	memory.add(size)
+	who := s.who(c)
 	p := Publication{
 		Channel: channel, Data: bytes.Clone(data), JSON: c.variant == bus.VariantJSON, Client: s.clientID(c),
-		User: s.who(c).User,
+		User: who.User, ConnInfo: who.Info, ChanInfo: s.channelInfo(c, channel),
 	}
+	size := int64(publishOverhead + len(channel) + len(data) + len(p.ConnInfo) + len(p.ChanInfo))
+	memory, stats := s.opts.Memory, s.stats
+	memory.add(size)
 	e := s.opts.Publish.Publisher.Publish(p, func(e *proto.Error) {
 		memory.add(-size)
 		if e == nil {

@@ -96,7 +96,7 @@ func (s *Shard) subRefreshCommand(c *conn, id uint32, r *protocol.SubRefreshRequ
 			return
 		}
 		e := s.grantEnds(a.Identity.ExpireAt)
-		s.identities.grant(c, channel, e)
+		s.identities.grant(c, channel, e, a.Identity.Info)
 		s.endsBy(c, e.end)
 		result := &protocol.SubRefreshResult{}
 		if !e.at.IsZero() {

@@ -61,10 +61,10 @@ func (s *Source) noteBehind() {
 		}
 	}
 	if topics == 0 {
-		s.behindProblem.ok(s.log, "no topic is behind Kafka any longer")
+		s.behindProblem.OK(s.log, "no topic is behind Kafka any longer")
 		return
 	}
-	s.behindProblem.fail(s.log, "topics are behind Kafka for longer than kafka.behind_max", "topics", topics, "longest",
+	s.behindProblem.Fail(s.log, "topics are behind Kafka for longer than kafka.behind_max", "topics", topics, "longest",
 		worst.topic.name, "partition", worst.id, "behind", longest.Round(time.Millisecond), "lag", worst.stats().Lag)
 }
 

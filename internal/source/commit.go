@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"wsd/internal/kafka"
+	"wsd/internal/throttle"
 )
 
 // committer commits the source's positions to Options.CommitGroup, in a goroutine of its own. Routing only says that a
@@ -24,7 +25,7 @@ type committer struct {
 	// The committer's goroutine owns these.
 	group   coordinator
 	written map[*partition]written
-	problem throttledLog
+	problem throttle.Log
 }
 
 // written is the position of a partition that was committed last.
@@ -43,7 +44,7 @@ type dueCommit struct {
 func newCommitter(s *Source) *committer {
 	c := &committer{s: s, kick: make(chan struct{}, 1), final: make(chan struct{}), done: make(chan struct{}),
 		group: coordinator{s: s}, written: make(map[*partition]written)}
-	c.problem.interval = s.o.LogInterval
+	c.problem.Interval = s.o.LogInterval
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
 }
@@ -99,14 +100,14 @@ func (c *committer) run(ctx context.Context) {
 		}
 		if err != nil {
 			c.s.stats.CommitErrors.Add(1)
-			c.problem.fail(c.s.log, "committing positions failed, retrying; delivery goes on", "group",
+			c.problem.Fail(c.s.log, "committing positions failed, retrying; delivery goes on", "group",
 				c.s.o.CommitGroup, "kind", kafka.KindOf(err), "err", err)
 			c.changed()
 			kafka.Sleep(ctx, tries.Next(), c.final)
 			continue
 		}
 		tries.Reset()
-		c.problem.ok(c.s.log, "committing positions works again", "group", c.s.o.CommitGroup)
+		c.problem.OK(c.s.log, "committing positions works again", "group", c.s.o.CommitGroup)
 		kafka.Sleep(ctx, c.s.o.CommitInterval, c.final)
 	}
 }

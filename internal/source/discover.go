@@ -66,10 +66,10 @@ func (s *Source) discover(c *kafka.Conn) (described []kmsg.MetadataResponseTopic
 		s.note(eventFound, t)
 	}
 	if left > 0 {
-		s.full.fail(s.log, "the patterns of kafka.topics find more topics than kafka.topics_max allows",
+		s.full.Fail(s.log, "the patterns of kafka.topics find more topics than kafka.topics_max allows",
 			"topics", len(s.topics), "left_out", left)
 	} else {
-		s.full.ok(s.log, "all topics that the patterns of kafka.topics find are read", "topics", len(s.topics))
+		s.full.OK(s.log, "all topics that the patterns of kafka.topics find are read", "topics", len(s.topics))
 	}
 	s.stats.LeftOut.Store(int64(left))
 	if added > 0 {

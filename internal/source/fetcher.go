@@ -11,6 +11,7 @@ import (
 
 	"wsd/internal/kafka"
 	"wsd/internal/stats"
+	"wsd/internal/throttle"
 )
 
 // fetcher reads the partitions that one broker leads. It has one goroutine, one connection and one Fetch in flight.
@@ -43,7 +44,7 @@ type fetcher struct {
 	gather   gatherer
 	fetches  fetchSession
 	behind   bool // The plan asks for a partition that has not been read to its end.
-	problem  throttledLog
+	problem  throttle.Log
 	tries    kafka.Backoff
 	fraction fraction
 	idle     kafka.Backoff // The waits between responses that have bytes but no whole batch.
@@ -70,7 +71,7 @@ func (s *Source) newFetcher(id int32, addr string) *fetcher {
 		tries: kafka.Backoff{Min: s.o.BackoffMin, Max: s.o.BackoffMax},
 		idle:  kafka.Backoff{Min: s.o.BackoffMin, Max: s.o.BackoffMax},
 	}
-	f.problem.interval = s.o.LogInterval
+	f.problem.Interval = s.o.LogInterval
 	f.fetches.min, f.fetches.full = s.o.sessionMin, s.o.StallAfter/2
 	return f
 }
@@ -117,7 +118,7 @@ func (f *fetcher) run(ctx context.Context) {
 		f.s.stats.FetchErrors[kind].Add(1)
 		text := err.Error()
 		f.lastError.Store(&text)
-		f.problem.fail(f.s.log, "cannot read from a Kafka broker, retrying", "broker", f.id, "addr", f.addr, "kind",
+		f.problem.Fail(f.s.log, "cannot read from a Kafka broker, retrying", "broker", f.id, "addr", f.addr, "kind",
 			kind, "err", err)
 		f.s.kickWatcher() // Another broker may lead its partitions now.
 		kafka.Sleep(ctx, f.tries.Next(), nil)
@@ -152,7 +153,7 @@ func (f *fetcher) works() {
 	}
 	f.tries.Reset()
 	f.lastError.Store(nil)
-	f.problem.ok(f.s.log, "reading from a Kafka broker works again", "broker", f.id, "addr", f.addr)
+	f.problem.OK(f.s.log, "reading from a Kafka broker works again", "broker", f.id, "addr", f.addr)
 }
 
 // step looks up offsets if a partition needs one, else it makes one fetch. It waits if there is nothing to ask for.

@@ -1,10 +1,12 @@
 package source
 
 import (
+	"bytes"
 	"strings"
 	"unicode/utf8"
 
 	"wsd/internal/bus"
+	"wsd/internal/proto"
 	"wsd/internal/route"
 )
 
@@ -14,6 +16,8 @@ const (
 	userBytesMax   = 255
 	tagsMax        = 16
 	tagBytesMax    = 255
+	infoBytesMax   = 4096
+	infoDepthMax   = 128
 )
 
 // published returns what the headers say of who published a record and of its tags, or nil if they say nothing. It is
@@ -35,5 +39,31 @@ func published(headers route.Headers) *bus.Info {
 		len(client) == 0 && len(tags) == 0 {
 		return nil
 	}
-	return &bus.Info{Client: string(client), User: string(user), Tags: tags}
+	info := &bus.Info{Client: string(client), User: string(user), Tags: tags}
+	if len(client) == 0 {
+		return info
+	}
+	info.ConnInfo, ok = infoOf(headers, route.HeaderConnInfo)
+	if !ok {
+		return nil
+	}
+	info.ChanInfo, ok = infoOf(headers, route.HeaderChanInfo)
+	if !ok {
+		return nil
+	}
+	return info
+}
+
+// infoOf returns a copy of what a header says of a client, nil if there is none. It returns false if that is not what
+// wsd writes: JSON on one line, of a bounded size.
+func infoOf(headers route.Headers, name string) ([]byte, bool) {
+	value, found := headers.Find(name)
+	if !found {
+		return nil, true
+	}
+	compact, err := proto.CompactJSON(nil, value, infoDepthMax)
+	if err != nil || len(value) > infoBytesMax {
+		return nil, false
+	}
+	return bytes.Clone(compact), true
 }

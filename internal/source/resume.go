@@ -130,11 +130,11 @@ func (s *Source) noteUnanswered() error {
 			return err
 		}
 		s.stats.FetchErrors[kafka.KindOf(err)].Add(1)
-		s.unansweredProblem.fail(s.log, "new topics are not read until their committed positions are known, retrying",
+		s.unansweredProblem.Fail(s.log, "new topics are not read until their committed positions are known, retrying",
 			"topics", len(s.unanswered), "topic", name, "kind", kafka.KindOf(err), "err", err)
 		return err
 	}
-	s.unansweredProblem.ok(s.log, "the committed positions of all topics are known")
+	s.unansweredProblem.OK(s.log, "the committed positions of all topics are known")
 	return nil
 }
 

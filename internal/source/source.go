@@ -12,6 +12,7 @@ import (
 	"wsd/internal/bus"
 	"wsd/internal/kafka"
 	"wsd/internal/route"
+	"wsd/internal/throttle"
 )
 
 // Source reads Kafka and publishes on the bus.
@@ -34,20 +35,20 @@ type Source struct {
 	// The partitions of topics that are no longer read, whose subscribers have not been notified yet.
 	forgotten []*partition
 	found     time.Time    // When patterns were last matched with all topics. Zero means never.
-	full      throttledLog // Patterns match more topics than TopicsMax.
+	full      throttle.Log // Patterns match more topics than TopicsMax.
 	// Addresses to ask for metadata: first the brokers that were seen last, then the configured ones.
 	seeds       []string
 	metaTimeout time.Duration // How long a request of the watcher may take, see metadataTimeout.
 	clusterID   string        // The id of the cluster that is read, or "" before the first answer.
 	fetchers    map[int32]*fetcher
 	addrs       map[int32]string // The addresses of the brokers. It is replaced as a whole.
-	metaProblem throttledLog
+	metaProblem throttle.Log
 	digest      *digest
 	// Topics that the cluster does not let wsd read.
 	topicOutages *outages
 	// New topics wait for their committed positions.
-	unansweredProblem throttledLog
-	behindProblem     throttledLog          // Topics are behind for longer than Options.BehindMax.
+	unansweredProblem throttle.Log
+	behindProblem     throttle.Log          // Topics are behind for longer than Options.BehindMax.
 	committed         map[partKey]committed // The committed positions of new topics, see askCommitted.
 	question          *question             // The one under way, see askCommitted.
 	unanswered        map[string]error      // Why the committed positions of new topics are not known.
@@ -109,11 +110,11 @@ func New(o Options) (*Source, error) {
 	s.digest = newDigest(s.log, o.LogInterval)
 	s.outages, s.topicOutages = partitionOutages(s.digest), topicOutages(s.digest)
 	s.metaTimeout, s.clusterID = min(metadataTimeout, o.RequestTimeout), o.ClusterID
-	s.metaProblem.interval, s.unansweredProblem.interval = o.LogInterval, o.LogInterval
+	s.metaProblem.Interval, s.unansweredProblem.Interval = o.LogInterval, o.LogInterval
 	s.fetchCtx, s.stopFetch = context.WithCancel(context.Background())
 	s.publishCtx, s.stopPublish = context.WithCancel(context.Background())
 	s.streams.Store(&streams{})
-	s.full.interval, s.behindProblem.interval = o.LogInterval, o.LogInterval
+	s.full.Interval, s.behindProblem.Interval = o.LogInterval, o.LogInterval
 	for _, text := range o.Topics {
 		p, err := route.ParseTopic(text)
 		if err != nil {

@@ -13,10 +13,10 @@ const throttleShown = 10 * time.Second
 // throttles notes which brokers hold wsd back by quotas. Any goroutine may use it.
 type throttles struct {
 	mu     sync.Mutex
-	byAddr map[string]throttle
+	byAddr map[string]pauseOf
 }
 
-type throttle struct {
+type pauseOf struct {
 	pause time.Duration
 	until time.Time
 }
@@ -40,9 +40,9 @@ func (s *Source) throttled(addr string, pause time.Duration) {
 		}
 	}
 	if t.byAddr == nil {
-		t.byAddr = make(map[string]throttle)
+		t.byAddr = make(map[string]pauseOf)
 	}
-	t.byAddr[addr] = throttle{pause, now.Add(pause)}
+	t.byAddr[addr] = pauseOf{pause, now.Add(pause)}
 }
 
 // status returns the brokers that asked for a pause lately, by address.

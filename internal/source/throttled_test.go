@@ -30,7 +30,7 @@ func TestThrottledIsNamed(t *testing.T) {
 
 	require.Len(t, r.throttles.status(time.Now()), 1)
 	require.Empty(t, r.throttles.status(time.Now().Add(throttleShown+time.Second)), "some time after the pause")
-	r.throttles.byAddr["gone"] = throttle{1, time.Now().Add(-throttleShown - time.Second)}
+	r.throttles.byAddr["gone"] = pauseOf{1, time.Now().Add(-throttleShown - time.Second)}
 	r.throttled("other", time.Second)
 	require.NotContains(t, r.throttles.byAddr, "gone")
 }

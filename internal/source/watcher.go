@@ -50,7 +50,7 @@ func (s *Source) watch(ctx context.Context) {
 			s.stats.FetchErrors[kafka.KindOf(err)].Add(1)
 			s.stats.Reconnects.Add(1)
 			s.setViewError(err.Error())
-			s.metaProblem.fail(s.log, "the Kafka cluster cannot be read, retrying", "kind", kafka.KindOf(err), "err",
+			s.metaProblem.Fail(s.log, "the Kafka cluster cannot be read, retrying", "kind", kafka.KindOf(err), "err",
 				err)
 			kafka.Sleep(ctx, tries.Next(), nil)
 			continue
@@ -62,7 +62,7 @@ func (s *Source) watch(ctx context.Context) {
 		} else {
 			s.setViewError("")
 		}
-		s.metaProblem.ok(s.log, "the Kafka cluster can be read again")
+		s.metaProblem.OK(s.log, "the Kafka cluster can be read again")
 		s.noteBehind()
 		kafka.Sleep(ctx, refreshPause, nil)
 		if settled {

@@ -19,9 +19,23 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{ .Values.tls.plain }}
 {{- end }}
 
-{{- /* The secrets that pods mount: that of the certificate and those of secrets, each once. */ -}}
+{{- /* The secrets that pods mount: those of certificates and keys, and those of secrets, each once. */ -}}
 {{- define "wsd.secrets" -}}
-{{ concat (.Values.tls.secretName | list | compact) .Values.secrets | uniq | toJson }}
+{{ concat (list .Values.tls.secretName .Values.api.keysSecretName .Values.api.tlsSecretName | compact) .Values.secrets | uniq | toJson }}
+{{- end }}
+
+{{- /* What the chart decides of the server API. */ -}}
+{{- define "wsd.api" -}}
+{{- if and .Values.api.tlsSecretName (not .Values.api.keysSecretName) }}{{ fail "api.tlsSecretName has no effect: api.keysSecretName must name a secret with keys" }}{{ end }}
+{{- $api := dict }}
+{{- with .Values.api.keysSecretName }}
+{{- $_ := set $api "keys_file" (printf "/run/secrets/%s/keys" .) }}
+{{- $_ := set $api "listen" (printf ":%v" $.Values.ports.api) }}
+{{- end }}
+{{- with .Values.api.tlsSecretName }}
+{{- $_ := set $api "tls" (dict "certificates" (list (printf "/run/secrets/%s/tls.crt=/run/secrets/%s/tls.key" . .))) }}
+{{- end }}
+{{- toYaml $api }}
 {{- end }}
 
 {{- /* What the chart decides of wsd.yaml; config counts before it. */ -}}
@@ -43,5 +57,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   "admin" (dict "listen" (printf ":%v" .Values.ports.admin))
   "shutdown" (dict "drain" (printf "%vs" .Values.drainSeconds))
   "steering" (dict "mode" $mode) }}
+{{- with include "wsd.api" . | fromYaml }}
+{{- $_ := set $base "api" . }}
+{{- end }}
 {{- toYaml (mergeOverwrite $base (deepCopy .Values.config)) }}
 {{- end }}
