@@ -1,6 +1,9 @@
 package produce
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // A hand-over of records to the client becomes about one request to each broker that is concerned. A request costs the
 // broker and this process as much as dozens of records do, and so does the fetch that brings them back. So records that
@@ -34,4 +37,12 @@ func (g *gathering) handOver(now time.Time, records int) {
 		g.began, g.count = now, 0
 	}
 	g.count += records
+}
+
+// flush has the client send what it was given. It does not wait for that. Without it the client would, once gatherFor
+// is over.
+func (p *Producer) flush() {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel() // Flush then returns as soon as sending has begun.
+	_ = p.cl.Flush(ctx)
 }

@@ -126,7 +126,9 @@ func (p *Producer) clientOptions() []kgo.Opt {
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(o.Brokers...), kgo.ClientID(o.ClientID), kgo.WithLogger(p.log),
 		kgo.Dialer(o.dial), kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordPartitioner(partitioner{o.Partition}),
-		kgo.ProducerLinger(0), // The Producer gathers records itself, see gathering.
+		// The Producer gathers records itself. With a linger, the client leaves what it gets alone until flush, so that
+		// a hand-over is one request to each broker.
+		kgo.ProducerLinger(gatherFor),
 		kgo.ProducerBatchMaxBytes(int32(max(o.RecordBytesMax+batchOverhead, batchBytes))), //nolint:gosec // Checked.
 		// The Producer counts itself, so these are never reached.
 		kgo.MaxBufferedRecords(2*o.RecordsMax + 1), kgo.MaxBufferedBytes(2*o.BytesMax + 1),
@@ -249,6 +251,9 @@ func (p *Producer) run() {
 				continue
 			}
 			p.cl.TryProduce(context.Background(), &e.record, func(_ *kgo.Record, err error) { p.settle(e, err) })
+		}
+		if len(fresh) > 0 {
+			p.flush()
 		}
 		if fresh != nil {
 			if spare = fresh; cap(spare) > spareMax {
