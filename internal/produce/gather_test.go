@@ -72,6 +72,7 @@ func TestGathered(t *testing.T) {
 		Brokers: cluster.ListenAddrs(), ClientID: "test", DialTimeout: time.Minute, RequestTimeout: time.Minute,
 		Timeout: time.Minute, RecordsMax: 10_000, BytesMax: 64 << 20, RecordBytesMax: 1 << 20,
 		Logger: slog.New(slog.DiscardHandler),
+		linger: 3 * time.Second, // The client sends nothing by itself while it is given a thousand records.
 	}
 	p := open(t, o)
 	p.gathering.period = time.Hour // Nothing is handed over because a period is over.

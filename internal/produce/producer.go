@@ -1,6 +1,7 @@
 package produce
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -39,6 +40,8 @@ type Options struct {
 	// Chooses the partition of a key, among n. Nil means murmur2, as the Java clients do.
 	Partition func(key []byte, n int32) int32
 	Logger    *slog.Logger
+
+	linger time.Duration // For tests. 0 means gatherFor.
 }
 
 // Header is a header of a record.
@@ -128,7 +131,7 @@ func (p *Producer) clientOptions() []kgo.Opt {
 		kgo.Dialer(o.dial), kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordPartitioner(partitioner{o.Partition}),
 		// The Producer gathers records itself. With a linger, the client leaves what it gets alone until flush, so that
 		// a hand-over is one request to each broker.
-		kgo.ProducerLinger(gatherFor),
+		kgo.ProducerLinger(cmp.Or(o.linger, gatherFor)),
 		kgo.ProducerBatchMaxBytes(int32(max(o.RecordBytesMax+batchOverhead, batchBytes))), //nolint:gosec // Checked.
 		// The Producer counts itself, so these are never reached.
 		kgo.MaxBufferedRecords(2*o.RecordsMax + 1), kgo.MaxBufferedBytes(2*o.BytesMax + 1),
