@@ -97,7 +97,7 @@ test-kernel: deps ## Run the root tests on Debian's kernel in qemu, or on KERNEL
 	@KERNEL='$(KERNEL)' MODULES='$(MODULES)' RUN='$(RUN)' .ci/test-kernel
 
 test-kafka: kafka-fetch ## Run the tests of the Kafka source on Apache Kafka, three brokers on loopback; RUN='leader' chooses
-	@WSD_TEST_KAFKA='$(KAFKA_HOME)' .ci/test $(GO) test -count=1 -p 1 -run '^TestApacheKafka(Sessions)?$$/$(RUN)' ./internal/kafkabroker ./internal/source ./internal/produce ./internal/commands ./cmd/wsd
+	@WSD_TEST_KAFKA='$(KAFKA_HOME)' .ci/test $(GO) test -count=1 -p 1 -run '^TestApacheKafka(Sessions|Commands)?$$/$(RUN)' ./internal/kafkabroker ./internal/source ./internal/produce ./internal/commands ./cmd/wsd
 
 test-cent: deps ## Run the server API's test with PyPI's package cent, which it installs into build/cent (needs Python 3)
 	@test -x build/cent/bin/python || { python3 -m venv build/cent && build/cent/bin/pip install -q 'cent==5.2.0'; }

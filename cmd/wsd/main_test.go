@@ -106,6 +106,7 @@ type process struct {
 	stdin   io.WriteCloser
 	stderr  io.Closer
 	clients string // Address, from the start line.
+	admin   string // Likewise.
 	socket  string
 	rest    chan string // The log behind the start line, when the process has ended.
 }
@@ -133,13 +134,14 @@ func start(t *testing.T, args ...string) *process {
 		var line struct {
 			Msg     string
 			Clients []string
+			Admin   string
 		}
 		text := lines.Text()
 		_ = json.Unmarshal([]byte(text), &line) // Other lines have other fields.
 		if line.Msg != "serving" {
 			continue
 		}
-		p.clients = line.Clients[0]
+		p.clients, p.admin = line.Clients[0], line.Admin
 		go func() {
 			var rest strings.Builder
 			for lines.Scan() {

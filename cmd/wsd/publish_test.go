@@ -84,7 +84,8 @@ func (p *process) join(channel string) net.Conn {
 }
 
 // TestApacheKafka: three wsd on one Kafka. Publications cross machines; one wsd is killed under load, and Kafka is away
-// for 20 seconds: publishers get temporary errors, and nothing that was answered is lost or there twice.
+// for 20 seconds: publishers get temporary errors, and nothing that was answered is lost or there twice. A subscriber
+// of the one that is killed recovers on another.
 func TestApacheKafka(t *testing.T) {
 	k := kafkatest.Apache(t, 1)
 	topic := k.Topic(t, 4)
@@ -120,7 +121,13 @@ func TestApacheKafka(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var publishers []*publisher
-	var running sync.WaitGroup
+	var running, following sync.WaitGroup
+	moved := &follower{channel: "chat.all"}
+	followCtx, endFollowing := context.WithCancel(t.Context())
+	defer following.Wait()
+	defer endFollowing()
+	following.Go(func() { moved.follow(followCtx, []string{nodes[2].clients, nodes[1].clients}) })
+	require.Eventually(t, func() bool { _, ready, _, _ := moved.state(); return ready }, kafkatest.WaitMax, 20*time.Millisecond, "a subscription")
 	for i, node := range nodes {
 		for j := range 4 {
 			p := &publisher{name: fmt.Sprintf("%d.%d", i, j), conn: node.join(""), answered: map[string]bool{}}
@@ -179,6 +186,12 @@ func TestApacheKafka(t *testing.T) {
 		return len(received) >= len(log)
 	}, kafkatest.WaitMax, 20*time.Millisecond, "the subscriber gets all")
 	require.Equal(t, log, received, "in the order of the log")
+	require.Eventually(t, func() bool { got, _, _, _ := moved.state(); return len(got) >= len(log) }, kafkatest.WaitMax,
+		20*time.Millisecond, "the subscriber that moved gets all")
+	got, _, recovered, faults := moved.state()
+	require.Equal(t, log, got, "nothing is lost, twice or out of order")
+	require.Positive(t, recovered, "it recovered")
+	require.Empty(t, faults)
 	t.Logf("%d answered, each in the log once and delivered once; %d failed or without an answer", total, failed)
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"golang.org/x/sys/unix"
 
 	"wsd/internal/kafkatest"
 	"wsd/internal/produce"
@@ -322,25 +323,43 @@ func BenchmarkCommand(b *testing.B) {
 	}
 }
 
-// BenchmarkCommandsFromKafka measures the same with Kafka's client on kfake: commands that another client has written,
-// until all are applied. The server, kfake, is in the same process, so it counts too.
+// BenchmarkCommandsFromKafka measures the same with Kafka's client: commands that this process has written, until all
+// are applied. With kfake the server is in the same process, so that it counts too. Apache Kafka, which is used with
+// WSD_TEST_KAFKA (make test-kafka sets it), is not.
 func BenchmarkCommandsFromKafka(b *testing.B) {
-	k := kafkatest.Kfake(b, 1)
+	for name, start := range map[string]func(b *testing.B) *kafkatest.Cluster{
+		"kfake":  func(b *testing.B) *kafkatest.Cluster { return kafkatest.Kfake(b, 1) },
+		"apache": func(b *testing.B) *kafkatest.Cluster { return kafkatest.Apache(b, 1) },
+	} {
+		b.Run(name, func(b *testing.B) { benchmarkCommandsFromKafka(b, start(b)) })
+	}
+}
+
+func benchmarkCommandsFromKafka(b *testing.B, k *kafkatest.Cluster) {
 	topic := k.Topic(b, 1)
 	n := newNode(b, k, topic, nil)
 	n.send("first")
+	cpu := cpuTime(b)
 	b.ReportAllocs()
 	b.ResetTimer()
 	var all sync.WaitGroup
-	for range b.N {
+	for i := range b.N {
 		all.Add(1)
 		n.Send(&Command{Do: Disconnect, User: "user-12345"}, func(error) { all.Done() })
-		if n.Stats().Sent.Load()%1000 == 0 {
+		if i%1000 == 999 {
 			all.Wait()
 		}
 	}
 	all.Wait()
-	for n.Stats().Applied.Load() < uint64(b.N)+1 {
-		time.Sleep(100 * time.Microsecond)
-	}
+	require.Zero(b, n.Stats().SendFailed.Load())
+	eventually(b, "all are applied", func() bool { return n.Stats().Applied.Load() >= uint64(b.N)+1 })
+	b.ReportMetric(float64((cpuTime(b)-cpu).Microseconds())/float64(b.N), "cpu_µs/command")
+}
+
+// cpuTime is the CPU time of this process.
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u unix.Rusage
+	require.NoError(b, unix.Getrusage(unix.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -15,7 +15,7 @@ type Publish struct {
 	Raw         bool          `key:"raw" def:"false" help:"Let raw clients publish: what a client sends on /ws?publish=CHANNEL is published to that channel, under the same rules and limits. There is no reply; the client is closed with 1013 when a message could not be written."`
 	BytesMax    Bytes         `key:"bytes_max" def:"64KiB" help:"Largest publication, 1 to 8MiB. A larger one gets error 106. Kafka has a limit of its own, the topic's max.message.bytes."`
 	Timeout     time.Duration `key:"timeout" def:"4s" help:"How long a publication may wait for Kafka, 1s to 5m. After that it gets error 100, which is temporary, and may be written all the same. SDKs give up after 5s."`
-	UnderWayMax int           `key:"under_way_max" def:"10000" help:"Publications of all clients that Kafka may not have acknowledged yet, 1 to 10000000. Further ones get error 100, which is temporary."`
+	UnderWayMax int           `key:"under_way_max" def:"50000" help:"Publications of all clients that Kafka may not have acknowledged yet, 1 to 10000000. Further ones get error 100, which is temporary."`
 	Memory      Bytes         `key:"memory" def:"32MiB" help:"Memory for them, 1MiB to 1TiB. Further ones get error 100, which is temporary."`
 	KeysTTL     time.Duration `key:"keys_ttl" def:"5m" help:"How long the outcome of a publication with an idempotency key is remembered, at most 24h."`
 	KeysMax     int           `key:"keys_max" def:"100000" help:"Maximum idempotency keys that are remembered, 1 to 10000000; the oldest are forgotten first. Each takes about 300 bytes and its own length."`

@@ -28,6 +28,8 @@ func (o Options) publish() []family {
 			s.Acked.Load),
 		single("wsd_produced_late_total", "Records that Kafka has acknowledged after they were answered with an error.",
 			counter, s.Late.Load),
+		single("wsd_produce_requests_total", "Requests to Kafka's brokers in which such records were sent.", counter,
+			s.Requests.Load),
 		{
 			name: "wsd_produce_errors_total", kind: counter, labels: []string{"kind"},
 			help: "Records that could not be written, by kind (docs/publish.md explains each).",

@@ -1,6 +1,7 @@
 package produce
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -39,6 +40,8 @@ type Options struct {
 	// Chooses the partition of a key, among n. Nil means murmur2, as the Java clients do.
 	Partition func(key []byte, n int32) int32
 	Logger    *slog.Logger
+
+	linger time.Duration // For tests. 0 means gatherFor.
 }
 
 // Header is a header of a record.
@@ -93,6 +96,8 @@ type Producer struct {
 	closing chan struct{}
 	stopped chan struct{} // Closed when run has returned.
 
+	gathering gathering // Of run.
+
 	mu      sync.Mutex
 	closed  bool
 	records int      // Under way, until their outcome is known.
@@ -106,7 +111,7 @@ type Producer struct {
 func Open(o Options) (*Producer, error) {
 	p := &Producer{
 		o: o, log: newFailureLog(o.Logger), wake: make(chan struct{}, 1), closing: make(chan struct{}),
-		stopped: make(chan struct{}), stats: NewStats(),
+		stopped: make(chan struct{}), stats: NewStats(), gathering: gathering{period: gatherFor},
 	}
 	var err error
 	if p.cl, err = kgo.NewClient(p.clientOptions()...); err != nil {
@@ -124,14 +129,15 @@ func (p *Producer) clientOptions() []kgo.Opt {
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(o.Brokers...), kgo.ClientID(o.ClientID), kgo.WithLogger(p.log),
 		kgo.Dialer(o.dial), kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordPartitioner(partitioner{o.Partition}),
-		// Records are gathered while requests are under way, so waiting for more would add latency alone.
-		kgo.ProducerLinger(0),
+		// The Producer gathers records itself. With a linger, the client leaves what it gets alone until flush, so that
+		// a hand-over is one request to each broker.
+		kgo.ProducerLinger(cmp.Or(o.linger, gatherFor)),
 		kgo.ProducerBatchMaxBytes(int32(max(o.RecordBytesMax+batchOverhead, batchBytes))), //nolint:gosec // Checked.
 		// The Producer counts itself, so these are never reached.
 		kgo.MaxBufferedRecords(2*o.RecordsMax + 1), kgo.MaxBufferedBytes(2*o.BytesMax + 1),
 		kgo.RecordDeliveryTimeout(max(o.Timeout, time.Second)), kgo.ProduceRequestTimeout(o.RequestTimeout),
 		kgo.RetryBackoffFn(backoff), kgo.MetadataMinAge(250 * time.Millisecond), kgo.MetadataMaxAge(time.Minute),
-		kgo.DisableClientMetrics(),
+		kgo.DisableClientMetrics(), kgo.WithHooks(p.stats),
 	}
 	if o.SASL != nil {
 		opts = append(opts, kgo.SASL(mechanism{o.SASL}))
@@ -228,10 +234,19 @@ func (p *Producer) run() {
 		case <-p.wake:
 		case <-timer.C:
 		}
+		now := time.Now()
+		var fresh []*entry
+		var wait time.Duration
 		p.mu.Lock()
-		fresh := p.fresh
-		p.fresh = spare[:0]
+		if len(p.fresh) > 0 {
+			if wait = p.gathering.wait(now, p.records-len(p.fresh)); wait == 0 {
+				fresh, p.fresh = p.fresh, spare[:0]
+			}
+		}
 		p.mu.Unlock()
+		if len(fresh) > 0 {
+			p.gathering.handOver(now, len(fresh))
+		}
 		for i, e := range fresh {
 			fresh[i] = nil
 			if err := e.complete(); err != nil {
@@ -240,11 +255,19 @@ func (p *Producer) run() {
 			}
 			p.cl.TryProduce(context.Background(), &e.record, func(_ *kgo.Record, err error) { p.settle(e, err) })
 		}
-		spare = fresh
-		if cap(spare) > spareMax {
-			spare = nil
+		if len(fresh) > 0 {
+			p.flush()
 		}
-		timer.Reset(p.expire(time.Now()))
+		if fresh != nil {
+			if spare = fresh; cap(spare) > spareMax {
+				spare = nil
+			}
+		}
+		next := p.expire(time.Now())
+		if wait > 0 {
+			next = min(next, wait)
+		}
+		timer.Reset(next)
 	}
 }
 
@@ -280,6 +303,9 @@ func (p *Producer) settle(e *entry, err error) {
 	if p.records == 0 && p.idle != nil {
 		close(p.idle)
 		p.idle = nil
+	}
+	if p.records > 0 && p.records == len(p.fresh) {
+		p.wakeUp() // What was gathered need not wait any longer.
 	}
 	p.mu.Unlock()
 	if !waits && err == nil {

@@ -26,14 +26,18 @@ type completions struct {
 	putOffBytes int // Of all of them.
 }
 
-// takeCompletions acts on the completions that came, the first ones first, as many as the part of the turn takes.
+// takeCompletions acts on the completions that came, the first ones first: on as many as the turn has begun work for,
+// and beyond that on as many as its part takes. If a turn began more than it completes, answers would come later and
+// later while clients are busy, until those who wait for many are refused more.
 func (s *Shard) takeCompletions() {
 	s.completions.due = s.inbox.takeCompletions(s.completions.due)
 	due := s.completions.due
 	before, n := s.sender.bytes, 0
 	s.work.beginPart()
-	for ; n < len(due) && s.work.goesOn() && s.sender.bytes-before < completedPerTurn; n++ {
-		s.work.spendPart(unitsAsk)
+	for ; n < len(due) && (n < s.inbox.begun || s.work.goesOn()) && s.sender.bytes-before < completedPerTurn; n++ {
+		if n >= s.inbox.begun {
+			s.work.spendPart(unitsAsk)
+		}
 		s.takeCompletion(due[n])
 	}
 	clear(due[:n])

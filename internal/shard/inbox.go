@@ -31,6 +31,7 @@ type inbox struct {
 
 	// Of the shard's goroutine.
 	expected int // Completions that were begun and have not been acted on yet.
+	begun    int // In this turn.
 }
 
 // completion brings the result of work that was done elsewhere for one connection. It finds the connection by slot and
@@ -52,6 +53,7 @@ func (in *inbox) begin(c *conn) *completion {
 		return nil
 	}
 	in.expected++
+	in.begun++
 	return &completion{inbox: in, conn: connRef{c.slot, c.generation}}
 }
 

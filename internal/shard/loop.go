@@ -47,6 +47,7 @@ func (s *Shard) turnOver(wait bool) (more, ended bool) {
 		s.stats.Wakeups.Add(1)
 	}
 	s.work.begin(began)
+	s.inbox.begun = 0
 	s.begin(partWaiting)
 	s.takeWaiting()
 	s.begin(partEvents)

@@ -105,7 +105,7 @@ func (c *client) take(f *frame, now time.Time) {
 		if !c.run.warm.Load() {
 			return
 		}
-		c.run.record(c.run.receive, now.Sub(c.run.began)-time.Duration(f.Push.Pub.Data.T))
+		c.run.record(c.run.half().receive, now.Sub(c.run.began)-time.Duration(f.Push.Pub.Data.T))
 		return
 	}
 	c.mu.Lock()
@@ -117,9 +117,11 @@ func (c *client) take(f *frame, now time.Time) {
 	case f.Error != nil:
 		c.run.refused(f.Error.Code, c.abuser)
 	default:
-		c.run.acked.Add(1)
+		if c.run.acked.Add(1); c.abuser {
+			c.run.ackedAbusers.Add(1)
+		}
 		if c.run.warm.Load() && !c.abuser {
-			c.run.record(c.run.ack, now.Sub(at))
+			c.run.record(c.run.half().ack, now.Sub(at))
 		}
 	}
 }
@@ -149,4 +151,11 @@ func (c *client) publish(ctx context.Context, phase time.Duration) {
 		}
 		c.run.sent.Add(1)
 	}
+}
+
+// waits reports whether the client waits for answers.
+func (c *client) waits() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.sent) > 0 && !c.closed.Load()
 }
