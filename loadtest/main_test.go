@@ -260,13 +260,14 @@ func TestStormAndChurn(t *testing.T) {
 func TestSlow(t *testing.T) {
 	for _, procs := range []string{"1", "3"} {
 		f := newFake(t)
-		status, out, errs := loadtest(t.Context(), f.args("slow", "--clients", "20", "--share", "0.5", "--duration", "1s", "--stop-max", "1s", "--procs", procs,
+		status, out, errs := loadtest(t.Context(), f.args("slow", "--clients", "20", "--share", "0.5", "--duration", "3s", "--stop-max", "1s", "--procs", procs,
 			"--json")...)
 		require.NotEmpty(t, out, errs)
 		r := mustReport(t, out)
 		require.Equal(t, command.OK, status, "%v %s", r.Reasons, errs)
-		require.GreaterOrEqual(t, r.Disturbed.Connected, int64(10), "each of the disturbing clients connects")
-		require.Equal(t, int64(10*20), r.Records.Deliveries)
+		// One that resets its connection before the upgrade does so after a second at most, and is back after another one.
+		require.GreaterOrEqual(t, r.Disturbed.Connected, int64(10), "the disturbing clients connect, and come back")
+		require.Equal(t, int64(10*60), r.Records.Deliveries)
 	}
 }
 

@@ -15,8 +15,8 @@ const (
 	HeaderUser      = "wsd-user"   // The client's user.
 	HeaderTagPrefix = "wsd-tag-"   // Followed by a tag's name.
 
-	// What others may know of the client, and of it in this channel, as JSON.
-	HeaderConnInfo, HeaderChanInfo = "wsd-conn-info", "wsd-chan-info"
+	HeaderConnInfo = "wsd-conn-info" // What others may know of the client, as JSON.
+	HeaderChanInfo = "wsd-chan-info" // What others may know of the client in this channel, as JSON.
 )
 
 // Written is where a record has to be written to go to a channel.

@@ -36,7 +36,7 @@ type fullPush struct {
 				ConnInfo     json.RawMessage `json:"conn_info"`
 				ChanInfo     json.RawMessage `json:"chan_info"`
 			}
-			Tags   map[string]string
+			Tags map[string]string
 		}
 	}
 }
