@@ -110,7 +110,7 @@ func TestDocs(t *testing.T) {
 		if o.Default != "" {
 			value = "`" + o.Default + "`"
 		}
-		fmt.Fprintf(b, "| `%s` | %s | %s |\n", o.Key, value, o.Help)
+		fmt.Fprintf(b, "| `%s` | %s | %s |\n", o.Key, value, strings.ReplaceAll(o.Help, "|", `\|`))
 	}
 	var b strings.Builder
 	b.WriteString(begin)

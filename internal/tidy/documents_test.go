@@ -33,6 +33,27 @@ func TestDocumentLinks(t *testing.T) {
 	}
 }
 
+// Every row of a table has as many cells as its head: a | in a cell, also one in code, has to be written \|.
+func TestTables(t *testing.T) {
+	for _, name := range files(t) {
+		if filepath.Ext(name) != ".md" {
+			continue
+		}
+		cells := 0
+		for line := range strings.SplitSeq(prose(string(content(t, name))), "\n") {
+			if !strings.HasPrefix(line, "|") {
+				cells = 0
+				continue
+			}
+			n := strings.Count(strings.ReplaceAll(line, `\|`, ""), "|")
+			if cells != 0 && n != cells {
+				t.Errorf("%s: a row has %d cells for %d: %s", name, n-1, cells-1, line)
+			}
+			cells = n
+		}
+	}
+}
+
 // Messages, comments and annotations name documents and sections that exist.
 func TestDocumentsCited(t *testing.T) {
 	for _, name := range files(t) {
