@@ -205,13 +205,6 @@ func (u *topUpdate) keep(last topUpdate) {
 	u.DeliveriesRate, u.Lag = last.DeliveriesRate, last.Lag
 }
 
-// union returns what is in either of two lists of shards, sorted.
-func union(a, b []int) []int {
-	all := append(append([]int{}, a...), b...)
-	slices.Sort(all)
-	return slices.Compact(all)
-}
-
 // topClients and topChannels bound what an update has of them.
 const topClients, topChannels = 50, 50
 
@@ -275,9 +268,7 @@ func topOf(last, now topReading) topUpdate {
 		CPUs: h.Process.CPUs, MemoryBytes: h.Process.ResidentBytes, KafkaError: h.Kafka.Error,
 		Shards: []topShard{}, Channels: []topChannel{}, ChannelsTotal: now.channels.Total,
 		WaitingClients: now.clients.Total, Waiting: now.clients.Clients,
-		Unheard: control.Unheard{
-			Missing: union(now.channels.Missing, now.clients.Missing), Busy: union(now.channels.Busy, now.clients.Busy),
-		},
+		Unheard: now.channels.Or(now.clients.Unheard),
 	}
 	if !restarted {
 		u.CPU = math.Round((h.Process.CPUSeconds-last.health.Process.CPUSeconds)/seconds*1000) / 1000

@@ -38,6 +38,19 @@ type Unheard struct {
 	Busy    []int `json:"busy"`    // Shards of which too many surveys were asked at the same time.
 }
 
+// Any returns whether a shard gave no answer.
+func (u Unheard) Any() bool { return len(u.Missing)+len(u.Busy) > 0 }
+
+// Or returns the shards that gave no answer to one or the other of two surveys, in order and each once.
+func (u Unheard) Or(other Unheard) Unheard {
+	union := func(a, b []int) []int {
+		all := append(append([]int{}, a...), b...) // Not nil, which is null in JSON.
+		slices.Sort(all)
+		return slices.Compact(all)
+	}
+	return Unheard{Missing: union(u.Missing, other.Missing), Busy: union(u.Busy, other.Busy)}
+}
+
 // ClientState describes a client.
 type ClientState struct {
 	Client       string          `json:"client"` // Its id.

@@ -50,7 +50,7 @@ func (s *Server) Clients(ctx context.Context, q control.ClientsQuery) (control.C
 		return control.ClientsState{}, err
 	}
 	state.Unheard = unheard
-	state.AtLeast = len(state.Missing)+len(state.Busy) > 0
+	state.AtLeast = state.Any()
 	// Shards answer in any order. Of one shard the order stays.
 	slices.SortStableFunc(state.Clients, func(a, b control.ClientState) int {
 		return cmp.Or(cmp.Compare(b.WaitingBytes, a.WaitingBytes), cmp.Compare(a.Shard, b.Shard))
@@ -85,14 +85,14 @@ func (s *Server) Channels(ctx context.Context, q control.ChannelsQuery) (control
 		}
 		again := control.ChannelsState{}
 		if all, err = s.sumChannels(ctx, ask, &again); err == nil {
-			state.Missing, state.Busy = union(state.Missing, again.Missing), union(state.Busy, again.Busy)
+			state.Unheard = state.Or(again.Unheard)
 		}
 	}
 	if err != nil {
 		return control.ChannelsState{}, err
 	}
 	state.Channels = all.first(q.ByTraffic, q.Max)
-	state.AtLeast = len(state.Missing)+len(state.Busy) > 0
+	state.AtLeast = state.Any()
 	return state, nil
 }
 
@@ -141,13 +141,6 @@ func (a *channelSums) first(byTraffic bool, most int) []control.ChannelState {
 		return cmp.Or(first, cmp.Compare(a.Channel, b.Channel))
 	})
 	return list[:min(len(list), most)]
-}
-
-// union returns what is in either of two sorted lists of shards.
-func union(a, b []int) []int {
-	all := slices.Concat(a, b)
-	slices.Sort(all)
-	return slices.Compact(all)
 }
 
 // each asks all shards at once and calls take for each answer, one after the other. It returns the shards that gave

@@ -58,6 +58,7 @@ func TestSurveyOfManyChannels(t *testing.T) {
 		}
 		require.Equal(t, fit, state.Total, "%v", q)
 		require.False(t, state.AtLeast)
+		require.Equal(t, control.Unheard{Missing: []int{}, Busy: []int{}}, state.Unheard)
 		require.Len(t, state.Channels, min(q.Max, fit))
 		for i, c := range state.Channels {
 			require.Equal(t, *want[c.Channel], c, "%v, on shards %v", q, on[c.Channel])
