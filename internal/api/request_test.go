@@ -229,7 +229,7 @@ func TestWire(t *testing.T) {
 	}
 	head := "POST /api/publish HTTP/1.1\r\nHost: x\r\nX-API-Key: " + testKey + "\r\n"
 	conn, r := dial()
-	go func() { // It may fail: the server has enough.
+	go func(conn net.Conn) { // It may fail: the server has enough.
 		if _, err := fmt.Fprint(conn, head+"Transfer-Encoding: chunked\r\n\r\n"); err != nil {
 			return
 		}
@@ -238,7 +238,7 @@ func TestWire(t *testing.T) {
 				return
 			}
 		}
-	}()
+	}(conn)
 	res, err := http.ReadResponse(r, nil)
 	require.NoError(t, err)
 	require.Equal(t, http.StatusRequestEntityTooLarge, res.StatusCode)
