@@ -132,4 +132,4 @@ func (k *Key) AllowsChannel(channel string) bool {
 }
 
 // AllChannels reports whether the key is for every channel.
-func (k *Key) AllChannels() bool { return len(k.patterns) == 0 }
+func (k *Key) AllChannels() bool { return len(k.patterns) == 0 || slices.Contains(k.patterns, "*") }
