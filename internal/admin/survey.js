@@ -88,6 +88,7 @@ function drawChannels(answer, _query, changed) {
 
 function clientRow() {
   const row = cells(8, [4, 5, 6]);
+  row.children[1].className = "address";
   row.children[2].className = "name";
   const button = document.createElement("button");
   button.type = "button";
