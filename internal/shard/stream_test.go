@@ -3,6 +3,7 @@ package shard
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/netip"
 	"strings"
@@ -276,9 +277,8 @@ func (sc *streamClient) read(n int) {
 	t := sc.r.t
 	buf := make([]byte, n)
 	_ = sc.c.conn.SetReadDeadline(time.Now().Add(100 * time.Microsecond))
-	k, err := sc.c.in.Read(buf)
+	k, _ := io.ReadFull(sc.c.in, buf) // Over TLS each Read is one record.
 	sc.c.buf = append(sc.c.buf, buf[:k]...)
-	_ = err
 	for {
 		event, payload, used, closeErr := sc.c.reader.Next(sc.c.buf, wire.RoleClient, 64<<20)
 		require.Nil(t, closeErr)

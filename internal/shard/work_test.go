@@ -2,6 +2,7 @@ package shard
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"strings"
 	"testing"
@@ -350,10 +351,19 @@ func TestWhatIsSpent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newStepped(t, func(o *Options) { o.Deflate = Deflate{&slowDeflater{}, testLeast, testInline} })
-			client := r.open()
-			if c.path != "" {
-				r.during(func() { client = r.dialDeflate(c.path) })
-			}
+			var client *client
+			r.during(func() {
+				switch {
+				case c.path != "":
+					client = r.dialDeflate(c.path)
+				case r.tls:
+					client = r.openTLS(new(tls.Config))
+				default:
+					client = r.openPlain()
+				}
+			})
+			// The client's part of a handshake is over first.
+			eventually(t, "begun", func() bool { r.step(); return !r.tls || r.shard.slab.get(0).state != stateTLS })
 			before := r.shard.Stats().BytesIn.Load()
 			client.write(c.send)
 			eventually(t, "read", func() bool { r.step(); return r.shard.Stats().BytesIn.Load() > before })
