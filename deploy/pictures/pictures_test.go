@@ -29,7 +29,7 @@ func TestPictures(t *testing.T) {
 	defer server.Close()
 	files, err := filepath.Glob("../compose/grafana/dashboards/*.json")
 	require.NoError(t, err)
-	require.Len(t, files, 5)
+	require.Len(t, files, 6)
 	dir := t.TempDir()
 	require.NoError(t, run(append([]string{"-prometheus", server.URL, "-out", dir}, files...), io.Discard))
 	require.Greater(t, asked, 100)
