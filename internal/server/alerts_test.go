@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gobwas/ws/wsutil"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sys/unix"
@@ -198,8 +199,9 @@ func newAlerting(t *testing.T) *alerting {
 	for range alertClients {
 		c := a.dial("/ws?channel=" + topic)
 		conns = append(conns, c.conn)
+		require.NoError(t, c.conn.SetDeadline(time.Time{})) // A shard is stalled for longer than clients of tests wait.
 		a.running.Go(func() {
-			for _, err := c.raw(); err == nil; _, err = c.raw() {
+			for _, _, err := wsutil.ReadServerData(c.rw); err == nil; _, _, err = wsutil.ReadServerData(c.rw) {
 			}
 		})
 	}
