@@ -143,8 +143,8 @@ plan-table: programs ## Measure the plan's old system with each of its optimisat
 test-docs: programs ## Run the commands and programs of README.md, getting-started, operations, steering, routing, security, publish and api as they stand there (root, node, npm, kcat, prometheus)
 	@.ci/test-docs
 
-test-page: deps ## Look at the admin page in headless Chromium, with axe-core; SCREENSHOTS=dir keeps pictures (chromium, npm)
-	@SCREENSHOTS='$(SCREENSHOTS)' .ci/test-page
+test-page: deps ## Look at the admin page in headless Chromium, with axe-core, and open for HOURS (8) in minutes; SCREENSHOTS=dir keeps pictures (chromium, npm)
+	@SCREENSHOTS='$(SCREENSHOTS)' HOURS='$(HOURS)' .ci/test-page
 
 shapes: programs ## Run the loads of published measurements, scaled to this machine (3 minutes); ARGS='kafkorama --profile DIR' chooses
 	@exec bin/loadtest shapes $(ARGS)
