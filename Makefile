@@ -140,11 +140,11 @@ compare: programs bin/floor ## Compare wsd with the least server that can be wri
 plan-table: programs ## Measure the plan's old system with each of its optimisations, and wsd, and write docs/results.md (root, 40 minutes, 20 with ARGS='--rounds 1'); ARGS=--short tries it
 	@exec bin/plantable $(ARGS)
 
-test-docs: programs ## Run the commands and programs of README.md, getting-started, operations, steering, routing, security and api as they stand there (root, node, npm, kcat, prometheus)
+test-docs: programs ## Run the commands and programs of README.md, getting-started, operations, steering, routing, security, publish and api as they stand there (root, node, npm, kcat, prometheus)
 	@.ci/test-docs
 
-test-page: deps ## Look at the admin page in headless Chromium, with axe-core; SCREENSHOTS=dir keeps pictures (chromium, npm)
-	@SCREENSHOTS='$(SCREENSHOTS)' .ci/test-page
+test-page: deps ## Look at the admin page in headless Chromium, with axe-core, and open for HOURS (8) in minutes; SCREENSHOTS=dir keeps pictures (chromium, npm)
+	@SCREENSHOTS='$(SCREENSHOTS)' HOURS='$(HOURS)' .ci/test-page
 
 shapes: programs ## Run the loads of published measurements, scaled to this machine (3 minutes); ARGS='kafkorama --profile DIR' chooses
 	@exec bin/loadtest shapes $(ARGS)

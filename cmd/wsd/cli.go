@@ -39,18 +39,18 @@ type cli struct {
 func newCLI() *cli {
 	c := &cli{}
 	for _, o := range []*options{
-		&c.Serve.options, &c.Dev.options, &c.Health.options, &c.Config.Check.options, &c.Config.Show.options,
+		&c.Serve.options, &c.Dev.options, &c.Config.Check.options, &c.Config.Show.options,
 		&c.Config.TestRoute.options, &c.Config.TestAccess.options, &c.Token.Make.options, &c.Token.Check.options,
 		&c.Doctor.options, &c.Topics.Create.options,
 	} {
 		o.init()
 	}
-	// The others are accepted, too, but only these two options say which wsd is meant.
+	// The others are accepted, too, but only these options say which wsd is meant.
 	for _, o := range []*options{
-		&c.Steer.options, &c.Kafka.options, &c.Drain.options, &c.Top.options, &c.Clients.options, &c.Channels.options,
-		&c.Disconnect.options,
+		&c.Health.options, &c.Steer.options, &c.Kafka.options, &c.Drain.options, &c.Top.options, &c.Clients.options,
+		&c.Channels.options, &c.Disconnect.options,
 	} {
-		o.init("client.listen", "control.socket")
+		o.init("client.listen", "client.tls_listen", "control.socket")
 	}
 	return c
 }

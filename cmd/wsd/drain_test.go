@@ -95,7 +95,7 @@ func TestDrainUsage(t *testing.T) {
 		"--rate=-5/s":            "not a number of clients a second",
 		"--rate NaN":             "not a number of clients a second",
 		"--over soon":            "--over",
-		"now":                    "unexpected argument now",
+		"now":                    "unknown command now",
 	} {
 		code, _, stderr := drain(args)
 		require.Equal(t, command.Usage, code, args)

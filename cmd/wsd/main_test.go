@@ -47,6 +47,18 @@ func call(args ...string) (code int, stdout, stderr string) {
 	return code, out.String(), errs.String()
 }
 
+// Help that is read in a hurry: commands that ask the running wsd show no options but those that say which one is meant.
+func TestHelpOfQuestions(t *testing.T) {
+	for _, name := range []string{"health", "top", "clients", "channels", "disconnect", "steer", "drain", "kafka"} {
+		code, stdout, stderr := call(name, "--help")
+		require.Equal(t, command.OK, code, stderr)
+		for _, option := range []string{"--client.listen=", "--client.tls-listen=", "--control.socket="} {
+			require.Contains(t, stdout, option, name)
+		}
+		require.Less(t, strings.Count(stdout, "\n"), 60, name)
+	}
+}
+
 func TestCommands(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "wsd.yaml")
 	require.NoError(t, os.WriteFile(file, []byte("kafka: {topics: [a]}\n"), 0o600))
@@ -61,8 +73,9 @@ func TestCommands(t *testing.T) {
 		{"--help", command.OK, "doctor", ""},
 		{"serve --help", command.OK, "--kafka.fetch-max-wait=DURATION", ""},
 		{"version", command.OK, "wsd " + version, ""},
-		{"bogus", command.Usage, "", "unexpected argument bogus"},
+		{"bogus", command.Usage, "", "unknown command bogus\nSee wsd --help.\n"},
 		{"serve --bogus", command.Usage, "", "wsd serve --help"},
+		{"top --interval 1", command.Usage, "", "--interval: \"1\" is not a duration: write a number with a unit"},
 		{"serve extra", command.Usage, "", "unexpected argument extra"},
 		{"serve", command.Usage, "", "kafka.topics: empty; name at least one topic"},
 		{"serve --kafka.topics", command.Usage, "", "--kafka.topics: missing value"},

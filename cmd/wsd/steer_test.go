@@ -240,7 +240,7 @@ func TestSteerErrors(t *testing.T) {
 		code int
 		want string
 	}{
-		{"bogus", command.Usage, "unexpected argument bogus"},
+		{"bogus", command.Usage, "unknown command bogus"},
 		{"set", command.Usage, "expected one of"},
 		{"set weight 1", command.Usage, "<weight>"},
 		{"set weight one 1", command.Usage, "<shard>"},

@@ -62,8 +62,8 @@ func (c *tokenMakeCmd) Run(e env) error {
 			return err
 		}
 	default:
-		return command.UsageError{Err: errors.New("there is nothing to sign by: set auth.hmac_secret_file, or give " +
-			"the private key of one of auth.public_key_files with --key")}
+		return command.UsageError{Err: errors.New("there is nothing to sign by: set auth.hmac_secret_file, name " +
+			"the file that does with --config, or give the private key of one of auth.public_key_files with --key")}
 	}
 	_, err = fmt.Fprintln(e.stdout, token)
 	return err

@@ -36,7 +36,7 @@ func TestPictures(t *testing.T) {
 	defer server.Close()
 	files, err := filepath.Glob("../compose/grafana/dashboards/*.json")
 	require.NoError(t, err)
-	require.Len(t, files, 5)
+	require.Len(t, files, 6)
 	dir := t.TempDir()
 	require.NoError(t, run(append([]string{"-prometheus", server.URL, "-out", dir}, files...), io.Discard))
 	require.Greater(t, asked, 100)
@@ -68,7 +68,7 @@ func TestSchema(t *testing.T) {
 	plugins.RegisterDefaultPlugins()
 	files, err := filepath.Glob("../compose/grafana/dashboards/*.json")
 	require.NoError(t, err)
-	require.Len(t, files, 5)
+	require.Len(t, files, 6)
 	for _, name := range files {
 		text, err := os.ReadFile(name)
 		require.NoError(t, err)

@@ -11,6 +11,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -70,9 +72,10 @@ func Run(o Options, args []string, do func(*kong.Context) error) (code int) {
 	}
 	parsed, err := parser.Parse(args)
 	if err != nil {
-		fmt.Fprintf(o.Stderr, "%s: %v\nSee %s --help", o.Name, err, o.Name)
-		if words := wordsOf(args); words != "" {
-			fmt.Fprintf(o.Stderr, ", or %s%s --help", o.Name, words)
+		what, command := explain(err, args, parser.Model.Node)
+		fmt.Fprintf(o.Stderr, "%s: %s\nSee %s --help", o.Name, what, o.Name)
+		if command != o.Name {
+			fmt.Fprintf(o.Stderr, ", or %s --help", command)
 		}
 		fmt.Fprintln(o.Stderr, ".")
 		return Usage
@@ -91,16 +94,27 @@ func Run(o Options, args []string, do func(*kong.Context) error) (code int) {
 	return Failed
 }
 
-// wordsOf returns the words of args up to the first flag, each after a space: the subcommand that was meant.
-func wordsOf(args []string) string {
-	var b strings.Builder
-	for _, arg := range args {
-		if strings.HasPrefix(arg, "-") {
-			break
+// noDuration is what kong says of a value that is no duration.
+var noDuration = regexp.MustCompile(`expected duration but got ("[^"]*"): .*`)
+
+// explain returns what is wrong with a command line, in words of its own where kong's name no remedy, and the last
+// command of it that there is.
+func explain(err error, args []string, root *kong.Node) (what, command string) {
+	node := root
+	if parse, ok := errors.AsType[*kong.ParseError](err); ok {
+		if selected := parse.Context.Selected(); selected != nil {
+			node = selected
 		}
-		b.WriteString(" " + arg)
 	}
-	return b.String()
+	if parent := node.Parent; parent != nil && parent.DefaultCmd == node && !slices.Contains(args, node.Name) {
+		node = parent // Kong chose the default, because the word that is there is no command.
+	}
+	what = noDuration.ReplaceAllString(err.Error(),
+		"$1 is not a duration: write a number with a unit, such as 500ms, 5s or 2m")
+	if rest, ok := strings.CutPrefix(what, "unexpected argument "); ok && len(node.Children) > 0 {
+		what = "unknown command " + rest
+	}
+	return what, node.FullPath()
 }
 
 // IsTerminal reports whether f is a terminal.

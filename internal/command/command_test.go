@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/alecthomas/kong"
 	"github.com/stretchr/testify/require"
@@ -23,6 +24,12 @@ func TestRun(t *testing.T) {
 		{name: "good", args: []string{"go", "--speed=3"}, code: OK},
 		{name: "help", args: []string{"--help"}, code: OK, stdout: "Moves."},
 		{name: "unknown flag", args: []string{"go", "--sped"}, code: Usage, stderr: "See mover --help, or mover go --help.\n"},
+		{name: "unknown command", args: []string{"fly", "high"}, code: Usage, stderr: "mover: unknown command fly\nSee mover --help.\n"},
+		{name: "unknown beside a default", args: []string{"stop", "soon"}, code: Usage,
+			stderr: "mover: unknown command soon\nSee mover --help, or mover stop --help.\n"},
+		{name: "argument", args: []string{"go", "far"}, code: Usage, stderr: "mover: unexpected argument far\nSee mover --help, or mover go --help.\n"},
+		{name: "no unit", args: []string{"go", "--pause=5"}, code: Usage,
+			stderr: "mover: --pause: \"5\" is not a duration: write a number with a unit, such as 500ms, 5s or 2m\n"},
 		{name: "no command", code: Usage, stderr: "See mover --help.\n"},
 		{name: "usage", args: []string{"go"}, err: fmt.Errorf("wrapped: %w", UsageError{errors.New("too fast")}), code: Usage,
 			stderr: "mover: wrapped: too fast\n"},
@@ -31,7 +38,14 @@ func TestRun(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var grammar struct {
-				Go struct{ Speed int } `cmd:""`
+				Go struct {
+					Speed int
+					Pause time.Duration
+				} `cmd:""`
+				Stop struct {
+					Now   struct{} `cmd:"" default:"withargs"`
+					Later struct{} `cmd:""`
+				} `cmd:""`
 			}
 			var stdout, stderr bytes.Buffer
 			code := Run(Options{Name: "mover", Description: "Moves.", Grammar: &grammar, Stdout: &stdout, Stderr: &stderr}, c.args,

@@ -135,12 +135,12 @@ func (l *loader) checkAdmin(a *Admin) {
 		}
 	}
 	if _, err := a.Read(); err != nil {
-		key := "admin.tls.cert_file"
+		key, file, remedy := "admin.tls.cert_file", a.TLS.CertFile, "name a certificate and its key, both in PEM form"
 		if strings.HasPrefix(err.Error(), "admin.token_file") {
-			key = "admin.token_file"
+			key, file, remedy = "admin.token_file", a.TokenFile, makeOne
 		}
 		_, what, _ := strings.Cut(err.Error(), ": ")
-		l.complain(key, "", what, "")
+		l.complain(key, file, what, remedy)
 	}
 	if (a.Token != "" || a.TokenFile != "") && a.TLS.CertFile == "" && !onLoopback(a.Listen) {
 		l.warn("admin.listen", a.Listen, "the token of the admin port can be read on the way, as the port does not "+

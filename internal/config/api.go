@@ -138,10 +138,15 @@ func (l *loader) checkAPIKeys(a *API) {
 		l.complain("api.keys", "", "has no key", "make one by openssl rand -hex 32")
 	}
 	for i := range keys {
-		if keys[i].Short() {
-			l.warn("api.keys", "", fmt.Sprintf("key %d has fewer than %d bytes and can be guessed", i+1,
-				apikey.BytesLeast), "make one by openssl rand -hex 32")
+		if !keys[i].Short() {
+			continue
 		}
+		option, file, n := "api.keys", "", i+1
+		if i >= len(a.Keys) {
+			option, file, n = "api.keys_file", a.KeysFile, i+1-len(a.Keys)
+		}
+		l.warn(option, file, fmt.Sprintf("key %d has fewer than %d bytes and can be guessed", n, apikey.BytesLeast),
+			"make one by openssl rand -hex 32")
 	}
 }
 

@@ -173,19 +173,8 @@ func (l *loader) checkKeys(section string, k *Keys) {
 	number(l, section+"jwks_interval", k.JWKSInterval, time.Second, 24*time.Hour)
 	l.optionalSecret(section+"hmac_secret", &k.HMACSecret, k.HMACSecretFile)
 	l.optionalSecret(section+"hmac_secret_previous", &k.HMACSecretPrevious, k.HMACSecretPreviousFile)
-	for name, secret := range map[string]Secret{
-		"hmac_secret": k.HMACSecret, "hmac_secret_previous": k.HMACSecretPrevious,
-	} {
-		if secret == "" {
-			continue
-		}
-		if _, err := auth.ParseSecret(string(secret)); err != nil {
-			l.complain(section+name, "", err.Error(), "make one by openssl rand -base64 32")
-		} else if len(secret) < 32 {
-			l.warn(section+name, "", "the secret is shorter than the 32 bytes that RFC 7518 asks for",
-				"make one by openssl rand -base64 32")
-		}
-	}
+	l.checkHMAC(section+"hmac_secret", k.HMACSecret, k.HMACSecretFile)
+	l.checkHMAC(section+"hmac_secret_previous", k.HMACSecretPrevious, k.HMACSecretPreviousFile)
 	l.unique(section+"public_key_files", k.PublicKeyFiles)
 	for _, file := range k.PublicKeyFiles {
 		content, err := reload.ReadRegular(file)
@@ -199,6 +188,22 @@ func (l *loader) checkKeys(section string, k *Keys) {
 		l.checkJWKS(section, k)
 	} else if k.JWKSCAFile != "" {
 		l.complain(section+"jwks_ca_file", k.JWKSCAFile, "has no effect without "+section+"jwks_url", "remove it")
+	}
+}
+
+// checkHMAC checks the length of a secret, which is of the option key, or of a file if there is one.
+func (l *loader) checkHMAC(key string, secret Secret, file string) {
+	const makeOne = "make one by openssl rand -base64 32"
+	if file != "" {
+		key += "_file"
+	}
+	if secret == "" {
+		return
+	}
+	if _, err := auth.ParseSecret(string(secret)); err != nil {
+		l.complain(key, file, err.Error(), makeOne)
+	} else if len(secret) < 32 {
+		l.warn(key, file, "the secret is shorter than the 32 bytes that RFC 7518 asks for", makeOne)
 	}
 }
 

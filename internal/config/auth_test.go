@@ -19,6 +19,7 @@ func TestAuth(t *testing.T) {
 	require.NoError(t, err)
 	key := tempFile(t, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))
 	secret := tempFile(t, "secret", "hush-hush-0123456789-0123456789-x\n")
+	short := tempFile(t, "short", "hush\n")
 	const jwks = "https://i.example/keys"
 	for i, test := range []struct {
 		flags  map[string]any
@@ -35,7 +36,10 @@ func TestAuth(t *testing.T) {
 		{map[string]any{"rules": []string{"a=all"}}, "auth.rules = a=all (flag --auth.rules): has no effect, because auth.mode is none"},
 		{map[string]any{"mode": "token", "hmac_secret": "hush", "rules": []string{"a=all"}}, "auth.hmac_secret (flag --auth.hmac-secret): the secret has 4 bytes; at least 16 are needed"},
 		{map[string]any{"mode": "token", "hmac_secret": "hush-hush-0123456789", "hmac_secret_file": secret}, "auth.hmac_secret is set as well"},
-		{map[string]any{"mode": "token", "hmac_secret_previous_file": secret + "x"}, "no such file"},
+		{map[string]any{"mode": "token", "hmac_secret_file": short}, "auth.hmac_secret_file = " + short + " (flag --auth.hmac-secret-file): the secret has 4 bytes"},
+		{map[string]any{"mode": "token", "subscription.hmac_secret_previous_file": short}, "auth.subscription.hmac_secret_previous_file = " + short + " ("},
+		{map[string]any{"mode": "token", "hmac_secret_previous_file": secret + "x"}, "no such file or directory: name a file that exists"},
+		{map[string]any{"mode": "token", "hmac_secret_file": "no-secret"}, "no such file or directory: a relative name begins at the working directory, /"},
 		{map[string]any{"mode": "token", "public_key_files": []string{secret}}, "does not contain a public key in PEM form"},
 		{map[string]any{"mode": "token", "public_key_files": []string{key, key}}, "listed twice"},
 		{map[string]any{"mode": "token", "jwks_url": jwks}, "(default): missing, and auth.jwks_url needs it"},
@@ -80,8 +84,9 @@ func TestAuth(t *testing.T) {
 	require.Contains(t, warnings(nil), "clients may have only the channels that their connection tokens name")
 	require.Empty(t, warnings(map[string]any{"auth.rules": []string{"*=all"}}))
 	require.Contains(t, warnings(map[string]any{"auth.rules": []string{"*=all"}, "auth.subscription.public_key_files": []string{key}}), "no rule asks for a subscription token")
-	short := tempFile(t, "short", "hush-hush-012345678")
-	require.Contains(t, warnings(map[string]any{"auth.rules": []string{"*=all"}, "auth.hmac_secret_file": short}), "shorter than the 32 bytes")
+	weak := tempFile(t, "weak", "hush-hush-012345678")
+	require.Contains(t, warnings(map[string]any{"auth.rules": []string{"*=all"}, "auth.hmac_secret_file": weak}),
+		"auth.hmac_secret_file = "+weak+" (flag --auth.hmac-secret-file): the secret is shorter than the 32 bytes")
 }
 
 // The head of a raw client has room for a token, and users are limited only where there are some.

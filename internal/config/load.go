@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
@@ -276,11 +278,21 @@ func decodeScalar(field reflect.Value, kind, text string) error {
 	return nil
 }
 
-// explainFile returns why a file could not be read, without its path.
+// explainFile returns why a file could not be read, and the remedy, without its path where that is known.
 func explainFile(err error) string {
-	var path *fs.PathError
-	if errors.As(err, &path) {
-		return path.Err.Error()
+	path, ok := errors.AsType[*fs.PathError](err)
+	if !ok {
+		return err.Error()
 	}
-	return err.Error()
+	what := path.Err.Error()
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Sprintf("%s: wsd runs as user %d, who must be allowed to read it", what, os.Getuid())
+	case errors.Is(err, fs.ErrNotExist) && filepath.IsAbs(path.Path):
+		return what + ": name a file that exists, in a container one that is mounted there"
+	case errors.Is(err, fs.ErrNotExist):
+		dir, _ := os.Getwd() // Empty if it is gone.
+		return fmt.Sprintf("%s: a relative name begins at the working directory, %s", what, dir)
+	}
+	return what
 }

@@ -58,6 +58,45 @@ func TestRulesAndDashboards(t *testing.T) {
 	}
 }
 
+// The tables of docs/metrics.md have the rules: those that wake somebody first, each with its runbook and with metrics that
+// it asks for.
+func TestWhatToWatch(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/metrics.md")
+	require.NoError(t, err)
+	_, watch, found := strings.Cut(string(doc), "\n## What to watch\n")
+	require.True(t, found)
+	watch, tuning, found := strings.Cut(watch, "\n## When tuning\n")
+	require.True(t, found)
+	exprs := map[string]string{}
+	bySeverity := map[string][]string{}
+	for _, r := range mustRules(t) {
+		exprs[r.Alert] = r.Expr
+		bySeverity[r.Labels["severity"]] = append(bySeverity[r.Labels["severity"]], r.Alert)
+		require.NotContains(t, tuning, r.Alert, "it stands twice")
+	}
+	var severities []string
+	listed := map[string][]string{}
+	for line := range strings.Lines(watch) {
+		if m := regexp.MustCompile("`severity: ([a-z]+)`").FindStringSubmatch(line); m != nil {
+			severities = append(severities, m[1])
+		}
+		m := regexp.MustCompile(`^\| \[(\w+)\]\((.*?)\) \| (.*) \|$`).FindStringSubmatch(strings.TrimSpace(line))
+		if m == nil {
+			continue
+		}
+		alert, runbook, metrics := m[1], m[2], regexp.MustCompile("`([^`]*)`").FindAllStringSubmatch(m[3], -1)
+		severity := severities[len(severities)-1]
+		listed[severity] = append(listed[severity], alert)
+		require.Equal(t, "operations.md#"+strings.ToLower(alert), runbook)
+		require.NotEmpty(t, metrics, alert)
+		for _, metric := range metrics {
+			require.Contains(t, exprs[alert], metric[1], alert)
+		}
+	}
+	require.Equal(t, []string{"page", "ticket", "info"}, severities)
+	require.Equal(t, bySeverity, listed)
+}
+
 // What promtool says of the rules, with a case in which each fires and one in which it does not.
 func TestPromtool(t *testing.T) {
 	promtool, err := exec.LookPath("promtool")
@@ -160,10 +199,9 @@ func newAlerting(t *testing.T) *alerting {
 	for range alertClients {
 		c := a.dial("/ws?channel=" + topic)
 		conns = append(conns, c.conn)
+		require.NoError(t, c.conn.SetDeadline(time.Time{})) // A shard is stalled for longer than clients of tests wait.
 		a.running.Go(func() {
-			// Without the deadline of raw: nothing comes for longer while a shard is stalled.
-			for err := error(nil); err == nil; {
-				_, _, err = wsutil.ReadServerData(c.rw)
+			for _, _, err := wsutil.ReadServerData(c.rw); err == nil; _, _, err = wsutil.ReadServerData(c.rw) {
 			}
 		})
 	}

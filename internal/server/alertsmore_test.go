@@ -5,11 +5,15 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -50,7 +54,9 @@ type troubled struct {
 	kafka            *kafkatest.Cluster
 	producer         *kgo.Client
 	stopping, placed string // Topics: a record that a rule cannot place stops the one and is skipped in the other.
+	published        string // A topic that clients publish to.
 	certificate      string
+	backendFails     atomic.Bool
 }
 
 const troubledFiles, troubledMemory = 600, 4 << 20
@@ -63,7 +69,7 @@ func TestApacheKafkaAlertsMore(t *testing.T) {
 	}
 	testutil.RequireBPF(t)
 	k := kafkatest.Apache(t, 1)
-	topics := []string{k.Topic(t, 1), k.Topic(t, 1)}
+	topics := []string{k.Topic(t, 1), k.Topic(t, 1), k.Topic(t, 1)}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	address := ln.Addr().String()
@@ -99,6 +105,8 @@ func TestApacheKafkaAlertsMore(t *testing.T) {
 			require.NoError(t, err)
 		}
 	}, "WsdPartitionStopped")
+	p.goesWrong(s.badBackend, "WsdBackendFails")
+	p.goesWrong(s.publishInVain, "WsdPublishingFails", "WsdCommandsLate", "WsdKafkaUnreachable")
 }
 
 func newTroubled(t *testing.T, k *kafkatest.Cluster, flags map[string]any) *troubled {
@@ -106,13 +114,23 @@ func newTroubled(t *testing.T, k *kafkatest.Cluster, flags map[string]any) *trou
 	topics := flags["kafka.topics"].([]string)
 	s := &troubled{
 		rig: &rig{t: t, log: &testutil.Buffer{}}, kafka: k, producer: k.Client(t), stopping: topics[0], placed: topics[1],
-		certificate: filepath.Join(t.TempDir(), "certificate.pem"),
+		published: topics[2], certificate: filepath.Join(t.TempDir(), "certificate.pem"),
 	}
 	s.writeCertificate()
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if s.backendFails.Load() {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+		_, _ = io.WriteString(w, `{"result":{"data":1}}`)
+	}))
+	t.Cleanup(backend.Close)
 	all := tokenFlags(map[string]any{
 		"steering.mode": "require", "steering.pin_dir": testutil.BPFFS(t), "client.tls_listen": []string{"127.0.0.1:0"},
 		"client.tls.certificates": []string{s.certificate}, "limits.memory": fmt.Sprint(troubledMemory), "client.frame_timeout": "1m",
-		"file": fmt.Sprintf("routes: [{topic: %s, channel: '{key}', on_error: stop}, {topic: %s, channel: '{key}'}]\n", topics[0], topics[1]),
+		"client.ping_interval": "1h", // None is answered.
+		"rpc.endpoint":         []string{"*=" + backend.URL}, "publish.rules": []string{"*=user"}, "publish.timeout": "1s", "commands.topic": k.Topic(t, 1),
+		"file": fmt.Sprintf("routes: [{topic: %s, channel: 'stops.{key}', on_error: stop}, {topic: %s, channel: 'placed.{key}'}, {channel: '{topic}'}]\n",
+			topics[0], topics[1]),
 	})
 	for name, value := range flags {
 		all[name] = value
@@ -251,4 +269,39 @@ func (s *troubled) withoutKey(topic string) {
 	if err := s.producer.ProduceSync(s.t.Context(), &kgo.Record{Topic: topic, Value: []byte("1")}).FirstErr(); err != nil {
 		s.t.Error(err)
 	}
+}
+
+// asks has a client send a command again and again until the returned function is called, whatever comes of it.
+func (s *troubled) asks(command string) (end func()) {
+	c := s.connect()
+	require.NoError(s.t, c.conn.SetDeadline(time.Time{}))
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		for _, _, err := wsutil.ReadServerData(c.conn); err == nil; _, _, err = wsutil.ReadServerData(c.conn) {
+		}
+	})
+	ended := repeat(func() {
+		if err := wsutil.WriteClientText(c.conn, []byte(command)); err != nil {
+			s.t.Error(err)
+		}
+	})
+	return func() {
+		ended()
+		c.conn.Close()
+		reading.Wait()
+	}
+}
+
+// badBackend has a client call a backend that answers each call with an error. In the end it answers them.
+func (s *troubled) badBackend() func() {
+	s.backendFails.Store(true)
+	s.t.Cleanup(s.asks(`{"id":9,"rpc":{"method":"m","data":1}}`))
+	return func() { s.backendFails.Store(false) }
+}
+
+// publishInVain has a client publish while Kafka is away.
+func (s *troubled) publishInVain() func() {
+	s.kafka.Stop(s.t, 1)
+	s.t.Cleanup(s.asks(fmt.Sprintf(`{"id":9,"publish":{"channel":%q,"data":1}}`, s.published)))
+	return func() { s.kafka.Start(s.t, 1) }
 }

@@ -147,7 +147,7 @@ func topicProblems(t *source.TopicStatus) (problems []string) {
 	switch t.State {
 	case source.TopicMissing:
 		if !t.Found {
-			problems = append(problems, fmt.Sprintf("topic %s does not exist", t.Name))
+			problems = append(problems, "topic "+t.Name+" does not exist: create it, or correct kafka.topics")
 		}
 	case source.TopicFailed:
 		problems = append(problems, fmt.Sprintf("topic %s: %s", t.Name, t.Error))

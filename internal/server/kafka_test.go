@@ -125,7 +125,7 @@ func TestPartitionProblems(t *testing.T) {
 	require.Equal(t, []string{"topic a: cannot read 2 partitions; partition 1: no reachable leader"}, kafkaProblems(partitions(good, orphan, failed)))
 	missing := partitions(orphan)
 	missing.Topics[0].State = source.TopicMissing
-	require.Equal(t, []string{"topic a does not exist"}, kafkaProblems(missing))
+	require.Equal(t, []string{"topic a does not exist: create it, or correct kafka.topics"}, kafkaProblems(missing))
 	stopped := source.PartitionStatus{Leader: 1, Stopped: true, Error: "stopped at 3"}
 	require.Equal(t, []string{"topic a: stopped 2 partitions; partition 0: stopped at 3", "topic a, partition 2: no"}, kafkaProblems(partitions(stopped, stopped, failed)))
 

@@ -31,9 +31,13 @@ func browser(t *testing.T) (ctx context.Context, said func() []string) {
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox)
 	allocator, stop := chromedp.NewExecAllocator(t.Context(), options...)
 	t.Cleanup(stop)
-	ctx, stopTab := chromedp.NewContext(allocator, chromedp.WithErrorf(t.Logf))
+	ctx, stopTab := chromedp.NewContext(allocator, chromedp.WithErrorf(func(format string, args ...any) {
+		if !strings.HasPrefix(format, "unhandled node event") { // It does not know those of today's dialogs.
+			t.Logf(format, args...)
+		}
+	}))
 	t.Cleanup(stopTab)
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Minute)
 	t.Cleanup(cancel)
 	lines := make(chan string, 100)
 	chromedp.ListenTarget(ctx, func(event any) {

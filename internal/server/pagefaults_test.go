@@ -29,8 +29,8 @@ type page struct {
 
 const pageToken = "a-token-of-some-length-0123456789"
 
-// newPage opens the page of a wsd that has a token for its admin port.
-func newPage(t *testing.T, flags map[string]any) *page {
+// newPage opens the page of a wsd that has a token for its admin port, after the actions.
+func newPage(t *testing.T, flags map[string]any, actions ...chromedp.Action) *page {
 	t.Helper()
 	ctx, said := browser(t)
 	p := &page{ctx: ctx, said: said, token: filepath.Join(t.TempDir(), "token")}
@@ -41,6 +41,7 @@ func newPage(t *testing.T, flags map[string]any) *page {
 	}
 	p.rig = newRig(t, all)
 	p.ready()
+	p.do(actions...)
 	p.do(network.Enable(), network.SetExtraHTTPHeaders(network.Headers{"Authorization": "Bearer " + pageToken}),
 		chromedp.EmulateViewport(1300, 900), chromedp.Navigate("http://"+p.server.AdminAddress()+"/"))
 	p.contains("status", "ok")

@@ -118,7 +118,7 @@ func TestAdminPort(t *testing.T) {
 	var h admin.Health
 	require.NoError(t, json.Unmarshal([]byte(body), &h))
 	require.Equal(t, admin.StatusDegraded, h.Status)
-	require.Equal(t, []string{"topic later does not exist"}, h.Reasons)
+	require.Equal(t, []string{"topic later does not exist: create it, or correct kafka.topics"}, h.Reasons)
 	require.Equal(t, "none", h.Auth)
 	require.EqualValues(t, 6, h.Connections)
 	require.Len(t, h.Shards, 3)

@@ -18,7 +18,8 @@ func VerifyToken(ctx context.Context, cfg *config.Config, purpose auth.Purpose, 
 	case err != nil:
 		return nil, err
 	case id == nil:
-		return nil, errors.New("auth.mode is none: wsd ignores tokens")
+		return nil, errors.New("auth.mode is none, so wsd ignores tokens: set it to token, or name the file that " +
+			"does with --config")
 	}
 	for _, source := range id.sources {
 		if source.set == nil {

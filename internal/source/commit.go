@@ -100,8 +100,8 @@ func (c *committer) run(ctx context.Context) {
 		}
 		if err != nil {
 			c.s.stats.CommitErrors.Add(1)
-			c.problem.Fail(c.s.log, "committing positions failed, retrying; delivery goes on", "group",
-				c.s.o.CommitGroup, "kind", kafka.KindOf(err), "err", err)
+			c.problem.Fail(c.s.log, "committing positions failed, retrying; delivery goes on",
+				append([]any{"group", c.s.o.CommitGroup}, reason(err)...)...)
 			c.changed()
 			kafka.Sleep(ctx, tries.Next(), c.final)
 			continue

@@ -183,6 +183,7 @@ func TestUnknownHostAndRefusedAreClear(t *testing.T) {
 	require.Contains(t, st.Error, "no-such-host.invalid")
 	require.Contains(t, st.Error, "connection refused")
 	require.Equal(t, 1, r.logs.count("cannot be read"), r.logs.String())
+	require.Contains(t, r.logs.String(), "it is one of kafka.brokers, or what a broker announces")
 	_, _, ok := r.Position("a")
 	require.False(t, ok)
 }

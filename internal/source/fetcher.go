@@ -114,12 +114,11 @@ func (f *fetcher) run(ctx context.Context) {
 			return
 		}
 		f.s.leaveReplicas(f)
-		kind := kafka.KindOf(err)
-		f.s.stats.FetchErrors[kind].Add(1)
+		f.s.stats.FetchErrors[kafka.KindOf(err)].Add(1)
 		text := err.Error()
 		f.lastError.Store(&text)
-		f.problem.Fail(f.s.log, "cannot read from a Kafka broker, retrying", "broker", f.id, "addr", f.addr, "kind",
-			kind, "err", err)
+		f.problem.Fail(f.s.log, "cannot read from a Kafka broker, retrying",
+			append([]any{"broker", f.id, "addr", f.addr}, reason(err)...)...)
 		f.s.kickWatcher() // Another broker may lead its partitions now.
 		kafka.Sleep(ctx, f.tries.Next(), nil)
 	}

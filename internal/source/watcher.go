@@ -50,8 +50,7 @@ func (s *Source) watch(ctx context.Context) {
 			s.stats.FetchErrors[kafka.KindOf(err)].Add(1)
 			s.stats.Reconnects.Add(1)
 			s.setViewError(err.Error())
-			s.metaProblem.Fail(s.log, "the Kafka cluster cannot be read, retrying", "kind", kafka.KindOf(err), "err",
-				err)
+			s.metaProblem.Fail(s.log, "the Kafka cluster cannot be read, retrying", reason(err)...)
 			kafka.Sleep(ctx, tries.Next(), nil)
 			continue
 		}
@@ -263,4 +262,18 @@ func topicError(code int16) string {
 		return ""
 	}
 	return fmt.Sprint(kafka.Code(code))
+}
+
+// reason returns the attributes of a line of the log about an error of Kafka: its kind, and a remedy if there is one.
+func reason(err error) []any {
+	kind := kafka.KindOf(err)
+	attrs := []any{"kind", kind, "err", err}
+	if kind == kafka.ErrorConnect {
+		attrs = append(attrs, "remedy", "this machine must reach the address: it is one of kafka.brokers, or what "+
+			"a broker announces (its advertised.listeners)")
+	}
+	if kind == kafka.ErrorAuth {
+		attrs = append(attrs, "remedy", "check kafka.sasl, kafka.tls, and what the brokers' ACLs allow this user")
+	}
+	return attrs
 }
