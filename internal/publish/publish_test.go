@@ -70,7 +70,7 @@ func TestPublishRefuses(t *testing.T) {
 		route.Rule{Topic: "chat", Channel: "chat.{key}"})
 	data := []byte("1")
 	many := map[string]string{}
-	for i := range TagsMax + 1 {
+	for i := range route.TagsMax + 1 {
 		many[fmt.Sprint(i)] = ""
 	}
 	for name, test := range map[string]struct {

@@ -38,8 +38,8 @@ func (s *Server) openProducer() (err error) {
 }
 
 // publishHeaders is what a publication's record may have beside its data: its key, its tags and who published.
-const publishHeaders = 2*route.ChannelBytesMax + 1024 + publish.TagsMax*2*(publish.TagBytesMax+32) +
-	2*publish.InfoBytesMax
+const publishHeaders = 2*route.ChannelBytesMax + 1024 + route.TagsMax*2*(route.TagBytesMax+32) +
+	2*route.InfoBytesMax
 
 // openPublisher builds what publishes to channels, if publish.rules lets anybody do that, or the server API may.
 func (s *Server) openPublisher() error {
