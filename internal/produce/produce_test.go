@@ -2,6 +2,7 @@ package produce
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -29,6 +30,7 @@ func suite(t *testing.T, k *kafkatest.Cluster) {
 	for name, run := range map[string]func(*testing.T, *kafkatest.Cluster){
 		"records": testRecords, "partitions": testPartitions, "bounds": testBounds, "outage": testOutage,
 		"refused": testRefused, "sasl": testSASL, "tls": testTLS, "leader": testLeader,
+		"small batches": testSmallBatches,
 	} {
 		t.Run(name, func(t *testing.T) { run(t, k) })
 	}
@@ -283,6 +285,27 @@ func testRefused(t *testing.T, k *kafkatest.Cluster) {
 	a.wait(t)
 	requireKind(t, UnknownTopic, a.errs["topic"])
 	requireKind(t, UnknownTopic, a.errs["name"])
+}
+
+// testSmallBatches: records that come together are written to a topic that takes no more in a batch than the largest
+// record needs. One that is too large for the topic is refused, and no other with it.
+func testSmallBatches(t *testing.T, k *kafkatest.Cluster) {
+	t.Helper()
+	o := options(k)
+	o.RecordBytesMax = 50_000
+	topic := k.Topic(t, 1, "max.message.bytes", fmt.Sprint(o.RecordBytesMax+batchOverhead))
+	p := open(t, o)
+	var a answers
+	for i := range 100 {
+		value := make([]byte, 10_000)
+		_, _ = rand.Read(value) // The client could compress others.
+		require.NoError(t, p.Produce(Record{Topic: topic, Value: value}, a.expect(t, fmt.Sprint(i))))
+	}
+	a.wait(t)
+	for i := range 100 {
+		require.NoError(t, a.errs[fmt.Sprint(i)])
+		require.EqualValues(t, i, a.acks[fmt.Sprint(i)].Offset, "in order")
+	}
 }
 
 func testSASL(t *testing.T, plainText *kafkatest.Cluster) {

@@ -35,8 +35,11 @@ type Options struct {
 	Timeout time.Duration
 	// The records, and the bytes of their keys, values and headers, that may be under way.
 	RecordsMax, BytesMax int
-	// Size of the largest record. Kafka's own limit (max.message.bytes of the topic) applies besides.
-	RecordBytesMax int
+	// Size of the largest record, and of those of topics for which another one holds. A batch has no more bytes than
+	// that, and batchOverhead: a topic must take as much (max.message.bytes), or refuses records together of which it
+	// would take each.
+	RecordBytesMax   int
+	RecordBytesMaxOf map[string]int
 	// Chooses the partition of a key, among n. Nil means murmur2, as the Java clients do.
 	Partition func(key []byte, n int32) int32
 	Logger    *slog.Logger
@@ -132,7 +135,9 @@ func (p *Producer) clientOptions() []kgo.Opt {
 		// The Producer gathers records itself. With a linger, the client leaves what it gets alone until flush, so that
 		// a hand-over is one request to each broker.
 		kgo.ProducerLinger(cmp.Or(o.linger, gatherFor)),
-		kgo.ProducerBatchMaxBytes(int32(max(o.RecordBytesMax+batchOverhead, batchBytes))), //nolint:gosec // Checked.
+		kgo.ProducerBatchMaxBytesFn(func(topic string) int32 {
+			return int32(o.recordBytesMax(topic) + batchOverhead) //nolint:gosec // Options are some MB at most.
+		}),
 		// The Producer counts itself, so these are never reached.
 		kgo.MaxBufferedRecords(2*o.RecordsMax + 1), kgo.MaxBufferedBytes(2*o.BytesMax + 1),
 		kgo.RecordDeliveryTimeout(max(o.Timeout, time.Second)), kgo.ProduceRequestTimeout(o.RequestTimeout),
@@ -145,9 +150,16 @@ func (p *Producer) clientOptions() []kgo.Opt {
 	return opts
 }
 
-// batchBytes is the size of a record batch, as Kafka's own producer has it at most. batchOverhead is what a batch may
-// have beside the bytes of a record alone in it.
-const batchBytes, batchOverhead = 1_000_012, 4096
+// batchOverhead is what a batch may have beside the bytes of a record alone in it.
+const batchOverhead = 4096
+
+// recordBytesMax returns the size of the largest record of a topic.
+func (o *Options) recordBytesMax(topic string) int {
+	if size, ok := o.RecordBytesMaxOf[topic]; ok {
+		return size
+	}
+	return o.RecordBytesMax
+}
 
 // dial connects to a broker.
 func (o *Options) dial(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -174,9 +186,9 @@ func (o *Options) dial(ctx context.Context, network, addr string) (net.Conn, err
 // Options.Timeout and a little. Its error is nil or a *Error. It must not block, and may call Produce.
 func (p *Producer) Produce(r Record, done func(Ack, error)) error {
 	size := r.size()
-	if size-recordOverhead > p.o.RecordBytesMax {
+	if most := p.o.recordBytesMax(r.Topic); size-recordOverhead > most {
 		return p.refuse(&Error{TooLarge, fmt.Errorf("the record has %d bytes, at most %d are allowed",
-			size-recordOverhead, p.o.RecordBytesMax)})
+			size-recordOverhead, most)})
 	}
 	e := newEntry(&r, size, done)
 	p.mu.Lock()
@@ -234,34 +246,10 @@ func (p *Producer) run() {
 		case <-p.wake:
 		case <-timer.C:
 		}
-		now := time.Now()
-		var fresh []*entry
-		var wait time.Duration
-		p.mu.Lock()
-		if len(p.fresh) > 0 {
-			if wait = p.gathering.wait(now, p.records-len(p.fresh)); wait == 0 {
-				fresh, p.fresh = p.fresh, spare[:0]
-			}
-		}
-		p.mu.Unlock()
+		fresh, wait := p.take(time.Now(), spare)
 		if len(fresh) > 0 {
-			p.gathering.handOver(now, len(fresh))
-		}
-		for i, e := range fresh {
-			fresh[i] = nil
-			if err := e.complete(); err != nil {
-				p.settle(e, err)
-				continue
-			}
-			p.cl.TryProduce(context.Background(), &e.record, func(_ *kgo.Record, err error) { p.settle(e, err) })
-		}
-		if len(fresh) > 0 {
-			p.flush()
-		}
-		if fresh != nil {
-			if spare = fresh; cap(spare) > spareMax {
-				spare = nil
-			}
+			p.handOver(fresh)
+			spare = emptied(fresh)
 		}
 		next := p.expire(time.Now())
 		if wait > 0 {
@@ -271,8 +259,45 @@ func (p *Producer) run() {
 	}
 }
 
+// take returns the new records, if they are to be handed over now. Otherwise it returns how long they are to be
+// gathered, or 0 if there are none. Spare, which is empty, becomes the list of new records.
+func (p *Producer) take(now time.Time, spare []*entry) (fresh []*entry, wait time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.fresh) == 0 {
+		return nil, 0
+	}
+	if wait := p.gathering.wait(now, p.records-len(p.fresh)); wait > 0 {
+		return nil, wait
+	}
+	fresh, p.fresh = p.fresh, spare
+	p.gathering.handOver(now, len(fresh))
+	return fresh, 0
+}
+
+// handOver gives records to the client, and has it send them.
+func (p *Producer) handOver(fresh []*entry) {
+	for _, e := range fresh {
+		if err := e.complete(); err != nil {
+			p.settle(e, err)
+			continue
+		}
+		p.cl.TryProduce(context.Background(), &e.record, func(_ *kgo.Record, err error) { p.settle(e, err) })
+	}
+	p.flush()
+}
+
 // spareMax is the most records for which the list of new ones keeps its memory.
 const spareMax = 4096
+
+// emptied returns the memory of a list, to be used again.
+func emptied(list []*entry) []*entry {
+	if cap(list) > spareMax {
+		return nil
+	}
+	clear(list)
+	return list[:0]
+}
 
 // expire answers the records whose deadline has passed, and returns how long the next one has left.
 func (p *Producer) expire(now time.Time) time.Duration {
