@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"strings"
 	"testing"
@@ -177,4 +178,19 @@ func TestOddNames(t *testing.T) {
 			require.Contains(t, r.api(do, `{"user":"alice","channel":"`+name+`","data":1}`), `"code":107,"message":"bad request: the channel's name has`)
 		}
 	}
+}
+
+// A command of the largest size goes to commands.topic, however small publications are.
+func TestLargestCommand(t *testing.T) {
+	r := newRig(t, apiFlags(map[string]any{"commands.topic": "commands", "publish.bytes_max": "1KiB"}), kfake.SeedTopics(1, "commands"))
+	r.ready()
+	data := base64.StdEncoding.EncodeToString(make([]byte, commands.DataMax))
+	list := strings.Repeat(`"`+strings.Repeat("x", commands.ClientMax)+`",`, commands.KeepMax)
+	for do, params := range map[string]string{
+		"subscribe":  `{"user":"alice","channel":"c","b64data":"` + data + `"}`,
+		"disconnect": `{"user":"alice","whitelist":[` + strings.TrimSuffix(list, ",") + `]}`,
+	} {
+		require.JSONEq(t, `{"result":{"scope":"cluster"}}`, r.api(do, params), do)
+	}
+	r.eventually("they are applied", func() bool { return r.server.commandsStats().Applied.Load() == 2 })
 }

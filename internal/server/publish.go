@@ -3,6 +3,7 @@ package server
 import (
 	"slices"
 
+	"wsd/internal/commands"
 	"wsd/internal/config"
 	"wsd/internal/produce"
 	"wsd/internal/proto"
@@ -26,13 +27,18 @@ func (s *Server) openProducer() (err error) {
 	}
 	k, p := &s.cfg.Kafka, &s.cfg.Publish
 	by := route.Partitioner(k.Partitioner)
+	larger := make(map[string]int)
+	if s.cfg.Commands.Topic != "" {
+		larger[s.cfg.Commands.Topic] = commands.RecordBytesMax
+	}
 	s.producer, err = produce.Open(produce.Options{
 		Brokers: k.Brokers, ClientID: k.ClientID, TLS: s.login.tls, SASL: s.login.sasl,
 		DialTimeout: k.DialTimeout, RequestTimeout: k.RequestTimeout, Timeout: p.Timeout,
 		RecordsMax: p.UnderWayMax, BytesMax: int(p.Memory),
-		RecordBytesMax: int(p.BytesMax) + publishHeaders,
-		Partition:      func(key []byte, n int32) int32 { return source.PartitionOf(by, key, n) },
-		Logger:         s.log,
+		RecordBytesMax:   int(p.BytesMax) + publishHeaders,
+		RecordBytesMaxOf: larger,
+		Partition:        func(key []byte, n int32) int32 { return source.PartitionOf(by, key, n) },
+		Logger:           s.log,
 	})
 	return err
 }
