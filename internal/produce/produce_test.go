@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"wsd/internal/kafkatest"
+	"wsd/internal/testutil"
 )
 
 // TestKfake runs the suite on kfake.
@@ -29,7 +30,7 @@ func suite(t *testing.T, k *kafkatest.Cluster) {
 	t.Helper()
 	for name, run := range map[string]func(*testing.T, *kafkatest.Cluster){
 		"records": testRecords, "partitions": testPartitions, "bounds": testBounds, "outage": testOutage,
-		"refused": testRefused, "sasl": testSASL, "tls": testTLS, "leader": testLeader,
+		"refused": testRefused, "sasl": testSASL, "tls": testTLS, "sasl over tls": testSASLOverTLS, "leader": testLeader,
 		"small batches": testSmallBatches,
 	} {
 		t.Run(name, func(t *testing.T) { run(t, k) })
@@ -342,4 +343,49 @@ func testTLS(t *testing.T, plainText *kafkatest.Cluster) {
 	require.NoError(t, p.Produce(Record{Topic: topic}, a.expect(t, "tls")))
 	a.wait(t)
 	require.NoError(t, a.errs["tls"])
+}
+
+// testSASLOverTLS: a login works over TLS, also when it has to be renewed; a wrong one, and one without TLS, is refused.
+func testSASLOverTLS(t *testing.T, plainText *kafkatest.Cluster) {
+	t.Helper()
+	k := plainText.SASLOverTLS(t)
+	topic := k.Topic(t, 1)
+	o := options(k)
+	o.TLS = func() *tls.Config { return k.TLS }
+	var a answers
+	m, err := scram.Mechanism(scram.SHA512, kafkatest.User, kafkatest.Password)
+	require.NoError(t, err)
+	o.SASL = m
+	byScram := open(t, o)
+	o.SASL = plain.Mechanism{Username: kafkatest.User, Password: kafkatest.Password}
+	byPlain := open(t, o)
+	require.NoError(t, byPlain.Produce(Record{Topic: topic}, a.expect(t, "plain")))
+	began := time.Now()
+	for i := 0; time.Since(began) < 3*time.Second; i++ { // A login by SCRAM-SHA-512 lasts for two seconds.
+		require.NoError(t, byScram.Produce(Record{Topic: topic}, a.expect(t, fmt.Sprint("scram", i))))
+		a.wait(t)
+		require.NoError(t, a.errs[fmt.Sprint("scram", i)])
+		time.Sleep(50 * time.Millisecond)
+	}
+	require.NoError(t, a.errs["plain"])
+
+	o.Timeout = 2 * time.Second
+	o.SASL = plain.Mechanism{Username: kafkatest.User, Password: "wrong"}
+	var log testutil.Buffer
+	o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	wrong := open(t, o)
+	o.SASL, o.Logger = nil, slog.New(slog.DiscardHandler)
+	stranger := open(t, o)
+	o.SASL, o.TLS = m, nil
+	bare := open(t, o)
+	for name, p := range map[string]*Producer{"wrong": wrong, "no login": stranger, "no TLS": bare} {
+		require.NoError(t, p.Produce(Record{Topic: topic}, a.expect(t, name)))
+	}
+	a.wait(t)
+	for _, name := range []string{"wrong", "no login", "no TLS"} {
+		requireKind(t, Timeout, a.errs[name])
+	}
+	if k.Name != "kfake" { // Which just ends the connection.
+		require.Contains(t, log.String(), "SASL_AUTHENTICATION_FAILED")
+	}
 }
