@@ -389,3 +389,31 @@ func testSASLOverTLS(t *testing.T, plainText *kafkatest.Cluster) {
 		require.Contains(t, log.String(), "SASL_AUTHENTICATION_FAILED")
 	}
 }
+
+// TestGivenUpAtItsDeadline: the client may give a record up just when its deadline passes. Whoever waits for the outcome
+// of what was answered with a timeout then gets it as well.
+func TestGivenUpAtItsDeadline(t *testing.T) {
+	k := kafkatest.Kfake(t, 1)
+	for _, settlesFirst := range []bool{true, false} {
+		o := options(k)
+		o.Timeout = time.Hour
+		p := open(t, o)
+		var outcomes []error
+		note := func(_ Ack, err error) { outcomes = append(outcomes, err) }
+		e := newEntry(&Record{Topic: "a", Late: note}, recordOverhead, note)
+		p.mu.Lock()
+		p.records, p.bytes = 1, recordOverhead
+		p.pending.push(e)
+		p.mu.Unlock()
+		if !settlesFirst {
+			p.expire(time.Now().Add(2 * o.Timeout))
+		}
+		p.settle(e, kgo.ErrRecordTimeout)
+		require.Len(t, outcomes, 2)
+		for _, err := range outcomes {
+			requireKind(t, Timeout, err)
+		}
+		records, bytes := p.Usage()
+		require.Zero(t, records+bytes)
+	}
+}

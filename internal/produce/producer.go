@@ -345,7 +345,11 @@ func (p *Producer) settle(e *entry, err error) {
 	case err != nil && e.record.Partition == noSuchPartition:
 		p.answer(e, Ack{}, errPartition)
 	case err != nil:
-		p.answer(e, Ack{}, kindOf(err))
+		why := kindOf(err)
+		p.answer(e, Ack{}, why)
+		if why.Kind == Timeout && e.late != nil {
+			e.late(Ack{}, why) // The client has given it up at its deadline.
+		}
 	default:
 		p.answer(e, Ack{e.record.Partition, e.record.Offset}, nil)
 	}
