@@ -289,7 +289,7 @@ func testRefused(t *testing.T, k *kafkatest.Cluster) {
 }
 
 // testSmallBatches: records that come together are written to a topic that takes no more in a batch than the largest
-// record needs. One that is too large for the topic is refused, and no other with it.
+// record needs.
 func testSmallBatches(t *testing.T, k *kafkatest.Cluster) {
 	t.Helper()
 	o := options(k)
