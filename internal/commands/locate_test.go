@@ -15,6 +15,7 @@ import (
 // testLeaderless: a partition without a leader keeps no other from being read, and is read when it has one, from the
 // moment on in which the process began.
 func testLeaderless(t *testing.T, k *kafkatest.Cluster) {
+	t.Helper()
 	k.Needs(t, kafkatest.StopOne)
 	topic := strings.ReplaceAll(t.Name(), "/", "-")
 	cl := k.Client(t, kgo.RecordPartitioner(kgo.ManualPartitioner()))
