@@ -38,9 +38,11 @@ func testLeaderless(t *testing.T, k *kafkatest.Cluster) {
 	n := newNode(t, k, topic, nil)
 	write("b", 1)
 	n.has("b")
+	eventually(t, "it says that commands are late", func() bool { return n.late(time.Second) != "" })
 	k.Start(t, down)
 	write("a", 0)
 	n.has("a", "b")
+	eventually(t, "commands are not late", func() bool { return n.Late() == "" })
 }
 
 // A broker that lags behind names the topic that was there before. That is no topic that was created once more.
