@@ -33,6 +33,9 @@ const (
 
 	originMax = 255
 	recordMax = 192 << 10 // A record that is larger is not a command.
+
+	// RecordBytesMax is the size of the largest record that Send writes, with its topic and key.
+	RecordBytesMax = recordMax + 1024
 )
 
 // ID names a command.

@@ -2,6 +2,8 @@ package commands
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -17,27 +19,38 @@ const (
 
 // located is which partitions are read.
 type located struct {
+	found      bool
 	id         kadm.TopicID
-	partitions map[int32]struct{} // Nil before the topic was found.
+	former     []kadm.TopicID // Ids of topics of the same name that are no more, oldest first.
+	partitions map[int32]struct{}
+	// Partitions that were there at first, and of which it is not known yet where to begin.
+	unknown map[int32]struct{}
 }
+
+func newLocated() located {
+	return located{partitions: make(map[int32]struct{}), unknown: make(map[int32]struct{})}
+}
+
+// formerMax bounds the former ids. A broker that lags behind names one for some seconds.
+const formerMax = 16
 
 // locate has all partitions of the topic read, also those that it gets later, until ctx ends.
 func (t *Topic) locate(ctx context.Context) {
 	admin := kadm.NewClient(t.cl)
-	var l located
+	l := newLocated()
 	for ctx.Err() == nil {
-		pause := min(locateInterval, t.o.AgeMax/4)
 		err := t.look(ctx, admin, &l)
 		switch {
 		case ctx.Err() != nil:
 		case err != nil:
 			t.contact.fail(err)
-			t.problem.looking.Fail(t.o.Logger, "the topic of commands cannot be looked up", "topic", t.o.Topic, "error",
-				err)
+			t.problem.looking.Fail(t.o.Logger, "the topic of commands, or a part of it, cannot be looked up", "topic",
+				t.o.Topic, "error", err)
 		default:
 			t.problem.looking.OK(t.o.Logger, "the topic of commands is found", "topic", t.o.Topic)
 		}
-		if l.partitions == nil {
+		pause := min(locateInterval, t.o.AgeMax/4)
+		if !l.found || len(l.unknown) > 0 {
 			pause = locateAgain
 		}
 		select {
@@ -48,99 +61,131 @@ func (t *Topic) locate(ctx context.Context) {
 }
 
 // look has partitions read that are not read yet. Those that are there at first are read from the moment on in which
-// the process began, others from their beginning.
+// the process began, others from their beginning. A partition of which nothing can be learned keeps no other from being
+// read.
 func (t *Topic) look(ctx context.Context, admin *kadm.Client, l *located) error {
-	ctx, cancel := context.WithTimeout(ctx, locateTimeout)
-	defer cancel()
-	topics, err := admin.ListTopics(ctx, t.o.Topic)
+	found, err := t.describe(ctx, admin)
 	if err != nil {
 		return err
 	}
-	found := topics[t.o.Topic]
-	if found.Err != nil {
-		return found.Err
+	again, late := l.identify(found.ID)
+	if late {
+		return nil
 	}
-	first := l.partitions == nil
-	var starts map[int32]kgo.Offset
-	switch {
-	case first:
-		if starts, err = t.starts(ctx, admin); err != nil {
-			return err
-		}
-		l.partitions = make(map[int32]struct{})
-	case found.ID != l.id: // It was created again.
+	if again {
 		t.cl.PurgeTopicsFromConsuming(t.o.Topic)
-		clear(l.partitions)
 		t.ages.beginsAnew()
 	}
-	l.id = found.ID
+	first := !l.found
+	l.found = true
 	added := make(map[int32]kgo.Offset)
 	for p := range found.Partitions {
 		if _, known := l.partitions[p]; known {
 			continue
 		}
 		l.partitions[p] = struct{}{}
-		start, ok := starts[p]
-		if !ok {
-			start = kgo.NewOffset().At(0)
+		if first {
+			l.unknown[p] = struct{}{}
+			continue
 		}
-		added[p] = start
-		if !first {
-			t.ages.begins(p)
+		added[p] = kgo.NewOffset().At(0)
+		t.ages.begins(p)
+	}
+	t.add(added)
+	ends, err := t.ends(ctx, admin)
+	if len(l.unknown) == 0 {
+		return err
+	}
+	starts, failed := t.starts(ctx, admin, ends)
+	clear(added)
+	for p := range l.unknown {
+		if start, known := starts[p]; known {
+			added[p] = kgo.NewOffset().At(start)
+			delete(l.unknown, p)
 		}
 	}
-	if len(added) > 0 {
-		t.cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{t.o.Topic: added})
-	}
-	if first {
-		return nil
-	}
-	_, err = t.ends(ctx, admin)
-	return err
+	t.add(added)
+	return errors.Join(err, failed)
 }
 
-// ends returns where the partitions end, and notes that for the ages of records that follow. With an error, it notes
+// identify notes the id that a broker gives the topic. It reports whether the topic was created again, and whether the
+// broker is late: it describes the topic that was there before.
+func (l *located) identify(id kadm.TopicID) (again, late bool) {
+	none := kadm.TopicID{}
+	switch {
+	case id == none, id == l.id: // Brokers before Kafka 2.8 give none.
+		return false, false
+	case slices.Contains(l.former, id):
+		return false, true
+	case l.id != none:
+		again = true
+		l.former = append(l.former, l.id)
+		l.former = l.former[max(0, len(l.former)-formerMax):]
+		clear(l.partitions)
+		clear(l.unknown)
+	}
+	l.id = id
+	return again, false
+}
+
+// add has partitions read, each from an offset.
+func (t *Topic) add(partitions map[int32]kgo.Offset) {
+	if len(partitions) > 0 {
+		t.cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{t.o.Topic: partitions})
+	}
+}
+
+// describe returns what a broker says of the topic.
+func (t *Topic) describe(ctx context.Context, admin *kadm.Client) (kadm.TopicDetail, error) {
+	ctx, cancel := context.WithTimeout(ctx, locateTimeout)
+	defer cancel()
+	topics, err := admin.ListTopics(ctx, t.o.Topic)
+	if err != nil {
+		return kadm.TopicDetail{}, err
+	}
+	found := topics[t.o.Topic]
+	return found, found.Err
+}
+
+// ends returns where the partitions end, and notes that for the ages of records that follow. With an error, it returns
 // those of which it is known.
-func (t *Topic) ends(ctx context.Context, admin *kadm.Client) (kadm.ListedOffsets, error) {
+func (t *Topic) ends(ctx context.Context, admin *kadm.Client) (map[int32]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, locateTimeout)
+	defer cancel()
 	asked := time.Now()
-	ends, err := admin.ListEndOffsets(ctx, t.o.Topic)
-	known := make(map[int32]int64)
-	ends.Each(func(end kadm.ListedOffset) {
-		if end.Err == nil && end.Offset >= 0 {
-			known[end.Partition] = end.Offset
-		}
-	})
+	known, err := offsets(admin.ListEndOffsets(ctx, t.o.Topic))
 	if len(known) > 0 {
 		t.ages.note(asked, known)
 	}
-	if err == nil {
-		err = ends.Error()
-	}
-	return ends, err
+	return known, err
 }
 
-// starts returns where to begin: with the first record after the process began. Without one, the offset that follows
-// the last record is where the next one will be; so the ends are asked for first, or records between both answers would
-// be missed.
-func (t *Topic) starts(ctx context.Context, admin *kadm.Client) (map[int32]kgo.Offset, error) {
-	ends, err := t.ends(ctx, admin)
-	if err != nil {
-		return nil, err
-	}
-	after, err := admin.ListOffsetsAfterMilli(ctx, t.begin.Add(-startSlack).UnixMilli(), t.o.Topic)
-	if err == nil {
-		err = after.Error()
-	}
-	if err != nil {
-		return nil, err
-	}
-	starts := make(map[int32]kgo.Offset)
-	ends.Each(func(end kadm.ListedOffset) {
-		at := end.Offset
-		if first, ok := after.Lookup(t.o.Topic, end.Partition); ok {
-			at = min(at, first.Offset)
+// starts returns where to begin, for partitions that end at these offsets: with the first record after the process
+// began. Without one, the offset that follows the last record is where the next one will be; so the ends are asked for
+// first, or records between both answers would be missed. With an error, it returns those of which it is known.
+func (t *Topic) starts(ctx context.Context, admin *kadm.Client, ends map[int32]int64) (map[int32]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, locateTimeout)
+	defer cancel()
+	after, err := offsets(admin.ListOffsetsAfterMilli(ctx, t.begin.Add(-startSlack).UnixMilli(), t.o.Topic))
+	starts := make(map[int32]int64)
+	for p, end := range ends {
+		if first, known := after[p]; known {
+			starts[p] = min(end, first)
 		}
-		starts[end.Partition] = kgo.NewOffset().At(max(at, 0))
+	}
+	return starts, err
+}
+
+// offsets returns the offsets that were found, and the first error of those that were not.
+func offsets(list kadm.ListedOffsets, err error) (map[int32]int64, error) {
+	known := make(map[int32]int64)
+	list.Each(func(o kadm.ListedOffset) {
+		if o.Err == nil && o.Offset >= 0 {
+			known[o.Partition] = o.Offset
+		}
 	})
-	return starts, nil
+	if err == nil {
+		err = list.Error()
+	}
+	return known, err
 }

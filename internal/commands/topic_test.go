@@ -30,7 +30,7 @@ func TestApacheKafka(t *testing.T) { suite(t, kafkatest.Apache(t, 3)) }
 func suite(t *testing.T, k *kafkatest.Cluster) {
 	for name, run := range map[string]func(*testing.T, *kafkatest.Cluster){
 		"nodes": testNodes, "hostile": testHostile, "missing": testMissing, "create": testCreate, "away": testAway, "partitions": testPartitions, "clocks": testClocks,
-		"old": testOld, "login": testLogin,
+		"old": testOld, "login": testLogin, "leaderless": testLeaderless,
 	} {
 		t.Run(name, func(t *testing.T) { run(t, k) })
 	}

@@ -30,10 +30,10 @@ type Cluster struct {
 
 // broker is one broker. Its process is nil while it is down.
 type broker struct {
-	id                          int
-	dir                         string
-	port, controller, sasl, tls int
-	process                     *process
+	id                                int
+	dir                               string
+	port, controller, sasl, tls, both int
+	process                           *process
 }
 
 func (b *broker) log() string { return filepath.Join(b.dir, "log") }
@@ -95,7 +95,7 @@ func (c *Cluster) StartAll(ctx context.Context) error {
 }
 
 func (c *Cluster) choosePorts() error {
-	const each = 4
+	const each = 5
 	ports, err := freePorts(each * c.o.Brokers)
 	if err != nil {
 		return err
@@ -103,7 +103,7 @@ func (c *Cluster) choosePorts() error {
 	for i := range c.o.Brokers {
 		p := ports[each*i : each*i+each]
 		b := &broker{id: i + 1, dir: filepath.Join(c.o.Dir, strconv.Itoa(i+1)), port: p[0], controller: p[1],
-			sasl: p[2], tls: p[3]}
+			sasl: p[2], tls: p[3], both: p[4]}
 		if c.o.Port != 0 {
 			b.port = c.o.Port + i
 			if err := free(b.port); err != nil {
@@ -262,6 +262,9 @@ func (c *Cluster) SASLAddrs() []string { return c.addrs(func(b *broker) int { re
 
 // TLSAddrs returns the addresses for TLS.
 func (c *Cluster) TLSAddrs() []string { return c.addrs(func(b *broker) int { return b.tls }) }
+
+// SASLTLSAddrs returns the addresses for SASL over TLS.
+func (c *Cluster) SASLTLSAddrs() []string { return c.addrs(func(b *broker) int { return b.both }) }
 
 func (c *Cluster) addrs(port func(*broker) int) []string {
 	var out []string

@@ -30,7 +30,7 @@ type Options struct {
 	// A set of keys (RFC 7517). If it is set, users may also log in by OAUTHBEARER, with tokens that are signed with
 	// one of them. It needs Users.
 	JWKS       string
-	TLS        bool              // Whether there is a TLS listener.
+	TLS        bool              // Whether there is a TLS listener, and with Users one for SASL over TLS.
 	Properties map[string]string // Settings of the brokers, in addition to the default ones or in their place.
 
 	archive string // Where the only broker writes a class archive when it ends.

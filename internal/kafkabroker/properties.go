@@ -38,7 +38,7 @@ var quick = map[string]string{
 func (c *Cluster) properties(b *broker) map[string]string {
 	n := len(c.brokers)
 	listeners := []string{"PLAINTEXT://" + address(b.port), "CONTROLLER://" + address(b.controller)}
-	protocols := "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SSL,LISTEN:PLAINTEXT"
+	protocols := "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SSL,BOTH:SASL_SSL,LISTEN:PLAINTEXT"
 	voters := make([]string, n)
 	for i, v := range c.brokers {
 		voters[i] = fmt.Sprintf("%d@%s", v.id, address(v.controller))
@@ -55,34 +55,19 @@ func (c *Cluster) properties(b *broker) map[string]string {
 	set(strconv.Itoa(min(n, 2)), "min.insync.replicas")
 	if len(c.o.Users) > 0 {
 		listeners = append(listeners, "SASL://"+address(b.sasl))
-		set("PLAIN,SCRAM-SHA-256,SCRAM-SHA-512", "sasl.enabled.mechanisms")
-		plain := "org.apache.kafka.common.security.plain.PlainLoginModule required"
-		for _, name := range slices.Sorted(maps.Keys(c.o.Users)) {
-			plain += fmt.Sprintf(` user_%s="%s"`, name, c.o.Users[name])
-		}
-		set(plain+";", "listener.name.sasl.plain.sasl.jaas.config")
-		set("org.apache.kafka.common.security.scram.ScramLoginModule required;",
-			"listener.name.sasl.scram-sha-256.sasl.jaas.config", "listener.name.sasl.scram-sha-512.sasl.jaas.config")
-		// One mechanism whose logins last for two seconds only.
-		set("2000", "listener.name.sasl.scram-sha-512.connections.max.reauth.ms")
-	}
-	if c.o.JWKS != "" {
-		const prefix = "listener.name.sasl.oauthbearer."
-		set("PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER", "sasl.enabled.mechanisms")
-		set("org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;", prefix+"sasl.jaas.config")
-		set("org.apache.kafka.common.security.oauthbearer.OAuthBearerValidatorCallbackHandler",
-			prefix+"sasl.server.callback.handler.class")
-		set(c.keysURL(), prefix+"sasl.oauthbearer.jwks.endpoint.url")
-		set("3600000", prefix+"connections.max.reauth.ms") // Without it, the life of a token would not end a login.
+		c.setLogins("listener.name.sasl.", set)
 	}
 	if c.o.Listen != "" {
 		listeners = append(listeners, "LISTEN://"+c.o.Listen)
 	}
 	if c.identity != nil {
 		listeners = append(listeners, "TLS://"+address(b.tls))
-		set("PEM", "listener.name.tls.ssl.keystore.type")
-		set(string(c.identity.certPEM), "listener.name.tls.ssl.keystore.certificate.chain")
-		set(string(c.identity.keyPEM), "listener.name.tls.ssl.keystore.key")
+		c.setIdentity("listener.name.tls.", set)
+	}
+	if c.identity != nil && len(c.o.Users) > 0 {
+		listeners = append(listeners, "BOTH://"+address(b.both))
+		c.setLogins("listener.name.both.", set)
+		c.setIdentity("listener.name.both.", set)
 	}
 	set("broker,controller", "process.roles")
 	set(strconv.Itoa(b.id), "node.id")
@@ -95,6 +80,37 @@ func (c *Cluster) properties(b *broker) map[string]string {
 	set(filepath.Join(b.dir, "data"), "log.dirs")
 	maps.Copy(p, c.o.Properties)
 	return p
+}
+
+// setLogins sets how clients of a listener log in.
+func (c *Cluster) setLogins(listener string, set func(value string, keys ...string)) {
+	set("PLAIN,SCRAM-SHA-256,SCRAM-SHA-512", "sasl.enabled.mechanisms")
+	plain := "org.apache.kafka.common.security.plain.PlainLoginModule required"
+	for _, name := range slices.Sorted(maps.Keys(c.o.Users)) {
+		plain += fmt.Sprintf(` user_%s="%s"`, name, c.o.Users[name])
+	}
+	set(plain+";", listener+"plain.sasl.jaas.config")
+	set("org.apache.kafka.common.security.scram.ScramLoginModule required;",
+		listener+"scram-sha-256.sasl.jaas.config", listener+"scram-sha-512.sasl.jaas.config")
+	// One mechanism whose logins last for two seconds only.
+	set("2000", listener+"scram-sha-512.connections.max.reauth.ms")
+	if c.o.JWKS == "" {
+		return
+	}
+	bearer := listener + "oauthbearer."
+	set("PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER", "sasl.enabled.mechanisms")
+	set("org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;", bearer+"sasl.jaas.config")
+	set("org.apache.kafka.common.security.oauthbearer.OAuthBearerValidatorCallbackHandler",
+		bearer+"sasl.server.callback.handler.class")
+	set(c.keysURL(), bearer+"sasl.oauthbearer.jwks.endpoint.url")
+	set("3600000", bearer+"connections.max.reauth.ms") // Without it, the life of a token would not end a login.
+}
+
+// setIdentity sets the certificate that clients of a listener get.
+func (c *Cluster) setIdentity(listener string, set func(value string, keys ...string)) {
+	set("PEM", listener+"ssl.keystore.type")
+	set(string(c.identity.certPEM), listener+"ssl.keystore.certificate.chain")
+	set(string(c.identity.keyPEM), listener+"ssl.keystore.key")
 }
 
 // keysURL returns the URL of the file with Options.JWKS.

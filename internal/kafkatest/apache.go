@@ -142,3 +142,14 @@ func (a *apache) tls(t testing.TB) *Cluster {
 	return (&Cluster{Name: "Apache Kafka", brokers: a, listen: a.c.TLSAddrs, TLS: client,
 		clients: []kgo.Opt{kgo.DialTLSConfig(client)}}).open(t)
 }
+
+func (a *apache) saslTLS(t testing.TB) *Cluster {
+	t.Helper()
+	client := &tls.Config{RootCAs: a.c.RootCAs(), MinVersion: tls.VersionTLS12}
+	return (&Cluster{
+		Name: "Apache Kafka", brokers: a, listen: a.c.SASLTLSAddrs, TLS: client,
+		clients: []kgo.Opt{
+			kgo.DialTLSConfig(client), kgo.SASL(plain.Auth{User: User, Pass: Password}.AsMechanism()),
+		},
+	}).open(t)
+}

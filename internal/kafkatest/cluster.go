@@ -49,6 +49,7 @@ type brokers interface {
 	lacks(what Ability) string
 	sasl(t testing.TB) *Cluster
 	tls(t testing.TB) *Cluster
+	saslTLS(t testing.TB) *Cluster
 }
 
 // Cluster is a Kafka cluster.
@@ -87,6 +88,9 @@ func (c *Cluster) SASL(t testing.TB) *Cluster { t.Helper(); return c.brokers.sas
 
 // OverTLS returns a cluster whose clients must use TLS. It may have topics of its own.
 func (c *Cluster) OverTLS(t testing.TB) *Cluster { t.Helper(); return c.brokers.tls(t) }
+
+// SASLOverTLS returns a cluster whose clients must authenticate, over TLS. It may have topics of its own.
+func (c *Cluster) SASLOverTLS(t testing.TB) *Cluster { t.Helper(); return c.brokers.saslTLS(t) }
 
 // Client returns a client that lets the test choose partitions. It is closed at the end of the test.
 func (c *Cluster) Client(t testing.TB, opts ...kgo.Opt) *kgo.Client {

@@ -107,17 +107,43 @@ func (f *fake) clean() {
 
 func (f *fake) sasl(t testing.TB) *Cluster {
 	t.Helper()
-	opts := []kfake.Opt{kfake.EnableSASL(),
-		kfake.BrokerConfigs(map[string]string{"connections.max.reauth.ms": "2000"})}
-	for _, mechanism := range []string{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"} {
-		opts = append(opts, kfake.Superuser(mechanism, User, Password))
-	}
-	c := newFake(t, 2, opts...)
+	c := newFake(t, 2, logins()...)
 	c.clients = []kgo.Opt{kgo.SASL(plain.Auth{User: User, Pass: Password}.AsMechanism())}
 	return c.open(t)
 }
 
 func (f *fake) tls(t testing.TB) *Cluster {
+	t.Helper()
+	server, client := identity(t)
+	c := newFake(t, 2, server)
+	c.TLS = client
+	c.clients = []kgo.Opt{kgo.DialTLSConfig(client)}
+	return c.open(t)
+}
+
+func (f *fake) saslTLS(t testing.TB) *Cluster {
+	t.Helper()
+	server, client := identity(t)
+	c := newFake(t, 2, append(logins(), server)...)
+	c.TLS = client
+	c.clients = []kgo.Opt{
+		kgo.DialTLSConfig(client), kgo.SASL(plain.Auth{User: User, Pass: Password}.AsMechanism()),
+	}
+	return c.open(t)
+}
+
+// logins returns how clients of a SASL cluster may log in.
+func logins() []kfake.Opt {
+	opts := []kfake.Opt{kfake.EnableSASL(),
+		kfake.BrokerConfigs(map[string]string{"connections.max.reauth.ms": "2000"})}
+	for _, mechanism := range []string{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"} {
+		opts = append(opts, kfake.Superuser(mechanism, User, Password))
+	}
+	return opts
+}
+
+// identity returns a certificate for kfake, and what a client needs to verify it.
+func identity(t testing.TB) (server kfake.Opt, client *tls.Config) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
@@ -131,9 +157,7 @@ func (f *fake) tls(t testing.TB) *Cluster {
 	require.NoError(t, err)
 	pool := x509.NewCertPool()
 	pool.AddCert(cert)
-	c := newFake(t, 2, kfake.TLS(&tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der},
-		PrivateKey: key}}, MinVersion: tls.VersionTLS12}))
-	c.TLS = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
-	c.clients = []kgo.Opt{kgo.DialTLSConfig(c.TLS)}
-	return c.open(t)
+	server = kfake.TLS(&tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
+		MinVersion: tls.VersionTLS12})
+	return server, &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 }

@@ -300,7 +300,7 @@ func (o Options) kafka() []family {
 		{name: "wsd_kafka_batch_size", help: "Records in a fetch response, except for empty responses.",
 			kind: histogram, histogram: s.BatchSize.Snapshot},
 		{name: "wsd_kafka_behind_seconds", help: "How long the partition that has been behind the end of its log for " +
-			"longest has been so. /health names topics above kafka.behind_max.",
+			"longest has been so, or has waited for a full bus. /health names topics above kafka.behind_max.",
 			values: func(emit func(float64, ...string)) { emit(s.Behind().Seconds()) }},
 		{name: "wsd_kafka_nearest_replica_partitions", help: "Partitions that are read from another replica than the " +
 			"leader (kafka.rack).",

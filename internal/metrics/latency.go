@@ -77,8 +77,8 @@ func (o Options) deliveries() (list []topicDeliveries) {
 // lagTimes returns the lag in time of each known partition of a topic that is listed, and the longest of the others'.
 func lagTimes(partitions func() []source.PartitionStats) family {
 	return family{name: "wsd_kafka_lag_seconds", labels: []string{"topic", "partition"}, help: "Age of the newest " +
-		"record read, while there is more to read; 0 at the end of the log; -1 until it is known. All topics that " +
-		"are not listed have their longest.",
+		"record read, while there is more to read; how long records wait while the bus is full; 0 at the end of the " +
+		"log; -1 until it is known. All topics that are not listed have their longest.",
 		values: func(emit func(float64, ...string)) {
 			longest, others := time.Duration(0), false
 			for _, p := range partitions() {

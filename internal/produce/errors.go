@@ -18,7 +18,7 @@ const (
 	Closed                   // The Producer is closed, or was before the outcome was known. Temporary.
 	TooLarge                 // The record is larger than Options.RecordBytesMax or than the topic allows.
 	UnknownTopic             // There is no such topic or partition.
-	Denied                   // Kafka refuses the login, or to write to the topic.
+	Denied                   // Kafka refuses to write to the topic. A refused login is tried again until Timeout.
 	Failed                   // Any other error of the brokers. Temporary.
 	Refused                  // Record.Prepare refused it.
 	KindCount                // The number of kinds.

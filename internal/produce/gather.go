@@ -7,7 +7,7 @@ import (
 
 // A hand-over of records to the client becomes about one request to each broker that is concerned. A request costs the
 // broker and this process as much as dozens of records do, and so does the fetch that brings them back. So records that
-// come faster than gatherAfter in gatherFor are handed over together, gatherFor after the last hand-over. A record
+// come faster than gatherAfter in gatherFor are handed over together, once gatherFor is over. A record
 // goes at once while nothing waits for an acknowledgement (like RFC 896 has it for TCP), and while few come: gathering
 // would then add latency and save nothing.
 const (

@@ -2,6 +2,7 @@ package produce
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"wsd/internal/kafkatest"
+	"wsd/internal/testutil"
 )
 
 // TestKfake runs the suite on kfake.
@@ -28,7 +30,8 @@ func suite(t *testing.T, k *kafkatest.Cluster) {
 	t.Helper()
 	for name, run := range map[string]func(*testing.T, *kafkatest.Cluster){
 		"records": testRecords, "partitions": testPartitions, "bounds": testBounds, "outage": testOutage,
-		"refused": testRefused, "sasl": testSASL, "tls": testTLS, "leader": testLeader,
+		"refused": testRefused, "sasl": testSASL, "tls": testTLS, "sasl over tls": testSASLOverTLS, "leader": testLeader,
+		"small batches": testSmallBatches,
 	} {
 		t.Run(name, func(t *testing.T) { run(t, k) })
 	}
@@ -285,6 +288,27 @@ func testRefused(t *testing.T, k *kafkatest.Cluster) {
 	requireKind(t, UnknownTopic, a.errs["name"])
 }
 
+// testSmallBatches: records that come together are written to a topic that takes no more in a batch than the largest
+// record needs.
+func testSmallBatches(t *testing.T, k *kafkatest.Cluster) {
+	t.Helper()
+	o := options(k)
+	o.RecordBytesMax = 50_000
+	topic := k.Topic(t, 1, "max.message.bytes", fmt.Sprint(o.RecordBytesMax+batchOverhead))
+	p := open(t, o)
+	var a answers
+	for i := range 100 {
+		value := make([]byte, 10_000)
+		_, _ = rand.Read(value) // The client could compress others.
+		require.NoError(t, p.Produce(Record{Topic: topic, Value: value}, a.expect(t, fmt.Sprint(i))))
+	}
+	a.wait(t)
+	for i := range 100 {
+		require.NoError(t, a.errs[fmt.Sprint(i)])
+		require.EqualValues(t, i, a.acks[fmt.Sprint(i)].Offset, "in order")
+	}
+}
+
 func testSASL(t *testing.T, plainText *kafkatest.Cluster) {
 	t.Helper()
 	k := plainText.SASL(t)
@@ -319,4 +343,77 @@ func testTLS(t *testing.T, plainText *kafkatest.Cluster) {
 	require.NoError(t, p.Produce(Record{Topic: topic}, a.expect(t, "tls")))
 	a.wait(t)
 	require.NoError(t, a.errs["tls"])
+}
+
+// testSASLOverTLS: a login works over TLS, also when it has to be renewed; a wrong one, and one without TLS, is refused.
+func testSASLOverTLS(t *testing.T, plainText *kafkatest.Cluster) {
+	t.Helper()
+	k := plainText.SASLOverTLS(t)
+	topic := k.Topic(t, 1)
+	o := options(k)
+	o.TLS = func() *tls.Config { return k.TLS }
+	var a answers
+	m, err := scram.Mechanism(scram.SHA512, kafkatest.User, kafkatest.Password)
+	require.NoError(t, err)
+	o.SASL = m
+	byScram := open(t, o)
+	o.SASL = plain.Mechanism{Username: kafkatest.User, Password: kafkatest.Password}
+	byPlain := open(t, o)
+	require.NoError(t, byPlain.Produce(Record{Topic: topic}, a.expect(t, "plain")))
+	began := time.Now()
+	for i := 0; time.Since(began) < 3*time.Second; i++ { // A login by SCRAM-SHA-512 lasts for two seconds.
+		require.NoError(t, byScram.Produce(Record{Topic: topic}, a.expect(t, fmt.Sprint("scram", i))))
+		a.wait(t)
+		require.NoError(t, a.errs[fmt.Sprint("scram", i)])
+		time.Sleep(50 * time.Millisecond)
+	}
+	require.NoError(t, a.errs["plain"])
+
+	o.Timeout = 2 * time.Second
+	o.SASL = plain.Mechanism{Username: kafkatest.User, Password: "wrong"}
+	var log testutil.Buffer
+	o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	wrong := open(t, o)
+	o.SASL, o.Logger = nil, slog.New(slog.DiscardHandler)
+	stranger := open(t, o)
+	o.SASL, o.TLS = m, nil
+	bare := open(t, o)
+	for name, p := range map[string]*Producer{"wrong": wrong, "no login": stranger, "no TLS": bare} {
+		require.NoError(t, p.Produce(Record{Topic: topic}, a.expect(t, name)))
+	}
+	a.wait(t)
+	for _, name := range []string{"wrong", "no login", "no TLS"} {
+		requireKind(t, Timeout, a.errs[name])
+	}
+	if k.Name != "kfake" { // Which just ends the connection.
+		require.Contains(t, log.String(), "SASL_AUTHENTICATION_FAILED")
+	}
+}
+
+// TestGivenUpAtItsDeadline: the client may give a record up just when its deadline passes. Whoever waits for the outcome
+// of what was answered with a timeout then gets it as well.
+func TestGivenUpAtItsDeadline(t *testing.T) {
+	k := kafkatest.Kfake(t, 1)
+	for _, settlesFirst := range []bool{true, false} {
+		o := options(k)
+		o.Timeout = time.Hour
+		p := open(t, o)
+		var outcomes []error
+		note := func(_ Ack, err error) { outcomes = append(outcomes, err) }
+		e := newEntry(&Record{Topic: "a", Late: note}, recordOverhead, note)
+		p.mu.Lock()
+		p.records, p.bytes = 1, recordOverhead
+		p.pending.push(e)
+		p.mu.Unlock()
+		if !settlesFirst {
+			p.expire(time.Now().Add(2 * o.Timeout))
+		}
+		p.settle(e, kgo.ErrRecordTimeout)
+		require.Len(t, outcomes, 2)
+		for _, err := range outcomes {
+			requireKind(t, Timeout, err)
+		}
+		records, bytes := p.Usage()
+		require.Zero(t, records+bytes)
+	}
 }

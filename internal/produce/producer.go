@@ -3,87 +3,13 @@ package produce
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"fmt"
-	"log/slog"
-	"net"
 	"runtime/pprof"
 	"sync"
 	"time"
 
-	kafkasasl "github.com/segmentio/kafka-go/sasl"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
-
-// AnyPartition is the partition of a record whose key decides, or that may be in any if it has none.
-const AnyPartition = -1
-
-// Options are the options of a Producer.
-type Options struct {
-	Brokers  []string // HOST:PORT of the brokers to learn the cluster from.
-	ClientID string
-	// Returns the configuration for one connection. An empty ServerName becomes each broker's host. Nil means plain
-	// text.
-	TLS  func() *tls.Config
-	SASL kafkasasl.Mechanism // Nil means no authentication. It is asked to start at each login.
-	// For connecting to a broker, with TLS.
-	DialTimeout time.Duration
-	// How long a broker may take to acknowledge. After that the request is made again, on another connection.
-	RequestTimeout time.Duration
-	// How long a record may wait for its acknowledgement. Then it is answered with a Timeout. What was not sent is
-	// given up then, or after a second if that is longer.
-	Timeout time.Duration
-	// The records, and the bytes of their keys, values and headers, that may be under way.
-	RecordsMax, BytesMax int
-	// Size of the largest record. Kafka's own limit (max.message.bytes of the topic) applies besides.
-	RecordBytesMax int
-	// Chooses the partition of a key, among n. Nil means murmur2, as the Java clients do.
-	Partition func(key []byte, n int32) int32
-	Logger    *slog.Logger
-
-	linger time.Duration // For tests. 0 means gatherFor.
-}
-
-// Header is a header of a record.
-type Header struct {
-	Name  string
-	Value []byte
-}
-
-// Record is what to write. The Producer keeps its slices until the callback.
-type Record struct {
-	Topic     string
-	Partition int32  // AnyPartition: the key decides.
-	Key       []byte // Nil means none.
-	Value     []byte
-	Headers   []Header
-	// Chooses the partition of a record without a key and a partition, so that records with the same Order keep theirs.
-	Order []byte
-	// If it is not nil, it completes the record in the Producer's goroutine before it is sent, for work that the caller
-	// must not do. It may set Topic, Partition and Key, and must not block. Its error answers the record.
-	Prepare func(*Record) error
-	// If it is not nil, it is called with the outcome of a record that was answered with a Timeout, once the outcome is
-	// known. That may take as long as Kafka is away.
-	Late func(Ack, error)
-}
-
-// recordOverhead is what a record takes beside its bytes, roughly.
-const recordOverhead = 400
-
-// size returns what the record counts for.
-func (r *Record) size() int {
-	n := recordOverhead + len(r.Topic) + len(r.Key) + len(r.Value) + len(r.Order)
-	for i := range r.Headers {
-		n += len(r.Headers[i].Name) + len(r.Headers[i].Value)
-	}
-	return n
-}
-
-// Ack is where an acknowledged record is.
-type Ack struct {
-	Partition int32
-	Offset    int64
-}
 
 // Producer writes records to one cluster.
 type Producer struct {
@@ -132,7 +58,9 @@ func (p *Producer) clientOptions() []kgo.Opt {
 		// The Producer gathers records itself. With a linger, the client leaves what it gets alone until flush, so that
 		// a hand-over is one request to each broker.
 		kgo.ProducerLinger(cmp.Or(o.linger, gatherFor)),
-		kgo.ProducerBatchMaxBytes(int32(max(o.RecordBytesMax+batchOverhead, batchBytes))), //nolint:gosec // Checked.
+		kgo.ProducerBatchMaxBytesFn(func(topic string) int32 {
+			return int32(o.recordBytesMax(topic) + batchOverhead) //nolint:gosec // Options are some MB at most.
+		}),
 		// The Producer counts itself, so these are never reached.
 		kgo.MaxBufferedRecords(2*o.RecordsMax + 1), kgo.MaxBufferedBytes(2*o.BytesMax + 1),
 		kgo.RecordDeliveryTimeout(max(o.Timeout, time.Second)), kgo.ProduceRequestTimeout(o.RequestTimeout),
@@ -145,38 +73,17 @@ func (p *Producer) clientOptions() []kgo.Opt {
 	return opts
 }
 
-// batchBytes is the size of a record batch, as Kafka's own producer has it at most. batchOverhead is what a batch may
-// have beside the bytes of a record alone in it.
-const batchBytes, batchOverhead = 1_000_012, 4096
-
-// dial connects to a broker.
-func (o *Options) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, o.DialTimeout)
-	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
-	if err != nil || o.TLS == nil {
-		return conn, err
-	}
-	cfg := o.TLS().Clone()
-	if cfg.ServerName == "" {
-		cfg.ServerName, _, _ = net.SplitHostPort(addr)
-	}
-	t := tls.Client(conn, cfg)
-	if err := t.HandshakeContext(ctx); err != nil {
-		_ = conn.Close()
-		return nil, fmt.Errorf("TLS handshake with broker %s (does it expect TLS on this port?): %w", addr, err)
-	}
-	return t, nil
-}
+// batchOverhead is what a batch may have beside the bytes of a record alone in it.
+const batchOverhead = 4096
 
 // Produce writes r. It never blocks. An error means that the record was not taken, and that done is never called: a
 // *Error with the kind Full, TooLarge or Closed. Otherwise done is called once, from another goroutine, within
 // Options.Timeout and a little. Its error is nil or a *Error. It must not block, and may call Produce.
 func (p *Producer) Produce(r Record, done func(Ack, error)) error {
 	size := r.size()
-	if size-recordOverhead > p.o.RecordBytesMax {
+	if most := p.o.recordBytesMax(r.Topic); size-recordOverhead > most {
 		return p.refuse(&Error{TooLarge, fmt.Errorf("the record has %d bytes, at most %d are allowed",
-			size-recordOverhead, p.o.RecordBytesMax)})
+			size-recordOverhead, most)})
 	}
 	e := newEntry(&r, size, done)
 	p.mu.Lock()
@@ -234,34 +141,10 @@ func (p *Producer) run() {
 		case <-p.wake:
 		case <-timer.C:
 		}
-		now := time.Now()
-		var fresh []*entry
-		var wait time.Duration
-		p.mu.Lock()
-		if len(p.fresh) > 0 {
-			if wait = p.gathering.wait(now, p.records-len(p.fresh)); wait == 0 {
-				fresh, p.fresh = p.fresh, spare[:0]
-			}
-		}
-		p.mu.Unlock()
+		fresh, wait := p.take(time.Now(), spare)
 		if len(fresh) > 0 {
-			p.gathering.handOver(now, len(fresh))
-		}
-		for i, e := range fresh {
-			fresh[i] = nil
-			if err := e.complete(); err != nil {
-				p.settle(e, err)
-				continue
-			}
-			p.cl.TryProduce(context.Background(), &e.record, func(_ *kgo.Record, err error) { p.settle(e, err) })
-		}
-		if len(fresh) > 0 {
-			p.flush()
-		}
-		if fresh != nil {
-			if spare = fresh; cap(spare) > spareMax {
-				spare = nil
-			}
+			p.handOver(fresh)
+			spare = emptied(fresh)
 		}
 		next := p.expire(time.Now())
 		if wait > 0 {
@@ -271,8 +154,45 @@ func (p *Producer) run() {
 	}
 }
 
+// take returns the new records, if they are to be handed over now. Otherwise it returns how long they are to be
+// gathered, or 0 if there are none. Spare, which is empty, becomes the list of new records.
+func (p *Producer) take(now time.Time, spare []*entry) (fresh []*entry, wait time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.fresh) == 0 {
+		return nil, 0
+	}
+	if wait := p.gathering.wait(now, p.records-len(p.fresh)); wait > 0 {
+		return nil, wait
+	}
+	fresh, p.fresh = p.fresh, spare
+	p.gathering.handOver(now, len(fresh))
+	return fresh, 0
+}
+
+// handOver gives records to the client, and has it send them.
+func (p *Producer) handOver(fresh []*entry) {
+	for _, e := range fresh {
+		if err := e.complete(); err != nil {
+			p.settle(e, err)
+			continue
+		}
+		p.cl.TryProduce(context.Background(), &e.record, func(_ *kgo.Record, err error) { p.settle(e, err) })
+	}
+	p.flush()
+}
+
 // spareMax is the most records for which the list of new ones keeps its memory.
 const spareMax = 4096
+
+// emptied returns the memory of a list, to be used again.
+func emptied(list []*entry) []*entry {
+	if cap(list) > spareMax {
+		return nil
+	}
+	clear(list)
+	return list[:0]
+}
 
 // expire answers the records whose deadline has passed, and returns how long the next one has left.
 func (p *Producer) expire(now time.Time) time.Duration {
@@ -320,7 +240,11 @@ func (p *Producer) settle(e *entry, err error) {
 	case err != nil && e.record.Partition == noSuchPartition:
 		p.answer(e, Ack{}, errPartition)
 	case err != nil:
-		p.answer(e, Ack{}, kindOf(err))
+		why := kindOf(err)
+		p.answer(e, Ack{}, why)
+		if why.Kind == Timeout && e.late != nil {
+			e.late(Ack{}, why) // The client has given it up at its deadline.
+		}
 	default:
 		p.answer(e, Ack{e.record.Partition, e.record.Offset}, nil)
 	}
@@ -365,6 +289,13 @@ func (p *Producer) Close(ctx context.Context) error {
 	}
 	close(p.closing)
 	<-p.stopped
+	p.mu.Lock()
+	fresh := p.fresh
+	p.fresh = nil
+	p.mu.Unlock()
+	for _, e := range fresh {
+		p.settle(e, kgo.ErrClientClosed) // The client never gets them.
+	}
 	for {
 		p.mu.Lock()
 		e := p.pending.head

@@ -118,6 +118,8 @@ func (k *keys) answer(o *outcome, ack produce.Ack, err error) {
 	switch {
 	case err == nil:
 		o.known, o.ack = true, ack
+	case o.known: // Its late outcome came first.
+		ack, err = o.ack, nil
 	case errors.As(err, &e) && e.Kind == produce.Timeout && !o.settled:
 		o.late = true
 	case k.byKey[o.key] == o:

@@ -38,23 +38,17 @@ type Request struct {
 	// Client means that no client does: the publication then has no info.
 	Client, User string
 	// What subscribers may know of the client, and of it in this channel, as JSON on one line. What is longer than
-	// InfoBytesMax is left out.
+	// route.InfoBytesMax is left out.
 	ConnInfo, ChanInfo []byte
-	Tags               map[string]string // At most TagsMax, of names and values of at most TagBytesMax bytes.
+	// At most route.TagsMax, with names and values of at most route.TagBytesMax bytes.
+	Tags map[string]string
 	// If it is not empty, a second request with it and the same channel, within Options.KeysTTL, writes nothing and
 	// gets the outcome of the first. At most KeyBytesMax bytes.
 	Key string
 }
 
-// The limits of what a Request may have beside its data.
-const (
-	TagsMax     = 16
-	TagBytesMax = 255
-	KeyBytesMax = 128
-)
-
-// InfoBytesMax bounds each info of a publication.
-const InfoBytesMax = 4096
+// KeyBytesMax bounds an idempotency key.
+const KeyBytesMax = 128
 
 // Publisher publishes to channels.
 type Publisher struct {
@@ -74,7 +68,7 @@ var (
 	errEmpty    = errors.New("there is no data")
 	errKey      = fmt.Errorf("the idempotency key has more than %d bytes", KeyBytesMax)
 	errTags     = fmt.Errorf("more than %d tags, or one with a name or value that is not UTF-8 or has more than %d "+
-		"bytes", TagsMax, TagBytesMax)
+		"bytes", route.TagsMax, route.TagBytesMax)
 	errNotRouted = errors.New("no route says where records of the channel are written (wsd config check names those " +
 		"that cannot)")
 	errSameKey = errors.New("the outcome of the first request with this idempotency key is not known yet")
@@ -124,11 +118,11 @@ func (p *Publisher) Publish(r Request, done func(produce.Ack, error)) error {
 
 // validTags reports whether tags are within their limits.
 func validTags(tags map[string]string) bool {
-	if len(tags) > TagsMax {
+	if len(tags) > route.TagsMax {
 		return false
 	}
 	for name, value := range tags {
-		if name == "" || max(len(name), len(value)) > TagBytesMax || !utf8.ValidString(name) ||
+		if name == "" || max(len(name), len(value)) > route.TagBytesMax || !utf8.ValidString(name) ||
 			!utf8.ValidString(value) {
 			return false
 		}
@@ -141,10 +135,10 @@ func headers(r *Request) (list []produce.Header) {
 	if r.Client != "" {
 		list = append(list, produce.Header{Name: route.HeaderClient, Value: []byte(r.Client)},
 			produce.Header{Name: route.HeaderUser, Value: []byte(r.User)})
-		if len(r.ConnInfo) > 0 && len(r.ConnInfo) <= InfoBytesMax {
+		if len(r.ConnInfo) > 0 && len(r.ConnInfo) <= route.InfoBytesMax {
 			list = append(list, produce.Header{Name: route.HeaderConnInfo, Value: r.ConnInfo})
 		}
-		if len(r.ChanInfo) > 0 && len(r.ChanInfo) <= InfoBytesMax {
+		if len(r.ChanInfo) > 0 && len(r.ChanInfo) <= route.InfoBytesMax {
 			list = append(list, produce.Header{Name: route.HeaderChanInfo, Value: r.ChanInfo})
 		}
 	}

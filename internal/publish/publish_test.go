@@ -70,7 +70,7 @@ func TestPublishRefuses(t *testing.T) {
 		route.Rule{Topic: "chat", Channel: "chat.{key}"})
 	data := []byte("1")
 	many := map[string]string{}
-	for i := range TagsMax + 1 {
+	for i := range route.TagsMax + 1 {
 		many[fmt.Sprint(i)] = ""
 	}
 	for name, test := range map[string]struct {
@@ -149,6 +149,23 @@ func TestIdempotencyKeys(t *testing.T) {
 	require.NoError(t, <-results)
 	require.Len(t, h.records, 3)
 
+	// The outcome may be known before the timeout that it comes after is reported.
+	require.NoError(t, publish("chat.e", "k"))
+	h.records[3].Late(produce.Ack{Offset: 8}, nil)
+	h.done[3](produce.Ack{}, timeout)
+	require.NoError(t, <-results)
+	require.NoError(t, publish("chat.e", "k"))
+	require.NoError(t, <-results)
+	require.Len(t, h.records, 4, "it is not written again")
+	require.NoError(t, publish("chat.f", "k"))
+	h.records[4].Late(produce.Ack{}, failed)
+	h.done[4](produce.Ack{}, timeout)
+	require.Error(t, <-results)
+	require.NoError(t, publish("chat.f", "k"))
+	require.Len(t, h.records, 6, "it is not in the log")
+	h.done[5](produce.Ack{}, nil)
+	require.NoError(t, <-results)
+
 	// Keys end by time and by number, but not while their outcome is awaited.
 	now = now.Add(2 * time.Minute)
 	for i := range 4 {
@@ -159,17 +176,17 @@ func TestIdempotencyKeys(t *testing.T) {
 	require.ErrorIs(t, publish("chat.c", "4"), errKeys)
 	require.Len(t, p.keys.byKey, 4)
 	for i := range 4 {
-		h.done[3+i](produce.Ack{}, nil)
+		h.done[6+i](produce.Ack{}, nil)
 		require.NoError(t, <-results)
 	}
 	now = now.Add(-2 * time.Minute)
 	// The oldest key is not forgotten for its own sake when the table is full.
 	require.NoError(t, publish("chat.c", "0"))
 	require.NoError(t, <-results)
-	require.Len(t, h.records, 7)
+	require.Len(t, h.records, 10)
 	for i := range 2 {
 		require.NoError(t, publish("chat.c", fmt.Sprint(10+i)))
-		h.done[7+i](produce.Ack{}, nil)
+		h.done[10+i](produce.Ack{}, nil)
 		require.NoError(t, <-results)
 	}
 	require.Len(t, p.keys.byKey, 4)
@@ -178,5 +195,5 @@ func TestIdempotencyKeys(t *testing.T) {
 	require.Error(t, publish("chat.d", "k"))
 	h.full = false
 	require.NoError(t, publish("chat.d", "k"))
-	require.Len(t, h.records, 10)
+	require.Len(t, h.records, 13)
 }

@@ -19,6 +19,13 @@ const (
 	HeaderChanInfo = "wsd-chan-info" // What others may know of the client in this channel, as JSON.
 )
 
+// Limits of these headers. wsd writes nothing that exceeds them, and does not believe what does.
+const (
+	TagsMax      = 16
+	TagBytesMax  = 255  // Of a tag's name, and of its value.
+	InfoBytesMax = 4096 // Of HeaderConnInfo, and of HeaderChanInfo.
+)
+
 // Written is where a record has to be written to go to a channel.
 type Written struct {
 	Topic     string

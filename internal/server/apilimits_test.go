@@ -2,8 +2,10 @@ package server
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -104,13 +106,46 @@ func TestFullShardHoldsUpNobody(t *testing.T) {
 	for range 100 { // From now on nobody waits for it at all: this would take 100 s.
 		require.False(t, apply(&commands.Command{Do: commands.Refresh, User: "alice", ExpireAt: 4e9}))
 	}
-	require.Equal(t, 1, strings.Count(r.log.String(), "a shard has too many orders to take commands of other machines"))
+	require.Equal(t, 1, strings.Count(r.log.String(), "shards have too many orders to take commands of other machines"))
 	end()
 	r.eventually("it takes commands again", func() bool {
 		return apply(&commands.Command{Do: commands.Disconnect, User: "alice"})
 	})
-	require.Contains(t, r.log.String(), "a shard takes commands of other machines again")
+	require.Contains(t, r.log.String(), "all shards take commands of other machines again")
 	require.Empty(t, r.server.handOver.full)
+}
+
+// The log names all shards that miss commands, and says that they miss none once that is true of all.
+func TestFullShardsAreNamed(t *testing.T) {
+	r := newRig(t, apiFlags(map[string]any{"commands.topic": "commands", "shards": "2"}), kfake.SeedTopics(1, "commands"))
+	r.ready()
+	shards := map[string]bool{}
+	for len(shards) < 2 {
+		c, _ := r.login(tokenFor(t, "sub", "alice"))
+		shards[c.shard] = true
+	}
+	var release [2]func()
+	for i, sh := range r.server.shards {
+		hold, held := make(chan struct{}), make(chan struct{})
+		release[i] = sync.OnceFunc(func() { close(hold) })
+		t.Cleanup(release[i])
+		require.True(t, sh.PostOrder(&shard.Order{Kind: shard.OrderCount, Counted: func([]int) { close(held); <-hold }}, nil))
+		<-held
+		for sh.PostOrder(&shard.Order{Kind: shard.OrderDisconnect, User: "nobody"}, nil) {
+		}
+	}
+	apply := func() bool {
+		return r.server.applyCommand(t.Context(), &commands.Command{Do: commands.Refresh, User: "alice", ExpireAt: 4e9})
+	}
+	require.False(t, apply())
+	require.Contains(t, r.log.String(), `shards="[0 1]"`)
+	release[1]()
+	r.eventually("shard 1 takes commands again", func() bool { apply(); return len(r.server.handOver.full) == 1 })
+	require.Equal(t, []int{0}, r.server.handOver.shards())
+	require.NotContains(t, r.log.String(), "commands of other machines again")
+	release[0]()
+	r.eventually("so does shard 0", apply)
+	require.Equal(t, 1, strings.Count(r.log.String(), "all shards take commands of other machines again"))
 }
 
 // What Kafka says about a publication reaches the API's client as an error that says whether to try again.
@@ -177,4 +212,19 @@ func TestOddNames(t *testing.T) {
 			require.Contains(t, r.api(do, `{"user":"alice","channel":"`+name+`","data":1}`), `"code":107,"message":"bad request: the channel's name has`)
 		}
 	}
+}
+
+// A command of the largest size goes to commands.topic, however small publications are.
+func TestLargestCommand(t *testing.T) {
+	r := newRig(t, apiFlags(map[string]any{"commands.topic": "commands", "publish.bytes_max": "1KiB"}), kfake.SeedTopics(1, "commands"))
+	r.ready()
+	data := base64.StdEncoding.EncodeToString(make([]byte, commands.DataMax))
+	list := strings.Repeat(`"`+strings.Repeat("x", commands.ClientMax)+`",`, commands.KeepMax)
+	for do, params := range map[string]string{
+		"subscribe":  `{"user":"alice","channel":"c","b64data":"` + data + `"}`,
+		"disconnect": `{"user":"alice","whitelist":[` + strings.TrimSuffix(list, ",") + `]}`,
+	} {
+		require.JSONEq(t, `{"result":{"scope":"cluster"}}`, r.api(do, params), do)
+	}
+	r.eventually("they are applied", func() bool { return r.server.commandsStats().Applied.Load() == 2 })
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"wsd/internal/api"
@@ -208,7 +209,6 @@ func (s *Server) applyCommand(ctx context.Context, c *commands.Command) bool {
 			full = append(full, sh)
 		} else if s.handOver.full[sh] {
 			delete(s.handOver.full, sh)
-			s.handOver.missed.OK(s.log, "a shard takes commands of other machines again")
 		}
 	}
 	late := time.Now().Add(orderWait)
@@ -216,11 +216,24 @@ func (s *Server) applyCommand(ctx context.Context, c *commands.Command) bool {
 	for _, sh := range full {
 		missed = !s.handOver.wait(ctx, sh, o, late) || missed
 	}
-	if missed && ctx.Err() == nil {
-		s.handOver.missed.Fail(s.log, "a shard has too many orders to take commands of other machines: its clients do "+
-			"not get them", "do", c.Do, "origin", c.Origin, "metric", "wsd_cluster_commands_total{result=\"missed\"}")
+	switch {
+	case missed && ctx.Err() == nil:
+		s.handOver.missed.Fail(s.log, "shards have too many orders to take commands of other machines: their clients "+
+			"do not get them", "shards", s.handOver.shards(), "do", c.Do, "origin", c.Origin, "metric",
+			"wsd_cluster_commands_total{result=\"missed\"}")
+	case len(s.handOver.full) == 0:
+		s.handOver.missed.OK(s.log, "all shards take commands of other machines again")
 	}
 	return !missed
+}
+
+// shards returns the ids of the shards that miss commands.
+func (h *handOver) shards() (ids []int) {
+	for sh := range h.full {
+		ids = append(ids, int(sh.ID()))
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 // wait gives a shard an order as soon as there is room for it, until a deadline.

@@ -3,6 +3,7 @@ package server
 import (
 	"slices"
 
+	"wsd/internal/commands"
 	"wsd/internal/config"
 	"wsd/internal/produce"
 	"wsd/internal/proto"
@@ -26,20 +27,25 @@ func (s *Server) openProducer() (err error) {
 	}
 	k, p := &s.cfg.Kafka, &s.cfg.Publish
 	by := route.Partitioner(k.Partitioner)
+	larger := make(map[string]int)
+	if s.cfg.Commands.Topic != "" {
+		larger[s.cfg.Commands.Topic] = commands.RecordBytesMax
+	}
 	s.producer, err = produce.Open(produce.Options{
 		Brokers: k.Brokers, ClientID: k.ClientID, TLS: s.login.tls, SASL: s.login.sasl,
 		DialTimeout: k.DialTimeout, RequestTimeout: k.RequestTimeout, Timeout: p.Timeout,
 		RecordsMax: p.UnderWayMax, BytesMax: int(p.Memory),
-		RecordBytesMax: int(p.BytesMax) + publishHeaders,
-		Partition:      func(key []byte, n int32) int32 { return source.PartitionOf(by, key, n) },
-		Logger:         s.log,
+		RecordBytesMax:   int(p.BytesMax) + publishHeaders,
+		RecordBytesMaxOf: larger,
+		Partition:        func(key []byte, n int32) int32 { return source.PartitionOf(by, key, n) },
+		Logger:           s.log,
 	})
 	return err
 }
 
 // publishHeaders is what a publication's record may have beside its data: its key, its tags and who published.
-const publishHeaders = 2*route.ChannelBytesMax + 1024 + publish.TagsMax*2*(publish.TagBytesMax+32) +
-	2*publish.InfoBytesMax
+const publishHeaders = 2*route.ChannelBytesMax + 1024 + route.TagsMax*2*(route.TagBytesMax+32) +
+	2*route.InfoBytesMax
 
 // openPublisher builds what publishes to channels, if publish.rules lets anybody do that, or the server API may.
 func (s *Server) openPublisher() error {

@@ -13,20 +13,46 @@ func (p *partition) end() int64 {
 	return p.high.Load()
 }
 
+// keepsUp is how long the records of a response may take until all of them are on the bus. If they take longer, more
+// have come meanwhile, even if the response had all that there was.
+const keepsUp = time.Second
+
 // noteWaiting notes that a response has something to read of the partition. Any goroutine may call it.
 func (p *partition) noteWaiting(now time.Time) {
-	if p.routed.Load() >= p.end() {
+	p.waiting.Set(now)
+	if late := p.lateAt.Get(); p.routed.Load() >= p.end() && (late.IsZero() || now.Sub(late) > keepsUp) {
 		p.behindSince.Set(now) // Whatever was behind before has been read.
 		return
 	}
 	p.behindSince.SetIfNone(now)
 }
 
-// behind returns how long the partition has been behind the end of what it could read. An open transaction does not
-// count, see heldBack. Any goroutine may call it.
+// noteOnBus notes that everything that was routed since noteWaiting is on the bus. Any goroutine may call it.
+func (p *partition) noteOnBus(now time.Time) {
+	switch late := now.Sub(p.waiting.Get()) > keepsUp; {
+	case p.routed.Load() < p.end():
+	case late:
+		p.lateAt.Set(now)
+	default:
+		p.lateAt.Clear()
+		p.behindSince.Clear()
+	}
+	p.waiting.Clear()
+}
+
+// noteEnd notes that the partition has been read to its end. Its last records may wait for the bus.
+func (p *partition) noteEnd() {
+	if p.waiting.Get().IsZero() {
+		p.lateAt.Clear()
+		p.behindSince.Clear()
+	}
+}
+
+// behind returns how long the partition has been behind the end of what it could read, or has had records that the bus
+// had no room for. An open transaction does not count, see heldBack. Any goroutine may call it.
 func (p *partition) behind(now time.Time) time.Duration {
 	since, position := p.behindSince.Get(), p.routed.Load()
-	if since.IsZero() || position < 0 || position >= p.end() {
+	if since.IsZero() || position < 0 || position >= p.end() && p.waiting.Get().IsZero() {
 		return 0
 	}
 	return max(0, now.Sub(since))
@@ -77,6 +103,9 @@ func (s *Source) describeBehind(parts []*partition) string {
 	if p == nil || since < s.o.BehindMax {
 		return ""
 	}
-	return fmt.Sprintf("behind Kafka for %v: partition %d has %d offsets to read", since.Round(time.Second), p.id,
-		p.stats().Lag)
+	what := "records that wait for room on the bus"
+	if lag := p.stats().Lag; lag > 0 {
+		what = fmt.Sprintf("%d offsets to read", lag)
+	}
+	return fmt.Sprintf("behind Kafka for %v: partition %d has %s", since.Round(time.Second), p.id, what)
 }

@@ -9,12 +9,14 @@ const (
 	readAll     = -2 // The walk reached the end of what could be read.
 )
 
-// lagTime returns how old the newest record is that was read, if there is more to read. It is 0 at the end of the log,
-// and -1 if it is not known. Any goroutine may call it.
+// lagTime returns how old the newest record is that was read, if there is more to read. It is -1 if it is not known. At
+// the end of the log it is 0, or how long records have waited for room on the bus. Any goroutine may call it.
 func (p *partition) lagTime(now time.Time) time.Duration {
 	switch millis := p.readUpTo.Load(); {
-	case millis == readAll:
+	case millis == readAll && p.waiting.Get().IsZero():
 		return 0
+	case millis == readAll:
+		return p.behind(now)
 	case millis < 0:
 		return -1
 	default:

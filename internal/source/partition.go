@@ -69,8 +69,11 @@ type partition struct {
 	stableAt stats.Moment // When stable last moved, or was the high watermark.
 	caughtUp atomic.Bool  // The last fetch reached the end of what is committed.
 	readUpTo atomic.Int64 // See lag.go.
-	// Since when the source has not read everything that responses have. None if it has. Any goroutine may write it.
+	// Since when the source has not put everything on the bus that responses have. None if it has. Any goroutine may
+	// write it.
 	behindSince stats.Moment
+	waiting     stats.Moment // When the response came whose records are being put on the bus. None if there is none.
+	lateAt      stats.Moment // When the bus had everything of a response, if that took longer than keepsUp.
 	leaderSeen  atomic.Int32 // The id of the broker that leads the partition, or -1.
 	readSeen    atomic.Int32 // The id of the broker that it is read from, or -1.
 	ended       atomic.Bool  // The topic was deleted, or created again. The watcher writes it.

@@ -10,13 +10,11 @@ import (
 	"wsd/internal/route"
 )
 
-// What the headers of a published record may have. Records with more have no info: whatever wsd writes has less.
+// What the headers of a published record may have beside the limits of package route. Records with more have no info:
+// whatever wsd writes has less.
 const (
 	clientBytesMax = 64
 	userBytesMax   = 255
-	tagsMax        = 16
-	tagBytesMax    = 255
-	infoBytesMax   = 4096
 	infoDepthMax   = 128
 )
 
@@ -32,7 +30,7 @@ func published(headers route.Headers) *bus.Info {
 		if isTag {
 			tags = append(tags, [2]string{tag, string(value)})
 		}
-		return !isTag || len(tags) <= tagsMax && tag != "" && max(len(tag), len(value)) <= tagBytesMax &&
+		return !isTag || len(tags) <= route.TagsMax && tag != "" && max(len(tag), len(value)) <= route.TagBytesMax &&
 			utf8.ValidString(tag) && utf8.Valid(value)
 	})
 	if !ok || len(client) > clientBytesMax || len(user) > userBytesMax || !utf8.Valid(client) || !utf8.Valid(user) ||
@@ -62,7 +60,7 @@ func infoOf(headers route.Headers, name string) ([]byte, bool) {
 		return nil, true
 	}
 	compact, err := proto.CompactJSON(nil, value, infoDepthMax)
-	if err != nil || len(value) > infoBytesMax {
+	if err != nil || len(value) > route.InfoBytesMax {
 		return nil, false
 	}
 	return bytes.Clone(compact), true

@@ -26,7 +26,7 @@ func (f *fetcher) take(resp *kmsg.FetchResponse) (moved bool, bytes int, err err
 		}
 	}
 	if bytes > 0 {
-		f.noteWaiting(resp, now)
+		f.eachWithData(resp, func(p *partition) { p.noteWaiting(now) })
 	}
 	for i := range resp.Topics {
 		t := &resp.Topics[i]
@@ -54,6 +54,10 @@ func (f *fetcher) take(resp *kmsg.FetchResponse) (moved bool, bytes int, err err
 	f.s.mu.Lock()
 	err = f.s.router.sealLocked()
 	f.s.mu.Unlock()
+	if bytes > 0 && err == nil {
+		now := time.Now()
+		f.eachWithData(resp, func(p *partition) { p.noteOnBus(now) })
+	}
 	if err == nil && starved {
 		f.s.stats.Stalls.Add(1)
 		err = errNoRecords
@@ -64,8 +68,8 @@ func (f *fetcher) take(resp *kmsg.FetchResponse) (moved bool, bytes int, err err
 	return moved, bytes, err
 }
 
-// noteWaiting notes which partitions have something to read in a response.
-func (f *fetcher) noteWaiting(resp *kmsg.FetchResponse, now time.Time) {
+// eachWithData calls do for the partitions that have something to read in a response.
+func (f *fetcher) eachWithData(resp *kmsg.FetchResponse, do func(*partition)) {
 	for i := range resp.Topics {
 		t := &resp.Topics[i]
 		for j := range t.Partitions {
@@ -74,7 +78,7 @@ func (f *fetcher) noteWaiting(resp *kmsg.FetchResponse, now time.Time) {
 				continue
 			}
 			if a, ok := f.asked[keyOf(t.TopicID, t.Topic, rp.Partition, resp.Version)]; ok {
-				a.p.noteWaiting(now)
+				do(a.p)
 			}
 		}
 	}
@@ -127,7 +131,7 @@ func (f *fetcher) takeLocked(w *walk) (r taken) {
 	w.at, w.done = position, !w.open
 	wasCaughtUp := p.caughtUp.Swap(position >= end)
 	if position >= end {
-		p.behindSince.Clear()
+		p.noteEnd()
 		p.readUpTo.Store(readAll)
 	} else {
 		p.readUpTo.Store(p.batchMillis)
