@@ -46,9 +46,13 @@ func TestOptimisations(t *testing.T) {
 
 		goroutines int64 // At least, for each connection; 1 if not given.
 
-		check func(t *testing.T, v *stats)
+		settled func(v *stats) bool // What is waited for before the check, if anything.
+		check   func(t *testing.T, v *stats)
 	}{
-		{name: "none", goroutines: 2, check: func(t *testing.T, v *stats) {
+		// A message is counted before its writes are.
+		{name: "none", goroutines: 2, settled: func(v *stats) bool {
+			return v.sum("bus_socket_writes_total") >= 2*v.sum("bus_messages_total")
+		}, check: func(t *testing.T, v *stats) {
 			t.Helper()
 			require.Equal(t, v.sum("kafka_polls_total"), v.sum("kafka_records_total"), "a record at a time")
 			require.Equal(t, v.sum("bus_flushes_total"), v.sum("bus_messages_total"), "a message at a time")
@@ -87,7 +91,9 @@ func TestOptimisations(t *testing.T) {
 			t.Helper()
 			// A user's message goes to one shard, which may be the one that read it.
 			require.GreaterOrEqual(t, v.sum("bus_unrouted_total"), int64(testRecords))
-			require.Equal(t, 3*v.sum("bus_messages_total"), v.sum("bus_unrouted_total")+v.sum("bus_socket_writes_total")+local(v))
+			others := v.sum("bus_unrouted_total") + v.sum("bus_socket_writes_total")
+			require.LessOrEqual(t, others, 3*v.sum("bus_messages_total"), "a message is sent to a shard, or that is spared it")
+			require.GreaterOrEqual(t, others, 2*v.sum("bus_messages_total"), "all but the shard that read it")
 		}},
 		{name: "7", args: []string{"--opt", "7"}, check: func(t *testing.T, v *stats) {
 			t.Helper()
@@ -141,7 +147,8 @@ func TestOptimisations(t *testing.T) {
 			v := s.eventually("figures settle", func(v *stats) bool {
 				// A partition that changes its owner can bring records again. Goroutines are counted now and then.
 				return v.sum("bus_messages_total")+v.Processes["main"]["bus_messages_total"] >= 5*testRecords &&
-					v.sum("goroutines") >= max(1, c.goroutines)*(testClients-testClients%int64(shards))
+					v.sum("goroutines") >= max(1, c.goroutines)*(testClients-testClients%int64(shards)) &&
+					(c.settled == nil || c.settled(v))
 			})
 			if len(addresses) == 1 {
 				c.check(t, &v)
@@ -153,11 +160,6 @@ func TestOptimisations(t *testing.T) {
 			h.complete()
 		})
 	}
-}
-
-// local is how many messages went to the clients of the shard that read them: those that are not spared or sent.
-func local(v *stats) int64 {
-	return 3*v.sum("bus_messages_total") - v.sum("bus_unrouted_total") - v.sum("bus_socket_writes_total")
 }
 
 // connectSpread holds testClients clients at one address, or one at each of several.
